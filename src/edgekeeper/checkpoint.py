@@ -1,0 +1,153 @@
+"""Files of weights and of training state: safetensors with JSON, atomic, never pickled code.
+
+One file holds everything, so that a kill at any moment leaves the file before or the file after.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from edgekeeper.errors import CheckpointError
+from edgekeeper.models import MODELS, SRModel
+from edgekeeper.spec import Spec, from_json
+
+KEY = "edgekeeper"  # the one entry of the file's metadata, holding JSON
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a file by name, and the JSON object beside them."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, object]
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, facts: Mapping[str, object]
+) -> None:
+    """Write tensors and facts to ``path`` through a temporary name.
+
+    Raises:
+        CheckpointError: the file cannot be written; what stood at ``path`` is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(packed, str(temporary), metadata={KEY: json.dumps(dict(facts))})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"Cannot write '{path}': {error}. Free some space or choose another folder; "
+            "an earlier file of that name is unchanged."
+        ) from error
+
+
+def read_tensors(path: Path) -> TensorFile:
+    """The tensors and facts of a file that ``write_tensors`` wrote.
+
+    Raises:
+        CheckpointError: no such file, not safetensors, or without edgekeeper's facts.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint '{path}'.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"'{path}' is not a readable safetensors file: {error}. It may be cut off; "
+            "use an earlier checkpoint."
+        ) from error
+    try:
+        facts = json.loads(metadata[KEY])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"'{path}' holds weights but was not written by edgekeeper; "
+            "edgekeeper.published reads the formats of other programs."
+        ) from error
+    return TensorFile(tensors, facts)
+
+
+def save_model(
+    path: Path, model: SRModel, *, spec: Spec[SRModel], card: Mapping[str, object]
+) -> None:
+    """Write a network that ``load_model`` builds again: its spec, weights and card."""
+    write_tensors(path, model.state_dict(), facts={"model": spec.to_json(), "card": dict(card)})
+
+
+def load_model(path: Path) -> SRModel:
+    """The network of a file from ``save_model``, float32, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or its tensors do not fit its network.
+    """
+    file = read_tensors(path)
+    description = file.facts.get("model")
+    if not isinstance(description, dict):
+        raise CheckpointError(
+            f"'{path}' is a training state, not a network; use the file 'model.safetensors' beside it."
+        )
+    model = from_json(description, known={model.__name__: model for model in MODELS.values()}).build()
+    load_exactly(model, {k: v.float() for k, v in file.tensors.items()}, origin=str(path))
+    return model.eval()
+
+
+def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: str) -> None:
+    """Load ``tensors`` into ``model``; every name and shape must fit.
+
+    Raises:
+        CheckpointError: names the missing, the unknown or the misshapen entries.
+    """
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or unknown:
+        raise CheckpointError(
+            f"'{origin}' does not fit {type(model).__name__}: "
+            f"missing {_some(missing)}; unknown {_some(unknown)}."
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(
+                f"'{origin}': {name} is {tuple(tensor.shape)}, "
+                f"but this network needs {tuple(own[name].shape)}."
+            )
+    model.load_state_dict(dict(tensors))
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:4]) or "none"
+    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's state per parameter, as ``name/key`` -> tensor."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                found[f"{name}/{key}"] = value
+    return found
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, model: nn.Module, *, tensors: Mapping[str, Tensor]
+) -> None:
+    """Give each parameter the optimiser state that ``optimiser_tensors`` saved."""
+    for name, parameter in model.named_parameters():
+        prefix = f"{name}/"
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        for key, value in state.items():
+            on_parameter = key != "step"  # Adam keeps its step count on the CPU
+            optimiser.state[parameter][key] = value.to(parameter.device) if on_parameter else value
+            if on_parameter and parameter.dim() == 4:
+                optimiser.state[parameter][key] = torch.empty_like(parameter).copy_(value)

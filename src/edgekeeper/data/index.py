@@ -1,0 +1,116 @@
+"""What a packed store holds: the typed form of its ``index.json``."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekeeper.data.patches import Region
+from edgekeeper.errors import DataError
+
+FORMAT = "edgekeeper packed store"
+VERSION = 1
+PIXELS, INDEX = "pixels.bin", "index.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One HR picture of a store with its LR pictures and where it came from.
+
+    ``lr`` maps the scale to the LR picture; ``shrink`` is the factor by which the source was
+    shrunk before it became this HR picture (1: not at all).
+    """
+
+    name: str
+    source: str
+    source_sha256: str
+    licence: str
+    shrink: int
+    hr: Region
+    lr: dict[int, Region]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The whole index: how LR was made, the digest of the pixels and all pictures."""
+
+    scales: tuple[int, ...]
+    lr_kernel: str
+    pixels_bytes: int
+    pixels_sha256: str
+    pictures: tuple[Entry, ...]
+
+
+def write_index(index: Index, path: Path) -> None:
+    """Nothing; writes ``index`` as JSON, one picture per line group, to the new file ``path``."""
+    content = {"format": FORMAT, "version": VERSION, **asdict(index)}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_index(path: Path) -> Index:
+    """The index in the file ``path``, checked; raises DataError when it is not a sound one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"'{path.parent}' is not a packed store: it has no {path.name}. "
+            "Prepare one with prepare_store."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"The index '{path}' cannot be read ({error}). Prepare the store anew."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"'{path}' is not the index of a packed store.")
+    if content.get("version") != VERSION:
+        raise DataError(
+            f"'{path}' has version {content.get('version')} of the store format; this program "
+            f"reads version {VERSION}. Prepare the store anew."
+        )
+    try:
+        index = index_from(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"The index '{path}' is damaged ({type(error).__name__}: {error}). "
+            "Prepare the store anew."
+        ) from error
+    check_index(index, path)
+    return index
+
+
+def index_from(content: dict[str, Any]) -> Index:
+    """The typed index of parsed JSON; KeyError, TypeError or ValueError when a part is wrong."""
+    pictures = []
+    for item in content["pictures"]:
+        lr = {int(scale): Region(**region) for scale, region in item["lr"].items()}
+        pictures.append(Entry(**{**item, "hr": Region(**item["hr"]), "lr": lr}))
+    return Index(
+        scales=tuple(int(scale) for scale in content["scales"]),
+        lr_kernel=str(content["lr_kernel"]),
+        pixels_bytes=int(content["pixels_bytes"]),
+        pixels_sha256=str(content["pixels_sha256"]),
+        pictures=tuple(pictures),
+    )
+
+
+def check_index(index: Index, path: Path) -> None:
+    """Nothing; raises DataError when the regions of ``index`` cannot be right."""
+    end = 0
+    for entry in index.pictures:
+        if set(entry.lr) != set(index.scales):
+            raise DataError(f"'{path}': '{entry.name}' lacks LR pictures. Prepare the store anew.")
+        for scale, region in [(1, entry.hr), *sorted(entry.lr.items())]:
+            fits = (entry.hr.height, entry.hr.width) == (
+                scale * region.height,
+                scale * region.width,
+            )
+            if not fits or region.offset != end or region.nbytes <= 0:
+                raise DataError(
+                    f"'{path}': the place or size of '{entry.name}' at scale {scale} is wrong. "
+                    "Prepare the store anew."
+                )
+            end += region.nbytes
+    if end != index.pixels_bytes or not index.pictures:
+        raise DataError(
+            f"'{path}' describes {end} of {index.pixels_bytes} bytes. Prepare the store anew."
+        )

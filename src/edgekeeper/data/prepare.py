@@ -1,0 +1,164 @@
+"""Packed stores made from picture files."""
+
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from torch import Tensor
+
+from edgekeeper.data.degrade import LrKernel, crop_to_multiple, make_lr, to_bytes
+from edgekeeper.data.index import INDEX, PIXELS, Entry, Index, write_index
+from edgekeeper.data.patches import Region
+from edgekeeper.data.store import Store
+from edgekeeper.errors import DataError, InputError
+from edgekeeper.io import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.ops.color import round_uint8
+from edgekeeper.ops.resize import imresize
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture file to train on and the licence under which it is used."""
+
+    path: Path
+    licence: str = "unknown"
+
+
+Progress = Callable[[int, int, str], None]
+"""Called with (sources done, sources in all, name of the source just done)."""
+
+
+def sources_in(folder: str | Path, *, licence: str = "unknown") -> list[Source]:
+    """The picture files of ``folder``, sorted, as sources; DataError when there are none."""
+    found = list_pictures(Path(folder))
+    if not found:
+        raise DataError(f"The folder '{folder}' holds no pictures.")
+    return [Source(path, licence) for path in found]
+
+
+def prepare_store(
+    pictures: Sequence[Source],
+    target: str | Path,
+    *,
+    scales: Sequence[int] = (2, 3, 4),
+    lr_kernel: LrKernel = "matlab_uint8",
+    shrink: Sequence[int] = (1,),
+    min_side: int = 1,
+    overwrite: Literal["refuse", "replace"] = "refuse",
+    progress: Progress | None = None,
+) -> Store:
+    """The store made of ``pictures`` in the new folder ``target``.
+
+    Each source gives one HR picture per factor of ``shrink``: 1 is the source itself, 2 or 3 a
+    copy shrunk by MATLAB's bicubic (float, one rounding), which removes the marks of JPEG from
+    large photographs. HR pictures are cropped from the top left to a multiple of all ``scales``;
+    those with a side below ``min_side`` are left out. Alpha is dropped, grey becomes RGB.
+    The store is written beside ``target`` and renamed when complete: a failure leaves nothing.
+    """
+    folder = Path(target)
+    check_arguments(pictures, scales=scales, shrink=shrink)
+    if folder.exists() and overwrite == "refuse":
+        raise DataError(f"'{folder}' exists already; choose another name or overwrite='replace'.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        with (partial / PIXELS).open("wb") as file:
+            writer = Writer(file, scales=tuple(scales), lr_kernel=lr_kernel, min_side=min_side)
+            for number, source in enumerate(pictures, start=1):
+                writer.add(source, shrink=tuple(shrink))
+                if progress is not None:
+                    progress(number, len(pictures), source.path.name)
+            index = writer.index()
+        write_index(index, partial / INDEX)
+        if folder.exists():
+            # The old store leaves its name first, so that a name never holds half a store.
+            folder.rename(partial / "replaced")
+        partial.rename(folder)
+        shutil.rmtree(folder / "replaced", ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Store.open(folder)
+
+
+def check_arguments(
+    pictures: Sequence[Source], *, scales: Sequence[int], shrink: Sequence[int]
+) -> None:
+    """Nothing; raises InputError when there is nothing to do or a factor is not allowed."""
+    if not pictures:
+        raise InputError("There are no pictures to prepare; give at least one.")
+    for name, factors in (("scales", scales), ("shrink", shrink)):
+        lowest = 1 if name == "shrink" else 2
+        if not factors or min(factors) < lowest or len(set(factors)) != len(factors):
+            raise InputError(
+                f"{name} is {tuple(factors)}; give different whole numbers from {lowest} on."
+            )
+
+
+@dataclass
+class Writer:
+    """Appends pictures to the pixel file of a store and remembers what it wrote."""
+
+    file: BinaryIO
+    scales: tuple[int, ...]
+    lr_kernel: LrKernel
+    min_side: int
+    entries: list[Entry] = field(default_factory=list)
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def add(self, source: Source, *, shrink: tuple[int, ...]) -> None:
+        """Nothing; writes the HR pictures of ``source`` and their LR pictures."""
+        digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
+        for factor, hr in self.shrunk(to_rgb_tensor(read_picture(source.path)), shrink=shrink):
+            # Regions are written in the order in which they are named here.
+            region = self.write(hr)
+            lr = {
+                scale: self.write(make_lr(hr, scale=scale, kernel=self.lr_kernel))
+                for scale in sorted(self.scales)
+            }
+            name = source.path.stem if factor == 1 else f"{source.path.stem}_shrunk{factor}"
+            self.entries.append(
+                Entry(name, source.path.name, digest, source.licence, factor, region, lr)
+            )
+
+    def shrunk(self, picture: Tensor, *, shrink: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
+        """(factor, HR picture) for each factor whose copy is large enough."""
+        multiple = math.lcm(*self.scales)
+        for factor in shrink:
+            sides = [math.ceil(side / factor) // multiple * multiple for side in picture.shape[-2:]]
+            if min(sides) < max(self.min_side, multiple):
+                continue
+            small = picture if factor == 1 else imresize(picture, scale=1 / factor)
+            yield factor, round_uint8(crop_to_multiple(small, multiple))
+
+    def write(self, picture: Tensor) -> Region:
+        """Where the ``picture`` (1, 3, H, W) now lies in the file."""
+        content = to_bytes(picture).contiguous().numpy().data
+        self.file.write(content)
+        self.digest.update(content)
+        region = Region(self.offset, picture.shape[-2], picture.shape[-1])
+        self.offset += region.nbytes
+        return region
+
+    def index(self) -> Index:
+        """The index of all that was written; DataError when nothing was large enough."""
+        if not self.entries:
+            raise DataError(
+                f"No picture is large enough for the store: after shrinking, the short side must "
+                f"be at least {max(self.min_side, math.lcm(*self.scales))} pixels."
+            )
+        return Index(
+            scales=tuple(sorted(self.scales)),
+            lr_kernel=self.lr_kernel,
+            pixels_bytes=self.offset,
+            pixels_sha256=self.digest.hexdigest(),
+            pictures=tuple(self.entries),
+        )

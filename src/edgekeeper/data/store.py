@@ -1,0 +1,264 @@
+"""The packed store: all training pictures decoded once, in one file that is mapped into memory.
+
+Reading a patch is then a copy of some rows, not the decoding of a picture. HR and LR lie side by
+side, as three planes of uint8 each.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekeeper.data.index import INDEX, PIXELS, Entry, Index, read_index
+from edgekeeper.data.patches import (
+    Augment,
+    Crop,
+    Positions,
+    Region,
+    read_device,
+    read_memory,
+    windows,
+)
+from edgekeeper.errors import DataError, InputError
+
+Memory = Literal["pageable", "pinned"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Aligned patches: ``lr`` (B, 3, p, p) and ``hr`` (B, 3, scale * p, scale * p).
+
+    uint8 as stored; ``as_float`` gives the same batch in [0, 1].
+    """
+
+    lr: Tensor
+    hr: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on ``device``; from pinned memory the copy does not wait."""
+        wait_free = self.lr.is_pinned() if self.lr.device.type == "cpu" else False
+        return Batch(
+            self.lr.to(device, non_blocking=wait_free), self.hr.to(device, non_blocking=wait_free)
+        )
+
+    def as_float(self) -> "Batch":
+        """The same batch as float32 in [0, 1]."""
+        return Batch(self.lr.float() / 255, self.hr.float() / 255)
+
+
+class Store:
+    """A packed store opened for reading; get one from ``Store.open``.
+
+    ``index`` says what it holds. ``fingerprint`` is the SHA-256 of its pixels and identifies the
+    store in checkpoints and results.
+    """
+
+    def __init__(
+        self, path: Path, index: Index, pixels: NDArray[np.uint8], *, resident: Tensor | None = None
+    ) -> None:
+        self.path = path
+        self.index = index
+        self.pixels = pixels
+        self.resident = resident
+        self.hr_regions = [entry.hr for entry in index.pictures]
+        self.lr_regions = {s: [entry.lr[s] for entry in index.pictures] for s in index.scales}
+        self.positions = lru_cache(maxsize=16)(self._positions)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Store":
+        """The store in the folder ``path``, mapped read-only; DataError when it is not sound."""
+        folder = Path(path)
+        index = read_index(folder / INDEX)
+        file = folder / PIXELS
+        size = file.stat().st_size if file.is_file() else -1
+        if size != index.pixels_bytes:
+            found = "is missing" if size < 0 else f"has {size} bytes"
+            raise DataError(
+                f"'{file}' {found}; the index says {index.pixels_bytes} bytes. "
+                "The store is incomplete: prepare it anew."
+            )
+        return cls(folder, index, np.asarray(np.memmap(file, dtype=np.uint8, mode="r")))
+
+    @property
+    def pictures(self) -> tuple[Entry, ...]:
+        """What the store holds, in the order of the file."""
+        return self.index.pictures
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """The scales for which LR pictures are stored."""
+        return self.index.scales
+
+    @property
+    def lr_kernel(self) -> str:
+        """How the LR pictures were made (a name of ``degrade.LR_KERNELS``)."""
+        return self.index.lr_kernel
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the pixels, as 64 hexadecimal digits."""
+        return self.index.pixels_sha256
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches come out."""
+        return torch.device("cpu") if self.resident is None else self.resident.device
+
+    def verify(self) -> None:
+        """Nothing; raises DataError unless the pixels have the digest of the index."""
+        digest = hashlib.sha256(self.pixels.data).hexdigest()
+        if digest != self.fingerprint:
+            raise DataError(
+                f"The pixels of '{self.path}' have changed since the store was made: SHA-256 is "
+                f"{digest}, the index says {self.fingerprint}. Prepare the store anew."
+            )
+
+    def to(self, device: torch.device | str) -> "Store":
+        """The same store with all pixels copied to ``device``; gives the same batches there."""
+        # A copy first: torch cannot wrap the read-only mapping.
+        resident = torch.from_numpy(self.pixels.copy()).to(device)
+        return Store(self.path, self.index, self.pixels, resident=resident)
+
+    def hr(self, number: int) -> Tensor:
+        """The HR picture ``number`` (3, H, W) uint8."""
+        return self._picture(self.hr_regions[number])
+
+    def lr(self, number: int, *, scale: int) -> Tensor:
+        """The LR picture ``number`` (3, H / scale, W / scale) uint8."""
+        self._check_scale(scale)
+        return self._picture(self.lr_regions[scale][number])
+
+    def batch(
+        self,
+        *,
+        seed: int,
+        step: int,
+        size: int,
+        patch: int,
+        scale: int,
+        augment: Augment = "eight",
+        crop: Crop = "random",
+        rank: int = 0,
+        ranks: int = 1,
+        memory: Memory = "pageable",
+    ) -> Batch:
+        """``size`` aligned patches, a pure function of the arguments and the stored pixels.
+
+        ``patch`` is the HR side in pixels, a multiple of ``scale``. Patch i of the batch depends
+        on (seed, step, rank * size + i) alone: ``ranks`` processes, each asking for ``size``
+        patches under its own ``rank``, share one batch of ``ranks * size``.
+        ``crop="random"``: all positions are equally likely, so a picture counts by its area.
+        ``crop="centre"``: one centre crop per picture and epoch; then patch i is number
+        ``(step * ranks + rank) * size + i`` of the endless sequence of epochs.
+        """
+        self._check_scale(scale)
+        if size < 1 or patch < scale or patch % scale or not 0 <= rank < ranks:
+            raise InputError(
+                f"size is {size}, patch {patch}, rank {rank} of {ranks}; size must be at least 1, "
+                f"patch (in HR pixels) a multiple of the scale {scale}, rank below ranks."
+            )
+        draw = self.positions(scale, patch // scale).draw(crop)
+        places = draw(
+            seed=seed,
+            step=step,
+            first=rank * size,
+            count=size,
+            whole=ranks * size,
+            augment=augment,
+        )
+        side = patch // scale
+        lr = windows(places, self.lr_regions[scale], patch=side, factor=1)
+        hr = windows(places, self.hr_regions, patch=side, factor=scale)
+        if self.resident is not None:
+            return Batch(read_device(self.resident, lr), read_device(self.resident, hr))
+        pinned = memory == "pinned"
+        return Batch(
+            read_memory(self.pixels, lr, pinned=pinned), read_memory(self.pixels, hr, pinned=pinned)
+        )
+
+    def batches(
+        self,
+        *,
+        seed: int,
+        size: int,
+        patch: int,
+        scale: int,
+        start: int = 0,
+        augment: Augment = "eight",
+        crop: Crop = "random",
+        rank: int = 0,
+        ranks: int = 1,
+        memory: Memory = "pageable",
+        workers: int = 0,
+        ahead: int = 4,
+    ) -> Iterator[Batch]:
+        """The endless batches of the steps start, start + 1, ...
+
+        ``workers`` threads read up to ``ahead`` batches in advance; the batches are the same for
+        any number of them. Close the iterator (or drop it) to stop the threads.
+        """
+
+        def read(step: int) -> Batch:
+            return self.batch(
+                seed=seed,
+                step=step,
+                size=size,
+                patch=patch,
+                scale=scale,
+                augment=augment,
+                crop=crop,
+                rank=rank,
+                ranks=ranks,
+                memory=memory,
+            )
+
+        if workers < 0 or ahead < 1:
+            raise InputError(
+                f"workers is {workers} and ahead {ahead}; allowed are workers from 0, ahead from 1."
+            )
+        return (
+            _in_turn(read, start=start)
+            if workers == 0
+            else _in_advance(read, start=start, workers=workers, ahead=ahead)
+        )
+
+    def _positions(self, scale: int, patch: int) -> Positions:
+        return Positions(self.lr_regions[scale], patch=patch)
+
+    def _picture(self, region: Region) -> Tensor:
+        flat = self.pixels[region.offset : region.offset + region.nbytes]
+        return torch.from_numpy(flat.copy()).reshape(3, region.height, region.width)
+
+    def _check_scale(self, scale: int) -> None:
+        if scale not in self.lr_regions:
+            known = ", ".join(str(s) for s in self.scales)
+            raise InputError(f"The store '{self.path}' has no LR at scale {scale}; it has {known}.")
+
+
+def _in_turn(read: Callable[[int], Batch], *, start: int) -> Iterator[Batch]:
+    for step in count(start):
+        yield read(step)
+
+
+def _in_advance(
+    read: Callable[[int], Batch], *, start: int, workers: int, ahead: int
+) -> Iterator[Batch]:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="edgekeeper-batches")
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for step in count(start):
+            waiting.append(pool.submit(read, step))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

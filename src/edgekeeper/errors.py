@@ -1,0 +1,51 @@
+"""The errors a user can meet: one base class, each message a sentence.
+
+A message says what was given, what is allowed and what to do. The command line prints
+that one line and exits with status 2.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EdgekeeperError(Exception):
+    """Base of all errors that edgekeeper raises on purpose."""
+
+
+class InputError(EdgekeeperError, ValueError):
+    """An argument has a value that is not allowed."""
+
+
+class PictureError(EdgekeeperError):
+    """A picture file cannot be read or written."""
+
+
+class DataError(EdgekeeperError):
+    """A picture set or a packed store is missing, incomplete or wrongly made."""
+
+
+class CheckpointError(EdgekeeperError):
+    """A file of weights or training state is missing, damaged or does not fit."""
+
+
+class TrainingError(EdgekeeperError):
+    """A training run cannot go on, for example because a loss is not finite."""
+
+
+class UnavailableError(EdgekeeperError):
+    """Something optional is needed and not installed or not downloaded."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like ``name``, or None when nothing comes close."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[matches[0]] if matches else None
+
+
+def unknown_name(kind: str, name: str, *, known: Iterable[str]) -> InputError:
+    """An error that names the unknown ``name``, the nearest known one and all known ones."""
+    names = list(known)
+    nearest = nearest_name(name, names)
+    hint = f" Did you mean '{nearest}'?" if nearest else ""
+    return InputError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(names)}.")

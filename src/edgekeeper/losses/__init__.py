@@ -1,0 +1,8 @@
+"""Losses: each is called ``loss(ours, theirs)`` and gives one scalar; none has weights inside."""
+
+from edgekeeper.losses.gradient_variance import GradientVariance
+from edgekeeper.losses.pixel import L1, L2, Charbonnier
+from edgekeeper.losses.ssim import SSIM
+from edgekeeper.losses.total_variation import TV
+
+__all__ = ["L1", "L2", "SSIM", "TV", "Charbonnier", "GradientVariance"]

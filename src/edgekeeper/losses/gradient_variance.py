@@ -1,0 +1,168 @@
+"""The gradient variance loss."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError
+from edgekeeper.losses.check import check_choice, check_pair, check_positive
+from edgekeeper.losses.variances import Border, Layout, Operator, gradient_variances
+
+Remainder = Literal["drop", "refuse"]
+Norm = Literal["mse", "l2"]
+Statistic = Literal["variance", "deviation"]
+
+# Red, green, blue to grey as in the published code; they add up to 0.9999 and are kept so.
+GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)
+# Added to a variance before its root: keeps the derivative finite on flat patches. One grey
+# level of white noise has a Sobel variance of 2e-4, so only flat patches feel it.
+DEVIATION_EPSILON = 1e-6
+
+
+class GradientVariance(nn.Module):
+    """How far the gradients of ``ours`` spread differently from those of ``theirs``, per patch.
+
+    Grey, its x and y gradient, cut from the top left into ``patch`` × ``patch`` patches, the
+    unbiased variance v of each; then, over both directions d and all patches p,
+
+    - ``norm`` "mse" (published code): sum_d mean over pictures and p of (v_ours - v_theirs)²;
+      the published weight 0.01 belongs to it.
+    - ``norm`` "l2" (paper, eq. 2): mean over pictures of sum_d sqrt(sum_p (v_ours - v_theirs)²).
+      Its derivative at equal pictures is taken as 0.
+
+    The defaults with ``patch`` 8 (×2) or 16 (×3, ×4) are the published loss. Options beyond it:
+    ``operator`` "central" ([-1, 0, 1] without smoothing); ``border`` "valid" (no zeros around
+    the picture, so its frame is no edge; the map is 2 pixels smaller); ``remainder`` "refuse"
+    (InputError instead of leaving out pixels at the right and bottom); ``statistic`` "deviation"
+    (sqrt(v + 1e-6): differences in the units of a gradient, so that one strong edge outweighs
+    less); ``stride`` below ``patch``, a divisor of it (overlapping patches).
+
+    ``loss(ours, theirs)``: both float of one shape (B, 3, H, W) RGB or (B, 1, H, W) taken as
+    grey, in [0, ``data_range``]; values are divided by ``data_range``, since the loss grows with
+    its 4th power (mse) or 2nd (l2). Computed in float32 (float64 for float64) also inside
+    autocast. The derivative goes to ``ours`` only, once; a second derivative is a RuntimeError.
+    Errors: InputError for other dtypes, dimensions, channels, unequal shapes, pictures smaller
+    than a patch, and ``theirs`` that requires a gradient.
+    Source: Abrahamyan et al., "Gradient Variance Loss for Structure-Enhanced Image
+    Super-Resolution", ICASSP 2022.
+    """
+
+    def __init__(
+        self,
+        *,
+        patch: int = 8,
+        operator: Operator = "sobel",
+        border: Border = "zero",
+        remainder: Remainder = "drop",
+        norm: Norm = "mse",
+        statistic: Statistic = "variance",
+        data_range: float = 1.0,
+        stride: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("gradient operator", operator, known=get_args(Operator))
+        check_choice("border of the gradient", border, known=get_args(Border))
+        check_choice("treatment of the remainder", remainder, known=get_args(Remainder))
+        check_choice("norm of the gradient variance", norm, known=get_args(Norm))
+        check_choice("statistic of a patch", statistic, known=get_args(Statistic))
+        check_positive("data_range", data_range)
+        _check_patch(patch, stride)
+        self.patch = patch
+        self.operator: Operator = operator
+        self.border: Border = border
+        self.remainder: Remainder = remainder
+        self.norm: Norm = norm
+        self.statistic: Statistic = statistic
+        self.data_range = data_range
+        self.stride = patch if stride is None else stride
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The scalar loss; see the class."""
+        check_pair(ours, theirs)
+        layout = self._layout(ours)
+        self._check_size(ours, layout)
+        if theirs.requires_grad:
+            raise InputError(
+                "'theirs' requires a gradient, and this loss gives one to 'ours' only: "
+                "pass theirs.detach()."
+            )
+        with torch.autocast(ours.device.type, enabled=False):
+            with torch.no_grad():
+                goal = self._statistics(theirs, layout)
+            difference = self._statistics(ours, layout) - goal  # (2, B, patches)
+            per_picture: Tensor = (
+                torch.linalg.vector_norm(difference, dim=2)
+                if self.norm == "l2"
+                else difference.square().mean(2)
+            )  # (2, B)
+            return per_picture.mean(1).sum()
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``repr``."""
+        return (
+            f"patch={self.patch}, operator={self.operator!r}, border={self.border!r}, "
+            f"remainder={self.remainder!r}, norm={self.norm!r}, statistic={self.statistic!r}, "
+            f"data_range={self.data_range}, stride={self.stride}"
+        )
+
+    def _statistics(self, x: Tensor, layout: Layout) -> Tensor:
+        """Variances or deviations (2, B, patches)."""
+        variances = gradient_variances(x, layout)
+        if self.statistic == "variance":
+            return variances
+        return torch.sqrt(variances + DEVIATION_EPSILON)
+
+    def _layout(self, x: Tensor) -> Layout:
+        """The layout for as many channels as ``x`` has; InputError if neither 1 nor 3."""
+        weights = {1: (1.0,), 3: GREY_WEIGHTS}.get(x.shape[1])
+        if weights is None:
+            raise InputError(
+                f"'ours' and 'theirs' have {x.shape[1]} channels; the gradient variance is "
+                "defined on 1 (grey) or 3 (RGB): to treat each channel on its own, pass "
+                "x.flatten(0, 1).unsqueeze(1) of both."
+            )
+        return Layout(
+            operator=self.operator,
+            border=self.border,
+            patch=self.patch,
+            stride=self.stride,
+            weights=tuple(weight / self.data_range for weight in weights),
+        )
+
+    def _check_size(self, x: Tensor, layout: Layout) -> None:
+        """None when at least one patch fits and the remainder is allowed; otherwise InputError."""
+        height, width = x.shape[2:]
+        map_height, map_width = layout.map_size(height, width)
+        if min(map_height, map_width) < self.patch:
+            raise InputError(
+                f"The pictures are {height}×{width} pixels, their gradient map {map_height}×"
+                f"{map_width}: no patch of {self.patch} fits. Give larger pictures or a "
+                "smaller patch."
+            )
+        left_over = (map_height - self.patch) % self.stride or (
+            map_width - self.patch
+        ) % self.stride
+        if self.remainder == "refuse" and left_over:
+            raise InputError(
+                f"The gradient map of {map_height}×{map_width} pixels is not filled by patches of "
+                f"{self.patch} at a stride of {self.stride}, and remainder is 'refuse'. Crop the "
+                "pictures or use remainder='drop'."
+            )
+
+
+def _check_patch(patch: int, stride: int | None) -> None:
+    """None when patch is a whole number from 2 and stride a divisor of it; else InputError."""
+    if not isinstance(patch, int) or isinstance(patch, bool) or patch < 2:
+        raise InputError(
+            f"'patch' is {patch!r}; it must be a whole number of pixels, 2 or more, for a "
+            "variance needs two values: 8 and 16 are the published ones."
+        )
+    if stride is None:
+        return
+    if not isinstance(stride, int) or isinstance(stride, bool) or stride < 1 or patch % stride:
+        divisors = [str(number) for number in range(1, patch + 1) if patch % number == 0]
+        raise InputError(
+            f"'stride' is {stride!r}; it must divide the patch of {patch}: "
+            f"one of {', '.join(divisors)}."
+        )

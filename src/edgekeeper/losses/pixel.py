@@ -1,0 +1,58 @@
+"""Losses that compare pixel with pixel."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positive
+
+
+class L1(nn.Module):
+    """Mean of |ours - theirs| over batch, channels and pixels, in the units of the input.
+
+    ``loss(ours, theirs)``: both (B, C, H, W) float of one shape, any C. Half precision is
+    computed in float32. Errors: InputError for other dtypes, dimensions or unequal shapes.
+    """
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The scalar loss; see the class."""
+        check_pair(ours, theirs)
+        return functional.l1_loss(as_float32_or_more(ours), as_float32_or_more(theirs))
+
+
+class L2(nn.Module):
+    """Mean of (ours - theirs)² over batch, channels and pixels (the mean square error, no root).
+
+    ``loss(ours, theirs)``: both (B, C, H, W) float of one shape, any C. Half precision is
+    computed in float32. Errors: InputError for other dtypes, dimensions or unequal shapes.
+    """
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The scalar loss; see the class."""
+        check_pair(ours, theirs)
+        return functional.mse_loss(as_float32_or_more(ours), as_float32_or_more(theirs))
+
+
+class Charbonnier(nn.Module):
+    """Mean of sqrt((ours - theirs)² + epsilon²): L1 whose corner at zero is rounded.
+
+    ``epsilon`` is in the units of the input (1e-3 is a quarter of a grey level in [0, 1]);
+    equal pictures give ``epsilon``, not 0. ``loss(ours, theirs)``: both (B, C, H, W) float of
+    one shape, any C. Half precision is computed in float32. Errors: InputError.
+    Source: Lai et al., "Deep Laplacian Pyramid Networks", CVPR 2017, section 3.3.
+    """
+
+    def __init__(self, *, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        check_positive("epsilon", epsilon)
+        self.epsilon = epsilon
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The scalar loss; see the class."""
+        check_pair(ours, theirs)
+        difference = as_float32_or_more(ours) - as_float32_or_more(theirs)
+        return torch.sqrt(difference.square() + self.epsilon**2).mean()
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``repr``."""
+        return f"epsilon={self.epsilon}"

@@ -1,0 +1,27 @@
+"""Metrics: f(sr, hr, protocol=...) -> (B,) float64, one value per picture."""
+
+from edgekeeper.metrics.protocol import PROTOCOLS, Protocol, find_protocol
+from edgekeeper.metrics.psnr import psnr
+from edgekeeper.metrics.ssim import ssim
+from edgekeeper.metrics.structure import (
+    VarianceComparison,
+    compare_variances,
+    gmsd,
+    gradient_psnr,
+    gv_gap,
+    gv_ratio,
+)
+
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "VarianceComparison",
+    "compare_variances",
+    "find_protocol",
+    "gmsd",
+    "gradient_psnr",
+    "gv_gap",
+    "gv_ratio",
+    "psnr",
+    "ssim",
+]

@@ -1,0 +1,108 @@
+"""Canaries: bicubic scores that tell whether a well-known picture set is the well-known one.
+
+A set whose LR files were made by another kernel, shifted by half a pixel or cropped otherwise
+gives numbers that look fine and mean nothing. Before such a set is used, bicubic is scored on
+its first and last picture and compared with the value stored here.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edgekeeper.errors import DataError
+from edgekeeper.metrics.psnr import psnr
+from edgekeeper.ops.resize import imresize, pillow_resize
+
+TOLERANCE_DB = 0.02  # MATLAB's two ways of making LR files differ by less than 0.01 dB
+
+
+@dataclass(frozen=True)
+class Canary:
+    """How many pictures a set has, and the bicubic Y-PSNR in dB of its first and last, by scale."""
+
+    pictures: int
+    first: dict[int, float]
+    last: dict[int, float]
+
+
+# Measured on the public files (HR and LR by Huang et al., SelfExSR) under "y_matlab".
+CANARIES: dict[str, Canary] = {}
+
+
+@dataclass(frozen=True)
+class End:
+    """A pair under examination: its name and both pictures (1, 3, H, W) in [0, 1]."""
+
+    name: str
+    hr: Tensor
+    lr: Tensor
+
+
+def check_set(set_name: str, *, scale: int, pictures: int, ends: tuple[End, End]) -> None:
+    """Nothing, if bicubic scores as it must or the set is none of ``CANARIES``; else DataError.
+
+    ``pictures`` is the number of pictures found, ``ends`` the first and the last pair.
+    """
+    canary = CANARIES.get(set_name.lower())
+    if canary is None:
+        return
+    if pictures != canary.pictures:
+        raise DataError(
+            f"{set_name} has {canary.pictures} pictures; {pictures} were found. "
+            "Complete the folder, or give a part of the set a name of its own."
+        )
+    for end, stored in zip(ends, (canary.first, canary.last), strict=True):
+        if scale in stored:
+            _check_end(end, set_name=set_name, scale=scale, expected=stored[scale])
+
+
+def _check_end(end: End, *, set_name: str, scale: int, expected: float) -> None:
+    needed = tuple(side * scale for side in end.lr.shape[-2:])
+    if tuple(end.hr.shape[-2:]) != needed:
+        raise DataError(
+            f"{set_name} ×{scale}, '{end.name}': HR is {_size(end.hr)} and LR {_size(end.lr)}; "
+            f"HR must be {scale} times LR. Crop HR to a multiple of {scale} from the top left."
+        )
+    found = float(psnr(imresize(end.lr, scale=scale), end.hr, scale=scale))
+    if abs(found - expected) > TOLERANCE_DB:
+        raise DataError(
+            f"{set_name} ×{scale} is not the public set: bicubic on '{end.name}' scores "
+            f"{found:.2f} dB where {expected:.2f} dB are known. {_cause(end, scale=scale)}"
+        )
+
+
+def _cause(end: End, *, scale: int) -> str:
+    """A sentence on what is off, found by making the LR picture again in the usual ways."""
+    size = (end.lr.shape[-2], end.lr.shape[-1])
+    if _alike(imresize(end.hr, size=size), end.lr):
+        return (
+            "LR fits HR, so HR is another picture than the public one: compressed, converted or "
+            "cropped differently. Take the HR files from the set's source."
+        )
+    blocks = end.hr.unflatten(-2, (-1, scale)).unflatten(-1, (-1, scale))
+    wrong_ways = {
+        "Pillow's bicubic filter": pillow_resize(end.hr, size=size, method="bicubic"),
+        "Pillow's bilinear filter": pillow_resize(end.hr, size=size, method="bilinear"),
+        "the mean of each block of pixels": blocks.mean(dim=(-3, -1)),
+        "taking single pixels": blocks[..., 0, :, 0],
+    }
+    for way, made in wrong_ways.items():
+        if _alike(made, end.lr):
+            return (
+                f"The LR picture was made by {way}. Take the set's own LR files, "
+                "made by MATLAB's bicubic imresize."
+            )
+    return (
+        "LR is not the MATLAB-bicubic picture of HR: another kernel, a shift, or another "
+        "picture's LR. Take both from one source, and check names and order."
+    )
+
+
+def _alike(made: Tensor, lr: Tensor) -> bool:
+    # Rounding after each of two passes moves a sample by up to two grey levels, the mean by less.
+    off = (made - lr).abs() * 255
+    return bool(off.mean() < 0.6) and bool(off.max() < 2.6)
+
+
+def _size(picture: Tensor) -> str:
+    return f"{picture.shape[-1]}x{picture.shape[-2]}"

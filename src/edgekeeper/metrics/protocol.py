@@ -1,0 +1,210 @@
+"""Protocols: what exactly is compared when two pictures are scored.
+
+The same two pictures differ by 2 dB between protocols: luma or RGB, how wide a border is
+left out, what is rounded, which kernel made the small picture. A ``Protocol`` says all of
+it, is stored beside each number, and numbers under unlike protocols are never compared.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from torch import Tensor
+
+from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.ops.color import rgb_to_grey_edsr, rgb_to_y, round_uint8
+
+Border = int | Literal["scale"]
+
+
+def _check_border(key: str, value: Any) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not (whole or value == "scale"):
+        raise InputError(f"{key} is a number of pixels or 'scale'; got {value!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is compared: colour, rounding, border, form of SSIM, and how the LR was made.
+
+    name: the name the numbers are published under.
+    colour: "y" compares BT.601 studio luma, "rgb" the three channels together.
+    rounding: "none" leaves the network's output as it is, beyond [0, 1] too; "rgb" clips
+        and rounds both pictures to the uint8 grid; "rgb_and_y" rounds the luma as well.
+    border: HR pixels left out on each side for PSNR and structure; "scale" means as many
+        as the scale.
+    ssim_colour: "same" as ``colour``, or "edsr_grey" (no offset, weights over 256).
+    ssim_border: HR pixels left out on each side for SSIM.
+    ssim_window: "valid" keeps whole windows only; "symmetric" filters with mirrored borders.
+    ssim_downsampling: "auto" shrinks large pictures first, as Wang's ssim.m does.
+    lr: "set_files" reads the set's own LR files; "pillow_bilinear" shrinks the HR by
+        Pillow's bilinear filter.
+    baseline: how the row without a network is made: "bicubic" of the LR, "bicubic_unrounded"
+        of an LR that was never rounded, or "pillow_bilinear" of the LR.
+    """
+
+    name: str
+    colour: Literal["y", "rgb"]
+    rounding: Literal["none", "rgb", "rgb_and_y"]
+    border: Border = "scale"
+    ssim_colour: Literal["same", "edsr_grey"] = "same"
+    ssim_border: Border = "scale"
+    ssim_window: Literal["valid", "symmetric"] = "valid"
+    ssim_downsampling: Literal["none", "auto"] = "none"
+    lr: Literal["set_files", "pillow_bilinear"] = "set_files"
+    baseline: Literal["bicubic", "bicubic_unrounded", "pillow_bilinear"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        for key, hint in get_type_hints(type(self)).items():
+            value = getattr(self, key)
+            if key in ("border", "ssim_border"):
+                _check_border(key, value)
+            elif get_origin(hint) is Literal and value not in get_args(hint):
+                raise unknown_name(f"protocol {key}", str(value), known=get_args(hint))
+        if self.colour == "rgb" and self.rounding == "rgb_and_y":
+            raise InputError("A protocol on RGB has no luma to round: use rounding='rgb'.")
+
+    def to_json(self) -> dict[str, str | int]:
+        """The fields as a plain dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Protocol":
+        """The protocol written by ``to_json``; unknown or missing fields are errors."""
+        known = [field.name for field in fields(cls)]
+        for key in stored:
+            if key not in known:
+                raise unknown_name("protocol field", key, known=known)
+        missing = [key for key in known if key not in stored]
+        if missing:
+            raise InputError(f"A stored protocol lacks the fields {', '.join(missing)}.")
+        return cls(**stored)
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        # What most papers print: MATLAB's uint8 luma, border = scale.
+        Protocol(name="y_matlab", colour="y", rounding="rgb_and_y"),
+        # BasicSR's: the luma stays float after the uint8 picture.
+        Protocol(name="y_float", colour="y", rounding="rgb"),
+        Protocol(name="rgb_matlab", colour="rgb", rounding="rgb"),
+        # SPSR, Table 1 (x4): border 4, SSIM downsampled, "Bicubic" row from an unrounded LR.
+        Protocol(
+            name="spsr_toolbox",
+            colour="y",
+            rounding="rgb_and_y",
+            border=4,
+            ssim_border=4,
+            ssim_downsampling="auto",
+            baseline="bicubic_unrounded",
+        ),
+        # The code published with the gradient variance loss: its tables need the same.
+        Protocol(
+            name="gv_repo",
+            colour="rgb",
+            rounding="none",
+            border=0,
+            ssim_colour="edsr_grey",
+            ssim_border=2,
+            ssim_window="symmetric",
+            lr="pillow_bilinear",
+            baseline="pillow_bilinear",
+        ),
+    )
+}
+
+
+def find_protocol(protocol: str | Protocol) -> Protocol:
+    """The protocol itself, or the one of that name; InputError with the nearest name."""
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, known=PROTOCOLS)
+    return PROTOCOLS[protocol]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures made ready for comparison: (B, C, H, W) float64, equal shapes."""
+
+    sr: Tensor
+    hr: Tensor
+
+
+def pictures(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> Pair:
+    """Both pictures as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
+
+    Raises InputError when shapes differ, are not (B, 3, H, W), or ``hr`` leaves [0, 1].
+    """
+    if sr.shape != hr.shape:
+        raise InputError(
+            f"The two pictures differ in size: sr is {tuple(sr.shape)}, hr is {tuple(hr.shape)}. "
+            "Crop the HR picture to a multiple of the scale first."
+        )
+    if sr.ndim != 4 or sr.shape[1] != 3 or not (sr.is_floating_point() and sr.numel()):
+        raise InputError(
+            f"Pictures are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(sr.shape)} of "
+            f"{sr.dtype}. Repeat a grey picture three times."
+        )
+    low, high = float(hr.min()), float(hr.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise InputError(f"hr must lie in [0, 1]; it reaches from {low:g} to {high:g}.")
+    # float64 before rounding: a float32 k/255 then lands on the exact grid.
+    ours, theirs = sr.detach().double(), hr.detach().double()
+    if protocol.rounding == "none":
+        return Pair(ours, theirs)
+    return Pair(round_uint8(ours), round_uint8(theirs))
+
+
+def compared(
+    sr: Tensor,
+    hr: Tensor,
+    *,
+    protocol: Protocol,
+    scale: int | None,
+    metric: Literal["psnr", "ssim", "structure"],
+) -> Pair:
+    """What ``metric`` looks at under ``protocol``: float64, colour chosen, border cut.
+
+    (B, 1, H', W') for luma and grey, (B, 3, H', W') for RGB and for "structure".
+    ``scale`` is needed when a border is "scale".
+    """
+    pair = pictures(sr, hr, protocol=protocol)
+    border = protocol.ssim_border if metric == "ssim" else protocol.border
+    pixels = _pixels(border, scale=scale, protocol=protocol)
+    if metric == "structure":
+        return Pair(_cut(pair.sr, border=pixels), _cut(pair.hr, border=pixels))
+    return Pair(
+        _colour(_cut(pair.sr, border=pixels), protocol=protocol, metric=metric),
+        _colour(_cut(pair.hr, border=pixels), protocol=protocol, metric=metric),
+    )
+
+
+def _colour(x: Tensor, *, protocol: Protocol, metric: Literal["psnr", "ssim"]) -> Tensor:
+    if metric == "ssim" and protocol.ssim_colour == "edsr_grey":
+        return rgb_to_grey_edsr(x)
+    if protocol.colour == "rgb":
+        return x
+    y = rgb_to_y(x)
+    return round_uint8(y) if protocol.rounding == "rgb_and_y" else y
+
+
+def _cut(x: Tensor, *, border: int) -> Tensor:
+    height, width = x.shape[-2:]
+    if 2 * border >= min(height, width):
+        raise InputError(f"A border of {border} pixels leaves nothing of a {height}x{width} image.")
+    return x[..., border : height - border, border : width - border]
+
+
+def _pixels(border: Border, *, scale: int | None, protocol: Protocol) -> int:
+    if border != "scale":
+        return border
+    if scale is None:
+        raise InputError(
+            f"Protocol '{protocol.name}' leaves out a border as wide as the scale: "
+            "give scale=2, 3 or 4."
+        )
+    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
+        raise InputError(f"scale must be a whole number from 1 on; got {scale!r}.")
+    return scale

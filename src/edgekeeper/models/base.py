@@ -1,0 +1,59 @@
+"""What every super-resolution network here has in common: little, on purpose."""
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError
+
+Channels = Literal["rgb", "y"]
+"""Colour of a network's input and output: RGB, or MATLAB's studio-range luma, both in [0, 1]."""
+
+COLOUR_COUNT: dict[Channels, int] = {"rgb": 3, "y": 1}
+
+
+class SRModel(nn.Module):
+    """A network that turns a small picture into one ``scale`` times as large.
+
+    Attributes:
+        scale: the integer factor, HR size over LR size.
+        channels: ``"rgb"`` (three channels) or ``"y"`` (one, luma; ``edgekeeper.infer`` adds colour).
+        receptive_field: how many LR pixels around a pixel can change it (a radius).
+
+    ``features`` and ``reconstruct`` are the two halves of ``forward``; a gradient branch is put
+    between them, whatever the network.
+    """
+
+    scale: int
+    channels: Channels
+    receptive_field: int
+
+    def features(self, lr: Tensor) -> Tensor:
+        """The deep features (B, F, H', W') of an LR batch (B, C, H, W)."""
+        raise TypeError(f"{type(self).__name__} does not define features(lr)")
+
+    def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
+        """The SR batch (B, C, scale·H, scale·W) from the features and the LR batch."""
+        raise TypeError(f"{type(self).__name__} does not define reconstruct(features, lr)")
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """The SR batch (B, C, scale·H, scale·W), not clamped, of an LR batch in [0, 1]."""
+        return self.reconstruct(self.features(lr), lr)
+
+
+def check_scale(scale: int, *, allowed: tuple[int, ...], model: str) -> None:
+    """Raise InputError unless ``scale`` is one of ``allowed``."""
+    if scale not in allowed:
+        choices = ", ".join(str(factor) for factor in allowed)
+        raise InputError(f"{model} has no scale {scale}; choose one of {choices}.")
+
+
+def parameter_count(model: nn.Module) -> int:
+    """The number of learnable numbers; fixed buffers are not counted."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def lr_radius(hr_pixels: int, *, scale: int) -> int:
+    """The radius in LR pixels that covers a radius of ``hr_pixels`` HR pixels."""
+    return math.ceil(hr_pixels / scale)

@@ -1,0 +1,1 @@
+"""Pure tensor operations: resize, colour, gradients, local structure, tiles."""

@@ -1,0 +1,182 @@
+"""Recipes: everything that decides what a training run computes, as typed, frozen values.
+
+A variant of a recipe is ``dataclasses.replace(recipe, ...)``. What is not here (paths, device,
+workers, time limit) does not change the result. The learning rate is a function of the step.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from edgekeeper.errors import InputError
+from edgekeeper.models import SRModel
+from edgekeeper.spec import Spec
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Data:
+    """How batches are cut from the packed store. ``patch`` is in HR pixels."""
+
+    patch: int
+    batch: int
+    augment: Literal["none", "flips", "eight"] = "eight"
+
+
+@dataclass(frozen=True)
+class Optim:
+    """The optimiser and its learning rate over the steps of one stage.
+
+    ``schedule``: "constant"; "cosine" falls from ``rate`` to ``final_rate`` over the stage;
+    "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the stage).
+    ``warmup`` steps rise linearly from 0.
+    ``clip``: "norm" limits the global gradient norm to ``clip_limit``; "value_over_rate" limits
+    every value to ±clip_limit / rate (VDSR, section 3.2).
+    """
+
+    rate: float
+    kind: Literal["adam", "sgd"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "steps"] = "constant"
+    final_rate: float = 0.0
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.5
+    warmup: int = 0
+    clip: Literal["none", "norm", "value_over_rate"] = "none"
+    clip_limit: float = 0.0
+
+    def rate_at(self, step: int, *, steps: int) -> float:
+        """The learning rate of update ``step`` (counted from 0) in a stage of ``steps`` updates."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        if self.schedule == "cosine":
+            done = (step - self.warmup) / max(1, steps - self.warmup)
+            fall = 0.5 * (1 + math.cos(math.pi * done))
+            return self.final_rate + (self.rate - self.final_rate) * fall
+        if self.schedule == "steps":
+            return self.rate * self.gamma ** sum(step >= milestone for milestone in self.milestones)
+        return self.rate
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weighted term of an objective. ``ramp`` steps raise the weight linearly from 0."""
+
+    name: str
+    loss: Spec[Loss]
+    weight: float = 1.0
+    ramp: int = 0
+
+    def weight_at(self, step: int) -> float:
+        """The weight at update ``step`` of the stage, counted from 0."""
+        return self.weight * min(1.0, (step + 1) / self.ramp) if self.ramp else self.weight
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: so many updates with this optimiser on these terms."""
+
+    name: str
+    steps: int
+    optim: Optim
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Which set is scored during the run, under which protocol, every how many steps."""
+
+    set_name: str = "set5"
+    protocol: str = "y_matlab"
+    every: int = 1000
+
+
+@dataclass(frozen=True)
+class Start:
+    """Begin from the result of another recipe, except for the layers that are made new.
+
+    ``fresh`` are beginnings of parameter names, for example ``("conv3.",)``.
+    """
+
+    recipe: str
+    fresh: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run. ``average`` is the decay of the weight average (EMA), 0 for none."""
+
+    name: str
+    model: Spec[SRModel]
+    data: Data
+    stages: tuple[Stage, ...]
+    validation: Validation | None = None
+    start: Start | None = None
+    seed: int = 0
+    average: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    layout: Literal["contiguous", "channels_last"] = "contiguous"
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later, deep in a run."""
+        if not self.stages or any(stage.steps < 1 for stage in self.stages):
+            raise InputError(f"Recipe '{self.name}' needs stages of at least one step each.")
+        for stage in self.stages:
+            if not stage.terms:
+                raise InputError(f"Stage '{stage.name}' of recipe '{self.name}' has no terms.")
+            names = [term.name for term in stage.terms]
+            if len(set(names)) < len(names):
+                raise InputError(f"Stage '{stage.name}' names a term twice: {', '.join(names)}.")
+        if not 0.0 <= self.average < 1.0:
+            raise InputError(f"average is {self.average}; it is a decay in [0, 1).")
+
+    @property
+    def steps(self) -> int:
+        """The number of updates of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[Stage, int]:
+        """The stage of update ``step`` (from 0, below ``steps``) and the step's number within it."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise InputError(f"Recipe '{self.name}' has {self.steps} steps; no stage for a later one.")
+
+    def to_json(self) -> dict[str, object]:
+        """The recipe as plain values, for checkpoints and cards."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def prefix_json(self, step: int) -> dict[str, object]:
+        """What decided the state after ``step`` updates: equal prefixes have equal states."""
+        stages = []
+        for stage in self.stages:
+            if step <= 0:
+                break
+            stages.append(_plain(stage))
+            step -= stage.steps
+        whole = self.to_json()
+        for unrelated in ("name", "validation"):
+            whole.pop(unrelated)
+        return {**whole, "stages": stages}
+
+
+def _plain(value: object) -> object:
+    """``value`` with dataclasses and specs turned into dictionaries and tuples into lists."""
+    if isinstance(value, Spec):
+        return {"name": value.name, "arguments": {k: _plain(v) for k, v in value.arguments}}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

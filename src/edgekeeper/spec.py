@@ -1,0 +1,84 @@
+"""A class and its arguments, not yet built: typed, comparable, writable as JSON."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, ParamSpec, TypeVar
+
+from edgekeeper.errors import InputError, nearest_name, unknown_name
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Spec(Generic[T_co]):
+    """What to build, and with which keyword arguments (sorted, so that equal specs compare equal)."""
+
+    target: Callable[..., T_co]
+    arguments: tuple[tuple[str, object], ...]
+
+    def build(self) -> T_co:
+        """A new object: ``target`` called with the arguments."""
+        return self.target(**dict(self.arguments))
+
+    @property
+    def name(self) -> str:
+        """The name of the class or function."""
+        return self.target.__name__
+
+    def to_json(self) -> dict[str, object]:
+        """The spec as plain values; ``from_json`` reads it back."""
+        return {"name": self.name, "arguments": dict(self.arguments)}
+
+
+def spec(target: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Spec[T]:
+    """A Spec of ``target`` with the given keyword arguments, checked against its signature now.
+
+    Raises:
+        InputError: an argument that ``target`` does not have, or one without a keyword.
+    """
+    if args:
+        raise InputError(f"Give the arguments of {target.__name__} by keyword, not by position.")
+    _check_arguments(target, kwargs)
+    return Spec(target, tuple(sorted(kwargs.items())))
+
+
+def from_json(data: Mapping[str, object], *, known: Mapping[str, Callable[..., T]]) -> Spec[T]:
+    """The Spec that ``to_json`` wrote, with its class looked up in ``known`` by name.
+
+    Raises:
+        InputError: an unknown class or argument.
+    """
+    name, arguments = data.get("name"), data.get("arguments")
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise InputError(f"Expected an object with 'name' and 'arguments', got {dict(data)!r}.")
+    if name not in known:
+        raise unknown_name("class", name, known=known)
+    _check_arguments(known[name], arguments)
+    return Spec(known[name], tuple(sorted(arguments.items())))
+
+
+def _check_arguments(target: Callable[..., object], arguments: Mapping[str, object]) -> None:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = {  # nn.Module's own *args and **kwargs would swallow a typo
+        name: parameter
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind in named
+    }
+    for argument in arguments:
+        if argument not in parameters:
+            nearest = nearest_name(argument, parameters)
+            hint = f" Did you mean '{nearest}'?" if nearest else ""
+            allowed = ", ".join(parameters) or "none"
+            raise InputError(
+                f"{target.__name__} has no argument '{argument}'.{hint} It takes: {allowed}."
+            )
+    required = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and name not in arguments
+    ]
+    if required:
+        raise InputError(f"{target.__name__} needs the argument '{required[0]}'.")

@@ -1,0 +1,440 @@
+"""The only training loop.
+
+The state after update n is a function of recipe, store and seed: batches come from (seed, step),
+the learning rate from the step, so a run that was killed and resumed ends in the same bits as one
+that was not. On an accelerator nothing waits: losses stay on the device and are read back only
+when a log line is written.
+"""
+
+import copy
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgekeeper.checkpoint import (
+    load_exactly,
+    optimiser_tensors,
+    read_tensors,
+    restore_optimiser,
+    save_model,
+    write_tensors,
+)
+from edgekeeper.data.store import Store
+from edgekeeper.errors import CheckpointError, InputError, TrainingError
+from edgekeeper.evaluate import evaluate, mean_scores
+from edgekeeper.logs import JsonLines, ProgressLine, Scalars, tensorboard_writer
+from edgekeeper.models import SRModel
+from edgekeeper.objective import Objective
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.recipe import Optim, Recipe, Stage
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a recipe is run; nothing here changes the result.
+
+    ``out`` is the run's folder; a run found there is resumed. ``resume_from`` continues from
+    another run's checkpoint, allowed when both recipes agree up to that step. ``start_from`` is
+    the network file that the recipe's ``start`` asks for. ``time_limit`` is in seconds.
+    """
+
+    out: Path
+    device: str = "cpu"
+    workers: int = 1
+    time_limit: float | None = None
+    checkpoint_every: int = 500
+    log_every: int = 50
+    resume_from: Path | None = None
+    start_from: Path | None = None
+    data_root: Path | None = None
+    tensorboard: Literal["on", "off"] = "off"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, after how many updates, and the network file if it finished."""
+
+    status: Literal["finished", "time limit", "interrupted"]
+    step: int
+    model_path: Path | None
+
+
+@dataclass
+class State:
+    """All that changes during a run."""
+
+    model: SRModel
+    average: SRModel | None
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    origin: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def result(self) -> SRModel:
+        """The network to score and to ship: the weight average where there is one."""
+        return self.average if self.average is not None else self.model
+
+
+def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
+    """How the run of ``recipe`` on ``store`` ended; files go to ``options.out``.
+
+    ``last.safetensors`` is the whole state, ``stage-N.safetensors`` the state at the end of each
+    stage, ``log.jsonl`` the log, ``model.safetensors`` the network once the run has finished.
+
+    Raises:
+        TrainingError: a loss or a weight is not finite; the last good checkpoint is kept.
+        CheckpointError: a checkpoint does not belong to this recipe or store, or cannot be saved.
+        InputError: the recipe does not fit the store or the options.
+    """
+    device = torch.device(options.device)
+    scale = recipe.model.build().scale
+    if recipe.data.patch % scale:
+        raise InputError(
+            f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {scale}."
+        )
+    if recipe.validation is not None and options.data_root is None:
+        raise InputError(
+            f"Recipe '{recipe.name}' validates on '{recipe.validation.set_name}': give the folder "
+            "of the benchmark sets (--data), or switch validation off (--no-validation)."
+        )
+    state = _begin(recipe, store, options=options, device=device)
+    log = JsonLines(options.out / "log.jsonl", keep_until=state.step)
+    curves = tensorboard_writer(options.out / "tensorboard") if options.tensorboard == "on" else None
+    source = store.to(device) if device.type != "cpu" else store
+    started = time.monotonic() - state.seconds
+    limit = started + state.seconds + options.time_limit if options.time_limit else None
+    status: Literal["finished", "time limit", "interrupted"] = "finished"
+    with _stop_signal() as stop, ProgressLine(recipe.name, total=recipe.steps, start=state.step) as line:
+        report = Report(recipe, options, log=log, curves=curves, line=line, store=store)
+        batches = source.batches(
+            seed=recipe.seed,
+            start=state.step,
+            size=recipe.data.batch,
+            patch=recipe.data.patch,
+            scale=scale,
+            augment=recipe.data.augment,
+            workers=options.workers if device.type == "cpu" else 0,
+        )
+        objective: Objective | None = None
+        for batch in islice(batches, recipe.steps - state.step):
+            stage, step = recipe.stage_at(state.step)
+            if objective is None or objective.stage != stage:
+                objective = Objective(stage)
+            if step == 0:
+                state.optimiser = _optimiser(stage.optim, state.model)
+            lr, hr = (_as_input(pixels.to(device), state.model) for pixels in (batch.lr, batch.hr))
+            values = _update(state, lr, hr, objective=objective, step=step, recipe=recipe)
+            state.step += 1
+            state.seconds = time.monotonic() - started
+            report.after_update(state, values, objective=objective)
+            if stop.is_set or (limit is not None and time.monotonic() > limit):
+                status = "interrupted" if stop.is_set else "time limit"
+                break
+        report.checkpoint(state, "last")
+    if curves is not None:
+        curves.close()
+    if state.step < recipe.steps:
+        return Outcome(status, state.step, None)
+    return Outcome("finished", state.step, report.finish(state))
+
+
+def _as_input(pixels: Tensor, model: SRModel) -> Tensor:
+    """Stored RGB bytes (B, 3, H, W) as what the network takes: RGB or luma in [0, 1]."""
+    rgb = pixels.float().div_(255)
+    return rgb_to_y(rgb) if model.channels == "y" else rgb
+
+
+def _update(
+    state: State, lr: Tensor, hr: Tensor, *, objective: Objective, step: int, recipe: Recipe
+) -> Tensor:
+    """One update of the weights; returns the terms' values (T + 1,), the total last."""
+    optim = objective.stage.optim
+    rate = optim.rate_at(step, steps=objective.stage.steps)
+    if recipe.layout == "channels_last":
+        lr = lr.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(lr.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        sr = state.model(lr)
+    total, values = objective(sr.float(), hr, step=step)
+    state.optimiser.zero_grad(set_to_none=True)
+    total.backward()
+    _clip(state.model, optim, rate=rate)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.step()
+    if state.average is not None:
+        decay = min(recipe.average, (1 + state.step) / (10 + state.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(state.average.parameters()), list(state.model.parameters()), 1 - decay
+            )
+    return torch.cat([values, total.detach().float().reshape(1)])
+
+
+def _clip(model: nn.Module, optim: Optim, *, rate: float) -> None:
+    if optim.clip == "norm":
+        nn.utils.clip_grad_norm_(model.parameters(), optim.clip_limit)
+    elif optim.clip == "value_over_rate":
+        nn.utils.clip_grad_value_(model.parameters(), optim.clip_limit / rate)
+
+
+def _optimiser(optim: Optim, model: nn.Module) -> torch.optim.Optimizer:
+    if optim.kind == "sgd":
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=optim.rate,
+            momentum=optim.momentum,
+            weight_decay=optim.weight_decay,
+        )
+    return torch.optim.Adam(
+        model.parameters(),
+        lr=optim.rate,
+        betas=optim.betas,
+        eps=optim.epsilon,
+        weight_decay=optim.weight_decay,
+    )
+
+
+class Report:
+    """Log lines, validation, checkpoints: what happens between updates."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        options: RunOptions,
+        *,
+        log: JsonLines,
+        curves: Scalars | None,
+        line: ProgressLine,
+        store: Store,
+    ) -> None:
+        self.recipe, self.options, self.store = recipe, options, store
+        self.log, self.curves, self.line = log, curves, line
+        self._sum: Tensor | None = None
+        self._count = 0
+        self._objective: Objective | None = None
+
+    def after_update(self, state: State, values: Tensor, *, objective: Objective) -> None:
+        """Add up the losses; log, validate and save where the step says so."""
+        self._objective = objective
+        self._sum = values if self._sum is None else self._sum + values
+        self._count += 1
+        ends_stage = state.step in _stage_ends(self.recipe)
+        if state.step % self.options.log_every == 0 or ends_stage:
+            self._flush(state)
+        validation = self.recipe.validation
+        if validation is not None and (state.step % validation.every == 0 or ends_stage):
+            self._validate(state)
+        if state.step % self.options.checkpoint_every == 0:
+            self.checkpoint(state, "last")
+        if ends_stage:
+            self.checkpoint(state, f"stage-{_stage_ends(self.recipe).index(state.step) + 1}")
+            self._sum = None
+
+    def _flush(self, state: State) -> None:
+        """Read the mean losses back, check that they are finite, log them."""
+        if self._sum is None or self._objective is None:
+            return
+        means = (self._sum / self._count).tolist()
+        self._sum, self._count = None, 0
+        terms = dict(zip((*self._objective.names, "total"), means, strict=True))
+        for name, value in terms.items():
+            if value - value != 0:  # inf and nan
+                raise TrainingError(
+                    f"The loss term '{name}' became {value} near step {state.step}. The last good "
+                    f"checkpoint is kept in '{self.options.out}'; lower the learning rate or clip."
+                )
+        stage, step = self.recipe.stage_at(state.step - 1)
+        rate = stage.optim.rate_at(step, steps=stage.steps)
+        self.log.write(
+            {"step": state.step, "stage": stage.name, "rate": rate, "seconds": state.seconds, **terms}
+        )
+        self.line.update(state.step, text=f"loss {terms['total']:.5f}")
+        if self.curves is not None:
+            for name, value in {**terms, "rate": rate}.items():
+                self.curves.add_scalar(f"train/{name}", value, state.step)
+
+    def _validate(self, state: State) -> None:
+        validation = self.recipe.validation
+        assert validation is not None and self.options.data_root is not None
+        state.result.eval()
+        scores = evaluate(
+            state.result,
+            sets=[validation.set_name],
+            scale=state.model.scale,
+            protocol=validation.protocol,
+            data_root=self.options.data_root,
+            model_name=self.recipe.name,
+        )
+        state.model.train()
+        means = mean_scores(scores)
+        record = {"set": validation.set_name, "protocol": validation.protocol, **means}
+        self.log.write({"step": state.step, "validation": record})
+        self.line.update(state.step, text=f"{validation.set_name} {means['psnr']:.2f} dB")
+        if self.curves is not None:
+            for name, value in means.items():
+                self.curves.add_scalar(f"{validation.set_name}/{name}", value, state.step)
+
+    def checkpoint(self, state: State, name: str) -> None:
+        """Save the whole state, once it is known to be finite."""
+        self._flush(state)
+        for parameter_name, parameter in state.model.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise TrainingError(
+                    f"The weights '{parameter_name}' are not finite after step {state.step}. The "
+                    f"last good checkpoint is kept in '{self.options.out}'."
+                )
+        tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
+        if state.average is not None:
+            tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
+        optimiser = optimiser_tensors(state.optimiser, state.model)
+        tensors |= {f"optimiser.{k}": v for k, v in optimiser.items()}
+        facts = {
+            "recipe": self.recipe.to_json(),
+            "prefix": self.recipe.prefix_json(state.step),
+            "store": self.store.fingerprint,
+            "step": state.step,
+            "seconds": state.seconds,
+            "origin": state.origin,
+        }
+        write_tensors(self.options.out / f"{name}.safetensors", tensors, facts=facts)
+
+    def finish(self, state: State) -> Path:
+        """Write the finished network with its provenance; returns the file."""
+        path = self.options.out / "model.safetensors"
+        card = {
+            "recipe": self.recipe.to_json(),
+            "store": self.store.fingerprint,
+            "pictures": _provenance(self.store),
+            "steps": state.step,
+            "seconds": round(state.seconds, 1),
+            "origin": state.origin,
+            "torch": torch.__version__,
+        }
+        save_model(path, state.result, spec=self.recipe.model, card=card)
+        return path
+
+
+def _provenance(store: Store) -> list[dict[str, str]]:
+    """The source pictures of a store: name, SHA-256 and licence, each once."""
+    sources = {
+        entry.source_sha256: {
+            "name": Path(entry.source).name,
+            "sha256": entry.source_sha256,
+            "licence": entry.licence,
+        }
+        for entry in store.pictures
+    }
+    return sorted(sources.values(), key=lambda source: source["name"])
+
+
+def _stage_ends(recipe: Recipe) -> list[int]:
+    ends, total = [], 0
+    for stage in recipe.stages:
+        total += stage.steps
+        ends.append(total)
+    return ends
+
+
+def _begin(recipe: Recipe, store: Store, *, options: RunOptions, device: torch.device) -> State:
+    """The state to go on from: a checkpoint's, or a new one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        model = recipe.model.build()
+    origin = _start(recipe, model, options=options)
+    if recipe.layout == "channels_last":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(device).train()
+    average = copy.deepcopy(model).requires_grad_(False) if recipe.average else None
+    state = State(model, average, _optimiser(recipe.stages[0].optim, model), origin=origin)
+    last = options.out / "last.safetensors"
+    path = last if last.is_file() else options.resume_from
+    if path is not None:
+        _restore(state, recipe, store, path=path)
+    return state
+
+
+def _start(recipe: Recipe, model: SRModel, *, options: RunOptions) -> dict[str, object]:
+    """Load the weights that ``recipe.start`` asks for; returns where they came from."""
+    if recipe.start is None:
+        if options.start_from is not None:
+            raise InputError(f"Recipe '{recipe.name}' starts from scratch; leave --start away.")
+        return {}
+    if options.start_from is None:
+        raise InputError(
+            f"Recipe '{recipe.name}' starts from the network of recipe '{recipe.start.recipe}': "
+            "give its file with --start."
+        )
+    file = read_tensors(options.start_from)
+    card = file.facts.get("card")
+    trained_by = card["recipe"]["name"] if isinstance(card, dict) else "unknown"
+    if trained_by != recipe.start.recipe:
+        raise InputError(
+            f"'{options.start_from}' was trained by recipe '{trained_by}', "
+            f"but '{recipe.name}' starts from '{recipe.start.recipe}'."
+        )
+    fresh = recipe.start.fresh
+    kept = {k: v.float() for k, v in file.tensors.items() if not k.startswith(fresh)}
+    new = {k: v for k, v in model.state_dict().items() if k.startswith(fresh)}
+    load_exactly(model, {**kept, **new}, origin=str(options.start_from))
+    return {"recipe": trained_by, "card": card}
+
+
+def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
+    """Put the state of checkpoint ``path`` into ``state``."""
+    file = read_tensors(path)
+    step = file.facts.get("step")
+    if not isinstance(step, int) or file.facts.get("prefix") != recipe.prefix_json(step):
+        raise CheckpointError(
+            f"'{path}' belongs to another recipe than '{recipe.name}', or the recipe has changed "
+            "since. Choose another --out folder to start anew."
+        )
+    if file.facts.get("store") != store.fingerprint:
+        raise CheckpointError(f"'{path}' was trained on another picture store than this one.")
+
+    def part(name: str) -> dict[str, Tensor]:
+        prefix = name + "."
+        return {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
+
+    state.step = step
+    state.seconds = float(str(file.facts["seconds"]))
+    load_exactly(state.model, part("model"), origin=str(path))
+    if state.average is not None:
+        load_exactly(state.average, part("average"), origin=str(path))
+    if step:
+        stage, _ = recipe.stage_at(step - 1)
+        state.optimiser = _optimiser(stage.optim, state.model)
+        restore_optimiser(state.optimiser, state.model, tensors=part("optimiser"))
+
+
+class StopFlag:
+    """Whether the user asked to stop."""
+
+    is_set = False
+
+
+@contextmanager
+def _stop_signal() -> Iterator[StopFlag]:
+    """Within the block Ctrl-C and SIGTERM ask for a stop after the current update."""
+    flag = StopFlag()
+
+    def ask(number: int, frame: object) -> None:
+        flag.is_set = True
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: the caller stops the run in its own way
+        before = {}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
