@@ -1,3 +1,55 @@
-"""Super-resolution that keeps structure: train, measure and run networks that keep edges in place."""
+"""Super-resolution that keeps structure: train, measure and run networks that keep edges in place.
+
+    import edgekeeper
+    large = edgekeeper.upscale("photo.jpg", scale=4)     # a Picture
+    model = edgekeeper.load("edsr_light_x4")             # a torch.nn.Module
+
+Importing the package loads no torch; the names below are loaded when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgekeeper import data, losses, metrics, models, ops, recipes
+    from edgekeeper.io import Picture, read_picture, write_picture
+    from edgekeeper.networks import load
+    from edgekeeper.upscaling import upscale
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Picture": "io",
+    "load": "networks",
+    "read_picture": "io",
+    "upscale": "upscaling",
+    "write_picture": "io",
+}
+_PACKAGES = ("data", "losses", "metrics", "models", "ops", "recipes")
+
+__all__ = [
+    "Picture",
+    "data",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "read_picture",
+    "recipes",
+    "upscale",
+    "write_picture",
+]
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported now."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"edgekeeper.{_HOME[name]}"), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"edgekeeper.{name}")
+    raise AttributeError(f"module 'edgekeeper' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

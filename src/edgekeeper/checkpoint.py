@@ -95,9 +95,10 @@ def load_model(path: Path) -> SRModel:
     description = file.facts.get("model")
     if not isinstance(description, dict):
         raise CheckpointError(
-            f"'{path}' is a training state, not a network; use the file 'model.safetensors' beside it."
+            f"'{path}' is a training state, not a network; "
+            "use the file 'model.safetensors' beside it."
         )
-    model = from_json(description, known={model.__name__: model for model in MODELS.values()}).build()
+    model = from_json(description, known={m.__name__: m for m in MODELS.values()}).build()
     load_exactly(model, {k: v.float() for k, v in file.tensors.items()}, origin=str(path))
     return model.eval()
 

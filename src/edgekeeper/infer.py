@@ -32,7 +32,8 @@ def infer(
     """
     if lr.ndim != 4 or lr.shape[1] != 3 or not lr.is_floating_point():
         raise InputError(
-            f"infer takes a float RGB batch (B, 3, H, W) in [0, 1], got {tuple(lr.shape)} of {lr.dtype}."
+            f"infer takes a float RGB batch (B, 3, H, W) in [0, 1]; "
+            f"got {tuple(lr.shape)} of {lr.dtype}."
         )
     if model.channels == "y":
         ycbcr = rgb_to_ycbcr(lr)

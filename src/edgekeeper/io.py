@@ -127,15 +127,13 @@ def write_picture(
             or it cannot be written, for example because the disk is full.
     """
     path = Path(path)
-    if not 1 <= quality <= 100:
-        raise InputError(f"quality must be 1 to 100, got {quality}.")
-    check_target(path, overwrite=overwrite)
+    check_target(path, overwrite=overwrite, quality=quality)
+    check_fits(picture, path)
     suffix = path.suffix.lower()
-    _check_fits(picture, path)
     if suffix in (".jpg", ".jpeg", ".webp") and picture.depth == 16:
         picture = _to_8_bits(picture)
     if suffix in (".jpg", ".jpeg"):
-        picture = replace(picture, alpha=None)  # opaque: _check_fits saw to it
+        picture = replace(picture, alpha=None)  # opaque: check_fits saw to it
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with temporary.open("x+b", buffering=0) as file:
@@ -144,7 +142,7 @@ def write_picture(
             except pyvips.Error:
                 file.write(bytes(2**16))  # libvips does not tell why; this raises "no space left"
                 raise
-        check_target(path, overwrite=overwrite)
+        check_target(path, overwrite=overwrite, quality=quality)
         temporary.replace(path)
     except (OSError, pyvips.Error) as error:
         raise PictureError(f"'{path}' cannot be written: {_reason(error)}.") from error
@@ -152,15 +150,40 @@ def write_picture(
         temporary.unlink(missing_ok=True)
 
 
-def check_target(path: Path, *, overwrite: Literal["refuse", "replace"]) -> None:
-    """Nothing; raise PictureError if ``path`` has an unknown ending or exists already."""
+def check_target(
+    path: Path, *, overwrite: Literal["refuse", "replace"] = "refuse", quality: int = 95
+) -> None:
+    """Nothing; raise the error that ``write_picture`` would raise whatever the picture."""
+    if not 1 <= quality <= 100:
+        raise InputError(f"quality must be 1 to 100, got {quality}.")
     if path.suffix.lower() not in SUFFIXES:
         raise PictureError(
             f"'{path}' cannot be written: its name ends with '{path.suffix}'; "
             f"use one of {', '.join(SUFFIXES)}."
         )
+    if not path.parent.is_dir():
+        raise PictureError(f"'{path}' cannot be written: there is no folder '{path.parent}'.")
     if overwrite == "refuse" and path.exists():
         raise PictureError(f"'{path}' exists already; choose another name or allow overwriting.")
+
+
+def check_fits(picture: Picture, path: Path, *, scale: int = 1) -> None:
+    """Nothing; raise PictureError if ``picture``, enlarged, does not fit the format of ``path``."""
+    suffix = path.suffix.lower()
+    side = max(picture.pixels.shape[:2]) * scale
+    limit = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383}.get(suffix, side)
+    if side > limit:
+        raise PictureError(
+            f"'{path}' would be {side} pixels on a side; its format ends at {limit}. "
+            "Write PNG or TIFF."
+        )
+    transparent = picture.alpha is not None and bool(
+        (picture.alpha != np.iinfo(picture.alpha.dtype).max).any()
+    )
+    if transparent and suffix in (".jpg", ".jpeg"):
+        raise PictureError(
+            f"'{path}' cannot be written: JPEG has no transparency. Write PNG, WebP or TIFF."
+        )
 
 
 def list_pictures(folder: str | Path, *, depth: Literal["folder", "tree"] = "folder") -> list[Path]:
@@ -297,24 +320,6 @@ def _upright(samples: Pixels, image: pyvips.Image) -> Pixels:
     if orientation in (2, 3, 6, 7):
         samples = samples[:, ::-1]
     return samples
-
-
-def _check_fits(picture: Picture, path: Path) -> None:
-    suffix = path.suffix.lower()
-    side = max(picture.pixels.shape[:2])
-    limit = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383}.get(suffix, side)
-    if side > limit:
-        raise PictureError(
-            f"'{path}' would be {side} pixels on a side; its format ends at {limit}. "
-            "Write PNG or TIFF."
-        )
-    transparent = picture.alpha is not None and bool(
-        (picture.alpha != np.iinfo(picture.alpha.dtype).max).any()
-    )
-    if transparent and suffix in (".jpg", ".jpeg"):
-        raise PictureError(
-            f"'{path}' cannot be written: JPEG has no transparency. Write PNG, WebP or TIFF."
-        )
 
 
 def _encode(picture: Picture, suffix: str, file: BinaryIO, *, quality: int) -> None:

@@ -75,7 +75,7 @@ def tensorboard_writer(folder: Path) -> Scalars:
         raise UnavailableError(
             "TensorBoard is not installed; run: pip install 'edgekeeper[tensorboard]'"
         ) from error
-    writer: Scalars = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    writer: Scalars = SummaryWriter(str(folder))
     return writer
 
 
@@ -112,8 +112,8 @@ class ProgressLine:
     ) -> None:
         self._progress.stop()
 
-    def update(self, done: int, *, text: str = "") -> None:
-        """Show that ``done`` of the total are done."""
+    def update(self, done: int, *, text: str = "", total: int | None = None) -> None:
+        """Show that ``done`` are done, of the total given before or now."""
         speed = self._progress.tasks[0].speed
         rate = f"{speed:.1f} {self._unit}/s" if speed else ""
-        self._progress.update(self._task, completed=done, rate=rate, text=text)
+        self._progress.update(self._task, completed=done, rate=rate, text=text, total=total)

@@ -144,7 +144,7 @@ class Recipe:
         return sum(stage.steps for stage in self.stages)
 
     def stage_at(self, step: int) -> tuple[Stage, int]:
-        """The stage of update ``step`` (from 0, below ``steps``) and the step's number within it."""
+        """The stage of update ``step`` (counted from 0) and the step's number within it."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage, step

@@ -14,7 +14,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True)
 class Spec(Generic[T_co]):
-    """What to build, and with which keyword arguments (sorted, so that equal specs compare equal)."""
+    """What to build, and with which keyword arguments, sorted so that equal specs are equal."""
 
     target: Callable[..., T_co]
     arguments: tuple[tuple[str, object], ...]

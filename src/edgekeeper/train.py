@@ -6,12 +6,11 @@ that was not. On an accelerator nothing waits: losses stay on the device and are
 when a log line is written.
 """
 
-import copy
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -19,22 +18,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import (
-    load_exactly,
-    optimiser_tensors,
-    read_tensors,
-    restore_optimiser,
-    save_model,
-    write_tensors,
-)
+from edgekeeper.checkpoint import save_model
 from edgekeeper.data.store import Store
-from edgekeeper.errors import CheckpointError, InputError, TrainingError
+from edgekeeper.errors import InputError, TrainingError
 from edgekeeper.evaluate import evaluate, mean_scores
 from edgekeeper.logs import JsonLines, ProgressLine, Scalars, tensorboard_writer
 from edgekeeper.models import SRModel
 from edgekeeper.objective import Objective
 from edgekeeper.ops.color import rgb_to_y
-from edgekeeper.recipe import Optim, Recipe, Stage
+from edgekeeper.recipe import Optim, Recipe
+from edgekeeper.state import State, begin, make_optimiser, save
+
+Status = Literal["finished", "time limit", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -62,26 +57,9 @@ class RunOptions:
 class Outcome:
     """How a run ended, after how many updates, and the network file if it finished."""
 
-    status: Literal["finished", "time limit", "interrupted"]
+    status: Status
     step: int
     model_path: Path | None
-
-
-@dataclass
-class State:
-    """All that changes during a run."""
-
-    model: SRModel
-    average: SRModel | None
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-    seconds: float = 0.0
-    origin: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def result(self) -> SRModel:
-        """The network to score and to ship: the weight average where there is one."""
-        return self.average if self.average is not None else self.model
 
 
 def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
@@ -95,7 +73,31 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
         CheckpointError: a checkpoint does not belong to this recipe or store, or cannot be saved.
         InputError: the recipe does not fit the store or the options.
     """
+    _check(recipe, options)
     device = torch.device(options.device)
+    last = options.out / "last.safetensors"
+    state = begin(
+        recipe,
+        store,
+        checkpoint=last if last.is_file() else options.resume_from,
+        start_from=options.start_from,
+        device=device,
+    )
+    with (
+        _stop_signal() as stop,
+        ProgressLine(recipe.name, total=recipe.steps, start=state.step) as line,
+    ):
+        report = Report(recipe, options, line=line, store=store, resumed_at=state.step)
+        status = _run(state, recipe, store, options=options, report=report, stop=stop)
+        report.checkpoint(state, "last")
+        report.close()
+    if state.step < recipe.steps:
+        return Outcome(status, state.step, None)
+    return Outcome("finished", state.step, report.finish(state))
+
+
+def _check(recipe: Recipe, options: RunOptions) -> None:
+    """Refuse what could only fail later."""
     scale = recipe.model.build().scale
     if recipe.data.patch % scale:
         raise InputError(
@@ -106,45 +108,48 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
             f"Recipe '{recipe.name}' validates on '{recipe.validation.set_name}': give the folder "
             "of the benchmark sets (--data), or switch validation off (--no-validation)."
         )
-    state = _begin(recipe, store, options=options, device=device)
-    log = JsonLines(options.out / "log.jsonl", keep_until=state.step)
-    curves = tensorboard_writer(options.out / "tensorboard") if options.tensorboard == "on" else None
-    source = store.to(device) if device.type != "cpu" else store
-    started = time.monotonic() - state.seconds
-    limit = started + state.seconds + options.time_limit if options.time_limit else None
-    status: Literal["finished", "time limit", "interrupted"] = "finished"
-    with _stop_signal() as stop, ProgressLine(recipe.name, total=recipe.steps, start=state.step) as line:
-        report = Report(recipe, options, log=log, curves=curves, line=line, store=store)
-        batches = source.batches(
-            seed=recipe.seed,
-            start=state.step,
-            size=recipe.data.batch,
-            patch=recipe.data.patch,
-            scale=scale,
-            augment=recipe.data.augment,
-            workers=options.workers if device.type == "cpu" else 0,
-        )
-        objective: Objective | None = None
-        for batch in islice(batches, recipe.steps - state.step):
-            stage, step = recipe.stage_at(state.step)
-            if objective is None or objective.stage != stage:
-                objective = Objective(stage)
-            if step == 0:
-                state.optimiser = _optimiser(stage.optim, state.model)
-            lr, hr = (_as_input(pixels.to(device), state.model) for pixels in (batch.lr, batch.hr))
-            values = _update(state, lr, hr, objective=objective, step=step, recipe=recipe)
-            state.step += 1
-            state.seconds = time.monotonic() - started
-            report.after_update(state, values, objective=objective)
-            if stop.is_set or (limit is not None and time.monotonic() > limit):
-                status = "interrupted" if stop.is_set else "time limit"
-                break
-        report.checkpoint(state, "last")
-    if curves is not None:
-        curves.close()
-    if state.step < recipe.steps:
-        return Outcome(status, state.step, None)
-    return Outcome("finished", state.step, report.finish(state))
+
+
+def _run(
+    state: State,
+    recipe: Recipe,
+    store: Store,
+    *,
+    options: RunOptions,
+    report: "Report",
+    stop: "StopFlag",
+) -> Status:
+    """Update ``state`` until the recipe, the time or the user's patience ends; returns which."""
+    device = next(state.model.parameters()).device
+    batches = (store if device.type == "cpu" else store.to(device)).batches(
+        seed=recipe.seed,
+        start=state.step,
+        size=recipe.data.batch,
+        patch=recipe.data.patch,
+        scale=state.model.scale,
+        augment=recipe.data.augment,
+        workers=options.workers if device.type == "cpu" else 0,
+    )
+    before = state.seconds
+    started = time.monotonic()
+    objective: Objective | None = None
+    for batch in islice(batches, recipe.steps - state.step):
+        stage, step = recipe.stage_at(state.step)
+        if objective is None or objective.stage != stage:
+            objective = Objective(stage)
+        if step == 0:
+            state.optimiser = make_optimiser(stage.optim, state.model)
+        lr, hr = (_as_input(pixels, state.model) for pixels in (batch.lr, batch.hr))
+        values = _update(state, lr, hr, objective=objective, step=step, recipe=recipe)
+        state.step += 1
+        elapsed = time.monotonic() - started
+        state.seconds = before + elapsed
+        report.after_update(state, values, objective=objective)
+        if stop.is_set:
+            return "interrupted"
+        if options.time_limit is not None and elapsed > options.time_limit:
+            return "time limit"
+    return "finished"
 
 
 def _as_input(pixels: Tensor, model: SRModel) -> Tensor:
@@ -165,7 +170,7 @@ def _update(
         sr = state.model(lr)
     total, values = objective(sr.float(), hr, step=step)
     state.optimiser.zero_grad(set_to_none=True)
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     _clip(state.model, optim, rate=rate)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
@@ -186,23 +191,6 @@ def _clip(model: nn.Module, optim: Optim, *, rate: float) -> None:
         nn.utils.clip_grad_value_(model.parameters(), optim.clip_limit / rate)
 
 
-def _optimiser(optim: Optim, model: nn.Module) -> torch.optim.Optimizer:
-    if optim.kind == "sgd":
-        return torch.optim.SGD(
-            model.parameters(),
-            lr=optim.rate,
-            momentum=optim.momentum,
-            weight_decay=optim.weight_decay,
-        )
-    return torch.optim.Adam(
-        model.parameters(),
-        lr=optim.rate,
-        betas=optim.betas,
-        eps=optim.epsilon,
-        weight_decay=optim.weight_decay,
-    )
-
-
 class Report:
     """Log lines, validation, checkpoints: what happens between updates."""
 
@@ -211,16 +199,23 @@ class Report:
         recipe: Recipe,
         options: RunOptions,
         *,
-        log: JsonLines,
-        curves: Scalars | None,
         line: ProgressLine,
         store: Store,
+        resumed_at: int,
     ) -> None:
-        self.recipe, self.options, self.store = recipe, options, store
-        self.log, self.curves, self.line = log, curves, line
+        self.recipe, self.options, self.store, self.line = recipe, options, store, line
+        self.log = JsonLines(options.out / "log.jsonl", keep_until=resumed_at)
+        self.curves: Scalars | None = None
+        if options.tensorboard == "on":
+            self.curves = tensorboard_writer(options.out / "tensorboard")
         self._sum: Tensor | None = None
         self._count = 0
         self._objective: Objective | None = None
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self.curves is not None:
+            self.curves.close()
 
     def after_update(self, state: State, values: Tensor, *, objective: Objective) -> None:
         """Add up the losses; log, validate and save where the step says so."""
@@ -255,7 +250,13 @@ class Report:
         stage, step = self.recipe.stage_at(state.step - 1)
         rate = stage.optim.rate_at(step, steps=stage.steps)
         self.log.write(
-            {"step": state.step, "stage": stage.name, "rate": rate, "seconds": state.seconds, **terms}
+            {
+                "step": state.step,
+                "stage": stage.name,
+                "rate": rate,
+                "seconds": state.seconds,
+                **terms,
+            }
         )
         self.line.update(state.step, text=f"loss {terms['total']:.5f}")
         if self.curves is not None:
@@ -284,28 +285,14 @@ class Report:
                 self.curves.add_scalar(f"{validation.set_name}/{name}", value, state.step)
 
     def checkpoint(self, state: State, name: str) -> None:
-        """Save the whole state, once it is known to be finite."""
+        """Save the whole state under ``name``, once the losses are known to be finite."""
         self._flush(state)
-        for parameter_name, parameter in state.model.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise TrainingError(
-                    f"The weights '{parameter_name}' are not finite after step {state.step}. The "
-                    f"last good checkpoint is kept in '{self.options.out}'."
-                )
-        tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
-        if state.average is not None:
-            tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
-        optimiser = optimiser_tensors(state.optimiser, state.model)
-        tensors |= {f"optimiser.{k}": v for k, v in optimiser.items()}
-        facts = {
-            "recipe": self.recipe.to_json(),
-            "prefix": self.recipe.prefix_json(state.step),
-            "store": self.store.fingerprint,
-            "step": state.step,
-            "seconds": state.seconds,
-            "origin": state.origin,
-        }
-        write_tensors(self.options.out / f"{name}.safetensors", tensors, facts=facts)
+        save(
+            state,
+            self.options.out / f"{name}.safetensors",
+            recipe=self.recipe,
+            store=self.store,
+        )
 
     def finish(self, state: State) -> Path:
         """Write the finished network with its provenance; returns the file."""
@@ -342,77 +329,6 @@ def _stage_ends(recipe: Recipe) -> list[int]:
         total += stage.steps
         ends.append(total)
     return ends
-
-
-def _begin(recipe: Recipe, store: Store, *, options: RunOptions, device: torch.device) -> State:
-    """The state to go on from: a checkpoint's, or a new one."""
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        model = recipe.model.build()
-    origin = _start(recipe, model, options=options)
-    if recipe.layout == "channels_last":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = model.to(device).train()
-    average = copy.deepcopy(model).requires_grad_(False) if recipe.average else None
-    state = State(model, average, _optimiser(recipe.stages[0].optim, model), origin=origin)
-    last = options.out / "last.safetensors"
-    path = last if last.is_file() else options.resume_from
-    if path is not None:
-        _restore(state, recipe, store, path=path)
-    return state
-
-
-def _start(recipe: Recipe, model: SRModel, *, options: RunOptions) -> dict[str, object]:
-    """Load the weights that ``recipe.start`` asks for; returns where they came from."""
-    if recipe.start is None:
-        if options.start_from is not None:
-            raise InputError(f"Recipe '{recipe.name}' starts from scratch; leave --start away.")
-        return {}
-    if options.start_from is None:
-        raise InputError(
-            f"Recipe '{recipe.name}' starts from the network of recipe '{recipe.start.recipe}': "
-            "give its file with --start."
-        )
-    file = read_tensors(options.start_from)
-    card = file.facts.get("card")
-    trained_by = card["recipe"]["name"] if isinstance(card, dict) else "unknown"
-    if trained_by != recipe.start.recipe:
-        raise InputError(
-            f"'{options.start_from}' was trained by recipe '{trained_by}', "
-            f"but '{recipe.name}' starts from '{recipe.start.recipe}'."
-        )
-    fresh = recipe.start.fresh
-    kept = {k: v.float() for k, v in file.tensors.items() if not k.startswith(fresh)}
-    new = {k: v for k, v in model.state_dict().items() if k.startswith(fresh)}
-    load_exactly(model, {**kept, **new}, origin=str(options.start_from))
-    return {"recipe": trained_by, "card": card}
-
-
-def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
-    """Put the state of checkpoint ``path`` into ``state``."""
-    file = read_tensors(path)
-    step = file.facts.get("step")
-    if not isinstance(step, int) or file.facts.get("prefix") != recipe.prefix_json(step):
-        raise CheckpointError(
-            f"'{path}' belongs to another recipe than '{recipe.name}', or the recipe has changed "
-            "since. Choose another --out folder to start anew."
-        )
-    if file.facts.get("store") != store.fingerprint:
-        raise CheckpointError(f"'{path}' was trained on another picture store than this one.")
-
-    def part(name: str) -> dict[str, Tensor]:
-        prefix = name + "."
-        return {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
-
-    state.step = step
-    state.seconds = float(str(file.facts["seconds"]))
-    load_exactly(state.model, part("model"), origin=str(path))
-    if state.average is not None:
-        load_exactly(state.average, part("average"), origin=str(path))
-    if step:
-        stage, _ = recipe.stage_at(step - 1)
-        state.optimiser = _optimiser(stage.optim, state.model)
-        restore_optimiser(state.optimiser, state.model, tensors=part("optimiser"))
 
 
 class StopFlag:

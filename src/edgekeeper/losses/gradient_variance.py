@@ -88,9 +88,8 @@ class GradientVariance(nn.Module):
                 "pass theirs.detach()."
             )
         with torch.autocast(ours.device.type, enabled=False):
-            with torch.no_grad():
-                goal = self._statistics(theirs, layout)
-            difference = self._statistics(ours, layout) - goal  # (2, B, patches)
+            # (2, B, patches)
+            difference = self._statistics(ours, layout) - self._statistics(theirs, layout)
             per_picture: Tensor = (
                 torch.linalg.vector_norm(difference, dim=2)
                 if self.norm == "l2"

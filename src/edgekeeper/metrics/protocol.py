@@ -37,10 +37,11 @@ class Protocol:
     ssim_border: HR pixels left out on each side for SSIM.
     ssim_window: "valid" keeps whole windows only; "symmetric" filters with mirrored borders.
     ssim_downsampling: "auto" shrinks large pictures first, as Wang's ssim.m does.
-    lr: "set_files" reads the set's own LR files; "pillow_bilinear" shrinks the HR by
-        Pillow's bilinear filter.
-    baseline: how the row without a network is made: "bicubic" of the LR, "bicubic_unrounded"
-        of an LR that was never rounded, or "pillow_bilinear" of the LR.
+    lr: "stored" takes the set's own LR files, made by MATLAB's bicubic on uint8 pictures;
+        "matlab_float" and "pillow_bilinear" make LR anew (see data.degrade).
+    baseline: how the row without a network is made from LR: "bicubic_uint8" rounds after
+        each of the two passes, as MATLAB did on uint8 pictures; "bicubic" does not;
+        "bicubic_unrounded" is that of an LR that was never rounded; "pillow_bilinear".
     """
 
     name: str
@@ -51,8 +52,10 @@ class Protocol:
     ssim_border: Border = "scale"
     ssim_window: Literal["valid", "symmetric"] = "valid"
     ssim_downsampling: Literal["none", "auto"] = "none"
-    lr: Literal["set_files", "pillow_bilinear"] = "set_files"
-    baseline: Literal["bicubic", "bicubic_unrounded", "pillow_bilinear"] = "bicubic"
+    lr: Literal["stored", "matlab_float", "pillow_bilinear"] = "stored"
+    baseline: Literal["bicubic_uint8", "bicubic", "bicubic_unrounded", "pillow_bilinear"] = (
+        "bicubic_uint8"
+    )
 
     def __post_init__(self) -> None:
         for key, hint in get_type_hints(type(self)).items():

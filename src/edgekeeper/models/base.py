@@ -18,7 +18,7 @@ class SRModel(nn.Module):
 
     Attributes:
         scale: the integer factor, HR size over LR size.
-        channels: ``"rgb"`` (three channels) or ``"y"`` (one, luma; ``edgekeeper.infer`` adds colour).
+        channels: ``"rgb"``, or ``"y"`` (luma alone; ``edgekeeper.infer`` adds colour).
         receptive_field: how many LR pixels around a pixel can change it (a radius).
 
     ``features`` and ``reconstruct`` are the two halves of ``forward``; a gradient branch is put

@@ -34,7 +34,8 @@ class ESPCN(SRModel):
 
     def _initialise(self) -> None:
         for conv in (self.conv1, self.conv2):
-            nn.init.normal_(conv.weight, 0.0, math.sqrt(2 / (conv.out_channels * conv.kernel_size[0] ** 2)))
+            fan_out = conv.out_channels * conv.kernel_size[0] ** 2
+            nn.init.normal_(conv.weight, 0.0, math.sqrt(2 / fan_out))
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.conv3.weight, 0.0, 0.001)
         nn.init.zeros_(self.conv3.bias)  # type: ignore[arg-type]

@@ -92,6 +92,8 @@ def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int)
     else:
         mode = "constant" if border == "zero" else "replicate"
         x = F.pad(x, (padding, padding, padding, padding), mode=mode)
+    if torch.compiler.is_compiling():
+        return Gradients(_difference_x(x, operator=operator), _difference_y(x, operator=operator))
     along_x, along_y = _Differences.apply(x, operator)  # type: ignore[no-untyped-call]
     return Gradients(along_x, along_y)
 
@@ -108,7 +110,7 @@ def sobel(x: Tensor, *, border: Border = "zero", padding: int = 1) -> Gradients:
 
 
 def central(x: Tensor, *, border: Border = "zero", padding: int = 1) -> Gradients:
-    """The differences (-1, 0, 1) of each channel of ``x`` (B, C, H, W): right - left, below - above.
+    """The differences (-1, 0, 1) of each channel of ``x`` (B, C, H, W), rightwards and downwards.
 
     Not halved: the pixels compared are two apart (Ma et al., SPSR, CVPR 2020, equation 1). Same
     size as ``x`` with ``padding=1``; with 2 a ring wider, which is how the authors' code computes

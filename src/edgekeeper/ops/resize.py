@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.taps import Axis, Taps, apply_taps, multiply
+from edgekeeper.ops.taps import Axis, Taps, apply_taps
 
 Boundary = Literal["symmetric", "replicate"]
 
@@ -46,6 +46,25 @@ def _matlab_taps(length: int, length_out: int, scale: float, boundary: Boundary)
         index = index % (2 * length)
         index = np.where(index < length, index, 2 * length - 1 - index)
     return Taps(index, weights, columns=length)
+
+
+def _matlab_matrix(length: int, length_out: int, scale: float, boundary: Boundary) -> Tensor:
+    """The same as a dense float64 matrix (rows, length), in operations that a graph can record."""
+    shrink = min(scale, 1.0)
+    reach = math.ceil(2 / shrink) + 1  # taps beyond the border, on each side
+    centre = (torch.arange(length_out, dtype=torch.float64) + 0.5) / scale - 0.5
+    place = torch.arange(-reach, length + reach)
+    d = (shrink * (centre[:, None] - place)).abs()
+    near, far = (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+    weights = torch.where(d <= 1, near, torch.where(d <= 2, far, torch.zeros_like(d)))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    if boundary == "replicate":
+        place = place.clamp(0, length - 1)
+    else:
+        place = place % (2 * length)
+        place = torch.minimum(place, 2 * length - 1 - place)
+    fold = place[:, None] == torch.arange(length)
+    return weights @ fold.to(torch.float64)
 
 
 def _round_clip(x: Tensor) -> Tensor:
@@ -82,22 +101,29 @@ def imresize(
     rows, columns, scales = _target(height, width, scale=scale, size=size)
     work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     work = work.reshape(-1, height, width).contiguous()
-    vertical = _matlab_taps(height, rows, scales[0], boundary)
-    horizontal = _matlab_taps(width, columns, scales[1], boundary)
-    passes: list[tuple[Taps, Axis]] = [(vertical, -2), (horizontal, -1)]
-    if scales[1] < scales[0]:
-        passes.reverse()
-    if quantise == "none":
-        for taps, axis in passes:
-            work = apply_taps(work, taps, axis=axis)
-    else:
+    if quantise == "uint8":
         # On the grid 0..255 the products are exact in float32, so that halves round as in MATLAB.
-        with torch.no_grad():
-            work = _round_clip(work * 255)
-            for taps, axis in passes:
-                work = _round_clip(multiply(work, taps, axis=axis))
-            work = work / 255
+        work = _round_clip(work.detach() * 255)
+    order: tuple[Axis, Axis] = (-1, -2) if scales[1] < scales[0] else (-2, -1)
+    for axis in order:
+        length_out = (rows, columns)[axis]
+        work = _resize_axis(work, length_out, scale=scales[axis], boundary=boundary, axis=axis)
+        if quantise == "uint8":
+            work = _round_clip(work)
+    if quantise == "uint8":
+        work = work / 255
     return work.reshape(*x.shape[:-2], rows, columns).to(x.dtype)
+
+
+def _resize_axis(
+    x: Tensor, length_out: int, *, scale: float, boundary: Boundary, axis: Axis
+) -> Tensor:
+    """Pictures (N, H, W) resized along one axis."""
+    length = x.shape[axis]
+    if torch.compiler.is_compiling():  # a graph cannot hold the cached matrices
+        matrix = _matlab_matrix(length, length_out, scale, boundary).to(x)
+        return matrix @ x if axis == -2 else x @ matrix.T
+    return apply_taps(x, _matlab_taps(length, length_out, scale, boundary), axis=axis)
 
 
 def _check(x: Tensor, *, method: str, quantise: str, boundary: str) -> None:
@@ -128,6 +154,8 @@ def _target(
     assert scale is not None
     if not (scale > 0 and math.isfinite(scale)):
         raise InputError(f"The scale to resize by is {scale}; it must be a positive number.")
+    if scale == int(scale):  # leaves sizes alone that a graph keeps open
+        return height * int(scale), width * int(scale), (scale, scale)
     # A third of 255 is 85, whatever the last bit of the product says.
     rows, columns = (math.ceil(round(n * scale, 9)) for n in (height, width))
     return rows, columns, (scale, scale)
@@ -135,7 +163,8 @@ def _target(
 
 def _triangle(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     """The linear interpolation kernel."""
-    return np.maximum(1 - np.abs(distance), 0.0)
+    d = np.abs(distance)
+    return np.where(d < 1, 1 - d, 0.0)
 
 
 _PILLOW_KERNELS = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}
@@ -182,9 +211,8 @@ def pillow_resize(
         (_pillow_taps(width, columns, method), -1),
         (_pillow_taps(height, rows, method), -2),
     ]
-    with torch.no_grad():
-        # Whole numbers below 2**53: float64 holds every sum exactly.
-        work = (x.double() * 255).round().reshape(-1, height, width).contiguous()
-        for taps, axis in passes:
-            work = (multiply(work, taps, axis=axis) / _PILLOW_ONE + 0.5).floor().clamp(0, 255)
-        return (work / 255).reshape(*x.shape[:-2], rows, columns).to(x.dtype)
+    # Whole numbers below 2**53: float64 holds every sum exactly.
+    work = (x.detach().double() * 255).round().reshape(-1, height, width).contiguous()
+    for taps, axis in passes:
+        work = (apply_taps(work, taps, axis=axis) / _PILLOW_ONE + 0.5).floor().clamp(0, 255)
+    return (work / 255).reshape(*x.shape[:-2], rows, columns).to(x.dtype)

@@ -1,16 +1,16 @@
 """Local statistics of pictures: variances of patches, Gaussian windows, the SSIM map."""
 
-import functools
 from typing import Any, Literal
 
-import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.taps import Taps, apply_taps
 
 WindowBorder = Literal["valid", "zero", "symmetric"]
+
+_STRIP_PIXELS = 2**18
 
 
 def _centred(patches: Tensor) -> Tensor:
@@ -28,12 +28,12 @@ class _Variance(torch.autograd.Function):
         """The variances, in two passes: E[x²] - E[x]² loses every digit on steep ramps."""
         ctx.save_for_backward(patches)
         samples = patches.shape[3] * patches.shape[5]
-        return _centred(patches).square_().sum(dim=3).sum(dim=4).div_(samples - 1)
+        return _centred(patches).square_().sum(dim=3).sum(dim=4) / (samples - 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """The derivative: 2 (x - mean) / (samples - 1)."""
-        (patches,) = ctx.saved_tensors
+        patches: Tensor = ctx.saved_tensors[0]
         samples = patches.shape[3] * patches.shape[5]
         return _centred(patches) * (gradient * (2 / (samples - 1)))[:, :, :, None, :, None]
 
@@ -71,6 +71,8 @@ def patch_variances(
     patches = x[..., : rows * patch, : columns * patch].reshape(
         batch, channels, rows, patch, columns, patch
     )
+    if torch.compiler.is_compiling():
+        return _centred(patches).square().sum(dim=3).sum(dim=4) / (patch * patch - 1)
     variances: Tensor = _Variance.apply(patches)  # type: ignore[no-untyped-call]
     return variances
 
@@ -87,28 +89,70 @@ def gaussian_window(size: int = 11, sigma: float = 1.5) -> Tensor:
     return window / window.sum()
 
 
-@functools.lru_cache(maxsize=256)
-def _window_taps(length: int, size: int, sigma: float, border: WindowBorder) -> Taps:
-    """The Gaussian filter along an axis of ``length`` samples."""
-    window = gaussian_window(size, sigma).numpy()
-    first = 0 if border == "valid" else -(size // 2)
-    rows = length - size + 1 if border == "valid" else length
-    index = np.arange(rows)[:, None] + np.arange(first, first + size)
-    weights = np.broadcast_to(window, index.shape)
+_WINDOW: tuple[float, ...] = tuple(gaussian_window().tolist())
+
+
+def _blur_valid(x: Tensor) -> Tensor:
+    """``x`` filtered by the SSIM window, whole windows only, as shifted slices."""
+    for dim in (-2, -1):
+        length = x.shape[dim] - len(_WINDOW) + 1
+        total = x.narrow(dim, 0, length) * _WINDOW[0]
+        for shift in range(1, len(_WINDOW)):
+            total.add_(x.narrow(dim, shift, length), alpha=_WINDOW[shift])
+        x = total
+    return x
+
+
+class _Blur(torch.autograd.Function):
+    """The SSIM window's filter, whole windows only, with a derivative that costs as much.
+
+    The window is symmetric, so the transposed operation is the same filter on the gradient
+    padded by zeros.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """The filtered ``x``."""
+        return _blur_valid(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The derivative with respect to ``x``."""
+        return _blur(F.pad(gradient, (10, 10, 10, 10)))
+
+
+def _blur(x: Tensor) -> Tensor:
+    """``x`` filtered by the SSIM window, whole windows only, differentiable."""
+    if torch.compiler.is_compiling():
+        return _blur_valid(x)
+    result: Tensor = _Blur.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _pad(x: Tensor, *, border: WindowBorder) -> Tensor:
+    """``x`` with half a window added on each side, or ``x`` itself for "valid"."""
+    if border == "valid":
+        return x
     if border == "zero":
-        weights = np.where((index >= 0) & (index < length), weights, 0.0)
-        index = np.clip(index, 0, length - 1)
-    elif border == "symmetric":
-        index = index % (2 * length)
-        index = np.where(index < length, index, 2 * length - 1 - index)
-    return Taps(index, weights, columns=length)
+        return F.pad(x, (5, 5, 5, 5))
+    for dim in (-2, -1):  # half-sample symmetric: the edge sample is repeated
+        length = x.shape[dim]
+        index = torch.arange(-5, length + 5, device=x.device) % (2 * length)
+        x = x.index_select(dim, torch.minimum(index, 2 * length - 1 - index))
+    return x
 
 
-def _blur(x: Tensor, *, size: int, sigma: float, border: WindowBorder) -> Tensor:
-    """Maps (N, H, W) filtered by a Gaussian, the vertical pass first."""
-    vertical = _window_taps(x.shape[-2], size, sigma, border)
-    horizontal = _window_taps(x.shape[-1], size, sigma, border)
-    return apply_taps(apply_taps(x, vertical, axis=-2), horizontal, axis=-1)
+def _ssim_valid(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
+    """The SSIM of whole windows."""
+    first, second = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_x, mean_y = _blur(x), _blur(y)
+    energy = mean_x * mean_x + mean_y * mean_y
+    means = mean_x * mean_y
+    covariance = _blur(x * y) - means
+    # Only the sum of the two variances is needed: four filters and not five.
+    variances = _blur(x * x + y * y) - energy
+    luminance = (2 * means + first) / (energy + first)
+    return luminance * ((2 * covariance + second) / (variances + second))
 
 
 def ssim_map(
@@ -134,15 +178,20 @@ def ssim_map(
         raise InputError(
             f"SSIM needs pictures of at least 11 × 11 pixels; this one has {height} × {width}."
         )
-    first, second = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    # Only the sum of the two variances is needed, so four maps are filtered and not five.
-    maps = torch.stack((x, y, x * x + y * y, x * y)).flatten(0, 2)
-    blurred = _blur(maps, size=11, sigma=1.5, border=border)
-    mean_x, mean_y, squares, product = blurred.unflatten(0, (4, *x.shape[:2])).unbind(0)
-    means = mean_x * mean_y
-    energy = mean_x * mean_x + mean_y * mean_y
-    covariance = product - means
-    variances = squares - energy
-    return ((2 * means + first) * (2 * covariance + second)) / (
-        (energy + first) * (variances + second)
-    )
+    x, y = _pad(x, border=border), _pad(y, border=border)
+    if torch.compiler.is_compiling() or (
+        torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
+    ):
+        return _ssim_valid(x, y, data_range=data_range)
+    # Strip by strip the dozen maps in between stay in the cache and the memory small.
+    rows, margin = x.shape[-2] - 10, 10
+    strip = max(64, _STRIP_PIXELS * x.shape[-2] // x.numel())
+    strips = [
+        _ssim_valid(
+            x[..., top : top + strip + margin, :],
+            y[..., top : top + strip + margin, :],
+            data_range=data_range,
+        )
+        for top in range(0, rows, strip)
+    ]
+    return strips[0] if len(strips) == 1 else torch.cat(strips, dim=-2)

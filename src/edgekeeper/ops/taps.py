@@ -70,7 +70,7 @@ def _blocks(taps: Taps, dtype: torch.dtype) -> tuple[tuple[int, Tensor], ...]:
 
 
 def _multiply_by_blocks(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
-    """As ``multiply``, block by block."""
+    """As ``_multiply``, block by block."""
     n, height, width = x.shape
     rows = len(taps.index)
     start = 0
@@ -92,9 +92,9 @@ def _multiply_by_blocks(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
     return out
 
 
-def multiply(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
+def _multiply(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
     """The matrix applied to ``x`` (N, H, W) along one of the last two axes; no derivative."""
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False):
         if x.device.type == "cpu":
             return _multiply_by_blocks(x, taps, axis=axis)
         # Tap by tap: no matrix product, so no setting (TF32) can lower the precision.
@@ -114,7 +114,7 @@ class _Apply(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, taps: Taps, axis: Axis) -> Tensor:
         """The matrix applied to ``x``."""
         ctx.taps, ctx.axis = taps, axis
-        return multiply(x, taps, axis=axis)
+        return _multiply(x, taps, axis=axis)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

@@ -1,0 +1,80 @@
+"""The command line: ``edgekeeper COMMAND``. Each command's module is imported only when it runs."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from edgekeeper import __version__
+from edgekeeper.errors import EdgekeeperError, nearest_name
+
+COMMANDS = {
+    "upscale": "Enlarge a picture, or all pictures of a folder.",
+    "train": "Train a network from a recipe; resumes by itself.",
+    "evaluate": "Score a network or a folder of results on benchmark sets.",
+    "reproduce": "Train and score the rows of a paper's table beside its numbers.",
+    "figure": "Draw a paper's figure for any two networks or result folders.",
+    "data": "List, download, check and prepare picture sets.",
+    "models": "List the networks that ship, show a card, pack a trained network.",
+    "demo": "Upscale an example, draw the comparison, train two small networks.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and one-line helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order they are meant to be met."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; an unknown name is an error with the nearest one."""
+        if cmd_name not in COMMANDS:
+            nearest = nearest_name(cmd_name, COMMANDS)
+            hint = f" Did you mean '{nearest}'?" if nearest else ""
+            raise click.UsageError(f"There is no command '{cmd_name}'.{hint}", ctx)
+        module = importlib.import_module(f"edgekeeper.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: edgekeeper upscale photo.jpg -o photo_large.png --scale 4",
+)
+@click.version_option(__version__, prog_name="edgekeeper")
+def group() -> None:
+    """Super-resolution that keeps structure: train, measure and run networks."""
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one line on stderr and exit status 2."""
+    try:
+        group(standalone_mode=False)
+    except click.exceptions.Abort:
+        _stop("Stopped.", status=130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except EdgekeeperError as error:
+        _stop(f"Error: {error}", status=2)
+    except KeyboardInterrupt:
+        _stop("Stopped.", status=130)
+    except BrokenPipeError:  # the reader of our output has gone, for example `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        _stop(f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), status=2)
+
+
+def _stop(message: str, *, status: int) -> None:
+    click.echo(message, err=True)
+    sys.exit(status)

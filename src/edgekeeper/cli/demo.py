@@ -1,0 +1,118 @@
+"""``edgekeeper demo``: a photograph enlarged, a figure, and a minute of training."""
+
+import time
+from pathlib import Path
+
+import click
+
+from edgekeeper.errors import InputError
+
+SCALE = 4
+
+
+@click.command("demo", epilog="Example: edgekeeper demo --out demo")
+@click.option(
+    "--examples",
+    type=click.Path(path_type=Path),
+    default=Path("examples"),
+    show_default=True,
+    help="Folder with the folders test and train.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder to write to.",
+)
+def command(examples: Path, out: Path) -> None:
+    """Upscale an example ×4, draw the comparison, and train ESPCN ×3 with and without GV."""
+    photo = examples / "test" / "beacon-street-sunset.png"
+    if not photo.is_file():
+        raise InputError(
+            f"There is no '{photo}': run this in the folder of edgekeeper's source, or give its "
+            "example pictures with --examples."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    _upscale(photo, out)
+    _train(examples, out)
+
+
+def _upscale(photo: Path, out: Path) -> None:
+    """Shrink the photograph by 4, enlarge it again, and draw the figure."""
+    from edgekeeper.data.degrade import make_lr
+    from edgekeeper.figures import comparison
+    from edgekeeper.infer import infer
+    from edgekeeper.io import Picture, from_tensor, read_picture, to_rgb_tensor, write_picture
+    from edgekeeper.networks import default_name, load
+    from edgekeeper.ops.resize import imresize
+    from edgekeeper.upscaling import upscale_file
+
+    hr = to_rgb_tensor(read_picture(photo))
+    lr = make_lr(hr, scale=SCALE, kernel="matlab_uint8")
+    small, large = out / "photo_small.png", out / f"photo_x{SCALE}.png"
+    write_picture(Picture(pixels=from_tensor(lr)), small, overwrite="replace")
+    names = [default_name(SCALE, structure=kind) for kind in ("faithful", "sharp")]
+    result = upscale_file(small, large, model=load(names[0]), overwrite="replace")
+    click.echo(f"Enlarged '{photo.name}', shrunk by {SCALE} before, in {result.seconds:.1f} s:")
+    click.echo(f"  {small}  the small picture\n  {large}  enlarged by the network {names[0]}")
+    figure = out / "comparison.png"
+    comparison(
+        [
+            ("bicubic", imresize(lr, scale=SCALE)),
+            ("without GV", infer(load(names[0]), lr)),
+            ("with GV", infer(load(names[1]), lr)),
+        ],
+        hr,
+        path=figure,
+        scale=SCALE,
+    )
+    click.echo(f"  {figure}  bicubic, without GV, with GV and the original side by side\n")
+
+
+def _train(examples: Path, out: Path) -> None:
+    """Train the two demo recipes on the example pictures and print their scores."""
+    from edgekeeper.data.prepare import prepare_store, sources_in
+    from edgekeeper.recipes.demo import DEMO
+    from edgekeeper.train import RunOptions, train
+
+    click.echo("Training ESPCN ×3 from scratch, without and with GV, on the example pictures:")
+    store = prepare_store(
+        sources_in(examples / "train", licence="CC0-1.0"), out / "store", scales=(3,),
+        overwrite="replace",
+    )  # fmt: skip
+    rows = [("bicubic", 0.0, _scores("bicubic", examples))]
+    for name, recipe in DEMO.items():
+        started = time.monotonic()
+        run = out / "runs" / f"{name}_{time.time_ns()}"
+        outcome = train(recipe, store, options=RunOptions(out=run, checkpoint_every=10_000))
+        seconds = time.monotonic() - started
+        label = "ESPCN with GV" if name.endswith("_gv") else "ESPCN without GV"
+        assert outcome.model_path is not None
+        rows.append((label, seconds, _scores(str(outcome.model_path), examples)))
+    _print_table(rows)
+
+
+def _scores(subject: str, examples: Path) -> dict[str, float]:
+    """The mean scores on the example test pictures."""
+    from edgekeeper.cli.options import network_or_folder
+    from edgekeeper.evaluate import evaluate, mean_scores
+
+    return mean_scores(
+        evaluate(network_or_folder(subject), sets=[str(examples / "test")], scale=3, data_root=".")
+    )
+
+
+def _print_table(rows: list[tuple[str, float, dict[str, float]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Two example photographs ×3, protocol y_matlab")
+    for column in ("method", "PSNR dB", "SSIM", "gv_ratio", "gv_gap", "seconds"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for label, seconds, means in rows:
+        table.add_row(
+            label, f"{means['psnr']:.2f}", f"{means['ssim']:.4f}", f"{means['gv_ratio']:.3f}",
+            f"{means['gv_gap']:.3f}", f"{seconds:.0f}" if seconds else "",
+        )  # fmt: skip
+    Console().print(table)

@@ -1,0 +1,120 @@
+"""Options and checks that several commands share."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekeeper.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from edgekeeper.models import SRModel
+    from edgekeeper.recipe import Recipe
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+SCALES = click.IntRange(2, 4)
+
+
+def data_option(text: str = "Folder with the benchmark sets.") -> Decorator:
+    """The option ``--data``, by default the environment's EDGEKEEPER_DATA."""
+    return click.option(
+        "--data", envvar="EDGEKEEPER_DATA", type=click.Path(path_type=Path), metavar="FOLDER",
+        help=f"{text} Default: the environment variable EDGEKEEPER_DATA.",
+    )  # fmt: skip
+
+
+def device_option() -> Decorator:
+    """The option ``--device``."""
+    return click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
+        show_default=True, help="Where to compute; auto takes an accelerator when there is one.",
+    )  # fmt: skip
+
+
+def chosen_device(name: str) -> str:
+    """The device for ``--device``; raises InputError when it is not there."""
+    import torch
+
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there[name]:
+        raise InputError(
+            f"This machine has no {name} device that PyTorch can use; try --device cpu."
+        )
+    return name
+
+
+def needed_data(data: Path | None) -> Path:
+    """The folder of ``--data``; raises InputError when none was given or it is not there."""
+    if data is None:
+        raise InputError(
+            "This needs the benchmark sets: give their folder with --data, or set EDGEKEEPER_DATA."
+        )
+    if not data.is_dir():
+        raise InputError(f"--data: there is no folder '{data}'.")
+    return data
+
+
+def split_names(text: str) -> list[str]:
+    """The names in a list such as ``set5,set14``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def network_or_folder(subject: str) -> "SRModel | str | Path":
+    """What to score: the word bicubic, a folder of results, or else a network."""
+    if subject == "bicubic":
+        return subject
+    if Path(subject).is_dir():
+        return Path(subject)
+    from edgekeeper.networks import load
+
+    return load(subject)
+
+
+def find_recipe(name_or_file: str) -> "Recipe":
+    """A recipe by name, or the value ``recipe`` of a Python file of one's own.
+
+    Raises:
+        InputError: no such recipe or file, or the file has no Recipe named ``recipe``.
+    """
+    from edgekeeper.recipe import Recipe
+    from edgekeeper.recipes import RECIPES
+
+    path = Path(name_or_file)
+    if path.suffix != ".py":
+        if name_or_file not in RECIPES:
+            raise unknown_name("recipe", name_or_file, known=RECIPES)
+        return RECIPES[name_or_file]
+    if not path.is_file():
+        raise InputError(f"There is no recipe file '{path}'.")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, TypeError, NameError, AttributeError) as error:
+        raise InputError(f"The recipe file '{path}' does not load: {error}.") from error
+    recipe = getattr(module, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"'{path}' must define `recipe = Recipe(...)`.")
+    return recipe
+
+
+def own_folder(path: Path) -> Path:
+    """``path`` as a folder that exists and can be written; raises InputError otherwise."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder '{path}' cannot be made: {error.strerror}.") from error
+    if not os.access(path, os.W_OK):
+        raise InputError(f"The folder '{path}' cannot be written.")
+    return path

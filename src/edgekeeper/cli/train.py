@@ -1,0 +1,108 @@
+"""``edgekeeper train``."""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from edgekeeper.cli.options import (
+    chosen_device,
+    data_option,
+    device_option,
+    find_recipe,
+    own_folder,
+)
+
+
+@click.command(
+    "train",
+    epilog="Example: edgekeeper train espcn_x3 --store photos.store --out runs/espcn_x3 "
+    "--no-validation --time-limit 10",
+)
+@click.argument("recipe")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A packed store, made by `edgekeeper data prepare`.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the run; a run found there goes on.",
+)
+@data_option("Folder with the benchmark sets, for validation.")
+@device_option()
+@click.option("--seed", type=int, help="Another seed than the recipe's.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Threads that read batches ahead; any number gives the same result.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
+    help="Save and stop after so long; the same command goes on.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    metavar="STEPS",
+    help="How often the whole state is saved.",
+)
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    help="Network file to begin from, for recipes that ask for one.",
+)
+@click.option(
+    "--resume-from",
+    type=click.Path(path_type=Path),
+    help="Checkpoint of another run whose recipe agrees up to that step.",
+)
+@click.option("--no-validation", is_flag=True, help="Do not score a benchmark set during the run.")
+@click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
+def command(
+    recipe: str, store: Path, out: Path, data: Path | None, device: str, seed: int | None,
+    workers: int, time_limit: float | None, checkpoint_every: int, start: Path | None,
+    resume_from: Path | None, no_validation: bool, tensorboard: bool,
+) -> None:  # fmt: skip
+    """Train a network from RECIPE: a name, or a Python file that defines `recipe`.
+
+    Ctrl-C saves and ends the run; the same command goes on where it stopped, in the same bits as
+    if it had never been interrupted.
+    """
+    chosen = find_recipe(recipe)
+    if seed is not None:
+        chosen = dataclasses.replace(chosen, seed=seed)
+    if no_validation:
+        chosen = dataclasses.replace(chosen, validation=None)
+    from edgekeeper.data.store import Store
+    from edgekeeper.train import RunOptions, train
+
+    options = RunOptions(
+        out=own_folder(out),
+        device=chosen_device(device),
+        workers=workers,
+        time_limit=time_limit * 60 if time_limit else None,
+        checkpoint_every=checkpoint_every,
+        resume_from=resume_from,
+        start_from=start,
+        data_root=data,
+        tensorboard="on" if tensorboard else "off",
+    )
+    outcome = train(chosen, Store.open(store), options=options)
+    if outcome.model_path is not None:
+        click.echo(f"Finished after {outcome.step} steps: {outcome.model_path}")
+    else:
+        reason = "time limit" if outcome.status == "time limit" else "on request"
+        click.echo(
+            f"Stopped ({reason}) after {outcome.step} of {chosen.steps} steps; "
+            "the same command goes on from here."
+        )

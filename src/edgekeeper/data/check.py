@@ -1,0 +1,205 @@
+"""What is wrong with a test set: sizes, alignment, the kernel of its LR, copies in training data.
+
+A wrongly made set moves every number by tenths of a decibel or more, and nothing else tells.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from edgekeeper.data.copies import Look, find_copies, look
+from edgekeeper.data.degrade import LR_KERNELS, LrKernel, make_lr
+from edgekeeper.data.pairs import Pair
+from edgekeeper.errors import PictureError
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.resize import imresize
+
+Kind = Literal["unreadable", "size", "unaligned", "kernel", "copy"]
+
+# Of 255 grey levels. Kernels differ by more than this, rounding by less.
+SAME_LEVELS = 1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, in a sentence."""
+
+    kind: Kind
+    picture: str
+    message: str
+
+
+@dataclass(frozen=True)
+class KernelMatch:
+    """The kernel that comes nearest to how an LR picture was made.
+
+    ``largest`` and ``mean`` are absolute differences in grey levels (of 255).
+    """
+
+    picture: str
+    kernel: LrKernel
+    largest: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings about a set, and the nearest kernel of each stored LR picture."""
+
+    pictures: int
+    findings: tuple[Finding, ...]
+    kernels: tuple[KernelMatch, ...]
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def lines(self) -> list[str]:
+        """The report as sentences to print."""
+        counts = Counter((match.kernel, match.largest <= SAME_LEVELS) for match in self.kernels)
+        lines = [f"{self.pictures} pictures checked, {len(self.findings)} findings."]
+        for (kernel, exact), count in counts.most_common():
+            how = "made by" if exact else "made by no known kernel, nearest"
+            lines.append(f"{count} LR pictures {how} {kernel}.")
+        return lines + [f"{finding.picture}: {finding.message}" for finding in self.findings]
+
+
+def check_set(
+    pairs: Sequence[Pair],
+    *,
+    train: Sequence[Path] = (),
+    lr_kernel: LrKernel = "matlab_uint8",
+) -> Report:
+    """The report on the test ``pairs``; LR should have been made by ``lr_kernel``.
+
+    ``train``: files of training pictures in which copies of the test pictures are looked for.
+    """
+    findings: list[Finding] = []
+    kernels: list[KernelMatch] = []
+    for pair in pairs:
+        found, match = check_pair(pair, lr_kernel=lr_kernel)
+        findings += found
+        kernels += match
+    findings += check_copies([pair.hr_path for pair in pairs], train) if train else []
+    return Report(len(pairs), tuple(findings), tuple(kernels))
+
+
+def check_pair(pair: Pair, *, lr_kernel: LrKernel) -> tuple[list[Finding], list[KernelMatch]]:
+    """What is wrong with one pair, and how its LR was made when a file holds it."""
+    try:
+        hr, lr = pair.hr(), pair.lr()
+    except PictureError as error:
+        return [Finding("unreadable", pair.name, str(error))], []
+    expected = (hr.shape[-2] // pair.scale, hr.shape[-1] // pair.scale)
+    if tuple(lr.shape[-2:]) != expected:
+        message = (
+            f"LR is {lr.shape[-1]}x{lr.shape[-2]}, but HR is {hr.shape[-1]}x{hr.shape[-2]} and "
+            f"asks for {expected[1]}x{expected[0]} at scale {pair.scale}."
+        )
+        return [Finding("size", pair.name, message)], []
+    if pair.lr_path is None:
+        return [], []
+    match = nearest_kernel(hr, lr, name=pair.name, scale=pair.scale)
+    findings: list[Finding] = []
+    if match.largest > SAME_LEVELS:
+        down, right = shift(hr, lr, scale=pair.scale)
+        if (down, right) != (0, 0):
+            message = (
+                f"LR does not lie over HR: it is moved by about {down} rows and {right} columns "
+                "of HR."
+            )
+            return [Finding("unaligned", pair.name, message)], [match]
+    if match.largest > SAME_LEVELS or match.kernel != lr_kernel:
+        findings.append(Finding("kernel", pair.name, kernel_message(match, lr_kernel, hr, lr)))
+    return findings, [match]
+
+
+def nearest_kernel(hr: Tensor, lr: Tensor, *, name: str, scale: int) -> KernelMatch:
+    """The kernel with the smallest mean difference between ``lr`` and what it makes of ``hr``."""
+    matches = []
+    for kernel in LR_KERNELS:
+        levels = difference(make_lr(hr, scale=scale, kernel=kernel), lr)
+        matches.append(KernelMatch(name, kernel, int(levels.max()), float(levels.mean())))
+    return min(matches, key=lambda match: match.mean)
+
+
+def difference(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Absolute differences in grey levels, rounded to whole ones."""
+    return ((ours - theirs) * 255).abs().round()
+
+
+def kernel_message(match: KernelMatch, expected: LrKernel, hr: Tensor, lr: Tensor) -> str:
+    """How LR was made instead of by the ``expected`` kernel."""
+    scale = hr.shape[-1] // lr.shape[-1]
+    ours = int(difference(make_lr(hr, scale=scale, kernel=expected), lr).max())
+    if match.largest <= SAME_LEVELS:
+        return (
+            f"LR was made by {match.kernel} (largest difference {match.largest} of 255), not by "
+            f"{expected} (largest difference {ours})."
+        )
+    return (
+        f"LR was made by no known kernel: nearest is {match.kernel} (largest difference "
+        f"{match.largest} of 255, mean {match.mean:.2f}); by {expected} it is {ours}."
+    )
+
+
+def shift(hr: Tensor, lr: Tensor, *, scale: int) -> tuple[int, int]:
+    """Rows and columns of HR by which the content of ``lr`` lies below and right of that of ``hr``.
+
+    The peak of the correlation of the enlarged LR picture with what it should be, both without
+    their slow changes; searched up to four LR pixels each way. (0, 0) when no shift fits better.
+    """
+    size = (hr.shape[-2], hr.shape[-1])
+    should = imresize(make_lr(hr, scale=scale, kernel="matlab_uint8"), size=size)
+    spectra = []
+    for picture in (imresize(lr, size=size), should):
+        luma = rgb_to_y(picture)[0, 0].double()
+        spectra.append(torch.fft.rfft2(sharp(luma)))
+    correlation = torch.fft.irfft2(spectra[0] * spectra[1].conj(), s=size)
+    reach = min(4 * scale, (min(size) - 1) // 2)
+    near = torch.roll(correlation, (reach, reach), dims=(0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+    peak = int(near.argmax())
+    down, right = divmod(peak, 2 * reach + 1)
+    return down - reach, right - reach
+
+
+def sharp(luma: Tensor) -> Tensor:
+    """The Laplacian of ``luma`` (H, W), faded out at the border."""
+    detail = torch.zeros_like(luma)
+    inner = luma[1:-1, 1:-1]
+    around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
+    detail[1:-1, 1:-1] = around - 4 * inner
+    windows = [torch.hann_window(side, periodic=False, dtype=luma.dtype) for side in luma.shape]
+    return detail * windows[0][:, None] * windows[1]
+
+
+def check_copies(test: Sequence[Path], train: Sequence[Path]) -> list[Finding]:
+    """A finding for each training picture that shows a test picture, and for unreadable files."""
+    findings: list[Finding] = []
+    looks: list[list[Look]] = []
+    for files in (test, train):
+        seen = []
+        for path in files:
+            try:
+                seen.append(look(path))
+            except PictureError as error:
+                findings.append(Finding("unreadable", path.name, str(error)))
+        looks.append(seen)
+    for copy in find_copies(looks[0], looks[1]):
+        what = {
+            "same file": "is the same file as",
+            "same picture": "shows the same picture as",
+            "part": "shows a part of the same picture as",
+        }[copy.kind]
+        message = (
+            f"the training picture '{copy.train}' {what} it (likeness {copy.likeness:.2f}); "
+            "leave it out of training."
+        )
+        findings.append(Finding("copy", copy.test.name, message))
+    return findings

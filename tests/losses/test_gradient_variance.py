@@ -1,0 +1,481 @@
+"""The gradient variance loss against numpy written from its definition, and its properties."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch.nn import functional
+
+from edgekeeper.errors import InputError
+from edgekeeper.losses import GradientVariance
+from edgekeeper.losses import variances as variances_module
+from edgekeeper.losses.variances import Layout, gradient_variances
+from edgekeeper.ops.color import rgb_to_grey_gv
+
+Array = npt.NDArray[np.float64]
+GREY = (0.2989, 0.5870, 0.1140)
+KERNELS = {
+    "sobel": (
+        np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]),
+        np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]]),
+    ),
+    "central": (
+        np.array([[0, 0, 0], [-1, 0, 1], [0, 0, 0]]),
+        np.array([[0, -1, 0], [0, 0, 0], [0, 1, 0]]),
+    ),
+}
+OPTIONS: list[dict[str, Any]] = [
+    {"patch": 3},
+    {"patch": 2, "norm": "l2"},
+    {"patch": 3, "operator": "central"},
+    {"patch": 3, "border": "valid"},
+    {"patch": 2, "statistic": "deviation"},
+    {"patch": 2, "statistic": "deviation", "norm": "l2"},
+    {"patch": 4, "stride": 2},
+    {"patch": 4, "stride": 1, "operator": "central", "border": "valid", "norm": "l2"},
+    {"patch": 3, "data_range": 2.5},
+]
+
+
+def oracle(ours: torch.Tensor, theirs: torch.Tensor, **options: Any) -> float:
+    """The loss by loops over pictures, pixels and patches, from the definition."""
+    totals = [
+        picture_loss(one, other, **options)
+        for one, other in zip(ours.numpy(), theirs.numpy(), strict=True)
+    ]
+    return float(np.mean(totals))
+
+
+def picture_loss(ours: Array, theirs: Array, **options: Any) -> float:
+    total = 0.0
+    for kernel in KERNELS[options.get("operator", "sobel")]:
+        statistics = [patch_statistics(picture, kernel, **options) for picture in (ours, theirs)]
+        difference = statistics[0] - statistics[1]
+        if options.get("norm", "mse") == "l2":
+            total += float(np.sqrt((difference**2).sum()))
+        else:
+            total += float((difference**2).mean())
+    return total
+
+
+def patch_statistics(picture: Array, kernel: npt.NDArray[Any], **options: Any) -> Array:
+    patch = options["patch"]
+    stride = options.get("stride", patch)
+    grey = (
+        sum(w * c for w, c in zip(GREY, picture, strict=True)) if len(picture) == 3 else picture[0]
+    )
+    grey = grey / options.get("data_range", 1.0)
+    if options.get("border", "zero") == "zero":
+        grey = np.pad(grey, 1)
+    height, width = grey.shape[0] - 2, grey.shape[1] - 2
+    gradient = np.array(
+        [[(grey[i : i + 3, j : j + 3] * kernel).sum() for j in range(width)] for i in range(height)]
+    )
+    values = [
+        gradient[top : top + patch, left : left + patch].var(ddof=1)
+        for top in range(0, height - patch + 1, stride)
+        for left in range(0, width - patch + 1, stride)
+    ]
+    if options.get("statistic", "variance") == "deviation":
+        return np.sqrt(np.array(values) + 1e-6)
+    return np.array(values)
+
+
+def plain(ours: torch.Tensor, theirs: torch.Tensor, *, patch: int) -> torch.Tensor:
+    """The usual form: convolution, unfold, variance, mean square."""
+    weights = torch.tensor(GREY, dtype=ours.dtype).view(1, 3, 1, 1)
+    total = torch.zeros((), dtype=ours.dtype)
+    for array in KERNELS["sobel"]:
+        kernel = torch.from_numpy(array).to(ours.dtype)[None, None]
+        maps = [
+            functional.unfold(
+                functional.conv2d((x * weights).sum(1, keepdim=True), kernel, padding=1),
+                patch,
+                stride=patch,
+            ).var(1)
+            for x in (ours, theirs)
+        ]
+        total = total + functional.mse_loss(*maps)
+    return total
+
+
+def numbers(seed: int, *, height: int = 6, width: int = 6) -> torch.Tensor:
+    """Test picture (1, 3, H, W) of a linear congruential generator, filled as H, W, C."""
+    state, values = seed, []
+    for _ in range(height * width * 3):
+        state = (1664525 * state + 1013904223) % 2**32
+        values.append((state >> 24) / 255)
+    array = np.array(values).reshape(1, height, width, 3).transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def pair(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(*shape, generator=generator, dtype=dtype) for _ in range(2)]
+
+
+class TestValues:
+    # Values of an independent numpy script in float64; the official code of the paper gives
+    # the "mse" numbers to 2e-15. Pictures: a typed step and `numbers` of the seeds named.
+
+    def test_vertical_step(self) -> None:
+        ours = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64).expand(1, 3, 4, 4)
+        theirs = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64).expand(1, 3, 4, 4)
+        mse = GradientVariance(patch=2)(ours, theirs)
+        l2 = GradientVariance(patch=2, norm="l2")(ours, theirs)
+        assert mse.item() == pytest.approx(87.03462189048504, abs=1e-12)
+        assert l2.item() == pytest.approx(21.449797627011876, abs=1e-12)
+
+    @pytest.mark.parametrize(
+        ("patch", "mse", "l2"),
+        [
+            (3, 2.130610179381244, 3.826975168668379),
+            (2, 5.079348802594102, 8.931838514481566),
+            (4, 3.6224379234329174, 2.599632031701457),  # 6×6: one patch, two rows left out
+        ],
+    )
+    def test_seeds_7_and_8(self, patch: int, mse: float, l2: float) -> None:
+        ours, theirs = numbers(7), numbers(8)
+        by_mse = GradientVariance(patch=patch)(ours, theirs).item()
+        by_l2 = GradientVariance(patch=patch, norm="l2")(ours, theirs).item()
+        assert by_mse == pytest.approx(mse, abs=1e-12)
+        assert by_l2 == pytest.approx(l2, abs=1e-12)
+
+    def test_batch_of_two(self) -> None:
+        ours = torch.cat([numbers(7), numbers(8)])
+        theirs = torch.cat([numbers(8), numbers(8) / 2])
+        by_mse = GradientVariance(patch=2)(ours, theirs).item()
+        by_l2 = GradientVariance(patch=2, norm="l2")(ours, theirs).item()
+        assert by_mse == pytest.approx(4.490603904993233, abs=1e-12)
+        assert by_l2 == pytest.approx(8.342902136979657, abs=1e-12)
+
+    def test_variances_of_seed_7_in_patches_of_3(self) -> None:
+        layout = Layout("sobel", "zero", 3, 3, GREY)
+        x_expected = [
+            1.1512833369080349,
+            0.7815227673324663,
+            0.7473676360630439,
+            1.1526373797259302,
+        ]
+        y_expected = [
+            0.6430416048090732,
+            0.673800121626917,
+            1.2438023466984665,
+            0.45607086279498044,
+        ]
+        expected = torch.tensor([[x_expected], [y_expected]], dtype=torch.float64)
+        torch.testing.assert_close(
+            gradient_variances(numbers(7), layout), expected, rtol=0, atol=1e-12
+        )
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    def test_every_option_against_loops(self, options: dict[str, Any], channels: int) -> None:
+        ours, theirs = pair(2, channels, 9, 11)
+        value = GradientVariance(**options)(ours, theirs).item()
+        assert value == pytest.approx(oracle(ours, theirs, **options), rel=1e-12)
+
+    @pytest.mark.parametrize("patch", [8, 16])
+    def test_plain_form_and_its_derivative(self, patch: int) -> None:
+        ours, theirs = pair(3, 3, 50, 41)
+        ours.requires_grad_()
+        expected = plain(ours, theirs, patch=patch)
+        (slope,) = torch.autograd.grad(expected, ours)
+        value = GradientVariance(patch=patch)(ours, theirs)
+        value.backward()
+        assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+        torch.testing.assert_close(ours.grad, slope, rtol=1e-10, atol=1e-14)
+
+    def test_grey_is_that_of_the_colour_module(self) -> None:
+        ours, theirs = pair(1, 3, 16, 16)
+        loss = GradientVariance()
+        expected = loss(rgb_to_grey_gv(ours), rgb_to_grey_gv(theirs)).item()
+        assert loss(ours, theirs).item() == pytest.approx(expected, rel=1e-12)
+
+
+class TestDerivative:
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    def test_gradcheck(self, options: dict[str, Any], channels: int) -> None:
+        ours, theirs = pair(2, channels, 7, 8)
+        loss = GradientVariance(**options)
+        ours.requires_grad_()
+        assert torch.autograd.gradcheck(lambda x: loss(x, theirs), (ours,))
+
+    def test_pictures_in_several_portions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ours, theirs = pair(5, 3, 12, 13)
+        results = []
+        for pixels in (1, 2 * 14 * 15, 10**6):  # one, two (so 2 + 2 + 1) and all five at once
+            monkeypatch.setattr(variances_module, "PIXELS_AT_ONCE", pixels)
+            x = ours.clone().requires_grad_()
+            value = GradientVariance(patch=3, stride=1)(x, theirs)
+            value.backward()
+            results.append((value.detach(), x.grad))
+        for value, slope in results[1:]:
+            torch.testing.assert_close(value, results[0][0], rtol=1e-14, atol=0)
+            torch.testing.assert_close(slope, results[0][1], rtol=1e-12, atol=1e-15)
+
+    def test_one_bad_picture_leaves_the_others_alone(self) -> None:
+        ours, _ = pair(3, 3, 9, 9)
+        layout = Layout("sobel", "zero", 3, 3, GREY)
+        spoiled = ours.clone()
+        spoiled[1] = float("nan")
+        clean, dirty = ours.clone().requires_grad_(), spoiled.requires_grad_()
+        for x in (clean, dirty):
+            gradient_variances(x, layout)[:, [0, 2]].sum().backward()
+        assert clean.grad is not None
+        assert dirty.grad is not None
+        torch.testing.assert_close(dirty.grad[[0, 2]], clean.grad[[0, 2]], rtol=0, atol=0)
+
+    def test_upstream_factor_and_accumulation(self) -> None:
+        ours, theirs = pair(2, 3, 9, 9)
+        loss = GradientVariance(patch=3)
+        ours.requires_grad_()
+        (slope,) = torch.autograd.grad(loss(ours, theirs), ours)
+        (0.01 * loss(ours, theirs) + loss(ours * 1.0, theirs)).backward()
+        torch.testing.assert_close(ours.grad, 1.01 * slope, rtol=1e-12, atol=1e-15)
+
+    def test_second_derivative_is_refused(self) -> None:
+        ours, theirs = pair(1, 3, 8, 8)
+        ours.requires_grad_()
+        (slope,) = torch.autograd.grad(
+            GradientVariance(patch=4)(ours, theirs), ours, create_graph=True
+        )
+        with pytest.raises(RuntimeError, match="differentiate twice"):
+            slope.square().sum().backward()
+
+    @pytest.mark.parametrize("norm", ["mse", "l2"])
+    @pytest.mark.parametrize("statistic", ["variance", "deviation"])
+    def test_finite_at_equal_and_at_flat_pictures(self, norm: Any, statistic: Any) -> None:
+        loss = GradientVariance(patch=3, norm=norm, statistic=statistic, border="valid")
+        for ours in (pair(1, 3, 8, 8)[0], torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)):
+            x = ours.clone().requires_grad_()
+            value = loss(x, ours)
+            value.backward()
+            assert value.item() == 0.0
+            assert x.grad is not None
+            assert x.grad.abs().max().item() == 0.0
+
+    def test_theirs_gets_no_graph(self) -> None:
+        ours, theirs = pair(1, 3, 16, 16)
+        ours.requires_grad_()
+        kept: list[torch.Tensor] = []
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept.append(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            GradientVariance()(ours, theirs)
+        # two gradient maps of ours with its frame, and per-patch numbers: nothing of theirs
+        large = [tensor.numel() for tensor in kept if tensor.numel() >= 16 * 16]
+        assert large == [2 * 18 * 18]
+        assert not GradientVariance()(ours.detach(), theirs).requires_grad
+        with torch.no_grad():
+            assert not GradientVariance()(ours, theirs).requires_grad
+
+    def test_theirs_that_requires_a_gradient_is_refused(self) -> None:
+        ours, theirs = pair(1, 3, 8, 8)
+        with pytest.raises(InputError, match=r"theirs\.detach\(\)"):
+            GradientVariance()(ours, theirs.requires_grad_())
+
+
+class TestProperties:
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    def test_equal_pictures_give_exactly_zero(self, options: dict[str, Any]) -> None:
+        ours, _ = pair(2, 3, 9, 11)
+        assert GradientVariance(**options)(ours, ours.clone()).item() == 0.0
+
+    def test_contrast(self) -> None:
+        ours, theirs = pair(2, 3, 16, 16)
+        for norm, power in (("mse", 4), ("l2", 2)):
+            loss = GradientVariance(norm=norm)  # type: ignore[arg-type]
+            expected = 3**power * loss(ours, theirs).item()
+            assert loss(3 * ours, 3 * theirs).item() == pytest.approx(expected, rel=1e-12)
+
+    def test_data_range_of_255(self) -> None:
+        ours, theirs = pair(2, 3, 16, 16)
+        expected = GradientVariance()(ours, theirs).item()
+        value = GradientVariance(data_range=255)(ours * 255, theirs * 255).item()
+        assert value == pytest.approx(expected, rel=1e-12)
+
+    def test_brightness_changes_only_patches_at_the_border(self) -> None:
+        ours, _ = pair(1, 3, 16, 16)
+        layout = Layout("sobel", "zero", 4, 4, GREY)
+        before, after = (gradient_variances(x, layout).view(2, 4, 4) for x in (ours, ours + 0.3))
+        torch.testing.assert_close(after[:, 1:-1, 1:-1], before[:, 1:-1, 1:-1])
+        inside = torch.zeros(4, 4, dtype=torch.bool)
+        inside[1:-1, 1:-1] = True
+        changed = ((after - before).abs() > 1e-3).any(0)
+        assert torch.equal(changed, ~inside)
+        valid = GradientVariance(patch=7, border="valid")
+        assert valid(ours + 0.3, ours).item() == pytest.approx(0.0, abs=1e-24)
+
+    @pytest.mark.parametrize("norm", ["mse", "l2"])
+    def test_batch_is_the_mean_of_its_pictures(self, norm: Any) -> None:
+        ours, theirs = pair(5, 3, 17, 19)
+        loss = GradientVariance(patch=4, norm=norm)
+        alone = [loss(ours[i : i + 1], theirs[i : i + 1]).item() for i in range(5)]
+        assert loss(ours, theirs).item() == pytest.approx(float(np.mean(alone)), rel=1e-13)
+
+    def test_flips_and_transposition_when_patches_fill_the_picture(self) -> None:
+        ours, theirs = pair(2, 3, 16, 16)
+        loss = GradientVariance()
+        expected = loss(ours, theirs).item()
+        for change in (lambda x: x.flip(3), lambda x: x.flip(2), lambda x: x.transpose(2, 3)):
+            assert loss(change(ours), change(theirs)).item() == pytest.approx(expected, rel=1e-12)
+
+    def test_remainder_is_not_looked_at(self) -> None:
+        # rows 16 to 19: only row 16 is seen, by the Sobel window of row 15
+        ours, theirs = pair(1, 3, 20, 16)
+        changed = ours.clone()
+        changed[:, :, 17:] = 0
+        loss = GradientVariance(remainder="drop")
+        assert loss(changed, theirs).item() == loss(ours, theirs).item()
+
+    def test_stride_of_one_sees_every_window(self) -> None:
+        ours, _ = pair(1, 1, 6, 7)
+        layout = Layout("central", "valid", 2, 1, (1.0,))
+        found = gradient_variances(ours, layout)
+        horizontal = ours[0, 0, 1:-1, 2:] - ours[0, 0, 1:-1, :-2]
+        windows = horizontal.unfold(0, 2, 1).unfold(1, 2, 1).reshape(-1, 4).var(1)
+        torch.testing.assert_close(found[0, 0].sort().values, windows.sort().values)
+
+
+class TestPrecision:
+    @pytest.mark.parametrize(("border", "noise"), [("zero", 1e-3), ("valid", 4e-4)])
+    def test_noise_on_a_ramp_in_float32(self, border: Any, noise: float) -> None:
+        # The gradient of the ramp is 55 times its deviation by the noise ("valid": 137 times),
+        # where E[x²] - E[x]² in float32 is wrong by more than the tolerance. In the frame of
+        # zeros variances are large, so less noise than 1e-3 drowns in the rounding of the grey.
+        generator = torch.Generator().manual_seed(0)
+        ramp = torch.linspace(0, 1, 64).expand(2, 3, 64, 64)
+        ours, theirs = (
+            ramp + s * noise * torch.randn(2, 3, 64, 64, generator=generator) for s in (1.0, 0.75)
+        )
+        loss = GradientVariance(border=border)
+        exact_ours = ours.double().requires_grad_()
+        exact = loss(exact_ours, theirs.double())
+        exact.backward()
+        ours.requires_grad_()
+        value = loss(ours, theirs)
+        value.backward()
+        assert value.item() == pytest.approx(exact.item(), rel=1e-4)
+        assert ours.grad is not None
+        assert exact_ours.grad is not None
+        error = (ours.grad - exact_ours.grad).norm() / exact_ours.grad.norm()
+        assert error.item() < 2e-4
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_inside_autocast(self, dtype: torch.dtype) -> None:
+        ours, theirs = (x.to(dtype) for x in pair(2, 3, 17, 16, dtype=torch.float32))
+        ours.requires_grad_()
+        full = ours.detach().float().requires_grad_()
+        with torch.autocast("cpu", dtype=dtype):
+            value = GradientVariance()(ours, theirs)
+        expected = GradientVariance()(full, theirs.float())
+        assert value.dtype == torch.float32
+        assert value.item() == expected.item()
+        value.backward()
+        expected.backward()
+        assert ours.grad is not None
+        assert full.grad is not None
+        assert ours.grad.dtype == dtype
+        torch.testing.assert_close(ours.grad, full.grad.to(dtype), rtol=0, atol=0)
+
+    def test_half_precision_against_float32_target(self) -> None:
+        ours, theirs = pair(1, 3, 16, 16, dtype=torch.float32)
+        value = GradientVariance()(ours.bfloat16(), theirs)
+        assert value.item() == GradientVariance()(ours.bfloat16().float(), theirs).item()
+
+    def test_float64_stays_float64(self) -> None:
+        assert GradientVariance()(*pair(1, 3, 16, 16)).dtype == torch.float64
+
+
+class TestMemoryLayouts:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda x: x.contiguous(memory_format=torch.channels_last),
+            lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+            lambda x: torch.stack([x, x], -1)[..., 0],
+            lambda x: functional.pad(x, (3, 2, 1, 4))[..., 1:-4, 3:-2],
+        ],
+        ids=["channels_last", "transposed", "every second", "cut out"],
+    )
+    def test_equal_to_contiguous(self, change: Any) -> None:
+        ours, theirs = pair(2, 3, 17, 18, dtype=torch.float32)
+        ours.requires_grad_()
+        expected = GradientVariance()(ours, theirs)
+        (slope,) = torch.autograd.grad(expected, ours)
+        value = GradientVariance()(change(ours), change(theirs))
+        (other,) = torch.autograd.grad(value, ours)
+        assert value.item() == expected.item()
+        torch.testing.assert_close(other, slope, rtol=0, atol=0)
+
+    def test_arguments_are_left_as_they_were(self) -> None:
+        for channels, border in itertools.product((1, 3), ("zero", "valid")):
+            ours, theirs = pair(2, channels, 12, 12)
+            copies = ours.clone(), theirs.clone()
+            ours.requires_grad_()
+            GradientVariance(patch=2, border=border)(ours, theirs).backward()  # type: ignore[arg-type]
+            assert torch.equal(ours.detach(), copies[0])
+            assert torch.equal(theirs, copies[1])
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("channels", [2, 4])
+    def test_channels(self, channels: int) -> None:
+        x = torch.rand(1, channels, 8, 8)
+        with pytest.raises(InputError, match=rf"{channels} channels.*flatten\(0, 1\)"):
+            GradientVariance()(x, x)
+        each = x.flatten(0, 1).unsqueeze(1)  # what the message says to do
+        assert GradientVariance()(each, each).item() == 0.0
+
+    def test_smaller_than_a_patch(self) -> None:
+        x = torch.rand(1, 3, 8, 8)
+        with pytest.raises(InputError, match="no patch of 16 fits"):
+            GradientVariance(patch=16)(x, x)
+        with pytest.raises(InputError, match="6×6: no patch of 8"):
+            GradientVariance(border="valid")(x, x)
+        with pytest.raises(InputError, match="no patch of 2"):
+            GradientVariance(patch=2, border="valid")(x[..., :1], x[..., :1])
+
+    def test_remainder(self) -> None:
+        loss = GradientVariance(remainder="refuse")
+        loss(*pair(1, 3, 16, 24))
+        for height, width in ((17, 24), (16, 23)):
+            with pytest.raises(InputError, match=f"{height}×{width}.*'refuse'"):
+                loss(*pair(1, 3, height, width))
+        GradientVariance(remainder="refuse", stride=4)(*pair(1, 3, 12, 20))
+
+    @pytest.mark.parametrize("patch", [1, 0, -8, 8.0, True, "8"])
+    def test_patch(self, patch: Any) -> None:
+        with pytest.raises(InputError, match=r"'patch' is.*2 or more"):
+            GradientVariance(patch=patch)
+
+    @pytest.mark.parametrize("stride", [0, 3, 16, 4.0])
+    def test_stride(self, stride: Any) -> None:
+        with pytest.raises(InputError, match="one of 1, 2, 4, 8"):
+            GradientVariance(patch=8, stride=stride)
+
+    @pytest.mark.parametrize(
+        ("option", "given", "nearest"),
+        [
+            ("operator", "sobl", "sobel"),
+            ("border", "zeros", "zero"),
+            ("remainder", "refused", "refuse"),
+            ("norm", "l1", "l2"),
+            ("statistic", "variances", "variance"),
+        ],
+    )
+    def test_unknown_names(self, option: str, given: str, nearest: str) -> None:
+        with pytest.raises(InputError, match=f"Did you mean '{nearest}'"):
+            GradientVariance(**{option: given})  # type: ignore[arg-type]
+
+    def test_repr_names_the_arguments(self) -> None:
+        assert "patch=16" in repr(GradientVariance(patch=16))
+        assert "stride=16" in repr(GradientVariance(patch=16))

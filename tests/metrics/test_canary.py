@@ -1,0 +1,90 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgekeeper.errors import DataError
+from edgekeeper.metrics import psnr
+from edgekeeper.metrics.canary import CANARIES, Canary, End, check_set
+from edgekeeper.ops.color import round_uint8
+from edgekeeper.ops.resize import imresize, pillow_resize
+
+
+def waves(phase: float) -> Tensor:
+    """A picture with edges, (1, 3, 64, 72) on the grid of 1/255."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(72.0), indexing="ij")
+    planes = [torch.sin(x * a + phase) + torch.cos(y * b - phase) for a, b in ((0.3, 0.5),) * 2]
+    stacked = torch.stack([*planes, torch.sign(torch.sin(0.2 * (x + y) + phase))])[None]
+    return round_uint8(0.5 + 0.22 * stacked)
+
+
+def stored_lr(hr: Tensor) -> Tensor:
+    return imresize(hr, scale=1 / 2, boundary="replicate", quantise="uint8")
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> tuple[End, End]:
+    found = tuple(End(n, waves(p), stored_lr(waves(p))) for n, p in (("one", 0.0), ("two", 1.0)))
+    first, last = (
+        psnr(imresize(end.lr, scale=2), end.hr, protocol="y_matlab", scale=2).item()
+        for end in found
+    )
+    monkeypatch.setitem(CANARIES, "waves", Canary(pictures=2, first={2: first}, last={2: last}))
+    return found[0], found[1]
+
+
+def check(first: End, last: End, *, pictures: int = 2, scale: int = 2) -> None:
+    check_set("Waves", scale=scale, pictures=pictures, ends=(first, last))
+
+
+def test_the_right_set_passes_and_others_are_not_judged(ends: tuple[End, End]) -> None:
+    check(*ends)
+    check_set("my own", scale=2, pictures=7, ends=(ends[1], ends[0]))
+
+
+def test_both_ways_of_matlab_pass(ends: tuple[End, End]) -> None:
+    first, last = (End(e.name, e.hr, round_uint8(imresize(e.hr, scale=1 / 2))) for e in ends)
+    check(first, last)
+
+
+@pytest.mark.parametrize(
+    ("lr", "cause"),
+    [
+        (lambda hr: pillow_resize(hr, size=(32, 36), method="bilinear"), "Pillow's bilinear"),
+        (lambda hr: torch.nn.functional.avg_pool2d(hr, 2), "the mean of each block"),
+        (lambda hr: hr[..., ::2, ::2], "taking single pixels"),
+        (lambda hr: stored_lr(hr.roll(1, dims=-1)), "another kernel, a shift"),
+        (lambda hr: stored_lr(waves(1.0)), "another picture's LR"),
+    ],
+)
+def test_a_wrong_lr_is_told(ends: tuple[End, End], lr: object, cause: str) -> None:
+    assert callable(lr)
+    broken = End("one", ends[0].hr, lr(ends[0].hr))
+    with pytest.raises(DataError, match=rf"Waves ×2 is not the public set: .*'one'.*{cause}"):
+        check(broken, ends[1])
+
+
+def test_the_last_picture_counts_too(ends: tuple[End, End]) -> None:
+    with pytest.raises(DataError, match="bicubic on 'two'"):
+        check(ends[0], End("two", ends[1].hr, ends[0].lr))
+
+
+def test_another_hr_is_told(ends: tuple[End, End]) -> None:
+    hr = round_uint8(ends[0].hr * 0.9)
+    with pytest.raises(DataError, match="HR is another picture than the public one"):
+        check(End("one", hr, stored_lr(hr)), ends[1])
+
+
+def test_sizes_and_numbers_are_told(ends: tuple[End, End]) -> None:
+    with pytest.raises(DataError, match="Waves has 2 pictures; 3 were found"):
+        check(*ends, pictures=3)
+    with pytest.raises(DataError, match=r"'one': HR is 71x64 and LR 36x32"):
+        check(End("one", ends[0].hr[..., :-1], ends[0].lr), ends[1])
+
+
+def test_every_stored_value_is_a_number() -> None:
+    for canary in CANARIES.values():
+        for values in (canary.first, canary.last):
+            assert set(values) == {2, 3, 4}
+            assert all(math.isfinite(v) and 20 < v < 40 for v in values.values())

@@ -1,0 +1,103 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgekeeper.errors import DataError, InputError
+from edgekeeper.metrics import PROTOCOLS, psnr
+from edgekeeper.metrics.score import (
+    METRICS,
+    Score,
+    mean_scores,
+    read_scores,
+    score_picture,
+    summarise,
+    write_scores,
+)
+
+
+def score(*, equal: bool = False, protocol: str = "y_matlab", picture: str = "baby") -> Score:
+    hr = torch.rand(1, 3, 40, 44, generator=torch.Generator().manual_seed(1))
+    sr = hr if equal else hr * 0.9
+    return score_picture(
+        sr, hr, set_name="set5", picture=picture, scale=2, model="ours",
+        protocol=PROTOCOLS[protocol], lr_kernel="matlab_uint8",
+    )  # fmt: skip
+
+
+def test_a_line_of_json_and_back() -> None:
+    for one in (score(), score(equal=True), score(protocol="gv_repo")):
+        line = one.to_json()
+        assert "\n" not in line
+        record = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert record["protocol"] == one.protocol.name
+        assert record["protocol_in_full"]["border"] == one.protocol.border
+        assert set(METRICS) <= record.keys()
+        assert Score.from_json(line) == one
+    assert json.loads(score(equal=True).to_json())["psnr"] == "inf"
+
+
+def test_the_numbers_are_those_of_the_metrics() -> None:
+    hr = torch.rand(1, 3, 40, 44, generator=torch.Generator().manual_seed(1))
+    one = score()
+    assert one.psnr == psnr(hr * 0.9, hr, scale=2).item()
+    assert one.gv_ratio == pytest.approx((one.gv_ratio_x + one.gv_ratio_y) / 2)
+    assert one.gv_gap == pytest.approx((one.gv_gap_x + one.gv_gap_y) / 2)
+    equal = score(equal=True)
+    assert (equal.psnr, equal.ssim, equal.gradient_psnr) == (
+        math.inf,
+        pytest.approx(1.0),
+        math.inf,
+    )
+    assert (equal.gv_ratio, equal.gv_gap, equal.gmsd) == (1, 0, 0)
+
+
+def test_sizes_that_differ_are_both_named() -> None:
+    with pytest.raises(DataError, match=r"set5 'baby': the result of RCAN is 44x39.* is 44x40"):
+        score_picture(
+            torch.zeros(1, 3, 39, 44), torch.zeros(1, 3, 40, 44), set_name="set5", picture="baby",
+            scale=2, model="RCAN", protocol=PROTOCOLS["y_matlab"], lr_kernel="unknown",
+        )  # fmt: skip
+
+
+def test_means_per_set_model_and_protocol() -> None:
+    first, second = replace(score(), psnr=30.0), replace(score(picture="bird"), psnr=31.0)
+    other = replace(score(protocol="y_float"), psnr=40.0)
+    rows = summarise([first, other, second])
+    assert [(row.protocol.name, row.pictures, row.means["psnr"]) for row in rows] == [
+        ("y_matlab", 2, 30.5),
+        ("y_float", 1, 40.0),
+    ]
+    assert mean_scores([first, second])["psnr"] == 30.5
+    assert mean_scores([first, score(equal=True)])["psnr"] == math.inf
+    with pytest.raises(InputError, match="2 combinations"):
+        mean_scores([first, other])
+    with pytest.raises(InputError, match="0 combinations"):
+        mean_scores([])
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    scores = [score(), score(equal=True, picture="bird")]
+    path = tmp_path / "scores.jsonl"
+    write_scores(scores, path)
+    assert read_scores(path) == scores
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be written"):
+        write_scores([score()], tmp_path / "no" / "scores.jsonl")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_scores(tmp_path / "scores.jsonl")
+    path = tmp_path / "scores.jsonl"
+    path.write_text(score().to_json()[:-9])
+    with pytest.raises(DataError, match=r"line 1 of '.*scores.jsonl'"):
+        read_scores(path)
+    record = json.loads(score().to_json())
+    del record["gmsd"]
+    path.write_text(score().to_json() + "\n" + json.dumps(record))
+    with pytest.raises(DataError, match=r"line 2 .*gmsd"):
+        read_scores(path)
