@@ -337,8 +337,10 @@ def _encode(picture: Picture, suffix: str, file: BinaryIO, *, quality: int) -> N
     ):
         if block is not None:
             image.set_type(pyvips.GValue.blob_type, name, block)
-    # After the EXIF, whose orientation it replaces when the file is written.
+    # After the EXIF, whose orientation and preview these replace when the file is written.
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    if image.get_typeof("jpeg-thumbnail-data") != 0:
+        image.remove("jpeg-thumbnail-data")
     target = pyvips.Target.new_to_descriptor(file.fileno())
     if suffix == ".png":
         image.pngsave_target(target)

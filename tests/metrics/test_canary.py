@@ -12,11 +12,12 @@ from edgekeeper.ops.resize import imresize, pillow_resize
 
 
 def waves(phase: float) -> Tensor:
-    """A picture with edges, (1, 3, 64, 72) on the grid of 1/255."""
+    """A picture of waves, an edge and some noise, (1, 3, 64, 72) on the grid of 1/255."""
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(72.0), indexing="ij")
-    planes = [torch.sin(x * a + phase) + torch.cos(y * b - phase) for a, b in ((0.3, 0.5),) * 2]
-    stacked = torch.stack([*planes, torch.sign(torch.sin(0.2 * (x + y) + phase))])[None]
-    return round_uint8(0.5 + 0.22 * stacked)
+    edge = torch.sign(torch.sin(0.2 * (x + y) + phase))
+    planes = [torch.sin(x * 0.3 + phase), torch.cos(y * 0.5 - phase) * edge, edge]
+    noise = torch.randn(3, 64, 72, generator=torch.Generator().manual_seed(int(phase)))
+    return round_uint8(0.5 + 0.3 * torch.stack(planes) + 0.04 * noise)[None]
 
 
 def stored_lr(hr: Tensor) -> Tensor:

@@ -40,10 +40,10 @@ def command(
     """Score SUBJECT: a network (name or file), a folder of result pictures, or `bicubic`."""
     root = needed_data(data)
     from rich.console import Console
-    from rich.table import Table
 
-    from edgekeeper.evaluate import METRICS, Score, evaluate, summarise, write_scores
+    from edgekeeper.evaluate import Score, evaluate, summarise, write_scores
     from edgekeeper.logs import ProgressLine
+    from edgekeeper.tables import as_rich, score_table
 
     with ProgressLine("scoring", total=0, unit="pictures") as line:
         done: list[Score] = []
@@ -63,14 +63,7 @@ def command(
         )
     if json_file is not None:
         write_scores(scores, json_file)
-    table = Table(title=f"{Path(subject).stem} ×{scale}, protocol {protocol}")
-    table.add_column("set")
-    table.add_column("pictures", justify="right")
-    for metric in METRICS:
-        table.add_column(metric, justify="right")
-    for row in summarise(scores):
-        numbers = [f"{row.means[m]:.2f}" if "psnr" in m else f"{row.means[m]:.4f}" for m in METRICS]
-        table.add_row(row.set, str(row.pictures), *numbers)
-    Console(width=None).print(table)
+    title = f"{Path(subject).stem} ×{scale}"
+    Console().print(as_rich(score_table(summarise(scores), title=title)))
     if json_file is not None:
         click.echo(f"Wrote {len(scores)} lines to {json_file}")

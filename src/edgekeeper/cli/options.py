@@ -69,6 +69,14 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def split_numbers(option: str, text: str) -> list[int]:
+    """The whole numbers in a list such as ``2,3,4``; raises InputError for anything else."""
+    try:
+        return [int(part) for part in split_names(text)]
+    except ValueError as error:
+        raise InputError(f"{option} is '{text}'; give whole numbers such as 2,3,4.") from error
+
+
 def network_or_folder(subject: str) -> "SRModel | str | Path":
     """What to score: the word bicubic, a folder of results, or else a network."""
     if subject == "bicubic":

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor
+from torch.nn import functional
 
 from edgekeeper.errors import InputError
 
@@ -65,8 +65,8 @@ class _Differences(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, along_x: Tensor, along_y: Tensor) -> tuple[Tensor, None]:
         """The derivative with respect to ``x``."""
-        first = _difference_x(F.pad(along_x, (2, 2, 2, 2)), operator=ctx.operator)
-        second = _difference_y(F.pad(along_y, (2, 2, 2, 2)), operator=ctx.operator)
+        first = _difference_x(functional.pad(along_x, (2, 2, 2, 2)), operator=ctx.operator)
+        second = _difference_y(functional.pad(along_y, (2, 2, 2, 2)), operator=ctx.operator)
         return -(first + second), None
 
 
@@ -91,7 +91,7 @@ def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int)
             )
     else:
         mode = "constant" if border == "zero" else "replicate"
-        x = F.pad(x, (padding, padding, padding, padding), mode=mode)
+        x = functional.pad(x, (padding, padding, padding, padding), mode=mode)
     if torch.compiler.is_compiling():
         return Gradients(_difference_x(x, operator=operator), _difference_y(x, operator=operator))
     along_x, along_y = _Differences.apply(x, operator)  # type: ignore[no-untyped-call]

@@ -3,8 +3,8 @@
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor
+from torch.nn import functional
 
 from edgekeeper.errors import InputError
 
@@ -118,7 +118,7 @@ class _Blur(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """The derivative with respect to ``x``."""
-        return _blur(F.pad(gradient, (10, 10, 10, 10)))
+        return _blur(functional.pad(gradient, (10, 10, 10, 10)))
 
 
 def _blur(x: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def _pad(x: Tensor, *, border: WindowBorder) -> Tensor:
     if border == "valid":
         return x
     if border == "zero":
-        return F.pad(x, (5, 5, 5, 5))
+        return functional.pad(x, (5, 5, 5, 5))
     for dim in (-2, -1):  # half-sample symmetric: the edge sample is repeated
         length = x.shape[dim]
         index = torch.arange(-5, length + 5, device=x.device) % (2 * length)

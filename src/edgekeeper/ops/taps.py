@@ -92,19 +92,24 @@ def _multiply_by_blocks(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
     return out
 
 
+def _multiply_by_taps(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
+    """As ``_multiply``, tap by tap."""
+    index, weights = _tensors(taps, x.dtype, x.device)
+    if axis == -2:
+        weights = weights[..., None]
+    out = x.index_select(axis, index[0]) * weights[0]
+    for tap in range(1, len(index)):
+        out.addcmul_(x.index_select(axis, index[tap]), weights[tap])
+    return out
+
+
 def _multiply(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
     """The matrix applied to ``x`` (N, H, W) along one of the last two axes; no derivative."""
-    with torch.autocast(x.device.type, enabled=False):
-        if x.device.type == "cpu":
+    if x.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
             return _multiply_by_blocks(x, taps, axis=axis)
-        # Tap by tap: no matrix product, so no setting (TF32) can lower the precision.
-        index, weights = _tensors(taps, x.dtype, x.device)
-        if axis == -2:
-            weights = weights[..., None]
-        out = x.index_select(axis, index[0]) * weights[0]
-        for tap in range(1, len(index)):
-            out.addcmul_(x.index_select(axis, index[tap]), weights[tap])
-        return out
+    # Without matrix products no setting (TF32, autocast) can lower the precision.
+    return _multiply_by_taps(x, taps, axis=axis)
 
 
 class _Apply(torch.autograd.Function):

@@ -1,0 +1,144 @@
+"""``edgekeeper data``."""
+
+from pathlib import Path
+
+import click
+
+from edgekeeper.cli.options import data_option, needed_data, split_names, split_numbers
+from edgekeeper.errors import InputError
+
+KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
+
+
+@click.group("data", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 2,3")
+def command() -> None:
+    """Picture sets: list them, get them, check them, pack pictures for training."""
+
+
+@command.command("list")
+def list_sets() -> None:
+    """List the known sets: pictures, licence, origin."""
+    from edgekeeper.data.catalogue import SETS
+
+    for entry in SETS:
+        click.echo(
+            f"{entry.name:18} {entry.kind:5} {entry.count:5}  {entry.licence}\n{'':26}{entry.origin}"
+        )
+
+
+@command.command("get", epilog="Example: edgekeeper data get set5 --data pictures")
+@click.argument("name")
+@data_option("Folder to put the set in.")
+def get(name: str, data: Path | None) -> None:
+    """Download the set NAME from its public address; every file is checked."""
+    if data is None:
+        raise InputError("Say where to put the set with --data FOLDER.")
+    from edgekeeper.data.obtain import fetch_set
+    from edgekeeper.logs import ProgressLine
+
+    with ProgressLine(name, total=0, unit="files") as line:
+        folder = fetch_set(
+            name, data, progress=lambda done, total, file: line.update(done, total=total, text=file)
+        )
+    click.echo(f"Wrote {folder}")
+
+
+@command.command("check", epilog="Example: edgekeeper data check set14 --scale 4 --train photos/")
+@click.argument("name")
+@click.option("--scale", type=click.IntRange(2), default=4, show_default=True, help="Factor.")
+@click.option(
+    "--train",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder of training pictures to search for copies of the test pictures; may be repeated.",
+)
+@data_option()
+def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> None:
+    """Say what is wrong with the set NAME, or with a folder of pictures of your own.
+
+    Finds unaligned pairs, wrong sizes, LR made by another kernel, unreadable files and copies of
+    test pictures among training pictures. Exit status 1 when something was found.
+    """
+    from edgekeeper.data.check import check_set
+    from edgekeeper.data.pairs import load_pairs
+    from edgekeeper.io import list_pictures
+
+    subject: str | Path = Path(name) if Path(name).is_dir() else name
+    root = Path() if isinstance(subject, Path) else needed_data(data)
+    trained = [path for folder in train for path in list_pictures(folder)]
+    report = check_set(load_pairs(subject, scale=scale, root=root), train=trained)
+    for line in report.lines():
+        click.echo(line)
+    if not report.ok:
+        raise SystemExit(1)
+
+
+@command.command(
+    "prepare", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 3,4,6"
+)
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The store to write."
+)
+@click.option(
+    "--scales", default="2,3,4", show_default=True, help="Factors to make LR pictures for."
+)
+@click.option(
+    "--shrink",
+    default="1",
+    show_default=True,
+    help="Shrink each picture by each of these first; 2,3 takes the JPEG marks off large photographs.",
+)
+@click.option(
+    "--kernel",
+    type=click.Choice(KERNELS),
+    default=KERNELS[0],
+    show_default=True,
+    help="How LR is made.",
+)
+@click.option(
+    "--min-side",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Leave out pictures with a smaller side.",
+)
+@click.option(
+    "--exclude", default="", metavar="NAMES", help="File names to leave out, with commas between."
+)
+@click.option(
+    "--licence",
+    multiple=True,
+    help="Licence of each folder's pictures, in order; written into every card.",
+)
+@click.option("--force", is_flag=True, help="Replace a store that exists.")
+def prepare(
+    folders: tuple[Path, ...], output: Path, scales: str, shrink: str, kernel: str, min_side: int,
+    exclude: str, licence: tuple[str, ...], force: bool,
+) -> None:  # fmt: skip
+    """Pack the pictures of FOLDERS, decoded once, with their LR pictures, for fast training."""
+    if licence and len(licence) != len(folders):
+        raise InputError(f"{len(folders)} folders but {len(licence)} --licence; give one for each.")
+    from edgekeeper.data.prepare import prepare_store, sources_in
+    from edgekeeper.logs import ProgressLine
+
+    left_out = set(split_names(exclude))
+    sources = [
+        source
+        for number, folder in enumerate(folders)
+        for source in sources_in(folder, licence=licence[number] if licence else "unknown")
+        if source.path.name not in left_out
+    ]
+    with ProgressLine("packing", total=len(sources), unit="pictures") as line:
+        store = prepare_store(
+            sources,
+            output,
+            scales=split_numbers("--scales", scales),
+            lr_kernel=kernel,  # type: ignore[arg-type]
+            shrink=split_numbers("--shrink", shrink),
+            min_side=min_side,
+            overwrite="replace" if force else "refuse",
+            progress=lambda done, total, name: line.update(done, total=total, text=name),
+        )
+    size = store.index.pixels_bytes / 1e6
+    click.echo(f"Wrote {output}: {len(store.pictures)} pictures, {size:.0f} MB")

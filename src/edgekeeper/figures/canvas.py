@@ -1,0 +1,100 @@
+"""What all figures share: style, the file, and how a picture is drawn."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor
+
+from edgekeeper.errors import InputError, PictureError, UnavailableError
+from edgekeeper.figures.panels import Box
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".svg", ".pdf", ".png")
+INK, PALE = "#222222", "#8a8a8a"
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+BOX_COLOUR = "#ffd400"
+EDGE_COLOURS = "magma"
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": PALE,
+    "axes.labelcolor": INK,
+    "xtick.color": PALE,
+    "ytick.color": PALE,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.05,
+    "svg.hashsalt": "edgekeeper",  # equal figures give equal files
+}
+UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+@contextmanager
+def figure_file(path: str | Path, *, width: float, height: float) -> Iterator["Figure"]:
+    """A new figure of so many inches; written to ``path``, whole or not at all, at the end."""
+    target = Path(path)
+    if target.suffix.lower() not in FORMATS:
+        raise InputError(
+            f"The file '{target}' ends in '{target.suffix}'; figures are {', '.join(FORMATS)}."
+        )
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UnavailableError(
+            "matplotlib is not installed; run: pip install 'edgekeeper[figures]'"
+        ) from error
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    with matplotlib.rc_context(cast(Any, STYLE)):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+        yield figure
+        try:
+            figure.savefig(temporary, metadata=UNDATED.get(target.suffix.lower()))
+            temporary.replace(target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise PictureError(f"Cannot write '{target}': {error.strerror}.") from error
+
+
+def show(axis: "Axes", picture: Tensor, *, top: float | None = None) -> Any:
+    """Draw an RGB picture, or a map (1, 1, H, W) from black (0) to bright (``top``)."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    pixels = picture.detach().cpu().float()
+    if top is None:
+        return axis.imshow(pixels[0].clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    return axis.imshow(
+        pixels[0, 0].numpy(),
+        cmap=EDGE_COLOURS,
+        vmin=0,
+        vmax=max(top, 1e-6),
+        interpolation="nearest",
+    )
+
+
+def frame(axis: "Axes", part: Box) -> None:
+    """Draw ``part`` as a yellow frame that shows on any picture."""
+    from matplotlib.patches import Rectangle
+
+    corner = (part.left - 0.5, part.top - 0.5)
+    for colour, line in (("black", 3.0), (BOX_COLOUR, 1.6)):
+        axis.add_patch(
+            Rectangle(corner, part.width, part.height, fill=False, edgecolor=colour, linewidth=line)
+        )

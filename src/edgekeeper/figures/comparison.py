@@ -1,0 +1,93 @@
+"""Results side by side: an enlarged part, its gradients, and the numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from edgekeeper.figures.canvas import PALE, figure_file, frame, show
+from edgekeeper.figures.panels import Box, Panel, grey_gradients, structured_box, with_original
+from edgekeeper.metrics import Protocol, find_protocol, gv_gap, psnr, ssim
+from edgekeeper.ops.gradient import magnitude
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def comparison(
+    hr: Tensor,
+    panels: Sequence[Panel],
+    *,
+    path: str | Path,
+    scale: int,
+    protocol: str | Protocol = "y_matlab",
+    box: Box | None = None,
+    title: str = "",
+) -> Path:
+    """The file with each panel and the original: enlarged part, its gradients, and the numbers.
+
+    The numbers (PSNR, SSIM, gradient variance gap; the best of each is bold) are of the whole
+    picture under ``protocol``. Gradient magnitudes share the scale of the original. ``box`` is by
+    default chosen in the original alone.
+    """
+    chosen = find_protocol(protocol)
+    shown = with_original(hr, panels, first=False)
+    part = box or structured_box(hr, side=max(48, min(128, min(hr.shape[-2:]) // 5)))
+    edges = [_edges(panel.picture, part) for panel in shown]
+    crop_height = 1.9 * part.height / part.width
+    whole_width = min(4.2, max(1.9, 2 * crop_height * hr.shape[-1] / hr.shape[-2]))
+    width = whole_width + 1.95 * len(shown)
+    with figure_file(path, width=width, height=2 * crop_height + 1.0) as figure:
+        grid = figure.add_gridspec(
+            3,
+            len(shown) + 1,
+            width_ratios=[whole_width, *[1.9] * len(shown)],
+            height_ratios=[crop_height, crop_height, 0.7],
+        )
+        whole = figure.add_subplot(grid[:2, 0])
+        show(whole, hr)
+        whole.set_title(title or "the original and the part shown")
+        frame(whole, part)
+        for column, panel in enumerate(shown, start=1):
+            upper = figure.add_subplot(grid[0, column])
+            upper.set_title(panel.label)
+            show(upper, part.cut(panel.picture))
+            lower = figure.add_subplot(grid[1, column])
+            show(lower, edges[column - 1], top=float(edges[-1].max()))
+            lower.set_ylabel("gradients" if column == 1 else "", color=PALE)
+        cells = [figure.add_subplot(grid[2, column]) for column in range(len(shown))]
+        _write_numbers(cells, hr, panels, scale=scale, protocol=chosen)
+    return Path(path)
+
+
+def _write_numbers(
+    axes: Sequence["Axes"],
+    hr: Tensor,
+    panels: Sequence[Panel],
+    *,
+    scale: int,
+    protocol: Protocol,
+) -> None:
+    """Write the names of the measures into the first of ``axes``, the numbers into the rest."""
+    measures = (
+        ("PSNR in dB ↑", psnr, 2, max),
+        ("SSIM ↑", ssim, 4, max),
+        ("GV gap ↓", gv_gap, 3, min),
+    )
+    for axis in axes:
+        axis.set_axis_off()
+    for line, (name, measure, digits, best) in enumerate(measures):
+        height = 1 - 0.33 * line
+        values = [
+            measure(panel.picture, hr, protocol=protocol, scale=scale).item() for panel in panels
+        ]
+        axes[0].text(1, height, name, ha="right", va="top", color=PALE)
+        for axis, value in zip(axes[1:], values, strict=True):
+            bold = value == best(values) and len(values) > 1
+            weight = "bold" if bold else "normal"
+            axis.text(0.5, height, f"{value:.{digits}f}", ha="center", va="top", weight=weight)
+
+
+def _edges(picture: Tensor, part: Box) -> Tensor:
+    return part.cut(magnitude(grey_gradients(picture)))

@@ -1,0 +1,77 @@
+"""Pictures with labels, the part of them that a figure shows, and their gradients."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from torch import Tensor
+
+from edgekeeper.errors import InputError
+from edgekeeper.ops.color import rgb_to_grey_gv
+from edgekeeper.ops.gradient import Gradients, sobel
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture (1, 3, H, W) in [0, 1] and what stands beside it."""
+
+    label: str
+    picture: Tensor
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a picture, in HR pixels from the top left."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, x: Tensor) -> Tensor:
+        """The part of ``x`` (..., H, W); InputError when the box reaches beyond it."""
+        height, width = x.shape[-2:]
+        inside = min(self.top, self.left) >= 0 and min(self.height, self.width) >= 1
+        if not inside or self.top + self.height > height or self.left + self.width > width:
+            raise InputError(
+                f"The box of {self.width}x{self.height} pixels at ({self.left}, {self.top}) is not "
+                f"inside the picture of {width}x{height} pixels."
+            )
+        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def structured_box(hr: Tensor, *, side: int = 64) -> Box:
+    """The square with the largest sum of squared gradients.
+
+    It is found in the original alone, so that the choice favours no result.
+    """
+    side = min(side, *hr.shape[-2:])
+    gradients = grey_gradients(hr)
+    energy = F.avg_pool2d(gradients.x.square() + gradients.y.square(), side, stride=4)
+    row, column = divmod(int(energy.flatten().argmax()), energy.shape[-1])
+    return Box(4 * row, 4 * column, side, side)
+
+
+def with_original(hr: Tensor, panels: Sequence[Panel], *, first: bool) -> list[Panel]:
+    """The panels and the original, after a check of their sizes and labels."""
+    if hr.ndim != 4 or hr.shape[:2] != (1, 3):
+        raise InputError(
+            f"The original must be one RGB picture (1, 3, H, W); got {tuple(hr.shape)}."
+        )
+    for panel in panels:
+        if panel.picture.shape != hr.shape:
+            raise InputError(
+                f"'{panel.label}' is {tuple(panel.picture.shape)}, the original {tuple(hr.shape)}; "
+                "all pictures of a figure must have the original's size."
+            )
+    original = Panel("original", hr)
+    shown = [original, *panels] if first else [*panels, original]
+    if not panels or len({panel.label for panel in shown}) < len(shown):
+        raise InputError("Give at least one picture, each under its own label (not 'original').")
+    return shown
+
+
+def grey_gradients(picture: Tensor) -> Gradients:
+    """The Sobel maps (1, 1, H, W) of the grey picture, on the CPU."""
+    # "replicate": with zeros around it the frame of the picture would be its strongest edge.
+    return sobel(rgb_to_grey_gv(picture.detach().cpu().float().clamp(0, 1)), border="replicate")
