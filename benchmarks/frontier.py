@@ -14,7 +14,7 @@ from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
 from edgekeeper.evaluate import evaluate, mean_scores
 from edgekeeper.metrics.statistics import describe
-from edgekeeper.recipes.frontier import FORMS, WEIGHTS, variant
+from edgekeeper.recipes.frontier import FORMS, WEIGHTS, WEIGHTS_OF_OTHER_FORMS, variant
 from edgekeeper.train import RunOptions, train
 
 METRICS = ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd")
@@ -28,7 +28,9 @@ def main() -> None:
     given = parser.parse_args()
     store = Store.open(given.store)
     scores = {}
-    choices = [("variance", 0.0)] + [(form, weight) for form in FORMS for weight in WEIGHTS]
+    choices = [("variance", weight) for weight in (0.0, *WEIGHTS)]
+    others = [form for form in FORMS if form != "variance"]
+    choices += [(form, weight) for form in others for weight in WEIGHTS_OF_OTHER_FORMS]
     for form, weight in choices:
         recipe = variant(form, weight=weight)
         out = given.out / recipe.name

@@ -28,7 +28,12 @@ def test_a_bad_argument_is_also_a_value_error() -> None:
 
 @pytest.mark.parametrize(
     ("given", "nearest"),
-    [("EDRS", "EDSR"), ("edsr", "EDSR"), ("espcm", "ESPCN"), ("GradientVarience", "GradientVariance")],
+    [
+        ("EDRS", "EDSR"),
+        ("edsr", "EDSR"),
+        ("espcm", "ESPCN"),
+        ("GradientVarience", "GradientVariance"),
+    ],
 )
 def test_nearest_name_finds_a_typo_whatever_the_case(given: str, nearest: str) -> None:
     assert nearest_name(given, ["VDSR", "EDSR", "ESPCN", "GradientVariance"]) == nearest

@@ -124,7 +124,10 @@ def test_values_outside_are_clamped_unless_told_otherwise(channels: str) -> None
 @pytest.mark.parametrize("model", NETWORKS, ids=lambda m: f"{type(m).__name__}-{m.channels}")
 def test_bfloat16_is_close_to_float32_and_not_equal(model: SRModel, lr: Tensor) -> None:
     seeded(model)
-    full, half = infer(model, lr, clamp="none"), infer(model, lr, precision="bfloat16", clamp="none")
+    full, half = (
+        infer(model, lr, clamp="none"),
+        infer(model, lr, precision="bfloat16", clamp="none"),
+    )
     assert half.dtype == torch.float32
     assert not torch.equal(full, half)
     # bfloat16 has 8 bits: 1/256 of the largest value, a few times over

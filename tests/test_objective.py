@@ -86,7 +86,9 @@ def test_a_ramp_is_followed_step_by_step() -> None:
 
 def test_a_weight_of_zero_trains_nothing() -> None:
     sr = torch.rand(1, 3, 16, 16, requires_grad=True)
-    total, values = objective(Term("off", spec(L1), weight=0.0))(sr, torch.zeros(1, 3, 16, 16), step=0)
+    total, values = objective(Term("off", spec(L1), weight=0.0))(
+        sr, torch.zeros(1, 3, 16, 16), step=0
+    )
     total.backward()
     assert sr.grad is not None
     assert float(sr.grad.abs().max()) == 0.0
@@ -100,9 +102,7 @@ def test_every_term_alone_reaches_every_parameter_of_the_network(
 ) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model: SRModel = (
-            EDSR(scale=2, width=4, blocks=1) if network == "rgb" else ESPCN(scale=2)
-        )
+        model: SRModel = EDSR(scale=2, width=4, blocks=1) if network == "rgb" else ESPCN(scale=2)
     colours = 3 if network == "rgb" else 1
     lr = torch.rand(2, colours, 8, 8, generator=generator)
     hr = torch.rand(2, colours, 16, 16, generator=generator)
@@ -114,4 +114,3 @@ def test_every_term_alone_reaches_every_parameter_of_the_network(
         # Total variation is blind to a constant added to the whole picture.
         if (name, parameter_name) != ("tv", "upsampler.2.bias"):
             assert float(parameter.grad.abs().max()) > 0, parameter_name
-

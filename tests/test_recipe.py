@@ -106,7 +106,9 @@ class TestRate:
 
     def test_warmup_does_not_move_the_milestones(self) -> None:
         optim = Optim(rate=1.0, schedule="steps", milestones=(8,), gamma=0.1, warmup=4)
-        assert [optim.rate_at(step, steps=20) for step in (4, 7, 8)] == pytest.approx([1.0, 1.0, 0.1])
+        assert [optim.rate_at(step, steps=20) for step in (4, 7, 8)] == pytest.approx(
+            [1.0, 1.0, 0.1]
+        )
 
     def test_warmup_as_long_as_the_stage(self) -> None:
         optim = Optim(rate=1.0, schedule="cosine", warmup=5)
@@ -149,7 +151,7 @@ class TestRefused:
             recipe(Stage("empty", 0, Optim(rate=1e-3), (PIXEL,)))
 
     def test_a_stage_without_terms(self) -> None:
-        with pytest.raises(InputError, match="'bare'.*no terms"):
+        with pytest.raises(InputError, match=r"'bare'.*no terms"):
             recipe(Stage("bare", 1, Optim(rate=1e-3), ()))
 
     def test_a_term_named_twice(self) -> None:

@@ -15,7 +15,9 @@ MODEL_CLASSES = {model.__name__: model for model in MODELS.values()}
 class Box:
     """Something with one argument that must be given and two that may."""
 
-    def __init__(self, *, width: int, colour: Literal["red", "blue"] = "red", depth: int = 1) -> None:
+    def __init__(
+        self, *, width: int, colour: Literal["red", "blue"] = "red", depth: int = 1
+    ) -> None:
         self.sizes = (width, depth)
         self.colour = colour
 

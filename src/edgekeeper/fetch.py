@@ -45,14 +45,14 @@ def fetch(
     ``size`` (bytes) and ``sha256``, and only then renamed: no failure leaves a wrong file.
     ``timeout`` is in seconds and counts while nothing arrives. Raises DataError.
     """
-    path = Path(target)
     if urlsplit(address).scheme not in ("http", "https", "file"):
         raise InputError(f"The address '{address}' must begin with http://, https:// or file://.")
-    if path.exists():
-        check_file(path, size=size, sha256=sha256)
-        return path
+    path = Path(target)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
+        if path.exists():
+            check_file(path, size=size, sha256=sha256)
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("xb") as file:
             digest = _copy(address, file, size=size, timeout=timeout, progress=progress)
@@ -67,7 +67,8 @@ def fetch(
     except OSError as error:
         raise DataError(f"'{path}' cannot be written ({error.strerror or error}).") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 

@@ -346,9 +346,8 @@ def _encode(picture: Picture, suffix: str, file: BinaryIO, *, quality: int) -> N
         image.pngsave_target(target)
     elif suffix == ".webp":
         if grey and picture.metadata.icc is not None:
-            image = image.icc_transform(
-                "srgb", embedded=True
-            )  # WebP is RGB: a grey profile misfits
+            # WebP is always RGB, where a grey profile would be wrong.
+            image = image.icc_transform("srgb", embedded=True)
         image.webpsave_target(target, Q=quality, lossless=quality == 100, exact=True)
     elif suffix in (".tif", ".tiff"):
         image.tiffsave_target(

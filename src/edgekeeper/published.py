@@ -271,13 +271,20 @@ def _fill(model: nn.Module, tensors: Tensors, *, names: Mapping[str, str], origi
 # ---- files -------------------------------------------------------------------------------------
 
 
+# Damaged bytes make PyTorch's unpickler raise nearly anything.
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError, ValueError),
+    *(TypeError, LookupError, AttributeError, AssertionError, struct.error),
+)
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch or safetensors file by name; no code of the file is run."""
     try:
         if path.suffix == ".safetensors":
             return load_file(str(path))
         loaded: object = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(
             f"'{path}' cannot be read as plain tensors. It is cut off, or it is a whole pickled "
             "program, which edgekeeper never runs; save its state_dict() alone and try again."
@@ -323,12 +330,6 @@ class _Element:
     content: bytes
 
 
-@dataclass(frozen=True)
-class _Matrix:
-    name: str
-    value: MatValue
-
-
 def read_mat(path: Path) -> dict[str, MatValue]:
     """The variables of a MATLAB level 5 file: arrays, cells as flat lists, 1 x 1 structs as dicts.
 
@@ -340,13 +341,16 @@ def read_mat(path: Path) -> dict[str, MatValue]:
         raise CheckpointError(
             f"'{path}' is not a little-endian MATLAB level 5 file; save it with '-v7' in MATLAB."
         )
+    found: dict[str, MatValue] = {}
     try:
-        matrices = [_matrix(element.content) for element in _elements(data[128:])]
+        for element in _elements(data[128:]):
+            parts = _elements(element.content)
+            found[parts[2].content.decode("ascii")] = _value(parts)
     except (struct.error, zlib.error, ValueError, IndexError, KeyError) as error:
         raise CheckpointError(
             f"'{path}' is damaged or holds something else than numbers, cells and structs."
         ) from error
-    return {matrix.name: matrix.value for matrix in matrices}
+    return found
 
 
 def _elements(data: bytes) -> list[_Element]:
@@ -376,25 +380,21 @@ def _numbers(element: _Element) -> NDArray[np.generic]:
     return np.frombuffer(element.content, dtype=_STORED[element.kind])
 
 
-def _matrix(content: bytes) -> _Matrix:
-    """The name and value of one miMATRIX element."""
-    flags, dimensions, name, *parts = _elements(content)
+def _value(matrix: list[_Element]) -> MatValue:
+    """The value of the miMATRIX element of these parts."""
+    flags, dimensions, _, *parts = matrix
     flag = int(_numbers(flags)[0])
     kind, is_complex = flag & 0xFF, flag & 0x0800
-    title = name.content.decode("ascii")
-    shape = tuple(int(n) for n in _numbers(dimensions))
     if kind == _CELL:
-        return _Matrix(title, [_matrix(part.content).value for part in parts])
+        return [_value(_elements(part.content)) for part in parts]
     if kind == _STRUCT:
-        length = int(_numbers(parts[0])[0])
-        text = parts[1].content
-        fields = [
-            text[i : i + length].split(b"\0")[0].decode() for i in range(0, len(text), length)
-        ]
-        values = [_matrix(part.content).value for part in parts[2:]]
-        return _Matrix(title, dict(zip(fields, values, strict=True)))
+        length, text = int(_numbers(parts[0])[0]), parts[1].content
+        starts = range(0, len(text), length)
+        fields = [text[i : i + length].split(b"\0")[0].decode("ascii") for i in starts]
+        values = [_value(_elements(part.content)) for part in parts[2:]]
+        return dict(zip(fields, values, strict=True))
     if is_complex or not _DOUBLE <= kind <= _UINT64:
         raise ValueError("text, sparse or complex numbers")
     # MATLAB stores whole numbers in fewer bytes, whatever their class
     numbers = _numbers(parts[0]).astype("f4" if kind == _SINGLE else "f8")
-    return _Matrix(title, numbers.reshape(shape, order="F"))
+    return numbers.reshape([int(n) for n in _numbers(dimensions)], order="F")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekeeper.checkpoint import load_model, read_tensors
+from edgekeeper.data.pairs import load_pairs
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError, unknown_name
 from edgekeeper.evaluate import evaluate, read_scores, write_scores
@@ -27,6 +28,8 @@ from edgekeeper.recipes import gv_table1, gv_table2
 from edgekeeper.recipes.gv_table1 import Budget, Comparison, Degradation, Network, Scale
 from edgekeeper.train import RunOptions, train
 
+Scores = dict[str, dict[str, list[Score]]]
+"""Cell -> set -> the scores of its pictures, in the order of the set."""
 TableName = Literal["gv_table1", "gv_table2"]
 Measure = Literal["psnr", "ssim", "gv_gap"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -129,6 +132,8 @@ def reproduce(
         CheckpointError: a cell in ``out`` belongs to another store or to other settings.
     """
     chosen = find_protocol(protocol)
+    if len({Path(set_name).name for set_name in sets}) < max(1, len(sets)):
+        raise InputError(f"sets is {tuple(sets)}; give one or more sets of different names.")
     compared = _plan(
         table,
         budget=budget,
@@ -137,6 +142,9 @@ def reproduce(
         seeds=seeds,
         degradation=_degradation(chosen, store=store),
     )
+    for set_name in sets:  # a missing set should show before hours of training
+        for scale in sorted({each.scale for each in compared}):
+            load_pairs(set_name, scale=scale, root=data_root)
     work = _Work(
         store=store,
         data_root=Path(data_root),
@@ -155,9 +163,7 @@ def reproduce(
         protocol=chosen,
         store=store.fingerprint,
         status=status,
-        rows=tuple(
-            row for each in compared for row in _rows(each, work.scores, sets=sets, protocol=chosen)
-        ),
+        rows=tuple(row for each in compared for row in _rows(each, work.scores, sets=sets)),
         unfinished=tuple(cell.name for cell in cells if cell.name not in work.scores),
         notes=_notes(table, budget=budget, protocol=chosen, seeds=len(seeds)),
     )
@@ -221,7 +227,7 @@ class _Work:
     on_event: Callable[[Event], None] | None
 
     def __post_init__(self) -> None:
-        self.scores: dict[str, list[Score]] = {}
+        self.scores: Scores = {}
 
     def run(self, cells: Sequence[Recipe]) -> Literal["complete", "time limit", "interrupted"]:
         """How it ended; the scores of the finished cells are in ``scores``."""
@@ -254,12 +260,13 @@ class _Work:
         options = RunOptions(out=folder, device=self.device, time_limit=left)
         return train(recipe, self.store, options=options).status
 
-    def _score(self, recipe: Recipe, *, tell: Callable[[str], None]) -> list[Score]:
-        """The scores of a trained cell on all sets, from its files where they are there."""
+    def _score(self, recipe: Recipe, *, tell: Callable[[str], None]) -> dict[str, list[Score]]:
+        """The scores of a trained cell by set, from its files where they are there."""
         folder = self.out / recipe.name
-        found: list[Score] = []
+        found: dict[str, list[Score]] = {}
         for set_name in self.sets:
-            path = folder / f"scores-{self.protocol.name}-{set_name}.jsonl"
+            label = Path(set_name).name  # a set may be a folder of one's own
+            path = folder / f"scores-{self.protocol.name}-{label}.jsonl"
             scores = read_scores(path) if path.is_file() else []
             # A protocol whose definition has changed since makes old scores void.
             if scores and all(score.protocol == self.protocol for score in scores):
@@ -276,7 +283,7 @@ class _Work:
                     model_name=recipe.name,
                 )
                 write_scores(scores, path)
-            found += scores
+            found[set_name] = scores
         return found
 
 
@@ -296,17 +303,16 @@ def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
 
 def _rows(
     compared: Comparison,
-    scores: dict[str, list[Score]],
+    scores: Scores,
     *,
     sets: Sequence[str],
-    protocol: Protocol,
 ) -> list[Row]:
     """The rows of a comparison for each set and measure, once all its cells are scored."""
     if any(recipe.name not in scores for recipe in (*compared.without, *compared.added)):
         return []
     rows = []
     for set_name in sets:
-        printed = compared.printed.get(set_name)
+        printed = compared.printed.get(set_name.lower())
         for measure in MEASURES:
             without, added = (
                 _table(recipes, scores, set_name=set_name, measure=measure)
@@ -318,7 +324,7 @@ def _rows(
             found = describe(added, without, best=best)
             paper = getattr(printed, measure, None)
             row = Row(
-                set=set_name,
+                set=Path(set_name).name,
                 network=compared.network,
                 scale=compared.scale,
                 base=compared.base,
@@ -342,14 +348,11 @@ def _rows(
 
 
 def _table(
-    recipes: Sequence[Recipe], scores: dict[str, list[Score]], *, set_name: str, measure: Measure
+    recipes: Sequence[Recipe], scores: Scores, *, set_name: str, measure: Measure
 ) -> NDArray[np.float64]:
     """The numbers (seeds, pictures) of a set, pictures in the order of the set."""
     return np.array(
-        [
-            [getattr(score, measure) for score in scores[recipe.name] if score.set == set_name]
-            for recipe in recipes
-        ]
+        [[getattr(score, measure) for score in scores[recipe.name][set_name]] for recipe in recipes]
     )
 
 

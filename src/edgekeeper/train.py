@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.checkpoint import save_model
-from edgekeeper.data.store import Store
+from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import InputError, TrainingError
 from edgekeeper.evaluate import evaluate, mean_scores
 from edgekeeper.logs import JsonLines, ProgressLine, Scalars, tensorboard_writer
@@ -139,8 +139,7 @@ def _run(
             objective = Objective(stage)
         if step == 0:
             state.optimiser = make_optimiser(stage.optim, state.model)
-        lr, hr = (_as_input(pixels, state.model) for pixels in (batch.lr, batch.hr))
-        values = _update(state, lr, hr, objective=objective, step=step, recipe=recipe)
+        values = update(state, batch, objective=objective, step=step, recipe=recipe)
         state.step += 1
         elapsed = time.monotonic() - started
         state.seconds = before + elapsed
@@ -158,10 +157,14 @@ def _as_input(pixels: Tensor, model: SRModel) -> Tensor:
     return rgb_to_y(rgb) if model.channels == "y" else rgb
 
 
-def _update(
-    state: State, lr: Tensor, hr: Tensor, *, objective: Objective, step: int, recipe: Recipe
+def update(
+    state: State, batch: Batch, *, objective: Objective, step: int, recipe: Recipe
 ) -> Tensor:
-    """One update of the weights; returns the terms' values (T + 1,), the total last."""
+    """The terms' values (T + 1,), the total last, after one update of the weights.
+
+    ``step`` counts within the stage of ``objective``. The values stay on the device.
+    """
+    lr, hr = (_as_input(pixels, state.model) for pixels in (batch.lr, batch.hr))
     optim = objective.stage.optim
     rate = optim.rate_at(step, steps=objective.stage.steps)
     if recipe.layout == "channels_last":

@@ -225,6 +225,32 @@ def test_a_recorded_graph_with_open_sizes_gives_the_same_picture():
         torch.testing.assert_close(graph.module()(x), Enlarge()(x), rtol=0, atol=2e-6)
 
 
+def test_a_recorded_graph_keeps_its_precision_under_autocast():
+    x = noise(1, 1, 12, 10, dtype=torch.float32)
+    recorded = torch.compile(Enlarge(), backend="eager", fullgraph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(recorded(x), Enlarge()(x), rtol=0, atol=2e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_picture(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    x = levels(2, 3, 60, 48)
+    for scale in (1 / 2, 1 / 3, 1 / 4):
+        expected = imresize(x, scale=scale, **FORM_A)
+        assert torch.equal(imresize(x.cuda(), scale=scale, **FORM_A).cpu(), expected)
+    for scale in (0.37, 2, 3):
+        wanted, theirs = x.cuda().requires_grad_(), x.clone().requires_grad_()
+        ours, expected = imresize(wanted, scale=scale), imresize(theirs, scale=scale)
+        torch.testing.assert_close(ours.cpu(), expected, rtol=0, atol=1e-6)
+        ours.square().sum().backward()
+        expected.square().sum().backward()
+        torch.testing.assert_close(wanted.grad.cpu(), theirs.grad, rtol=0, atol=1e-5)
+    small = pillow_resize(x, size=(20, 31), method="bicubic")
+    assert torch.equal(pillow_resize(x.cuda(), size=(20, 31), method="bicubic").cpu(), small)
+
+
 @pytest.mark.parametrize(
     ("x", "options", "words"),
     [

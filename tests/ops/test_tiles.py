@@ -19,6 +19,7 @@ def nearest(scale: int):
     return lambda lr: lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
 
 
+@settings(deadline=None)
 @given(sizes, sizes, overlaps, cores)
 def test_the_kept_parts_cover_each_pixel_once_with_context(height, width, overlap, core):
     tile = 2 * overlap + core
@@ -51,6 +52,7 @@ def test_a_plan_worked_out_by_hand():
     assert (first.columns.kept(), second.columns.kept(scale=2)) == (slice(0, 6), slice(12, 26))
 
 
+@settings(deadline=None)
 @given(sizes, sizes, overlaps, cores, st.integers(1, 4))
 def test_a_network_that_copies_returns_the_identical_picture(height, width, overlap, core, scale):
     lr = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height + width))

@@ -22,7 +22,8 @@ def list_sets() -> None:
 
     for entry in SETS:
         click.echo(
-            f"{entry.name:18} {entry.kind:5} {entry.count:5}  {entry.licence}\n{'':26}{entry.origin}"
+            f"{entry.name:18} {entry.kind:5} {entry.count:5}  {entry.licence}\n"
+            f"{'':26}{entry.origin}"
         )
 
 
@@ -87,7 +88,7 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
     "--shrink",
     default="1",
     show_default=True,
-    help="Shrink each picture by each of these first; 2,3 takes the JPEG marks off large photographs.",
+    help="Shrink each picture by each of these first, to take the JPEG marks off.",
 )
 @click.option(
     "--kernel",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from edgekeeper.cli.options import console
 from edgekeeper.errors import InputError
 
 SCALE = 4
@@ -41,7 +42,7 @@ def command(examples: Path, out: Path) -> None:
 def _upscale(photo: Path, out: Path) -> None:
     """Shrink the photograph by 4, enlarge it again, and draw the figure."""
     from edgekeeper.data.degrade import make_lr
-    from edgekeeper.figures import comparison
+    from edgekeeper.figures import Panel, comparison
     from edgekeeper.infer import infer
     from edgekeeper.io import Picture, from_tensor, read_picture, to_rgb_tensor, write_picture
     from edgekeeper.networks import default_name, load
@@ -57,16 +58,12 @@ def _upscale(photo: Path, out: Path) -> None:
     click.echo(f"Enlarged '{photo.name}', shrunk by {SCALE} before, in {result.seconds:.1f} s:")
     click.echo(f"  {small}  the small picture\n  {large}  enlarged by the network {names[0]}")
     figure = out / "comparison.png"
-    comparison(
-        [
-            ("bicubic", imresize(lr, scale=SCALE)),
-            ("without GV", infer(load(names[0]), lr)),
-            ("with GV", infer(load(names[1]), lr)),
-        ],
-        hr,
-        path=figure,
-        scale=SCALE,
-    )
+    panels = [
+        Panel("bicubic", imresize(lr, scale=SCALE).clamp(0, 1)),
+        Panel("without GV", infer(load(names[0]), lr)),
+        Panel("with GV", infer(load(names[1]), lr)),
+    ]
+    comparison(hr, panels, path=figure, scale=SCALE)
     click.echo(f"  {figure}  bicubic, without GV, with GV and the original side by side\n")
 
 
@@ -104,7 +101,6 @@ def _scores(subject: str, examples: Path) -> dict[str, float]:
 
 
 def _print_table(rows: list[tuple[str, float, dict[str, float]]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="Two example photographs ×3, protocol y_matlab")
@@ -115,4 +111,4 @@ def _print_table(rows: list[tuple[str, float, dict[str, float]]]) -> None:
             label, f"{means['psnr']:.2f}", f"{means['ssim']:.4f}", f"{means['gv_ratio']:.3f}",
             f"{means['gv_gap']:.3f}", f"{seconds:.0f}" if seconds else "",
         )  # fmt: skip
-    Console().print(table)
+    console().print(table)

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import SCALES, data_option, needed_data, network_or_folder, split_names
+from edgekeeper.cli.options import (
+    SCALES,
+    console,
+    data_option,
+    needed_data,
+    network_or_folder,
+    split_names,
+)
 
 
 @click.command(
@@ -39,8 +46,6 @@ def command(
 ) -> None:
     """Score SUBJECT: a network (name or file), a folder of result pictures, or `bicubic`."""
     root = needed_data(data)
-    from rich.console import Console
-
     from edgekeeper.evaluate import Score, evaluate, summarise, write_scores
     from edgekeeper.logs import ProgressLine
     from edgekeeper.tables import as_rich, score_table
@@ -64,6 +69,6 @@ def command(
     if json_file is not None:
         write_scores(scores, json_file)
     title = f"{Path(subject).stem} ×{scale}"
-    Console().print(as_rich(score_table(summarise(scores), title=title)))
+    console().print(as_rich(score_table(summarise(scores), title=title)))
     if json_file is not None:
         click.echo(f"Wrote {len(scores)} lines to {json_file}")

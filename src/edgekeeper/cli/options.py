@@ -11,6 +11,8 @@ import click
 from edgekeeper.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from edgekeeper.models import SRModel
     from edgekeeper.recipe import Recipe
 
@@ -115,6 +117,14 @@ def find_recipe(name_or_file: str) -> "Recipe":
     if not isinstance(recipe, Recipe):
         raise InputError(f"'{path}' must define `recipe = Recipe(...)`.")
     return recipe
+
+
+def console() -> "Console":
+    """Where tables go: the terminal, or 120 columns in a pipe or a file."""
+    from rich.console import Console
+
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=120)
 
 
 def own_folder(path: Path) -> Path:

@@ -7,6 +7,7 @@ import click
 
 from edgekeeper.cli.options import (
     chosen_device,
+    console,
     data_option,
     device_option,
     needed_data,
@@ -76,8 +77,6 @@ def command(
 ) -> None:  # fmt: skip
     """Train and score the rows of a paper's table, beside the numbers the paper prints."""
     root = needed_data(data)
-    from rich.console import Console
-
     from edgekeeper.data.store import Store
     from edgekeeper.reproduce import reproduce
     from edgekeeper.tables import as_rich, reproduction_table
@@ -104,7 +103,7 @@ def command(
             found.plain_rows(), title=f"{table}, budget {budget}", protocol=protocol,
             notes=found.notes,
         )  # fmt: skip
-        Console(width=160).print(as_rich(shown))
+        console().print(as_rich(shown))
     if json_file is not None:
         json_file.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
         click.echo(f"Wrote {json_file}")

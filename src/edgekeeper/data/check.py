@@ -6,6 +6,7 @@ A wrongly made set moves every number by tenths of a decibel or more, and nothin
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -108,11 +109,10 @@ def check_pair(pair: Pair, *, lr_kernel: LrKernel) -> tuple[list[Finding], list[
     match = nearest_kernel(hr, lr, name=pair.name, scale=pair.scale)
     findings: list[Finding] = []
     if match.largest > SAME_LEVELS:
-        down, right = shift(hr, lr, scale=pair.scale)
+        down, right = shift(hr, lr, scale=pair.scale, kernel=match.kernel)
         if (down, right) != (0, 0):
             message = (
-                f"LR does not lie over HR: it is moved by about {down} rows and {right} columns "
-                "of HR."
+                f"LR does not lie over HR: it is moved by {down} rows and {right} columns of HR."
             )
             return [Finding("unaligned", pair.name, message)], [match]
     if match.largest > SAME_LEVELS or match.kernel != lr_kernel:
@@ -149,12 +149,33 @@ def kernel_message(match: KernelMatch, expected: LrKernel, hr: Tensor, lr: Tenso
     )
 
 
-def shift(hr: Tensor, lr: Tensor, *, scale: int) -> tuple[int, int]:
+def shift(
+    hr: Tensor, lr: Tensor, *, scale: int, kernel: LrKernel = "matlab_uint8"
+) -> tuple[int, int]:
     """Rows and columns of HR by which the content of ``lr`` lies below and right of that of ``hr``.
 
-    The peak of the correlation of the enlarged LR picture with what it should be, both without
-    their slow changes; searched up to four LR pixels each way. (0, 0) when no shift fits better.
+    First the peak of the correlation of the enlarged LR picture with what it should be, up to
+    four LR pixels each way; then, near the peak and near (0, 0), the shift of HR of which
+    ``kernel`` makes the LR picture most alike.
     """
+    down, right = correlation_peak(hr, lr, scale=scale)
+    near = {(y, x) for y, x in product((-1, 0, 1), repeat=2)}
+    near |= {(down + y, right + x) for y, x in product(range(-2, 3), repeat=2)}
+    border = 5  # LR pixels that the moved picture's other side may reach into
+    inner = (..., slice(border, -border), slice(border, -border))
+    if min(lr.shape[-2:]) <= 2 * border + 4:
+        return 0, 0
+    means: dict[tuple[int, int], float] = {}
+    for move in sorted(near):
+        moved = make_lr(torch.roll(hr, move, dims=(-2, -1)), scale=scale, kernel=kernel)
+        means[move] = float((moved - lr)[inner].abs().mean())
+    best = min(means, key=lambda move: means[move])
+    # A shift must explain the picture clearly better than none does.
+    return best if means[best] < 0.9 * means[0, 0] else (0, 0)
+
+
+def correlation_peak(hr: Tensor, lr: Tensor, *, scale: int) -> tuple[int, int]:
+    """The peak of the correlation of enlarged ``lr`` with enlarged LR of ``hr``, in HR pixels."""
     size = (hr.shape[-2], hr.shape[-1])
     should = imresize(make_lr(hr, scale=scale, kernel="matlab_uint8"), size=size)
     spectra = []
@@ -164,8 +185,7 @@ def shift(hr: Tensor, lr: Tensor, *, scale: int) -> tuple[int, int]:
     correlation = torch.fft.irfft2(spectra[0] * spectra[1].conj(), s=size)
     reach = min(4 * scale, (min(size) - 1) // 2)
     near = torch.roll(correlation, (reach, reach), dims=(0, 1))[: 2 * reach + 1, : 2 * reach + 1]
-    peak = int(near.argmax())
-    down, right = divmod(peak, 2 * reach + 1)
+    down, right = divmod(int(near.argmax()), 2 * reach + 1)
     return down - reach, right - reach
 
 

@@ -90,7 +90,7 @@ def cosines(side: int, frequencies: int) -> Tensor:
     """The first rows (frequencies, side) of the orthonormal cosine transform (DCT-II)."""
     place = (torch.arange(side, dtype=torch.float64) + 0.5) / side
     frequency = torch.arange(frequencies, dtype=torch.float64)[:, None]
-    basis: Tensor = torch.cos(math.pi * frequency * place) * math.sqrt(2 / side)
+    basis = torch.cos(math.pi * frequency * place).mul(math.sqrt(2 / side))
     return basis.float()
 
 
@@ -103,8 +103,7 @@ def describe(squares: Tensor, *, frequencies: int = COARSE) -> Tensor:
     basis = cosines(squares.shape[-1], frequencies)
     frequency = torch.arange(frequencies, dtype=torch.float32)
     weighted = basis @ squares @ basis.T * torch.hypot(frequency[:, None], frequency)
-    flat = weighted.flatten(1)
-    return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return functional.normalize(weighted.flatten(1), eps=1e-6)
 
 
 def symmetric_forms(descriptions: Tensor) -> Tensor:

@@ -157,6 +157,7 @@ class Store:
         ``patch`` is the HR side in pixels, a multiple of ``scale``. Patch i of the batch depends
         on (seed, step, rank * size + i) alone: ``ranks`` processes, each asking for ``size``
         patches under its own ``rank``, share one batch of ``ranks * size``.
+        ``memory="pinned"`` makes the copy to a CUDA device faster.
         ``crop="random"``: all positions are equally likely, so a picture counts by its area.
         ``crop="centre"``: one centre crop per picture and epoch; then patch i is number
         ``(step * ranks + rank) * size + i`` of the endless sequence of epochs.
@@ -182,6 +183,8 @@ class Store:
         if self.resident is not None:
             return Batch(read_device(self.resident, lr), read_device(self.resident, hr))
         pinned = memory == "pinned"
+        if pinned and not torch.cuda.is_available():
+            raise InputError("memory='pinned' needs a CUDA device; use 'pageable' without one.")
         return Batch(
             read_memory(self.pixels, lr, pinned=pinned), read_memory(self.pixels, hr, pinned=pinned)
         )

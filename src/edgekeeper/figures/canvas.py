@@ -54,14 +54,15 @@ def figure_file(path: str | Path, *, width: float, height: float) -> Iterator["F
     try:
         import matplotlib
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise UnavailableError(
             "matplotlib is not installed; run: pip install 'edgekeeper[figures]'"
         ) from error
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     with matplotlib.rc_context(cast(Any, STYLE)):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+        layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+        figure = Figure(figsize=(width, height), layout=layout)
         yield figure
         try:
             figure.savefig(temporary, metadata=UNDATED.get(target.suffix.lower()))

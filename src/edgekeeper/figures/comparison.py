@@ -47,6 +47,7 @@ def comparison(
         )
         whole = figure.add_subplot(grid[:2, 0])
         show(whole, hr)
+        whole.set_anchor("N")
         whole.set_title(title or "the original and the part shown")
         frame(whole, part)
         for column, panel in enumerate(shown, start=1):
@@ -56,7 +57,7 @@ def comparison(
             lower = figure.add_subplot(grid[1, column])
             show(lower, edges[column - 1], top=float(edges[-1].max()))
             lower.set_ylabel("gradients" if column == 1 else "", color=PALE)
-        cells = [figure.add_subplot(grid[2, column]) for column in range(len(shown))]
+        cells = [figure.add_subplot(grid[2, column]) for column in range(len(shown) + 1)]
         _write_numbers(cells, hr, panels, scale=scale, protocol=chosen)
     return Path(path)
 
@@ -69,7 +70,10 @@ def _write_numbers(
     scale: int,
     protocol: Protocol,
 ) -> None:
-    """Write the names of the measures into the first of ``axes``, the numbers into the rest."""
+    """Write the names of the measures into the first of ``axes``, the numbers into the next.
+
+    The last one, below the original, says how they were measured.
+    """
     measures = (
         ("PSNR in dB ↑", psnr, 2, max),
         ("SSIM ↑", ssim, 4, max),
@@ -83,10 +87,12 @@ def _write_numbers(
             measure(panel.picture, hr, protocol=protocol, scale=scale).item() for panel in panels
         ]
         axes[0].text(1, height, name, ha="right", va="top", color=PALE)
-        for axis, value in zip(axes[1:], values, strict=True):
+        for axis, value in zip(axes[1:-1], values, strict=True):
             bold = value == best(values) and len(values) > 1
             weight = "bold" if bold else "normal"
             axis.text(0.5, height, f"{value:.{digits}f}", ha="center", va="top", weight=weight)
+    condition = f"whole picture\nprotocol {protocol.name}"
+    axes[-1].text(0.5, 1, condition, ha="center", va="top", color=PALE, linespacing=1.9)
 
 
 def _edges(picture: Tensor, part: Box) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,7 @@ def _label_points(figure: "Figure", axis: "Axes", points: Sequence[Point]) -> No
 
 
 def _drawn(axis: "Axes") -> NDArray[np.float64]:
-    """Pixels (N, 2) of all markers, lines and the legend, dense enough to find what a text covers."""
+    """Pixels (N, 2) on the markers, lines and legend: what a label should not cover."""
     found = []
     for line in axis.get_lines():
         corners = axis.transData.transform(line.get_xydata())
@@ -99,7 +100,7 @@ def _drawn(axis: "Axes") -> NDArray[np.float64]:
             found.append(np.repeat(corners, 20, axis=0))  # to cover a point is worst
         if line.get_linewidth() > 0:
             steps = np.linspace(0, 1, 60)[:, None]
-            found += [a + steps * (b - a) for a, b in zip(corners, corners[1:], strict=False)]
+            found += [a + steps * (b - a) for a, b in pairwise(corners)]
     legend = axis.get_legend()
     if legend is not None:
         found.append(_grid(legend.get_window_extent()))

@@ -4,6 +4,7 @@ All tensors are floating point; RGB is (B, 3, H, W) in [0, 1]. Every conversion 
 per pixel, so all are differentiable and none clamps.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ _BT601 = (
     (112.0, -93.786, -18.214),
 )
 _BT601_OFFSET = (16.0, 128.0, 128.0)
+_TO_RGB: list[list[float]] = (np.linalg.inv(np.array(_BT601)) * 255).tolist()
+_TO_RGB_OFFSET: list[float] = (-np.linalg.inv(np.array(_BT601)) @ np.array(_BT601_OFFSET)).tolist()
 _GV_GREY = (0.2989, 0.5870, 0.1140)
 _EDSR_GREY = (65.738, 129.057, 25.064)
 
@@ -62,12 +65,9 @@ def rgb_to_ycbcr(x: Tensor) -> Tensor:
 def ycbcr_to_rgb(x: Tensor) -> Tensor:
     """RGB (B, 3, H, W) of Y, Cb, Cr: the exact inverse of ``rgb_to_ycbcr``, not clamped."""
     _check(x)
-    inverse = torch.linalg.inv(torch.tensor(_BT601, dtype=torch.float64)) * 255
-    offset = torch.tensor(_BT601_OFFSET, dtype=torch.float64) / 255
-    shift = -(inverse @ offset)
     channels = []
-    for row, constant in zip(inverse.tolist(), shift.tolist(), strict=True):
-        channels.append(_weighted(x, (row[0], row[1], row[2])) + constant)
+    for (red, green, blue), shift in zip(_TO_RGB, _TO_RGB_OFFSET, strict=True):
+        channels.append(_weighted(x, (red, green, blue)) + shift)
     return torch.cat(channels, dim=-3)
 
 

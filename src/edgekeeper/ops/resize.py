@@ -67,9 +67,9 @@ def _matlab_matrix(length: int, length_out: int, scale: float, boundary: Boundar
     return weights @ fold.to(torch.float64)
 
 
-def _round_clip(x: Tensor) -> Tensor:
-    """``x`` clipped to 0..255 and rounded, halves upwards (MATLAB's uint8)."""
-    return x.clamp(0, 255).add_(0.5).floor_()
+def _round_clip_(x: Tensor) -> Tensor:
+    """``x`` itself, clipped to 0..255 and rounded in place, halves upwards (MATLAB's uint8)."""
+    return x.clamp_(0, 255).add_(0.5).floor_()
 
 
 def imresize(
@@ -90,28 +90,34 @@ def imresize(
     ``boundary="symmetric"``, ``quantise="none"`` is today's MATLAB on floating-point pictures:
     any range, differentiable. ``boundary="replicate"``, ``quantise="uint8"`` is older MATLAB on
     uint8 pictures: values in [0, 1], rounded (halves upwards) and clipped to the grid of 1/255
-    before, between and after the two passes; not differentiable. The LR pictures of Set5, Set14
-    and BSD100 in circulation were made in this second form.
+    before, between and after the two passes; exact in float32; not differentiable. The LR
+    pictures of Set5, Set14 and BSD100 in circulation were made in this second form.
 
     Raises InputError for another dtype than a floating-point one, an empty picture, or a scale
     or size that is not positive.
     """
-    _check(x, method=method, quantise=quantise, boundary=boundary)
+    _check(x)
+    if method != "cubic":
+        raise InputError(f"imresize knows the method 'cubic', not '{method}'.")
+    if quantise not in ("none", "uint8"):
+        raise InputError(f"quantise is 'none' or 'uint8', not '{quantise}'.")
+    if boundary not in ("symmetric", "replicate"):
+        raise InputError(f"boundary is 'symmetric' or 'replicate', not '{boundary}'.")
     height, width = x.shape[-2:]
     rows, columns, scales = _target(height, width, scale=scale, size=size)
     work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     work = work.reshape(-1, height, width).contiguous()
     if quantise == "uint8":
         # On the grid 0..255 the products are exact in float32, so that halves round as in MATLAB.
-        work = _round_clip(work.detach() * 255)
+        work = _round_clip_(work.detach() * 255)
     order: tuple[Axis, Axis] = (-1, -2) if scales[1] < scales[0] else (-2, -1)
     for axis in order:
         length_out = (rows, columns)[axis]
         work = _resize_axis(work, length_out, scale=scales[axis], boundary=boundary, axis=axis)
         if quantise == "uint8":
-            work = _round_clip(work)
+            work = _round_clip_(work)
     if quantise == "uint8":
-        work = work / 255
+        work = work.div_(255)
     return work.reshape(*x.shape[:-2], rows, columns).to(x.dtype)
 
 
@@ -121,24 +127,21 @@ def _resize_axis(
     """Pictures (N, H, W) resized along one axis."""
     length = x.shape[axis]
     if torch.compiler.is_compiling():  # a graph cannot hold the cached matrices
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return _resize_axis(x, length_out, scale=scale, boundary=boundary, axis=axis)
         matrix = _matlab_matrix(length, length_out, scale, boundary).to(x)
         return matrix @ x if axis == -2 else x @ matrix.T
     return apply_taps(x, _matlab_taps(length, length_out, scale, boundary), axis=axis)
 
 
-def _check(x: Tensor, *, method: str, quantise: str, boundary: str) -> None:
-    """Raise InputError when an argument of ``imresize`` is not allowed."""
+def _check(x: Tensor) -> None:
+    """Raise InputError unless ``x`` holds floating-point pictures."""
     if x.ndim < 2 or not x.is_floating_point() or 0 in x.shape[-2:]:
         raise InputError(
-            f"imresize was given a tensor {tuple(x.shape)} of {x.dtype}; it needs floating-point "
+            f"A resize was given a tensor {tuple(x.shape)} of {x.dtype}; it needs floating-point "
             "pictures (..., H, W) with at least one pixel. Divide uint8 pictures by 255 first."
         )
-    if method != "cubic":
-        raise InputError(f"imresize knows the method 'cubic', not '{method}'.")
-    if quantise not in ("none", "uint8"):
-        raise InputError(f"quantise is 'none' or 'uint8', not '{quantise}'.")
-    if boundary not in ("symmetric", "replicate"):
-        raise InputError(f"boundary is 'symmetric' or 'replicate', not '{boundary}'.")
 
 
 def _target(
@@ -146,7 +149,7 @@ def _target(
 ) -> tuple[int, int, tuple[float, float]]:
     """Output height and width and the scale of each axis."""
     if (scale is None) == (size is None):
-        raise InputError("Give imresize either a scale or a size (height, width), not both.")
+        raise InputError("Give either a scale or a size (height, width), not both.")
     if size is not None:
         if min(size) < 1:
             raise InputError(f"The size to resize to is {size}; both numbers must be at least 1.")
@@ -196,13 +199,15 @@ def pillow_resize(
 
     ``x`` is floating point on the grid of 1/255 in [0, 1], and so is the result; not
     differentiable. Pillow's BILINEAR and BICUBIC (a = -0.5) widen the kernel when shrinking,
-    go horizontally first and round to 8 bits after each pass, with 22-bit coefficients.
+    go horizontally first and round to 8 bits after each pass, with 22-bit coefficients. (Since
+    version 13 Pillow goes vertically first when the height shrinks by more than twice as many
+    pixels as the width; here the order is always that of the versions before.)
     This is how the code of the gradient variance loss makes its LR pictures.
 
     Raises InputError for another dtype than a floating-point one, an empty picture, an unknown
     method or a size below 1.
     """
-    _check(x, method="cubic", quantise="uint8", boundary="replicate")
+    _check(x)
     if method not in _PILLOW_KERNELS:
         raise InputError(f"method is 'bilinear' or 'bicubic', not '{method}'.")
     height, width = x.shape[-2:]
@@ -212,7 +217,7 @@ def pillow_resize(
         (_pillow_taps(height, rows, method), -2),
     ]
     # Whole numbers below 2**53: float64 holds every sum exactly.
-    work = (x.detach().double() * 255).round().reshape(-1, height, width).contiguous()
+    work = (x.detach().double() * 255).round_().reshape(-1, height, width).contiguous()
     for taps, axis in passes:
-        work = (apply_taps(work, taps, axis=axis) / _PILLOW_ONE + 0.5).floor().clamp(0, 255)
-    return (work / 255).reshape(*x.shape[:-2], rows, columns).to(x.dtype)
+        work = _round_clip_(apply_taps(work, taps, axis=axis).div_(_PILLOW_ONE))
+    return work.div_(255).reshape(*x.shape[:-2], rows, columns).to(x.dtype)

@@ -185,7 +185,7 @@ def ssim_map(
         return _ssim_valid(x, y, data_range=data_range)
     # Strip by strip the dozen maps in between stay in the cache and the memory small.
     rows, margin = x.shape[-2] - 10, 10
-    strip = max(64, _STRIP_PIXELS * x.shape[-2] // x.numel())
+    strip = max(64, _STRIP_PIXELS * x.shape[-2] // max(x.numel(), 1))
     strips = [
         _ssim_valid(
             x[..., top : top + strip + margin, :],

@@ -50,14 +50,18 @@ class Taps:
 def _tensors(taps: Taps, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Index and weights, each (taps, rows), on a device."""
     index = torch.from_numpy(np.ascontiguousarray(taps.index.T)).to(device)
-    weights = torch.from_numpy(np.ascontiguousarray(taps.weights.T)).to(device, dtype)
+    weights = torch.from_numpy(np.ascontiguousarray(taps.weights.T)).to(dtype).to(device)
     return index, weights
 
 
 @functools.lru_cache(maxsize=256)
-def _blocks(taps: Taps, dtype: torch.dtype) -> tuple[tuple[int, Tensor], ...]:
-    """The matrix as dense blocks of ``_BLOCK_ROWS`` rows: (first column, block)."""
-    blocks = []
+def _blocks(taps: Taps, dtype: torch.dtype) -> tuple[tuple[int, NDArray[Any]], ...]:
+    """The matrix as dense blocks of ``_BLOCK_ROWS`` rows: (first column, block).
+
+    Arrays, not tensors: a tensor made while a graph is recorded must not outlive the recording.
+    """
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    blocks: list[tuple[int, NDArray[Any]]] = []
     for start in range(0, len(taps.index), _BLOCK_ROWS):
         index = taps.index[start : start + _BLOCK_ROWS]
         weights = taps.weights[start : start + _BLOCK_ROWS]
@@ -65,7 +69,7 @@ def _blocks(taps: Taps, dtype: torch.dtype) -> tuple[tuple[int, Tensor], ...]:
         dense = np.zeros((len(index), int(index.max()) - first + 1))
         rows = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
         np.add.at(dense, (rows, index - first), weights)
-        blocks.append((first, torch.from_numpy(dense).to(dtype)))
+        blocks.append((first, dense.astype(kind)))
     return tuple(blocks)
 
 
@@ -80,14 +84,14 @@ def _multiply_by_blocks(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
         for first, block in _blocks(taps, x.dtype):
             stop = start + block.shape[0]
             part = flat[:, first : first + block.shape[1]]
-            torch.mm(part, block.T, out=out[:, start:stop])
+            torch.mm(part, torch.from_numpy(block).T, out=out[:, start:stop])
             start = stop
         return out.view(n, height, rows)
     out = x.new_empty(n, rows, width)
     for first, block in _blocks(taps, x.dtype):
         stop = start + block.shape[0]
         part = x[:, first : first + block.shape[1]]
-        out[:, start:stop] = torch.bmm(block.expand(n, -1, -1), part)
+        out[:, start:stop] = torch.bmm(torch.from_numpy(block).expand(n, -1, -1), part)
         start = stop
     return out
 

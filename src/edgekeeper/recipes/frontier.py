@@ -11,8 +11,9 @@ from edgekeeper.recipe import Optim, Recipe, Stage, Term
 from edgekeeper.recipes.shipped import espcn
 from edgekeeper.spec import spec
 
-STEPS = 4_000
+STEPS = 2_000
 WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)
+WEIGHTS_OF_OTHER_FORMS = (0.003, 0.01, 0.03)
 
 FORMS: dict[str, tuple[Term, ...]] = {
     # The loss of the published code: variance, Sobel, patches of 16 side by side.

@@ -1,0 +1,274 @@
+"""The packed store: what goes in comes out, aligned, the same for any number of workers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgekeeper.data.degrade import make_lr, to_bytes
+from edgekeeper.data.prepare import Source, prepare_store, sources_in
+from edgekeeper.data.store import Batch, Store
+from edgekeeper.errors import DataError, InputError, PictureError
+from edgekeeper.ops.resize import imresize
+
+
+def save(path: Path, *, height: int, width: int, seed: int, grey: bool = False) -> Path:
+    rng = np.random.default_rng(seed)
+    shape = (height // 4 + 2, width // 4 + 2, *(() if grey else (3,)))
+    small = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+    small.resize((width, height), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    save(folder / "a.png", height=50, width=61, seed=0)
+    save(folder / "b.png", height=75, width=38, seed=1)
+    save(folder / "grey.png", height=40, width=40, seed=2, grey=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    target = tmp_path_factory.mktemp("stores") / "store"
+    return prepare_store(sources_in(folder, licence="CC0-1.0"), target, shrink=(1, 2))
+
+
+def test_what_the_store_holds(store: Store, folder: Path) -> None:
+    assert store.scales == (2, 3, 4)
+    assert store.lr_kernel == "matlab_uint8"
+    names = [entry.name for entry in store.pictures]
+    assert names == ["a", "a_shrunk2", "b", "b_shrunk2", "grey", "grey_shrunk2"]
+    assert {entry.licence for entry in store.pictures} == {"CC0-1.0"}
+    # 50x61 cropped to multiples of 12; shrunk to 25x31 and cropped.
+    assert store.hr(0).shape == (3, 48, 60)
+    assert store.hr(1).shape == (3, 24, 24)
+    assert store.lr(0, scale=3).shape == (3, 16, 20)
+    stored = torch.from_numpy(np.array(Image.open(folder / "a.png"))).permute(2, 0, 1)
+    assert torch.equal(store.hr(0), stored[:, :48, :60])
+    shrunk = to_bytes(imresize(stored[None] / 255, scale=0.5))[0]
+    assert torch.equal(store.hr(1), shrunk[:, :24, :24])
+    assert torch.equal(store.hr(4)[0], store.hr(4)[2])
+    for number in range(6):
+        for scale in store.scales:
+            lr = make_lr(store.hr(number) / 255, scale=scale, kernel="matlab_uint8")
+            assert torch.equal(store.lr(number, scale=scale), to_bytes(lr))
+    store.verify()
+    assert not store.pixels.flags.writeable
+
+
+def test_patches_are_aligned_parts_of_the_pictures(store: Store) -> None:
+    batch = store.batch(seed=0, step=0, size=40, patch=12, scale=3, augment="none")
+    assert batch.lr.shape == (40, 3, 4, 4) and batch.hr.shape == (40, 3, 12, 12)
+    assert batch.lr.dtype == batch.hr.dtype == torch.uint8
+    for lr, hr in zip(batch.lr, batch.hr, strict=True):
+        assert any(
+            torch.equal(hr, store.hr(n)[:, 3 * y : 3 * y + 12, 3 * x : 3 * x + 12])
+            for n in range(6)
+            for y, x in places(store.lr(n, scale=3), lr)
+        )
+
+
+def places(picture: torch.Tensor, part: torch.Tensor) -> list[tuple[int, int]]:
+    side = part.shape[-1]
+    cuts = picture.unfold(1, side, 1).unfold(2, side, 1)  # (3, rows, columns, side, side)
+    same = (cuts == part[:, None, None]).all(dim=-1).all(dim=-1).all(dim=0)
+    return [(int(y), int(x)) for y, x in same.nonzero()]
+
+
+def test_turned_lr_is_the_lr_of_turned_hr(store: Store) -> None:
+    # With a patch as large as the picture, LR is what the kernel makes of HR, however turned.
+    # (Rounding after each pass makes the transposed ones differ by two levels here and there.)
+    batch = store.batch(seed=5, step=0, size=64, patch=24, scale=2)
+    lr = to_bytes(make_lr(batch.hr / 255, scale=2, kernel="matlab_uint8")).int()
+    inner = (slice(None), slice(None), slice(3, -3), slice(3, -3))
+    levels = (batch.lr.int() - lr)[inner].abs()
+    assert levels.max() <= 2 and levels.float().mean() < 0.1
+
+
+def test_a_batch_is_a_pure_function_of_seed_step_and_index(store: Store) -> None:
+    def read(
+        *, seed: int = 1, step: int = 7, size: int = 6, rank: int = 0, ranks: int = 1
+    ) -> Batch:
+        return store.batch(
+            seed=seed, step=step, size=size, patch=16, scale=4, rank=rank, ranks=ranks
+        )
+
+    whole = read()
+    assert torch.equal(read().hr, whole.hr)
+    assert torch.equal(read(size=2).hr, whole.hr[:2])
+    parts = [read(size=2, rank=rank, ranks=3) for rank in range(3)]
+    assert torch.equal(torch.cat([part.lr for part in parts]), whole.lr)
+    assert not torch.equal(read(seed=2).hr, whole.hr)
+    assert not torch.equal(read(step=8).hr, whole.hr)
+
+
+def test_centre_crops_over_ranks_make_one_sequence(store: Store) -> None:
+    def read(step: int, size: int, rank: int = 0, ranks: int = 1) -> torch.Tensor:
+        return store.batch(
+            seed=0, step=step, size=size, patch=12, scale=2, crop="centre", augment="none",
+            rank=rank, ranks=ranks,
+        ).hr  # fmt: skip
+
+    whole = torch.cat([read(0, 4), read(1, 4), read(2, 4)])
+    parts = [read(step, 2, rank, 2) for step in range(3) for rank in range(2)]
+    assert torch.equal(torch.cat(parts), whole)
+    seen = {bytes(hr.numpy().tobytes()) for hr in whole[:6]}
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_any_number_of_workers_and_a_later_start_give_the_same_batches(
+    store: Store, workers: int
+) -> None:
+    batches = store.batches(seed=4, size=3, patch=8, scale=2, start=5, workers=workers)
+    for step in range(5, 17):
+        want = store.batch(seed=4, step=step, size=3, patch=8, scale=2)
+        got = next(batches)
+        assert torch.equal(got.lr, want.lr) and torch.equal(got.hr, want.hr)
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_an_error_in_a_worker_reaches_the_caller(store: Store) -> None:
+    batches = store.batches(seed=0, size=3, patch=1000, scale=2, workers=2)
+    with pytest.raises(DataError, match="No picture of the store holds"):
+        next(batches)
+
+
+def test_a_store_on_a_device_gives_the_same_batches(store: Store) -> None:
+    there = store.to("cpu")
+    assert there.resident is not None
+    for scale in store.scales:
+        ours = store.batch(seed=0, step=1, size=20, patch=12, scale=scale)
+        theirs = there.batch(seed=0, step=1, size=20, patch=12, scale=scale)
+        assert torch.equal(ours.lr, theirs.lr) and torch.equal(ours.hr, theirs.hr)
+
+
+def test_as_float_is_the_stored_level_over_255(store: Store) -> None:
+    batch = store.batch(seed=0, step=0, size=2, patch=8, scale=2)
+    exact = (batch.hr.double() / 255).float()
+    assert torch.equal(batch.as_float().hr, exact)
+    assert batch.to("cpu").as_float().lr.dtype == torch.float32
+
+
+def test_wrong_arguments(store: Store) -> None:
+    for wrong in ({"patch": 9}, {"patch": 0}, {"size": 0}, {"rank": 1}, {"scale": 5}):
+        given = {"seed": 0, "step": 0, "size": 1, "patch": 8, "scale": 2} | wrong
+        with pytest.raises(InputError):
+            store.batch(**given)
+    with pytest.raises(InputError, match="crop is 'left'"):
+        store.batch(seed=0, step=0, size=1, patch=8, scale=2, crop="left")  # type: ignore[arg-type]
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="needs a CUDA device"):
+            store.batch(seed=0, step=0, size=1, patch=8, scale=2, memory="pinned")
+    with pytest.raises(InputError, match="workers is -1"):
+        store.batches(seed=0, size=1, patch=8, scale=2, workers=-1)
+
+
+def test_small_pictures_are_left_out(folder: Path, tmp_path: Path) -> None:
+    sources = sources_in(folder)
+    store = prepare_store(sources, tmp_path / "s", scales=(2,), shrink=(1, 2), min_side=40)
+    assert [entry.name for entry in store.pictures] == ["a", "grey"]
+    with pytest.raises(DataError, match="No picture is large enough"):
+        prepare_store(sources, tmp_path / "none", min_side=100)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_failure_leaves_nothing_and_the_old_store(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "store"
+    before = prepare_store(sources_in(folder), target, scales=(2,)).fingerprint
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((folder / "a.png").read_bytes()[:200])
+    with pytest.raises(DataError, match="exists already"):
+        prepare_store(sources_in(folder), target, scales=(2,))
+    with pytest.raises(PictureError):
+        prepare_store(
+            [*sources_in(folder), Source(broken)], target, scales=(2,), overwrite="replace"
+        )
+    assert Store.open(target).fingerprint == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "store"]
+    done: list[tuple[int, int, str]] = []
+    prepare_store(
+        sources_in(folder)[:2],
+        target,
+        scales=(3,),
+        overwrite="replace",
+        progress=lambda *step: done.append(step),
+    )
+    assert done == [(1, 2, "a.png"), (2, 2, "b.png")]
+    assert sorted(path.name for path in target.iterdir()) == ["index.json", "pixels.bin"]
+    assert Store.open(target).scales == (3,)
+
+
+def test_wrong_preparations(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no pictures to prepare"):
+        prepare_store([], tmp_path / "s")
+    with pytest.raises(InputError, match="scales is"):
+        prepare_store(sources_in(folder), tmp_path / "s", scales=(1, 2))
+    with pytest.raises(InputError, match="shrink is"):
+        prepare_store(sources_in(folder), tmp_path / "s", shrink=(0,))
+    with pytest.raises(DataError, match="holds no pictures"):
+        sources_in(tmp_path)
+
+
+def damaged(content: dict[str, object], what: str) -> None:
+    pictures = content["pictures"]
+    assert isinstance(pictures, list)
+    if what == "version":
+        content["version"] = 99
+    elif what == "format":
+        content["format"] = "other"
+    elif what == "offset":
+        pictures[0]["lr"]["2"]["offset"] += 3
+    elif what == "size":
+        pictures[0]["hr"]["width"] += 12
+    elif what == "scale":
+        del pictures[0]["lr"]["2"]
+    elif what == "unknown key":
+        pictures[0]["colour"] = "red"
+    elif what == "no pictures":
+        pictures.clear()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("version", "version 99"),
+        ("format", "not the index"),
+        ("offset", "place or size"),
+        ("size", "place or size"),
+        ("scale", "lacks LR"),
+        ("unknown key", "damaged"),
+        ("no pictures", "describes 0"),
+    ],
+)
+def test_a_damaged_index_is_refused(folder: Path, tmp_path: Path, what: str, message: str) -> None:
+    store = prepare_store(sources_in(folder)[:1], tmp_path / "s", scales=(2,))
+    content = json.loads((store.path / "index.json").read_text())
+    damaged(content, what)
+    (store.path / "index.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        Store.open(store.path)
+
+
+def test_missing_short_and_changed_pixels(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a packed store"):
+        Store.open(tmp_path)
+    path = prepare_store(sources_in(folder)[:1], tmp_path / "s", scales=(2,)).path
+    pixels = (path / "pixels.bin").read_bytes()
+    (path / "pixels.bin").write_bytes(pixels[:-1] + bytes([pixels[-1] ^ 1]))
+    with pytest.raises(DataError, match="have changed"):
+        Store.open(path).verify()
+    (path / "pixels.bin").write_bytes(pixels[:-1])
+    with pytest.raises(DataError, match="is incomplete"):
+        Store.open(path)
+    (path / "pixels.bin").unlink()
+    with pytest.raises(DataError, match="is missing"):
+        Store.open(path)
+    (path / "index.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read"):
+        Store.open(path)
