@@ -190,7 +190,7 @@ def test_another_scale_is_not_taken() -> None:
 
 
 def test_ambiguous_and_missing_names_are_all_listed() -> None:
-    files = paths("cat.png", "cat_ours.png", "dog_cow.png", "catalogue.png")
+    files = paths("cat.png", "cat_ours.png", "dog_cow.png", "catalogue.png", "catx2b.png")
     with pytest.raises(DataError) as caught:
         match_results(files, set_name="mine", names=["cat", "dog", "cow", "emu"], scale=2)
     message = str(caught.value)

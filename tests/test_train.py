@@ -248,6 +248,12 @@ class TestStraight:
         assert same_run(tmp_path / "a", tmp_path / "b")
         assert not same_run(tmp_path / "a", tmp_path / "c")
 
+    def test_nothing_in_the_options_changes_the_result(
+        self, store: Store, tmp_path: Path, straight: Straight
+    ) -> None:
+        run(small(), store, tmp_path, workers=2, log_every=5, checkpoint_every=1, time_limit=1e6)
+        assert same_run(straight(small()), tmp_path)
+
     def test_the_caller_s_random_numbers_neither_matter_nor_change(
         self, store: Store, tmp_path: Path
     ) -> None:

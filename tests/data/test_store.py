@@ -150,9 +150,10 @@ def test_a_store_on_a_device_gives_the_same_batches(store: Store) -> None:
 
 def test_as_float_is_the_stored_level_over_255(store: Store) -> None:
     batch = store.batch(seed=0, step=0, size=2, patch=8, scale=2)
-    exact = (batch.hr.double() / 255).float()
-    assert torch.equal(batch.as_float().hr, exact)
-    assert batch.to("cpu").as_float().lr.dtype == torch.float32
+    moved = batch.to("cpu").as_float()
+    assert moved.lr.dtype == torch.float32
+    assert torch.equal(moved.hr, (batch.hr.double() / 255).float())
+    assert torch.equal(moved.lr, (batch.lr.double() / 255).float())
 
 
 def test_wrong_arguments(store: Store) -> None:

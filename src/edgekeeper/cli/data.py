@@ -70,7 +70,7 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
     report = check_set(load_pairs(subject, scale=scale, root=root), train=trained)
     for line in report.lines():
         click.echo(line)
-    if not report.ok:
+    if report.findings:
         raise SystemExit(1)
 
 

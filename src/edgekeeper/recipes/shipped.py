@@ -79,7 +79,7 @@ def edsr_light(*, scale: int, kind: Kind) -> Recipe:
             ),
             Stage(
                 "finish",
-                steps=3_000 if from_scratch else 2_000,
+                steps=4_000 if from_scratch else 2_000,
                 optim=Optim(rate=rate, schedule="cosine", clip="norm", clip_limit=1.0),
                 terms=_terms(spec(L1), scale=scale, kind=kind),
             ),

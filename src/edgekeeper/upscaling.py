@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from edgekeeper.io import (
     write_picture,
 )
 from edgekeeper.models import SRModel
+from edgekeeper.networks import Structure, default_name, load
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import TileProgress, iterate_tiles, plan_tiles
@@ -77,6 +78,54 @@ class FolderProgress(Protocol):
 
     def __call__(self, step: FolderStep) -> None:
         """Take notice of the progress."""
+
+
+@overload
+def upscale(
+    picture: Tensor,
+    *,
+    scale: int = 4,
+    model: str | Path | SRModel | None = None,
+    structure: Structure = "faithful",
+) -> Tensor: ...
+
+
+@overload
+def upscale(
+    picture: str | Path | Picture,
+    *,
+    scale: int = 4,
+    model: str | Path | SRModel | None = None,
+    structure: Structure = "faithful",
+) -> Picture: ...
+
+
+def upscale(
+    picture: str | Path | Picture | Tensor,
+    *,
+    scale: int = 4,
+    model: str | Path | SRModel | None = None,
+    structure: Structure = "faithful",
+) -> Picture | Tensor:
+    """The picture ``scale`` times as large: a Tensor for a tensor, else a Picture.
+
+    ``picture`` is the path of a file, a ``Picture``, or float RGB (B, 3, H, W) in [0, 1].
+    ``model`` is a network, the name of one that ships, or a network file; by default the
+    ``structure`` decides between the faithful and the sharper network that ships.
+
+    Raises:
+        InputError: no such network, or one of another scale; a tensor of another form.
+        PictureError: the file cannot be read.
+    """
+    if not isinstance(model, SRModel):
+        model = load(model if model is not None else default_name(scale, structure=structure))
+    if model.scale != scale:
+        raise InputError(f"The network enlarges by {model.scale}, not by {scale}.")
+    if isinstance(picture, Tensor):
+        return infer(model, picture)
+    if not isinstance(picture, Picture):
+        picture = read_picture(picture)
+    return upscale_picture(picture, model=model)
 
 
 def upscale_picture(

@@ -22,7 +22,7 @@ from edgekeeper.io import (
 )
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
-from edgekeeper.upscale import FolderStep, upscale_file, upscale_folder, upscale_picture
+from edgekeeper.upscaling import FolderStep, upscale_file, upscale_folder, upscale_picture
 
 
 class Nearest(SRModel):
