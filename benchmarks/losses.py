@@ -8,6 +8,8 @@ would write it from the paper. All forms take turns within each round, so that o
 machine meets all of them alike; one thread is timed in CPU seconds, several in wall seconds.
 Several threads on a busy machine wait for each other at every step, so there the bests count: where
 the floor's median lies far above its best, the machine was not quiet and the medians say little.
+OMP_WAIT_POLICY=passive before the command lets waiting threads sleep instead of spin, which makes
+the ratio steady there.
 
 The floor: whatever the method, both pictures must be read and the derivative written, three
 times the bytes of one batch. Its time is taken in the same rounds, by summing both batches and
@@ -50,7 +52,9 @@ def plain(ours: Tensor, theirs: Tensor, *, patch: int) -> Tensor:
 
 def target_at_hand(ours: Tensor, goal: Tensor, *, patch: int) -> Tensor:
     """Our loss when the variances of the target need not be computed any more."""
-    layout = variances.Layout("sobel", "zero", patch, patch, GREY)
+    layout = variances.Layout(
+        operator="sobel", border="zero", patch=patch, stride=patch, weights=GREY
+    )
     difference = variances.gradient_variances(ours, layout) - goal
     return difference.square().mean((1, 2)).sum()
 
@@ -160,7 +164,9 @@ def main(command_line: Sequence[str] | None = None) -> int:
     theirs = torch.rand(shape, generator=generator)
     ours = (theirs + 0.05 * torch.randn(shape, generator=generator)).requires_grad_()
     loss = GradientVariance(patch=patch)
-    layout = variances.Layout("sobel", "zero", patch, patch, GREY)
+    layout = variances.Layout(
+        operator="sobel", border="zero", patch=patch, stride=patch, weights=GREY
+    )
     goal = variances.gradient_variances(theirs, layout)
     losses: dict[str, Callable[[], Tensor]] = {
         "plain form": lambda: plain(ours, theirs, patch=patch),

@@ -260,7 +260,10 @@ def test_premultiplied_alpha_is_divided_out(tmp_path):
 def test_cmyk_becomes_srgb_and_drops_its_profile(tmp_path, suffix):
     inks = {(0, 0, 0, 0): (255, 255, 255), (0, 255, 255, 0): (230, 30, 40)}
     for ink, colour in inks.items():
-        Image.new("CMYK", (16, 16), ink).save(tmp_path / f"p{suffix}")
+        # No CMYK profile is free to ship; one that does not fit is passed over, and dropped too.
+        Image.new("CMYK", (16, 16), ink).save(
+            tmp_path / f"p{suffix}", icc_profile=grey_profile(2.0)
+        )
         picture = read_picture(tmp_path / f"p{suffix}")
         assert np.abs(picture.pixels.astype(int) - colour).max() <= 15  # a press's red, not 255 0 0
         assert picture.metadata.icc is None
@@ -501,6 +504,22 @@ def test_rounding_is_exact_for_every_float(value, depth):
     numerator, denominator = value.as_integer_ratio()
     top = 2**depth - 1
     assert got == (2 * numerator * top + denominator) // (2 * denominator)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_rounding_is_exact_beside_every_half(depth):
+    # The float32 numbers at and next to (k + 1/2) / top; their product in float32 can land on
+    # the other side of the half.
+    top = 2**depth - 1
+    halves = ((np.arange(top) + 0.5) / top).astype(np.float32)
+    below, above = np.nextafter(halves, np.float32(0)), np.nextafter(halves, np.float32(1))
+    values = np.concatenate([below, halves, above])
+    mantissa, exponent = np.frexp(values.astype(np.float64))
+    numerator = (mantissa * 2**24).astype(np.int64) * 2 * top  # float32 has 24 bits
+    denominator = np.int64(1) << (24 - exponent).astype(np.int64)
+    expected = (numerator + denominator) // (2 * denominator)
+    got = from_tensor(torch.from_numpy(values).view(1, 1, 1, -1), depth=depth)
+    np.testing.assert_array_equal(got.ravel(), expected)
 
 
 def test_tensors_that_are_no_picture_are_refused():

@@ -87,7 +87,8 @@ def upscale(
     scale: int = 4,
     model: str | Path | SRModel | None = None,
     structure: Structure = "faithful",
-) -> Tensor: ...
+) -> Tensor:
+    """A tensor for a tensor."""
 
 
 @overload
@@ -97,7 +98,8 @@ def upscale(
     scale: int = 4,
     model: str | Path | SRModel | None = None,
     structure: Structure = "faithful",
-) -> Picture: ...
+) -> Picture:
+    """A picture for a picture or its path."""
 
 
 def upscale(

@@ -227,6 +227,9 @@ def damaged(content: dict[str, object], what: str) -> None:
         pictures[0]["lr"]["2"]["offset"] += 3
     elif what == "size":
         pictures[0]["hr"]["width"] += 12
+    elif what == "shape":
+        hr = pictures[0]["hr"]
+        hr["height"], hr["width"] = hr["width"], hr["height"]
     elif what == "scale":
         del pictures[0]["lr"]["2"]
     elif what == "unknown key":
@@ -242,6 +245,7 @@ def damaged(content: dict[str, object], what: str) -> None:
         ("format", "not the index"),
         ("offset", "place or size"),
         ("size", "place or size"),
+        ("shape", "place or size"),
         ("scale", "lacks LR"),
         ("unknown key", "damaged"),
         ("no pictures", "describes 0"),

@@ -19,11 +19,11 @@ Operator = Literal["sobel", "central"]
 Border = Literal["zero", "valid"]
 
 # Pixels worked on at once on a CPU: the buffers then stay in the cache, and a step is still
-# long against the cost of starting it (measured: benchmarks/losses.py --chunks).
+# long against the cost of starting it (benchmarks/losses.py --pixels-at-once).
 PIXELS_AT_ONCE = 300_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     """Touching patches on a gradient map: the first one's pixel, how many, their place among all.
 
@@ -42,7 +42,7 @@ class Grid:
         return slice(self.first, self.first + self.rows * self.columns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """How a picture is turned into variances: operator, border, patch, stride, grey weights.
 
@@ -75,7 +75,7 @@ class Layout:
             for left in range(0, self.patch, self.stride):
                 rows, columns = (map_height - top) // self.patch, (map_width - left) // self.patch
                 if rows > 0 and columns > 0:
-                    grids.append(Grid(top, left, rows, columns, first))
+                    grids.append(Grid(top=top, left=left, rows=rows, columns=columns, first=first))
                     first += rows * columns
         return grids
 
@@ -109,7 +109,7 @@ class _GradientVariances(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         gradients, means = ctx.saved_tensors
         wanted = torch.empty(ctx.shape, dtype=ctx.dtype, device=upstream.device)
-        _backward(upstream, gradients, means, layout=ctx.layout, out=wanted)
+        _backward(upstream, gradients, means=means, layout=ctx.layout, out=wanted)
         return wanted, None
 
 
@@ -147,7 +147,7 @@ def _forward(x: Tensor, layout: Layout, *, keep: bool) -> tuple[Tensor, Tensor, 
 
 
 def _backward(
-    upstream: Tensor, gradients: Tensor, means: Tensor, *, layout: Layout, out: Tensor
+    upstream: Tensor, gradients: Tensor, *, means: Tensor, layout: Layout, out: Tensor
 ) -> None:
     """Write into ``out`` (B, C, H, W) the derivative, given that of the variances (2, B, N)."""
     batch, _, height, width = out.shape
@@ -155,7 +155,8 @@ def _backward(
     pixels = rows * columns
     at_once = _pictures_at_once(out, pixels)
     grids = layout.grids(height, width)
-    factors = upstream * (2 / (layout.patch**2 - 1))  # d variance / d g = 2 (g - mean)/(n² - 1)
+    # d variance / d g = 2 (g - mean) / (n² - 1)
+    factors = upstream.contiguous() * (2 / (layout.patch**2 - 1))
     lead = 2 * columns + 2  # zeros before the first picture, where the shifts reach back
     # outside the patches the derivative of a gradient is zero, which keeps pictures apart
     slopes = factors.new_zeros(2, lead + at_once * pixels)
