@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, Protocol, overload
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -34,6 +33,7 @@ from edgekeeper.io import (
 from edgekeeper.models import SRModel
 from edgekeeper.networks import Structure, default_name, load
 from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.fill import fill_holes
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import TileProgress, iterate_tiles, plan_tiles
 
@@ -87,8 +87,7 @@ def upscale(
     scale: int = 4,
     model: str | Path | SRModel | None = None,
     structure: Structure = "faithful",
-) -> Tensor:
-    """A tensor for a tensor."""
+) -> Tensor: ...
 
 
 @overload
@@ -98,8 +97,7 @@ def upscale(
     scale: int = 4,
     model: str | Path | SRModel | None = None,
     structure: Structure = "faithful",
-) -> Picture:
-    """A picture for a picture or its path."""
+) -> Picture: ...
 
 
 def upscale(
@@ -316,40 +314,13 @@ def _upscale_once(
 
 
 def _bleed(picture: Picture) -> Picture:
-    """The picture with colours spread into its fully transparent pixels.
-
-    A pyramid: each level halves the one below, averaging what is visible, until nothing is
-    empty; on the way back each hole takes the colour of the level above.
-    """
+    """The picture with colours spread into its fully transparent pixels."""
     if picture.alpha is None or bool(picture.alpha.all()) or not bool(picture.alpha.any()):
         return picture
     visible = (picture.alpha > 0)[..., None]
-    filled = _fill(picture.pixels.astype(np.float32), visible.astype(np.float32))
+    filled = fill_holes(picture.pixels.astype(np.float32), visible.astype(np.float32))
     pixels: Pixels = np.where(visible, picture.pixels, np.rint(filled).astype(picture.pixels.dtype))
     return replace(picture, pixels=pixels)
-
-
-Floats = npt.NDArray[np.float32]
-
-
-def _fill(colours: Floats, visible: Floats) -> Floats:
-    """Colours (H, W, C) with every pixel of weight 0 in ``visible`` (H, W, 1) filled."""
-    if visible.all():
-        return colours
-    height, width = visible.shape[:2]
-    odd = ((0, height % 2), (0, width % 2), (0, 0))
-
-    def halve(x: Floats) -> Floats:
-        padded = np.pad(x, odd)
-        shape = (padded.shape[0] // 2, 2, padded.shape[1] // 2, 2, -1)
-        sums: Floats = padded.reshape(shape).sum(axis=(1, 3))
-        return sums
-
-    weight = halve(visible)
-    mean = np.divide(halve(colours * visible), np.maximum(weight, 1), dtype=np.float32)
-    above = _fill(mean, np.minimum(weight, 1))
-    spread = above.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
-    return np.where(visible > 0, colours, spread)
 
 
 def _overlap(model: SRModel) -> int:
