@@ -88,6 +88,12 @@ def test_a_kernel_alone_is_no_shift(kernel: LrKernel) -> None:
         assert shift(hr, make_lr(hr, scale=scale, kernel=kernel), scale=scale) == (0, 0)
 
 
+def test_what_no_shift_explains_is_no_shift() -> None:
+    other = torch.rand(1, 3, 30, 40, generator=torch.Generator().manual_seed(0))
+    assert shift(tensor(scene(0)), other, scale=4) == (0, 0)
+    assert shift(tensor(scene(0, height=40, width=40)), other[..., :10, :10], scale=4) == (0, 0)
+
+
 def test_wrong_sizes_and_unreadable_files(tmp_path: Path) -> None:
     wrong = pair(tmp_path, lr=torch.zeros(1, 3, 30, 41))
     report = check_set([wrong])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.errors import InputError, nearest_name, unknown_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,11 +112,30 @@ def find_recipe(name_or_file: str) -> "Recipe":
     try:
         module_spec.loader.exec_module(module)
     except (SyntaxError, ImportError, TypeError, NameError, AttributeError) as error:
-        raise InputError(f"The recipe file '{path}' does not load: {error}.") from error
+        raise InputError(
+            f"The recipe file '{path}' does not load: {error}.{_nearest_field(error)}"
+        ) from error
     recipe = getattr(module, "recipe", None)
     if not isinstance(recipe, Recipe):
         raise InputError(f"'{path}' must define `recipe = Recipe(...)`.")
     return recipe
+
+
+def _nearest_field(error: Exception) -> str:
+    """A hint for a misspelt field of a recipe, or nothing."""
+    import dataclasses
+    import re
+
+    from edgekeeper import recipe
+
+    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    kind = getattr(recipe, found[1], None) if found else None
+    if found is None or not dataclasses.is_dataclass(kind):
+        return ""
+    fields = [field.name for field in dataclasses.fields(kind)]
+    nearest = nearest_name(found[2], fields)
+    hint = f" Did you mean '{nearest}'?" if nearest else ""
+    return f"{hint} {found[1]} takes: {', '.join(fields)}."
 
 
 def console() -> "Console":

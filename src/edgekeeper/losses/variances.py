@@ -156,7 +156,7 @@ def _backward(
     at_once = _pictures_at_once(out, pixels)
     grids = layout.grids(height, width)
     # d variance / d g = 2 (g - mean) / (n² - 1)
-    factors = upstream.contiguous() * (2 / (layout.patch**2 - 1))
+    factors = upstream * (2 / (layout.patch**2 - 1))
     lead = 2 * columns + 2  # zeros before the first picture, where the shifts reach back
     # outside the patches the derivative of a gradient is zero, which keeps pictures apart
     slopes = factors.new_zeros(2, lead + at_once * pixels)
