@@ -158,8 +158,11 @@ class TestGoingOn:
         expected = [(c, w) for c in (PLAIN, GV) for w in ("already trained", "already scored")]
         assert [(event.cell, event.what) for event in events] == expected
 
-    def test_no_time_left_leaves_all_cells(self, run: Callable[..., ReproducedTable]) -> None:
+    def test_no_time_left_leaves_all_cells(
+        self, run: Callable[..., ReproducedTable], tmp_path: Path
+    ) -> None:
         table = run(time_limit=1e-9)
+        assert not (tmp_path / "out").exists()
         assert (table.status, table.rows) == ("time limit", ())
         assert table.unfinished == (PLAIN, GV)
 

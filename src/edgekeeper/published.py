@@ -84,7 +84,7 @@ def _recognise(tensors: Tensors, *, origin: Path) -> Kind:
 
 
 def _vdsr(tensors: Tensors, scale: int, origin: Path) -> SRModel:
-    """The official VDSR. Unlike the paper's text its layers have biases."""
+    """The official VDSR. Unlike ours, its layers have biases."""
     model = VDSR(scale=scale, variant="y")
     names = {}
     for index, layer in enumerate([*(f"hidden.{i}" for i in range(DEPTH - 1)), "last"]):

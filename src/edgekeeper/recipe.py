@@ -82,12 +82,17 @@ class Term:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run: so many updates with this optimiser on these terms."""
+    """A part of a run: so many updates with this optimiser on these terms.
+
+    ``candidates`` times the batch is drawn for each update, and the patches with the strongest
+    edges are kept: photographs are mostly sky and blur, from which little is learned.
+    """
 
     name: str
     steps: int
     optim: Optim
     terms: tuple[Term, ...]
+    candidates: int = 1
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,10 @@ class Recipe:
         if not self.stages or any(stage.steps < 1 for stage in self.stages):
             raise InputError(f"Recipe '{self.name}' needs stages of at least one step each.")
         for stage in self.stages:
+            if stage.candidates < 1:
+                raise InputError(
+                    f"Stage '{stage.name}' has {stage.candidates} candidates; give 1 on."
+                )
             if not stage.terms:
                 raise InputError(f"Stage '{stage.name}' of recipe '{self.name}' has no terms.")
             names = [term.name for term in stage.terms]

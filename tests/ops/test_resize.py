@@ -190,7 +190,7 @@ def test_halves_are_rounded_upwards_in_float32(factor):
     assert (first > 255).any()
     first = torch.floor(first.clamp(0, 255) + 0.5)
     second = torch.floor((first @ matrix.T).clamp(0, 255) + 0.5)
-    ours = imresize(x, scale=1 / factor, **FORM_A)
+    ours = imresize(x.requires_grad_(), scale=1 / factor, **FORM_A)
     assert torch.equal(ours, second.float() / 255)
     assert torch.equal(imresize(x.double(), scale=1 / factor, **FORM_A), second / 255)
     assert not ours.requires_grad

@@ -53,9 +53,10 @@ def test_the_derivative_and_its_derivative(axis, generator):
     assert torch.autograd.gradgradcheck(lambda t: apply_taps(t, taps, axis=axis) ** 2, x)
 
 
-def test_autocast_does_not_lower_the_precision(generator):
+@pytest.mark.parametrize("axis", [-2, -1])
+def test_autocast_does_not_lower_the_precision(axis, generator):
     x = torch.rand(1, 23, 23, generator=generator)
     taps = example()
-    expected = apply_taps(x, taps, axis=-1)
+    expected = apply_taps(x, taps, axis=axis)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(apply_taps(x, taps, axis=-1), expected)
+        assert torch.equal(apply_taps(x, taps, axis=axis), expected)

@@ -15,6 +15,7 @@ from edgekeeper.spec import Spec, spec
 
 Kind = Literal["plain", "gv"]
 
+CANDIDATES = 4  # patches drawn for each one that is kept
 GV_WEIGHT = 0.01
 GV_PATCH = {2: 8, 3: 16, 4: 16}
 
@@ -44,12 +45,14 @@ def espcn(*, scale: int, kind: Kind) -> Recipe:
             Stage(
                 "trunk",
                 steps=24_000 if from_scratch else 4_000,
+                candidates=CANDIDATES,
                 optim=Optim(rate=rate, warmup=500, clip="norm", clip_limit=0.1),
                 terms=(Term("pixel", spec(L2)),),
             ),
             Stage(
                 "finish",
                 steps=12_000 if from_scratch else 5_000,
+                candidates=CANDIDATES,
                 optim=Optim(rate=rate, schedule="cosine", clip="norm", clip_limit=0.1),
                 terms=terms,
             ),
@@ -74,12 +77,14 @@ def edsr_light(*, scale: int, kind: Kind) -> Recipe:
             Stage(
                 "trunk",
                 steps=8_000 if from_scratch else 2_500,
+                candidates=1 if from_scratch else CANDIDATES,
                 optim=Optim(rate=rate, warmup=300, clip="norm", clip_limit=1.0),
                 terms=(Term("pixel", spec(L1)),),
             ),
             Stage(
                 "finish",
                 steps=4_000 if from_scratch else 2_000,
+                candidates=CANDIDATES,
                 optim=Optim(rate=rate, schedule="cosine", clip="norm", clip_limit=1.0),
                 terms=_terms(spec(L1), scale=scale, kind=kind),
             ),
