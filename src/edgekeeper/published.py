@@ -84,15 +84,12 @@ def _recognise(tensors: Tensors, *, origin: Path) -> Kind:
 
 
 def _vdsr(tensors: Tensors, scale: int, origin: Path) -> SRModel:
-    """The official VDSR. Unlike ours, its layers have biases."""
-    model = VDSR(scale=scale, variant="y")
+    """The official VDSR, whose layers have biases."""
+    model = VDSR(scale=scale, variant="y", bias="all")
     names = {}
     for index, layer in enumerate([*(f"hidden.{i}" for i in range(DEPTH - 1)), "last"]):
         names[f"model.weight.{index}"] = f"{layer}.weight"
         names[f"model.bias.{index}"] = f"{layer}.bias"
-        conv = model.get_submodule(layer)
-        assert isinstance(conv, nn.Conv2d)
-        conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
     adapted = {}
     for name, tensor in tensors.items():  # kernels: height, width, in, out; biases: out, 1
         kernel = tensor.unsqueeze(-1) if tensor.ndim == 3 else tensor  # MATLAB drops a last 1

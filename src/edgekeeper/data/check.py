@@ -116,7 +116,9 @@ def check_pair(pair: Pair, *, lr_kernel: LrKernel) -> tuple[list[Finding], list[
             )
             return [Finding("unaligned", pair.name, message)], [match]
     if match.largest > SAME_LEVELS or match.kernel != lr_kernel:
-        findings.append(Finding("kernel", pair.name, kernel_message(match, lr_kernel, hr, lr)))
+        findings.append(
+            Finding("kernel", pair.name, kernel_message(match, lr_kernel, hr=hr, lr=lr))
+        )
     return findings, [match]
 
 
@@ -134,7 +136,7 @@ def difference(ours: Tensor, theirs: Tensor) -> Tensor:
     return ((ours - theirs) * 255).abs().round()
 
 
-def kernel_message(match: KernelMatch, expected: LrKernel, hr: Tensor, lr: Tensor) -> str:
+def kernel_message(match: KernelMatch, expected: LrKernel, *, hr: Tensor, lr: Tensor) -> str:
     """How LR was made instead of by the ``expected`` kernel."""
     scale = hr.shape[-1] // lr.shape[-1]
     ours = int(difference(make_lr(hr, scale=scale, kernel=expected), lr).max())

@@ -13,7 +13,7 @@ Interpolate, 20 layers of 3 x 3 convolutions with 64 maps and no bias, add the i
 ``"rgb"``  three channels in and out, 667,008 parameters.
 
 Differences: the interpolation is inside the network; ``interpolation="bilinear"`` is what the
-gradient variance code feeds it.
+gradient variance code feeds it; ``bias="all"`` is for the published weights, which have biases.
 """
 
 import math
@@ -38,6 +38,7 @@ class VDSR(SRModel):
         scale: int = 2,
         variant: Literal["y", "gv", "rgb"] = "y",
         interpolation: Literal["bicubic", "bilinear"] = "bicubic",
+        bias: Literal["none", "all"] = "none",
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="VDSR")
@@ -49,12 +50,14 @@ class VDSR(SRModel):
         colours_out = 3 if variant == "rgb" else 1
         widths = [colours_in] + [WIDTH] * (DEPTH - 1)
         self.hidden = nn.ModuleList(
-            nn.Conv2d(before, WIDTH, 3, padding=1, bias=False) for before in widths[:-1]
+            nn.Conv2d(before, WIDTH, 3, padding=1, bias=bias == "all") for before in widths[:-1]
         )
-        self.last = nn.Conv2d(WIDTH, colours_out, 3, padding=1, bias=False)
+        self.last = nn.Conv2d(WIDTH, colours_out, 3, padding=1, bias=bias == "all")
         for conv in [*self.hidden, self.last]:
             assert isinstance(conv, nn.Conv2d)
             nn.init.normal_(conv.weight, 0.0, math.sqrt(2 / (9 * conv.out_channels)))
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
 
     def interpolate(self, lr: Tensor) -> Tensor:
         """The interpolated picture (B, C, scale·H, scale·W) that the residual is added to."""

@@ -11,7 +11,7 @@ from edgekeeper.recipe import Optim, Recipe, Stage, Term
 from edgekeeper.recipes.shipped import espcn
 from edgekeeper.spec import spec
 
-STEPS = 2_000
+STEPS = 1_000
 WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)
 WEIGHTS_OF_OTHER_FORMS = (0.003, 0.01, 0.03)
 

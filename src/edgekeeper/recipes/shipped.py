@@ -44,20 +44,20 @@ def espcn(*, scale: int, kind: Kind) -> Recipe:
         stages=(
             Stage(
                 "trunk",
-                steps=24_000 if from_scratch else 4_000,
+                steps=8_000 if from_scratch else 1_500,
                 candidates=CANDIDATES,
                 optim=Optim(rate=rate, warmup=500, clip="norm", clip_limit=0.1),
                 terms=(Term("pixel", spec(L2)),),
             ),
             Stage(
                 "finish",
-                steps=12_000 if from_scratch else 5_000,
+                steps=4_000 if from_scratch else 2_000,
                 candidates=CANDIDATES,
                 optim=Optim(rate=rate, schedule="cosine", clip="norm", clip_limit=0.1),
                 terms=terms,
             ),
         ),
-        validation=Validation(every=4_000),
+        validation=Validation(every=2_000),
         average=0.999,
         precision="bfloat16",
         layout="channels_last",
