@@ -1,6 +1,6 @@
 """Fidelity against sharpness: forms and weights of the gradient variance loss, ESPCN ×3.
 
-    python benchmarks/frontier.py --store photos.store --trunk runs/espcn_x3/stage-1.safetensors \
+    python benchmarks/frontier.py --store photos.store --trunk runs/espcn_trunk/model.safetensors \
         --data DATA --out runs/frontier --json results/frontier.json
 
 Each point finishes the same trunk; finished points are kept, so the command can be repeated.
@@ -36,7 +36,7 @@ def main() -> None:
         out = given.out / recipe.name
         model = out / "model.safetensors"
         if not model.is_file():
-            train(recipe, store, options=RunOptions(out=out, resume_from=given.trunk))
+            train(recipe, store, options=RunOptions(out=out, start_from=given.trunk))
         scores[form, weight] = evaluate(
             load_model(model), sets=given.sets.split(","), scale=3, data_root=given.data
         )

@@ -169,6 +169,22 @@ class TestFailedWrite:
             write_tensors(tmp_path / "x", {"a": NEW}, facts={})
         assert names_in(tmp_path) == ["x"]
 
+    def test_the_old_file_stands_until_the_new_one_takes_its_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "x"
+        write_tensors(path, {"a": OLD}, facts={"step": 1})
+
+        def killed(source: Path, target: Path) -> None:
+            assert torch.equal(read_tensors(source).tensors["a"], NEW)  # complete by now
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            with pytest.raises(KeyboardInterrupt):
+                write_tensors(path, {"a": NEW}, facts={"step": 2})
+        assert read_tensors(path).facts == {"step": 1}
+
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "taken").write_text("a file", encoding="utf-8")
         with pytest.raises(CheckpointError, match="Cannot write"):

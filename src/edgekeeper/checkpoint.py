@@ -41,7 +41,10 @@ def write_tensors(
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's umask has it; safetensors makes it private
         save_file(packed, str(temporary), metadata={KEY: json.dumps(dict(facts))})
+        temporary.chmod(mode)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)

@@ -2,8 +2,10 @@
 
 from edgekeeper.recipe import Recipe
 from edgekeeper.recipes.demo import DEMO
+from edgekeeper.recipes.gv_table1 import GV_TABLE1
+from edgekeeper.recipes.gv_table2 import GV_TABLE2
 from edgekeeper.recipes.shipped import SHIPPED
 
-RECIPES: dict[str, Recipe] = {**SHIPPED, **DEMO}
+RECIPES: dict[str, Recipe] = {**SHIPPED, **DEMO, **GV_TABLE1, **GV_TABLE2}
 
 __all__ = ["RECIPES"]

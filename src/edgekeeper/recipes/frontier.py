@@ -1,7 +1,7 @@
 """What the weight and the form of the gradient variance loss do to fidelity and sharpness.
 
-All begin from the first stage of the shipped ESPCN ×3 and finish with the same number of steps on
-the same batches; only the added term differs. The weight 0 is the reference.
+All begin from the trunk of the ESPCNs that ship and finish with the same number of steps on the
+same batches; only the added term differs. The weight 0 is the reference.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ WEIGHT_UNITS = {"deviation": 0.1, "central": 100.0}
 def variant(form: str, *, weight: float) -> Recipe:
     """The recipe that finishes ESPCN ×3 with ``weight`` times the added terms of ``form``."""
     base = espcn(scale=3, kind="plain")
-    trunk, finish = base.stages
+    (finish,) = base.stages
     factor = weight * WEIGHT_UNITS.get(form, 1.0)
     added = tuple(dataclasses.replace(t, weight=t.weight * factor) for t in FORMS[form])
     last = Stage(
@@ -45,4 +45,4 @@ def variant(form: str, *, weight: float) -> Recipe:
         terms=finish.terms + (added if weight else ()),
     )
     name = f"frontier_{form.replace(', ', '_').replace(' ', '_')}_{weight:g}"
-    return dataclasses.replace(base, name=name, stages=(trunk, last), validation=None)
+    return dataclasses.replace(base, name=name, stages=(last,), validation=None)

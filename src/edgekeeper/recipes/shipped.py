@@ -1,21 +1,24 @@
-"""The networks that come with the package: ESPCN and a light EDSR for x2, x3 and x4.
+"""The networks that come with the package: ESPCN and a light EDSR for ×2, ×3 and ×4.
 
-Each is trained twice from a common first stage, to the same number of steps: without and with the
-gradient variance loss (Abrahamyan et al., ICASSP 2022; weight 0.01, patch 8 at x2 and 16 at x3
-and x4). The x3 and x4 light EDSR and the x2 and x4 ESPCN begin from the trunk of a trained
-sibling, as the EDSR paper does (its section 4.2); only the last layer is new.
+One trunk of each family is trained first. Every network that ships begins from its family's trunk
+(only the last layer is new where the scale differs, as in section 4.2 of the EDSR paper) and is
+trained twice, to the same number of steps on the same batches: without and with the gradient
+variance loss (Abrahamyan et al., ICASSP 2022; weight 0.01, patch 8 at ×2 and 16 at ×3 and ×4).
+
+Trunks learn from photographs shrunk by 3, 4 and 6, where edges are crisp; the rest from the same
+photographs shrunk by 2, 3 and 4, which are softer, as most pictures are (docs/diary.md).
 """
 
 from typing import Literal
 
 from edgekeeper.losses import L1, L2, GradientVariance
-from edgekeeper.models import EDSR, ESPCN
+from edgekeeper.models import EDSR, ESPCN, SRModel
 from edgekeeper.recipe import Data, Loss, Optim, Recipe, Stage, Start, Term, Validation
 from edgekeeper.spec import Spec, spec
 
 Kind = Literal["plain", "gv"]
+KINDS: tuple[Kind, ...] = ("plain", "gv")
 
-CANDIDATES = 4  # patches drawn for each one that is kept
 GV_WEIGHT = 0.01
 GV_PATCH = {2: 8, 3: 16, 4: 16}
 
@@ -27,81 +30,97 @@ def _terms(base: Spec[Loss], *, scale: int, kind: Kind) -> tuple[Term, ...]:
     return (pixel, Term("gv", spec(GradientVariance, patch=GV_PATCH[scale]), weight=GV_WEIGHT))
 
 
-def _name(model: str, scale: int, kind: Kind) -> str:
-    return f"{model}_x{scale}" + ("_gv" if kind == "gv" else "")
+def _recipe(
+    name: str,
+    model: Spec[SRModel],
+    *,
+    data: Data,
+    stages: tuple[Stage, ...],
+    average: float,
+    start: Start | None = None,
+) -> Recipe:
+    return Recipe(
+        name=name,
+        model=model,
+        data=data,
+        stages=stages,
+        start=start,
+        average=average,
+        validation=Validation(every=1_000),
+        precision="bfloat16",
+        layout="channels_last",
+    )
+
+
+def _name(family: str, *, scale: int, kind: Kind) -> str:
+    return f"{family}_x{scale}" + ("_gv" if kind == "gv" else "")
+
+
+def espcn_trunk() -> Recipe:
+    """ESPCN ×3 on luma, mean squared error, on the patches with the strongest edges."""
+    optim = Optim(rate=2e-3, warmup=500, clip="norm", clip_limit=0.1)
+    stage = Stage("trunk", 8_000, optim, (Term("pixel", spec(L2)),), candidates=4)
+    return _recipe(
+        "espcn_trunk",
+        spec(ESPCN, scale=3),
+        data=Data(patch=96, batch=32),
+        stages=(stage,),
+        average=0.999,
+    )
 
 
 def espcn(*, scale: int, kind: Kind) -> Recipe:
-    """ESPCN on luma, mean squared error, large batches of small patches."""
-    from_scratch = scale == 3
-    rate = 2e-3
-    terms = _terms(spec(L2), scale=scale, kind=kind)
-    return Recipe(
-        name=_name("espcn", scale, kind),
-        model=spec(ESPCN, scale=scale),
+    """ESPCN on luma for one scale, from the trunk."""
+    optim = Optim(rate=2e-3, warmup=100, schedule="cosine", clip="norm", clip_limit=0.1)
+    stage = Stage("finish", 6_000, optim, _terms(spec(L2), scale=scale, kind=kind))
+    return _recipe(
+        _name("espcn", scale=scale, kind=kind),
+        spec(ESPCN, scale=scale),
         data=Data(patch=32 * scale, batch=32),
-        start=None if from_scratch else Start("espcn_x3", fresh=("conv3.",)),
-        stages=(
-            Stage(
-                "trunk",
-                steps=8_000 if from_scratch else 1_500,
-                candidates=CANDIDATES,
-                optim=Optim(rate=rate, warmup=500, clip="norm", clip_limit=0.1),
-                terms=(Term("pixel", spec(L2)),),
-            ),
-            Stage(
-                "finish",
-                steps=4_000 if from_scratch else 2_000,
-                candidates=CANDIDATES,
-                optim=Optim(rate=rate, schedule="cosine", clip="norm", clip_limit=0.1),
-                terms=terms,
-            ),
-        ),
-        validation=Validation(every=2_000),
+        stages=(stage,),
         average=0.999,
-        precision="bfloat16",
-        layout="channels_last",
+        start=Start("espcn_trunk", fresh=() if scale == 3 else ("conv3.",)),
+    )
+
+
+def _edsr_light(scale: int) -> Spec[SRModel]:
+    """A light EDSR: 10 blocks of 48 maps, all at LR size, on top of bicubic; about 0.45 M."""
+    return spec(EDSR, scale=scale, width=48, blocks=10, upsampler="direct", skip="bicubic")
+
+
+def edsr_light_trunk() -> Recipe:
+    """The light EDSR ×2, mean absolute error."""
+    optim = Optim(rate=5e-4, warmup=300, clip="norm", clip_limit=1.0)
+    return _recipe(
+        "edsr_light_trunk",
+        _edsr_light(2),
+        data=Data(patch=64, batch=16),
+        stages=(Stage("trunk", 8_000, optim, (Term("pixel", spec(L1)),)),),
+        average=0.998,
     )
 
 
 def edsr_light(*, scale: int, kind: Kind) -> Recipe:
-    """A light EDSR: 10 blocks of 48 maps, all of it at LR size, on top of bicubic; about 0.45 M."""
-    from_scratch = scale == 2
-    rate = 5e-4
-    return Recipe(
-        name=_name("edsr_light", scale, kind),
-        model=spec(EDSR, scale=scale, width=48, blocks=10, upsampler="direct", skip="bicubic"),
+    """The light EDSR for one scale, from the trunk."""
+    optim = Optim(rate=4e-4, warmup=100, schedule="cosine", clip="norm", clip_limit=1.0)
+    steps = 2_500 if scale == 2 else 3_000
+    stage = Stage("finish", steps, optim, _terms(spec(L1), scale=scale, kind=kind))
+    return _recipe(
+        _name("edsr_light", scale=scale, kind=kind),
+        _edsr_light(scale),
         data=Data(patch=32 * scale, batch=16),
-        start=None if from_scratch else Start("edsr_light_x2", fresh=("upsampler.",)),
-        stages=(
-            Stage(
-                "trunk",
-                steps=8_000 if from_scratch else 2_500,
-                candidates=1 if from_scratch else CANDIDATES,
-                optim=Optim(rate=rate, warmup=300, clip="norm", clip_limit=1.0),
-                terms=(Term("pixel", spec(L1)),),
-            ),
-            Stage(
-                "finish",
-                steps=4_000 if from_scratch else 2_000,
-                candidates=CANDIDATES,
-                optim=Optim(rate=rate, schedule="cosine", clip="norm", clip_limit=1.0),
-                terms=_terms(spec(L1), scale=scale, kind=kind),
-            ),
-        ),
-        validation=Validation(every=1_000),
+        stages=(stage,),
         average=0.998,
-        precision="bfloat16",
-        layout="channels_last",
+        start=Start("edsr_light_trunk", fresh=() if scale == 2 else ("upsampler.",)),
     )
 
 
-KINDS: tuple[Kind, ...] = ("plain", "gv")
-
 SHIPPED: dict[str, Recipe] = {
     recipe.name: recipe
-    for family in (espcn, edsr_light)
-    for scale in (2, 3, 4)
-    for kind in KINDS
-    for recipe in (family(scale=scale, kind=kind),)
+    for recipe in (
+        espcn_trunk(),
+        edsr_light_trunk(),
+        *(espcn(scale=scale, kind=kind) for scale in (2, 3, 4) for kind in KINDS),
+        *(edsr_light(scale=scale, kind=kind) for scale in (2, 3, 4) for kind in KINDS),
+    )
 }
