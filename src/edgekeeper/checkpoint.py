@@ -6,6 +6,7 @@ One file holds everything, so that a kill at any moment leaves the file before o
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def write_tensors(
         temporary.chmod(mode)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"Cannot write '{path}': {error}. Free some space or choose another folder; "
             "an earlier file of that name is unchanged."
@@ -73,6 +75,8 @@ def read_tensors(path: Path) -> TensorFile:
         ) from error
     try:
         facts = json.loads(metadata[KEY])
+        if not isinstance(facts, dict):
+            raise KeyError(KEY)
     except (KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"'{path}' holds weights but was not written by edgekeeper; "
@@ -146,7 +150,15 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dic
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, model: nn.Module, *, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give each parameter the optimiser state that ``optimiser_tensors`` saved."""
+    """Give each parameter the optimiser state that ``optimiser_tensors`` saved.
+
+    Raises:
+        CheckpointError: the state of some parameters is missing.
+    """
+    saved = {key.rpartition("/")[0] for key in tensors}
+    missing = sorted(name for name, _ in model.named_parameters() if name not in saved)
+    if saved and missing:  # a plain SGD has no state at all
+        raise CheckpointError(f"The checkpoint lacks the optimiser's state of {_some(missing)}.")
     for name, parameter in model.named_parameters():
         prefix = f"{name}/"
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

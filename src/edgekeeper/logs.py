@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from edgekeeper.errors import UnavailableError
+from edgekeeper.errors import InputError, UnavailableError
 
 
 class Scalars(Protocol):
@@ -39,7 +39,12 @@ class JsonLines:
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose another."
+            ) from error
         kept = [line for line in _lines(path) if _step(line) <= keep_until]
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
@@ -52,14 +57,14 @@ class JsonLines:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def _step(line: str) -> float:
     """The step of a line; a line cut off by a kill counts as never written."""
     try:
         return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return float("inf")
 
 

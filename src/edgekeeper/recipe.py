@@ -134,7 +134,13 @@ class Recipe:
         """Refuse values that could only fail later, deep in a run."""
         if not self.stages or any(stage.steps < 1 for stage in self.stages):
             raise InputError(f"Recipe '{self.name}' needs stages of at least one step each.")
+        if self.data.batch < 1 or self.data.patch < 1:
+            raise InputError(
+                f"A batch of {self.data.batch} patches of {self.data.patch} pixels is empty; "
+                "both must be at least 1."
+            )
         for stage in self.stages:
+            _check_optim(stage.optim)
             if stage.candidates < 1:
                 raise InputError(
                     f"Stage '{stage.name}' has {stage.candidates} candidates; give 1 on."
@@ -176,6 +182,16 @@ class Recipe:
         for unrelated in ("name", "validation"):
             whole.pop(unrelated)
         return {**whole, "stages": stages}
+
+
+def _check_optim(optim: Optim) -> None:
+    """Refuse an optimiser that could not train."""
+    if not 0.0 < optim.rate < math.inf:
+        raise InputError(f"The learning rate is {optim.rate}; it must be positive and finite.")
+    if optim.clip != "none" and not optim.clip_limit > 0.0:
+        raise InputError(
+            f"clip is '{optim.clip}' but clip_limit is {optim.clip_limit}; give a positive limit."
+        )
 
 
 def _plain(value: object) -> object:

@@ -53,10 +53,10 @@ def begin(
         CheckpointError: the checkpoint belongs to another recipe or store, or is damaged.
         InputError: the recipe starts from another network than the one given.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = recipe.model.build()
-    origin = _start(recipe, model, start_from=start_from)
+    origin = {} if checkpoint is not None else _start(recipe, model, start_from=start_from)
     if recipe.layout == "channels_last":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.to(device).train()
@@ -80,7 +80,8 @@ def _start(recipe: Recipe, model: SRModel, *, start_from: Path | None) -> dict[s
         )
     file = read_tensors(start_from)
     card = file.facts.get("card")
-    trained_by = card["recipe"]["name"] if isinstance(card, dict) else "unknown"
+    origin = card.get("recipe") if isinstance(card, dict) else None
+    trained_by = origin.get("name") if isinstance(origin, dict) else "unknown"
     if trained_by != recipe.start.recipe:
         raise InputError(
             f"'{start_from}' was trained by recipe '{trained_by}', "
@@ -111,6 +112,7 @@ def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
 
     state.step = step
     state.seconds = float(str(file.facts["seconds"]))
+    state.origin = dict(file.facts["origin"])  # type: ignore[call-overload]
     load_exactly(state.model, part("model"), origin=str(path))
     if state.average is not None:
         load_exactly(state.average, part("average"), origin=str(path))

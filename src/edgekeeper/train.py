@@ -6,6 +6,7 @@ that was not. On an accelerator nothing waits: losses stay on the device and are
 when a log line is written.
 """
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -75,6 +76,7 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
     """
     _check(recipe, options)
     device = torch.device(options.device)
+    _clear_halves(options.out)
     last = options.out / "last.safetensors"
     state = begin(
         recipe,
@@ -98,7 +100,8 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
 
 def _check(recipe: Recipe, options: RunOptions) -> None:
     """Refuse what could only fail later."""
-    scale = recipe.model.build().scale
+    with torch.random.fork_rng(devices=[]):
+        scale = recipe.model.build().scale
     if recipe.data.patch % scale:
         raise InputError(
             f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {scale}."
@@ -108,6 +111,13 @@ def _check(recipe: Recipe, options: RunOptions) -> None:
             f"Recipe '{recipe.name}' validates on '{recipe.validation.set_name}': give the folder "
             "of the benchmark sets (--data), or switch validation off (--no-validation)."
         )
+
+
+def _clear_halves(out: Path) -> None:
+    """Remove the temporary files, ours and safetensors', that a kill during a write left behind."""
+    for pattern in (".*.safetensors.*.tmp", ".tmp??????"):
+        for half in out.glob(pattern):
+            half.unlink(missing_ok=True)
 
 
 def _run(
@@ -233,6 +243,7 @@ class Report:
         if options.tensorboard == "on":
             self.curves = tensorboard_writer(options.out / "tensorboard")
         self._sum: Tensor | None = None
+        self._finite: Tensor | None = None  # for how many updates each value was finite
         self._count = 0
         self._objective: Objective | None = None
 
@@ -244,7 +255,11 @@ class Report:
     def after_update(self, state: State, values: Tensor, *, objective: Objective) -> None:
         """Add up the losses; log, validate and save where the step says so."""
         self._objective = objective
-        self._sum = values if self._sum is None else self._sum + values
+        finite = torch.isfinite(values)
+        if self._sum is None or self._finite is None:
+            self._sum, self._finite = values, finite.int()
+        else:
+            self._sum, self._finite = self._sum + values, self._finite + finite
         self._count += 1
         ends_stage = state.step in _stage_ends(self.recipe)
         if state.step % self.options.log_every == 0 or ends_stage:
@@ -260,17 +275,18 @@ class Report:
 
     def _flush(self, state: State) -> None:
         """Read the mean losses back, check that they are finite, log them."""
-        if self._sum is None or self._objective is None:
+        if self._sum is None or self._finite is None or self._objective is None:
             return
         means = (self._sum / self._count).tolist()
         self._sum, self._count = None, 0
         terms = dict(zip((*self._objective.names, "total"), means, strict=True))
-        for name, value in terms.items():
-            if value - value != 0:  # inf and nan
-                raise TrainingError(
-                    f"The loss term '{name}' became {value} near step {state.step}. The last good "
-                    f"checkpoint is kept in '{self.options.out}'; lower the learning rate or clip."
-                )
+        first = int(self._finite.argmin())  # the one that went wrong first
+        if not math.isfinite(means[first]):
+            name, value = list(terms.items())[first]
+            raise TrainingError(
+                f"The loss term '{name}' became {value} near step {state.step}. The last good "
+                f"checkpoint is kept in '{self.options.out}'; lower the learning rate or clip."
+            )
         stage, step = self.recipe.stage_at(state.step - 1)
         rate = stage.optim.rate_at(step, steps=stage.steps)
         self.log.write(

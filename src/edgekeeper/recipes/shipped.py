@@ -103,7 +103,7 @@ def edsr_light_trunk() -> Recipe:
 def edsr_light(*, scale: int, kind: Kind) -> Recipe:
     """The light EDSR for one scale, from the trunk."""
     optim = Optim(rate=4e-4, warmup=100, schedule="cosine", clip="norm", clip_limit=1.0)
-    steps = 2_500 if scale == 2 else 3_000
+    steps = 2_500 if scale == 2 else 2_000
     stage = Stage("finish", steps, optim, _terms(spec(L1), scale=scale, kind=kind))
     return _recipe(
         _name("edsr_light", scale=scale, kind=kind),
@@ -115,12 +115,12 @@ def edsr_light(*, scale: int, kind: Kind) -> Recipe:
     )
 
 
+TRUNKS: dict[str, Recipe] = {recipe.name: recipe for recipe in (espcn_trunk(), edsr_light_trunk())}
+
 SHIPPED: dict[str, Recipe] = {
     recipe.name: recipe
-    for recipe in (
-        espcn_trunk(),
-        edsr_light_trunk(),
-        *(espcn(scale=scale, kind=kind) for scale in (2, 3, 4) for kind in KINDS),
-        *(edsr_light(scale=scale, kind=kind) for scale in (2, 3, 4) for kind in KINDS),
-    )
+    for family in (espcn, edsr_light)
+    for scale in (2, 3, 4)
+    for kind in KINDS
+    for recipe in (family(scale=scale, kind=kind),)
 }
