@@ -5,6 +5,7 @@ One file holds everything, so that a kill at any moment leaves the file before o
 
 import json
 import os
+import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.spec import Spec, from_json
@@ -83,6 +85,18 @@ def read_tensors(path: Path) -> TensorFile:
             "edgekeeper.published reads the formats of other programs."
         ) from error
     return TensorFile(tensors, facts)
+
+
+def code_version() -> dict[str, str]:
+    """Which code this is: versions of edgekeeper and torch, and the commit of a git checkout."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        commit = found.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = "unknown"
+    return {"edgekeeper": __version__, "torch": torch.__version__, "commit": commit}
 
 
 def save_model(

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import save_model
+from edgekeeper.checkpoint import code_version, save_model
 from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import InputError, TrainingError
 from edgekeeper.evaluate import evaluate, mean_scores
@@ -344,7 +344,7 @@ class Report:
             "steps": state.step,
             "seconds": round(state.seconds, 1),
             "origin": state.origin,
-            "torch": torch.__version__,
+            "code": code_version(),
         }
         save_model(path, state.result, spec=self.recipe.model, card=card)
         return path

@@ -8,15 +8,27 @@ import click
 from edgekeeper.cli.options import data_option, needed_data
 
 
-@click.group("models", epilog="Example: edgekeeper models card edsr_light_x4")
-def command() -> None:
-    """The networks that ship: list them, show a card, pack one of your own."""
+@click.group(
+    "models",
+    invoke_without_command=True,
+    epilog="Example: edgekeeper models card edsr_light_x4",
+)
+@click.option("--json", "as_json", is_flag=True, help="List as JSON, one object per network.")
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """The networks that ship: list them (the default), show a card, pack one of your own."""
+    if context.invoked_subcommand is None:
+        _list(as_json=as_json)
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per network.")
 def list_networks(as_json: bool) -> None:
     """List the networks inside the package."""
+    _list(as_json=as_json)
+
+
+def _list(*, as_json: bool) -> None:
     from edgekeeper.networks import Network, networks
 
     def psnr(network: Network) -> str:
@@ -68,17 +80,3 @@ def pack_network(source: Path, output: Path, data: Path | None) -> None:
 
     network = pack(source, output, data_root=needed_data(data))
     click.echo(f"Wrote {network.path} ({network.path.stat().st_size / 1e6:.2f} MB)")
-
-
-# `edgekeeper models --json` is short for `edgekeeper models list --json`.
-command.invoke_without_command = True
-command.params.append(click.Option(["--json", "as_json"], is_flag=True, help="List as JSON lines."))
-
-
-def _default(as_json: bool) -> None:
-    context = click.get_current_context()
-    if context.invoked_subcommand is None:
-        context.invoke(list_networks, as_json=as_json)
-
-
-command.callback = _default
