@@ -13,7 +13,7 @@ from edgekeeper.spec import spec
 
 STEPS = 1_000
 WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)
-WEIGHTS_OF_OTHER_FORMS = (0.003, 0.01, 0.03)
+WEIGHTS_OF_OTHER_FORMS = (0.01,)
 
 FORMS: dict[str, tuple[Term, ...]] = {
     # The loss of the published code: variance, Sobel, patches of 16 side by side.

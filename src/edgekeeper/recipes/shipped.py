@@ -72,7 +72,9 @@ def espcn_trunk() -> Recipe:
 def espcn(*, scale: int, kind: Kind) -> Recipe:
     """ESPCN on luma for one scale, from the trunk."""
     optim = Optim(rate=2e-3, warmup=100, schedule="cosine", clip="norm", clip_limit=0.1)
-    stage = Stage("finish", 6_000, optim, _terms(spec(L2), scale=scale, kind=kind))
+    stage = Stage(
+        "finish", 6_000 if scale == 3 else 3_000, optim, _terms(spec(L2), scale=scale, kind=kind)
+    )
     return _recipe(
         _name("espcn", scale=scale, kind=kind),
         spec(ESPCN, scale=scale),
