@@ -265,6 +265,17 @@ class TestStraight:
                 assert torch.equal(torch.get_rng_state(), before)
         assert same_run(tmp_path / "1", tmp_path / "2")
 
+    @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+    def test_the_weights_lie_in_memory_as_the_recipe_says(
+        self, store: Store, tmp_path: Path, layout: str
+    ) -> None:
+        with watching() as watched:
+            stop_at(2, small(layout=layout), store, tmp_path)
+            run(small(layout=layout), store, tmp_path)
+        for optimiser in watched.optimisers:
+            weights = [p for p in _parameters(optimiser) if p.dim() == 4]
+            assert {w.is_contiguous() for w in weights} == {layout == "contiguous"}
+
     def test_every_weight_is_trained(self, store: Store, tmp_path: Path) -> None:
         with watching() as watched:
             run(small(), store, tmp_path)

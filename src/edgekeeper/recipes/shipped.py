@@ -105,7 +105,7 @@ def edsr_light_trunk() -> Recipe:
 def edsr_light(*, scale: int, kind: Kind) -> Recipe:
     """The light EDSR for one scale, from the trunk."""
     optim = Optim(rate=4e-4, warmup=100, schedule="cosine", clip="norm", clip_limit=1.0)
-    steps = 2_500 if scale == 2 else 3_000
+    steps = {2: 2_500, 3: 1_500, 4: 3_000}[scale]
     stage = Stage("finish", steps, optim, _terms(spec(L1), scale=scale, kind=kind))
     return _recipe(
         _name("edsr_light", scale=scale, kind=kind),
