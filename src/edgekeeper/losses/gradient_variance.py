@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from edgekeeper.errors import InputError
 from edgekeeper.losses.check import check_choice, check_pair, check_positive
 from edgekeeper.losses.variances import Border, Layout, Operator, gradient_variances
+from edgekeeper.ops.color import GV_GREY
 
 Remainder = Literal["drop", "refuse"]
 Norm = Literal["mse", "l2"]
 Statistic = Literal["variance", "deviation"]
 
-# Red, green, blue to grey as in the published code; they add up to 0.9999 and are kept so.
-GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)
 # Added to a variance before its root: keeps the derivative finite on flat patches. One grey
 # level of white noise has a Sobel variance of 2e-4, so only flat patches feel it.
 DEVIATION_EPSILON = 1e-6
@@ -114,7 +113,7 @@ class GradientVariance(nn.Module):
 
     def _layout(self, x: Tensor) -> Layout:
         """The layout for as many channels as ``x`` has; InputError if neither 1 nor 3."""
-        weights = {1: (1.0,), 3: GREY_WEIGHTS}.get(x.shape[1])
+        weights = {1: (1.0,), 3: GV_GREY}.get(x.shape[1])
         if weights is None:
             raise InputError(
                 f"'ours' and 'theirs' have {x.shape[1]} channels; the gradient variance is "

@@ -19,7 +19,7 @@ _BT601 = (
 _BT601_OFFSET = (16.0, 128.0, 128.0)
 _TO_RGB: list[list[float]] = (np.linalg.inv(np.array(_BT601)) * 255).tolist()
 _TO_RGB_OFFSET: list[float] = (-np.linalg.inv(np.array(_BT601)) @ np.array(_BT601_OFFSET)).tolist()
-_GV_GREY = (0.2989, 0.5870, 0.1140)
+GV_GREY = (0.2989, 0.5870, 0.1140)
 _EDSR_GREY = (65.738, 129.057, 25.064)
 
 
@@ -77,7 +77,7 @@ def rgb_to_grey_gv(x: Tensor) -> Tensor:
     The coefficients sum to 0.9999; that is the published form and is kept.
     """
     _check(x)
-    return _weighted(x, _GV_GREY)
+    return _weighted(x, GV_GREY)
 
 
 def rgb_to_grey_edsr(x: Tensor) -> Tensor:
