@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from edgekeeper.checkpoint import KEY, load_exactly, load_model, read_tensors, write_tensors
 from edgekeeper.errors import CheckpointError, InputError, unknown_name
@@ -53,7 +53,7 @@ def describe(path: Path) -> Network:
             facts = json.loads((file.metadata() or {})[KEY])
         description, card = facts["model"], facts["card"]
         scale = int(description["arguments"]["scale"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"'{path}' is not a network file of edgekeeper: {error}.") from error
     return Network(path.stem, path, scale, str(description["name"]), card)
 
