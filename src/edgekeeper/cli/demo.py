@@ -85,7 +85,8 @@ def _train(examples: Path, out: Path) -> None:
         outcome = train(recipe, store, options=RunOptions(out=run, checkpoint_every=10_000))
         seconds = time.monotonic() - started
         label = "ESPCN with GV" if name.endswith("_gv") else "ESPCN without GV"
-        assert outcome.model_path is not None
+        if outcome.model_path is None:
+            raise click.Abort
         rows.append((label, seconds, _scores(str(outcome.model_path), examples)))
     _print_table(rows)
 
