@@ -16,7 +16,7 @@ def demo(*, gv_weight: float) -> Recipe:
         name="demo_gv" if gv_weight else "demo",
         model=spec(ESPCN, scale=3),
         data=Data(patch=48, batch=32),
-        stages=(Stage("all", steps=1_200, optim=optim, terms=tuple(terms)),),
+        stages=(Stage("all", steps=2_500, optim=optim, terms=tuple(terms)),),
         average=0.99,
         layout="channels_last",
     )
