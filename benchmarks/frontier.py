@@ -1,9 +1,11 @@
 """Fidelity against sharpness: forms and weights of the gradient variance loss, ESPCN ×3.
 
-    python benchmarks/frontier.py --store photos.store --trunk runs/espcn_trunk/model.safetensors \
-        --data DATA --out runs/frontier --json results/frontier.json
+    python benchmarks/frontier.py --store photos.store --data DATA --out runs/frontier \
+        --json results/frontier.json --seeds 3
 
-Each point finishes the same trunk; finished points are kept, so the command can be repeated.
+The published form is trained with each seed and a picture's scores are averaged over the seeds;
+the other forms with seed 0, and compared with weight 0 of seed 0. Finished points are kept, so the
+command can be repeated.
 """
 
 import argparse
@@ -22,39 +24,52 @@ METRICS = ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("store", "trunk", "data", "out", "json"):
+    for name in ("store", "data", "out", "json"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--sets", default="set5,set14")
+    parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()
     store = Store.open(given.store)
-    scores = {}
-    choices = [("variance", weight) for weight in (0.0, *WEIGHTS)]
+    scores: dict[tuple[str, float, int], list] = {}
+    points = [("variance", w, s) for s in range(given.seeds) for w in (0.0, *WEIGHTS)]
     others = [form for form in FORMS if form != "variance"]
-    choices += [(form, weight) for form in others for weight in WEIGHTS_OF_OTHER_FORMS]
-    for form, weight in choices:
-        recipe = variant(form, weight=weight)
+    points += [(form, w, 0) for form in others for w in WEIGHTS_OF_OTHER_FORMS]
+    for form, weight, seed in points:
+        recipe = variant(form, weight=weight, seed=seed)
         out = given.out / recipe.name
         model = out / "model.safetensors"
         if not model.is_file():
-            train(recipe, store, options=RunOptions(out=out, start_from=given.trunk))
-        scores[form, weight] = evaluate(
+            train(recipe, store, options=RunOptions(out=out))
+        found = evaluate(
             load_model(model), sets=given.sets.split(","), scale=3, data_root=given.data
         )
-        means = mean_scores(scores[form, weight])
-        print(f"{recipe.name:34}", *(f"{m} {means[m]:.4f}" for m in METRICS), flush=True)
-        write(scores, given.json, sets=given.sets)
+        scores[form, weight, seed] = found
+        means = mean_scores(found)
+        print(f"{recipe.name:40}", *(f"{m} {means[m]:.4f}" for m in METRICS), flush=True)
+        write(scores, given.json, sets=given.sets, seeds=given.seeds)
 
 
-def write(scores: dict, path: Path, *, sets: str) -> None:
-    reference = scores["variance", 0.0]
+def values(scores: dict, form: str, *, weight: float, metric: str, seeds: list[int]) -> list:
+    """A metric of each picture, averaged over seeds."""
+    runs = [[getattr(s, metric) for s in scores[form, weight, seed]] for seed in seeds]
+    return [sum(column) / len(column) for column in zip(*runs, strict=True)]
+
+
+def write(scores: dict, path: Path, *, sets: str, seeds: int) -> None:
     rows = []
-    for (form, weight), ours in scores.items():
-        row = {"form": form, "weight": weight, **mean_scores(ours)}
-        if weight:
-            for metric in METRICS:
-                found = describe(
-                    [getattr(s, metric) for s in ours], [getattr(s, metric) for s in reference]
-                )
+    for form, weight in dict.fromkeys((form, weight) for form, weight, _ in scores):
+        both = [
+            seed
+            for seed in range(seeds)
+            if (form, weight, seed) in scores and ("variance", 0.0, seed) in scores
+        ]
+        row: dict = {"form": form, "weight": weight, "seeds": len(both)}
+        for metric in METRICS:
+            ours = values(scores, form, weight=weight, metric=metric, seeds=both)
+            row[metric] = sum(ours) / len(ours)
+            if weight:
+                reference = values(scores, "variance", weight=0.0, metric=metric, seeds=both)
+                found = describe(ours, reference)
                 row[f"{metric}_difference"] = [found.mean, found.low, found.high]
         rows.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -387,3 +387,11 @@ class TestOptimiser:
         model, optimiser = self.trained("adam")
         names = optimiser_tensors(optimiser, model).keys()
         assert {name.rpartition("/")[0] for name in names} == dict(model.named_parameters()).keys()
+
+
+def test_a_network_of_a_class_unknown_here_is_refused_with_the_file_s_name(tmp_path: Path) -> None:
+    path = tmp_path / "later.safetensors"
+    facts = {"model": {"name": "EDSR9", "arguments": {"scale": 2}}, "card": {}}
+    write_tensors(path, {"weight": torch.zeros(1)}, facts=facts)
+    with pytest.raises(CheckpointError, match=r"later\.safetensors.*EDSR9.*EDSR"):
+        load_model(path)

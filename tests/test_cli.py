@@ -77,49 +77,6 @@ def test_a_misspelt_command() -> None:
     assert "Did you mean 'upscale'?" in fails("upscal")
 
 
-class TestUpscale:
-    def test_a_missing_file(self) -> None:
-        assert (
-            fails("upscale", "nowhere.png") == "Error: There is no file or folder 'nowhere.png'.\n"
-        )
-
-    def test_an_unreadable_picture(self, tmp_path: Path) -> None:
-        (tmp_path / "bad.png").write_bytes(b"no picture")
-        shown = fails("upscale", tmp_path / "bad.png", "--scale", "3", "--model", "espcn_x3")
-        assert "bad.png" in shown
-        assert not (tmp_path / "bad_x3.png").exists()
-
-    def test_a_misspelt_model(self, tmp_path: Path) -> None:
-        shown = fails("upscale", picture(tmp_path / "a.png"), "--model", "espcn_x33")
-        assert "Did you mean 'espcn_x3'?" in shown
-
-    def test_a_wrong_scale(self, tmp_path: Path) -> None:
-        small = picture(tmp_path / "a.png")
-        assert "scale 2, 3 or 4" in fails("upscale", small, "--scale", "7")
-        assert "by 3, not by 2" in fails("upscale", small, "--scale", "2", "--model", "espcn_x3")
-
-    def test_a_file_and_then_not_again_without_force(self, tmp_path: Path) -> None:
-        small, large = picture(tmp_path / "a.png"), tmp_path / "b.png"
-        assert edgekeeper("upscale", small, "-o", large, "--model", "espcn_x3").returncode == 0
-        assert size_of(large) == (72, 72)
-        before = large.read_bytes()
-        assert "exists" in fails("upscale", small, "-o", large, "--model", "espcn_x3")
-        assert large.read_bytes() == before
-        again = edgekeeper("upscale", small, "-o", large, "--model", "espcn_x3", "--force")
-        assert again.returncode == 0
-
-    def test_a_folder_with_a_bad_file(self, tmp_path: Path) -> None:
-        folder = tmp_path / "in"
-        folder.mkdir()
-        picture(folder / "good.png")
-        (folder / "bad.png").write_bytes(b"no picture")
-        found = edgekeeper("upscale", folder, "-o", tmp_path / "out", "--model", "espcn_x3")
-        assert found.returncode == 1
-        assert "1 done, 0 skipped, 1 failed" in found.stdout
-        assert "bad.png" in found.stderr
-        assert (tmp_path / "out" / "good.png").is_file()
-
-
 class TestModels:
     def test_json_has_name_scale_file_and_card(self) -> None:
         lines = edgekeeper("models", "--json").stdout.splitlines()

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.infer import infer
@@ -167,8 +167,48 @@ def test_a_network_can_be_trained_after_it_was_run(skip: str, lr: Tensor) -> Non
     assert lr.grad is not None
 
 
-def test_the_network_is_left_in_its_mode(lr: Tensor) -> None:
-    model = ESPCN(scale=2).train()
+class Mixed(SRModel):
+    """A network with dropout, and with a frozen part in it."""
+
+    scale, channels, receptive_field = 1, "rgb", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loud, self.frozen = nn.Dropout(0.5), nn.Dropout(0.5).eval()
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.frozen(self.loud(lr))
+
+
+def test_the_network_runs_in_evaluation_mode_and_is_left_in_its_own(lr: Tensor) -> None:
+    model = Mixed()
+    assert torch.equal(infer(model, lr), lr)
+    assert (model.training, model.loud.training, model.frozen.training) == (True, True, False)
+    model.eval()
     infer(model, lr)
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_network_that_fails_is_left_in_its_mode(lr: Tensor) -> None:
+    class Failing(Mixed):
+        def forward(self, lr: Tensor) -> Tensor:
+            raise RuntimeError("no")
+
+    model = Failing()
+    with pytest.raises(RuntimeError, match="no"):
+        infer(model, lr)
     assert model.training
+
+
+@pytest.mark.parametrize("model", NETWORKS, ids=lambda m: f"{type(m).__name__}-{m.channels}")
+def test_the_layout_changes_the_last_bits_at_most(model: SRModel, lr: Tensor) -> None:
+    seeded(model)
+    plain = infer(model, lr, clamp="none")
+    last = infer(model, lr, clamp="none", layout="channels last")
+    torch.testing.assert_close(last, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_parameters_still_learn_after_inference() -> None:
+    model = ESPCN(scale=2).train()
+    infer(model, torch.rand(1, 3, 4, 4))
     assert all(parameter.requires_grad for parameter in model.parameters())

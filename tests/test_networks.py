@@ -7,8 +7,10 @@ from PIL import Image
 
 import edgekeeper
 from edgekeeper.errors import CheckpointError, InputError
+from edgekeeper.infer import infer
 from edgekeeper.models import ESPCN, SRModel
 from edgekeeper.networks import default_name, describe, find, load, networks
+from edgekeeper.ops.resize import imresize
 
 
 def test_every_shipped_network_loads_and_enlarges() -> None:
@@ -61,6 +63,10 @@ class TestUpscaleFunction:
         assert picture.pixels.shape == (18, 24, 1)
         assert picture.pixels.dtype == np.uint8
 
-    def test_a_network_of_another_scale(self) -> None:
-        with pytest.raises(InputError, match="by 2, not by 4"):
-            edgekeeper.upscale(torch.rand(1, 3, 4, 4), scale=4, model=ESPCN(scale=2))
+    def test_a_network_of_another_scale_is_run_until_it_is_large_enough(self) -> None:
+        network, lr = ESPCN(scale=2).eval(), torch.rand(1, 3, 6, 5)
+        twice = infer(network, infer(network, lr))
+        ours = edgekeeper.upscale(lr, scale=4, model=network)
+        torch.testing.assert_close(ours, twice)
+        thrice = edgekeeper.upscale(lr, scale=3, model=network)
+        torch.testing.assert_close(thrice, imresize(twice, size=(18, 15)).clamp(0, 1))

@@ -175,10 +175,12 @@ def test_espcn_equals_the_published_network_between_the_same_colours(
 # ---- VDSR ----------------------------------------------------------------------------------------
 
 
+WIDTHS = [1, *[64] * 19, 1]
+
+
 def vdsr_kernels() -> list[Tensor]:
     torch.manual_seed(11)
-    widths = [1, *[64] * 19, 1]
-    return [torch.randn(out, of, 3, 3) * math.sqrt(2 / (9 * of)) for of, out in pairwise(widths)]
+    return [torch.randn(out, of, 3, 3) * math.sqrt(2 / (9 * of)) for of, out in pairwise(WIDTHS)]
 
 
 def matlab_cells(arrays: list[np.ndarray]) -> np.ndarray:
@@ -406,7 +408,7 @@ def test_mat_files_of_scipy(tmp_path: Path, compressed: bool) -> None:
 
 def test_mat_files_that_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
-    for content in ({"t": "text"}, {"z": np.array([[1 + 2j]])}, {"s": scipy.sparse.eye(3).tocsc()}):
+    for content in ({"z": np.array([[1 + 2j]])}, {"s": scipy.sparse.eye(3).tocsc()}):
         scipy.io.savemat(path, content)
         with pytest.raises(CheckpointError, match="something else than numbers"):
             read_mat(path)
@@ -420,6 +422,13 @@ def test_mat_files_that_are_not_read(tmp_path: Path) -> None:
         path.write_bytes(foreign)
         with pytest.raises(CheckpointError, match="not a little-endian MATLAB level 5 file"):
             read_mat(path)
+
+
+def test_text_beside_the_weights_is_no_weight(tmp_path: Path) -> None:
+    path = vdsr_mat(tmp_path, kernels=vdsr_kernels(), biases=[torch.zeros(k) for k in WIDTHS[1:]])
+    content = scipy.io.loadmat(path, simplify_cells=False)
+    scipy.io.savemat(path, {"model": content["model"], "remark": "trained on 291"})
+    assert load_published(path, scale=2).channels == "y"
 
 
 # ---- the published files themselves --------------------------------------------------------------

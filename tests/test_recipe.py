@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -249,3 +250,60 @@ class TestPrefix:
         plain = TWO.to_json()
         assert json.loads(json.dumps(plain)) == plain
         assert plain["name"] == "small"
+
+
+class TestContinues:
+    """Which checkpoints a recipe may go on from."""
+
+    RECIPE = Recipe(
+        name="one",
+        model=spec(EDSR, scale=2),
+        data=Data(patch=16, batch=2),
+        stages=(
+            Stage("first", 3, Optim(rate=1e-3, betas=(0.5, 0.6)), (PIXEL,)),
+            Stage("second", 4, Optim(rate=1e-4, milestones=(1, 2)), (PIXEL,)),
+        ),
+    )
+
+    def saved(self, step: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(json.dumps(self.RECIPE.prefix_json(step)))
+        return found
+
+    @pytest.mark.parametrize("step", range(8))
+    def test_its_own(self, step: int) -> None:
+        assert self.RECIPE.continues(self.saved(step), step=step)
+        other = dataclasses.replace(self.RECIPE, name="two", validation=Validation())
+        assert other.continues(self.saved(step), step=step)
+
+    def test_another_later_stage_matters_only_later(self) -> None:
+        first, second = self.RECIPE.stages
+        other = dataclasses.replace(
+            self.RECIPE, stages=(first, dataclasses.replace(second, steps=9))
+        )
+        assert other.continues(self.saved(3), step=3)
+        assert not other.continues(self.saved(4), step=4)
+
+    def test_not_after_its_end(self) -> None:
+        assert not self.RECIPE.continues(self.saved(7), step=8)
+
+    def test_a_field_that_did_not_exist_counts_as_its_default(self) -> None:
+        saved = self.saved(4)
+        del saved["data"]["crop"]
+        del saved["stages"][1]["candidates"]
+        assert self.RECIPE.continues(saved, step=4)
+        centre = dataclasses.replace(
+            self.RECIPE, data=dataclasses.replace(self.RECIPE.data, crop="centre")
+        )
+        assert not centre.continues(saved, step=4)
+
+    @pytest.mark.parametrize("name", ["unknown", "model"])
+    def test_a_field_that_is_unknown_or_differs(self, name: str) -> None:
+        saved = self.saved(4)
+        saved[name] = {"name": "EDSR", "arguments": {"scale": 3}}
+        assert not self.RECIPE.continues(saved, step=4)
+
+    def test_a_field_without_a_default_must_be_there(self) -> None:
+        saved = self.saved(4)
+        del saved["stages"][0]["optim"]["rate"]
+        assert not self.RECIPE.continues(saved, step=4)
+        assert not self.RECIPE.continues(None, step=4)

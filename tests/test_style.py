@@ -23,15 +23,26 @@ MODULES = {path: str(path.relative_to(PACKAGE)) for path in FILES}
 # A module imports only from a lower layer, or from a module named before it in its own. Those of
 # SIBLINGS never import each other.
 LAYERS = (
-    ("errors", "spec", "fetch"),
+    ("errors", "spec", "fetch", "matfile"),
     ("ops", "io"),
     ("backbones",),
     ("models", "losses", "metrics", "data"),
-    ("recipe", "infer"),
-    ("objective", "evaluate", "checkpoint", "logs", "state", "published", "networks"),
+    ("recipe", "infer", "soap"),
+    (
+        "objective",
+        "evaluate",
+        "checkpoint",
+        "logs",
+        "state",
+        "published",
+        "runtime",
+        "community",
+        "networks",
+        "packing",
+    ),
     ("train",),
     ("recipes",),
-    ("tables", "figures", "upscale", "upscaling", "export", "reproduce"),
+    ("tables", "figures", "inspection", "upscale", "upscaling", "video", "export", "reproduce"),
     ("serve",),
     ("cli",),
 )

@@ -90,12 +90,12 @@ STEPS = FIRST + SECOND
 
 def small(
     *,
-    kind: Literal["adam", "sgd"] = "adam",
+    kind: Literal["adam", "sgd", "soap"] = "adam",
     second_terms: tuple[Term, ...] = (PIXEL, GV),
     **changes: Any,
 ) -> Recipe:
     """Two stages, of three and four updates; everything that can have a state has one."""
-    rate = 1e-3 if kind == "adam" else 1e-2
+    rate = 1e-2 if kind == "sgd" else 1e-3
     first = Optim(rate=rate, kind=kind, weight_decay=1e-4, warmup=2, clip="norm", clip_limit=0.1)
     second = Optim(rate=rate, kind=kind, schedule="cosine", clip="value_over_rate", clip_limit=1e-3)
     recipe = Recipe(
@@ -291,18 +291,20 @@ class TestStraight:
         for tensor in watched.live:
             assert any(torch.equal(tensor, other) for other in kept)
 
+    @pytest.mark.parametrize("crop", ["random", "centre"])
     @pytest.mark.parametrize(
         "model", [spec(EDSR, scale=2, width=4, blocks=1), spec(ESPCN, scale=2)]
     )
     def test_update_n_sees_batch_n_of_the_store(
-        self, store: Store, tmp_path: Path, model: Any
+        self, store: Store, tmp_path: Path, model: Any, crop: Literal["random", "centre"]
     ) -> None:
         Recorder.seen.clear()
-        recipe = one_stage(Term("see", spec(Recorder)), steps=3, model=model, seed=9)
+        data = Data(patch=16, batch=2, crop=crop)
+        recipe = one_stage(Term("see", spec(Recorder)), steps=3, model=model, seed=9, data=data)
         run(recipe, store, tmp_path)
         assert len(Recorder.seen) == 3
         for step, (ours, theirs) in enumerate(Recorder.seen):
-            batch = store.batch(seed=9, step=step, size=2, patch=16, scale=2)
+            batch = store.batch(seed=9, step=step, size=2, patch=16, scale=2, crop=crop)
             hr = batch.hr.float() / 255
             wanted = rgb_to_y(hr) if model.target is ESPCN else hr
             torch.testing.assert_close(theirs, wanted, atol=1e-7, rtol=0)
@@ -455,9 +457,9 @@ class TestInterrupted:
     @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
     @pytest.mark.parametrize("average", [0.0, 0.9])
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-    @pytest.mark.parametrize("kind", ["adam", "sgd"])
+    @pytest.mark.parametrize("kind", ["adam", "sgd", "soap"])
     def test_stopped_three_times_once_at_the_end_of_a_stage(
-        self, store: Store, tmp_path: Path, kind: Literal["adam", "sgd"], precision: str,
+        self, store: Store, tmp_path: Path, kind: Literal["adam", "sgd", "soap"], precision: str,
         average: float, layout: str,
     ) -> None:  # fmt: skip
         recipe = small(kind=kind, precision=precision, average=average, layout=layout)

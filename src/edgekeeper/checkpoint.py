@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgekeeper import __version__
-from edgekeeper.errors import CheckpointError
+from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.spec import Spec, from_json
 
@@ -119,7 +119,12 @@ def load_model(path: Path) -> SRModel:
             f"'{path}' is a training state, not a network; "
             "use the file 'model.safetensors' beside it."
         )
-    model = from_json(description, known={m.__name__: m for m in MODELS.values()}).build()
+    try:
+        model = from_json(description, known={m.__name__: m for m in MODELS.values()}).build()
+    except InputError as error:
+        raise CheckpointError(
+            f"'{path}' holds a network that this version cannot build: {error}"
+        ) from error
     load_exactly(model, {k: v.float() for k, v in file.tensors.items()}, origin=str(path))
     return model.eval()
 
@@ -179,5 +184,5 @@ def restore_optimiser(
         for key, value in state.items():
             on_parameter = key != "step"  # Adam keeps its step count on the CPU
             optimiser.state[parameter][key] = value.to(parameter.device) if on_parameter else value
-            if on_parameter and parameter.dim() == 4:
+            if on_parameter and parameter.dim() == 4 and value.shape == parameter.shape:
                 optimiser.state[parameter][key] = torch.empty_like(parameter).copy_(value)

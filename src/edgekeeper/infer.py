@@ -1,5 +1,7 @@
 """Run a network on RGB: the one place that knows luma networks, layout, precision and clamping."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -11,6 +13,7 @@ from edgekeeper.ops.color import rgb_to_ycbcr, ycbcr_to_rgb
 from edgekeeper.ops.resize import imresize
 
 Precision = Literal["float32", "bfloat16"]
+Layout = Literal["as given", "channels last"]
 
 
 @torch.inference_mode()
@@ -20,33 +23,58 @@ def infer(
     *,
     precision: Precision = "float32",
     clamp: Literal["unit", "none"] = "unit",
+    layout: Layout = "as given",
 ) -> Tensor:
     """The SR pictures (B, 3, scale·H, scale·W), float32 RGB, of LR pictures (B, 3, H, W) in [0, 1].
 
-    A luma network works on Y; Cb and Cr are enlarged by MATLAB's bicubic, as in the papers.
+    The network runs in evaluation mode and is left in the mode it was in. A luma network works on
+    Y; Cb and Cr are enlarged by MATLAB's bicubic, as in the papers.
     ``precision="bfloat16"`` runs convolutions in bfloat16 (autocast, channels last);
-    ``clamp="none"`` leaves values outside [0, 1] as the network gave them.
+    ``clamp="none"`` leaves values outside [0, 1] as the network gave them. ``layout`` is that of
+    the network's input in float32: "channels last" is faster, and may change the last bits.
 
     Raises:
         InputError: ``lr`` is not a float RGB batch.
     """
+    check_batch(lr)
+    if model.channels == "y":
+        ycbcr = rgb_to_ycbcr(lr)
+        y = _forward(model, ycbcr[:, :1], precision, layout)
+        chroma = imresize(ycbcr[:, 1:], scale=model.scale)
+        sr = ycbcr_to_rgb(torch.cat([y, chroma], dim=1))
+    else:
+        sr = _forward(model, lr, precision, layout)
+    return sr.clamp(0, 1) if clamp == "unit" else sr
+
+
+def check_batch(lr: Tensor) -> None:
+    """Nothing; raise InputError unless ``lr`` is a float RGB batch."""
     if lr.ndim != 4 or lr.shape[1] != 3 or not lr.is_floating_point():
         raise InputError(
             f"infer takes a float RGB batch (B, 3, H, W) in [0, 1]; "
             f"got {tuple(lr.shape)} of {lr.dtype}."
         )
-    if model.channels == "y":
-        ycbcr = rgb_to_ycbcr(lr)
-        y = _forward(model, ycbcr[:, :1], precision)
-        chroma = imresize(ycbcr[:, 1:], scale=model.scale)
-        sr = ycbcr_to_rgb(torch.cat([y, chroma], dim=1))
-    else:
-        sr = _forward(model, lr, precision)
-    return sr.clamp(0, 1) if clamp == "unit" else sr
 
 
-def _forward(model: SRModel, lr: Tensor, precision: Precision) -> Tensor:
-    if precision == "float32":
+def _forward(model: SRModel, lr: Tensor, precision: Precision, layout: Layout) -> Tensor:
+    reduced = precision == "bfloat16"
+    if reduced or layout == "channels last":
+        lr = lr.contiguous(memory_format=torch.channels_last)
+    with (
+        _evaluation(model),
+        torch.autocast(lr.device.type, dtype=torch.bfloat16) if reduced else nullcontext(),
+    ):
         return model(lr).float()  # type: ignore[no-any-return]
-    with torch.autocast(lr.device.type, dtype=torch.bfloat16):
-        return model(lr.contiguous(memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _evaluation(model: SRModel) -> Iterator[None]:
+    """The network in evaluation mode, and afterwards each part in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -6,18 +6,17 @@ card (recipe, seed, commit, pictures with licence, steps, time, results with pro
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 
-from edgekeeper.checkpoint import KEY, load_exactly, load_model, read_tensors, write_tensors
-from edgekeeper.errors import CheckpointError, InputError, unknown_name
-from edgekeeper.evaluate import Score, evaluate
-from edgekeeper.metrics.statistics import interval
-from edgekeeper.models import MODELS, SRModel, parameter_count
-from edgekeeper.spec import from_json
+from edgekeeper.checkpoint import KEY, load_model
+from edgekeeper.community import load_community
+from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
+from edgekeeper.models import SRModel
+from edgekeeper.published import load_foreign
+from edgekeeper.runtime import SUFFIXES, load_exported
 
 WEIGHTS = Path(__file__).parent / "weights"
 Structure = Literal["faithful", "sharp"]
@@ -77,13 +76,49 @@ def find(name_or_path: str | Path) -> Path:
     )
 
 
-def load(name_or_path: str | Path) -> SRModel:
+def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
     """A network ready to use (float32, evaluation mode), by shipped name or by path of a file.
 
+    The file is one of edgekeeper, one exported by it (.onnx, .xml), weights that another program
+    published (ESRGAN, Real-ESRGAN, SPSR, EDSR, VDSR, ESPCN), or, with the extra ``community``,
+    whatever spandrel knows. ``scale`` is for foreign files that do not say theirs. Nothing in a
+    file is ever run.
+
     Raises:
-        InputError: no such network. CheckpointError: the file is damaged.
+        InputError: no such network. CheckpointError: the file is damaged or unknown.
+        UnavailableError: an extra is needed; it is named.
     """
-    return load_model(find(name_or_path))
+    path = find(name_or_path)
+    if path.suffix.lower() in SUFFIXES:
+        return load_exported(path)
+    return load_model(path) if is_own(path) else load_foreign_or_community(path, scale=scale)
+
+
+def is_own(path: Path) -> bool:
+    """Whether it is a file of edgekeeper, or a damaged one that could be."""
+    if path.suffix.lower() != ".safetensors":
+        return False
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return True  # whose reader says best what is wrong with it
+
+
+def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRModel:
+    """The network of weights that other programs published.
+
+    Raises:
+        CheckpointError: the file is damaged or unknown.
+        UnavailableError: the file may be one for the extra ``community``, which is missing.
+    """
+    try:
+        return load_foreign(path, scale=scale)
+    except CheckpointError as unknown:
+        try:
+            return load_community(path)
+        except UnavailableError as missing:
+            raise UnavailableError(f"{unknown} {missing}") from missing
 
 
 def default_name(scale: int, *, structure: Structure = "faithful") -> str:
@@ -91,46 +126,3 @@ def default_name(scale: int, *, structure: Structure = "faithful") -> str:
     if scale not in (2, 3, 4):
         raise InputError(f"No network enlarges by {scale}; choose scale 2, 3 or 4.")
     return DEFAULTS[structure].format(scale=scale)
-
-
-def pack(
-    source: Path,
-    target: Path,
-    *,
-    data_root: Path,
-    sets: Sequence[str] = ("set5", "set14", "bsd100"),
-    protocol: str = "y_matlab",
-) -> Network:
-    """A network file at ``target``, made from a run's ``model.safetensors``.
-
-    Weights are rounded to half precision first and the rounded network is scored on ``sets``, so
-    that the results on the card are those of the file. Each mean has a 95 % bootstrap interval
-    over the pictures.
-    """
-    file = read_tensors(source)
-    description, card = file.facts.get("model"), file.facts.get("card")
-    if not isinstance(description, dict) or not isinstance(card, dict):
-        raise CheckpointError(f"'{source}' is not a finished network; give a model.safetensors.")
-    half = {name: tensor.half() for name, tensor in file.tensors.items()}
-    spec = from_json(description, known={model.__name__: model for model in MODELS.values()})
-    model = spec.build().eval()
-    load_exactly(model, {k: v.float() for k, v in half.items()}, origin=str(source))
-    results = []
-    for set_name in sets:
-        scores = evaluate(
-            model, sets=[set_name], scale=model.scale, protocol=protocol, data_root=data_root
-        )
-        results.append({"set": set_name, "protocol": protocol, **_means(scores)})
-    complete = {**card, "parameters": parameter_count(model), "results": results}
-    write_tensors(target, half, facts={"model": description, "card": complete})
-    return describe(target)
-
-
-def _means(scores: Sequence[Score]) -> dict[str, object]:
-    """Mean and interval of each metric."""
-    found: dict[str, object] = {"pictures": len(scores)}
-    for metric in ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd"):
-        found_interval = interval([getattr(score, metric) for score in scores])
-        found[metric] = round(found_interval.mean, 5)
-        found[f"{metric}_interval"] = [round(found_interval.low, 5), round(found_interval.high, 5)]
-    return found

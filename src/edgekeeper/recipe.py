@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from torch import Tensor
@@ -21,17 +22,23 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Data:
-    """How batches are cut from the packed store. ``patch`` is in HR pixels."""
+    """How batches are cut from the packed store. ``patch`` is in HR pixels.
+
+    ``crop``: anywhere, each place equally likely; or the centre of each picture once an epoch.
+    """
 
     patch: int
     batch: int
     augment: Literal["none", "flips", "eight"] = "eight"
+    crop: Literal["random", "centre"] = "random"
 
 
 @dataclass(frozen=True)
 class Optim:
     """The optimiser and its learning rate over the steps of one stage.
 
+    ``kind``: Adam, plain gradient descent with momentum, or SOAP (`edgekeeper.soap`; with
+    ``betas=(0.95, 0.95)``), which for small networks needs far fewer updates than Adam.
     ``schedule``: "constant"; "cosine" falls from ``rate`` to ``final_rate`` over the stage;
     "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the stage).
     ``warmup`` steps rise linearly from 0.
@@ -40,7 +47,7 @@ class Optim:
     """
 
     rate: float
-    kind: Literal["adam", "sgd"] = "adam"
+    kind: Literal["adam", "sgd", "soap"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     momentum: float = 0.9
@@ -172,16 +179,51 @@ class Recipe:
 
     def prefix_json(self, step: int) -> dict[str, object]:
         """What decided the state after ``step`` updates: equal prefixes have equal states."""
-        stages = []
-        for stage in self.stages:
-            if step <= 0:
-                break
-            stages.append(_plain(stage))
-            step -= stage.steps
-        whole = self.to_json()
-        for unrelated in ("name", "validation"):
-            whole.pop(unrelated)
-        return {**whole, "stages": stages}
+        whole = {**self.to_json(), "stages": _plain(self._stages_until(step))}
+        return {name: value for name, value in whole.items() if name not in _UNRELATED}
+
+    def continues(self, prefix: object, *, step: int) -> bool:
+        """Whether ``prefix``, saved after ``step`` updates, decided the same as this recipe's own.
+
+        A field that did not exist yet when it was saved counts as its default.
+        """
+        if step > self.steps or not isinstance(prefix, dict):
+            return False
+        stages = self._stages_until(step)
+        others = {name: getattr(self, name) for name in ("stages", *_UNRELATED)}
+        return _agrees(stages, prefix.get("stages")) and _agrees(self, {**prefix, **others})
+
+    def _stages_until(self, step: int) -> tuple[Stage, ...]:
+        """The stages of the first ``step`` updates, the last one whole."""
+        starts = accumulate((stage.steps for stage in self.stages), initial=0)
+        return tuple(
+            stage for stage, start in zip(self.stages, starts, strict=False) if start < step
+        )
+
+
+# What says nothing about the state: two recipes may differ in it and have the same run.
+_UNRELATED = ("name", "validation")
+
+
+def _agrees(value: object, saved: object) -> bool:
+    """Whether ``saved``, plain values, says what ``value`` says."""
+    if value is saved:
+        return True
+    if isinstance(value, Spec) or not dataclasses.is_dataclass(value):
+        if isinstance(value, tuple) and isinstance(saved, list):
+            return len(value) == len(saved) and all(map(_agrees, value, saved))
+        return _plain(value) == saved
+    fields = {field.name: field for field in dataclasses.fields(value)}
+    return (
+        isinstance(saved, dict)
+        and saved.keys() <= fields.keys()
+        and all(
+            _agrees(getattr(value, name), saved[name])
+            if name in saved
+            else getattr(value, name) == field.default
+            for name, field in fields.items()
+        )
+    )
 
 
 def _check_optim(optim: Optim) -> None:

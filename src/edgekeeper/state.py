@@ -18,6 +18,7 @@ from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, InputError, TrainingError
 from edgekeeper.models import SRModel
 from edgekeeper.recipe import Optim, Recipe
+from edgekeeper.soap import SOAP
 
 
 @dataclass
@@ -98,7 +99,7 @@ def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
     """Put the state of checkpoint ``path`` into ``state``."""
     file = read_tensors(path)
     step = file.facts.get("step")
-    if not isinstance(step, int) or file.facts.get("prefix") != recipe.prefix_json(step):
+    if not isinstance(step, int) or not recipe.continues(file.facts.get("prefix"), step=step):
         raise CheckpointError(
             f"'{path}' belongs to another recipe than '{recipe.name}', or the recipe has changed "
             "since. Choose another --out folder to start anew."
@@ -129,6 +130,14 @@ def make_optimiser(optim: Optim, model: nn.Module) -> torch.optim.Optimizer:
             model.parameters(),
             lr=optim.rate,
             momentum=optim.momentum,
+            weight_decay=optim.weight_decay,
+        )
+    if optim.kind == "soap":
+        return SOAP(
+            model.parameters(),
+            rate=optim.rate,
+            betas=optim.betas,
+            epsilon=optim.epsilon,
             weight_decay=optim.weight_decay,
         )
     return torch.optim.Adam(

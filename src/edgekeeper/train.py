@@ -165,6 +165,7 @@ def _batches(state: State, recipe: Recipe, store: Store, *, workers: int) -> Ite
             patch=recipe.data.patch,
             scale=state.model.scale,
             augment=recipe.data.augment,
+            crop=recipe.data.crop,
             workers=workers if store.device.type == "cpu" else 0,
         )
         for batch in islice(drawn, end - state.step):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.tiles import iterate_tiles, plan_tiles, run_tiled
+from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.tiles import iterate_tiles, measure_reach, plan_axis, plan_tiles, run_tiled
 
 sizes = st.integers(1, 90)
 overlaps = st.integers(0, 6)
@@ -159,3 +160,91 @@ def test_parts_arrive_one_by_one():
     place, part = next(parts)
     assert place is tiles[0]
     assert part.shape == (1, 1, 8, place.columns.keep_stop)
+
+
+class Blur(nn.Module):
+    """A box over a radius: each pixel counts the same, so that the rest is known."""
+
+    def __init__(self, radius: int, *, gain: float = 1.0) -> None:
+        super().__init__()
+        self.radius, self.gain = radius, gain
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return functional.avg_pool2d(lr, 2 * self.radius + 1, 1, self.radius) * self.gain
+
+
+def test_the_reach_of_a_box_is_known():
+    lr = torch.rand(1, 1, 41, 41, dtype=torch.float64)
+    for method in ("gradients", "perturbation"):
+        assert measure_reach(Blur(5), lr, scale=1, bound=1e-9, method=method).radius == 5
+    reach = measure_reach(Blur(5), lr, scale=1, bound=0.34)
+    # 81 of 121 pixels lie within 4 of the middle: 40/121 = 0.3306 come from the ring of 5.
+    assert reach.radius == 4
+    assert reach.rest == pytest.approx(40 / 121)
+
+
+def test_inverting_what_lies_beyond_never_does_more_than_the_gradients_say():
+    lr = torch.rand(1, 1, 41, 41, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    worst = measure_reach(Blur(5), lr, scale=1, bound=0.34)
+    found = measure_reach(Blur(5), lr, scale=1, bound=0.34, method="perturbation")
+    assert found.radius <= worst.radius
+    beyond = measure_reach(Blur(5), torch.zeros_like(lr), scale=1, bound=0.34,
+                           method="perturbation")  # fmt: skip
+    assert beyond.rest == pytest.approx(40 / 121)  # all of it goes from 0 to 1
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_the_reach_of_a_network_is_at_most_its_radius(scale):
+    network = Convolutions(scale).double()
+    lr = torch.rand(1, 2, 40, 40, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    assert measure_reach(network, lr, scale=scale, bound=0.0).radius == network.radius
+    assert measure_reach(network, lr, scale=scale, bound=0.3).radius < network.radius
+
+
+def test_the_reach_of_interpolation():
+    lr = torch.rand(1, 3, 30, 30, dtype=torch.float64)
+    for method in ("gradients", "perturbation"):
+        reach = measure_reach(lambda x: imresize(x, scale=2), lr, scale=2, bound=0.0, method=method)
+        assert reach.radius == 2
+
+
+def test_a_picture_too_small_for_the_reach_is_refused():
+    lr = torch.rand(1, 1, 30, 30)
+    for method in ("gradients", "perturbation"):
+        with pytest.raises(InputError, match="more than 11 pixels"):
+            measure_reach(Blur(13), lr, scale=1, method=method)
+
+
+def test_a_measurement_leaves_no_gradients():
+    network = Convolutions(1)
+    measure_reach(network, torch.rand(1, 2, 30, 30, dtype=torch.float64), scale=1)
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+@settings(deadline=None)
+@given(sizes, overlaps, st.integers(3, 30), st.integers(2, 4))
+def test_spans_begin_and_end_at_multiples_and_cover_the_axis(length, overlap, core, multiple):
+    tile = 2 * multiple * (overlap + 1) + multiple * core
+    spans = plan_axis(length, tile=tile, overlap=overlap, multiple=multiple)
+    kept = [pixel for span in spans for pixel in range(span.keep_start, span.keep_stop)]
+    assert kept == list(range(length))
+    for span in spans:
+        assert span.start % multiple == 0
+        assert span.stop % multiple == 0 or span.stop == length
+        assert span.stop - span.start <= tile
+        assert span.keep_start - span.start >= overlap or span.start == 0
+        assert span.stop - span.keep_stop >= overlap or span.stop == length
+
+
+@pytest.mark.parametrize("size", [(40, 33), (39, 40)])
+def test_a_network_that_looks_at_groups_of_pixels_is_tiled_without_seams(size):
+    def means(lr: Tensor) -> Tensor:  # each pixel becomes the mean of its group of 2 x 2
+        height, width = lr.shape[-2:]
+        padded = functional.pad(lr, (0, width % 2, 0, height % 2), mode="replicate")
+        mean = functional.avg_pool2d(padded, 2)
+        return nearest(2)(mean)[..., :height, :width]
+
+    lr = torch.rand(1, 3, *size)
+    tiled = run_tiled(means, lr, tile=11, overlap=2, scale=1, multiple=2)
+    torch.testing.assert_close(tiled, means(lr))
+    assert not torch.allclose(run_tiled(means, lr, tile=11, overlap=2, scale=1), means(lr))

@@ -12,11 +12,13 @@ from edgekeeper.errors import EdgekeeperError, nearest_name
 COMMANDS = {
     "upscale": "Enlarge a picture, or all pictures of a folder.",
     "train": "Train a network from a recipe; resumes by itself.",
+    "inspect": "Measure an enlarged picture against its input.",
     "evaluate": "Score a network or a folder of results on benchmark sets.",
     "reproduce": "Train and score the rows of a paper's table beside its numbers.",
     "figure": "Draw a paper's figure for any two networks or result folders.",
     "data": "List, download, check and prepare picture sets.",
     "models": "List the networks that ship, show a card, pack a trained network.",
+    "export": "Write a network as an ONNX or OpenVINO file, checked, in float32 or int8.",
     "demo": "Upscale an example, draw the comparison, train two small networks.",
 }
 

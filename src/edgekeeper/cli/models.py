@@ -76,7 +76,7 @@ def card(network: str) -> None:
 @data_option()
 def pack_network(source: Path, output: Path, data: Path | None) -> None:
     """Make a network file with half-precision weights and a scored card from a finished run."""
-    from edgekeeper.networks import pack
+    from edgekeeper.packing import pack
 
     network = pack(source, output, data_root=needed_data(data))
     click.echo(f"Wrote {network.path} ({network.path.stat().st_size / 1e6:.2f} MB)")

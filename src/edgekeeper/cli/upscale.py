@@ -1,26 +1,51 @@
 """``edgekeeper upscale``."""
 
+import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from edgekeeper.cli.options import chosen_device, device_option
+from edgekeeper.cli.options import device_option
+from edgekeeper.cli.upscale_output import OutputLostError, shown
 from edgekeeper.errors import InputError
 
 if TYPE_CHECKING:
-    from edgekeeper.models import SRModel
+    from edgekeeper.cli.upscale_networks import Runtime
+    from edgekeeper.networks import Structure
+    from edgekeeper.upscaling import Choice
+
+STREAM = "-"
+DEFAULT_FACTOR = 4
+
+
+def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """The (width, height) that a text such as 3840x2160 says."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,6})[xX×]([1-9]\d{0,6})", value)
+    if found is None:
+        raise click.BadParameter(f"'{value}' is no width and height; write them as 3840x2160.")
+    return int(found[1]), int(found[2])
+
+
+SIDE = click.IntRange(1, 9_999_999)
 
 
 @click.command("upscale", epilog="Example: edgekeeper upscale photos/ -o large/ --scale 4")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    help="File or folder to write. Default: beside the source, named _x2, _x3 or _x4.",
+    metavar="PATH",
+    help="File or folder to write, or - for standard output. Default: beside the source, "
+    "named _x4, _3840x2160, _w1920 or _h1080.",
 )
-@click.option("--scale", type=int, help="Factor: 2, 3 or 4. Default: the network's, or 4.")
+@click.option("--scale", type=float, help="Any factor, 2.7 too. Default: the network's, or 4.")
+@click.option("--width", type=SIDE, metavar="PIXELS", help="Width to reach.")
+@click.option("--height", type=SIDE, metavar="PIXELS", help="Height to reach.")
+@click.option("--fit", callback=_box, metavar="WxH", help="Box to fit into, such as 3840x2160.")
 @click.option("--model", help="A network: name (see `edgekeeper models`) or file.")
 @click.option(
     "--structure",
@@ -30,116 +55,156 @@ if TYPE_CHECKING:
     help="Smallest error, or more truthful gradient variance.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="auto takes bfloat16 where it is faster and good enough.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "onnx", "openvino"]),
+    help="What runs the network. Default: what its file is for, else torch.",
+)
+@click.option(
     "--tile",
     type=click.IntRange(1),
     metavar="PIXELS",
     help="Side of a tile of the source. Default: chosen for you.",
 )
+@click.option("--ensemble", is_flag=True, help="Mean over 8 flips and turns; 8 times the time.")
+@click.option("--consistent", is_flag=True, help="Shrunk, the result is to give the source back.")
+@click.option("--verify-seams", is_flag=True, help="Measure whether tiles show, on a part.")
+@click.option("--report", is_flag=True, help="Measure invented structure; picture of it beside.")
 @click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="bfloat16 is faster where the processor has it.",
+    "--format",
+    "form",
+    type=click.Choice(["png", "jpeg", "webp", "tiff", "avif"]),
+    help="Format to write. Default: as the name says.",
 )
 @click.option(
     "--quality",
     type=click.IntRange(1, 100),
     default=95,
     show_default=True,
-    help="For JPEG and WebP.",
+    help="For JPEG, WebP and AVIF.",
 )
+@click.option("--codec", help="For videos; see docs/video.md. Default: libx264.")
+@click.option("--crf", type=click.IntRange(0, 63), help="For videos; less is better, larger.")
+@click.option("--strip", is_flag=True, help="Write no EXIF, XMP and IPTC; colours stay right.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--skip-existing/--no-skip-existing",
+    default=None,
+    help="Whether files that exist skip their picture or fail it. Default: skip in folders.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per picture on stdout.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Default: chosen by the runtime.")
 @device_option()
 def command(
-    source: Path, output: Path | None, scale: int | None, model: str | None, structure: str,
-    tile: int | None, precision: str, quality: int, force: bool, device: str,
+    source: tuple[str, ...], output: str | None, scale: float | None, width: int | None,
+    height: int | None, fit: tuple[int, int] | None, model: str | None, structure: "Structure",
+    precision: "Choice", runtime: "Runtime | None", tile: int | None, ensemble: bool,
+    consistent: bool, verify_seams: bool, report: bool, form: str | None, quality: int,
+    codec: str | None, crf: int | None, strip: bool, force: bool, skip_existing: bool | None,
+    as_json: bool, threads: int | None, device: str,
 ) -> None:  # fmt: skip
-    """Enlarge the picture SOURCE, or every picture in and below the folder SOURCE.
+    """Enlarge each SOURCE: a picture, every picture in and below a folder, or - for stdin.
 
     Alpha, grey, 16 bits, colour profile and metadata are kept. Nothing is overwritten without
-    --force, and no half-written file is ever left.
+    --force, no half-written file is ever left, and a run that was stopped goes on where it ended.
+    The exit status is 1 if a picture failed, 2 for a wrong command, 130 after Ctrl-C.
     """
-    if not source.exists():
-        raise InputError(f"There is no file or folder '{source}'.")
-    network = _network(model, scale=scale, structure=structure, device=chosen_device(device))
-    target = output if output is not None else _beside(source, network.scale)
-    if source.is_dir():
-        _folder(
-            source, target, network, tile=tile, precision=precision, quality=quality, force=force
-        )
-    else:
-        _file(source, target, network, tile=tile, precision=precision, quality=quality, force=force)
+    _check_sources(source, output)
+    if output == STREAM:
+        _check_standard_output(source, form=form, report=report, as_json=as_json)
+    if force and skip_existing:
+        raise InputError("--force replaces files that exist, --skip-existing keeps them; give one.")
 
+    from edgekeeper.cli.upscale_networks import Wanted, networks_for
+    from edgekeeper.cli.upscale_run import Job
+    from edgekeeper.cli.upscale_video import run_with_videos
+    from edgekeeper.io import SaveOptions
+    from edgekeeper.upscaling import Enlargement, Manner, Settings
 
-def _network(model: str | None, *, scale: int | None, structure: str, device: str) -> "SRModel":
-    from edgekeeper.networks import default_name, load
-
-    if model is None:
-        assert structure in ("faithful", "sharp")
-        model = default_name(4 if scale is None else scale, structure=structure)  # type: ignore[arg-type]
-    network = load(model)
-    if scale is not None and network.scale != scale:
-        raise InputError(
-            f"The network '{model}' enlarges by {network.scale}, not by {scale}; "
-            f"leave --scale away or choose another --model."
-        )
-    return network.to(device)
-
-
-def _beside(source: Path, scale: int) -> Path:
-    if source.is_dir():
-        return source.with_name(f"{source.resolve().name}_x{scale}")
-    return source.with_name(f"{source.stem}_x{scale}{source.suffix}")
-
-
-def _file(
-    source: Path, target: Path, network: "SRModel", *, tile: int | None, precision: str,
-    quality: int, force: bool,
-) -> None:  # fmt: skip
-    from edgekeeper.logs import ProgressLine
-    from edgekeeper.upscaling import upscale_file
-
-    if target.is_dir():
-        target = target / source.name
-    with ProgressLine(source.name, total=0, unit="tiles") as line:
-        result = upscale_file(
-            source,
-            target,
-            model=network,
-            tile="auto" if tile is None else tile,
-            precision=precision,  # type: ignore[arg-type]
-            overwrite="replace" if force else "refuse",
-            quality=quality,
-            on_tile=lambda done, total: line.update(done, total=total),
-        )
-    click.echo(f"{result.target}  ({result.seconds:.1f} s)")
-
-
-def _folder(
-    source: Path, target: Path, network: "SRModel", *, tile: int | None, precision: str,
-    quality: int, force: bool,
-) -> None:  # fmt: skip
-    from edgekeeper.logs import ProgressLine
-    from edgekeeper.upscaling import upscale_folder
-
-    counts = {"done": 0, "skipped": 0, "failed": 0}
-    with ProgressLine(str(source), total=0, unit="pictures") as line:
-        for result in upscale_folder(
-            source,
-            target,
-            model=network,
-            tile="auto" if tile is None else tile,
-            precision=precision,  # type: ignore[arg-type]
-            overwrite="replace" if force else "refuse",
-            quality=quality,
-            on_step=lambda step: line.update(step.file - 1, total=step.files, text=step.path.name),
-        ):
-            counts[result.status] += 1
-            if result.status != "done":
-                click.echo(f"{result.status}: {result.message}", err=True)
-    click.echo(
-        f"{target}: {counts['done']} done, {counts['skipped']} skipped, {counts['failed']} failed"
+    sized = any(value is not None for value in (scale, width, height, fit))
+    if model is None and not sized:
+        scale = DEFAULT_FACTOR
+    enlargement = None
+    if scale is not None or sized:
+        enlargement = Enlargement(factor=scale, width=width, height=height, fit=fit)
+    wanted = Wanted(
+        model=model, structure=structure, factor=scale, runtime=runtime, precision=precision,
+        threads=threads, device=device,
+    )  # fmt: skip
+    networks = networks_for(wanted)
+    manner = Manner(
+        precision=precision if wanted.runs_in_torch else "float32",
+        ensemble="eight" if ensemble else "none",
+        consistent="yes" if consistent else "no",
     )
-    if counts["failed"]:
-        raise SystemExit(1)
+    if scale is None and not sized:
+        scale = networks.factors[0]
+    job = Job(
+        sources=source, output=output, label=_label(scale, width=width, height=height, fit=fit),
+        settings=Settings(
+            networks=networks, enlargement=enlargement, tile=tile or "auto", manner=manner
+        ),
+        options=SaveOptions(format=form, quality=quality, metadata="strip" if strip else "keep"),
+        overwrite="replace" if force else "refuse",
+        existing=_EXISTING[skip_existing],
+        report="yes" if report else "no",
+        seams="yes" if verify_seams else "no",
+        precision=wanted.precision_of_runtime,
+        style="json" if as_json else "quiet" if output == STREAM else "lines",
+    )  # fmt: skip
+    try:
+        status = run_with_videos(job, codec=codec, crf=crf)
+    except OutputLostError as error:
+        click.echo(f"Error: {error}", err=True)
+        status = 1
+    if status:
+        raise SystemExit(status)
+
+
+_EXISTING: dict[bool | None, Literal["skip", "fail", "by source"]] = {
+    True: "skip", False: "fail", None: "by source",
+}  # fmt: skip
+
+
+def _label(
+    factor: float | None, *, width: int | None, height: int | None, fit: tuple[int, int] | None
+) -> str:
+    """What is put after the names of results: what was asked for, so that it is known before."""
+    if fit is not None:
+        return f"_{fit[0]}x{fit[1]}"
+    if width is not None:
+        return f"_w{width}"
+    return f"_h{height}" if height is not None else f"_x{factor:g}"
+
+
+def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
+    """Raise InputError for sources that are not there, or standard input misused."""
+    for source in sources:
+        if source != STREAM and not os.path.lexists(source):
+            raise InputError(f"There is no file or folder '{shown(source)}'.")
+    if STREAM not in sources:
+        return
+    if len(sources) > 1:
+        raise InputError("'-' (standard input) is one picture; give it alone.")
+    if output is None:
+        raise InputError("For '-' (standard input) say where the result goes: -o FILE, or -o -")
+    if output != STREAM and Path(output).is_dir():
+        raise InputError(f"'{shown(output)}' is a folder; give a name for the file with -o.")
+
+
+def _check_standard_output(
+    sources: tuple[str, ...], *, form: str | None, report: bool, as_json: bool
+) -> None:
+    """Raise InputError for what does not go together with the picture on standard output."""
+    if len(sources) > 1 or Path(sources[0]).is_dir():
+        raise InputError("'-o -' (standard output) takes one picture.")
+    if form is None:
+        raise InputError("'-o -' (standard output) has no name to tell a format; give --format.")
+    if report or as_json:
+        raise InputError("--report and --json need a file for the picture; give one with -o.")

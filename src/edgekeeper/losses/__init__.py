@@ -1,8 +1,25 @@
-"""Losses: each is called ``loss(ours, theirs)`` and gives one scalar; none has weights inside."""
+"""Losses: each is called ``loss(ours, theirs)`` and gives one scalar; none has weights inside.
 
+Those of a generator and its critic have two sides instead, ``generator`` and ``critic``.
+"""
+
+from edgekeeper.losses.adversarial import RelativisticGAN, WassersteinGP
+from edgekeeper.losses.gradient import Gradient
 from edgekeeper.losses.gradient_variance import GradientVariance
+from edgekeeper.losses.perceptual import Perceptual
 from edgekeeper.losses.pixel import L1, L2, Charbonnier
 from edgekeeper.losses.ssim import SSIM
 from edgekeeper.losses.total_variation import TV
 
-__all__ = ["L1", "L2", "SSIM", "TV", "Charbonnier", "GradientVariance"]
+__all__ = [
+    "L1",
+    "L2",
+    "SSIM",
+    "TV",
+    "Charbonnier",
+    "Gradient",
+    "GradientVariance",
+    "Perceptual",
+    "RelativisticGAN",
+    "WassersteinGP",
+]

@@ -1,5 +1,8 @@
-"""Metrics: f(sr, hr, protocol=...) -> (B,) float64, one value per picture."""
+"""Metrics: f(sr, hr, ...) or, without an original, f(sr) -> (B,) float64, one per picture."""
 
+from edgekeeper.metrics.lpips import lpips
+from edgekeeper.metrics.ma import ma, pi
+from edgekeeper.metrics.niqe import niqe
 from edgekeeper.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from edgekeeper.metrics.psnr import psnr
 from edgekeeper.metrics.ssim import ssim
@@ -22,6 +25,10 @@ __all__ = [
     "gradient_psnr",
     "gv_gap",
     "gv_ratio",
+    "lpips",
+    "ma",
+    "niqe",
+    "pi",
     "psnr",
     "ssim",
 ]

@@ -20,6 +20,9 @@ class SRModel(nn.Module):
         scale: the integer factor, HR size over LR size.
         channels: ``"rgb"``, or ``"y"`` (luma alone; ``edgekeeper.infer`` adds colour).
         receptive_field: how many LR pixels around a pixel can change it (a radius).
+        overlap: how many LR pixels of context a tile is given; the receptive field, unless that
+            is in the hundreds and all but a stated rest of the influence comes from nearer.
+        multiple: the sides and places of tiles must be multiples of this many LR pixels.
 
     ``features`` and ``reconstruct`` are the two halves of ``forward``; a gradient branch is put
     between them, whatever the network.
@@ -28,6 +31,12 @@ class SRModel(nn.Module):
     scale: int
     channels: Channels
     receptive_field: int
+    multiple: int = 1
+
+    @property
+    def overlap(self) -> int:
+        """The context of a tile, in LR pixels."""
+        return self.receptive_field
 
     def features(self, lr: Tensor) -> Tensor:
         """The deep features (B, F, H', W') of an LR batch (B, C, H, W)."""

@@ -1,8 +1,11 @@
 """ESPCN ×3 on a handful of pictures in half a minute: what `edgekeeper demo` trains."""
 
+from dataclasses import replace
+
 from edgekeeper.losses import L2, GradientVariance
 from edgekeeper.models import ESPCN
-from edgekeeper.recipe import Data, Optim, Recipe, Stage, Term
+from edgekeeper.recipe import Data, Recipe, Stage, Term
+from edgekeeper.recipes.shipped import SOAP
 from edgekeeper.spec import spec
 
 
@@ -11,12 +14,12 @@ def demo(*, gv_weight: float) -> Recipe:
     terms = [Term("pixel", spec(L2))]
     if gv_weight:
         terms.append(Term("gv", spec(GradientVariance, patch=16), weight=gv_weight))
-    optim = Optim(rate=3e-3, schedule="cosine", warmup=100, clip="norm", clip_limit=0.1)
+    optim = replace(SOAP, schedule="cosine", warmup=100)
     return Recipe(
         name="demo_gv" if gv_weight else "demo",
         model=spec(ESPCN, scale=3),
         data=Data(patch=48, batch=32),
-        stages=(Stage("all", steps=2_500, optim=optim, terms=tuple(terms)),),
+        stages=(Stage("all", steps=2_000, optim=optim, terms=tuple(terms)),),
         average=0.99,
         layout="channels_last",
     )

@@ -47,6 +47,7 @@ class Schedule:
     batch: int
     optim: Optim
     augment: Literal["none", "flips", "eight"] = "eight"
+    crop: Literal["random", "centre"] = "random"
 
 
 def _fast(rate: float, *, clip: float, warmup: int = 100) -> Optim:
@@ -55,8 +56,7 @@ def _fast(rate: float, *, clip: float, warmup: int = 100) -> Optim:
 
 # "paper" holds what the papers or their code state:
 # - VDSR as in the code published with the loss: 128 HR pixels, batch 64, 30 epochs of 13 updates,
-#   SGD 0.1 divided by 10 after 10 and 20 epochs, gradient norm 0.4. That code takes the centre of
-#   each picture; here the crops are random.
+#   SGD 0.1 divided by 10 after 10 and 20 epochs, gradient norm 0.4, the centre of each picture.
 # - EDSR section 4.2: 48 LR pixels, batch 16, Adam 1e-4 halved after 2e5 of 3e5 updates. All from
 #   scratch, where EDSR begins x3 and x4 from x2.
 # - ESPCN: 17 LR pixels, batch 16, rate from 1e-2 to 1e-4. Adam, the two drops and the number of
@@ -85,6 +85,7 @@ SCHEDULES: dict[tuple[Network, Budget], Schedule] = {
             clip_limit=0.4,
         ),
         augment="none",
+        crop="centre",
     ),
     ("edsr", "paper"): Schedule(
         300_000, 48, 16, Optim(rate=1e-4, schedule="steps", milestones=(200_000,), gamma=0.5)
@@ -128,6 +129,7 @@ def cell(
             patch=patch_of(network, scale=scale, budget=budget),
             batch=schedule.batch,
             augment=schedule.augment,
+            crop=schedule.crop,
         ),
         stages=(
             Stage(

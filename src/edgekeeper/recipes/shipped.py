@@ -1,14 +1,16 @@
 """The networks that come with the package: ESPCN and a light EDSR for ×2, ×3 and ×4.
 
-One trunk of each family is trained first. Every network that ships begins from its family's trunk
+ESPCN is trained from scratch. A light EDSR begins from the trunk of its family, which is ×2
 (only the last layer is new where the scale differs, as in section 4.2 of the EDSR paper) and is
 trained twice, to the same number of steps on the same batches: without and with the gradient
 variance loss (Abrahamyan et al., ICASSP 2022; weight 0.01, patch 8 at ×2 and 16 at ×3 and ×4).
 
-Trunks learn from photographs shrunk by 3, 4 and 6, where edges are crisp; the rest from the same
-photographs shrunk by 2, 3 and 4, which are softer, as most pictures are (docs/diary.md).
+ESPCN learns from photographs as they are and shrunk by 2, 3 and 4. The trunk learned from the same
+photographs shrunk by 3, 4 and 6, where edges are crisper than in most pictures, which did harm
+(docs/diary.md); what begins from it from those shrunk by 2, 3 and 4.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from edgekeeper.losses import L1, L2, GradientVariance
@@ -18,6 +20,9 @@ from edgekeeper.spec import Spec, spec
 
 Kind = Literal["plain", "gv"]
 KINDS: tuple[Kind, ...] = ("plain", "gv")
+
+# For small networks SOAP needs far fewer updates than Adam (docs/diary.md).
+SOAP = Optim(rate=5e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12)
 
 GV_WEIGHT = 0.01
 GV_PATCH = {2: 8, 3: 16, 4: 16}
@@ -56,32 +61,24 @@ def _name(family: str, *, scale: int, kind: Kind) -> str:
     return f"{family}_x{scale}" + ("_gv" if kind == "gv" else "")
 
 
-def espcn_trunk() -> Recipe:
-    """ESPCN ×3 on luma, mean squared error, on the patches with the strongest edges."""
-    optim = Optim(rate=2e-3, warmup=500, clip="norm", clip_limit=0.1)
-    stage = Stage("trunk", 8_000, optim, (Term("pixel", spec(L2)),), candidates=4)
-    return _recipe(
-        "espcn_trunk",
-        spec(ESPCN, scale=3),
-        data=Data(patch=96, batch=32),
-        stages=(stage,),
-        average=0.999,
-    )
-
-
 def espcn(*, scale: int, kind: Kind) -> Recipe:
-    """ESPCN on luma for one scale, from the trunk."""
-    optim = Optim(rate=2e-3, warmup=100, schedule="cosine", clip="norm", clip_limit=0.1)
-    stage = Stage(
-        "finish", 6_000 if scale == 3 else 3_000, optim, _terms(spec(L2), scale=scale, kind=kind)
-    )
+    """ESPCN on luma for one scale, mean squared error, from scratch, with one restart.
+
+    After the restart, of three patches drawn only the one with the strongest edges is kept.
+    """
+    terms = _terms(spec(L2), scale=scale, kind=kind)
+    first = replace(SOAP, warmup=100, schedule="cosine")
+    again = replace(first, rate=3e-3)
+    steps, more = {2: (8_000, 2_000), 3: (20_000, 5_000), 4: (8_000, 2_000)}[scale]
     return _recipe(
         _name("espcn", scale=scale, kind=kind),
         spec(ESPCN, scale=scale),
         data=Data(patch=32 * scale, batch=32),
-        stages=(stage,),
+        stages=(
+            Stage("whole", steps, first, terms),
+            Stage("polish", more, again, terms, candidates=3),
+        ),
         average=0.999,
-        start=Start("espcn_trunk", fresh=() if scale == 3 else ("conv3.",)),
     )
 
 
@@ -103,7 +100,7 @@ def edsr_light_trunk() -> Recipe:
 
 
 def edsr_light(*, scale: int, kind: Kind) -> Recipe:
-    """The light EDSR for one scale, from the trunk."""
+    """The light EDSR for one scale, from the trunk, the rate falling to 0."""
     optim = Optim(rate=4e-4, warmup=100, schedule="cosine", clip="norm", clip_limit=1.0)
     steps = {2: 2_500, 3: 1_500, 4: 3_000}[scale]
     stage = Stage("finish", steps, optim, _terms(spec(L1), scale=scale, kind=kind))
@@ -117,7 +114,7 @@ def edsr_light(*, scale: int, kind: Kind) -> Recipe:
     )
 
 
-TRUNKS: dict[str, Recipe] = {recipe.name: recipe for recipe in (espcn_trunk(), edsr_light_trunk())}
+TRUNKS: dict[str, Recipe] = {recipe.name: recipe for recipe in (edsr_light_trunk(),)}
 
 SHIPPED: dict[str, Recipe] = {
     recipe.name: recipe

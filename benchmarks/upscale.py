@@ -1,0 +1,239 @@
+"""Times `upscale` end to end, files included, beside PyTorch as it comes and beside its peers.
+
+    python benchmarks/upscale.py [--threads 2] [--repeats 7] [--side 256] [--network edsr]
+
+Every way reads the same PNG, enlarges it ×4 with the same network and writes a PNG, in turn, in one
+process; "x eager" is the median over the rounds of eager PyTorch's time over the way's time in the
+same round, and best over best stands beside it. With one thread the clock is the processor time of
+the process, which other programs do not slow; with more it is the wall clock. "network" is the time
+without files, and MAC/s are given as a share of what this machine's own matrix product reaches in
+the same precision. Peers that are not installed are named and left out.
+
+The network has the size of the EDSR baseline (1,517,571 weights and a bicubic skip) and small
+random weights: speed does not depend on training. `--network NAME` takes one that ships.
+"""
+
+import argparse
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from edgekeeper.export import with_runtime
+from edgekeeper.infer import infer
+from edgekeeper.models import EDSR, SRModel
+from edgekeeper.networks import load
+from edgekeeper.ops.resize import imresize
+from edgekeeper.upscaling import upscale_file
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way from a file to a larger file, and its network alone where it can be timed."""
+
+    name: str
+    files: Callable[[Path, Path], object]
+    network: Callable[[Tensor], Tensor] | None = None
+    dtype: torch.dtype = torch.float32
+
+
+def edsr_baseline() -> EDSR:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = EDSR(scale=4, skip="bicubic").eval()
+        nn.init.normal_(model.upsampler[-1].weight, 0.0, 1e-3)  # type: ignore[arg-type]
+    return model
+
+
+def by_pillow(network: Callable[[Tensor], Tensor]) -> Callable[[Path, Path], None]:
+    """What most scripts do: Pillow, the whole picture at once, Pillow."""
+
+    def run(source: Path, target: Path) -> None:
+        pixels = np.asarray(Image.open(source).convert("RGB"), dtype=np.float32) / 255
+        with torch.inference_mode():
+            sr = network(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+        rounded = (sr[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0)
+        Image.fromarray(rounded.numpy()).save(target)
+
+    return run
+
+
+def ncnn_network(model: EDSR, *, threads: int, folder: Path) -> Callable[[Tensor], Tensor]:
+    """The EDSR in ncnn, float32, written in its text and binary form."""
+    import ncnn
+
+    layers: list[str] = []
+    weights = bytearray()
+    blob = "in0"
+
+    def add(kind: str, inputs: list[str], outputs: list[str], settings: str = "") -> None:
+        number = len(layers)
+        names = " ".join([*inputs, *outputs])
+        layers.append(f"{kind} l{number} {len(inputs)} {len(outputs)} {names} {settings}")
+
+    def convolution(layer: nn.Conv2d, source: str, *, relu: bool = False) -> str:
+        target = f"b{len(layers)}"
+        settings = f"0={layer.out_channels} 1=3 4=1 5=1 6={layer.weight.numel()}"
+        add("Convolution", [source], [target], settings + (" 9=1" if relu else ""))
+        assert layer.bias is not None
+        weights.extend(bytes(4))
+        weights.extend(layer.weight.detach().numpy().tobytes())
+        weights.extend(layer.bias.detach().numpy().tobytes())
+        return target
+
+    def split(source: str) -> tuple[str, str]:
+        first, second = f"s{len(layers)}a", f"s{len(layers)}b"
+        add("Split", [source], [first, second])
+        return first, second
+
+    add("Input", [], ["in0"])
+    blob, shallow = split(convolution(model.head, blob))
+    for block in model.blocks:
+        inner, kept = split(blob)
+        inner = convolution(block.conv2, convolution(block.conv1, inner, relu=True))
+        add("BinaryOp", [kept, inner], [f"b{len(layers)}"], "0=0")
+        blob = f"b{len(layers) - 1}"
+    deep = convolution(model.after_blocks, blob)
+    add("BinaryOp", [shallow, deep], [f"b{len(layers)}"], "0=0")
+    blob = f"b{len(layers) - 1}"
+    for layer in model.upsampler:
+        if isinstance(layer, nn.Conv2d):
+            blob = convolution(layer, blob)
+        else:
+            add("PixelShuffle", [blob], [f"b{len(layers)}"], f"0={layer.upscale_factor}")
+            blob = f"b{len(layers) - 1}"
+    blobs = len({name for line in layers for name in line.split()[4:] if "=" not in name})
+    text = "\n".join(["7767517", f"{len(layers)} {blobs}", *layers]) + "\n"
+    (folder / "net.param").write_text(text)
+    (folder / "net.bin").write_bytes(bytes(weights))
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.load_param(str(folder / "net.param"))
+    net.load_model(str(folder / "net.bin"))
+
+    def run(lr: Tensor) -> Tensor:
+        extractor = net.create_extractor()
+        pixels = (lr - model.mean)[0].contiguous().numpy()  # a Mat does not keep its memory
+        extractor.input("in0", ncnn.Mat(pixels))
+        _, found = extractor.extract(blob)
+        return torch.from_numpy(np.array(found))[None] + imresize(lr, scale=model.scale)
+
+    return run
+
+
+def ways(model: SRModel, *, threads: int, folder: Path) -> list[Way]:
+    def ours(precision: str) -> Callable[[Path, Path], object]:
+        return lambda source, target: upscale_file(
+            source, target, model=model, precision=precision, overwrite="replace"
+        )
+
+    found = [
+        Way("PyTorch eager float32", by_pillow(model), model),
+        Way("edgekeeper float32", ours("float32")),
+        Way(
+            "edgekeeper auto",
+            ours("auto"),
+            lambda lr: infer(model, lr, precision="bfloat16", clamp="none"),
+            torch.bfloat16,
+        ),
+    ]
+    for extra, runtime in (("onnxruntime", "onnx"), ("openvino", "openvino")):
+        if importlib.util.find_spec(extra) is None:
+            print(f"{extra} is not installed: left out")
+            continue
+        exported = with_runtime(model, runtime=runtime, threads=threads)  # type: ignore[arg-type]
+        found.append(Way(f"{extra} float32", by_pillow(exported), exported))
+    if importlib.util.find_spec("ncnn") is None or not isinstance(model, EDSR):
+        print("ncnn is not installed, or the network is no EDSR: left out")
+    else:
+        network = ncnn_network(model, threads=threads, folder=folder)
+        found.append(Way("ncnn float32", by_pillow(network), network))
+    for peer in ("super_image", "cv2.dnn_superres", "spandrel"):
+        if importlib.util.find_spec(peer.split(".")[0]) is None:
+            print(f"{peer} is not installed: left out")
+    return found
+
+
+def peak(dtype: torch.dtype, *, clock: Callable[[], float]) -> float:
+    """Multiplications a second of a matrix product in ``dtype``, the best of several."""
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(5):
+        started = clock()
+        a @ b
+        best = max(best, 2048**3 / (clock() - started))
+    return best
+
+
+def macs(model: SRModel, lr: Tensor) -> float:
+    with FlopCounterMode(display=False) as counter:
+        model(lr)
+    return counter.get_total_flops() / 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--network", default="edsr")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    clock = time.process_time if given.threads == 1 else time.perf_counter
+    model = edsr_baseline() if given.network == "edsr" else load(given.network)
+    picture = Path(__file__).parent.parent / "examples/test/beacon-street-sunset.png"
+    with tempfile.TemporaryDirectory() as name, torch.inference_mode():
+        folder = Path(name)
+        source, target = folder / "lr.png", folder / "sr.png"
+        Image.open(picture).convert("RGB").resize((given.side, given.side)).save(source)
+        lr = torch.rand(1, 3, given.side, given.side)
+        choices = ways(model, threads=given.threads, folder=folder)
+        work, peaks = (
+            macs(model, lr),
+            {t: peak(t, clock=clock) for t in (torch.float32, torch.bfloat16)},
+        )
+        for way in choices:
+            if way.network is not None:
+                error = float((way.network(lr) - model(lr)).abs().max()) * 255
+                assert error < (1 if way.dtype == torch.float32 else 16), (way.name, error)
+        times: dict[str, list[float]] = {way.name: [] for way in choices}
+        alone: dict[str, list[float]] = {way.name: [] for way in choices}
+        for number in range(given.repeats + 1):
+            for way in choices:
+                started = clock()
+                way.files(source, target)
+                middle = clock()
+                if way.network is not None:
+                    way.network(lr)
+                if number:  # the first round warms up
+                    times[way.name].append(middle - started)
+                    alone[way.name].append(clock() - middle)
+    full, half = (peaks[dtype] / 1e9 for dtype in (torch.float32, torch.bfloat16))
+    print(
+        f"{given.side} x {given.side} -> x{model.scale}, {given.threads} threads, "
+        f"{work / 1e9:.0f} GMAC; matrix product: {full:.0f} GMAC/s float32, {half:.0f} bfloat16"
+    )
+    eager = times["PyTorch eager float32"]
+    for way in choices:
+        ratio = statistics.median(e / t for e, t in zip(eager, times[way.name], strict=True))
+        best = min(eager) / min(times[way.name])
+        line = f"{way.name:24} {statistics.median(times[way.name]):7.3f} s"
+        line += f"  x eager {ratio:5.2f} (best {best:5.2f})"
+        if way.network is not None:
+            rate = work / statistics.median(alone[way.name])
+            line += f"  network {rate / 1e9:5.0f} GMAC/s = {rate / peaks[way.dtype]:.0%} of peak"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

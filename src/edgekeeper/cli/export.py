@@ -1,0 +1,100 @@
+"""``edgekeeper export``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgekeeper.export import Exported
+
+
+@click.command(
+    "export", epilog="Example: edgekeeper export edsr_light_x2 --to openvino --int8 photos/"
+)
+@click.argument("model")
+@click.option(
+    "--to",
+    "runtime",
+    type=click.Choice(["onnx", "openvino"]),
+    required=True,
+    help="The format: one .onnx file, or OpenVINO's .xml with a .bin beside it.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file to write. Default: the network's name, in this folder.",
+)
+@click.option(
+    "--int8",
+    "calibration",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Compute in eight bits, with ranges found on the pictures of FOLDER; says what is lost.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["ends", "first", "none"]),
+    default="ends",
+    show_default=True,
+    help="With --int8: the layers that stay in float, first and last, first, or none.",
+)
+@click.option(
+    "--allowed-loss",
+    type=float,
+    default=0.2,
+    show_default=True,
+    metavar="DB",
+    help="With --int8: leave no file that loses more.",
+)
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+def command(
+    model: str, runtime: str, output: Path | None, calibration: Path | None, keep: str,
+    allowed_loss: float, force: bool,
+) -> None:  # fmt: skip
+    """Write the network MODEL (name or file) for ONNX Runtime or OpenVINO.
+
+    The file takes pictures of any size. Before it is left, it is run at three sizes and its
+    pictures and their gradients are compared with the original's.
+    """
+    from edgekeeper.export import export_network
+
+    found = export_network(
+        model,
+        output or _default(model, runtime, calibration),
+        runtime=runtime,  # type: ignore[arg-type]
+        calibration=calibration,
+        keep=keep,  # type: ignore[arg-type]
+        allowed_loss_db=allowed_loss,
+        overwrite="replace" if force else "refuse",
+    )
+    for line in _report(found):
+        click.echo(line)
+
+
+def _default(model: str, runtime: str, calibration: Path | None) -> Path:
+    bits = "_int8" if calibration is not None else ""
+    return Path(Path(model).stem + bits + (".onnx" if runtime == "onnx" else ".xml"))
+
+
+def _report(found: "Exported") -> list[str]:
+    """What was written, how near it is, and what eight bits cost."""
+    near, loss = found.agreement, found.loss
+    lines = [f"Wrote {found.path} ({found.path.stat().st_size / 1e6:.2f} MB)"]
+    if found.path.suffix == ".xml":
+        weights = found.path.with_suffix(".bin")
+        lines = [f"Wrote {found.path} and {weights.name} ({weights.stat().st_size / 1e6:.2f} MB)"]
+    if loss is None:
+        lines.append(
+            f"Against the original at three sizes: pixels differ by at most {near.pixels:.1e}, "
+            f"gradients by {near.gradients:.1e} (of 1)."
+        )
+        return lines
+    lines += [
+        f"On {loss.pictures} calibration pictures (luma, y_matlab):",
+        f"  PSNR    float32 {loss.psnr_float:.3f} dB, int8 {loss.psnr_int8:.3f} dB: "
+        f"{loss.db:.3f} dB lost; int8 against float32 {loss.psnr_between:.2f} dB",
+        f"  gv_gap  float32 {loss.gv_gap_float:.4f}, int8 {loss.gv_gap_int8:.4f}",
+    ]
+    return lines

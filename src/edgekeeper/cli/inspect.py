@@ -1,0 +1,70 @@
+"""``edgekeeper inspect``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgekeeper.inspection import Inspection
+
+VERDICTS = {
+    "supported": "the edges are those of the input",
+    "doubtful": "some edges are not those of the input",
+    "invented": "structure that the input does not show",
+}
+
+
+@click.command(
+    "inspect", epilog="Example: edgekeeper inspect photo.jpg photo_large.png --overlay risk.png"
+)
+@click.argument("lr", type=click.Path(path_type=Path))
+@click.argument("sr", type=click.Path(path_type=Path))
+@click.option(
+    "--overlay",
+    type=click.Path(path_type=Path),
+    help="Write a picture here: the result in grey, doubtful edges in colour.",
+)
+@click.option("--force", is_flag=True, help="Replace the overlay's file if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_json: bool) -> None:
+    """Measure SR, an enlarged picture, against LR, the picture it was made from.
+
+    No original is needed: the result is shrunk again and compared with the input, and edges that
+    the input does not support are counted. docs/inspect.md explains the numbers.
+    """
+    from edgekeeper.inspection import inspect_files
+
+    report = inspect_files(lr, sr, overlay_path=overlay, overwrite="replace" if force else "refuse")
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+        return
+    for line in describe(report):
+        click.echo(line)
+    if overlay is not None:
+        click.echo(f"Wrote {overlay}")
+
+
+def describe(report: "Inspection") -> list[str]:
+    """The report as lines for people."""
+    shift = ", ".join(
+        f"{name} {value:+.2f}"
+        for name, value in zip(("red", "green", "blue"), report.colour_shift, strict=True)
+    )
+    lines = [
+        f"Shrunk by {report.scale}, the result differs from the input by "
+        f"{report.difference_mean:.2f} grey levels on average, {report.difference_max:.1f} at most "
+        f"(PSNR {report.psnr:.1f} dB).",
+        f"Mean colour error: {report.colour_error:.2f} (CIEDE2000); shift: {shift} grey levels.",
+        f"Structure risk: {100 * report.risk:.2f} % of the edge strength is not supported by the "
+        f"input: {VERDICTS[report.verdict]}.",
+    ]
+    place = report.worst
+    # Below a twentieth even the worst place is no cause for doubt.
+    if place is not None and place.share >= 0.05:
+        lines.append(
+            f"Look at the {place.width}x{place.height} pixels from x={place.left}, y={place.top}: "
+            f"{100 * place.share:.0f} % is not supported there."
+        )
+    return lines

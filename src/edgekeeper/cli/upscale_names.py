@@ -1,0 +1,153 @@
+"""Which file ``edgekeeper upscale`` writes for each picture that it is given."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekeeper.errors import InputError
+from edgekeeper.io import FORMATS, READ_SUFFIXES, SUFFIXES, list_pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How results are named.
+
+    Attributes:
+        output: the file or folder asked for; None: beside the sources.
+        label: what is put after a name beside its source, such as ``_x2``.
+        form: the format that is written; None: that of the source's name, or PNG.
+    """
+
+    output: str | None
+    label: str
+    form: str | None = None
+
+    def name(self, source: Path) -> str:
+        """The source's name with the ending of what is written."""
+        wanted = SUFFIXES if self.form is None else FORMATS[self.form].suffixes
+        if source.suffix.lower() in wanted:
+            return source.name
+        return source.stem + (".png" if self.form is None else wanted[0])
+
+    def labelled(self, name: str) -> str:
+        """A file's name with the label before its ending."""
+        return f"{Path(name).stem}{self.label}{Path(name).suffix}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Pictures with the files to write, and whether a folder was among what was given."""
+
+    pairs: list[tuple[Path, Path]]
+    has_folder: bool
+
+
+def refusal(path: Path, target: Path) -> str | None:
+    """Why the file system does not take these names, in a sentence; None when it does."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # Opening a pipe that nobody writes to would wait for ever.
+            return f"'{path}' is no file but a pipe or a device; use '-' for standard input."
+    except OSError as error:
+        return f"'{path}' cannot be opened: {_why(error)}."
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"'{target}' cannot be written: {_why(error)}."
+    return None
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+def plan_pairs(sources: Sequence[Path], naming: Naming) -> Pairs:
+    """Each picture in ``sources`` (files and folders) with the file to write.
+
+    Raises:
+        InputError: a source is not there, holds no picture or would be its own target; or several
+            pictures are to be written to one file.
+        PictureError: a folder cannot be read.
+    """
+    sources = list(dict.fromkeys(sources))
+    for source in sources:
+        if not os.path.lexists(source):
+            raise InputError(f"There is no file or folder '{source}'.")
+    into = _folder_asked_for(sources, naming.output)
+    pairs: list[tuple[Path, Path]] = []
+    for source in sources:
+        if source.is_dir():
+            target = _beside(source, naming.label) if into is None else into
+            if into is not None and len(sources) > 1:
+                target /= _own_name(source)
+            pairs += _tree(source, target, naming)
+        elif into is not None:
+            pairs.append((source, into / naming.name(source)))
+        elif naming.output is not None:
+            pairs.append((source, Path(naming.output)))
+        else:
+            pairs.append((source, source.with_name(naming.labelled(naming.name(source)))))
+    if not pairs:
+        named = ", ".join(f"'{source}'" for source in sources)
+        raise InputError(f"{named}: no pictures (files {', '.join(READ_SUFFIXES)}) there.")
+    return Pairs(
+        pairs=_told_apart(pairs, naming), has_folder=any(source.is_dir() for source in sources)
+    )
+
+
+def _folder_asked_for(sources: Sequence[Path], output: str | None) -> Path | None:
+    """The output if it is a folder, is to become one, or has to be one."""
+    if output is None:
+        return None
+    folder = Path(output)
+    several = len(sources) > 1 or sources[0].is_dir()
+    if several and os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"'{folder}' is a file; several pictures need a folder as --output.")
+    return folder if several or folder.is_dir() or output.endswith(("/", os.sep)) else None
+
+
+def _own_name(folder: Path) -> str:
+    """The name of a folder, also of "." and ".."."""
+    name = folder.name if folder.name not in ("", "..") else Path(os.path.realpath(folder)).name
+    if not name:
+        raise InputError(f"'{folder}' has no name to name results after; give --output.")
+    return name
+
+
+def _beside(folder: Path, label: str) -> Path:
+    name = _own_name(folder)
+    parent = folder.parent if folder.name == name else Path(os.path.realpath(folder)).parent
+    return parent / f"{name}{label}"
+
+
+def _tree(source: Path, target: Path, naming: Naming) -> list[tuple[Path, Path]]:
+    """The pictures in and below a folder, and their places in the same tree below the target."""
+    inside = Path(os.path.realpath(target))
+    if inside == Path(os.path.realpath(source)):
+        raise InputError(f"'{source}' cannot be its own target; choose another folder.")
+    pairs = []
+    for path in list_pictures(source, depth="tree", suffixes=READ_SUFFIXES):
+        # A target below the source: never enlarge one's own results.
+        if not Path(os.path.realpath(path.parent)).is_relative_to(inside):
+            place = path.relative_to(source).with_name(naming.name(path))
+            pairs.append((path, target / place))
+    return pairs
+
+
+def _told_apart(pairs: Sequence[tuple[Path, Path]], naming: Naming) -> list[tuple[Path, Path]]:
+    """The pairs; where a.gif and a.png would both become a.png, the first becomes a.gif.png."""
+    wanted = Counter(target for _, target in pairs)
+    found = []
+    for source, target in pairs:
+        name, renamed = source.name, naming.name(source)
+        if wanted[target] > 1 and name != renamed and target.suffix == Path(renamed).suffix:
+            full = name + Path(renamed).suffix
+            labelled = target.name == naming.labelled(renamed)
+            target = target.with_name(naming.labelled(full) if labelled else full)
+        found.append((source, target))
+    return found

@@ -1,0 +1,223 @@
+"""The run of ``edgekeeper upscale``: one batch from start to summary."""
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+from edgekeeper.cli.upscale_interrupts import Interrupts
+from edgekeeper.cli.upscale_names import Naming, plan_pairs, refusal
+from edgekeeper.cli.upscale_output import Style, Teller, Told
+from edgekeeper.cli.upscale_streams import Streams, open_streams
+from edgekeeper.errors import InputError, PictureError
+from edgekeeper.inspection import inspect_files
+from edgekeeper.io import Picture, SaveOptions, open_picture, to_tensor
+from edgekeeper.upscaling import (
+    FileResult,
+    FolderStep,
+    Saving,
+    Seams,
+    Settings,
+    plan_enlargement,
+    upscale_files,
+    verify_seams,
+)
+from edgekeeper.upscaling.enlarger import tile_overlap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to be done.
+
+    Attributes:
+        sources: files, folders, or "-" for standard input.
+        output: a file, a folder, "-" for standard output, or None for beside the sources.
+        label: what is put after the names of results beside their sources.
+        existing: what becomes of pictures whose result exists; "by source": they are skipped if
+            a folder was given.
+        report: whether each result is inspected and its overlay written beside it.
+        seams: whether it is measured what the tiles change.
+        precision: of the networks where their runtime decides it; None: as each result says.
+    """
+
+    sources: tuple[str, ...]
+    output: str | None
+    label: str
+    settings: Settings
+    options: SaveOptions
+    overwrite: Literal["refuse", "replace"] = "refuse"
+    existing: Literal["skip", "fail", "by source"] = "by source"
+    report: Literal["no", "yes"] = "no"
+    seams: Literal["no", "yes"] = "no"
+    precision: Literal["float32", "bfloat16"] | None = None
+    style: Style = "lines"
+
+
+def run_job(job: Job) -> int:
+    """The exit status: 0, 1 if a picture failed, 130 or 143 after an interrupt.
+
+    Raises:
+        InputError: nothing can be begun with these sources and this output.
+        PictureError: a folder or a stream cannot be read or written.
+    """
+    with open_streams(job.sources, job.output, ending=job.options.format) as streams:
+        naming = Naming(output=streams.output, label=job.label, form=job.options.format)
+        planned = plan_pairs(streams.sources, naming)
+        existing = job.existing
+        if existing == "by source":
+            existing = "skip" if planned.has_folder else "fail"
+        saving = Saving(
+            options=job.options, overwrite=job.overwrite, existing=existing, folders="make"
+        )
+        teller = Teller(job.style, total=len(planned.pairs))
+        status = _run_pairs(planned.pairs, job, saving=saving, teller=teller, streams=streams)
+        if not teller.left and not teller.counts["failed"]:
+            streams.deliver()
+        return status
+
+
+def _run_pairs(
+    pairs: Sequence[tuple[Path, Path]],
+    job: Job,
+    *,
+    saving: Saving,
+    teller: Teller,
+    streams: Streams,
+) -> int:
+    """The exit status of the run, all of which is told."""
+    measures = _Measures(job)
+    refused = {pair: why for pair in pairs if (why := _refusal(*pair, saving=saving))}
+    with Interrupts() as interrupts, teller.progress():
+
+        def on_step(step: FolderStep) -> None:
+            interrupts.check()
+            teller.step(step)
+
+        for (path, target), why in refused.items():
+            result = FileResult(path=path, target=target, status="failed", message=why, seconds=0)
+            teller.result(streams.named(Told(result=result)))
+        results = upscale_files(
+            [pair for pair in pairs if pair not in refused],
+            settings=job.settings, saving=saving, on_step=on_step,
+        )  # fmt: skip
+        # Closed at once, whatever stops the loop, so that nothing is left half-written.
+        with suppress(KeyboardInterrupt), closing(cast(_Results, results)):
+            for result in results:
+                teller.result(streams.named(measures.told(result)))
+                interrupts.check()
+    if interrupts.status is not None:
+        teller.stopped(_how_to_go_on(saving, left=teller.left))
+        return interrupts.status
+    teller.summary()
+    return 1 if teller.counts["failed"] or measures.found_seams else 0
+
+
+_Results = Generator[FileResult, None, None]
+
+
+def _refusal(path: Path, target: Path, *, saving: Saving) -> str | None:
+    """Why a picture cannot even be tried, in a sentence, or None."""
+    why = refusal(path, target)
+    if why is not None or saving.overwrite == "replace" or saving.existing == "skip":
+        return why
+    itself = os.path.realpath(target) == os.path.realpath(path)  # said better by the engine
+    if itself or not os.path.lexists(target) or target.is_dir():
+        return None
+    return f"'{target}' exists; --force replaces it, --skip-existing keeps it."
+
+
+def _how_to_go_on(saving: Saving, *, left: int) -> str:
+    """What to do after an interrupt, in a sentence."""
+    if not left:
+        return "All pictures were done."
+    if saving.overwrite == "replace":
+        return "To go on, give the command again with --skip-existing instead of --force."
+    if saving.existing == "fail":
+        return "To go on, give the command again with --skip-existing."
+    return "To go on, give the same command again."
+
+
+class _Measures:
+    """What is measured of the results of one batch."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._seams_wanted = job.seams == "yes"
+        self.found_seams = False
+
+    def told(self, result: FileResult) -> Told:
+        """The result with what was measured of it."""
+        if self._job.precision is not None and result.precision is not None:
+            result = replace(result, precision=self._job.precision)
+        told = Told(result=result)
+        if result.status != "done":
+            return told
+        if self._seams_wanted:
+            told = self._with_seams(told)
+        if self._job.report == "yes":
+            told = _with_report(told, overwrite=self._job.overwrite)
+        return told
+
+    def _with_seams(self, told: Told) -> Told:
+        """Measured once, on the first picture that is large enough."""
+        seams = measure_seams(told.result.path, self._job.settings)
+        if seams is None:
+            note = "It is made in one piece: there are no seams to measure."
+            return replace(told, notes=(*told.notes, note))
+        self._seams_wanted, self.found_seams = False, not seams.is_seamless
+        return replace(told, seams=seams)
+
+
+def measure_seams(path: Path, settings: Settings) -> Seams | None:
+    """What tiles change in the middle of a picture; None if no network or no cut is needed.
+
+    Unless a tile was chosen it is small, since then there are more cuts: what they change depends
+    on the context that tiles are given, not on their size.
+    """
+    with open_picture(path) as reader:
+        header = reader.header
+        size = (header.height, header.width)
+        plan = plan_enlargement(
+            size, enlargement=settings.enlargement, factors=settings.networks.factors
+        )
+        if not plan.passes:
+            return None
+        model = settings.networks.load(plan.passes[0])
+        overlap = tile_overlap(model, manner=settings.manner)
+        tile = max(4 * overlap, 64) if settings.tile == "auto" else settings.tile
+        if tile >= max(size):
+            tile = 2 * overlap + 8
+        if tile >= max(size):
+            return None
+        (top, below), (left, right) = (_middle(length, 2 * tile) for length in size)
+        samples = reader.rows(top, below)[:, left:right, : header.colours]
+    part = to_tensor(Picture(pixels=samples))
+    return verify_seams(model, part, tile=tile, manner=settings.manner)
+
+
+def _middle(length: int, wanted: int) -> tuple[int, int]:
+    start = max((length - wanted) // 2, 0)
+    return start, min(start + wanted, length)
+
+
+def _with_report(told: Told, *, overwrite: Literal["refuse", "replace"]) -> Told:
+    """With the inspection; where that is not possible, with a note that says why."""
+    result = told.result
+    assert result.source_size is not None and result.size is not None
+    factor = result.size[0] // result.source_size[0]
+    if factor < 2 or result.size != (
+        result.source_size[0] * factor,
+        result.source_size[1] * factor,
+    ):
+        note = "No report: it needs a factor of 2, 3, 4 or another whole number."
+        return replace(told, notes=(*told.notes, note))
+    overlay = result.target.with_name(f"{result.target.stem}_risk.png")
+    try:
+        inspection = inspect_files(
+            result.path, result.target, overlay_path=overlay, overwrite=overwrite
+        )
+    except (InputError, PictureError) as error:
+        return replace(told, notes=(*told.notes, f"No report: {error}"))
+    return replace(told, inspection=inspection, overlay=overlay)

@@ -1,0 +1,52 @@
+"""The loss between gradient maps of SPSR and DGGGAN."""
+
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekeeper.errors import InputError
+from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair
+from edgekeeper.ops.gradient import Operator, gradient_map
+
+Norm = Literal["l1", "mse"]
+
+
+class Gradient(nn.Module):
+    """Mean difference of the gradient maps, M(x) = sqrt(gx² + gy² + 1e-6) of each channel.
+
+    - ``norm`` "l1": mean |M(ours) - M(theirs)| (SPSR, eq. 7; DGGGAN); "mse": mean of its square
+      (published code of SPSR).
+    - ``operator`` "central" ([-1, 0, 1], not halved: SPSR and, up to signs, DGGGAN) or "sobel".
+    - ``padding`` 1: maps as large as the picture; 2: a ring wider, as in the code of SPSR.
+
+    Zeros stand around the picture. ``loss(ours, theirs)``: both (B, C, H, W) float of one shape,
+    any C, in [0, 1]. Half precision is computed in float32. Errors: InputError.
+    Source: Ma et al., "Structure-Preserving Super Resolution with Gradient Guidance", CVPR 2020.
+    """
+
+    def __init__(
+        self, *, norm: Norm = "l1", operator: Operator = "central", padding: int = 1
+    ) -> None:
+        super().__init__()
+        check_choice("norm of the gradient loss", norm, known=get_args(Norm))
+        check_choice("gradient operator", operator, known=get_args(Operator))
+        if padding not in (1, 2):
+            raise InputError(f"'padding' is {padding!r}; it is 1 (same size) or 2 (a ring wider).")
+        self.norm: Norm = norm
+        self.operator: Operator = operator
+        self.padding = padding
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The scalar loss; see the class."""
+        check_pair(ours, theirs)
+        distance = functional.l1_loss if self.norm == "l1" else functional.mse_loss
+        return distance(self._map(ours), self._map(theirs))
+
+    def _map(self, x: Tensor) -> Tensor:
+        x = as_float32_or_more(x)
+        return gradient_map(x, operator=self.operator, padding=self.padding)
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``repr``."""
+        return f"norm={self.norm!r}, operator={self.operator!r}, padding={self.padding}"

@@ -1,0 +1,66 @@
+"""The loss between the features of a classification network."""
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekeeper.backbones import VGG19, VGG19Weights
+from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair
+
+Norm = Literal["l1", "mse"]
+Activation = Literal["before_relu", "after_relu"]
+
+
+class Perceptual(nn.Module):
+    """Mean difference of the VGG19 maps of both pictures at ``layer``.
+
+    - ``norm`` "l1" before the ReLU of conv5_4 (the defaults): ESRGAN and SPSR. "mse" with
+      ``activation`` "after_relu": SRGAN.
+    - ``weights``, ``folder``: which file of VGG19 and where, see ``edgekeeper.backbones.VGG19``.
+      Features of "oxford" and "torchvision" differ in scale, so the loss needs another weight.
+
+    The network is frozen: its parameters require no gradient, ``train()`` changes nothing, and
+    ``theirs`` goes through without a graph. ``loss(ours, theirs)``: both (B, 3, H, W) float RGB
+    of one shape in [0, 1], 16 pixels a side or more for conv5; values beyond [0, 1] are taken as
+    they are. Inside autocast the convolutions follow it; the difference is in float32.
+    Errors: InputError; UnavailableError when the weights are not there.
+    Sources: Johnson et al., "Perceptual Losses for Real-Time Style Transfer and
+    Super-Resolution", ECCV 2016; Wang et al., "ESRGAN", ECCV workshops 2018, section 3.3.
+    """
+
+    def __init__(
+        self,
+        *,
+        layer: str = "conv5_4",
+        activation: Activation = "before_relu",
+        norm: Norm = "l1",
+        weights: VGG19Weights = "oxford",
+        folder: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("norm of the perceptual loss", norm, known=get_args(Norm))
+        self.norm: Norm = norm
+        self.network = VGG19(layers=(layer,), activation=activation, weights=weights, folder=folder)
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The scalar loss; see the class."""
+        check_pair(ours, theirs)
+        with torch.no_grad():
+            target = self._features(theirs)
+        distance = functional.l1_loss if self.norm == "l1" else functional.mse_loss
+        return distance(self._features(ours), target)
+
+    def _features(self, x: Tensor) -> Tensor:
+        (found,) = self.network(x)
+        return as_float32_or_more(found)
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``repr``."""
+        network = self.network
+        return (
+            f"layer={network.layers[0]!r}, activation={network.activation!r}, "
+            f"norm={self.norm!r}, weights={network.weights!r}"
+        )

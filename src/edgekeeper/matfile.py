@@ -1,0 +1,122 @@
+"""A small reader of MATLAB's level 5 files: numbers, text, cells and structs, no code.
+
+The format: "MAT-File Format", The MathWorks.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekeeper.errors import CheckpointError
+
+MatValue = NDArray[np.generic] | str | list["MatValue"] | dict[str, "MatValue"]
+
+_STORED = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8"}
+_STORED |= {12: "<i8", 13: "<u8"}
+_ENCODINGS = {1: "utf-8", 2: "utf-8", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
+_COMPRESSED = 15
+_CELL, _STRUCT, _TEXT, _DOUBLE, _SINGLE, _UINT64 = 1, 2, 4, 6, 7, 15
+
+
+@dataclass(frozen=True)
+class _Element:
+    kind: int
+    content: bytes
+
+
+def read_mat(path: Path) -> dict[str, MatValue]:
+    """The variables of a MATLAB level 5 file, by name.
+
+    Number arrays keep their shape and come as float64, or float32 where MATLAB calls them
+    single; text is one str; a cell is a flat list in MATLAB's order; a 1 × 1 struct is a dict and
+    any other struct array a flat list of dicts.
+
+    Raises:
+        CheckpointError: a missing or damaged file, another format, sparse or complex arrays.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"'{path}' cannot be read ({error.strerror}).") from error
+    if len(data) < 128 or data[126:128] != b"IM":
+        raise CheckpointError(
+            f"'{path}' is not a little-endian MATLAB level 5 file; save it with '-v7' in MATLAB."
+        )
+    found: dict[str, MatValue] = {}
+    try:
+        for element in _elements(data[128:]):
+            parts = _elements(element.content)
+            found[parts[2].content.decode("ascii")] = _value(parts)
+    except (struct.error, zlib.error, ValueError, IndexError, KeyError) as error:
+        raise CheckpointError(
+            f"'{path}' is damaged or holds something else than numbers, text, cells and structs."
+        ) from error
+    return found
+
+
+def _elements(data: bytes) -> list[_Element]:
+    """The data elements that follow each other in ``data``, decompressed."""
+    found, at = [], 0
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        start = at + 8
+        if kind >> 16:  # small element: its size is in the upper half, its bytes follow at once
+            kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
+            at += 8
+        elif kind == _COMPRESSED:  # the only kind without padding to 8 bytes
+            at = start + size
+        else:
+            at = start + size + -size % 8
+        if start + size > len(data):
+            raise ValueError("an element is longer than the file")
+        content = data[start : start + size]
+        if kind == _COMPRESSED:
+            found += _elements(zlib.decompress(content))
+        else:
+            found.append(_Element(kind, content))
+    return found
+
+
+def _numbers(element: _Element) -> NDArray[np.generic]:
+    return np.frombuffer(element.content, dtype=_STORED[element.kind])
+
+
+def _value(matrix: list[_Element]) -> MatValue:
+    """The value of the miMATRIX element of these parts; an empty element is an empty array."""
+    if not matrix:
+        return np.zeros((0, 0))
+    flags, dimensions, _, *parts = matrix
+    shape = [int(n) for n in _numbers(dimensions)]
+    flag = int(_numbers(flags)[0])
+    kind, is_complex = flag & 0xFF, flag & 0x0800
+    if kind == _CELL:
+        return [_value(_elements(part.content)) for part in parts]
+    if kind == _STRUCT:
+        return _struct(parts, count=int(np.prod(shape)))
+    if kind == _TEXT:
+        return parts[0].content.decode(_ENCODINGS[parts[0].kind])
+    if is_complex or not _DOUBLE <= kind <= _UINT64:
+        raise ValueError("sparse or complex numbers")
+    # MATLAB stores whole numbers in fewer bytes, whatever their class.
+    numbers = _numbers(parts[0]).astype("f4" if kind == _SINGLE else "f8")
+    return numbers.reshape(shape, order="F")
+
+
+def _struct(parts: list[_Element], *, count: int) -> MatValue:
+    """A struct of one as a dict, of several as a list of dicts."""
+    length, text = int(_numbers(parts[0])[0]), parts[1].content
+    fields = [
+        text[i : i + length].split(b"\0")[0].decode("ascii") for i in range(0, len(text), length)
+    ]
+    values = [_value(_elements(part.content)) for part in parts[2:]]
+    if len(values) != count * len(fields):
+        raise ValueError("a struct lacks fields")
+    size = len(fields)
+    found: list[MatValue] = [
+        dict(zip(fields, values[i * size : (i + 1) * size], strict=True)) for i in range(count)
+    ]
+    return found[0] if count == 1 else found

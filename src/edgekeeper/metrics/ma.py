@@ -1,0 +1,165 @@
+"""Ma's score of SR pictures without an original, and the perceptual index made of it and NIQE.
+
+Ma, Yang, Yang, Yang, "Learning a No-Reference Quality Metric for Single-Image Super-Resolution",
+Computer Vision and Image Understanding 158, 2017. Blau et al., "The 2018 PIRM Challenge on
+Perceptual Image Super-Resolution", ECCV workshops 2018.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekeeper.backbones import weights_file
+from edgekeeper.errors import CheckpointError, UnavailableError
+from edgekeeper.matfile import MatValue, read_mat
+from edgekeeper.metrics.ma_bands import band_features
+from edgekeeper.metrics.ma_features import frequency_features, pyramid, singular_values
+from edgekeeper.metrics.niqe import niqe, shaved_luma
+
+MODEL_FILE = "model.mat"
+SMALLEST = 100  # pixels a side after shaving: 25 patches of 5 x 5 at the third scale
+
+_LEAF = -1  # the status of a node without children
+
+
+def ma(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
+    """Ma's score of each picture, (B,) float64; about 3 (blurred) to 9 (sharp), higher is better.
+
+    Luma rounded to uint8 and ``shave`` pixels left out on each side, as for NIQE. Three random
+    forests, trained on what people said of SR pictures, judge three groups of features: local
+    frequency, wavelets, singular values; the score is a linear function of their answers.
+
+    x: RGB (B, 3, H, W) in [0, 1]. folder: where the authors' ``model.mat`` with the forests
+    lies; by default the folder ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError without
+    that file and for pictures below 100 pixels a side after shaving; InputError for another shape.
+    """
+    # First of all: without the forests there is nothing to be had.
+    forests = _forests(weights_file(MODEL_FILE, folder=folder, purpose="Ma's score").resolve())
+    luma = shaved_luma(x, shave=shave)
+    return torch.stack([_score(picture.cpu(), forests) for picture in luma]).to(x.device)
+
+
+def pi(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
+    """The perceptual index of each picture, ((10 - Ma) + NIQE) / 2, (B,) float64; low is good.
+
+    Arguments and errors are those of ``ma`` and ``niqe``; both files must lie in ``folder``.
+    """
+    return (10 - ma(x, shave=shave, folder=folder) + niqe(x, shave=shave, folder=folder)) / 2
+
+
+def ma_features(luma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three groups of features of luma (H, W) in 0..255: (18,), (45,), (75,) float64.
+
+    Local frequency and singular values of three scales, wavelets of the picture itself.
+    """
+    scales = pyramid(luma.double() / 255)
+    return (
+        torch.cat([frequency_features(scale) for scale in scales]),
+        band_features(luma),
+        torch.cat([singular_values(scale) for scale in scales]),
+    )
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Regression trees as arrays (nodes, trees); nodes and features are counted from 0.
+
+    left, right: the next nodes. leaf: where a tree ends. feature, threshold: a node goes left
+    where feature <= threshold. value: the answer of a leaf.
+    """
+
+    left: Tensor
+    right: Tensor
+    leaf: Tensor
+    feature: Tensor
+    threshold: Tensor
+    value: Tensor
+
+    def predict(self, features: Tensor) -> Tensor:
+        """The mean answer of all trees for ``features`` (F,), a scalar."""
+        trees = torch.arange(self.left.shape[1])
+        node = torch.zeros_like(trees)
+        # No way down is longer than the number of nodes.
+        for _ in range(len(self.left)):
+            leaf = self.leaf[node, trees]
+            if bool(leaf.all()):
+                break
+            below = features[self.feature[node, trees]] <= self.threshold[node, trees]
+            onward = torch.where(below, self.left[node, trees], self.right[node, trees])
+            node = torch.where(leaf, node, onward)
+        return self.value[node, trees].mean()
+
+
+@dataclass(frozen=True)
+class _Forests:
+    forests: tuple[Forest, ...]
+    linear: Tensor  # (4,): constant, then one weight per forest
+
+
+@lru_cache(maxsize=1)
+def _forests(path: Path) -> _Forests:
+    """The forests of ``model.mat``; CheckpointError when it holds something else."""
+    model = read_mat(path).get("model")
+    trees = model.get("rf") if isinstance(model, dict) else None
+    linear = model.get("linear") if isinstance(model, dict) else None
+    sizes = (18, 45, 75)
+    if not isinstance(trees, list) or len(trees) != 3 or not isinstance(linear, np.ndarray):
+        raise CheckpointError(
+            f"'{path}' is not the model of Ma's score: it needs a struct 'model' with three "
+            "forests 'rf' and 'linear'."
+        )
+    if linear.size != 4:
+        raise CheckpointError(f"'{path}': 'linear' has {linear.size} numbers, not 4.")
+    forests = tuple(
+        _forest(tree, features=size, origin=path) for tree, size in zip(trees, sizes, strict=True)
+    )
+    return _Forests(forests=forests, linear=torch.from_numpy(linear.reshape(-1).astype("f8")))
+
+
+def _forest(stored: MatValue, *, features: int, origin: Path) -> Forest:
+    """One forest; MATLAB counts nodes and features from 1."""
+    if not isinstance(stored, Mapping):
+        raise CheckpointError(f"'{origin}': a forest must be a struct.")
+    found: dict[str, Tensor] = {}
+    for name in ("lDau", "rDau", "nodestatus", "upper", "avnode", "mbest"):
+        array = stored.get(name)
+        if not isinstance(array, np.ndarray):
+            raise CheckpointError(f"'{origin}': a forest lacks the array '{name}'.")
+        found[name] = torch.from_numpy(array.astype("f8"))
+    if len({tensor.shape for tensor in found.values()}) != 1 or found["lDau"].ndim != 2:
+        raise CheckpointError(f"'{origin}': the arrays of a forest differ in shape.")
+    leaf = found["nodestatus"] == _LEAF
+    nodes = {name: found[name].long() - 1 for name in ("lDau", "rDau", "mbest")}
+    for name, count in (("lDau", len(leaf)), ("rDau", len(leaf)), ("mbest", features)):
+        inside = (nodes[name] >= 0) & (nodes[name] < count)
+        # Places that no tree uses are zero, and neither they nor leaves lead anywhere.
+        if not bool((inside | leaf | (found["nodestatus"] == 0)).all()):
+            raise CheckpointError(f"'{origin}': '{name}' of a forest points beyond 1..{count}.")
+    return Forest(
+        left=nodes["lDau"],
+        right=nodes["rDau"],
+        leaf=leaf,
+        feature=nodes["mbest"].clamp(0, features - 1),
+        threshold=found["upper"],
+        value=found["avnode"],
+    )
+
+
+def _score(luma: Tensor, forests: _Forests) -> Tensor:
+    """Ma's score of luma (H, W), a scalar."""
+    height, width = luma.shape
+    if min(height, width) < SMALLEST:
+        raise UnavailableError(
+            f"Ma's score needs {SMALLEST} pixels a side after shaving; this picture has "
+            f"{height}x{width}."
+        )
+    answers = [
+        forest.predict(features)
+        for forest, features in zip(forests.forests, ma_features(luma), strict=True)
+    ]
+    return torch.stack([torch.ones((), dtype=torch.float64), *answers]) @ forests.linear

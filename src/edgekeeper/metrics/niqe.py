@@ -1,0 +1,206 @@
+"""NIQE: how far the local statistics of a picture are from those of pristine photographs.
+
+Mittal, Soundararajan, Bovik, "Making a 'Completely Blind' Image Quality Analyzer", IEEE Signal
+Processing Letters 20(3), 2013. The model of pristine photographs is the authors' release.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgekeeper.backbones import weights_file
+from edgekeeper.errors import CheckpointError, InputError, UnavailableError
+from edgekeeper.matfile import read_mat
+from edgekeeper.metrics.shapes import nearest_shape
+from edgekeeper.ops.color import rgb_to_y, round_uint8
+from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.structure import gaussian_window
+
+MODEL_FILE = "niqe_modelparameters.mat"
+BLOCK = 96  # pixels of a side; half as many at the second scale
+FEATURES = 18  # per block and scale
+
+_SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows down, columns to the right
+_REACH = 3  # of the 7 x 7 window
+# x - mean is 0 in flat areas but for rounding, and the fit looks at signs.
+_FLAT = 1e-9
+
+
+def niqe(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
+    """NIQE of each picture, (B,) float64; lower is better, photographs score 2 to 6.
+
+    Luma rounded to uint8, ``shave`` pixels left out on each side (4 in the PIRM and SPSR
+    toolboxes), then as many whole blocks of 96 x 96 pixels as there are, in float64.
+
+    x: RGB (B, 3, H, W) in [0, 1]; one picture, no original. folder: where
+    ``niqe_modelparameters.mat`` lies; by default the folder ``weights`` of EDGEKEEPER_DATA.
+    Raises UnavailableError without that file, for pictures with fewer than two blocks, and where
+    fewer than two blocks have any texture; InputError for another shape.
+    """
+    luma = shaved_luma(x, shave=shave)
+    pristine = _pristine(weights_file(MODEL_FILE, folder=folder, purpose="NIQE").resolve())
+    return torch.stack([_score(picture, pristine) for picture in luma]).to(x.device)
+
+
+def shaved_luma(x: Tensor, *, shave: int) -> Tensor:
+    """MATLAB's uint8 luma in 0..255 without ``shave`` pixels on each side, (B, H', W') float64.
+
+    What NIQE and Ma look at. x: RGB (B, 3, H, W) in [0, 1]. Raises InputError.
+    """
+    if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or not x.numel():
+        raise InputError(
+            f"Pictures are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(x.shape)} of "
+            f"{x.dtype}. Repeat a grey picture three times."
+        )
+    height, width = x.shape[2:]
+    if isinstance(shave, bool) or not isinstance(shave, int) or shave < 0:
+        raise InputError(f"'shave' is {shave!r}; it is a whole number of pixels, 0 or more.")
+    if 2 * shave >= min(height, width):
+        raise InputError(f"Shaving {shave} pixels leaves nothing of a {height}x{width} picture.")
+    x = x.detach()[:, :, shave : height - shave, shave : width - shave]
+    luma = x.new_empty((len(x), *x.shape[2:]), dtype=torch.float64)
+    # In strips: float64 copies of a whole picture take longer to make than to compute.
+    for top in range(0, x.shape[2], BLOCK):
+        rows = slice(top, top + BLOCK)
+        whole = round_uint8(rgb_to_y(round_uint8(x[:, :, rows].double())))
+        luma[:, rows] = (whole[:, 0] * 255).round_()
+    return luma
+
+
+def block_features(luma: Tensor) -> Tensor:
+    """The 36 features of each block of 96 x 96, (blocks, 36) float64, row by row; some may be NaN.
+
+    luma: (H, W) in 0..255. The first 18 are of the picture, the others of its half size.
+    """
+    rows, columns = (side // BLOCK for side in luma.shape)
+    luma = luma[: rows * BLOCK, : columns * BLOCK].double()
+    half = imresize(luma[None], scale=0.5)[0]
+    return torch.cat([_scale_features(luma, BLOCK), _scale_features(half, BLOCK // 2)], dim=1)
+
+
+def fit_features(blocks: Tensor) -> Tensor:
+    """The 18 features of normalised blocks (N, H, W): (N, 18).
+
+    Shape and mean spread of the values; then for the products with the neighbour to the right,
+    below, below right and below left (the block closed to a ring) shape, mean, left, right spread.
+    """
+    own = fit_asymmetric(blocks.flatten(1))
+    found = [own.shape, (own.left + own.right) / 2]
+    for shift in _SHIFTS:
+        fit = fit_asymmetric((blocks * torch.roll(blocks, shift, dims=(1, 2))).flatten(1))
+        ratio = torch.exp(torch.lgamma(2 / fit.shape) - torch.lgamma(1 / fit.shape))
+        found += [fit.shape, (fit.right - fit.left) * ratio, fit.left, fit.right]
+    return torch.stack(found, dim=1)
+
+
+@dataclass(frozen=True)
+class AsymmetricFit:
+    """Asymmetric generalised Gaussians: shape, left and right spread, each (N,)."""
+
+    shape: Tensor
+    left: Tensor
+    right: Tensor
+
+
+def fit_asymmetric(values: Tensor) -> AsymmetricFit:
+    """The asymmetric generalised Gaussian of each row of ``values`` (N, samples), by moments.
+
+    The shape is the nearest of 0.2, 0.201 .. 10. Without a sample on one side the spreads are
+    NaN and the shape is 0.2. Lasmar, Stitou, Berthoumieu, ICIP 2009.
+    """
+    above = values.clamp(min=0)
+    below = above - values
+    square_above, square_below = _dot(above, above), _dot(below, below)
+    right = (square_above / torch.count_nonzero(above, dim=1)).sqrt()
+    left = (square_below / torch.count_nonzero(below, dim=1)).sqrt()
+    mean_size = (above.sum(dim=1) + below.sum(dim=1)) / values.shape[1]
+    ratio = mean_size.square() / ((square_above + square_below) / values.shape[1])
+    skew = left / right
+    wanted = ratio * (skew**3 + 1) * (skew + 1) / (skew.square() + 1).square()
+    shape = nearest_shape(wanted, of="mean over square")
+    spread = torch.exp((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2)
+    return AsymmetricFit(shape=shape, left=left * spread, right=right * spread)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    products: Tensor = torch.linalg.vecdot(a, b)
+    return products
+
+
+def _scale_features(luma: Tensor, block: int) -> Tensor:
+    """The 18 features of each ``block`` x ``block`` block of ``luma`` (H, W)."""
+    padded = functional.pad(luma[None, None], [_REACH] * 4, mode="replicate")[0, 0]
+    height, width = luma.shape
+    found = []
+    # A row of blocks at a time: its maps stay in the cache.
+    for top in range(0, height, block):
+        strip = padded[top : top + block + 2 * _REACH]
+        mean = _blur(strip)
+        deviation = (_blur(strip * strip) - mean * mean).abs_().sqrt_()
+        centred = luma[top : top + block] - mean
+        centred.masked_fill_(centred.abs() < _FLAT, 0.0)
+        normalised = centred / (deviation + 1)
+        blocks = normalised.view(block, width // block, block).transpose(0, 1).contiguous()
+        found.append(fit_features(blocks))
+    return torch.cat(found)
+
+
+def _blur(x: Tensor) -> Tensor:
+    """The 7 x 7 Gaussian of sigma 7/6, whole windows only: (H, W) -> (H - 6, W - 6)."""
+    window = gaussian_window(2 * _REACH + 1, 7 / 6).tolist()
+    for dim in (0, 1):
+        length = x.shape[dim] - 2 * _REACH
+        total = x.narrow(dim, _REACH, length) * window[_REACH]
+        for k in range(_REACH):  # the window is symmetric
+            total.add_(x.narrow(dim, k, length), alpha=window[k])
+            total.add_(x.narrow(dim, 2 * _REACH - k, length), alpha=window[k])
+        x = total
+    return x
+
+
+@dataclass(frozen=True)
+class _Pristine:
+    """Mean (36,) and covariance (36, 36) of the features of pristine photographs."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+@lru_cache(maxsize=2)
+def _pristine(path: Path) -> _Pristine:
+    found = read_mat(path)
+    mean, covariance = found.get("mu_prisparam"), found.get("cov_prisparam")
+    if not (isinstance(mean, np.ndarray) and isinstance(covariance, np.ndarray)):
+        raise CheckpointError(f"'{path}' does not hold 'mu_prisparam' and 'cov_prisparam'.")
+    if mean.size != 2 * FEATURES or covariance.shape != (2 * FEATURES, 2 * FEATURES):
+        raise CheckpointError(f"'{path}' is not the model of NIQE: it needs 36 features.")
+    return _Pristine(
+        mean=torch.from_numpy(mean.reshape(-1).astype(np.float64)),
+        covariance=torch.from_numpy(covariance.astype(np.float64)),
+    )
+
+
+def _score(luma: Tensor, pristine: _Pristine) -> Tensor:
+    """The distance of one picture's luma (H, W) from the pristine ones, a scalar."""
+    rows, columns = (side // BLOCK for side in luma.shape)
+    size = f"{luma.shape[0]}x{luma.shape[1]} pixels after shaving"
+    if rows * columns < 2:
+        raise UnavailableError(
+            f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels or more; this picture has {size}."
+        )
+    features = block_features(luma.cpu())
+    complete = features[~features.isnan().any(dim=1)]
+    if len(complete) < 2:
+        raise UnavailableError(
+            f"NIQE needs two blocks with texture; of this picture ({size}) {len(complete)} "
+            "of them have any: it is flat."
+        )
+    difference = pristine.mean - features.nanmean(dim=0)
+    covariance = (pristine.covariance + torch.cov(complete.T)) / 2
+    distance: Tensor = difference @ torch.linalg.pinv(covariance, hermitian=True) @ difference
+    return distance.clamp(min=0).sqrt()

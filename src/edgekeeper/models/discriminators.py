@@ -1,0 +1,99 @@
+"""Discriminators that tell SR pictures, or their gradient maps, from HR ones.
+
+The network of ESRGAN and SPSR, after VGG (Simonyan and Zisserman, 2015): pairs of a 3 x 3
+convolution and a 4 x 4 one with stride 2, then two fully connected layers.
+
+    size   pairs: maps                      parameters with batch normalisation / without
+    96     64, 128, 256, 512, 512           14,143,881 / 14,138,121
+    128    64, 128, 256, 512, 512           14,502,281 / 14,496,521
+    192    64, 128, 256, 512, 512, 512      20,700,553 / 20,692,745
+
+The very first convolution is never normalised. Every convolution has a bias, also those before a
+normalisation, as in the code of SPSR; BasicSR leaves those out.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError
+
+SLOPE = 0.2  # of each LeakyReLU
+HIDDEN = 100  # units of the first fully connected layer
+
+
+class VGGDiscriminator(nn.Module):
+    """One number per picture of ``size`` x ``size`` pixels: high for HR, low for SR, no sigmoid.
+
+    Args:
+        size: 96, 128, 192, or any other 3 or 4 times a power of two from 8 on.
+        width: maps of the first pair; each pair doubles them, up to eight times ``width``.
+        norm: ``"none"`` for losses that look at each picture alone (a gradient penalty).
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int = 128,
+        colours: int = 3,
+        width: int = 64,
+        norm: Literal["batch", "none"] = "batch",
+    ) -> None:
+        super().__init__()
+        self.halvings, self.edge = _halvings(size)
+        self.size, self.colours = size, colours
+        layers: list[nn.Module] = []
+        before = colours
+        for pair in range(self.halvings):
+            maps = width * min(2**pair, 8)
+            layers += [nn.Conv2d(before, maps, 3, padding=1)]
+            layers += _activation(maps, norm="none" if pair == 0 else norm)
+            layers += [nn.Conv2d(maps, maps, 4, stride=2, padding=1)]
+            layers += _activation(maps, norm=norm)
+            before = maps
+        self.layers = nn.Sequential(*layers)
+        self.hidden = nn.Linear(before * self.edge**2, HIDDEN)
+        self.last = nn.Linear(HIDDEN, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in")
+                if module.bias is not None:  # always here, but the type allows it
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """The logits (B, 1) of pictures (B, colours, size, size).
+
+        Pictures a few pixels larger are taken too, as long as the halvings end at the same size:
+        a gradient map with a ring around it is 2 larger.
+
+        Raises:
+            InputError: another size or number of colours.
+        """
+        expected = (self.colours, self.edge, self.edge)
+        found = (pictures.shape[1], *(side >> self.halvings for side in pictures.shape[2:]))
+        if pictures.ndim != 4 or found != expected:
+            raise InputError(
+                f"This discriminator takes pictures (B, {self.colours}, {self.size}, {self.size}),"
+                f" got {tuple(pictures.shape)}; build it with the size of the training patches."
+            )
+        maps = self.layers(pictures).flatten(1)
+        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # type: ignore[no-any-return]
+
+
+def _activation(maps: int, *, norm: Literal["batch", "none"]) -> list[nn.Module]:
+    """The layers after a convolution."""
+    normalisation: list[nn.Module] = [nn.BatchNorm2d(maps)] if norm == "batch" else []
+    return [*normalisation, nn.LeakyReLU(SLOPE)]
+
+
+def _halvings(size: int) -> tuple[int, int]:
+    """How often ``size`` is halved, and the 3 or 4 pixels that are left."""
+    for edge in (3, 4):
+        times = (size // edge).bit_length() - 1
+        if times >= 3 and size == edge << times:
+            return times, edge
+    raise InputError(
+        f"No discriminator is made for pictures of {size} pixels; the size is 3 or 4 times a "
+        "power of two from 8 on: 24, 32, 48, 64, 96, 128, 192, 256 …"
+    )

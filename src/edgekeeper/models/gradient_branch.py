@@ -1,0 +1,173 @@
+"""A gradient branch for any network: it predicts where the edges are and tells the network.
+
+The idea is SPSR's (Ma et al., "Structure-Preserving Super Resolution with Gradient Guidance",
+CVPR 2020, https://arxiv.org/abs/2003.13081): a second branch turns the gradient map of the LR
+picture into that of the HR picture, and its features are joined with those of the first. SPSR
+itself is in ``spsr.py``; here the first branch is whatever has ``features`` and ``reconstruct``:
+
+    g = head(M(lr));  for each tap t, then for the features f:  g = g + step(g, t)
+    sr = reconstruct(f + fusion(f, g), lr);  gradient = last(enlarge(g))
+
+M is the length of the central differences. A network that interpolates first (VDSR) gets M of the
+interpolated picture. Differences from SPSR: a step is two convolutions and not a dense block; the
+fusion is at the features' size, before ``reconstruct``, and not at HR size; its last convolution
+starts at zero, so that a trained network is not disturbed by the branch put on it.
+"""
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.models.base import COLOUR_COUNT, SRModel, lr_radius
+from edgekeeper.models.rrdb import SLOPE, Enlarger
+from edgekeeper.ops.gradient import gradient_map
+from edgekeeper.ops.resize import imresize
+from edgekeeper.spec import Spec
+
+
+@dataclass(frozen=True)
+class GradientGuided:
+    """What a network with a gradient branch gives: the picture and its gradient map.
+
+    Attributes:
+        sr: the SR batch (B, C, scale·H, scale·W).
+        gradient: the predicted ``gradient_map`` of the HR batch, of the same shape.
+    """
+
+    sr: Tensor
+    gradient: Tensor
+
+
+class _Step(nn.Module):
+    """g + conv(lrelu(conv(g and tap)))."""
+
+    def __init__(self, width: int, *, tap: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width + tap, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, g: Tensor, tap: Tensor) -> Tensor:
+        maps = F.leaky_relu(self.conv1(torch.cat([g, tap], dim=1)), SLOPE)
+        return g + self.conv2(maps)  # type: ignore[no-any-return]
+
+
+class GradientBranch(SRModel):
+    """``backbone`` with a gradient branch of ``width`` maps, which reads its ``taps``.
+
+    Args:
+        backbone: a network, or the Spec of one.
+        width: feature maps of the branch.
+        taps: modules of the backbone by name (``"blocks.3"``), in the order they run, whose
+            results the branch reads; each has the size of the features. The features themselves
+            are always read, last.
+    """
+
+    def __init__(
+        self, *, backbone: SRModel | Spec[SRModel], width: int = 32, taps: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone.build() if isinstance(backbone, Spec) else backbone
+        self.taps = tuple(taps)
+        self.scale, self.channels = self.backbone.scale, self.backbone.channels
+        colours = COLOUR_COUNT[self.channels]
+        self.enlarged_first, widths = self._probe(colours)
+        self.head = nn.Conv2d(colours, width, 3, padding=1)
+        self.steps = nn.ModuleList(_Step(width, tap=tap) for tap in widths)
+        self.fusion = nn.Sequential(
+            nn.Conv2d(width + widths[-1], width, 3, padding=1),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(width, widths[-1], 3, padding=1),
+        )
+        enlarge = nn.Identity() if self.enlarged_first else Enlarger(width, factor=self.scale)
+        self.gradient_tail = nn.Sequential(enlarge, nn.Conv2d(width, colours, 3, padding=1))
+        for parameter in self.fusion[-1].parameters():
+            nn.init.zeros_(parameter)
+        pixels = 2 * len(self.steps) + 2  # of the features, that the branch looks further
+        unit = self.scale if self.enlarged_first else 1
+        self.receptive_field = self.backbone.receptive_field + lr_radius(pixels, scale=unit)
+
+    @property
+    def overlap(self) -> int:
+        """The context of a tile: the backbone's, and as much as the branch looks further."""
+        return self.backbone.overlap + self.receptive_field - self.backbone.receptive_field
+
+    def features(self, lr: Tensor) -> Tensor:
+        """The backbone's features, changed by the branch, in the backbone's shape."""
+        return self._guided(lr)[0]
+
+    def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
+        """The SR batch (B, C, scale·H, scale·W), made by the backbone."""
+        return self.backbone.reconstruct(features, lr)
+
+    def with_gradient(self, lr: Tensor) -> GradientGuided:
+        """The SR batch and the predicted gradient map of the HR batch."""
+        features, g = self._guided(lr)
+        return GradientGuided(self.reconstruct(features, lr), self.gradient_tail(g))
+
+    def _guided(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """The fused features and the branch's."""
+        features, taps = self._run_backbone(lr)
+        picture = imresize(lr, scale=self.scale) if self.enlarged_first else lr
+        g = self.head(gradient_map(picture))
+        for step, tap in zip(self.steps, [*taps, features], strict=True):
+            g = step(g, tap)
+        return features + self.fusion(torch.cat([features, g], dim=1)), g
+
+    def _run_backbone(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The backbone's features and what its tapped modules gave on the way."""
+        seen: dict[str, Tensor] = {}
+        thread = threading.get_ident()  # two threads may run one network at the same time
+
+        def keep(name: str, result: Tensor) -> None:
+            if threading.get_ident() == thread:
+                seen[name] = result
+
+        with ExitStack() as stack:
+            for name in self.taps:
+                handle = self.backbone.get_submodule(name).register_forward_hook(
+                    lambda _module, _given, result, name=name: keep(name, result)
+                )
+                stack.callback(handle.remove)
+            features = self.backbone.features(lr)
+        for name in self.taps:
+            if not isinstance(seen.get(name), Tensor):
+                raise InputError(
+                    f"{type(self.backbone).__name__} does not run '{name}' on the way to its "
+                    "features, or it gives no maps; choose another tap."
+                )
+        return features, [seen[name] for name in self.taps]
+
+    def _probe(self, colours: int) -> tuple[bool, list[int]]:
+        """Whether the backbone works at HR size, and how many maps each tap and the features are.
+
+        Raises:
+            InputError: no such module, one that does not run on the way to the features, or
+                maps of a size that is neither that of LR nor of HR.
+        """
+        known = [name for name, _ in self.backbone.named_modules() if name]
+        for name in self.taps:
+            if name not in known:
+                raise unknown_name("module of the backbone", name, known=known)
+        some = next(self.backbone.parameters())
+        side = 6
+        lr = torch.zeros(1, colours, side, side, dtype=some.dtype, device=some.device)
+        training = self.backbone.training
+        self.backbone.eval()  # so that no running average changes
+        with torch.no_grad():
+            features, taps = self._run_backbone(lr)
+        self.backbone.train(training)
+        maps = [*taps, features]
+        sizes = {tuple(found.shape[-2:]) for found in maps}
+        if sizes not in ({(side, side)}, {(self.scale * side, self.scale * side)}):
+            raise InputError(
+                f"The taps and features of {type(self.backbone).__name__} have the sizes "
+                f"{sorted(sizes)} for a picture of {side} x {side}; a gradient branch needs all "
+                f"of them as large as the picture, or all {self.scale} times as large."
+            )
+        return sizes != {(side, side)}, [found.shape[1] for found in maps]

@@ -1,0 +1,182 @@
+"""SPSR: an RRDB network guided by a branch that super-resolves the gradient map.
+
+Ma et al., "Structure-Preserving Super Resolution with Gradient Guidance", CVPR 2020,
+https://arxiv.org/abs/2003.13081
+
+Three parts (its figure 2), each a module of its own, so that a stage of training can choose:
+
+    ``sr``        RRDB's generator up to HR size, without its last convolution; 16,733,184
+    ``gradient``  M(lr), joined after each tapped block with the maps of ``sr``;  6,456,835
+    ``fusion``    an RRDB block and three convolutions on both, at HR size;       1,606,211
+
+24,796,230 parameters at x4. M is the length of the central differences, zeros around the picture;
+the last convolution of ``gradient``, 1 x 1, predicts M of the HR picture. x2 and x3 enlarge once
+and are not in the paper, nor is anything but ``blocks=23, taps=(5, 10, 15, 20)``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError
+from edgekeeper.models.base import SRModel, check_scale, lr_radius
+from edgekeeper.models.gradient_branch import GradientGuided
+from edgekeeper.models.rrdb import NEAR, RRDB, SLOPE, Enlarger, RRDBlock, initialise, tail_radius
+from edgekeeper.ops.gradient import gradient_map
+
+
+class _Enlarged(nn.Module):
+    """What both branches end with: enlargement and two convolutions at HR size."""
+
+    def __init__(self, *, scale: int, width: int) -> None:
+        super().__init__()
+        self.enlarge = Enlarger(width, factor=scale)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)
+        self.finish = nn.Conv2d(width, width, 3, padding=1)
+
+    def to_hr(self, maps: Tensor) -> Tensor:
+        """The maps (B, width, scale·H, scale·W) that the fusion reads."""
+        return self.finish(F.leaky_relu(self.refine(self.enlarge(maps)), SLOPE))  # type: ignore[no-any-return]
+
+
+class SRBranch(_Enlarged):
+    """RRDB's generator whose last convolution gives ``width`` maps instead of a picture."""
+
+    def __init__(self, *, scale: int, width: int, blocks: int, growth: int) -> None:
+        super().__init__(scale=scale, width=width)
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(RRDBlock(width, growth=growth) for _ in range(blocks))
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
+
+    def deep(self, lr: Tensor) -> list[Tensor]:
+        """The maps (B, width, H, W) after each block, and last those with the long skip."""
+        shallow = self.head(lr)
+        maps, found = shallow, []
+        for block in self.blocks:
+            maps = block(maps)
+            found.append(maps)
+        return [*found, shallow + self.after_blocks(maps)]
+
+
+class GradientSRBranch(_Enlarged):
+    """The gradient branch: an RRDB block on its maps and a tap's, narrowed again, per tap."""
+
+    def __init__(self, *, scale: int, width: int, taps: int, growth: int) -> None:
+        super().__init__(scale=scale, width=width)
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(RRDBlock(2 * width, growth=growth) for _ in range(taps))
+        self.narrow = nn.ModuleList(nn.Conv2d(2 * width, width, 3, padding=1) for _ in range(taps))
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, 3, 1)
+
+    def forward(self, gradient: Tensor, taps: Sequence[Tensor]) -> Tensor:
+        """The maps (B, width, scale·H, scale·W) from the LR gradient map and the tapped maps."""
+        shallow = maps = self.head(gradient)
+        for block, narrow, tap in zip(self.blocks, self.narrow, taps, strict=True):
+            maps = narrow(block(torch.cat([maps, tap], dim=1)))
+        return self.to_hr(shallow + self.after_blocks(maps))
+
+
+class Fusion(nn.Module):
+    """The picture from the maps of both branches, the gradient's first."""
+
+    def __init__(self, *, width: int, growth: int) -> None:
+        super().__init__()
+        self.block = RRDBlock(2 * width, growth=growth)
+        self.narrow = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The SR batch (B, 3, scale·H, scale·W) of maps (B, 2·width, scale·H, scale·W)."""
+        maps = self.narrow(self.block(maps))
+        return self.last(F.leaky_relu(self.refine(maps), SLOPE))  # type: ignore[no-any-return]
+
+
+class SPSR(SRModel):
+    """SPSR for one scale; the defaults are the paper's.
+
+    Args:
+        taps: after which blocks of ``sr``, counted from 1, the gradient branch reads.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int = 4,
+        width: int = 64,
+        blocks: int = 23,
+        growth: int = 32,
+        taps: Sequence[int] = (5, 10, 15, 20),
+    ) -> None:
+        super().__init__()
+        check_scale(scale, allowed=(2, 3, 4), model="SPSR")
+        if not taps or sorted(set(taps)) != list(taps) or taps[0] < 1 or taps[-1] > blocks:
+            raise InputError(
+                f"SPSR's taps are numbers of its {blocks} blocks from 1 on, increasing, at least "
+                f"one; got {tuple(taps)}."
+            )
+        self.scale, self.channels = scale, "rgb"
+        self.width, self.taps = width, tuple(taps)
+        self.sr = SRBranch(scale=scale, width=width, blocks=blocks, growth=growth)
+        self.gradient = GradientSRBranch(scale=scale, width=width, taps=len(taps), growth=growth)
+        self.fusion = Fusion(width=width, growth=growth)
+        # By LR pixels to the last tap, from there through the branch or the rest of ``sr``,
+        # then enlarged; the fusion's 18 convolutions are at HR size.
+        to_tap = [1 + 15 * tap for tap in taps]
+        through_branch = [far + 16 * (len(taps) - i) + 1 for i, far in enumerate(to_tap)]
+        deep = max(*through_branch, 1 + 15 * blocks + 1)
+        tail = tail_radius(scale, convolutions=2) + lr_radius(18, scale=scale)
+        self.receptive_field = deep + tail
+        initialise(self)
+
+    @property
+    def overlap(self) -> int:
+        """The context of a tile in LR pixels: RRDB's 64 and what the fusion looks further.
+
+        The error bound is that measured for the SR branch alone (``RRDB.overlap``); no trained
+        SPSR was at hand to measure as a whole.
+        """
+        return min(self.receptive_field, NEAR + lr_radius(18, scale=self.scale))
+
+    def features(self, lr: Tensor) -> Tensor:
+        """The maps of both branches at HR size (B, 2·width, scale·H, scale·W), gradient first."""
+        *after, deep = self.sr.deep(lr)
+        branch = self.gradient(gradient_map(lr), [after[tap - 1] for tap in self.taps])
+        return torch.cat([branch, self.sr.to_hr(deep)], dim=1)
+
+    def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
+        """The SR batch (B, 3, scale·H, scale·W): both branches fused."""
+        return self.fusion(features)  # type: ignore[no-any-return]
+
+    def with_gradient(self, lr: Tensor) -> GradientGuided:
+        """The SR batch and the predicted gradient map of the HR batch."""
+        features = self.features(lr)
+        gradient = self.gradient.last(features[:, : self.width])
+        return GradientGuided(self.reconstruct(features, lr), gradient)
+
+    def sr_branch_only(self, lr: Tensor) -> Tensor:
+        """The SR batch with zeros in place of the gradient branch's maps (the paper's figure 7)."""
+        maps = self.sr.to_hr(self.sr.deep(lr)[-1])
+        return self.reconstruct(torch.cat([torch.zeros_like(maps), maps], dim=1), lr)
+
+    def load_sr_branch(self, trained: RRDB) -> None:
+        """None: copies a trained RRDB, but for its last convolution, into the SR branch.
+
+        This is how the paper's training starts; everything else keeps its weights.
+
+        Raises:
+            InputError: ``trained`` is of another scale, width, growth or number of blocks.
+        """
+        given = {n: t for n, t in trained.state_dict().items() if not n.startswith("last.")}
+        own = {n: t for n, t in self.sr.state_dict().items() if not n.startswith("finish.")}
+        unlike = [n for n in own if n not in given or given[n].shape != own[n].shape]
+        if unlike or len(given) != len(own) or (trained.scale != self.scale):
+            raise InputError(
+                "The RRDB does not fit SPSR's SR branch: both need the same scale (here "
+                f"{self.scale}), width, growth and number of blocks ({len(self.sr.blocks)})"
+                + (f"; '{unlike[0]}' differs." if unlike else ".")
+            )
+        self.sr.load_state_dict(given, strict=False)

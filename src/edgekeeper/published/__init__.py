@@ -1,0 +1,119 @@
+"""Networks filled with weights that other programs published: keys renamed, ranges rescaled.
+
+One file per origin, each with what tells its tensors (``recognises``) and what makes a network of
+them (``load``). Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``,
+MATLAB files by a small reader. The formats and what was measured with them: docs/models.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from edgekeeper.errors import CheckpointError, InputError, unknown_name
+from edgekeeper.matfile import MatValue, read_mat
+from edgekeeper.models import SRModel
+from edgekeeper.published import edsr, espcn, esrgan, spsr, vdsr
+from edgekeeper.published.edsr import RESIDUAL_SCALES
+from edgekeeper.published.espcn import YCbCrESPCN
+from edgekeeper.published.filling import SCALES, Tensors, some
+from edgekeeper.published.reading import read_weights
+
+Kind = Literal["vdsr", "vdsr_pytorch", "espcn_ycbcr", "edsr", "esrgan", "spsr"]
+
+__all__ = [
+    "RESIDUAL_SCALES",
+    "Kind",
+    "MatValue",
+    "Tensors",
+    "YCbCrESPCN",
+    "load_foreign",
+    "load_published",
+    "read_mat",
+]
+
+
+class _Loader(Protocol):
+    def __call__(self, tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel: ...
+
+
+@dataclass(frozen=True)
+class _Origin:
+    title: str
+    recognises: Callable[[Tensors], bool]
+    load: _Loader
+
+
+_ORIGINS: dict[Kind, _Origin] = {
+    "spsr": _Origin("SPSR", spsr.recognises, spsr.load),
+    "esrgan": _Origin("ESRGAN and Real-ESRGAN (RRDB)", esrgan.recognises, esrgan.load),
+    "edsr": _Origin("the official EDSR", edsr.recognises, edsr.load),
+    "vdsr": _Origin("VDSR_Official.mat", vdsr.recognises_official, vdsr.load_official),
+    "vdsr_pytorch": _Origin("VDSR in PyTorch", vdsr.recognises_pytorch, vdsr.load_pytorch),
+    "espcn_ycbcr": _Origin("ESPCN on YCbCr", espcn.recognises, espcn.load),
+}
+
+
+def load_published(
+    path: str | Path, *, scale: int, kind: Kind | Literal["auto"] = "auto"
+) -> SRModel:
+    """The network in a file of published weights, float32 on the CPU, in evaluation mode.
+
+    ``kind`` is told from the names in the file when it is "auto":
+
+    ``"vdsr"``          ``VDSR_Official.mat`` (matconvnet); one network for x2, x3 and x4, on luma.
+    ``"vdsr_pytorch"``  keys ``input``, ``residual_layer.i.conv``, ``output``, without biases.
+    ``"espcn_ycbcr"``   keys ``conv_1`` to ``conv_3``; works on JPEG's YCbCr, takes and gives RGB.
+    ``"edsr"``          the official EDSR, whose layers work on 0..255.
+    ``"esrgan"``        RRDB networks of ESRGAN, Real-ESRGAN and BasicSR, under any of their names.
+    ``"spsr"``          ``spsr.pth``.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, is for another scale, or has missing,
+            unknown or misshapen entries, which are named.
+        InputError: no such kind, or the network does not exist at this scale.
+    """
+    path = Path(path)
+    if kind != "auto" and kind not in _ORIGINS:
+        raise unknown_name("kind of published weights", kind, known=["auto", *_ORIGINS])
+    _check_asked(scale)
+    tensors = read_weights(path)
+    origin = _recognise(tensors, origin=path) if kind == "auto" else _ORIGINS[kind]
+    return origin.load(tensors, scale=scale, origin=path).eval()
+
+
+def load_foreign(path: str | Path, *, scale: int | None = None) -> SRModel:
+    """The network in any file of weights that is known, float32 on the CPU, in evaluation mode.
+
+    Which network, how large and for which scale is told from the names and shapes in the file;
+    ``scale`` is needed only where these do not say it: for VDSR, which has one file for all
+    scales, and for an ESRGAN or SPSR made for x3, which else is taken for x2.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, holds no network that is known (and then
+            says what it holds), is for another scale, or lacks entries, which are named.
+        InputError: ``scale`` is none of 2, 3, 4.
+    """
+    path = Path(path)
+    if scale is not None:
+        _check_asked(scale)
+    tensors = read_weights(path)
+    return _recognise(tensors, origin=path).load(tensors, scale=scale, origin=path).eval()
+
+
+def _check_asked(scale: int) -> None:
+    if scale not in SCALES:
+        raise InputError(f"Published weights have no scale {scale}; choose one of 2, 3, 4.")
+
+
+def _recognise(tensors: Tensors, *, origin: Path) -> _Origin:
+    """Where the tensors are from, by their names."""
+    for found in _ORIGINS.values():
+        if found.recognises(tensors):
+            return found
+    titles = ", ".join(known.title for known in _ORIGINS.values())
+    raise CheckpointError(
+        f"'{origin}' holds no known network: its {len(tensors)} tensors "
+        f"({some(sorted(tensors))}) are not those of {titles}. edgekeeper.community reads many "
+        "more architectures, with the extra 'community'."
+    )

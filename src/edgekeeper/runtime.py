@@ -1,0 +1,222 @@
+"""Exported networks, run by ONNX Runtime or OpenVINO, as networks like any other.
+
+``load_exported(path)`` gives an ``SRModel`` whose ``forward`` calls the runtime, so that
+upscaling, tiles and evaluation need not know. What a file says of itself (scale, colour,
+receptive field, card) stands in its metadata under ``edgekeeper``.
+"""
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekeeper.errors import CheckpointError, InputError, UnavailableError
+from edgekeeper.models import SRModel
+
+Runtime = Literal["onnx", "openvino"]
+Precision = Literal["float32", "bfloat16"]
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+KEY = "edgekeeper"  # the entry of a file's metadata that holds the facts as JSON
+RUNTIMES: dict[Runtime, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+SUFFIXES: dict[str, Runtime] = {".onnx": "onnx", ".xml": "openvino"}
+
+
+class ExportedNetwork(SRModel):
+    """A network in a file of another program's format: takes and gives what the torch one does.
+
+    Attributes:
+        facts: what the file says of itself, the card included.
+        path: the file.
+        multiple: tiles start at multiples of so many LR pixels.
+    """
+
+    def __init__(self, path: Path, *, facts: Mapping[str, object], run: Run) -> None:
+        super().__init__()
+        self.path, self.facts = path, dict(facts)
+        self._run = run
+        try:
+            self.scale = _number(facts, "scale")
+            self.receptive_field = _number(facts, "receptive_field")
+            self._overlap = _number(facts, "overlap")
+            self.multiple = _number({"multiple": 1, **facts}, "multiple")
+            colours = facts["channels"]
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"'{path}' does not say its {error}; export the network again."
+            ) from error
+        if colours not in ("rgb", "y"):
+            raise CheckpointError(f"'{path}' says its colours are '{colours}', not 'rgb' or 'y'.")
+        self.channels = "rgb" if colours == "rgb" else "y"
+
+    @property
+    def overlap(self) -> int:
+        """The context of a tile, in LR pixels."""
+        return self._overlap
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """The SR batch (B, C, scale·H, scale·W) of an LR batch in [0, 1], computed on the CPU.
+
+        Raises:
+            InputError: under autocast; the precision belongs to the loading of the file.
+        """
+        if torch.is_autocast_enabled(lr.device.type):
+            raise InputError(
+                "An exported network cannot change its precision; leave it at float32 here and "
+                "choose it when the file is loaded (OpenVINO has bfloat16)."
+            )
+        array = np.ascontiguousarray(lr.detach().to("cpu", torch.float32).numpy())
+        return torch.from_numpy(self._run(array)).to(lr.device)
+
+
+def _number(facts: Mapping[str, object], key: str) -> int:
+    value = facts[key]
+    if not isinstance(value, int):
+        raise TypeError(key)
+    return value
+
+
+def load_exported(
+    path: str | Path, *, threads: int | None = None, precision: Precision = "float32"
+) -> ExportedNetwork:
+    """The network in an exported file: ``.onnx`` runs in ONNX Runtime, ``.xml`` in OpenVINO.
+
+    threads: how many to compute with; by default as many as this process may use.
+    precision: ``"bfloat16"`` lets OpenVINO compute in it where the processor can.
+
+    Raises:
+        InputError: no such file, another ending, a precision that the runtime does not have.
+        UnavailableError: the runtime is not installed.
+        CheckpointError: the file is damaged or was not exported by edgekeeper.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(
+            f"'{path}' is no exported network: its name must end in {' or '.join(SUFFIXES)}."
+        )
+    if not path.is_file():
+        raise InputError(f"There is no file '{path}'.")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}; it must be at least 1.")
+    runtime = SUFFIXES[path.suffix]
+    needed(RUNTIMES[runtime], extra=runtime)
+    if threads is None and hasattr(os, "sched_getaffinity"):  # Linux: the cores it may use
+        threads = len(os.sched_getaffinity(0))
+    if runtime == "onnx":
+        if precision != "float32":
+            raise InputError(
+                f"ONNX Runtime computes in float32 here, not in {precision}; "
+                "export the network to OpenVINO for bfloat16."
+            )
+        facts, run = _open_onnx(path, threads=threads)
+    else:
+        facts, run = _open_openvino(path, threads=threads, precision=precision)
+    return ExportedNetwork(path, facts=_facts(facts, path), run=run)
+
+
+def needed(package: str, *, extra: str) -> None:
+    """Nothing; raises UnavailableError with the command when the package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise UnavailableError(
+            f"This needs the package {package}: pip install 'edgekeeper[{extra}]'."
+        )
+
+
+def _facts(text: str | None, path: Path) -> dict[str, object]:
+    """The facts as written by edgekeeper.export."""
+    try:
+        facts = json.loads(text or "")
+    except ValueError as error:
+        raise CheckpointError(
+            f"'{path}' was not exported by edgekeeper: it does not say its scale and colours."
+        ) from error
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"The metadata of '{path}' is damaged; export the network again.")
+    return facts
+
+
+def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
+    """What the ONNX file says of itself, and how to run it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    options.inter_op_num_threads = 1
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    failures = _own_errors(onnxruntime.capi.onnxruntime_pybind11_state)
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except failures as error:
+        raise CheckpointError(f"ONNX Runtime cannot read '{path}': {_short(error)}") from error
+    text: str | None = session.get_modelmeta().custom_metadata_map.get(KEY)
+    name = session.get_inputs()[0].name
+
+    def run(lr: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            return np.asarray(session.run(None, {name: lr})[0])
+        except failures as error:
+            raise _failure(error, lr) from error
+
+    return text, run
+
+
+def _open_openvino(
+    path: Path, *, threads: int | None, precision: Precision
+) -> tuple[str | None, Run]:
+    """What the OpenVINO file says of itself, and how to run it."""
+    import openvino
+
+    # OpenVINO takes bfloat16 by itself where it can: float32 has to be asked for.
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    core = openvino.Core()
+    try:
+        network = core.read_model(str(path))
+        text = (
+            network.get_rt_info([KEY, "facts"]).astype(str)
+            if network.has_rt_info([KEY, "facts"])
+            else None
+        )
+        request = core.compile_model(network, "CPU", options).create_infer_request()
+    except RuntimeError as error:
+        raise CheckpointError(f"OpenVINO cannot read '{path}': {_short(error)}") from error
+
+    def run(lr: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            return np.array(request.infer({0: lr})[0])  # a copy: the request keeps its memory
+        except RuntimeError as error:
+            raise _failure(error, lr) from error
+
+    return text, run
+
+
+def _own_errors(module: Any) -> tuple[type[BaseException], ...]:
+    """ONNX Runtime's own exceptions, which share no base but Exception, and Python's."""
+    kinds = [value for value in vars(module).values() if isinstance(value, type)]
+    return (RuntimeError, ValueError, *(kind for kind in kinds if issubclass(kind, Exception)))
+
+
+def _short(error: BaseException) -> str:
+    """The first line of a runtime's message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _failure(error: BaseException, lr: NDArray[np.float32]) -> MemoryError | RuntimeError:
+    """The error to raise: MemoryError when memory ran out, so that tiles are halved."""
+    text = str(error).lower()
+    if any(mark in text for mark in ("alloc", "out of memory", "not enough memory")):
+        return MemoryError(f"A tile of {lr.shape[-1]} x {lr.shape[-2]} pixels does not fit.")
+    return RuntimeError(f"The runtime failed on {lr.shape}: {_short(error)}")

@@ -1,0 +1,185 @@
+"""A network as it is run on one tile: precision, symmetries, consistency, and checks."""
+
+import time
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from edgekeeper.errors import PictureError
+from edgekeeper.infer import Precision, infer
+from edgekeeper.models import SRModel
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.difference import colour_difference
+from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.symmetry import mean_of_eight
+from edgekeeper.upscaling.precision import Choice, choose_precision
+
+Ensemble = Literal["none", "eight"]
+Consistent = Literal["no", "yes"]
+
+
+class TileError(PictureError):
+    """A tile could not be made; the message does not say of which picture."""
+
+
+BICUBIC_RADIUS = 2
+"""LR pixels over which the colour of luma networks is interpolated."""
+
+PROJECTIONS = 5
+"""How often the difference to the picture is enlarged and added.
+
+Five leave less than half a grey level in the mean on each of the 14 pictures of Set14, with ESPCN,
+the roughest of the networks that ship; for EDSR two would do on most. See docs/upscale.md.
+"""
+
+# One projection shrinks (kernel radius 2 LR pixels) and enlarges (2 again).
+_PROJECTION_RADIUS = 2 * BICUBIC_RADIUS
+
+# A tile this dark may well become all black.
+_DARK = 8 / 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a network is run.
+
+    Attributes:
+        precision: "float32", "bfloat16", or "auto": the fastest that stays within half a grey
+            level of float32 in the mean.
+        ensemble: "eight" takes the mean over the flips and turns of the picture, in eight times
+            the time.
+        consistent: "yes" corrects the result until, shrunk by bicubic interpolation, it gives
+            the picture back.
+    """
+
+    precision: Choice = "float32"
+    ensemble: Ensemble = "none"
+    consistent: Consistent = "no"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """CIEDE2000 in the mean between the picture and the result shrunk to its size.
+
+    ``before`` and ``after`` the correction that ``consistent`` makes.
+    """
+
+    before: float
+    after: float
+
+
+class Enlarger:
+    """A network that enlarges the tiles of one picture, and what is to be told afterwards.
+
+    Attributes:
+        precision: the one in use; None until it is chosen.
+        overlap: the context that a tile needs, in LR pixels.
+        notes: sentences for the user, each once.
+        seconds: the time spent in the network.
+    """
+
+    def __init__(self, model: SRModel, *, manner: Manner) -> None:
+        tensors = chain(model.parameters(), model.buffers())
+        self.model, self.manner = model.eval(), manner
+        self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+        self.precision: Precision | None = None
+        if manner.precision != "auto":
+            self.precision = manner.precision
+        self.overlap = tile_overlap(model, manner=manner)
+        self.notes: dict[str, None] = {}
+        self.seconds = 0.0
+        self._drift = torch.zeros(3, dtype=torch.float64)
+
+    def probe(self, part: Tensor) -> None:
+        """Choose the precision by a part of the picture, if it is still to be chosen."""
+        if self.precision is None:
+            started = time.perf_counter()
+            verdict = choose_precision(self.model, _as_rgb(part).to(self.device))
+            self.precision = verdict.precision
+            if verdict.note:
+                self.notes[verdict.note] = None
+            self.seconds += time.perf_counter() - started
+
+    @torch.inference_mode()
+    def __call__(self, part: Tensor) -> Tensor:
+        """Grey or RGB (1, C, scale·h, scale·w) in [0, 1] on the CPU, of (1, C, h, w).
+
+        Raises:
+            TileError: the network gave values that are not finite, in float32.
+        """
+        self.probe(part)
+        started = time.perf_counter()
+        lr = part.to(self.device)
+        sr = self._run(_as_rgb(lr))
+        if part.shape[1] == 1:
+            sr = (rgb_to_y(sr) * 255 - 16) / 219  # studio range to full range
+        sr = sr.clamp_(0, 1)
+        if self.manner.consistent == "yes":
+            sr = self._project(sr, lr)
+        sr = sr.cpu()
+        self.seconds += time.perf_counter() - started
+        return sr
+
+    @property
+    def drift(self) -> Drift | None:
+        """How far the result was, and is, from the picture; None without ``consistent``."""
+        before, after, count = self._drift.tolist()
+        return Drift(before=before / count, after=after / count) if count else None
+
+    def _run(self, lr: Tensor) -> Tensor:
+        """What the network gives, in float32 if it fails in less."""
+        assert self.precision is not None
+        sr = self._infer(lr, self.precision)
+        if self.precision != "float32" and not _is_sound(sr, lr):
+            self.notes["A tile that failed in bfloat16 was done again in float32."] = None
+            sr = self._infer(lr, "float32")
+        if not _is_finite(sr):
+            raise TileError("the network gave values that are not finite; its weights are damaged.")
+        return sr
+
+    def _infer(self, lr: Tensor, precision: Precision) -> Tensor:
+        def forward(x: Tensor) -> Tensor:
+            return infer(self.model, x, precision=precision, clamp="none", layout="channels last")
+
+        return mean_of_eight(forward, lr) if self.manner.ensemble == "eight" else forward(lr)
+
+    def _project(self, sr: Tensor, lr: Tensor) -> Tensor:
+        """Iterated back-projection (Irani and Peleg 1991) with the exact bicubic as the camera."""
+        size, large = (lr.shape[-2], lr.shape[-1]), (sr.shape[-2], sr.shape[-1])
+        small = imresize(sr, size=size)
+        before = small
+        for _ in range(PROJECTIONS):
+            sr = (sr + imresize(lr - small, size=large)).clamp_(0, 1)
+            small = imresize(sr, size=size)
+        differences = [
+            colour_difference(_as_rgb(x.clamp(0, 1)), _as_rgb(lr)).sum() for x in (before, small)
+        ]
+        count = lr.new_tensor(size[0] * size[1], dtype=torch.float64)
+        self._drift += torch.stack([*differences, count]).cpu()
+        return sr
+
+
+def tile_overlap(model: SRModel, *, manner: Manner) -> int:
+    """The LR pixels of context that a tile of ``model`` needs."""
+    overlap = max(model.overlap, BICUBIC_RADIUS)
+    if manner.consistent == "yes":
+        overlap += PROJECTIONS * _PROJECTION_RADIUS
+    return overlap
+
+
+def _as_rgb(part: Tensor) -> Tensor:
+    return part if part.shape[1] == 3 else part.expand(-1, 3, -1, -1)
+
+
+def _is_finite(x: Tensor) -> bool:
+    # One pass over the values: a NaN is handed on by both, an infinity is one of them.
+    low, high = torch.aminmax(x)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def _is_sound(sr: Tensor, lr: Tensor) -> bool:
+    """Whether the values are finite, and not all black where the tile was not."""
+    return _is_finite(sr) and (float(sr.amax()) > 0 or float(lr.amax()) <= _DARK)

@@ -1,0 +1,149 @@
+"""Pictures in memory made larger."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from edgekeeper.infer import check_batch, infer
+from edgekeeper.io import Header, Picture, read_picture
+from edgekeeper.models import SRModel
+from edgekeeper.networks import Structure, load
+from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.tiles import TileProgress
+from edgekeeper.upscaling.engine import Report, Settings, run
+from edgekeeper.upscaling.enlarger import Consistent, Ensemble, Manner
+from edgekeeper.upscaling.held import Collector, HeldPicture
+from edgekeeper.upscaling.memory import Tile
+from edgekeeper.upscaling.precision import Choice
+from edgekeeper.upscaling.request import (
+    Enlargement,
+    Networks,
+    as_networks,
+    plan_enlargement,
+    shipped_networks,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscaled:
+    """A picture and how it was made."""
+
+    picture: Picture
+    report: Report
+
+
+@overload
+def upscale(
+    picture: Tensor,
+    *,
+    scale: float | None = None,
+    model: str | Path | SRModel | Networks | None = None,
+    structure: Structure = "faithful",
+) -> Tensor: ...
+
+
+@overload
+def upscale(
+    picture: str | Path | Picture,
+    *,
+    scale: float | None = None,
+    model: str | Path | SRModel | Networks | None = None,
+    structure: Structure = "faithful",
+) -> Picture: ...
+
+
+def upscale(
+    picture: str | Path | Picture | Tensor,
+    *,
+    scale: float | None = None,
+    model: str | Path | SRModel | Networks | None = None,
+    structure: Structure = "faithful",
+) -> Picture | Tensor:
+    """The picture ``scale`` times as large: a Tensor for a tensor, else a Picture.
+
+    ``picture`` is the path of a file, a ``Picture``, or float RGB (B, 3, H, W) in [0, 1].
+    ``model`` is a network, the name of one that ships, or a network file; by default the
+    ``structure`` decides between the faithful and the sharper networks that ship. ``scale`` is any
+    positive factor, by default the network's own, or 4; what the networks do not reach exactly is
+    made by several passes of them and by exact bicubic interpolation.
+
+    Raises:
+        InputError: no such network, a scale that is not positive, a tensor of another form.
+        PictureError: the file cannot be read.
+    """
+    if model is None:
+        scale = 4 if scale is None else scale
+        model = shipped_networks(structure=structure)
+    elif isinstance(model, str | Path):
+        model = load(model)
+    enlargement = None if scale is None else Enlargement(factor=scale)
+    if isinstance(picture, Tensor):
+        return _upscale_tensor(picture, networks=as_networks(model), enlargement=enlargement)
+    if not isinstance(picture, Picture):
+        picture = read_picture(picture)
+    return upscale_picture(picture, model=model, enlargement=enlargement)
+
+
+def upscale_picture(
+    picture: Picture,
+    *,
+    model: SRModel | Networks,
+    enlargement: Enlargement | None = None,
+    tile: Tile = "auto",
+    precision: Choice = "float32",
+    ensemble: Ensemble = "none",
+    consistent: Consistent = "no",
+    on_tile: TileProgress | None = None,
+) -> Picture:
+    """The picture made larger, with the depth, colours and metadata it had.
+
+    Without an ``enlargement`` it becomes ``model.scale`` times as large. Runs on the model's
+    device, in evaluation mode (the model is put into it). ``tile`` is the side in LR pixels of
+    what the network sees at once, context included. When memory runs out the tile is halved and
+    the picture started over: ``on_tile`` then counts anew. ``precision``, ``ensemble`` and
+    ``consistent`` are those of ``Manner``.
+
+    Alpha is enlarged by bicubic interpolation. Pixels that are fully transparent take the colours
+    around them, since what is stored there (often black) would show as a fringe.
+
+    Raises:
+        InputError: the tile is too small for the network's context.
+        PictureError: the network gave values that are not finite, or memory does not suffice.
+    """
+    manner = Manner(precision=precision, ensemble=ensemble, consistent=consistent)
+    settings = Settings(
+        networks=as_networks(model), enlargement=enlargement, tile=tile, manner=manner
+    )
+    return upscale_with_report(picture, settings=settings, on_tile=on_tile).picture
+
+
+def upscale_with_report(
+    picture: Picture, *, settings: Settings, on_tile: TileProgress | None = None
+) -> Upscaled:
+    """The picture made larger as in ``upscale_picture``, and how it was made."""
+    sinks: list[Collector] = []
+
+    def open_sink(header: Header) -> nullcontext[Collector]:
+        sinks[:] = [Collector(header)]
+        return nullcontext(sinks[0])
+
+    report = run(
+        lambda: nullcontext(HeldPicture(picture)), open_sink, settings=settings, on_tile=on_tile
+    )
+    return Upscaled(picture=sinks[0].picture(), report=report)
+
+
+def _upscale_tensor(lr: Tensor, *, networks: Networks, enlargement: Enlargement | None) -> Tensor:
+    check_batch(lr)
+    size = (lr.shape[-2], lr.shape[-1])
+    plan = plan_enlargement(size, enlargement=enlargement, factors=networks.factors)
+    for factor in plan.passes:
+        lr = infer(networks.load(factor), lr)
+    if (lr.shape[-2], lr.shape[-1]) == plan.size:
+        return lr
+    with torch.inference_mode():
+        return imresize(lr, size=plan.size).clamp_(0, 1)

@@ -1,0 +1,220 @@
+"""The codecs that videos are written with, and the pixel layouts that they take."""
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgekeeper.errors import InputError, UnavailableError, unknown_name
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+"""The endings of files that are written; Matroska (.mkv) takes nearly everything."""
+
+READ_SUFFIXES = (
+    *SUFFIXES, ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".vob", ".wmv", ".flv", ".ogv",
+    ".3gp", ".mxf",
+)  # fmt: skip
+"""The endings by which a file is taken for a video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """A way to encode: its name in FFmpeg, the default of ``crf`` and its end, and options.
+
+    ``crf`` is None where the codec has no such number.
+    """
+
+    encoder: str
+    crf: int | None
+    most: int = 0
+    options: tuple[tuple[str, str], ...] = ()
+
+
+CODECS = {
+    "libx264": Codec(encoder="libx264", crf=16, most=51),
+    "libx265": Codec(
+        encoder="libx265", crf=18, most=51, options=(("x265-params", "log-level=error"),)
+    ),
+    "libsvtav1": Codec(
+        encoder="libsvtav1", crf=22, most=63, options=(("preset", "6"), ("svtav1-params", "lp=2"))
+    ),
+    "libaom-av1": Codec(
+        encoder="libaom-av1", crf=20, most=63, options=(("cpu-used", "4"), ("row-mt", "1"))
+    ),
+    "libvpx-vp9": Codec(
+        encoder="libvpx-vp9", crf=20, most=63, options=(("b", "0"), ("row-mt", "1"))
+    ),
+    "prores": Codec(encoder="prores_ks", crf=None, options=(("vendor", "apl0"),)),
+    "ffv1": Codec(encoder="ffv1", crf=None, options=(("level", "3"), ("slicecrc", "1"))),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """How a video is encoded.
+
+    Attributes:
+        codec: a name of ``CODECS``; "ffv1" loses nothing.
+        crf: the quality, less is better and larger; None takes the codec's default.
+
+    Raises:
+        InputError: there is no such codec, or ``crf`` is out of its range or has no meaning.
+    """
+
+    codec: str = "libx264"
+    crf: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise unknown_name("video codec", self.codec, known=CODECS)
+        codec = CODECS[self.codec]
+        if self.crf is None:
+            return
+        if codec.crf is None:
+            raise InputError(f"{self.codec} has no quality to choose; leave crf out.")
+        if not 0 <= self.crf <= codec.most:
+            raise InputError(
+                f"A crf of {self.crf} was given; {self.codec} takes 0 (best) to {codec.most}, "
+                f"usually about {codec.crf}."
+            )
+
+    @property
+    def encoder_options(self) -> dict[str, str]:
+        """What is told to the encoder."""
+        codec = CODECS[self.codec]
+        crf = codec.crf if self.crf is None else self.crf
+        return dict(codec.options) | ({} if crf is None else {"crf": str(crf)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A pixel format that is read or written plane by plane: ``name`` is FFmpeg's."""
+
+    name: str
+    family: Literal["yuv", "gbr", "grey"]
+    depth: int
+    across: int
+    down: int
+    alpha: bool = False
+
+
+# Chroma samples: one for so many pixels across and down.
+_SAMPLING = {
+    "444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4),
+}  # fmt: skip
+_PLANAR = re.compile(r"(yuv|yuva|yuvj)(4\d\d)p(\d+le)?|(gbra?)p(\d+le)?|(gray)(\d+le)?")
+
+# Formats whose samples are only ordered in another way -> the layout with the same samples.
+_REORDERED = {
+    "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p",
+    "yuyv422": "yuv422p", "uyvy422": "yuv422p", "p010le": "yuv420p10le",
+    "p210le": "yuv422p10le", "p410le": "yuv444p10le", "y210le": "yuv422p10le",
+    "rgb24": "gbrp", "bgr24": "gbrp", "0rgb": "gbrp", "rgb0": "gbrp", "bgr0": "gbrp",
+    "rgba": "gbrap", "bgra": "gbrap", "argb": "gbrap", "abgr": "gbrap", "pal8": "gbrap",
+    "rgb48le": "gbrp16le", "rgb48be": "gbrp16le", "rgba64le": "gbrap16le",
+}  # fmt: skip
+
+
+def layout_of(name: str) -> Layout | None:
+    """The layout of a pixel format; None if it is not one of 8 to 16 bits in planes."""
+    found = _PLANAR.fullmatch(name)
+    if found is None:
+        return None
+    kind, sampling, depth, rgb, rgb_depth, _, grey_depth = found.groups()
+    bits = int((depth or rgb_depth or grey_depth or "8le")[:-2])
+    if kind:
+        if sampling not in _SAMPLING:
+            return None
+        across, down = _SAMPLING[sampling]
+        return Layout(
+            name=name, family="yuv", depth=bits, across=across, down=down, alpha=kind == "yuva"
+        )
+    family: Literal["gbr", "grey"] = "gbr" if rgb else "grey"
+    return Layout(name=name, family=family, depth=bits, across=1, down=1, alpha=rgb == "gbra")
+
+
+def layout_to_read(name: str) -> Layout | None:
+    """The layout that holds the samples of a pixel format; None if there is none here."""
+    plain = _REORDERED.get(name, name.removesuffix("be") + "le" if name.endswith("be") else name)
+    return layout_of(plain)
+
+
+def layout_to_write(source: Layout, codec: str) -> Layout:
+    """The layout of ``codec`` that keeps most of ``source``, and of those the smallest.
+
+    Grey is written as 4:2:0, since many players show nothing else. Alpha is left out.
+
+    Raises:
+        UnavailableError: the FFmpeg at hand has no such encoder.
+    """
+    if source.family == "grey":
+        source = replace(source, family="yuv", across=2, down=2)
+    options = [
+        layout
+        for name in _formats(codec)
+        if (layout := layout_of(name)) is not None
+        and layout.family != "grey" and not layout.alpha and "yuvj" not in name
+    ]  # fmt: skip
+
+    def loss(option: Layout) -> tuple[int, ...]:
+        chroma = max(0, option.across - source.across) + max(0, option.down - source.down)
+        return (
+            max(0, min(source.depth, 10) - option.depth),
+            chroma,
+            max(0, source.depth - option.depth),
+            option.family != source.family,
+            max(0, option.depth - source.depth),
+            max(0, source.across - option.across) + max(0, source.down - option.down),
+        )
+
+    return min(options, key=loss)
+
+
+def check_codec(codec: str) -> None:
+    """Nothing; raise UnavailableError if the FFmpeg at hand has no such encoder."""
+    _formats(codec)
+
+
+def _formats(codec: str) -> list[str]:
+    import av
+
+    try:
+        found = av.codec.Codec(CODECS[codec].encoder, "w").video_formats
+    except av.codec.codec.UnknownCodecError as error:
+        here = [name for name in CODECS if name in av.codecs_available or name == "prores"]
+        raise UnavailableError(
+            f"The FFmpeg that comes with your PyAV cannot write {codec}; it can: {', '.join(here)}."
+        ) from error
+    return [one.name for one in found or ()]
+
+
+def configure(context: "VideoCodecContext", *, layout: Layout, options: VideoOptions) -> None:
+    """Set what holds for every segment: layout, quality, headers apart from the frames."""
+    from av.codec.context import Flags, ThreadType
+
+    context.pix_fmt = layout.name
+    context.options = options.encoder_options
+    # Threads by frame compress better than by slice, which is PyAV's choice.
+    context.thread_type = ThreadType.FRAME
+    if options.codec == "libx264" and _has_avx512():
+        # Seen with AVX-512 and mbtree: the same frames give other packets, depending on what the
+        # memory held before, so that a run that goes on would differ from a straight one.
+        context.options = context.options | {"x264-params": "asm=avx2"}
+    if options.codec == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # else it tells of itself on stderr, every segment
+    if CODECS[options.codec].encoder == "prores_ks":
+        context.options = context.options | {"profile": "4" if layout.across == 1 else "3"}
+    context.flags |= Flags.global_header
+
+
+def _has_avx512() -> bool:
+    """Whether Linux says that the processor has it; elsewhere that is not asked."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return " avx512f " in text

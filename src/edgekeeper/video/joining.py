@@ -1,0 +1,224 @@
+"""The finished file: the encoded video and, bit for bit, the other streams of its source."""
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekeeper.errors import PictureError
+from edgekeeper.video.codecs import CODECS, Layout, VideoOptions, configure
+from edgekeeper.video.segments import Segment, Workshop
+from edgekeeper.video.source import Facts, main_stream, open_video
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.stream import VideoStream
+
+# What a muxer writes by itself.
+_OWN = ("major_brand", "minor_version", "compatible_brands", "encoder", "DURATION")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How the frames of the result are encoded; ``size`` is (height, width)."""
+
+    facts: Facts
+    options: VideoOptions
+    layout: Layout
+    size: tuple[int, int]
+    matrix: int
+    span: int
+
+
+def make_encoder(encoding: Encoding) -> "VideoCodecContext":
+    """An encoder for a segment."""
+    import av
+
+    context = av.CodecContext.create(CODECS[encoding.options.codec].encoder, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    _set(context, encoding)
+    return context
+
+
+def check_streams(workshop: Workshop, encoding: Encoding) -> tuple[str, ...]:
+    """Notes on what cannot be kept, found before the work by writing a file without frames.
+
+    Raises:
+        PictureError: the kind of file takes some stream not.
+    """
+    with (
+        open_video(encoding.facts.path) as source,
+        _output(workshop.joined, source, encoding) as (_, _, _, notes),
+    ):
+        pass
+    workshop.joined.unlink(missing_ok=True)
+    return notes
+
+
+def join(workshop: Workshop, encoding: Encoding) -> None:
+    """Write the segments and the source's other streams to ``workshop.joined``.
+
+    Raises:
+        PictureError: a file cannot be read or written, or segments do not belong together.
+    """
+    with (
+        open_video(encoding.facts.path) as source,
+        _output(workshop.joined, source, encoding) as (output, video, copies, _),
+    ):
+        headers = {one.header for one in workshop.segments.values()}
+        if headers != {(video.codec_context.extradata or b"").hex()}:
+            raise PictureError(
+                f"The unfinished video in '{workshop.folder}' was begun with another encoder; "
+                "remove that folder and begin again."
+            )
+        encoded = _video_packets(workshop, video, unit=encoding.facts.time_base)
+        copied = _copied_packets(source, copies)
+        for _, _, packet in heapq.merge(encoded, copied, key=lambda item: item[:2]):
+            output.mux_one(packet)
+
+
+def decoding_times(times: Sequence[int]) -> list[int]:
+    """When each packet is to be decoded, for packets in that order with ``times`` to be shown.
+
+    The times to be shown, sorted, moved back by as many frames as the encoder reorders, so that
+    they grow and none is later than its packet's own; what lies before the first is extrapolated.
+    """
+    shown = sorted(times)
+    place = {time: index for index, time in enumerate(shown)}
+    delay = max((index - place[time] for index, time in enumerate(times)), default=0)
+    step = shown[1] - shown[0] if len(shown) > 1 else 1
+    early = [shown[0] - step * back for back in range(delay, 0, -1)]
+    return early + shown[: len(shown) - delay]
+
+
+def _set(context: "VideoCodecContext", encoding: Encoding) -> None:
+    facts, tags = encoding.facts, encoding.facts.tags
+    context.height, context.width = encoding.size
+    configure(context, layout=encoding.layout, options=encoding.options)
+    context.time_base, context.framerate = facts.time_base, facts.rate
+    if tags.aspect is not None:
+        context.sample_aspect_ratio = tags.aspect
+    context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+    context.colorspace, context.color_range = encoding.matrix, encoding.span
+
+
+@contextmanager
+def _output(
+    path: Path, source: "InputContainer", encoding: Encoding
+) -> "Iterator[tuple[OutputContainer, VideoStream, dict[int, Stream], tuple[str, ...]]]":
+    """The file to write with its header, its video stream, and those to copy by their index."""
+    import av
+
+    try:
+        with av.open(path, "w", container_options=_exact_start(source, path)) as output:
+            video = output.add_stream(CODECS[encoding.options.codec].encoder)
+            assert isinstance(video, av.VideoStream)
+            _set(video.codec_context, encoding)
+            main = main_stream(source, encoding.facts.path)
+            video.time_base = encoding.facts.time_base
+            _describe(video, main)
+            if encoding.facts.tags.display is not None:
+                video.set_display_matrix(encoding.facts.tags.display)
+            copies, notes = _add_copies(output, source, main, path=path)
+            output.metadata.update(_kept(source.metadata))
+            output.set_chapters(source.chapters())
+            output.start_encoding()
+            yield output, video, copies, notes
+    except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, av.error.FFmpegError) and error.filename == str(encoding.facts.path):
+            raise
+        why = getattr(error, "strerror", None) or str(error)
+        raise PictureError(
+            f"A {path.suffix} file cannot be written with what is to be in it: {why.lower()}. "
+            "Choose a name that ends in .mkv, or another codec."
+        ) from error
+
+
+def _exact_start(source: "InputContainer", path: Path) -> dict[str, str]:
+    """An option for a movie's own unit of time, by which the first times of streams are rounded."""
+    if path.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        return {}
+    units = [one.time_base.denominator for one in source.streams if one.time_base]
+    unit = math.lcm(*units)
+    return {"movie_timescale": str(unit)} if 0 < unit < 2**31 else {}
+
+
+def _add_copies(
+    output: "OutputContainer", source: "InputContainer", main: "Stream", *, path: Path
+) -> tuple[dict[int, "Stream"], tuple[str, ...]]:
+    copies: dict[int, Stream] = {}
+    notes = []
+    for stream in source.streams:
+        if stream.index == main.index:
+            continue
+        if stream.type not in ("audio", "subtitle", "video", "attachment"):
+            if not (stream.name == "bin_data" and source.chapters()):  # the titles of chapters
+                notes.append(f"Its stream {stream.index} of other data is not copied.")
+            continue
+        try:
+            copy = output.add_stream_from_template(stream, opaque=True)
+        except ValueError as error:
+            raise PictureError(
+                f"A {path.suffix} file cannot hold its {stream.type} ({stream.name}). Choose a "
+                "name that ends in .mkv, or in what the source ends."
+            ) from error
+        _describe(copy, stream)
+        copies[stream.index] = copy
+    return copies, tuple(notes)
+
+
+def _describe(ours: "Stream", theirs: "Stream") -> None:
+    ours.metadata.update(_kept(theirs.metadata))
+    ours.disposition = theirs.disposition
+
+
+def _kept(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key not in _OWN}
+
+
+_Timed = tuple[Fraction, int, "Packet[Stream]"]
+
+
+def _video_packets(workshop: Workshop, video: "VideoStream", *, unit: Fraction) -> Iterator[_Timed]:
+    import av
+
+    segments: list[tuple[int, Segment]] = sorted(workshop.segments.items())
+    order = [time for _, segment in segments for time, _, _ in segment.packets]
+    times = [time for _, segment in segments for time in segment.times]
+    ends = [*times[1:], times[-1] + segments[-1][1].duration]
+    duration = {time: end - time for time, end in zip(times, ends, strict=True)}
+    earliest = iter(decoding_times(order))
+    for number, segment in segments:
+        for data, (time, _, key) in zip(workshop.packets(number), segment.packets, strict=True):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = video, unit
+            packet.pts, packet.dts, packet.duration = time, next(earliest), duration[time]
+            packet.is_keyframe = bool(key)
+            yield packet.dts * unit, 0, packet
+
+
+def _is_pause(packet: "Packet[Stream]") -> bool:
+    """Whether it is an empty text of MP4, as muxers write by themselves between two subtitles."""
+    return packet.size == 2 and packet.stream.name == "mov_text" and bytes(packet) == b"\0\0"
+
+
+def _copied_packets(source: "InputContainer", copies: dict[int, "Stream"]) -> Iterator[_Timed]:
+    if not copies:
+        return
+    wanted = [stream for stream in source.streams if stream.index in copies]
+    latest = Fraction(0)
+    for packet in source.demux(wanted):
+        if packet.size == 0 or _is_pause(packet):
+            continue
+        time = packet.dts if packet.dts is not None else packet.pts
+        if time is not None:
+            latest = max(latest, time * packet.time_base)
+        packet.stream = copies[packet.stream_index]
+        yield latest, 1, packet

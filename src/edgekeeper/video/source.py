@@ -1,0 +1,279 @@
+"""A video file as it is read: what it says of itself, and its frames."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+from edgekeeper.errors import PictureError, UnavailableError
+from edgekeeper.video.codecs import Layout, layout_to_read
+from edgekeeper.video.colour import BT601_525, BT601_625, BT709, MATRICES, RGB, Coding, Range
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+_HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of H.273
+_LARGEST_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags:
+    """What a file says of its colours, as codes of H.273, and of the shape of its frames.
+
+    Attributes:
+        span: FFmpeg's code of the range, 1 limited, 2 full.
+        aspect: width of a sample over its height; None when the file does not say.
+        display: the nine numbers of the display matrix (rotation, mirroring), or None.
+    """
+
+    primaries: int
+    transfer: int
+    matrix: int
+    span: int
+    aspect: Fraction | None
+    display: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a video before it is made larger.
+
+    Attributes:
+        size: (height, width) of the frames as they are stored.
+        frames: how many there are.
+        rate: frames a second in the mean.
+        time_base: the unit of the timestamps, in seconds.
+        notes: sentences for the user.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    frames: int
+    rate: Fraction
+    time_base: Fraction
+    layout: Layout
+    coding: Coding
+    tags: Tags
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """A frame with its number, and its time and duration in units of the time base."""
+
+    number: int
+    time: int
+    duration: int
+    frame: "VideoFrame"
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator["InputContainer"]:
+    """The file, open for reading; what FFmpeg says against it becomes a PictureError.
+
+    Raises:
+        UnavailableError: PyAV is not installed.
+        PictureError: the file is not there, or is damaged or no video.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UnavailableError(
+            "Videos need PyAV, which is not installed; run: pip install 'edgekeeper[video]'"
+        ) from error
+    if not path.is_file():
+        raise PictureError(f"There is no file '{path}'.")
+    try:
+        with av.open(path, "r", metadata_errors="replace") as container:
+            yield container
+    except av.error.FFmpegError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise PictureError(f"'{path}' is damaged or no video: {why}.") from error
+
+
+def main_stream(container: "InputContainer", path: Path) -> "VideoStream":
+    """The first stream of moving pictures.
+
+    Raises:
+        PictureError: there is none that can be decoded.
+    """
+    from av.stream import Disposition
+
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise PictureError(f"'{path}' has a video stream of a codec that is not known.")
+            return stream
+    raise PictureError(f"'{path}' has no video stream.")
+
+
+def survey(path: Path) -> Facts:
+    """What the file is, found by reading it once without decoding more than the first frame.
+
+    Raises:
+        PictureError: it has no video stream, is damaged or cut off, or cannot be read.
+    """
+    with open_video(path) as container:
+        frames = _count(container, path)
+    with open_video(path) as container:
+        stream = main_stream(container, path)
+        first = next(container.decode(stream), None)
+        if first is None or stream.time_base is None:
+            raise PictureError(f"'{path}' holds no frame that can be decoded.")
+        layout = layout_to_read(first.format.name)
+        if layout is None:
+            raise PictureError(
+                f"'{path}' has frames of the pixel format '{first.format.name}', which cannot be "
+                "read. Convert it first, for example to yuv420p10le."
+            )
+        coding, notes = _coding(first, layout, codec=stream.codec_context.name)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        return Facts(
+            path=path, size=(first.height, first.width), frames=frames, rate=rate,
+            time_base=stream.time_base, layout=layout, coding=coding,
+            tags=Tags(
+                primaries=int(first.color_primaries), transfer=int(first.color_trc),
+                matrix=RGB if layout.family == "gbr" else coding.matrix,
+                span=2 if coding.span == "full" else 1,
+                aspect=stream.sample_aspect_ratio or None, display=_display(first),
+            ),
+            notes=(*notes, *_peculiarities(first, layout)),
+        )  # fmt: skip
+
+
+def shots(path: Path, facts: Facts) -> Iterator[Shot]:
+    """The frames one after another, with times that always grow.
+
+    Raises:
+        PictureError: the file is damaged, or its frames change their size.
+    """
+    from av.codec.context import ThreadType
+
+    number, last = 0, None
+    usual = max(1, round(1 / (facts.rate * facts.time_base)))
+    with open_video(path) as container:
+        stream = main_stream(container, path)
+        stream.thread_type = ThreadType.AUTO
+        for frame in container.decode(stream):
+            if (frame.height, frame.width) != facts.size:
+                raise PictureError(
+                    f"'{path}' changes the size of its frames, from {facts.size[1]} x "
+                    f"{facts.size[0]} to {frame.width} x {frame.height}; cut it there first."
+                )
+            time = frame.pts
+            if time is None or (last is not None and time <= last):
+                time = 0 if last is None else last + (usual if time is None else 1)
+            yield Shot(number=number, time=time, duration=frame.duration or usual, frame=frame)
+            number, last = number + 1, time
+    if number == 0:
+        raise PictureError(f"'{path}' holds no frame that can be decoded.")
+
+
+def _count(container: "InputContainer", path: Path) -> int:
+    """The number of frames, from the packets; raises PictureError if some are missing."""
+    stream = main_stream(container, path)
+    packets = shown = 0
+    end = 0.0
+    for packet in container.demux():
+        if packet.size == 0:  # after the end of a stream
+            continue
+        end = max(end, _end(packet))
+        if packet.stream_index != stream.index:
+            continue
+        if packet.is_corrupt:
+            raise _damaged(path, "a part of it is missing or cannot be read")
+        packets += 1
+        shown += not packet.is_discard
+    kinds = set(container.format.name.split(","))
+    # Not stream.frames: that counts empty places in AVI, and what an edit list cuts off in MP4.
+    announced = len(stream.index_entries) if "mp4" in kinds else 0
+    if packets < announced:
+        raise _damaged(path, f"{packets} of its {announced} frames are there")
+    if container.duration and {"matroska", "mp4"} & kinds:
+        start = (container.start_time or 0) / 1e6
+        missing = container.duration / 1e6 - (end - start)
+        if missing > _LARGEST_PAUSE_SECONDS:
+            raise _damaged(path, f"the last {missing:.1f} seconds are missing")
+    return shown
+
+
+def _end(packet: "Packet[Stream]") -> float:
+    time = packet.pts if packet.pts is not None else packet.dts
+    return 0.0 if time is None else float((time + (packet.duration or 0)) * packet.time_base)
+
+
+def _damaged(path: Path, why: str) -> PictureError:
+    return PictureError(
+        f"'{path}' is cut off or damaged: {why}. Get it again, or save what is there with: "
+        f"ffmpeg -i '{path.name}' -c copy repaired.mkv"
+    )
+
+
+def _coding(frame: "VideoFrame", layout: Layout, *, codec: str) -> tuple[Coding, list[str]]:
+    """How the samples stand for colours, and what had to be guessed."""
+    notes = []
+    matrix, tagged = int(frame.colorspace), int(frame.color_range)
+    guessed = _usual_matrix(frame.height, frame.width)
+    if layout.family != "yuv":
+        matrix = guessed
+    elif matrix in (0, 2, 3):
+        matrix = guessed
+        name = "BT.709" if guessed == BT709 else "BT.601"
+        notes.append(
+            f"The file does not say how its colours are coded; {name} was taken, as is usual for "
+            f"{frame.width} x {frame.height}, and the result says so."
+        )
+    elif matrix not in MATRICES:
+        notes.append(
+            f"The colour matrix with the code {matrix} is not known here; BT.2020 was taken for "
+            "the networks, and the result is tagged with it."
+        )
+        matrix = 9
+    span: Range = "full" if tagged == 2 else "limited"
+    if tagged == 0 and (layout.family != "yuv" or "yuvj" in frame.format.name):
+        span = "full"
+    chroma: Literal["left", "centre"] = "centre" if codec == "mjpeg" else "left"
+    return Coding(
+        family=layout.family, depth=layout.depth, matrix=matrix, span=span,
+        across=layout.across, down=layout.down, chroma=chroma,
+    ), notes  # fmt: skip
+
+
+def _usual_matrix(height: int, width: int) -> int:
+    """What players take when a file does not say: BT.709 above the sizes of old television."""
+    if height > 576 or width >= 1280:
+        return BT709
+    return BT601_525 if height <= 480 else BT601_625
+
+
+def _display(frame: "VideoFrame") -> tuple[int, ...] | None:
+    from av.sidedata.sidedata import SideData, Type
+
+    for data in cast(Iterable[SideData], frame.side_data):
+        if data.type == Type.DISPLAYMATRIX:
+            return tuple(int(number) for number in np.frombuffer(bytes(data), np.int32)[:9])
+    return None
+
+
+def _peculiarities(frame: "VideoFrame", layout: Layout) -> list[str]:
+    notes = []
+    if frame.interlaced_frame:
+        notes.append(
+            "The video is interlaced; its frames are enlarged with both fields in them. "
+            "Deinterlace it first."
+        )
+    if layout.alpha:
+        notes.append("Its transparency is left out.")
+    if frame.color_trc in _HDR:
+        notes.append(
+            f"It is HDR ({_HDR[frame.color_trc]}): the networks see the coded values, and what "
+            "the file says of the mastering display is not kept."
+        )
+    return notes
