@@ -20,7 +20,7 @@ from edgekeeper.objective import Objective
 from edgekeeper.recipe import Recipe
 from edgekeeper.recipes import RECIPES
 from edgekeeper.state import begin
-from edgekeeper.train import update
+from edgekeeper.update import update
 
 VARIANTS = {
     "float32": ("float32", "contiguous"),

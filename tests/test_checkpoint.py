@@ -21,7 +21,7 @@ from edgekeeper.checkpoint import (
     write_tensors,
 )
 from edgekeeper.errors import CheckpointError, EdgekeeperError
-from edgekeeper.models import EDSR, ESPCN, SRCNN, VDSR, SRModel
+from edgekeeper.models import EDSR, ESPCN, SRCNN, VDSR, GradientBranch, SRModel
 from edgekeeper.spec import Spec, spec
 
 OLD, NEW = torch.arange(6.0), torch.arange(6.0) * 2
@@ -294,6 +294,13 @@ class TestModelFile:
         spec(EDSR, scale=2, width=4, blocks=1, residual_scale=0.1),
         spec(EDSR, scale=4, width=4, blocks=2, upsampler="direct", skip="bicubic"),
         spec(VDSR, scale=2, variant="gv"),
+        spec(
+            GradientBranch,
+            backbone=spec(EDSR, scale=3, width=4, blocks=2),
+            width=4,
+            taps=("blocks.0", "blocks.1.conv1"),
+        ),
+        spec(GradientBranch, backbone=spec(ESPCN, scale=2)),
     )
 
     @pytest.mark.parametrize("description", SPECS, ids=lambda s: f"{s.name}-{len(s.arguments)}")
@@ -340,6 +347,14 @@ class TestModelFile:
             {"name": "EDSR", "arguments": {"widths": 3}},
             {"name": "EDSR"},
             {"name": "EDSR", "arguments": {"scale": 7}},
+            {"name": "EDSR", "arguments": {"width": "wide"}},
+            {"name": "GradientBranch", "arguments": {}},
+            {"name": "GradientBranch", "arguments": {"backbone": "EDSR"}},
+            {"name": "GradientBranch", "arguments": {"backbone": {"scale": 2}}},
+            {
+                "name": "GradientBranch",
+                "arguments": {"backbone": {"name": "EDSR9", "arguments": {}}},
+            },
         ],
     )
     def test_a_network_that_this_version_does_not_know(
@@ -382,6 +397,21 @@ class TestOptimiser:
                 assert torch.equal(before[key], after[key])
                 assert before[key].dtype == after[key].dtype
                 assert before[key].stride() == after[key].stride()
+
+    @pytest.mark.parametrize("kind", ["adam", "sgd"])
+    def test_a_parameter_that_no_gradient_reached_has_no_state_afterwards(self, kind: str) -> None:
+        model, optimiser = self.trained(kind)
+        idle = nn.ModuleDict({"used": model, "idle": nn.Conv2d(1, 1, 1)})
+        optimiser.add_param_group({"params": list(idle["idle"].parameters())})
+        tensors = optimiser_tensors(optimiser, idle)
+        again = type(optimiser)(idle.parameters(), lr=0.5)
+        restore_optimiser(again, idle, tensors=tensors)
+        assert set(again.state) == set(model.parameters())
+        for parameter in model.parameters():
+            assert again.state[parameter].keys() == optimiser.state[parameter].keys()
+        lost = {k: v for k, v in tensors.items() if not k.startswith("idle.bias/")}
+        with pytest.raises(CheckpointError, match=r"lacks the optimiser's state of idle\.bias"):
+            restore_optimiser(again, idle, tensors=lost)
 
     def test_state_is_saved_under_the_names_of_the_parameters(self) -> None:
         model, optimiser = self.trained("adam")

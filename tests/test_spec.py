@@ -6,7 +6,7 @@ from torch import nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.losses import L1, GradientVariance
-from edgekeeper.models import EDSR, ESPCN, MODELS
+from edgekeeper.models import EDSR, ESPCN, MODELS, GradientBranch
 from edgekeeper.spec import Spec, from_json, spec
 
 MODEL_CLASSES = {model.__name__: model for model in MODELS.values()}
@@ -20,6 +20,13 @@ class Box:
     ) -> None:
         self.sizes = (width, depth)
         self.colour = colour
+
+
+class Keeper:
+    """Something that keeps what it is given."""
+
+    def __init__(self, *, value: object) -> None:
+        self.value = value
 
 
 class Swallower(nn.Module):
@@ -99,6 +106,52 @@ def test_specs_survive_json() -> None:
     loss = spec(GradientVariance, patch=16, data_range=255.0)
     text = json.dumps(loss.to_json())
     assert from_json(json.loads(text), known={"GradientVariance": GradientVariance}) == loss
+
+
+BRANCH = spec(
+    GradientBranch,
+    backbone=spec(EDSR, scale=3, width=8, blocks=1),
+    width=4,
+    taps=("blocks.0", "head"),
+)
+
+
+def test_a_spec_among_the_arguments_survives_json() -> None:
+    plain = BRANCH.to_json()
+    assert plain["arguments"] == {
+        "backbone": {"name": "EDSR", "arguments": {"scale": 3, "width": 8, "blocks": 1}},
+        "taps": ["blocks.0", "head"],
+        "width": 4,
+    }
+    again = from_json(json.loads(json.dumps(plain)), known=MODEL_CLASSES)
+    assert again == BRANCH and hash(again) == hash(BRANCH)
+    twice = spec(GradientBranch, backbone=BRANCH)
+    assert from_json(json.loads(json.dumps(twice.to_json())), known=MODEL_CLASSES) == twice
+
+
+def test_what_is_wrong_within_a_spec_among_the_arguments_is_named() -> None:
+    plain = json.dumps(BRANCH.to_json())
+    with pytest.raises(InputError, match="Did you mean 'EDSR'"):
+        from_json(json.loads(plain.replace('"EDSR"', '"EDSRR"')), known=MODEL_CLASSES)
+    with pytest.raises(InputError, match="EDSR has no argument 'widht'"):
+        from_json(json.loads(plain.replace('"width": 8', '"widht": 8')), known=MODEL_CLASSES)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"name": "EDSR"}, {"name": "EDSR", "arguments": 3}, {"name": 1, "arguments": {}},
+     {"name": "EDSR", "arguments": {}, "more": 1}, {"deep": {"er": 1}}, {}],
+)  # fmt: skip
+def test_a_dictionary_is_not_mistaken_for_a_spec(value: dict[str, object]) -> None:
+    description = spec(Keeper, value=value)
+    again = from_json(json.loads(json.dumps(description.to_json())), known={"Keeper": Keeper})
+    assert again == description
+    assert again.build().value == value
+
+
+def test_a_dictionary_that_would_be_mistaken_is_refused() -> None:
+    with pytest.raises(InputError, match="would be read as a class"):
+        spec(Keeper, value={"name": "EDSR", "arguments": {"scale": 2}}).to_json()
 
 
 def test_json_of_an_unknown_class_names_the_nearest() -> None:

@@ -37,7 +37,7 @@ from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import CheckpointError, EdgekeeperError, InputError, TrainingError
 from edgekeeper.infer import infer
 from edgekeeper.losses import L1, L2, GradientVariance
-from edgekeeper.models import EDSR, ESPCN
+from edgekeeper.models import EDSR, ESPCN, GradientBranch
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
 from edgekeeper.spec import spec
@@ -220,7 +220,7 @@ def step_in(path: Path) -> object:
 def log_of(out: Path) -> list[dict[str, Any]]:
     """The lines of a log, without the seconds."""
     lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
+    records = [record for line in lines if "flow" not in (record := json.loads(line))]
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 
@@ -302,8 +302,8 @@ class TestStraight:
         data = Data(patch=16, batch=2, crop=crop)
         recipe = one_stage(Term("see", spec(Recorder)), steps=3, model=model, seed=9, data=data)
         run(recipe, store, tmp_path)
-        assert len(Recorder.seen) == 3
-        for step, (ours, theirs) in enumerate(Recorder.seen):
+        assert len(Recorder.seen) == 4
+        for step, (ours, theirs) in enumerate(Recorder.seen[1:]):  # the first is for the flow
             batch = store.batch(seed=9, step=step, size=2, patch=16, scale=2, crop=crop)
             hr = batch.hr.float() / 255
             wanted = rgb_to_y(hr) if model.target is ESPCN else hr
@@ -496,6 +496,27 @@ class TestInterrupted:
         assert first.status == ("finished" if step == STEPS else "interrupted")
         assert run(recipe, store, out, workers=2).step == STEPS
         assert same_run(whole, out)
+
+    @pytest.mark.parametrize("kind", ["adam", "sgd", "soap"])
+    def test_a_network_around_another_with_a_part_that_no_term_reaches(
+        self, store: Store, tmp_path: Path, kind: Literal["adam", "sgd", "soap"]
+    ) -> None:
+        backbone = spec(EDSR, scale=2, width=4, blocks=2)
+        branch = spec(GradientBranch, backbone=backbone, width=4, taps=("blocks.0",))
+        recipe = small(kind=kind, model=branch)
+        with pytest.raises(TrainingError, match="reaches gradient_tail"):
+            run(recipe, store, tmp_path / "all")
+        reached = ("backbone.", "head.", "steps.", "fusion.")
+        stages = tuple(dataclasses.replace(stage, trains=reached) for stage in recipe.stages)
+        recipe = dataclasses.replace(recipe, stages=stages)
+        run(recipe, store, tmp_path / "straight")
+        out = tmp_path / "stopped"
+        for step in (2, FIRST, 5):
+            assert stop_at(step, recipe, store, out).step == step
+        assert run(recipe, store, out).status == "finished"
+        assert same_run(tmp_path / "straight", out)
+        network = load_model(out / "model.safetensors")
+        assert isinstance(network, GradientBranch) and network.taps == ("blocks.0",)
 
     def test_a_time_limit_after_every_update(
         self, store: Store, tmp_path: Path, straight: Straight
@@ -870,7 +891,7 @@ class BreaksAt(nn.Module):
 
     def __init__(self, *, call: int, value: float = math.nan) -> None:
         super().__init__()
-        self.call, self.value, self.count = call, value, 0
+        self.call, self.value, self.count = call, value, -1  # once more before, for the flow
 
     def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
         self.count += 1
@@ -883,7 +904,7 @@ class InfiniteAt(nn.Module):
 
     def __init__(self, *, call: int) -> None:
         super().__init__()
-        self.call, self.count = call, 0
+        self.call, self.count = call, -1
 
     def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
         self.count += 1
@@ -1014,7 +1035,7 @@ class TestLog:
     ) -> None:
         Recorder.seen.clear()
         run(one_stage(Term("see", spec(Recorder)), steps=1), store, tmp_path)
-        ((ours, theirs),) = Recorder.seen
+        ours, theirs = Recorder.seen[-1]
         assert log_of(tmp_path)[0]["see"] == pytest.approx(float((ours - theirs).abs().mean()))
 
     @pytest.mark.parametrize("step", [2, 4, 6])
@@ -1040,8 +1061,8 @@ class TestLog:
     def test_seconds_go_on_after_a_resume(self, store: Store, tmp_path: Path) -> None:
         stop_at(3, small(), store, tmp_path)
         run(small(), store, tmp_path)
-        lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        seconds = [json.loads(line)["seconds"] for line in lines]
+        lines = map(json.loads, (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines())
+        seconds = [line["seconds"] for line in lines if "flow" not in line]
         assert seconds == sorted(seconds)
         assert len(seconds) == STEPS
 
@@ -1072,8 +1093,8 @@ class TestValidation:
         def mean_scores(scores: list[float]) -> dict[str, float]:
             return {"psnr": sum(scores)}
 
-        monkeypatch.setattr("edgekeeper.train.evaluate", evaluate)
-        monkeypatch.setattr("edgekeeper.train.mean_scores", mean_scores)
+        monkeypatch.setattr("edgekeeper.report.evaluate", evaluate)
+        monkeypatch.setattr("edgekeeper.report.mean_scores", mean_scores)
 
     def scores(self, out: Path) -> dict[int, float]:
         found = [record for record in log_of(out) if "validation" in record]

@@ -22,6 +22,7 @@ from edgekeeper.models import MODELS, SRModel
 from edgekeeper.spec import Spec, from_json
 
 KEY = "edgekeeper"  # the one entry of the file's metadata, holding JSON
+_UNUSED = "unused"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,15 @@ def save_model(
     write_tensors(path, model.state_dict(), facts={"model": spec.to_json(), "card": dict(card)})
 
 
+def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
+    """The Spec of a network that ``save_model`` wrote.
+
+    Raises:
+        InputError: a class or an argument that this version does not know.
+    """
+    return from_json(description, known={model.__name__: model for model in MODELS.values()})
+
+
 def load_model(path: Path) -> SRModel:
     """The network of a file from ``save_model``, float32, in evaluation mode.
 
@@ -120,8 +130,8 @@ def load_model(path: Path) -> SRModel:
             "use the file 'model.safetensors' beside it."
         )
     try:
-        model = from_json(description, known={m.__name__: m for m in MODELS.values()}).build()
-    except InputError as error:
+        model = model_spec(description).build()
+    except (InputError, TypeError, AttributeError) as error:  # values of another type
         raise CheckpointError(
             f"'{path}' holds a network that this version cannot build: {error}"
         ) from error
@@ -157,30 +167,35 @@ def _some(names: list[str]) -> str:
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """The optimiser's state per parameter, as ``name/key`` -> tensor."""
-    found = {}
+    """The optimiser's state per parameter, as ``name/key`` -> tensor.
+
+    A parameter that has none, because no gradient has reached it, is ``name/unused``.
+    """
+    found: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        for key, value in optimiser.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                found[f"{name}/{key}"] = value
+        state = optimiser.state.get(parameter, {})
+        own = {f"{name}/{key}": v for key, v in state.items() if isinstance(v, Tensor)}
+        found |= own or {f"{name}/{_UNUSED}": torch.zeros(0)}
     return found
 
 
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, model: nn.Module, *, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give each parameter the optimiser state that ``optimiser_tensors`` saved.
+    """Give each parameter that learns the optimiser state that ``optimiser_tensors`` saved.
 
     Raises:
         CheckpointError: the state of some parameters is missing.
     """
     saved = {key.rpartition("/")[0] for key in tensors}
-    missing = sorted(name for name, _ in model.named_parameters() if name not in saved)
-    if saved and missing:  # a plain SGD has no state at all
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    missing = sorted(learning.keys() - saved)
+    if saved and missing:  # files of earlier versions have nothing at all of a plain SGD
         raise CheckpointError(f"The checkpoint lacks the optimiser's state of {_some(missing)}.")
-    for name, parameter in model.named_parameters():
+    for name, parameter in learning.items():
         prefix = f"{name}/"
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        state.pop(_UNUSED, None)
         for key, value in state.items():
             on_parameter = key != "step"  # Adam keeps its step count on the CPU
             optimiser.state[parameter][key] = value.to(parameter.device) if on_parameter else value

@@ -32,6 +32,10 @@ class TrainingError(EdgekeeperError):
     """A training run cannot go on, for example because a loss is not finite."""
 
 
+class NotFiniteError(TrainingError):
+    """A loss or a weight of a training run became infinite or NaN."""
+
+
 class UnavailableError(EdgekeeperError):
     """Something optional is needed and not installed or not downloaded."""
 

@@ -1,25 +1,137 @@
-"""The weighted terms of a stage at work."""
+"""The weighted terms and the adversaries of a stage at work."""
+
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from edgekeeper.recipe import Loss, Stage
+from edgekeeper.losses import WassersteinGP
+from edgekeeper.ops.gradient import gradient_map
+from edgekeeper.recipe import Adversary, Loss, Stage, Term
+
+
+class Duel:
+    """One adversary with its critic: both sides of the game.
+
+    Attributes:
+        critic: the network that learns.
+        names: what ``judge`` measures: the critic's loss, the mean logits of HR and of SR, and
+            the gradient penalty where there is one.
+    """
+
+    def __init__(self, adversary: Adversary, critic: nn.Module) -> None:
+        self.adversary, self.critic = adversary, critic
+        self.loss = adversary.loss.build()
+        measured = ["critic", "real", "fake"]
+        if isinstance(self.loss, WassersteinGP):
+            measured.append("penalty")
+        self.names = tuple(f"{adversary.name}.{name}" for name in measured)
+
+    def value(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """The generator's side, a scalar not weighted; its graph goes through ``sr`` alone."""
+        with torch.no_grad():
+            real = self.critic(self._seen(hr))
+        return self.loss.generator(real, self.critic(self._seen(sr)))
+
+    def judge(self, sr: Tensor, hr: Tensor, *, shares: Tensor) -> tuple[Tensor, Tensor]:
+        """The critic's loss (a scalar with a graph) and the values of ``names``, without one.
+
+        ``shares`` (B,) in [0, 1] mix the pictures of the gradient penalty.
+        """
+        theirs, ours = self._seen(hr), self._seen(sr.detach())
+        real, fake = self.critic(theirs), self.critic(ours)
+        loss = self.loss.critic(real, fake)
+        measured = [loss, real.mean(), fake.mean()]
+        if isinstance(self.loss, WassersteinGP):
+            penalty = self.loss.penalty(self.critic, real=theirs, fake=ours, shares=shares)
+            loss = loss + self.loss.penalty_weight * penalty
+            measured.append(penalty)
+        return loss, torch.stack([value.detach().float() for value in measured])
+
+    def _seen(self, pictures: Tensor) -> Tensor:
+        if self.adversary.sees == "picture":
+            return pictures
+        return gradient_map(pictures, padding=1 if self.adversary.sees == "gradient" else 2)
 
 
 class Objective:
-    """The terms of one stage, built: ``total`` and the value of each term."""
+    """The terms and adversaries of one stage, built.
 
-    def __init__(self, stage: Stage) -> None:
+    Attributes:
+        parts: the names of the terms and then of the adversaries.
+        names: ``parts``, and what each critic measures.
+        guided: whether a term looks at what the network's gradient branch predicts.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        critics: Mapping[str, nn.Module] | None = None,
+        device: torch.device | str = "cpu",
+        half: bool = False,
+    ) -> None:
+        """``half``: networks inside the terms and critics compute in bfloat16 where they can."""
         self.stage = stage
-        self.names = tuple(term.name for term in stage.terms)
-        self._losses: tuple[Loss, ...] = tuple(term.loss.build() for term in stage.terms)
+        critics = critics or {}
+        self.duels = tuple(
+            Duel(adversary, critics[adversary.name]) for adversary in stage.adversaries
+        )
+        self.parts = stage.parts
+        self.names = (*self.parts, *(name for duel in self.duels for name in duel.names))
+        self.guided = any(term.on == "branch" for term in stage.terms)
+        self._losses = tuple(_on_device(term.loss.build(), device) for term in stage.terms)
+        self._half = half
 
-    def __call__(self, sr: Tensor, hr: Tensor, *, step: int) -> tuple[Tensor, Tensor]:
-        """The weighted sum (a scalar with a graph) and the terms' values (T,), without one.
+    def values(self, sr: Tensor, hr: Tensor, *, gradient: Tensor | None = None) -> list[Tensor]:
+        """The generator's values in the order of ``parts``, each a scalar with a graph.
 
-        ``step`` counts within the stage. Values are unweighted, in the order of ``names``.
+        ``gradient`` is the map that the network's gradient branch predicts.
         """
-        values = [loss(sr, hr) for loss in self._losses]
-        weights = [term.weight_at(step) for term in self.stage.terms]
-        total = sum((w * value for w, value in zip(weights, values, strict=True)), sr.new_zeros(()))
-        return total, torch.stack([value.detach().float() for value in values])
+        found = []
+        for term, loss in zip(self.stage.terms, self._losses, strict=True):
+            with self._autocast(sr, loss):
+                found.append(loss(*_compared(term, sr, hr, gradient)))
+        for duel in self.duels:
+            with self._autocast(sr, duel.critic):
+                found.append(duel.value(sr, hr))
+        return found
+
+    def weights(self, step: int) -> list[float]:
+        """The weights of ``parts`` at update ``step`` of the stage."""
+        terms = [term.weight_at(step) for term in self.stage.terms]
+        return terms + [adversary.weight for adversary in self.stage.adversaries]
+
+    def __call__(
+        self, sr: Tensor, hr: Tensor, *, step: int, gradient: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum (a scalar with a graph) and the values of ``parts``, without one."""
+        values = self.values(sr, hr, gradient=gradient)
+        return self.total(values, step=step), torch.stack([v.detach().float() for v in values])
+
+    def total(self, values: list[Tensor], *, step: int) -> Tensor:
+        """The weighted sum of the generator's values."""
+        weighted = (w * value for w, value in zip(self.weights(step), values, strict=True))
+        return sum(weighted, values[0].new_zeros(()))
+
+    def judge(self, duel: Duel, *, sr: Tensor, hr: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+        """``duel.judge``, in the objective's precision."""
+        with self._autocast(sr, duel.critic):
+            return duel.judge(sr, hr, shares=shares)
+
+    def _autocast(self, sr: Tensor, network: object) -> torch.autocast:
+        """bfloat16 for what holds a network, never for plain arithmetic."""
+        holds = isinstance(network, nn.Module) and next(network.parameters(), None) is not None
+        return torch.autocast(sr.device.type, torch.bfloat16, enabled=self._half and holds)
+
+
+def _on_device(loss: Loss, device: torch.device | str) -> Loss:
+    return loss.to(device) if isinstance(loss, nn.Module) else loss
+
+
+def _compared(term: Term, sr: Tensor, hr: Tensor, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What the term compares."""
+    if term.on == "picture":
+        return sr, hr
+    assert gradient is not None
+    return gradient, gradient_map(hr)

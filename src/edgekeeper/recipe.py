@@ -9,15 +9,28 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+Sight = Literal["picture", "gradient", "gradient_ring"]
+"""What a critic looks at: pictures, their gradient maps, or those with a ring around them."""
+
+
+class AdversarialLoss(Protocol):
+    """The two sides of ``losses.adversarial``: scalars of a critic's logits of HR and SR."""
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What the generator makes small."""
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What the critic makes small."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +88,37 @@ class Optim:
 
 @dataclass(frozen=True)
 class Term:
-    """One weighted term of an objective. ``ramp`` steps raise the weight linearly from 0."""
+    """One weighted term of an objective. ``ramp`` steps raise the weight linearly from 0.
+
+    ``on``: the term compares the pictures, or the gradient map that the network's gradient branch
+    predicts with that of the HR picture.
+    """
 
     name: str
     loss: Spec[Loss]
     weight: float = 1.0
     ramp: int = 0
+    on: Literal["picture", "branch"] = "picture"
 
     def weight_at(self, step: int) -> float:
         """The weight at update ``step`` of the stage, counted from 0."""
         return self.weight * min(1.0, (step + 1) / self.ramp) if self.ramp else self.weight
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """A critic that learns to tell SR from HR, and the weight of its opinion for the generator.
+
+    The critic of an earlier stage with the same name and spec goes on learning; otherwise it is
+    made new, from the recipe's seed and its name.
+    """
+
+    name: str
+    critic: Spec[nn.Module]
+    loss: Spec[AdversarialLoss]
+    optim: Optim
+    weight: float
+    sees: Sight = "picture"
 
 
 @dataclass(frozen=True)
@@ -93,6 +127,9 @@ class Stage:
 
     ``candidates`` times the batch is drawn for each update, and the patches with the strongest
     edges are kept: photographs are mostly sky and blur, from which little is learned.
+    ``trains``: beginnings of the names of the generator's parameters that learn, () for all.
+    Each update of the generator is followed by ``critic_updates`` of every adversary's critic, the
+    first on the same pictures, each further one on a batch of its own.
     """
 
     name: str
@@ -100,6 +137,19 @@ class Stage:
     optim: Optim
     terms: tuple[Term, ...]
     candidates: int = 1
+    adversaries: tuple[Adversary, ...] = ()
+    trains: tuple[str, ...] = ()
+    critic_updates: int = 1
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the terms and then of the adversaries."""
+        return (*(term.name for term in self.terms), *(a.name for a in self.adversaries))
+
+    @property
+    def drawn(self) -> int:
+        """How many batches one update takes."""
+        return self.critic_updates if self.adversaries else 1
 
 
 @dataclass(frozen=True)
@@ -115,16 +165,22 @@ class Validation:
 class Start:
     """Begin from the result of another recipe, except for the layers that are made new.
 
-    ``fresh`` are beginnings of parameter names, for example ``("conv3.",)``.
+    ``fresh`` are beginnings of parameter names, for example ``("conv3.",)``. With ``into`` the
+    other network becomes the part of that name (``"backbone."``); what is outside it is new.
     """
 
     recipe: str
     fresh: tuple[str, ...] = ()
+    into: str = ""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run. ``average`` is the decay of the weight average (EMA), 0 for none."""
+    """A whole training run. ``average`` is the decay of the weight average (EMA), 0 for none.
+
+    ``retries``: how often a loss or a weight may become infinite or NaN; the run then goes on from
+    its last checkpoint with half the learning rate.
+    """
 
     name: str
     model: Spec[SRModel]
@@ -136,6 +192,7 @@ class Recipe:
     average: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     layout: Literal["contiguous", "channels_last"] = "contiguous"
+    retries: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later, deep in a run."""
@@ -147,23 +204,21 @@ class Recipe:
                 "both must be at least 1."
             )
         for stage in self.stages:
-            _check_optim(stage.optim)
-            if stage.candidates < 1:
-                raise InputError(
-                    f"Stage '{stage.name}' has {stage.candidates} candidates; give 1 on."
-                )
-            if not stage.terms:
-                raise InputError(f"Stage '{stage.name}' of recipe '{self.name}' has no terms.")
-            names = [term.name for term in stage.terms]
-            if len(set(names)) < len(names):
-                raise InputError(f"Stage '{stage.name}' names a term twice: {', '.join(names)}.")
+            _check_stage(stage, recipe=self.name)
         if not 0.0 <= self.average < 1.0:
             raise InputError(f"average is {self.average}; it is a decay in [0, 1).")
+        if self.retries < 0:
+            raise InputError(f"retries is {self.retries}; give 0 or more.")
 
     @property
     def steps(self) -> int:
         """The number of updates of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def stage_ends(self) -> tuple[int, ...]:
+        """After how many updates each stage ends."""
+        return tuple(accumulate(stage.steps for stage in self.stages))
 
     def stage_at(self, step: int) -> tuple[Stage, int]:
         """The stage of update ``step`` (counted from 0) and the step's number within it."""
@@ -224,6 +279,22 @@ def _agrees(value: object, saved: object) -> bool:
             for name, field in fields.items()
         )
     )
+
+
+def _check_stage(stage: Stage, *, recipe: str) -> None:
+    """Refuse a stage that could not train."""
+    for optim in (stage.optim, *(adversary.optim for adversary in stage.adversaries)):
+        _check_optim(optim)
+    for field in ("candidates", "critic_updates"):
+        if getattr(stage, field) < 1:
+            raise InputError(
+                f"Stage '{stage.name}' has {field} = {getattr(stage, field)}; give 1 on."
+            )
+    if not stage.terms and not stage.adversaries:
+        raise InputError(f"Stage '{stage.name}' of recipe '{recipe}' has no terms.")
+    names = stage.parts
+    if len(set(names)) < len(names):
+        raise InputError(f"Stage '{stage.name}' names a term twice: {', '.join(names)}.")
 
 
 def _check_optim(optim: Optim) -> None:

@@ -29,8 +29,13 @@ class Spec(Generic[T_co]):
         return self.target.__name__
 
     def to_json(self) -> dict[str, object]:
-        """The spec as plain values; ``from_json`` reads it back."""
-        return {"name": self.name, "arguments": dict(self.arguments)}
+        """The spec as plain values, with the specs among its arguments; ``from_json`` reads it.
+
+        Raises:
+            InputError: an argument is a dictionary that would be read back as a spec.
+        """
+        arguments = {name: _plain(value) for name, value in self.arguments}
+        return {"name": self.name, "arguments": arguments}
 
 
 def spec(target: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Spec[T]:
@@ -48,6 +53,8 @@ def spec(target: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Spec[T]:
 def from_json(data: Mapping[str, object], *, known: Mapping[str, Callable[..., T]]) -> Spec[T]:
     """The Spec that ``to_json`` wrote, with its class looked up in ``known`` by name.
 
+    So are the classes of specs among the arguments. Lists come back as tuples.
+
     Raises:
         InputError: an unknown class or argument.
     """
@@ -57,7 +64,41 @@ def from_json(data: Mapping[str, object], *, known: Mapping[str, Callable[..., T
     if name not in known:
         raise unknown_name("class", name, known=known)
     _check_arguments(known[name], arguments)
-    return Spec(known[name], tuple(sorted(arguments.items())))
+    built = {key: _from_plain(value, known=known) for key, value in arguments.items()}
+    return Spec(known[name], tuple(sorted(built.items())))
+
+
+def _plain(value: object) -> object:
+    """An argument as JSON has it."""
+    if isinstance(value, Spec):
+        return value.to_json()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        if _is_spec(value):
+            raise InputError(f"The argument {value!r} would be read as a class; name it otherwise.")
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _from_plain(value: object, *, known: Mapping[str, Callable[..., object]]) -> object:
+    """The argument that ``_plain`` wrote."""
+    if isinstance(value, list):
+        return tuple(_from_plain(item, known=known) for item in value)
+    if isinstance(value, dict):
+        if _is_spec(value):
+            return from_json(value, known=known)
+        return {key: _from_plain(item, known=known) for key, item in value.items()}
+    return value
+
+
+def _is_spec(value: Mapping[str, object]) -> bool:
+    """Whether a dictionary is what ``to_json`` makes of a spec."""
+    return (
+        value.keys() == {"name", "arguments"}
+        and isinstance(value["name"], str)
+        and isinstance(value["arguments"], dict)
+    )
 
 
 def _check_arguments(target: Callable[..., object], arguments: Mapping[str, object]) -> None:

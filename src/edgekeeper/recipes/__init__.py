@@ -5,7 +5,15 @@ from edgekeeper.recipes.demo import DEMO
 from edgekeeper.recipes.gv_table1 import GV_TABLE1
 from edgekeeper.recipes.gv_table2 import GV_TABLE2
 from edgekeeper.recipes.shipped import SHIPPED, TRUNKS
+from edgekeeper.recipes.spsr import SPSR_TABLE2
 
-RECIPES: dict[str, Recipe] = {**TRUNKS, **SHIPPED, **DEMO, **GV_TABLE1, **GV_TABLE2}
+RECIPES: dict[str, Recipe] = {
+    **TRUNKS,
+    **SHIPPED,
+    **DEMO,
+    **GV_TABLE1,
+    **GV_TABLE2,
+    **SPSR_TABLE2,
+}
 
 __all__ = ["RECIPES"]
