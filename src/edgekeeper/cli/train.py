@@ -58,8 +58,8 @@ from edgekeeper.cli.options import (
 )
 @click.option(
     "--start",
-    type=click.Path(path_type=Path),
-    help="Network file to begin from, for recipes that ask for one.",
+    help="Network to begin from, for recipes that ask for one: a file or the name of a shipped "
+    "network.  [default: the shipped network that the recipe names]",
 )
 @click.option(
     "--resume-from",
@@ -70,7 +70,7 @@ from edgekeeper.cli.options import (
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
 def command(
     recipe: str, store: Path, out: Path, data: Path | None, device: str, seed: int | None,
-    workers: int, time_limit: float | None, checkpoint_every: int, start: Path | None,
+    workers: int, time_limit: float | None, checkpoint_every: int, start: str | None,
     resume_from: Path | None, no_validation: bool, tensorboard: bool,
 ) -> None:  # fmt: skip
     """Train a network from RECIPE: a name, or a Python file that defines `recipe`.
@@ -84,8 +84,12 @@ def command(
     if no_validation:
         chosen = dataclasses.replace(chosen, validation=None)
     from edgekeeper.data.store import Store
+    from edgekeeper.networks import WEIGHTS, find
     from edgekeeper.train import RunOptions, train
 
+    if start is None and chosen.start is not None:
+        shipped = WEIGHTS / f"{chosen.start.recipe}.safetensors"
+        start = chosen.start.recipe if shipped.is_file() else None
     options = RunOptions(
         out=own_folder(out),
         device=chosen_device(device),
@@ -93,7 +97,7 @@ def command(
         time_limit=time_limit * 60 if time_limit else None,
         checkpoint_every=checkpoint_every,
         resume_from=resume_from,
-        start_from=start,
+        start_from=find(start) if start is not None else None,
         data_root=data,
         tensorboard="on" if tensorboard else "off",
     )
