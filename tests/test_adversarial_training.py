@@ -16,9 +16,16 @@ from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.errors import InputError, TrainingError
 from edgekeeper.flow import check, measure
-from edgekeeper.losses import L1, Gradient, RelativisticGAN, WassersteinGP
+from edgekeeper.losses import (
+    L1,
+    Gradient,
+    NaturalManifold,
+    RelativisticGAN,
+    Unnatural,
+    WassersteinGP,
+)
 from edgekeeper.losses.adversarial import VanillaGAN
-from edgekeeper.models import EDSR, ESPCN, GradientBranch
+from edgekeeper.models import EDSR, ESPCN, GradientBranch, NaturalManifoldDiscriminator
 from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.objective import Duel, Objective
 from edgekeeper.ops.gradient import gradient_map
@@ -26,7 +33,7 @@ from edgekeeper.recipe import Adversary, Data, Optim, Recipe, Stage, Start, Term
 from edgekeeper.spec import Spec, spec
 from edgekeeper.state import begin, enter
 from edgekeeper.train import Outcome, RunOptions, train
-from edgekeeper.update import update
+from edgekeeper.update import numbers_of, update
 
 BACKBONE = spec(EDSR, scale=2, width=4, blocks=2)
 GUIDED = spec(GradientBranch, backbone=BACKBONE, width=4, taps=("blocks.0",))
@@ -57,6 +64,12 @@ PENALISED = tuple(
         optim=dataclasses.replace(ADAM, rate=1e-4),
     )
     for name in ("gan", "gradient gan")
+)
+NATURAL = adversary(
+    "natural",
+    critic=spec(NaturalManifoldDiscriminator, width=2),
+    loss=spec(NaturalManifold),
+    negatives=spec(Unnatural, scale=2),
 )
 STAGES = (
     Stage("pixel", 2, ADAM, (PIXEL, BRANCH)),
@@ -192,7 +205,11 @@ class TestStages:
 
 
 class TestExactResume:
-    @pytest.mark.parametrize("adversaries", [TWO, PENALISED], ids=["relativistic", "penalised"])
+    @pytest.mark.parametrize(
+        "adversaries",
+        [TWO, PENALISED, (NATURAL,)],
+        ids=["relativistic", "penalised", "natural"],
+    )
     def test_interrupted_after_every_update_it_ends_in_the_same_bits(
         self, store: Store, tmp_path: Path, adversaries: tuple[Adversary, ...]
     ) -> None:
@@ -308,6 +325,79 @@ class TestUpdate:
         duel = Duel(adversary("g", sees="gradient_ring"), Watching(size=24, width=2))
         duel.value(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24))
         assert seen == [(2, 3, 26, 26)] * 2
+
+
+class TestNegatives:
+    """A critic that learns from what its adversary makes of HR, not from SR."""
+
+    def test_the_critic_learns_from_unnatural_pictures_and_the_generator_from_its_opinion(
+        self, store: Store
+    ) -> None:
+        recipe = plain(NATURAL)
+        stage = recipe.stages[0]
+        state, twin = state_at(recipe, store), state_at(recipe, store)
+        batch = some_batch(store)
+        values = update(state, batch, objective=objective_of(state, stage), step=0, recipe=recipe)
+        measured = dict(zip(objective_of(state, stage).names, values.tolist(), strict=False))
+        lr, hr = batch.lr.float() / 255, batch.hr.float() / 255
+        critic, loss = twin.rivals["natural"].critic, NaturalManifold()
+        asked = loss.generator(critic(hr), critic(twin.model(lr)))
+        assert measured["natural"] == pytest.approx(asked.item(), rel=1e-5)
+        numbers = numbers_of(seed=recipe.seed, step=0, turn=0)
+        unnatural = Unnatural(scale=2)(hr, generator=numbers)
+        assert len(unnatural) == 2 * len(hr)
+        learned = loss.critic(critic(hr), critic(unnatural))
+        assert measured["natural.critic"] == pytest.approx(learned.item(), rel=1e-5)
+        assert measured["natural.fake"] == pytest.approx(critic(unnatural).mean().item(), rel=1e-4)
+        critic.zero_grad()
+        learned.backward()
+        for ours, theirs in zip(
+            state.rivals["natural"].critic.parameters(), critic.parameters(), strict=True
+        ):
+            torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-3)
+
+    def test_chance_is_another_in_every_update(self, store: Store) -> None:
+        made = [
+            torch.rand(4, generator=numbers_of(seed=seed, step=step, turn=turn))
+            for seed, step, turn in ((0, 0, 0), (0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
+        ]
+        assert torch.equal(made[0], made[1])
+        assert len({tuple(numbers.tolist()) for numbers in made}) == 4
+
+    def test_half_precision_does_not_touch_them(self, store: Store) -> None:
+        recipe = plain(NATURAL)
+        state = state_at(recipe, store)
+        critics = {"natural": state.rivals["natural"].critic}
+        seen: list[Tensor] = []
+        critics["natural"].register_forward_hook(
+            lambda _module, given, _out: seen.append(given[0].detach().clone())
+        )
+        hr = some_batch(store).hr.float() / 255
+        objective = Objective(recipe.stages[0], critics=critics, half=True)
+        numbers = numbers_of(seed=0, step=0, turn=0)
+        objective.judge(objective.duels[0], sr=hr, hr=hr, numbers=numbers)
+        expected = Unnatural(scale=2)(hr, generator=numbers_of(seed=0, step=0, turn=0))
+        assert torch.equal(seen[0], hr)
+        assert torch.equal(seen[1], expected)
+
+    def test_a_weight_of_zero_leaves_the_generator_alone(self, store: Store) -> None:
+        recipe = plain(dataclasses.replace(NATURAL, weight=0.0))
+        alone = plain()
+        states = [state_at(r, store) for r in (recipe, alone)]
+        for state, r in zip(states, (recipe, alone), strict=True):
+            stage = r.stages[0]
+            batch = some_batch(store)
+            update(state, batch, objective=objective_of(state, stage), step=0, recipe=r)
+        assert not changed(copied(states[0].model), states[1].model)
+        before = copied(state_at(recipe, store).rivals["natural"].critic)
+        assert changed(before, states[0].rivals["natural"].critic)
+
+    def test_the_gradient_penalty_cannot_mix_more_pictures_than_there_are(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        recipe = plain(dataclasses.replace(NATURAL, loss=spec(WassersteinGP)))
+        with pytest.raises(InputError, match="penalty mixes pictures of one shape"):
+            run(recipe, store, tmp_path)
 
 
 class Detached(nn.Module):

@@ -142,6 +142,30 @@ def test_wrong_subjects_are_refused(pictures: Path, tmp_path: Path) -> None:
         evaluate(pictures, sets=[pictures], scale=2, data_root=".")
 
 
+def test_perceptual_metrics_are_measured_when_they_are_named(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEKEEPER_DATA", raising=False)
+    (plain, *_) = evaluate("bicubic", sets=[pictures], scale=2, data_root=".")
+    assert plain.asked == ()
+    asked = evaluate(
+        "bicubic", sets=[pictures], scale=2, data_root=".", metrics=("psnr", "lpips", "pi"),
+        weights=tmp_path,
+    )  # fmt: skip
+    assert [score.asked for score in asked] == [("lpips", "pi")] * 3
+    assert asked[0].psnr == plain.psnr
+    assert f"'{tmp_path}' does not hold it" in dict(asked[0].unavailable)["lpips"]
+    with pytest.raises(InputError, match="Did you mean 'niqe'"):
+        evaluate("bicubic", sets=[pictures], scale=2, data_root=".", metrics=("nique",))
+
+
+def test_everything_is_looked_up_before_the_first_picture(pictures: Path, tmp_path: Path) -> None:
+    model = Bicubic(scale=2)
+    with pytest.raises(DataError, match="There is no folder"):
+        evaluate(model, sets=[pictures, tmp_path / "missing"], scale=2, data_root=".")
+    assert model.modes == []
+
+
 def paths(*names: str) -> list[Path]:
     return [Path("results") / name for name in names]
 
@@ -277,6 +301,24 @@ def test_results_of_esrgan(data_root: Path) -> None:
         sr = to_rgb_tensor(read_picture(folder / f"{name}.png"))
         found = psnr_of(sr, pairs[name].hr(), protocol="y_float", scale=4).item()
         assert found == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.data
+def test_perceptual_numbers_of_published_results(data_root: Path) -> None:
+    found = evaluate(
+        data_root / "results" / "RCAN", sets=["set5"], scale=4, data_root=data_root,
+        metrics=("lpips", "niqe", "pi"), weights=data_root / "weights",
+    )  # fmt: skip
+    means = mean_scores(found)
+    interpolated = mean_scores(
+        evaluate("bicubic", sets=["set5"], scale=4, data_root=data_root, metrics=("lpips",),
+                 weights=data_root / "weights")
+    )  # fmt: skip
+    assert 0 < means["lpips"] < 0.6 * interpolated["lpips"]
+    assert all(score.niqe is not None for score in found)
+    if not (data_root / "weights" / "model.mat").is_file():
+        assert "pi" not in means
+        assert "'model.mat'" in dict(found[0].unavailable)["pi"]
 
 
 @pytest.mark.data

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import edgekeeper.reproduce
+import edgekeeper.reproduce.training
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
@@ -151,8 +151,8 @@ class TestGoingOn:
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = run()
-        monkeypatch.setattr(edgekeeper.reproduce, "train", refuse_to_train)
-        monkeypatch.setattr(edgekeeper.reproduce, "evaluate", refuse_to_train)
+        monkeypatch.setattr(edgekeeper.reproduce.training, "train", refuse_to_train)
+        monkeypatch.setattr(edgekeeper.reproduce.training, "evaluate", refuse_to_train)
         events: list[Event] = []
         assert run(on_event=events.append) == first
         expected = [(c, w) for c in (PLAIN, GV) for w in ("already trained", "already scored")]
@@ -179,7 +179,7 @@ class TestGoingOn:
             return train(recipe, store, options=options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(edgekeeper.reproduce, "train", stop_early)
+            patch.setattr(edgekeeper.reproduce.training, "train", stop_early)
             stopped = run()
         assert (stopped.status, stopped.rows) == ("time limit", ())
         assert (tmp_path / "out" / PLAIN / "last.safetensors").is_file()
@@ -194,7 +194,7 @@ class TestGoingOn:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         run()
-        monkeypatch.setattr(edgekeeper.reproduce, "train", refuse_to_train)
+        monkeypatch.setattr(edgekeeper.reproduce.training, "train", refuse_to_train)
         more = str(write_pictures(tmp_path / "more", seed=2, count=2))
         events: list[Event] = []
         table = run(sets=(test_set, more), on_event=events.append)

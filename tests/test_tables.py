@@ -139,6 +139,34 @@ class TestScores:
     def test_one_model_alone_is_not_starred(self) -> None:
         assert "*" not in "".join(score_table([mean("a")]).cells[0])
 
+    def test_perceptual_columns_say_over_how_many_pictures(self) -> None:
+        one = dataclasses.replace(
+            mean("a", lpips=0.2, niqe=5.0),
+            counted={"lpips": 5, "niqe": 3, "pi": 0},
+            notes=("set5: NIQE is unavailable for 2 of 5 pictures.",),
+        )
+        table = score_table([one])
+        assert [column.title for column in table.columns][-3:] == ["LPIPS ↓", "NIQE ↓", "PI ↓"]
+        assert table.cells[0][-3:] == ("0.2000", "5.000 (3 of 5)", "–")
+        assert table.notes[1:] == one.notes
+
+    def test_columns_are_chosen_and_ordered(self) -> None:
+        table = score_table([mean("a", psnr=31.0)], metrics=("ssim", "psnr"))
+        assert [column.title for column in table.columns][4:] == ["SSIM ↑", "PSNR ↑"]
+        assert table.cells[0][4:] == ("0.9000", "31.00")
+
+    def test_means_over_unlike_pictures_are_not_starred(self) -> None:
+        def counted(model: str, count: int, niqe: float) -> SetMean:
+            return dataclasses.replace(mean(model, niqe=niqe), counted={"niqe": count})
+
+        a, b = score_table([counted("a", 5, 4.0), counted("b", 4, 5.0)], metrics=("niqe",)).cells
+        assert (a[4], b[4]) == ("4.000", "5.000 (4 of 5)")
+        a, b = score_table([counted("a", 5, 4.0), counted("b", 5, 5.0)], metrics=("niqe",)).cells
+        assert (a[4], b[4]) == ("4.000*", "5.000 ")
+        missing = dataclasses.replace(mean("b"), counted={"niqe": 0})
+        a, b = score_table([counted("a", 5, 4.0), missing], metrics=("niqe",)).cells
+        assert (a[4], b[4]) == ("4.000", "–")
+
     def test_two_protocols_never_share_a_column(self) -> None:
         with pytest.raises(InputError, match="y_matlab, gv_repo"):
             score_table([mean("a"), mean("b", protocol="gv_repo")])

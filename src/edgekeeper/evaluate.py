@@ -5,7 +5,7 @@ write_scores(scores, "bicubic.jsonl")
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from edgekeeper.io import list_pictures, read_picture, to_rgb_tensor
 from edgekeeper.metrics.canary import End, check_set
 from edgekeeper.metrics.protocol import Protocol, find_protocol
 from edgekeeper.metrics.score import (
+    ALL_METRICS,
     METRICS,
     Score,
     SetMean,
+    find_metrics,
     mean_scores,
     read_scores,
     score_picture,
@@ -31,14 +33,19 @@ from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize, pillow_resize
 
 __all__ = [
+    "ALL_METRICS",
     "METRICS",
+    "Result",
     "Score",
     "SetMean",
     "evaluate",
+    "find_metrics",
     "match_results",
     "mean_scores",
     "read_scores",
+    "results",
     "score_picture",
+    "score_result",
     "summarise",
     "write_scores",
 ]
@@ -56,6 +63,8 @@ def evaluate(
     scale: int,
     data_root: str | Path,
     protocol: str | Protocol = "y_matlab",
+    metrics: Sequence[str] = tuple(METRICS),
+    weights: str | Path | None = None,
     model_name: str | None = None,
     on_picture: Callable[[Score, Tensor], None] | None = None,
 ) -> list[Score]:
@@ -65,37 +74,97 @@ def evaluate(
         picture); or a folder of result pictures, which are matched to the set by name. For
         several sets it may hold one folder for each: ``Set5`` or ``Set5_x4``.
     sets: sets of the catalogue, looked for below ``data_root``, or folders of one's own.
+    metrics: those of ``METRICS`` are always measured; "lpips", "niqe", "ma" and "pi" when they
+        are named here. Where one is unavailable, the score has the reason.
+    weights: the folder of their weight files; by default ``weights`` of EDGEKEEPER_DATA.
     model_name: what the scores are filed under; by default the network's class or the folder.
     on_picture: called after each picture with its score and the result (1, 3, H, W).
 
     Raises DataError for a wrongly made set, missing or ambiguous result files and sizes that
-    differ, InputError for an unknown set or protocol or a network of another scale.
+    differ, InputError for an unknown set, protocol or metric or a network of another scale.
+    """
+    asked = find_metrics(metrics)
+    scores = []
+    for result in results(
+        subject,
+        sets=sets,
+        scale=scale,
+        data_root=data_root,
+        protocol=protocol,
+        model_name=model_name,
+    ):
+        score = score_result(result, result.pair.hr(), metrics=asked, weights=weights)
+        scores.append(score)
+        if on_picture is not None:
+            on_picture(score, result.picture)
+    return scores
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a subject made of a pair: ``picture`` (1, 3, H, W), and the conditions of its score."""
+
+    set: str
+    pair: Pair
+    picture: Tensor
+    model: str
+    protocol: Protocol
+    lr_kernel: str
+
+
+def results(
+    subject: SRModel | str | Path,
+    *,
+    sets: Sequence[str | Path],
+    scale: int,
+    data_root: str | Path,
+    protocol: str | Protocol = "y_matlab",
+    model_name: str | None = None,
+) -> Iterator[Result]:
+    """The pictures of ``subject`` one by one, not scored. Arguments and errors as ``evaluate``.
+
+    All sets and result files are looked up before the first picture is made.
     """
     chosen = find_protocol(protocol)
     if isinstance(subject, SRModel) and subject.scale != scale:
         raise InputError(f"The network enlarges by {subject.scale}, not by {scale}.")
-    scores = []
+    prepared = []
     for given in [sets] if isinstance(sets, str | Path) else sets:
         label = _label(given)
         _check_set(given, label=label, scale=scale, root=data_root)
         pairs = load_pairs(given, scale=scale, root=data_root, lr=chosen.lr)
         source = _source(subject, label=label, pairs=pairs, protocol=chosen)
-        for pair in pairs:
-            result = source.make(pair)
-            score = score_picture(
-                result,
-                pair.hr(),
-                set_name=label,
-                picture=pair.name,
-                scale=scale,
-                model=model_name or source.name,
-                protocol=chosen,
-                lr_kernel=source.lr_kernel or pair.lr_kernel,
-            )
-            scores.append(score)
-            if on_picture is not None:
-                on_picture(score, result)
-    return scores
+        prepared.append((label, pairs, source))
+    return (
+        Result(
+            set=label,
+            pair=pair,
+            picture=source.make(pair),
+            model=model_name or source.name,
+            protocol=chosen,
+            lr_kernel=source.lr_kernel or pair.lr_kernel,
+        )
+        for label, pairs, source in prepared
+        for pair in pairs
+    )
+
+
+def score_result(
+    result: Result, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
+) -> Score:
+    """The score of a result against its original ``hr``; see ``score_picture``."""
+    return score_picture(
+        result.picture,
+        hr,
+        set_name=result.set,
+        picture=result.pair.name,
+        scale=result.pair.scale,
+        model=result.model,
+        protocol=result.protocol,
+        lr_kernel=result.lr_kernel,
+        metrics=metrics,
+        weights=weights,
+    )
 
 
 def _label(given: str | Path) -> str:

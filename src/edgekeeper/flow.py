@@ -17,7 +17,7 @@ from edgekeeper.errors import TrainingError
 from edgekeeper.objective import Objective
 from edgekeeper.recipe import Recipe
 from edgekeeper.state import State, trained
-from edgekeeper.update import frozen, pairs, produce, shares_of
+from edgekeeper.update import frozen, numbers_of, pairs, produce
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def measure(state: State, batch: Batch, *, objective: Objective, recipe: Recipe,
         found = [_gradients(value, learning.values()) for value in values]
     own: dict[str, float] = {}
     for duel in objective.duels:
-        shares = shares_of(len(hr), seed=recipe.seed, step=step, turn=0).to(hr.device)
-        loss, _ = objective.judge(duel, sr=sr.detach(), hr=hr, shares=shares)
+        numbers = numbers_of(seed=recipe.seed, step=step, turn=0)
+        loss, _ = objective.judge(duel, sr=sr, hr=hr, numbers=numbers)
         own[duel.adversary.name] = _length(_gradients(loss, trained(duel.critic).values()))
     with torch.no_grad():
         for buffer, value in kept:

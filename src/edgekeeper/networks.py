@@ -5,27 +5,31 @@ card (recipe, seed, commit, pictures with licence, steps, time, results with pro
 """
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 
-from edgekeeper.checkpoint import KEY, load_model
+from edgekeeper.checkpoint import KEY, load_model, model_spec
 from edgekeeper.community import load_community
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.models import SRModel
 from edgekeeper.published import load_foreign
 from edgekeeper.runtime import SUFFIXES, load_exported
+from edgekeeper.spec import Spec
 
+_NOT_COMMUNITY = (".mat", ".h5", ".hdf5")  # what spandrel does not read
 WEIGHTS = Path(__file__).parent / "weights"
-Structure = Literal["faithful", "sharp"]
+Style = Literal["faithful", "sharp", "texture"]
 
-# By structure: "faithful" networks have the smallest error, "sharp" ones the more
-# truthful gradient variance.
-DEFAULTS: dict[Structure, str] = {
+# "faithful" networks have the smallest error, "sharp" ones the more truthful gradient variance,
+# "texture" looks most like a photograph and invents detail to do so.
+DEFAULTS: dict[Style, str] = {
     "faithful": "edsr_light_x{scale}",
     "sharp": "edsr_light_x{scale}_gv",
+    "texture": "edsr_light_x{scale}_texture",
 }
 
 
@@ -51,10 +55,21 @@ def describe(path: Path) -> Network:
         with safe_open(str(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {})[KEY])
         description, card = facts["model"], facts["card"]
-        scale = int(description["arguments"]["scale"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        scale = _scale(model_spec(description))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"'{path}' is not a network file of edgekeeper: {error}.") from error
     return Network(path.stem, path, scale, str(description["name"]), card)
+
+
+def _scale(spec: Spec[object]) -> int:
+    """What a network enlarges by; one around another has that one's scale."""
+    arguments = dict(spec.arguments)
+    inner = [value for value in arguments.values() if isinstance(value, Spec)]
+    if inner:
+        return _scale(inner[0])
+    if "scale" not in arguments:
+        return int(inspect.signature(spec.target).parameters["scale"].default)
+    return int(str(arguments["scale"]))
 
 
 def find(name_or_path: str | Path) -> Path:
@@ -80,7 +95,8 @@ def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
     """A network ready to use (float32, evaluation mode), by shipped name or by path of a file.
 
     The file is one of edgekeeper, one exported by it (.onnx, .xml), weights that another program
-    published (ESRGAN, Real-ESRGAN, SPSR, EDSR, VDSR, ESPCN), or, with the extra ``community``,
+    published (ESRGAN, Real-ESRGAN, SPSR, EDSR, VDSR, ESPCN, RCAN, RDN, D-DBPN, SRGAN also of
+    Keras, MSRResNet, SFTGAN, IMDN), or, with the extra ``community``,
     whatever spandrel knows. ``scale`` is for foreign files that do not say theirs. Nothing in a
     file is ever run.
 
@@ -115,14 +131,24 @@ def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRMode
     try:
         return load_foreign(path, scale=scale)
     except CheckpointError as unknown:
+        if path.suffix.lower() in _NOT_COMMUNITY:
+            raise
         try:
             return load_community(path)
         except UnavailableError as missing:
             raise UnavailableError(f"{unknown} {missing}") from missing
 
 
-def default_name(scale: int, *, structure: Structure = "faithful") -> str:
-    """The name of the network to use for a scale: the faithful or the sharper one."""
-    if scale not in (2, 3, 4):
-        raise InputError(f"No network enlarges by {scale}; choose scale 2, 3 or 4.")
-    return DEFAULTS[structure].format(scale=scale)
+FACTORS: dict[Style, tuple[int, ...]] = {"faithful": (2, 3, 4), "sharp": (2, 3, 4), "texture": (4,)}
+
+
+def default_name(scale: int, *, style: Style = "faithful") -> str:
+    """The name of the network to use for a scale and a style.
+
+    Raises:
+        InputError: the style has no network for that scale.
+    """
+    if scale not in FACTORS[style]:
+        factors = ", ".join(map(str, FACTORS[style]))
+        raise InputError(f"No '{style}' network enlarges by {scale}; its scales: {factors}.")
+    return DEFAULTS[style].format(scale=scale)

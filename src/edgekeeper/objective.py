@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from edgekeeper.losses import WassersteinGP
 from edgekeeper.ops.gradient import gradient_map
@@ -15,13 +15,14 @@ class Duel:
 
     Attributes:
         critic: the network that learns.
-        names: what ``judge`` measures: the critic's loss, the mean logits of HR and of SR, and
-            the gradient penalty where there is one.
+        names: what ``judge`` measures: the critic's loss, the mean logits of HR and of what it is
+            to tell from HR, and the gradient penalty where there is one.
     """
 
     def __init__(self, adversary: Adversary, critic: nn.Module) -> None:
         self.adversary, self.critic = adversary, critic
         self.loss = adversary.loss.build()
+        self._negatives = adversary.negatives.build() if adversary.negatives else None
         measured = ["critic", "real", "fake"]
         if isinstance(self.loss, WassersteinGP):
             measured.append("penalty")
@@ -33,16 +34,21 @@ class Duel:
             real = self.critic(self._seen(hr))
         return self.loss.generator(real, self.critic(self._seen(sr)))
 
-    def judge(self, sr: Tensor, hr: Tensor, *, shares: Tensor) -> tuple[Tensor, Tensor]:
+    def opposed(self, sr: Tensor, hr: Tensor, *, numbers: Generator) -> Tensor:
+        """What the critic is to tell from HR, without a graph: SR, or the adversary's negatives."""
+        return sr.detach() if self._negatives is None else self._negatives(hr, generator=numbers)
+
+    def judge(self, opposed: Tensor, hr: Tensor, *, numbers: Generator) -> tuple[Tensor, Tensor]:
         """The critic's loss (a scalar with a graph) and the values of ``names``, without one.
 
-        ``shares`` (B,) in [0, 1] mix the pictures of the gradient penalty.
+        ``numbers`` (of the CPU) give the shares that mix the pictures of the gradient penalty.
         """
-        theirs, ours = self._seen(hr), self._seen(sr.detach())
+        theirs, ours = self._seen(hr), self._seen(opposed)
         real, fake = self.critic(theirs), self.critic(ours)
         loss = self.loss.critic(real, fake)
         measured = [loss, real.mean(), fake.mean()]
         if isinstance(self.loss, WassersteinGP):
+            shares = torch.rand(len(hr), generator=numbers).to(hr.device)
             penalty = self.loss.penalty(self.critic, real=theirs, fake=ours, shares=shares)
             loss = loss + self.loss.penalty_weight * penalty
             measured.append(penalty)
@@ -114,10 +120,13 @@ class Objective:
         weighted = (w * value for w, value in zip(self.weights(step), values, strict=True))
         return sum(weighted, values[0].new_zeros(()))
 
-    def judge(self, duel: Duel, *, sr: Tensor, hr: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-        """``duel.judge``, in the objective's precision."""
+    def judge(
+        self, duel: Duel, *, sr: Tensor, hr: Tensor, numbers: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """``duel.judge`` of SR or the adversary's negatives, in the objective's precision."""
+        opposed = duel.opposed(sr, hr, numbers=numbers)
         with self._autocast(sr, duel.critic):
-            return duel.judge(sr, hr, shares=shares)
+            return duel.judge(opposed, hr, numbers=numbers)
 
     def _autocast(self, sr: Tensor, network: object) -> torch.autocast:
         """bfloat16 for what holds a network, never for plain arithmetic."""

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekeeper.checkpoint import load_exactly, read_tensors, write_tensors
+from edgekeeper.checkpoint import load_exactly, model_spec, read_tensors, write_tensors
 from edgekeeper.errors import CheckpointError
 from edgekeeper.evaluate import Score, evaluate
 from edgekeeper.metrics.statistics import interval
-from edgekeeper.models import MODELS, parameter_count
+from edgekeeper.models import parameter_count
 from edgekeeper.networks import Network, describe
-from edgekeeper.spec import from_json
 
 
 def pack(
@@ -30,9 +29,8 @@ def pack(
     description, card = file.facts.get("model"), file.facts.get("card")
     if not isinstance(description, dict) or not isinstance(card, dict):
         raise CheckpointError(f"'{source}' is not a finished network; give a model.safetensors.")
-    half = {name: tensor.half() for name, tensor in file.tensors.items()}
-    spec = from_json(description, known={model.__name__: model for model in MODELS.values()})
-    model = spec.build().eval()
+    half = {n: t.half() if t.is_floating_point() else t for n, t in file.tensors.items()}
+    model = model_spec(description).build().eval()
     load_exactly(model, {k: v.float() for k, v in half.items()}, origin=str(source))
     results = []
     for set_name in sets:

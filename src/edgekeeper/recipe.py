@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, Protocol
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
@@ -31,6 +31,13 @@ class AdversarialLoss(Protocol):
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """What the critic makes small."""
+
+
+class Negatives(Protocol):
+    """What makes pictures out of HR ones that a critic is to tell from them."""
+
+    def __call__(self, hr: Tensor, *, generator: Generator) -> Tensor:
+        """Any number of pictures of the size of ``hr``; chance comes from ``generator`` alone."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,9 @@ class Term:
 class Adversary:
     """A critic that learns to tell SR from HR, and the weight of its opinion for the generator.
 
+    With ``negatives`` it learns to tell from HR what they make of HR, and sees SR only when the
+    generator asks for its opinion (``losses.Unnatural``). With a weight of 0 it just learns.
+
     The critic of an earlier stage with the same name and spec goes on learning; otherwise it is
     made new, from the recipe's seed and its name.
     """
@@ -119,6 +129,7 @@ class Adversary:
     optim: Optim
     weight: float
     sees: Sight = "picture"
+    negatives: Spec[Negatives] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics.score import METRICS, SetMean
+from edgekeeper.metrics.score import ALL_METRICS, METRICS, Best, SetMean
 
 PlainRow = Mapping[str, object]
 """A row as plain values: str, int, float, None."""
@@ -25,8 +25,13 @@ TITLES = {
     "gv_ratio": "GV ratio",
     "gv_gap": "GV gap",
     "gmsd": "GMSD",
+    "lpips": "LPIPS",
+    "niqe": "NIQE",
+    "ma": "Ma",
+    "pi": "PI",
 }
 DIGITS = {"psnr": 2, "ssim": 4, "gradient_psnr": 2, "gv_ratio": 3, "gv_gap": 3, "gmsd": 4}
+DIGITS |= {"lpips": 4, "niqe": 3, "ma": 3, "pi": 3}
 SIGNS = {"highest": "↑", "lowest": "↓", "nearest 1": "→1"}
 NOTHING = "–"
 
@@ -57,9 +62,13 @@ class Table:
                 )
 
 
-def score_table(means: Sequence[SetMean], *, title: str = "") -> Table:
+def score_table(
+    means: Sequence[SetMean], *, title: str = "", metrics: Sequence[str] | None = None
+) -> Table:
     """The means of one protocol, a row for each model and set; the best of a set is starred.
 
+    metrics: the columns; by default those that every score has and all others that were asked
+    for. A mean over fewer pictures than the set has carries their number, and a note says why.
     Raises InputError when the means are under different protocols: their numbers must not share
     a column.
     """
@@ -70,12 +79,14 @@ def score_table(means: Sequence[SetMean], *, title: str = "") -> Table:
             f"A table holds the numbers of one protocol; given are {names}. "
             "Make one table for each."
         )
+    asked = [m for m in ALL_METRICS if m in METRICS or any(m in mean.counted for mean in means)]
+    shown = asked if metrics is None else metrics
     columns = (
         Column("set"),
         Column("scale", "right"),
         Column("model"),
         Column("pictures", "right"),
-        *(Column(f"{TITLES[metric]} {SIGNS[best]}", "right") for metric, best in METRICS.items()),
+        *(Column(f"{TITLES[metric]} {SIGNS[ALL_METRICS[metric]]}", "right") for metric in shown),
     )
     cells = tuple(
         (
@@ -83,16 +94,22 @@ def score_table(means: Sequence[SetMean], *, title: str = "") -> Table:
             f"×{mean.scale}",
             mean.model,
             str(mean.pictures),
-            *(
-                number(mean.means[metric], digits=DIGITS[metric]) + _star(mean, metric, means)
-                for metric in METRICS
-            ),
+            *(_mean_cell(mean, metric, means) for metric in shown),
         )
         for mean in means
     )
     kernels = ", ".join(dict.fromkeys(mean.lr_kernel for mean in means))
     note = f"Protocol '{protocols[0].name}'; LR pictures: {kernels}. * is the best of its set."
-    return Table(title, columns, cells, (note,))
+    reasons = [line for mean in means for line in mean.notes]
+    return Table(title, columns, cells, (note, *dict.fromkeys(reasons)))
+
+
+def _mean_cell(mean: SetMean, metric: str, means: Sequence[SetMean]) -> str:
+    text = number(mean.means.get(metric), digits=DIGITS[metric])
+    counted = mean.counted.get(metric, mean.pictures)
+    if 0 < counted < mean.pictures:
+        text += f" ({counted} of {mean.pictures})"
+    return text + _star(mean, metric, means)
 
 
 def reproduction_table(
@@ -231,14 +248,18 @@ def _finite(value: object) -> object:
 
 
 def _star(mean: SetMean, metric: str, means: Sequence[SetMean]) -> str:
-    """A star when the mean is the best of several models on its set and scale."""
-    rivals = [m.means[metric] for m in means if (m.set, m.scale) == (mean.set, mean.scale)]
-    if len(rivals) < 2:
+    """A star when the mean is the best of several models on its set and scale.
+
+    None is the best where the means are over different numbers of pictures.
+    """
+    rivals = [m for m in means if (m.set, m.scale) == (mean.set, mean.scale)]
+    counts = {m.counted.get(metric, m.pictures if metric in m.means else 0) for m in rivals}
+    if len(rivals) < 2 or len(counts) > 1 or counts == {0}:
         return ""
-    best = METRICS[metric]
-    ranked = [_badness(rival, best) for rival in rivals]
+    best = ALL_METRICS[metric]
+    ranked = [_badness(rival.means[metric], best) for rival in rivals]
     return "*" if _badness(mean.means[metric], best) == min(ranked) else " "
 
 
-def _badness(value: float, best: Literal["highest", "lowest", "nearest 1"]) -> float:
+def _badness(value: float, best: Best) -> float:
     return {"highest": -value, "lowest": value, "nearest 1": abs(value - 1)}[best]

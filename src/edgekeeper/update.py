@@ -1,5 +1,6 @@
 """One update of a training run: of the generator, and then of each critic."""
 
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -121,8 +122,8 @@ def _teach(
     _, step = recipe.stage_at(state.step)
     measured = []
     for duel in objective.duels:
-        shares = shares_of(len(hr), seed=recipe.seed, step=state.step, turn=turn).to(hr.device)
-        loss, values = objective.judge(duel, sr=sr, hr=hr, shares=shares)
+        numbers = numbers_of(seed=recipe.seed, step=state.step, turn=turn)
+        loss, values = objective.judge(duel, sr=sr, hr=hr, numbers=numbers)
         rival, optim = state.rivals[duel.adversary.name], duel.adversary.optim
         rate = rate_of(optim, state=state, step=step, steps=objective.stage.steps)
         _descend(rival.optimiser, rival.critic, loss, optim=optim, rate=rate)
@@ -130,10 +131,10 @@ def _teach(
     return torch.cat(measured)
 
 
-def shares_of(count: int, *, seed: int, step: int, turn: int) -> Tensor:
-    """Uniform numbers (count,) in [0, 1) that depend on the arguments alone."""
-    numbers = torch.Generator().manual_seed((seed * 2**40 + step * 2**8 + turn) % 2**63)
-    return torch.rand(count, generator=numbers)
+def numbers_of(*, seed: int, step: int, turn: int) -> torch.Generator:
+    """Random numbers, made on the CPU, that depend on the arguments alone."""
+    # A generator of the CPU takes no more than 32 bits of its seed.
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {step} {turn}".encode()))
 
 
 def _descend(

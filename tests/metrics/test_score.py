@@ -9,8 +9,10 @@ import torch
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.metrics import PROTOCOLS, psnr
 from edgekeeper.metrics.score import (
+    ALL_METRICS,
     METRICS,
     Score,
+    find_metrics,
     mean_scores,
     read_scores,
     score_picture,
@@ -101,3 +103,60 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     path.write_text(score().to_json() + "\n" + json.dumps(record))
     with pytest.raises(DataError, match=r"line 2 .*gmsd"):
         read_scores(path)
+
+
+def test_perceptual_numbers_stand_in_the_line_when_they_were_asked_for() -> None:
+    plain = json.loads(score().to_json())
+    assert not plain.keys() & {"lpips", "niqe", "ma", "pi", "unavailable"}
+    asked = replace(score(), lpips=0.25, unavailable=(("niqe", "too small"),))
+    record = json.loads(asked.to_json())
+    assert record["lpips"] == 0.25
+    assert record["niqe"] is None
+    assert record["unavailable"] == {"niqe": "too small"}
+    assert not record.keys() & {"ma", "pi"}
+    assert Score.from_json(asked.to_json()) == asked
+    assert asked.asked == ("lpips", "niqe")
+    assert (asked.value("lpips"), asked.value("niqe"), asked.value("psnr")) == (
+        0.25,
+        None,
+        asked.psnr,
+    )
+
+
+def test_a_damaged_list_of_reasons_is_refused() -> None:
+    record = json.loads(score().to_json()) | {"unavailable": "niqe"}
+    with pytest.raises(DataError, match="'unavailable'"):
+        Score.from_json(json.dumps(record))
+    with pytest.raises(DataError, match="fields lpis"):
+        Score.from_json(json.dumps(json.loads(score().to_json()) | {"lpis": 1.0}))
+
+
+def test_a_mean_says_how_many_pictures_entered() -> None:
+    there = [replace(score(picture=name), niqe=value) for name, value in (("a", 4.0), ("b", 6.0))]
+    missing = [
+        replace(score(picture=name), unavailable=(("niqe", "NIQE needs two blocks."),))
+        for name in "cdefgh"
+    ]
+    none = replace(score(picture="i"), unavailable=(("niqe", "It is flat."),))
+    (row,) = summarise([*there, *missing, none])
+    assert row.means["niqe"] == 5.0
+    assert (row.pictures, row.counted) == (9, {"niqe": 2})
+    assert row.notes == (
+        "set5: NIQE is unavailable for 6 of 9 pictures ('c', 'd', 'e', 'f' and others). "
+        "NIQE needs two blocks.",
+        "set5: NIQE is unavailable for 1 of 9 pictures ('i'). It is flat.",
+    )
+    (row,) = summarise([none])
+    assert "niqe" not in row.means
+    assert row.notes == ("set5: NIQE is unavailable for every picture. It is flat.",)
+    (row,) = summarise([score()])
+    assert (row.counted, row.notes) == ({}, ())
+
+
+def test_metrics_are_found_by_name() -> None:
+    assert find_metrics(["lpips", "psnr", "lpips"]) == ("lpips", "psnr")
+    assert find_metrics(ALL_METRICS) == tuple(ALL_METRICS)
+    with pytest.raises(InputError, match=r"no metric 'lpisp'\. Did you mean 'lpips'"):
+        find_metrics(["lpisp"])
+    with pytest.raises(InputError, match="at least one metric"):
+        find_metrics([])

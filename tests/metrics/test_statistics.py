@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics.statistics import describe, interval
+from edgekeeper.metrics.statistics import describe, interval, wilcoxon
 
 
 def scores(*shape: int, seed: int = 0) -> np.ndarray:
@@ -106,3 +108,41 @@ def test_wrong_input_is_refused() -> None:
         interval([1.0, 2.0], draws=0)
     with pytest.raises(InputError, match="best"):
         describe([1.0, 2.0], [1.0, 2.0], best="best")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 5, 14, 100, 500])
+def test_the_signed_rank_test_is_exact(pictures: int) -> None:
+    a, b = scores(pictures), scores(pictures, seed=1) - 0.2
+    found = wilcoxon(a, b)
+    expected = stats.wilcoxon(a, b, method="exact")
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+    assert min(found.above, found.below) == expected.statistic
+    assert found.above + found.below == pictures * (pictures + 1) / 2
+
+
+def test_ties_are_counted_exactly_and_equal_pairs_left_out() -> None:
+    difference = np.array([1.0, -1.0, 2.0, 2.0, 2.0, -3.0, 4.0, 0.0, 0.0, 5.0])
+    found = wilcoxon(difference, np.zeros(10))
+    ranks = stats.rankdata(np.abs(difference[difference != 0]))
+    # All 2^8 ways to sign the ranks.
+    sums = np.array([np.dot(signs, ranks) for signs in itertools.product((0, 1), repeat=8)])
+    assert found.pairs == 8
+    assert found.below == 1.5 + 6
+    assert found.p == pytest.approx(2 * (sums <= found.below).mean(), abs=1e-12)
+    assert wilcoxon(-difference, np.zeros(10)).p == found.p
+
+
+def test_many_pairs_use_the_normal_distribution() -> None:
+    rng = np.random.default_rng(4)
+    for values in (rng.normal(0.05, 1, 900), rng.integers(-3, 4, 700).astype(float)):
+        expected = stats.wilcoxon(values, method="asymptotic", zero_method="wilcox")
+        assert wilcoxon(values, 0 * values).p == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+def test_equal_and_wrong_pairs() -> None:
+    found = wilcoxon([1.0, 2.0], [1.0, 2.0])
+    assert (found.p, found.pairs) == (1.0, 0)
+    with pytest.raises(InputError, match="two equally long lists"):
+        wilcoxon([1.0, 2.0], [1.0])
+    with pytest.raises(InputError, match="finite"):
+        wilcoxon([1.0, np.inf], [1.0, 2.0])

@@ -56,6 +56,16 @@ def test_at_first_it_changes_nothing(model: GradientBranch) -> None:
     assert torch.equal(model(lr), model.backbone(lr))
 
 
+def test_the_sr_branch_alone_is_the_one_with_nothing_fused(model: GradientBranch) -> None:
+    lr = picture(model)
+    awaken(model)
+    alone = model.sr_branch_only(lr)
+    assert not torch.allclose(model(lr), alone)
+    for parameter in model.fusion[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    assert torch.equal(model(lr), alone)
+
+
 def test_shapes_and_halves(model: GradientBranch) -> None:
     awaken(model)
     lr = picture(model)

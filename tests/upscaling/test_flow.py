@@ -259,7 +259,7 @@ class TestUpscale:
     def test_a_picture_and_the_networks_that_ship(self, picture):
         small = picture(size=(8, 9))
         assert upscale(small).pixels.shape == (32, 36, 3)
-        assert upscale(small, scale=2.5, structure="sharp").pixels.shape == (20, 23, 3)
+        assert upscale(small, scale=2.5, style="sharp").pixels.shape == (20, 23, 3)
         assert upscale(small, model="espcn_x3").pixels.shape == (24, 27, 3)
         assert upscale(small, model="espcn_x3", scale=2).pixels.shape == (16, 18, 3)
 

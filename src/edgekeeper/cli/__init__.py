@@ -14,6 +14,8 @@ COMMANDS = {
     "train": "Train a network from a recipe; resumes by itself.",
     "inspect": "Measure an enlarged picture against its input.",
     "evaluate": "Score a network or a folder of results on benchmark sets.",
+    "compare": "Compare two networks or result folders picture by picture.",
+    "blend": "Mix two trained networks of one kind, weight by weight.",
     "reproduce": "Train and score the rows of a paper's table beside its numbers.",
     "figure": "Draw a paper's figure for any two networks or result folders.",
     "data": "List, download, check and prepare picture sets.",

@@ -53,7 +53,7 @@ def _upscale(photo: Path, out: Path) -> None:
     lr = make_lr(hr, scale=SCALE, kernel="matlab_uint8")
     small, large = out / "photo_small.png", out / f"photo_x{SCALE}.png"
     write_picture(Picture(pixels=from_tensor(lr)), small, overwrite="replace")
-    names = [default_name(SCALE, structure=kind) for kind in ("faithful", "sharp")]
+    names = [default_name(SCALE, style=kind) for kind in ("faithful", "sharp")]
     result = upscale_file(small, large, model=load(names[0]), overwrite="replace")
     click.echo(f"Enlarged '{photo.name}', shrunk by {SCALE} before, in {result.seconds:.1f} s:")
     click.echo(f"  {small}  the small picture\n  {large}  enlarged by the network {names[0]}")

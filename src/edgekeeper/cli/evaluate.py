@@ -8,15 +8,23 @@ from edgekeeper.cli.options import (
     SCALES,
     console,
     data_option,
+    device_option,
     needed_data,
-    network_or_folder,
     split_names,
+)
+from edgekeeper.cli.scoring import (
+    check_new_file,
+    metrics_option,
+    subject_on,
+    weights_folder,
+    weights_option,
 )
 
 
 @click.command(
     "evaluate",
-    epilog="Example: edgekeeper evaluate edsr_light_x4 --on set5,set14 --scale 4 --json out.jsonl",
+    epilog="Example: edgekeeper evaluate edsr_light_x4 --on set5,set14 --scale 4 "
+    "--metrics psnr,ssim,lpips,niqe --json out.jsonl",
 )
 @click.argument("subject")
 @click.option(
@@ -34,6 +42,7 @@ from edgekeeper.cli.options import (
     show_default=True,
     help="How numbers are computed; see docs/protocols.md.",
 )
+@metrics_option()
 @click.option(
     "--json",
     "json_file",
@@ -41,15 +50,24 @@ from edgekeeper.cli.options import (
     help="Write one JSON object per picture to this file.",
 )
 @data_option()
+@weights_option()
+@device_option()
 def command(
-    subject: str, sets: str, scale: int, protocol: str, json_file: Path | None, data: Path | None
-) -> None:
-    """Score SUBJECT: a network (name or file), a folder of result pictures, or `bicubic`."""
+    subject: str, sets: str, scale: int, protocol: str, metrics: str, json_file: Path | None,
+    data: Path | None, weights: Path | None, device: str,
+) -> None:  # fmt: skip
+    """Score SUBJECT: a network (name or file), a folder of result pictures, or `bicubic`.
+
+    A metric that is unavailable, because its weights are missing or a picture is too small, is a
+    dash with the reason below the table.
+    """
     root = needed_data(data)
-    from edgekeeper.evaluate import Score, evaluate, summarise, write_scores
+    from edgekeeper.evaluate import Score, evaluate, find_metrics, summarise, write_scores
     from edgekeeper.logs import ProgressLine
     from edgekeeper.tables import as_rich, score_table
 
+    asked = find_metrics(split_names(metrics))
+    check_new_file(json_file, option="--json")
     with ProgressLine("scoring", total=0, unit="pictures") as line:
         done: list[Score] = []
 
@@ -58,17 +76,19 @@ def command(
             line.update(len(done), text=f"{score.set} {score.picture}")
 
         scores = evaluate(
-            network_or_folder(subject),
+            subject_on(device, subject=subject),
             sets=split_names(sets),
             scale=scale,
             data_root=root,
             protocol=protocol,
+            metrics=asked,
+            weights=weights_folder(weights, data=root),
             model_name=Path(subject).stem,
             on_picture=show,
         )
     if json_file is not None:
         write_scores(scores, json_file)
     title = f"{Path(subject).stem} ×{scale}"
-    console().print(as_rich(score_table(summarise(scores), title=title)))
+    console().print(as_rich(score_table(summarise(scores), title=title, metrics=asked)))
     if json_file is not None:
         click.echo(f"Wrote {len(scores)} lines to {json_file}")

@@ -1,146 +1,46 @@
-"""``edgekeeper figure``."""
+"""``edgekeeper figure NAME``: one command for each figure."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import SCALES, network_or_folder, split_names, split_numbers
-from edgekeeper.errors import InputError
+from edgekeeper.cli.figure_branch import branch, guidance
+from edgekeeper.cli.figure_cost import quality_cost
+from edgekeeper.cli.figure_edge import edge
+from edgekeeper.cli.figure_options import output_option
+from edgekeeper.cli.figure_results import comparison, crops, gradients, variances
+from edgekeeper.errors import DataError, nearest_name
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-    from edgekeeper.figures import Box, Panel
+class FigureGroup(click.Group):
+    """The figures in the order they are listed; an unknown one is answered with the nearest."""
 
-KINDS = ("gradients", "variances", "crops", "comparison", "frontier")
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the figures."""
+        return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The figure; an unknown name is an error with the nearest one."""
+        if cmd_name not in self.commands:
+            nearest = nearest_name(cmd_name, self.commands)
+            hint = f" Did you mean '{nearest}'?" if nearest else ""
+            raise click.UsageError(
+                f"There is no figure '{cmd_name}'.{hint} Known: {', '.join(self.commands)}.", ctx
+            )
+        return self.commands[cmd_name]
 
 
 @click.command(
-    "figure",
-    epilog="Example: edgekeeper figure gradients edsr_light_x4 edsr_light_x4_gv "
-    "--hr examples/test/canyon-wren.png --scale 4 -o gradients.svg",
+    "frontier",
+    short_help="Fidelity against sharpness, a point for each network.",
+    epilog="Example: edgekeeper figure frontier results/frontier.json -o frontier.svg",
 )
-@click.argument("kind", type=click.Choice(KINDS))
-@click.argument("subjects", nargs=-1, required=True)
-@click.option(
-    "--hr",
-    type=click.Path(path_type=Path),
-    help="The original picture; it is shrunk by --scale for the networks.",
-)
-@click.option("--scale", type=SCALES, default=4, show_default=True, help="Factor: 2, 3 or 4.")
-@click.option("--labels", help="Names of the subjects, with commas between.")
-@click.option(
-    "--box",
-    metavar="TOP,LEFT,HEIGHT,WIDTH",
-    help="The part to show, in pixels. Default: the one with the most structure.",
-)
-@click.option(
-    "--patch",
-    type=click.IntRange(2),
-    default=8,
-    show_default=True,
-    help="Side of a patch, for variances.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="File to write: .svg, .pdf or .png.",
-)
-def command(
-    kind: str, subjects: tuple[str, ...], hr: Path | None, scale: int, labels: str | None,
-    box: str | None, patch: int, output: Path,
-) -> None:  # fmt: skip
-    """Draw a figure of the gradient variance paper for any SUBJECTS.
-
-    gradients, variances and crops are the paper's figures 1 to 3; comparison adds numbers and edge
-    maps. A subject is a network (name or file), `bicubic`, a picture file, or a folder of result
-    pictures. frontier takes the JSON files of benchmarks/frontier.py instead.
-    """
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@output_option()
+def frontier(files: tuple[Path, ...], output: Path) -> None:
+    """Draw PSNR against gradient variance ratio from the JSON of benchmarks/frontier.py."""
     from edgekeeper import figures
-
-    if kind == "frontier":
-        _frontier([Path(subject) for subject in subjects], output)
-    else:
-        if hr is None:
-            raise InputError(f"The figure '{kind}' needs the original picture: give it with --hr.")
-        names = split_names(labels) if labels else [Path(subject).stem for subject in subjects]
-        if len(names) != len(subjects):
-            raise InputError(f"{len(subjects)} subjects but {len(names)} --labels; give one each.")
-        original, panels = _panels(hr, subjects, names=names, scale=scale)
-        part = _box(box)
-        if kind == "gradients":
-            figures.gradient_maps(original, panels, path=output, box=part)
-        elif kind == "crops":
-            figures.crops(original, panels, path=output, box=part)
-        elif kind == "comparison":
-            figures.comparison(original, panels, path=output, scale=scale, box=part)
-        else:
-            curves = figures.variance_curves(original, panels, path=output, patch=patch, box=part)
-            for label, mean in curves.means().items():
-                click.echo(f"{label:24} mean gradient variance {mean:.5f}")
-    click.echo(f"Wrote {output}")
-
-
-def _panels(
-    hr: Path, subjects: tuple[str, ...], *, names: list[str], scale: int
-) -> tuple["Tensor", list["Panel"]]:
-    """The original, cropped to a multiple of the scale, and each subject's picture of it."""
-    from edgekeeper.data.degrade import crop_to_multiple, make_lr
-    from edgekeeper.figures import Panel
-    from edgekeeper.io import read_picture, to_rgb_tensor
-
-    original = crop_to_multiple(to_rgb_tensor(read_picture(hr)), scale)
-    lr = make_lr(original, scale=scale, kernel="matlab_uint8")
-    panels = [
-        Panel(name, _picture(subject, hr=hr, lr=lr, scale=scale))
-        for name, subject in zip(names, subjects, strict=True)
-    ]
-    return original, panels
-
-
-def _picture(subject: str, *, hr: Path, lr: "Tensor", scale: int) -> "Tensor":
-    """What ``subject`` makes of the small picture, or its result file for the original ``hr``."""
-    from edgekeeper.errors import PictureError
-    from edgekeeper.evaluate import match_results
-    from edgekeeper.infer import infer
-    from edgekeeper.io import SUFFIXES, list_pictures, read_picture, to_rgb_tensor
-    from edgekeeper.models import SRModel
-    from edgekeeper.ops.resize import imresize
-
-    if Path(subject).suffix.lower() in SUFFIXES:
-        return to_rgb_tensor(read_picture(subject))
-    source = network_or_folder(subject)
-    if isinstance(source, SRModel):
-        if source.scale != scale:
-            raise InputError(f"The network '{subject}' enlarges by {source.scale}, not {scale}.")
-        return infer(source, lr)
-    if source == "bicubic":
-        return imresize(lr, scale=scale).clamp(0, 1)
-    folder = Path(source)
-    files = match_results(list_pictures(folder), set_name="", names=[hr.stem], scale=scale)
-    if hr.stem not in files:
-        raise PictureError(f"The folder '{folder}' holds no result for '{hr.stem}'.")
-    return to_rgb_tensor(read_picture(files[hr.stem]))
-
-
-def _box(text: str | None) -> "Box | None":
-    from edgekeeper.figures import Box
-
-    if text is None:
-        return None
-    numbers = split_numbers("--box", text)
-    if len(numbers) != 4:
-        raise InputError(f"--box is '{text}'; give four numbers: TOP,LEFT,HEIGHT,WIDTH.")
-    return Box(*numbers)
-
-
-def _frontier(files: list[Path], output: Path) -> None:
-    from edgekeeper import figures
-    from edgekeeper.errors import DataError
 
     points = []
     for file in files:
@@ -154,3 +54,27 @@ def _frontier(files: list[Path], output: Path) -> None:
                 f"'{file}' is not a file of benchmarks/frontier.py: {error}."
             ) from error
     figures.frontier(points, path=output)
+    click.echo(f"Wrote {output}")
+
+
+FIGURES: tuple[click.Command, ...] = (
+    crops,
+    comparison,
+    gradients,
+    variances,
+    edge,
+    branch,
+    guidance,
+    frontier,
+    quality_cost,
+)
+
+
+@click.group(
+    "figure",
+    cls=FigureGroup,
+    commands=FIGURES,
+    epilog="Example: edgekeeper figure crops bicubic edsr_light_x4 --hr photo.png -o crops.svg",
+)
+def command() -> None:
+    """Draw a paper's figure for any networks, folders of results and pictures."""

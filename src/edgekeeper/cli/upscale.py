@@ -13,7 +13,7 @@ from edgekeeper.errors import InputError
 
 if TYPE_CHECKING:
     from edgekeeper.cli.upscale_networks import Runtime
-    from edgekeeper.networks import Structure
+    from edgekeeper.networks import Style
     from edgekeeper.upscaling import Choice
 
 STREAM = "-"
@@ -48,11 +48,11 @@ SIDE = click.IntRange(1, 9_999_999)
 @click.option("--fit", callback=_box, metavar="WxH", help="Box to fit into, such as 3840x2160.")
 @click.option("--model", help="A network: name (see `edgekeeper models`) or file.")
 @click.option(
-    "--structure",
-    type=click.Choice(["faithful", "sharp"]),
+    "--style",
+    type=click.Choice(["faithful", "sharp", "texture"]),
     default="faithful",
     show_default=True,
-    help="Smallest error, or more truthful gradient variance.",
+    help="Smallest error, more truthful gradient variance, or texture that looks real.",
 )
 @click.option(
     "--precision",
@@ -103,7 +103,7 @@ SIDE = click.IntRange(1, 9_999_999)
 @device_option()
 def command(
     source: tuple[str, ...], output: str | None, scale: float | None, width: int | None,
-    height: int | None, fit: tuple[int, int] | None, model: str | None, structure: "Structure",
+    height: int | None, fit: tuple[int, int] | None, model: str | None, style: "Style",
     precision: "Choice", runtime: "Runtime | None", tile: int | None, ensemble: bool,
     consistent: bool, verify_seams: bool, report: bool, form: str | None, quality: int,
     codec: str | None, crf: int | None, strip: bool, force: bool, skip_existing: bool | None,
@@ -134,7 +134,7 @@ def command(
     if scale is not None or sized:
         enlargement = Enlargement(factor=scale, width=width, height=height, fit=fit)
     wanted = Wanted(
-        model=model, structure=structure, factor=scale, runtime=runtime, precision=precision,
+        model=model, style=style, factor=scale, runtime=runtime, precision=precision,
         threads=threads, device=device,
     )  # fmt: skip
     networks = networks_for(wanted)

@@ -9,7 +9,7 @@ from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 
 if TYPE_CHECKING:
     from edgekeeper.models import SRModel
-    from edgekeeper.networks import Structure
+    from edgekeeper.networks import Style
     from edgekeeper.upscaling import Choice, Networks
 
 EXPORTED = (".onnx", ".xml")
@@ -21,13 +21,13 @@ class Wanted:
     """What was asked for: a network or a kind of those that ship, and how to run it.
 
     Attributes:
-        model: a name that ships or a file; None: those that ship with ``structure``.
+        model: a name that ships or a file; None: those that ship with ``style``.
         factor: the enlargement asked for, where a file does not say what it is for.
         runtime: None: what the file needs.
     """
 
     model: str | None
-    structure: "Structure" = "faithful"
+    style: "Style" = "faithful"
     factor: float | None = None
     runtime: Runtime | None = None
     precision: "Choice" = "auto"
@@ -60,7 +60,7 @@ def networks_for(wanted: Wanted) -> "Networks":
         CheckpointError: a file holds no network that is known.
         UnavailableError: an extra is needed; it is named.
     """
-    from edgekeeper.networks import default_name
+    from edgekeeper.networks import FACTORS, default_name
     from edgekeeper.upscaling import remembered
 
     if wanted.threads is not None:
@@ -73,8 +73,8 @@ def networks_for(wanted: Wanted) -> "Networks":
         model = _run_as_asked(wanted.model, wanted)
         return remembered(lambda factor: model, factors=(model.scale,))
     return remembered(
-        lambda factor: _run_as_asked(default_name(factor, structure=wanted.structure), wanted),
-        factors=(2, 3, 4),
+        lambda factor: _run_as_asked(default_name(factor, style=wanted.style), wanted),
+        factors=FACTORS[wanted.style],
     )
 
 

@@ -248,9 +248,14 @@ def step_and_zero(limits: Range, *, signed: Signed) -> tuple[float, Array]:
     return step, np.array(round(-low / step), np.uint8)
 
 
+LARGEST = 64
+"""The largest whole weight. Processors without VNNI add two products of a uint8 value and an int8
+weight in int16, where 2 · 255 · 64 fits and 2 · 255 · 127 is cut off."""
+
+
 def rounded_weights(weight: Array) -> tuple[Array, Array]:
-    """Steps (outputs,) float32 and whole weights in -127..127, the largest of each output exact."""
+    """Steps (outputs,) float32 and whole weights in -64..64, the largest of each output exact."""
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    steps = (np.maximum(largest, 1e-8) / 127).astype(np.float32)
+    steps = (np.maximum(largest, 1e-8) / LARGEST).astype(np.float32)
     whole = np.round(weight / steps.reshape(-1, 1, 1, 1))
-    return steps, np.clip(whole, -127, 127).astype(np.int8)
+    return steps, np.clip(whole, -LARGEST, LARGEST).astype(np.int8)

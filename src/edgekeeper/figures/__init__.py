@@ -1,23 +1,43 @@
-"""Figures of the gradient variance paper and our own: pictures and numbers in, one file out.
+"""Figures of the papers and our own: pictures and numbers in, one file out.
 
-Nothing here runs or trains a network. Pictures are RGB tensors (1, 3, H, W) in [0, 1], all of the
-original's size; the ending of the file says the format (.svg, .pdf, .png).
+Pictures are RGB tensors (1, 3, H, W) in [0, 1], all of the original's size; the ending of the file
+says the format (.svg, .pdf, .png). Only ``subjects`` runs networks: it makes the pictures that the
+others draw. Nothing here trains.
 """
 
 from edgekeeper.figures.comparison import comparison
+from edgekeeper.figures.crops import crops
+from edgekeeper.figures.edge import STEP, Line, Profile, edge, profiles_along, strongest_line
 from edgekeeper.figures.frontier import Point, frontier
-from edgekeeper.figures.panels import Box, Panel, structured_box
-from edgekeeper.figures.paper import VarianceCurves, crops, gradient_maps, variance_curves
+from edgekeeper.figures.gradients import BranchRow, branch_maps, gradient_maps
+from edgekeeper.figures.numbers import MEASURES, default_measures
+from edgekeeper.figures.panels import Box, Panel, Row, structured_box, whole_box
+from edgekeeper.figures.quality_cost import CostPoint, quality_cost
+from edgekeeper.figures.variances import VarianceCurves, variance_curves
 
 __all__ = [
+    "MEASURES",
+    "STEP",
     "Box",
+    "BranchRow",
+    "CostPoint",
+    "Line",
     "Panel",
     "Point",
+    "Profile",
+    "Row",
     "VarianceCurves",
+    "branch_maps",
     "comparison",
     "crops",
+    "default_measures",
+    "edge",
     "frontier",
     "gradient_maps",
+    "profiles_along",
+    "quality_cost",
+    "strongest_line",
     "structured_box",
     "variance_curves",
+    "whole_box",
 ]

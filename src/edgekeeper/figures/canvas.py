@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import Tensor
 
@@ -21,11 +21,13 @@ INK, PALE = "#222222", "#8a8a8a"
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BOX_COLOUR = "#ffd400"
 EDGE_COLOURS = "magma"
+TITLE_POINTS = 9.5
+GLYPH = 0.58  # mean width of a letter of the font, over its size
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": TITLE_POINTS,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": PALE,
@@ -43,14 +45,32 @@ STYLE: dict[str, Any] = {
 UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
-@contextmanager
-def figure_file(path: str | Path, *, width: float, height: float) -> Iterator["Figure"]:
-    """A new figure of so many inches; written to ``path``, whole or not at all, at the end."""
+def checked_target(path: str | Path) -> Path:
+    """``path``; InputError for an ending that is no format, PictureError without its folder."""
     target = Path(path)
     if target.suffix.lower() not in FORMATS:
         raise InputError(
             f"The file '{target}' ends in '{target.suffix}'; figures are {', '.join(FORMATS)}."
         )
+    if not target.parent.is_dir():
+        raise PictureError(f"Cannot write '{target}': there is no folder '{target.parent}'.")
+    return target
+
+
+@contextmanager
+def figure_file(
+    path: str | Path,
+    *,
+    width: float,
+    height: float,
+    layout: Literal["fitted", "placed"] = "fitted",
+) -> Iterator["Figure"]:
+    """A new figure of so many inches; written to ``path``, whole or not at all, at the end.
+
+    ``layout``: "fitted" moves subplots until nothing overlaps; "placed" leaves everything where
+    ``place`` put it.
+    """
+    target = checked_target(path)
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -61,8 +81,8 @@ def figure_file(path: str | Path, *, width: float, height: float) -> Iterator["F
         ) from error
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     with matplotlib.rc_context(cast(Any, STYLE)):
-        layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
-        figure = Figure(figsize=(width, height), layout=layout)
+        engine = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+        figure = Figure(figsize=(width, height), layout=engine if layout == "fitted" else None)
         yield figure
         try:
             figure.savefig(temporary, metadata=UNDATED.get(target.suffix.lower()))
@@ -72,21 +92,49 @@ def figure_file(path: str | Path, *, width: float, height: float) -> Iterator["F
             raise PictureError(f"Cannot write '{target}': {error.strerror}.") from error
 
 
-def show(axis: "Axes", picture: Tensor, *, top: float | None = None) -> Any:
-    """Draw an RGB picture, or a map (1, 1, H, W) from black (0) to bright (``top``)."""
+def place(figure: "Figure", *, left: float, top: float, width: float, height: float) -> "Axes":
+    """New axes of so many inches, so many inches from the figure's top left corner."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes(
+        (left / across, 1 - (top + height) / down, width / across, height / down)
+    )
+
+
+def write_title(axis: "Axes", label: str, *, width: float) -> None:
+    """Write ``label`` above a picture ``width`` inches wide, small enough to fit."""
+    needed = len(label) * GLYPH / 72  # inches at a size of one point
+    size = TITLE_POINTS if needed == 0 else min(TITLE_POINTS, width / needed)
+    axis.set_title(label, fontsize=max(size, 5.0), pad=4)
+
+
+def show(
+    axis: "Axes",
+    picture: Tensor,
+    *,
+    top: float | None = None,
+    pixels: Literal["kept", "averaged"] = "kept",
+) -> Any:
+    """Draw an RGB picture, or a map (1, 1, H, W) from black (0) to bright (``top``).
+
+    ``pixels``: "kept" draws each as a square; "averaged" is for pictures drawn smaller than
+    they are.
+    """
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_visible(False)
-    pixels = picture.detach().cpu().float()
+    values = picture.detach().cpu().float()
+    interpolation = "nearest" if pixels == "kept" else "antialiased"
     if top is None:
-        return axis.imshow(pixels[0].clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+        return axis.imshow(
+            values[0].clamp(0, 1).permute(1, 2, 0).numpy(), interpolation=interpolation
+        )
     return axis.imshow(
-        pixels[0, 0].numpy(),
+        values[0, 0].numpy(),
         cmap=EDGE_COLOURS,
         vmin=0,
         vmax=max(top, 1e-6),
-        interpolation="nearest",
+        interpolation=interpolation,
     )
 
 

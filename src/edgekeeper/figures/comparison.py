@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from edgekeeper.figures.canvas import PALE, figure_file, frame, show
-from edgekeeper.figures.panels import Box, Panel, grey_gradients, structured_box, with_original
-from edgekeeper.metrics import Protocol, find_protocol, gv_gap, psnr, ssim
+from edgekeeper.figures.numbers import find_measures, measured
+from edgekeeper.figures.panels import Box, Panel, enlarged_box, grey_gradients, with_original
+from edgekeeper.metrics import Protocol, find_protocol
 from edgekeeper.ops.gradient import magnitude
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def comparison(
     """
     chosen = find_protocol(protocol)
     shown = with_original(hr, panels, first=False)
-    part = box or structured_box(hr, side=max(48, min(128, min(hr.shape[-2:]) // 5)))
+    part = box or enlarged_box(hr)
     edges = [_edges(panel.picture, part) for panel in shown]
     crop_height = 1.9 * part.height / part.width
     whole_width = min(4.2, max(1.9, 2 * crop_height * hr.shape[-1] / hr.shape[-2]))
@@ -46,7 +47,7 @@ def comparison(
             height_ratios=[crop_height, crop_height, 0.7],
         )
         whole = figure.add_subplot(grid[:2, 0])
-        show(whole, hr)
+        show(whole, hr, pixels="averaged")
         whole.set_anchor("N")
         whole.set_title(title or "the original and the part shown")
         frame(whole, part)
@@ -74,23 +75,16 @@ def _write_numbers(
 
     The last one, below the original, says how they were measured.
     """
-    measures = (
-        ("PSNR in dB ↑", psnr, 2, max),
-        ("SSIM ↑", ssim, 4, max),
-        ("GV gap ↓", gv_gap, 3, min),
-    )
     for axis in axes:
         axis.set_axis_off()
-    for line, (name, measure, digits, best) in enumerate(measures):
+    pictures = [panel.picture for panel in panels]
+    for line, measure in enumerate(find_measures(("psnr", "ssim", "gv_gap"))):
         height = 1 - 0.33 * line
-        values = [
-            measure(panel.picture, hr, protocol=protocol, scale=scale).item() for panel in panels
-        ]
-        axes[0].text(1, height, name, ha="right", va="top", color=PALE)
-        for axis, value in zip(axes[1:-1], values, strict=True):
-            bold = value == best(values) and len(values) > 1
-            weight = "bold" if bold else "normal"
-            axis.text(0.5, height, f"{value:.{digits}f}", ha="center", va="top", weight=weight)
+        axes[0].text(1, height, measure.title, ha="right", va="top", color=PALE)
+        numbers = measured(measure, pictures, hr=hr, protocol=protocol, scale=scale)
+        for axis, number in zip(axes[1:-1], numbers, strict=True):
+            if number is not None:
+                axis.text(0.5, height, number.text, ha="center", va="top", weight=number.weight)
     condition = f"whole picture\nprotocol {protocol.name}"
     axes[-1].text(0.5, 1, condition, ha="center", va="top", color=PALE, linespacing=1.9)
 

@@ -10,6 +10,9 @@ from edgekeeper.errors import InputError
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import Gradients, sobel
 
+ORIGINAL = "original"
+"""The label of the original in every figure."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -40,6 +43,19 @@ class Box:
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One original (1, 3, H, W), what is shown beside it, its name, and the part shown.
+
+    ``box`` None: the figure chooses, from the original alone.
+    """
+
+    hr: Tensor
+    panels: Sequence[Panel]
+    name: str = ""
+    box: Box | None = None
+
+
 def structured_box(hr: Tensor, *, side: int = 64) -> Box:
     """The square with the largest sum of squared gradients.
 
@@ -50,6 +66,16 @@ def structured_box(hr: Tensor, *, side: int = 64) -> Box:
     energy = F.avg_pool2d(gradients.x.square() + gradients.y.square(), side, stride=4)
     row, column = divmod(int(energy.flatten().argmax()), energy.shape[-1])
     return Box(4 * row, 4 * column, side, side)
+
+
+def enlarged_box(hr: Tensor) -> Box:
+    """The ``structured_box`` of a size at which single pixels can be seen."""
+    return structured_box(hr, side=max(48, min(128, min(hr.shape[-2:]) // 5)))
+
+
+def whole_box(hr: Tensor) -> Box:
+    """The box that is the picture."""
+    return Box(0, 0, *hr.shape[-2:])
 
 
 def with_original(hr: Tensor, panels: Sequence[Panel], *, first: bool) -> list[Panel]:
@@ -64,11 +90,27 @@ def with_original(hr: Tensor, panels: Sequence[Panel], *, first: bool) -> list[P
                 f"'{panel.label}' is {tuple(panel.picture.shape)}, the original {tuple(hr.shape)}; "
                 "all pictures of a figure must have the original's size."
             )
-    original = Panel("original", hr)
+    original = Panel(ORIGINAL, hr)
     shown = [original, *panels] if first else [*panels, original]
     if not panels or len({panel.label for panel in shown}) < len(shown):
-        raise InputError("Give at least one picture, each under its own label (not 'original').")
+        raise InputError(f"Give at least one picture, each under its own label (not '{ORIGINAL}').")
     return shown
+
+
+def in_columns(rows: Sequence[Row], *, first: bool) -> list[dict[str, Tensor | None]]:
+    """The pictures of each row by label, its original among them, all rows in the same order.
+
+    None stands where a row has no panel of that label. Raises InputError when there are no rows,
+    or as ``with_original``.
+    """
+    if not rows:
+        raise InputError("There are no pictures to draw; give at least one original.")
+    found = [
+        {p.label: p.picture for p in with_original(row.hr, row.panels, first=first)} for row in rows
+    ]
+    labels = dict.fromkeys(label for row in found for label in row if label != ORIGINAL)
+    ordered = [ORIGINAL, *labels] if first else [*labels, ORIGINAL]
+    return [{label: row.get(label) for label in ordered} for row in found]
 
 
 def grey_gradients(picture: Tensor) -> Gradients:

@@ -6,6 +6,7 @@ Those of a generator and its critic have two sides instead, ``generator`` and ``
 from edgekeeper.losses.adversarial import RelativisticGAN, WassersteinGP
 from edgekeeper.losses.gradient import Gradient
 from edgekeeper.losses.gradient_variance import GradientVariance
+from edgekeeper.losses.natural import NaturalManifold, Naturalness, Unnatural
 from edgekeeper.losses.perceptual import Perceptual
 from edgekeeper.losses.pixel import L1, L2, Charbonnier
 from edgekeeper.losses.ssim import SSIM
@@ -19,7 +20,10 @@ __all__ = [
     "Charbonnier",
     "Gradient",
     "GradientVariance",
+    "NaturalManifold",
+    "Naturalness",
     "Perceptual",
     "RelativisticGAN",
+    "Unnatural",
     "WassersteinGP",
 ]

@@ -49,7 +49,14 @@ def pi(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor
 
     Arguments and errors are those of ``ma`` and ``niqe``; both files must lie in ``folder``.
     """
-    return (10 - ma(x, shave=shave, folder=folder) + niqe(x, shave=shave, folder=folder)) / 2
+    return perceptual_index(
+        ma=ma(x, shave=shave, folder=folder), niqe=niqe(x, shave=shave, folder=folder)
+    )
+
+
+def perceptual_index(*, ma: Tensor, niqe: Tensor) -> Tensor:
+    """((10 - Ma) + NIQE) / 2, of numbers that are at hand."""
+    return (10 - ma + niqe) / 2
 
 
 def ma_features(luma: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,20 +3,23 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
-from edgekeeper.errors import DataError, InputError
+from edgekeeper.errors import DataError, InputError, unknown_name
+from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
 from edgekeeper.metrics.protocol import Protocol
 from edgekeeper.metrics.psnr import psnr
 from edgekeeper.metrics.ssim import ssim
 from edgekeeper.metrics.structure import compare_variances, gmsd, gradient_psnr
 
-METRICS: dict[str, Literal["highest", "lowest", "nearest 1"]] = {
+Best = Literal["highest", "lowest", "nearest 1"]
+
+METRICS: dict[str, Best] = {
     "psnr": "highest",
     "ssim": "highest",
     "gradient_psnr": "highest",
@@ -24,7 +27,10 @@ METRICS: dict[str, Literal["highest", "lowest", "nearest 1"]] = {
     "gv_gap": "lowest",
     "gmsd": "lowest",
 }
-"""The numbers of a score, and which of them are good ones."""
+"""The numbers that every score has, and which of them are good ones."""
+
+ALL_METRICS: dict[str, Best] = {**METRICS, **PERCEPTUAL}
+"""These and the perceptual ones, which a score has when they were asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,10 @@ class Score:
 
     psnr, gradient_psnr: dB, inf for equal pictures. gv_ratio, gv_gap: mean of the x and y
     direction, which follow under their own names. lr_kernel: how the LR picture was made
-    (the names of data.degrade), "unknown" for a folder of results.
+    (the names of data.degrade), "unknown" for a folder of results. lpips, niqe, ma, pi: None
+    unless asked for and available; they follow their own rules, not the protocol (see
+    metrics.perceptual). unavailable: of those asked for, the ones without a number, each with
+    the reason.
     """
 
     set: str
@@ -52,13 +61,37 @@ class Score:
     gv_ratio_y: float
     gv_gap_x: float
     gv_gap_y: float
+    lpips: float | None = None
+    niqe: float | None = None
+    ma: float | None = None
+    pi: float | None = None
+    unavailable: tuple[tuple[str, str], ...] = ()
+
+    def value(self, metric: str) -> float | None:
+        """The number of that name; None where it was not asked for or is unavailable."""
+        found: float | None = getattr(self, metric)
+        return found
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The perceptual metrics that were asked for."""
+        missing = dict(self.unavailable)
+        return tuple(m for m in PERCEPTUAL if m in missing or self.value(m) is not None)
 
     def to_json(self) -> str:
-        """One line of JSON; the protocol by name and in full, infinity as the string "inf"."""
-        record = {
+        """One line of JSON; the protocol by name and in full, infinity as the string "inf".
+
+        Perceptual metrics are there when they were asked for: null, with the reason under
+        "unavailable", where there is no number.
+        """
+        left_out = {*PERCEPTUAL, "unavailable"} - {*self.asked}
+        record: dict[str, Any] = {
             key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in asdict(self).items()
+            if key not in left_out
         }
+        if self.unavailable:
+            record["unavailable"] = dict(self.unavailable)
         record["protocol"] = self.protocol.name
         record["protocol_in_full"] = self.protocol.to_json()
         return json.dumps(record, ensure_ascii=False)
@@ -73,17 +106,32 @@ class Score:
         if not isinstance(record, dict):
             raise DataError("A score must be a JSON object.")
         protocol = record.pop("protocol_in_full", {})
-        expected = {field.name for field in fields(cls)}
-        if record.keys() != expected:
-            odd = ", ".join(sorted(record.keys() ^ expected))
-            raise DataError(f"A score lacks, or has too much of, the fields {odd}.")
-        numbers = {key: float(record[key]) for key in expected if _is_number(key)}
-        return cls(**{**record, **numbers, "protocol": Protocol.from_json(protocol)})
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        known = {field.name for field in fields(cls)}
+        odd = (needed - record.keys()) | (record.keys() - known)
+        unavailable = record.pop("unavailable", {})
+        if odd or not isinstance(unavailable, dict):
+            raise DataError(
+                f"A score lacks, or has too much of, the fields {', '.join(sorted(odd))}."
+                if odd
+                else "The field 'unavailable' of a score is an object of reasons by metric."
+            )
+        numbers = {key: float(record[key]) for key in needed if _is_number(key)}
+        numbers |= {key: float(record[key]) for key in PERCEPTUAL if record.get(key) is not None}
+        return cls(
+            **{**record, **numbers, "protocol": Protocol.from_json(protocol)},
+            unavailable=tuple(unavailable.items()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetMean:
-    """Means over the pictures of one set, for one model, scale and protocol: a row of a table."""
+    """Means over the pictures of one set, for one model, scale and protocol: a row of a table.
+
+    means: by metric; a perceptual one that no picture has is not there. counted: how many of the
+    ``pictures`` entered the mean of each perceptual metric that was asked for. notes: a sentence
+    on each of these that some picture lacks, with the reason.
+    """
 
     set: str
     scale: int
@@ -92,6 +140,8 @@ class SetMean:
     lr_kernel: str
     pictures: int
     means: dict[str, float]
+    counted: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def score_picture(
@@ -104,10 +154,13 @@ def score_picture(
     model: str,
     protocol: Protocol,
     lr_kernel: str,
+    metrics: Collection[str] = (),
+    weights: str | Path | None = None,
 ) -> Score:
     """The score of one result (1, 3, H, W) against its HR picture, both in [0, 1].
 
-    Raises DataError when the sizes differ.
+    metrics: those of ``PERCEPTUAL`` among them are measured too. weights: the folder of their
+    files, by default ``weights`` of EDGEKEEPER_DATA. Raises DataError when the sizes differ.
     """
     if sr.shape != hr.shape:
         raise DataError(
@@ -115,6 +168,7 @@ def score_picture(
             f"(cropped to a multiple of {scale}) is {_size(hr)}. Both must be equal."
         )
     variances = compare_variances(sr, hr, protocol=protocol, scale=scale)
+    seen = measure_perceptual(sr, hr, metrics=metrics, folder=weights)
     return Score(
         set=set_name,
         picture=picture,
@@ -132,21 +186,42 @@ def score_picture(
         gv_ratio_y=variances.ratio_y.item(),
         gv_gap_x=variances.gap_x.item(),
         gv_gap_y=variances.gap_y.item(),
+        lpips=seen.values.get("lpips"),
+        niqe=seen.values.get("niqe"),
+        ma=seen.values.get("ma"),
+        pi=seen.values.get("pi"),
+        unavailable=tuple(seen.unavailable.items()),
     )
 
 
+def find_metrics(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once; InputError with the nearest known one when there is no such metric."""
+    found = tuple(dict.fromkeys(names))
+    for name in found:
+        if name not in ALL_METRICS:
+            raise unknown_name("metric", name, known=ALL_METRICS)
+    if not found:
+        raise InputError(f"Name at least one metric: {', '.join(ALL_METRICS)}.")
+    return found
+
+
 def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
-    """The mean of each metric over ``scores``, which must share model, scale and protocol."""
+    """The mean of each metric over ``scores``, which must share model, scale and protocol.
+
+    The mean of a perceptual metric is over the pictures that have it; without any it is not there.
+    """
     conditions = {(score.model, score.scale, score.protocol) for score in scores}
     if len(conditions) != 1:
         raise InputError(
             f"A mean is over the pictures of one model, scale and protocol; {len(conditions)} "
             "combinations were given. Use summarise for several."
         )
-    return {
-        metric: math.fsum(getattr(score, metric) for score in scores) / len(scores)
-        for metric in METRICS
-    }
+    means = {}
+    for metric in ALL_METRICS:
+        numbers = [value for score in scores if (value := score.value(metric)) is not None]
+        if numbers:
+            means[metric] = math.fsum(numbers) / len(numbers)
+    return means
 
 
 def summarise(scores: Iterable[Score]) -> list[SetMean]:
@@ -164,9 +239,40 @@ def summarise(scores: Iterable[Score]) -> list[SetMean]:
             lr_kernel=group[0].lr_kernel,
             pictures=len(group),
             means=mean_scores(group),
+            counted={
+                metric: sum(score.value(metric) is not None for score in group)
+                for metric in _asked(group)
+            },
+            notes=tuple(note for metric in _asked(group) for note in _lacking(metric, group)),
         )
         for group in groups.values()
     ]
+
+
+def _asked(scores: Sequence[Score]) -> tuple[str, ...]:
+    """The perceptual metrics that were asked for in any of the scores."""
+    return tuple(metric for metric in PERCEPTUAL if any(metric in score.asked for score in scores))
+
+
+def _lacking(metric: str, scores: Sequence[Score]) -> list[str]:
+    """A sentence for each reason why pictures lack the metric."""
+    by_reason: dict[str, list[str]] = {}
+    for score in scores:
+        reason = dict(score.unavailable).get(metric)
+        if reason is not None:
+            by_reason.setdefault(reason, []).append(score.picture)
+    title = "PI" if metric == "pi" else metric.upper() if metric != "ma" else "Ma"
+    return [
+        f"{scores[0].set}: {title} is unavailable for {_pictures(names, of=len(scores))}. {reason}"
+        for reason, names in by_reason.items()
+    ]
+
+
+def _pictures(names: Sequence[str], *, of: int) -> str:
+    if len(names) == of:
+        return "every picture"
+    shown = ", ".join(f"'{name}'" for name in names[:4])
+    return f"{len(names)} of {of} pictures ({shown}{' and others' if len(names) > 4 else ''})"
 
 
 def write_scores(scores: Iterable[Score], path: str | Path) -> None:

@@ -10,6 +10,12 @@ convolution and a 4 x 4 one with stride 2, then two fully connected layers.
 
 The very first convolution is never normalised. Every convolution has a bias, also those before a
 normalisation, as in the code of SPSR; BasicSR leaves those out.
+
+``SRGANDiscriminator`` is the one that theirs comes from, of SRGAN (figure 4 of Ledig et al.,
+"Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", CVPR 2017):
+3 x 3 convolutions only, every second with stride 2, 1024 units in the first fully connected layer;
+23,563,649 parameters for 96 x 96 with batch normalisation, 23,561,793 without. Its convolutions
+before a normalisation have no bias.
 """
 
 from typing import Literal
@@ -21,6 +27,8 @@ from edgekeeper.errors import InputError
 
 SLOPE = 0.2  # of each LeakyReLU
 HIDDEN = 100  # units of the first fully connected layer
+SRGAN_HIDDEN = 1024
+SRGAN_PAIRS = 4
 
 
 class VGGDiscriminator(nn.Module):
@@ -55,11 +63,7 @@ class VGGDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.hidden = nn.Linear(before * self.edge**2, HIDDEN)
         self.last = nn.Linear(HIDDEN, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in")
-                if module.bias is not None:  # always here, but the type allows it
-                    nn.init.zeros_(module.bias)
+        _initialise(self)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The logits (B, 1) of pictures (B, colours, size, size).
@@ -79,6 +83,70 @@ class VGGDiscriminator(nn.Module):
             )
         maps = self.layers(pictures).flatten(1)
         return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # type: ignore[no-any-return]
+
+
+class SRGANDiscriminator(nn.Module):
+    """One number per picture of ``size`` x ``size`` pixels: high for HR, low for SR, no sigmoid.
+
+    Args:
+        size: a multiple of 16, as the convolutions halve it four times; the paper's is 96.
+        width: maps of the first pair; each pair doubles them.
+        norm: ``"none"`` for losses that look at each picture alone (a gradient penalty).
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int = 96,
+        colours: int = 3,
+        width: int = 64,
+        norm: Literal["batch", "none"] = "batch",
+    ) -> None:
+        super().__init__()
+        if size < 2**SRGAN_PAIRS or size % 2**SRGAN_PAIRS:
+            raise InputError(
+                f"SRGAN's discriminator is not made for pictures of {size} pixels; the size is a "
+                f"multiple of {2**SRGAN_PAIRS}: 32, 48, 64, 96, 128 …"
+            )
+        self.size, self.colours = size, colours
+        layers: list[nn.Module] = []
+        before = colours
+        for pair in range(SRGAN_PAIRS):
+            maps = width * 2**pair
+            for stride in (1, 2):
+                kind = "none" if not layers else norm  # the very first is never normalised
+                bias = kind == "none"
+                layers += [nn.Conv2d(before, maps, 3, stride=stride, padding=1, bias=bias)]
+                layers += _activation(maps, norm=kind)
+                before = maps
+        self.layers = nn.Sequential(*layers)
+        self.hidden = nn.Linear(before * (size // 2**SRGAN_PAIRS) ** 2, SRGAN_HIDDEN)
+        self.last = nn.Linear(SRGAN_HIDDEN, 1)
+        _initialise(self)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """The logits (B, 1) of pictures (B, colours, size, size).
+
+        Raises:
+            InputError: another size or number of colours.
+        """
+        expected = (self.colours, self.size, self.size)
+        if pictures.ndim != 4 or pictures.shape[1:] != expected:
+            raise InputError(
+                f"This discriminator takes pictures (B, {self.colours}, {self.size}, {self.size}),"
+                f" got {tuple(pictures.shape)}; build it with the size of the training patches."
+            )
+        maps = self.layers(pictures).flatten(1)
+        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # type: ignore[no-any-return]
+
+
+def _initialise(network: nn.Module) -> None:
+    """Kaiming's normal weights and biases of zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _activation(maps: int, *, norm: Literal["batch", "none"]) -> list[nn.Module]:

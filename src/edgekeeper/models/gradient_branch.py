@@ -110,6 +110,10 @@ class GradientBranch(SRModel):
         features, g = self._guided(lr)
         return GradientGuided(self.reconstruct(features, lr), self.gradient_tail(g))
 
+    def sr_branch_only(self, lr: Tensor) -> Tensor:
+        """The SR batch of the backbone alone: nothing from the branch is added to its features."""
+        return self.backbone(lr)  # type: ignore[no-any-return]
+
     def _guided(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """The fused features and the branch's."""
         features, taps = self._run_backbone(lr)

@@ -2,7 +2,7 @@
 
 One file per origin, each with what tells its tensors (``recognises``) and what makes a network of
 them (``load``). Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``,
-MATLAB files by a small reader. The formats and what was measured with them: docs/models.md.
+MATLAB and HDF5 files by small readers. The formats and what was measured with them: docs/models.md.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,40 @@ from typing import Literal, Protocol
 from edgekeeper.errors import CheckpointError, InputError, unknown_name
 from edgekeeper.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
-from edgekeeper.published import edsr, espcn, esrgan, spsr, vdsr
+from edgekeeper.published import (
+    dbpn,
+    edsr,
+    espcn,
+    esrgan,
+    imdn,
+    rcan,
+    rdn,
+    sftgan,
+    spsr,
+    srgan,
+    vdsr,
+)
 from edgekeeper.published.edsr import RESIDUAL_SCALES
 from edgekeeper.published.espcn import YCbCrESPCN
 from edgekeeper.published.filling import SCALES, Tensors, some
 from edgekeeper.published.reading import read_weights
 
-Kind = Literal["vdsr", "vdsr_pytorch", "espcn_ycbcr", "edsr", "esrgan", "spsr"]
+Kind = Literal[
+    "vdsr",
+    "vdsr_pytorch",
+    "espcn_ycbcr",
+    "edsr",
+    "esrgan",
+    "spsr",
+    "sftgan",
+    "rcan",
+    "rdn",
+    "dbpn",
+    "srgan_keras",
+    "srgan",
+    "msrresnet",
+    "imdn",
+]
 
 __all__ = [
     "RESIDUAL_SCALES",
@@ -45,11 +72,19 @@ class _Origin:
 
 
 _ORIGINS: dict[Kind, _Origin] = {
+    "sftgan": _Origin("SFTGAN", sftgan.recognises, sftgan.load),
     "spsr": _Origin("SPSR", spsr.recognises, spsr.load),
     "esrgan": _Origin("ESRGAN and Real-ESRGAN (RRDB)", esrgan.recognises, esrgan.load),
+    "rcan": _Origin("RCAN", rcan.recognises, rcan.load),  # EDSR begins as it does
+    "rdn": _Origin("RDN", rdn.recognises, rdn.load),
+    "dbpn": _Origin("D-DBPN", dbpn.recognises, dbpn.load),
     "edsr": _Origin("the official EDSR", edsr.recognises, edsr.load),
     "vdsr": _Origin("VDSR_Official.mat", vdsr.recognises_official, vdsr.load_official),
     "vdsr_pytorch": _Origin("VDSR in PyTorch", vdsr.recognises_pytorch, vdsr.load_pytorch),
+    "srgan_keras": _Origin("SRGAN in Keras", srgan.recognises_keras, srgan.load_keras),
+    "srgan": _Origin("SRGAN in PyTorch", srgan.recognises_pytorch, srgan.load_pytorch),
+    "msrresnet": _Origin("MSRResNet", srgan.recognises_msrresnet, srgan.load_msrresnet),
+    "imdn": _Origin("IMDN", imdn.recognises, imdn.load),
     "espcn_ycbcr": _Origin("ESPCN on YCbCr", espcn.recognises, espcn.load),
 }
 
@@ -67,6 +102,14 @@ def load_published(
     ``"edsr"``          the official EDSR, whose layers work on 0..255.
     ``"esrgan"``        RRDB networks of ESRGAN, Real-ESRGAN and BasicSR, under any of their names.
     ``"spsr"``          ``spsr.pth``.
+    ``"srgan_keras"``   SRGAN's generator in Keras (``.h5``), x4.
+    ``"srgan"``         SRGAN's generator in PyTorch, five blocks, keys ``block1`` to ``block8``.
+    ``"msrresnet"``     BasicSR's SRResNet, with or without SRGAN's training.
+    ``"imdn"``          the official IMDN.
+    ``"rcan"``          the official RCAN and BasicSR's, whose layers work on 0..255.
+    ``"rdn"``           RDN as EDSR-PyTorch (on 0..255) or RDN-pytorch (on 0..1) names it.
+    ``"dbpn"``          the official D-DBPN and DBPN-LL.
+    ``"sftgan"``        SFTGAN's generator, in the form of the paper (Torch) or of BasicSR.
 
     Raises:
         CheckpointError: the file is missing or damaged, is for another scale, or has missing,
@@ -92,7 +135,7 @@ def load_foreign(path: str | Path, *, scale: int | None = None) -> SRModel:
     Raises:
         CheckpointError: the file is missing or damaged, holds no network that is known (and then
             says what it holds), is for another scale, or lacks entries, which are named.
-        InputError: ``scale`` is none of 2, 3, 4.
+        InputError: ``scale`` is none of 2, 3, 4, 8.
     """
     path = Path(path)
     if scale is not None:
@@ -102,8 +145,8 @@ def load_foreign(path: str | Path, *, scale: int | None = None) -> SRModel:
 
 
 def _check_asked(scale: int) -> None:
-    if scale not in SCALES:
-        raise InputError(f"Published weights have no scale {scale}; choose one of 2, 3, 4.")
+    if scale not in (*SCALES, 8):
+        raise InputError(f"Published weights have no scale {scale}; choose one of 2, 3, 4, 8.")
 
 
 def _recognise(tensors: Tensors, *, origin: Path) -> _Origin:

@@ -43,10 +43,11 @@ def old_indices(tensors: Tensors) -> list[int]:
 
 
 def count_blocks(tensors: Tensors, *, pattern: str) -> int:
-    """One more than the largest i of the names that begin as ``pattern``."""
+    """One more than the largest i of the names that begin as ``pattern``; at most their number."""
     begin, _, rest = pattern.partition("{i}")
     form = re.compile(re.escape(begin) + r"(\d+)" + re.escape(rest.partition("{")[0]))
-    return max((int(m[1]) for name in tensors if (m := form.match(name))), default=-1) + 1
+    largest = max((int(m[1]) for name in tensors if (m := form.match(name))), default=-1)
+    return min(largest + 1, len(tensors))  # an absurd number is found missing, one by one
 
 
 def _naming(tensors: Tensors) -> str | None:

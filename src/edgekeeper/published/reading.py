@@ -12,7 +12,9 @@ from torch import Tensor
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.matfile import MatValue, read_mat
+from edgekeeper.published.hdf5 import read_hdf5
 
+HDF5_SUFFIXES = (".h5", ".hdf5")
 # Damaged bytes make PyTorch's unpickler raise nearly anything.
 _UNREADABLE = (
     *(OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError, ValueError),
@@ -23,11 +25,11 @@ _WRAPPERS = ("state_dict", "model", "params_ema", "params")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth``, ``.pt``, ``.safetensors`` or ``.mat`` file, on the CPU.
+    """The tensors of a ``.pth``, ``.pt``, ``.safetensors``, ``.mat`` or ``.h5`` file, on the CPU.
 
     Training states are looked through (``state_dict``, ``model``, ``params_ema``, ``params``), and
     so is the ``module.`` that ``nn.DataParallel`` puts before each name. ``a.b.0`` is the first
-    cell of field b of variable a of a MATLAB file.
+    cell of field b of variable a of a MATLAB file, ``a/b`` the array b of group a of an HDF5 file.
 
     Raises:
         CheckpointError: no such file, a damaged one, or one that holds something else.
@@ -39,6 +41,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         for name, value in read_mat(path).items():
             _flatten(value, name=name, into=found)
         return found
+    if path.suffix.lower() in HDF5_SUFFIXES:
+        return {name: torch.from_numpy(array) for name, array in read_hdf5(path).items()}
     loaded = read_plain(path)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):

@@ -1,11 +1,14 @@
 """Recipes by name: the networks that ship, the demo, and the rows of the papers' tables."""
 
 from edgekeeper.recipe import Recipe
+from edgekeeper.recipes.branch import BRANCH
+from edgekeeper.recipes.comparators import COMPARATORS
 from edgekeeper.recipes.demo import DEMO
+from edgekeeper.recipes.dgggan import DGGGAN_LIGHT, DGGGAN_TABLES
 from edgekeeper.recipes.gv_table1 import GV_TABLE1
 from edgekeeper.recipes.gv_table2 import GV_TABLE2
 from edgekeeper.recipes.shipped import SHIPPED, TRUNKS
-from edgekeeper.recipes.spsr import SPSR_TABLE2
+from edgekeeper.recipes.spsr import SPSR_TABLE2, TEXTURE
 
 RECIPES: dict[str, Recipe] = {
     **TRUNKS,
@@ -14,6 +17,11 @@ RECIPES: dict[str, Recipe] = {
     **GV_TABLE1,
     **GV_TABLE2,
     **SPSR_TABLE2,
+    **TEXTURE,
+    **BRANCH,
+    **DGGGAN_TABLES,
+    **DGGGAN_LIGHT,
+    **COMPARATORS,
 }
 
 __all__ = ["RECIPES"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from edgekeeper.infer import check_batch, infer
 from edgekeeper.io import Header, Picture, read_picture
 from edgekeeper.models import SRModel
-from edgekeeper.networks import Structure, load
+from edgekeeper.networks import Style, load
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import TileProgress
 from edgekeeper.upscaling.engine import Report, Settings, run
@@ -42,7 +42,7 @@ def upscale(
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
-    structure: Structure = "faithful",
+    style: Style = "faithful",
 ) -> Tensor: ...
 
 
@@ -52,7 +52,7 @@ def upscale(
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
-    structure: Structure = "faithful",
+    style: Style = "faithful",
 ) -> Picture: ...
 
 
@@ -61,13 +61,13 @@ def upscale(
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
-    structure: Structure = "faithful",
+    style: Style = "faithful",
 ) -> Picture | Tensor:
     """The picture ``scale`` times as large: a Tensor for a tensor, else a Picture.
 
     ``picture`` is the path of a file, a ``Picture``, or float RGB (B, 3, H, W) in [0, 1].
     ``model`` is a network, the name of one that ships, or a network file; by default the
-    ``structure`` decides between the faithful and the sharper networks that ship. ``scale`` is any
+    ``style`` chooses among the networks that ship. ``scale`` is any
     positive factor, by default the network's own, or 4; what the networks do not reach exactly is
     made by several passes of them and by exact bicubic interpolation.
 
@@ -77,7 +77,7 @@ def upscale(
     """
     if model is None:
         scale = 4 if scale is None else scale
-        model = shipped_networks(structure=structure)
+        model = shipped_networks(style=style)
     elif isinstance(model, str | Path):
         model = load(model)
     enlargement = None if scale is None else Enlargement(factor=scale)

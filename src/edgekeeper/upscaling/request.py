@@ -9,7 +9,7 @@ import torch
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
-from edgekeeper.networks import Structure, default_name, load
+from edgekeeper.networks import FACTORS, Style, default_name, load
 
 SLACK = 1.01
 """A network is used for up to 1 % more than its factor; the exact resize adds what is missing.
@@ -127,12 +127,12 @@ def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]
 
 
 def shipped_networks(
-    *, structure: Structure = "faithful", device: str | torch.device = "cpu"
+    *, style: Style = "faithful", device: str | torch.device = "cpu"
 ) -> Networks:
-    """The networks that ship, for factors 2, 3 and 4, each read once, on a device."""
+    """The networks that ship in a style, each read once, on a device."""
     return remembered(
-        lambda factor: load(default_name(factor, structure=structure)).to(device),
-        factors=(2, 3, 4),
+        lambda factor: load(default_name(factor, style=style)).to(device),
+        factors=FACTORS[style],
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures 1 to 3 of the gradient variance paper, for any original and any results.
+"""Figure 2 of the gradient variance paper, for any original and any results.
 
 Abrahamyan et al., "Gradient Variance Loss for Structure-Enhanced Image Super-Resolution",
 ICASSP 2022.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from edgekeeper.errors import InputError, PictureError
-from edgekeeper.figures.canvas import COLOURS, figure_file, show
+from edgekeeper.figures.canvas import COLOURS, figure_file
 from edgekeeper.figures.panels import Box, Panel, grey_gradients, structured_box, with_original
 from edgekeeper.ops.structure import patch_variances
 
@@ -33,34 +33,6 @@ class VarianceCurves:
         return {
             label: sum(self.x[label] + self.y[label]) / (2 * len(self.x[label])) for label in self.x
         }
-
-
-def gradient_maps(
-    hr: Tensor, panels: Sequence[Panel], *, path: str | Path, box: Box | None = None
-) -> Path:
-    """The file with |Gx| and |Gy| of the original and of each panel (figure 1).
-
-    Sobel maps of the grey pictures, all on one scale from 0 to the original's maximum. ``box``
-    is the part shown, by default ``structured_box`` of 128 pixels.
-    """
-    shown = with_original(hr, panels, first=True)
-    part = box or structured_box(hr, side=128)
-    maps = [(panel.label, grey_gradients(panel.picture)) for panel in shown]
-    top = max(float(part.cut(values).abs().max()) for values in (maps[0][1].x, maps[0][1].y))
-    width = 2.2 * len(maps)
-    with figure_file(
-        path, width=width + 0.9, height=4.4 * part.height / part.width + 0.4
-    ) as figure:
-        axes = figure.subplots(2, len(maps), squeeze=False)
-        for column, (label, gradients) in enumerate(maps):
-            axes[0, column].set_title(label)
-            for row, values in enumerate((gradients.x, gradients.y)):
-                drawn = show(axes[row, column], part.cut(values).abs(), top=top)
-        axes[0, 0].set_ylabel("|Gx|")
-        axes[1, 0].set_ylabel("|Gy|")
-        bar = figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.015)
-        bar.set_label("absolute Sobel gradient of grey in 0..1")
-    return Path(path)
 
 
 def variance_curves(
@@ -98,19 +70,6 @@ def variance_curves(
         Path(path).with_suffix(".json"), {"patch": patch, "box": asdict(part), **asdict(curves)}
     )
     return curves
-
-
-def crops(hr: Tensor, panels: Sequence[Panel], *, path: str | Path, box: Box | None = None) -> Path:
-    """The file with the same part of each panel and of the original, side by side (figure 3)."""
-    shown = with_original(hr, panels, first=False)
-    part = box or structured_box(hr)
-    height = 2.2 * part.height / part.width + 0.35
-    with figure_file(path, width=2.2 * len(shown), height=height) as figure:
-        axes = figure.subplots(1, len(shown), squeeze=False)
-        for axis, panel in zip(axes[0], shown, strict=True):
-            axis.set_title(panel.label)
-            show(axis, part.cut(panel.picture))
-    return Path(path)
 
 
 def _variances(values: Tensor, *, patch: int) -> list[float]:

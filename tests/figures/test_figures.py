@@ -15,6 +15,7 @@ from edgekeeper.figures import (
     Box,
     Panel,
     Point,
+    Row,
     comparison,
     crops,
     frontier,
@@ -25,36 +26,6 @@ from edgekeeper.figures import (
 from edgekeeper.io import read_picture
 from edgekeeper.metrics import gv_gap, psnr, ssim
 from edgekeeper.ops.color import rgb_to_grey_gv
-
-
-@pytest.fixture
-def hr(generator: torch.Generator) -> Tensor:
-    """A smooth picture, 64 high and 80 wide, with noise in the square from (40, 24) on."""
-    picture = torch.linspace(0.2, 0.8, 80).expand(1, 3, 64, 80).clone()
-    picture[..., 40:56, 24:40] = torch.rand(1, 3, 16, 16, generator=generator)
-    return picture
-
-
-@pytest.fixture
-def panels(hr: Tensor) -> list[Panel]:
-    blurred = torch.nn.functional.avg_pool2d(hr, 3, 1, padding=1, count_include_pad=False)
-    return [Panel("without GV", blurred), Panel("with GV", (blurred + hr) / 2)]
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that are drawn during the test, to look into."""
-    from matplotlib.figure import Figure
-
-    found: list[Any] = []
-    save = Figure.savefig
-
-    def remember(self: Any, *arguments: Any, **options: Any) -> None:
-        found.append(self)
-        save(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", remember)
-    return found
 
 
 class TestBox:
@@ -83,7 +54,7 @@ class TestGradientMaps:
     def test_one_scale_for_all_panels(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
     ) -> None:
-        gradient_maps(hr, panels, path=tmp_path / "maps.png", box=Box(0, 0, 64, 80))
+        gradient_maps([Row(hr, panels, box=Box(0, 0, 64, 80))], path=tmp_path / "maps.png")
         images = [axis.images[0] for axis in drawn[0].axes if axis.images]
         assert len(images) == 6
         assert len({image.get_clim() for image in images}) == 1
@@ -95,7 +66,7 @@ class TestGradientMaps:
 
     def test_rows_are_x_and_y(self, panels: list[Panel], tmp_path: Path, drawn: list[Any]) -> None:
         ramp = torch.linspace(0, 1, 40).expand(1, 3, 40, 40).clone()  # grows along x only
-        gradient_maps(ramp, [Panel("same", ramp)], path=tmp_path / "maps.svg")
+        gradient_maps([Row(ramp, [Panel("same", ramp)])], path=tmp_path / "maps.svg")
         x, _, y, _ = (axis.images[0].get_array() for axis in drawn[0].axes[:4])
         assert x[5:-5, 5:-5].min() > 0.1
         assert np.abs(y).max() < 1e-5
@@ -152,7 +123,7 @@ class TestCrops:
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
     ) -> None:
         box = Box(40, 24, 8, 12)
-        crops(hr, panels, path=tmp_path / "crops.png", box=box)
+        crops([Row(hr, panels, box=box)], path=tmp_path / "crops.png")
         axes = drawn[0].axes
         assert [axis.get_title() for axis in axes] == ["without GV", "with GV", "original"]
         for axis, picture in zip(axes, [*(p.picture for p in panels), hr], strict=True):
@@ -222,7 +193,7 @@ class TestFiles:
     def test_the_ending_says_the_format(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, ending: str, start: bytes
     ) -> None:
-        path = crops(hr, panels, path=tmp_path / f"c.{ending}")
+        path = crops([Row(hr, panels)], path=tmp_path / f"c.{ending}")
         assert path.read_bytes().startswith(start)
         assert [file.name for file in tmp_path.iterdir()] == [f"c.{ending}"]
 
@@ -230,27 +201,27 @@ class TestFiles:
     def test_equal_figures_are_equal_files(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, ending: str
     ) -> None:
-        first = crops(hr, panels, path=tmp_path / f"a.{ending}").read_bytes()
-        assert crops(hr, panels, path=tmp_path / f"b.{ending}").read_bytes() == first
+        first = crops([Row(hr, panels)], path=tmp_path / f"a.{ending}").read_bytes()
+        assert crops([Row(hr, panels)], path=tmp_path / f"b.{ending}").read_bytes() == first
 
     def test_other_endings_are_refused(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path
     ) -> None:
         with pytest.raises(InputError, match=r"ends in '\.jpg'; figures are \.svg"):
-            crops(hr, panels, path=tmp_path / "c.jpg")
+            crops([Row(hr, panels)], path=tmp_path / "c.jpg")
 
     def test_a_folder_that_is_missing(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path
     ) -> None:
-        with pytest.raises(PictureError, match="No such file"):
-            crops(hr, panels, path=tmp_path / "missing" / "c.png")
+        with pytest.raises(PictureError, match="there is no folder"):
+            crops([Row(hr, panels)], path=tmp_path / "missing" / "c.png")
 
     def test_without_matplotlib(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         with pytest.raises(UnavailableError, match=r"pip install 'edgekeeper\[figures\]'"):
-            crops(hr, panels, path=tmp_path / "c.png")
+            crops([Row(hr, panels)], path=tmp_path / "c.png")
 
     def test_the_callers_style_is_left_alone(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path
@@ -258,21 +229,21 @@ class TestFiles:
         import matplotlib
 
         before = dict(matplotlib.rcParams)
-        crops(hr, panels, path=tmp_path / "c.png")
+        crops([Row(hr, panels)], path=tmp_path / "c.png")
         assert dict(matplotlib.rcParams) == before
 
 
 class TestWrongPictures:
     def test_another_size(self, hr: Tensor, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="'small' is"):
-            crops(hr, [Panel("small", hr[..., :32, :32])], path=tmp_path / "c.png")
+            crops([Row(hr, [Panel("small", hr[..., :32, :32])])], path=tmp_path / "c.png")
 
     def test_labels_must_differ(self, hr: Tensor, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="own label"):
-            crops(hr, [Panel("a", hr), Panel("a", hr)], path=tmp_path / "c.png")
+            crops([Row(hr, [Panel("a", hr), Panel("a", hr)])], path=tmp_path / "c.png")
         with pytest.raises(InputError, match="own label"):
-            crops(hr, [Panel("original", hr)], path=tmp_path / "c.png")
+            crops([Row(hr, [Panel("original", hr)])], path=tmp_path / "c.png")
 
     def test_a_batch(self, hr: Tensor, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="one RGB picture"):
-            crops(hr.repeat(2, 1, 1, 1), [], path=tmp_path / "c.png")
+            crops([Row(hr.repeat(2, 1, 1, 1), [])], path=tmp_path / "c.png")

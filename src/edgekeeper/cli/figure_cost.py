@@ -1,0 +1,148 @@
+"""``edgekeeper figure quality-cost``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekeeper.cli.cost import Record, cost_records, picture_size, shipped
+from edgekeeper.cli.figure_options import output_option
+from edgekeeper.cli.options import SCALES, chosen_device, data_option, device_option
+from edgekeeper.cli.scoring import weights_option
+from edgekeeper.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from edgekeeper.figures import CostPoint
+
+QUOTED_SCALE = 4
+
+
+@click.command(
+    "quality-cost",
+    epilog="Example: edgekeeper figure quality-cost espcn_x4 edsr_light_x4 --on set5 -o cost.svg",
+)
+@click.argument("subjects", nargs=-1, metavar="SUBJECT...")
+@click.option(
+    "--scale", type=SCALES, default=4, show_default=True, help="Factor; all points have it."
+)
+@click.option(
+    "--on", "set_name", default="set5", show_default=True, metavar="SET", help="Benchmark set."
+)
+@click.option(
+    "--size", default="50x50", show_default=True, metavar="HEIGHTxWIDTH",
+    help="The LR picture that seconds are measured on.",
+)  # fmt: skip
+@click.option(
+    "--repeats", type=click.IntRange(1), default=5, show_default=True,
+    help="Passes of which the median is taken.",
+)  # fmt: skip
+@click.option(
+    "--quoted/--not-quoted", default=True, show_default=True,
+    help="Whether to add the papers' networks, at x4.",
+)  # fmt: skip
+@output_option()
+@data_option()
+@weights_option()
+@device_option()
+def quality_cost(
+    subjects: tuple[str, ...], scale: int, set_name: str, size: str, repeats: int, quoted: bool,
+    output: Path, data: Path | None, weights: Path | None, device: str,
+) -> None:  # fmt: skip
+    """Draw PSNR and LPIPS against MACs per LR pixel and against seconds.
+
+    A SUBJECT is a network with trained weights, or a JSON file of `edgekeeper cost --on SET`, whose
+    numbers are taken as they are; without any, all networks that ship for --scale. The papers give
+    no seconds, so their networks are in the panels with MACs only.
+    """
+    from edgekeeper.figures import quality_cost as draw
+
+    files = [Path(subject) for subject in subjects if subject.endswith(".json")]
+    models = tuple(subject for subject in subjects if not subject.endswith(".json"))
+    records = [record for file in files for record in _read(file)]
+    if models or not subjects:
+        records += cost_records(
+            models or shipped(scale),
+            scale=scale,
+            size=picture_size(size),
+            repeats=repeats,
+            device=chosen_device(device),
+            set_name=set_name,
+            data=data,
+            weights=weights,
+        )
+    points, kind = _points(records)
+    set_title, found_scale, clock = kind
+    if quoted and found_scale == QUOTED_SCALE:
+        points += _quoted(set_title)
+    draw(points, path=output, title=f"{set_title} ×{found_scale}, y_matlab", clock=clock)
+    click.echo(f"Wrote {output}")
+
+
+def _read(file: Path) -> list[Record]:
+    try:
+        records: list[Record] = json.loads(file.read_text(encoding="utf-8"))["networks"]
+        for record in records:  # what is needed below
+            _ = (record["network"], record["scale"], record["macs_per_lr_pixel"])
+            _ = (record["measured"], record["quality"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"'{file}' is not a file of `edgekeeper cost --json`: {error}. Write it anew."
+        ) from error
+    return records
+
+
+def _points(records: list[Record]) -> tuple[list["CostPoint"], tuple[str, int, str]]:
+    """The points of all scored networks; their set, scale and how seconds were taken.
+
+    Raises InputError when these differ: the numbers cannot be compared.
+    """
+    from edgekeeper.figures import CostPoint
+
+    scored = [record for record in records if record["quality"]]
+    kinds = {
+        (record["quality"]["set"], record["scale"], _clock(record["measured"])) for record in scored
+    }
+    if len(kinds) != 1:
+        raise InputError(
+            "All networks of the figure must be scored on one set at one scale, and timed on one "
+            f"size, device and number of threads; these are {sorted(kinds) or 'not scored'}."
+        )
+    points = [
+        CostPoint(
+            label=record["network"],
+            macs=record["macs_per_lr_pixel"],
+            seconds=record["measured"]["seconds"] if record["measured"] else None,
+            psnr=record["quality"]["psnr"],
+            lpips=record["quality"]["lpips"],
+        )
+        for record in scored
+    ]
+    return points, kinds.pop()
+
+
+def _clock(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return ""
+    height, width = measured["size"]
+    threads = f"{measured['threads']} thread{'s' * (measured['threads'] != 1)}"
+    return f"LR {height}x{width}, {measured['device']}, {threads}"
+
+
+def _quoted(set_name: str) -> list["CostPoint"]:
+    """The papers' networks: printed quality on the set, MACs of our count."""
+    from edgekeeper.cost import count
+    from edgekeeper.figures import CostPoint
+    from edgekeeper.reproduce import quoted_networks
+
+    return [
+        CostPoint(
+            label=each.method,
+            macs=count(each.model.build()).macs_per_pixel,
+            seconds=None,
+            psnr=each.psnr,
+            lpips=each.lpips,
+            origin="quoted",
+        )
+        for each in quoted_networks(set_name)
+    ]

@@ -1,0 +1,223 @@
+"""What the figures of pictures share: their options, and the pictures these name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from edgekeeper.cli.options import SCALES, data_option, split_names, split_numbers
+from edgekeeper.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from edgekeeper.figures import Box, Panel, Row
+    from edgekeeper.figures.subjects import Sample, Subject
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Whole = Literal["shown", "left out"]
+
+
+def output_option() -> Decorator:
+    """The option ``-o``."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path), required=True,
+        help="File to write: .svg, .pdf or .png.",
+    )  # fmt: skip
+
+
+def of_pictures(pictures: Literal["needed", "optional"] = "needed") -> Decorator:
+    """The argument SUBJECTS and the options that say which pictures to show, and where.
+
+    The command gets them read and opened, as ``chosen``, beside its own options and ``output``.
+    """
+    needed = pictures == "needed"
+    options = (
+        click.argument("subjects", nargs=-1, required=needed),
+        click.option(
+            "--hr", "pictures", multiple=True, required=needed, metavar="PICTURE",
+            help="The original: a file, which is shrunk by --scale for the networks, or a picture "
+            "of a set, such as set14/comic. Repeat it for more rows, where the figure has rows.",
+        ),
+        click.option("--scale", type=SCALES, default=4, show_default=True, help="2, 3 or 4."),
+        click.option("--labels", help="Names of the subjects, with commas between."),
+        click.option(
+            "--box", "boxes", multiple=True, metavar="TOP,LEFT,HEIGHT,WIDTH",
+            help="The part to show, in pixels; or SIDE for the square of that side with the most "
+            "structure; or `auto`, the default, which chooses the side too; or `whole`. Once, or "
+            "once for each picture.",
+        ),
+        data_option("Folder with the benchmark sets, for pictures such as set14/comic."),
+        output_option(),
+    )  # fmt: skip
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(
+            subjects: tuple[str, ...], pictures: tuple[str, ...], scale: int,
+            labels: str | None, boxes: tuple[str, ...], data: Path | None, output: Path,
+            **own: object,
+        ) -> None:  # fmt: skip
+            from edgekeeper.figures.canvas import checked_target
+
+            checked_target(output)  # before any network runs
+            function(
+                chosen(subjects, pictures, scale=scale, labels=labels, boxes=boxes, data=data),
+                output=output,
+                **own,
+            )
+            click.echo(f"Wrote {output}")
+
+        command: Callable[..., None] = run
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def whole_option() -> Decorator:
+    """The option ``--whole``."""
+    return click.option(
+        "--whole", flag_value="shown", default="left out",
+        help="Show the whole original with a frame around the part, left of each row.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the options of ``of_pictures`` say, read and opened."""
+
+    scale: int
+    samples: "list[Sample]"
+    subjects: "list[Subject]"
+    boxes: "list[Box | None]"
+
+    def rows(self) -> "list[Row]":
+        """Each original with what every subject makes of it; says which results are missing.
+
+        A subject may lack a picture of several, and its place then stays empty; DataError for
+        one that lacks all, or the only one.
+        """
+        from edgekeeper.figures import Row
+        from edgekeeper.figures.subjects import result
+
+        found: dict[str, list[Panel | None]] = {
+            subject.label: [result(subject, sample) for sample in self.samples]
+            for subject in self.subjects
+        }
+        for label, results in found.items():
+            lacking = [s.name for s, r in zip(self.samples, results, strict=True) if r is None]
+            if len(lacking) == len(results):
+                raise DataError(f"The folder '{label}' holds no result for {_listed(lacking)}.")
+            if lacking:
+                click.echo(f"'{label}' holds no result for {_listed(lacking)}: left empty.")
+        return [
+            Row(
+                sample.hr,
+                [panel for results in found.values() if (panel := results[k]) is not None],
+                sample.name,
+                self.boxes[k],
+            )
+            for k, sample in enumerate(self.samples)
+        ]
+
+    def only_row(self, figure: str) -> "Row":
+        """The row of a figure that shows one picture; InputError when there are several."""
+        if len(self.samples) != 1:
+            raise InputError(f"The figure '{figure}' shows one picture; give --hr once.")
+        return self.rows()[0]
+
+
+def chosen(
+    subjects: tuple[str, ...],
+    pictures: tuple[str, ...],
+    *,
+    scale: int,
+    labels: str | None,
+    boxes: tuple[str, ...],
+    data: Path | None,
+) -> Chosen:
+    """The pictures and subjects of these options; errors are sentences."""
+    from edgekeeper.figures.subjects import open_subject, read_sample
+
+    names = split_names(labels) if labels else _default_labels(subjects)
+    if len(names) != len(subjects):
+        raise InputError(f"{len(subjects)} subjects but {len(names)} --labels; give one each.")
+    if len(set(names)) < len(names):
+        raise InputError(f"The labels are {', '.join(names)}; each must differ: give --labels.")
+    if len(boxes) not in (0, 1, len(pictures)):
+        raise InputError(
+            f"{len(pictures)} pictures but {len(boxes)} --box; give one for all, or one each."
+        )
+    samples = [read_sample(picture, scale=scale, data=data) for picture in pictures]
+    given = boxes or ("auto",)
+    texts = given * len(samples) if len(given) == 1 else given
+    parts = [_box(text, sample) for text, sample in zip(texts, samples, strict=True)]
+    opened = [open_subject(s, label=n) for s, n in zip(subjects, names, strict=True)]
+    return Chosen(scale, samples, opened, parts)
+
+
+def _default_labels(subjects: tuple[str, ...]) -> list[str]:
+    """The names of files and folders, with the folder above where they would be the same."""
+    paths = [Path(subject) for subject in subjects]
+    names = [path.name if path.is_dir() else path.stem for path in paths]
+    return [
+        f"{path.parent.name}/{name}" if names.count(name) > 1 and path.parent.name else name
+        for path, name in zip(paths, names, strict=True)
+    ]
+
+
+def numbers_options() -> Decorator:
+    """The options ``--numbers`` and ``--protocol``."""
+    numbers = click.option(
+        "--numbers", default="auto", show_default=True,
+        help="Below each picture: of psnr, ssim, lpips, gradient_psnr, gv_gap, with commas "
+        "between; `none`; `auto` is PSNR, and LPIPS where its weights are at hand.",
+    )  # fmt: skip
+    protocol = click.option(
+        "--protocol", default="y_matlab", show_default=True,
+        help="How numbers are computed; see docs/protocols.md.",
+    )  # fmt: skip
+    return lambda function: numbers(protocol(function))
+
+
+def chosen_numbers(text: str, chosen: Chosen, *, protocol: str) -> tuple[str, ...]:
+    """The names that ``--numbers`` gives; InputError for unknown ones and unknown protocols."""
+    from edgekeeper.figures import default_measures
+    from edgekeeper.figures.numbers import find_measures
+    from edgekeeper.metrics import find_protocol
+
+    find_protocol(protocol)
+    if text == "none":
+        return ()
+    if text == "auto":
+        return default_measures([sample.hr for sample in chosen.samples])
+    names = tuple(split_names(text))
+    find_measures(names)
+    return names
+
+
+def _box(text: str, sample: "Sample") -> "Box | None":
+    from edgekeeper.figures import Box, structured_box, whole_box
+
+    if text == "auto":
+        return None
+    if text == "whole":
+        return whole_box(sample.hr)
+    numbers = split_numbers("--box", text)
+    if len(numbers) == 1 and numbers[0] > 0:
+        return structured_box(sample.hr, side=numbers[0])
+    if len(numbers) != 4:
+        raise InputError(
+            f"--box is '{text}'; give four numbers TOP,LEFT,HEIGHT,WIDTH, or the side of a "
+            "square, `auto` or `whole`."
+        )
+    box = Box(*numbers)
+    box.cut(sample.hr)  # before any network runs
+    return box
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,187 @@
+"""Maps of gradients side by side, all on one scale.
+
+Figure 1 of the gradient variance paper (Abrahamyan et al., ICASSP 2022), figures 5 and 6 of SPSR
+(Ma et al., CVPR 2020) and figure 5 of DGGGAN, for any originals, results and networks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from edgekeeper.errors import InputError
+from edgekeeper.figures.grid import Cell, Strip, Whole, draw_grid
+from edgekeeper.figures.numbers import Number
+from edgekeeper.figures.panels import (
+    ORIGINAL,
+    Box,
+    Panel,
+    Row,
+    grey_gradients,
+    in_columns,
+    structured_box,
+)
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.gradient import central, gradient_map, magnitude
+
+COLUMNS = ("picture", "original", "bicubic", "branch")
+
+SIDE = 128  # of the part shown, in pixels
+
+
+def gradient_maps(
+    rows: Sequence[Row],
+    *,
+    path: str | Path,
+    kind: Literal["directions", "length"] = "directions",
+    whole: Literal["shown", "left out"] = "left out",
+) -> Path:
+    """The file with the gradients of each original and of its panels.
+
+    kind: "directions" draws the absolute Sobel maps x and y of the grey picture; "length" draws
+    M of SPSR, the length of the central differences, the mean over R, G and B. All are on one
+    scale, from 0 to the largest value in the originals' parts. Borders are repeated: with zeros
+    around it the frame of a picture would be its strongest edge. A row's part is by default the
+    ``structured_box`` of 128 pixels.
+    """
+    strips, top = [], 0.0
+    for row, pictures in zip(rows, in_columns(rows, first=True), strict=True):
+        part = row.box or structured_box(row.hr, side=SIDE)
+        found = {label: None if x is None else _maps(x, kind) for label, x in pictures.items()}
+        originals = found[ORIGINAL] or {}
+        for name, original in originals.items():
+            top = max(top, float(part.cut(original).max()))
+            cells = [
+                Cell(label, None if maps is None else part.cut(maps[name]))
+                for label, maps in found.items()
+            ]
+            place = Whole(row.hr, part) if whole == "shown" else None
+            strips.append(Strip(cells, " ".join(t for t in (row.name, name) if t), place))
+    bar = (
+        "absolute Sobel gradient of grey in 0..1"
+        if kind == "directions"
+        else "length of the gradient, mean of R, G, B in 0..1"
+    )
+    return draw_grid(strips, path=path, top=top, bar=bar)
+
+
+def _maps(picture: Tensor, kind: Literal["directions", "length"]) -> dict[str, Tensor]:
+    """The maps (1, 1, H, W) to draw, by name."""
+    if kind == "directions":
+        gradients = grey_gradients(picture)
+        return {"|Gx|": gradients.x.abs(), "|Gy|": gradients.y.abs()}
+    pixels = picture.detach().cpu().float().clamp(0, 1)
+    lengths = magnitude(central(pixels, border="replicate"))
+    return {"": lengths.mean(dim=1, keepdim=True)}
+
+
+@dataclass(frozen=True)
+class BranchRow:
+    """An original, its interpolation (both (1, 3, H, W)) and what gradient branches made of it.
+
+    The pictures of ``outputs`` are gradient maps, (1, 3, H, W) for networks on RGB, (1, 1, H, W)
+    for networks on luma.
+    """
+
+    hr: Tensor
+    bicubic: Tensor
+    outputs: Sequence[Panel]
+    name: str = ""
+    box: Box | None = None
+
+
+def branch_maps(
+    rows: Sequence[BranchRow],
+    *,
+    path: str | Path,
+    columns: Sequence[str] = ("original", "bicubic", "branch"),
+    whole: Literal["shown", "left out"] = "left out",
+) -> Path:
+    """The file with M of the original, M of its interpolation and the branches' own maps.
+
+    M is the map that branches are trained to give; all maps are drawn clamped to [0, 1], averaged
+    over colours and on one scale, up to the largest value in the originals' parts. Below them
+    stands the mean absolute difference from M of the original, not clamped, over the whole map but
+    for its outermost ring, where M sees the zeros beyond the border. columns: what is drawn, in
+    this order; the default is SPSR's figure 6, ("picture", "original", "branch") is DGGGAN's 5.
+    """
+    if not rows:
+        raise InputError("There are no pictures to draw; give at least one original.")
+    check_columns(columns)
+    strips, top = [], 0.0
+    for row in rows:
+        part = _within(row.box or structured_box(row.hr, side=SIDE), row.hr)
+        maps = _branch_cells(row, columns=columns)
+        top = max(top, float(part.cut(maps["original"][0].map).max()))
+        cells = []
+        for name in columns:
+            if name == "picture":
+                cells.append(Cell(ORIGINAL, part.cut(row.hr), ("",)))
+            for found in maps.get(name, ()):
+                cells.append(Cell(found.label, part.cut(found.map), (found.below,)))
+        strips.append(Strip(cells, row.name, Whole(row.hr, part) if whole == "shown" else None))
+    return draw_grid(strips, path=path, top=top, bar="length of the gradient M in 0..1")
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Nothing; InputError unless ``columns`` are names of ``COLUMNS``, each once at most."""
+    known = all(name in COLUMNS for name in columns)
+    if not columns or not known or len(set(columns)) < len(columns):
+        raise InputError(
+            f"The columns are {', '.join(columns) or 'none'}; choose from {', '.join(COLUMNS)}, "
+            "each once."
+        )
+
+
+@dataclass(frozen=True)
+class _Map:
+    label: str
+    map: Tensor  # (1, 1, H, W)
+    below: Number | str
+
+
+def _branch_cells(row: BranchRow, *, columns: Sequence[str]) -> dict[str, list[_Map]]:
+    """The maps of a row by column, with their distance from that of the original."""
+    colours = {panel.picture.shape[1] for panel in row.outputs}
+    if len(colours) != 1:
+        raise InputError(
+            "The networks of one figure must all work on RGB or all on luma, and there must be "
+            "at least one."
+        )
+    luma = colours == {1}
+    target, bicubic = (gradient_map(rgb_to_y(x) if luma else x) for x in (row.hr, row.bicubic))
+    made = [(f"M({ORIGINAL})", target), ("M(bicubic)", bicubic)]
+    made += [(panel.label, panel.picture.detach().cpu().float()) for panel in row.outputs]
+    for label, found in made:
+        if found.shape != target.shape:
+            raise InputError(
+                f"The map of '{label}' is {tuple(found.shape)}, that of the original "
+                f"{tuple(target.shape)}; all must have the original's size."
+            )
+    inner = (..., slice(1, -1), slice(1, -1))
+    distances = [float((x[inner] - target[inner]).abs().mean()) for _, x in made]
+    compared = distances[1 if "bicubic" in columns else 2 :]
+    best = min(compared) if len(compared) > 1 else -1.0
+    drawn = [
+        _Map(
+            label,
+            x.clamp(0, 1).mean(dim=1, keepdim=True),
+            Number(f"{distance:.4f}", "bold" if distance == best else "normal"),
+        )
+        for (label, x), distance in zip(made, distances, strict=True)
+    ]
+    drawn[0] = _Map(drawn[0].label, drawn[0].map, "mean |difference| ↓")
+    return {"original": drawn[:1], "bicubic": drawn[1:2], "branch": drawn[2:]}
+
+
+def _within(part: Box, hr: Tensor) -> Box:
+    """The box without the outermost ring of the picture."""
+    top, left = max(part.top, 1), max(part.left, 1)
+    bottom = min(part.top + part.height, hr.shape[-2] - 1)
+    right = min(part.left + part.width, hr.shape[-1] - 1)
+    part.cut(hr)  # a box that reaches beyond the picture is an error, not trimmed
+    if bottom <= top or right <= left:
+        raise InputError("The box holds nothing but the border of the picture; choose another.")
+    return Box(top, left, bottom - top, right - left)

@@ -1,0 +1,199 @@
+"""What networks and folders of results make of a picture: where figures get their pictures from.
+
+The only part of the figures that runs networks, or reads files.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from edgekeeper.data.catalogue import names
+from edgekeeper.data.degrade import crop_to_multiple, make_lr
+from edgekeeper.data.pairs import load_pairs
+from edgekeeper.errors import DataError, InputError, nearest_name
+from edgekeeper.evaluate import match_results
+from edgekeeper.figures.panels import Panel
+from edgekeeper.infer import infer
+from edgekeeper.io import SUFFIXES, list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.models import GradientGuided, SRModel
+from edgekeeper.networks import load
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.resize import imresize
+
+BICUBIC = "bicubic"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture to show: HR (1, 3, H, W), its LR, its name, and its set or nothing."""
+
+    name: str
+    set_name: str
+    scale: int
+    hr: Tensor
+    lr: Tensor
+
+    def bicubic(self) -> Tensor:
+        """LR interpolated, rounded as MATLAB does on uint8 pictures: the row of every table."""
+        return imresize(self.lr, scale=self.scale, boundary="replicate", quantise="uint8")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, a folder of results, a result file, or the word "bicubic", under its label."""
+
+    label: str
+    source: SRModel | Path | str
+
+
+@runtime_checkable
+class GradientNetwork(Protocol):
+    """A network that also predicts the gradient map of the HR picture."""
+
+    def with_gradient(self, lr: Tensor) -> GradientGuided:
+        """The SR batch and the gradient map."""
+
+
+@runtime_checkable
+class BranchedNetwork(Protocol):
+    """A network whose picture can also be had without its gradient branch."""
+
+    def sr_branch_only(self, lr: Tensor) -> Tensor:
+        """The SR batch with nothing from the gradient branch."""
+
+
+class _WithoutBranch(SRModel):
+    """A network with its gradient branch switched off, as a network like any other."""
+
+    def __init__(self, model: SRModel, branched: BranchedNetwork) -> None:
+        super().__init__()
+        self.model = model  # so that it follows into evaluation mode
+        self.scale, self.channels = model.scale, model.channels
+        self.receptive_field = model.receptive_field
+        self._forward = branched.sr_branch_only
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """The SR batch without the branch."""
+        return self._forward(lr)
+
+
+def read_sample(picture: str, *, scale: int, data: str | Path | None = None) -> Sample:
+    """The picture of a file, or of a set below the data folder: ``"set14/comic"``.
+
+    A file is cropped to a multiple of ``scale`` and shrunk as the papers do; a set brings its
+    own LR. Raises InputError for a set without ``data`` or a picture that it does not hold,
+    PictureError for a file that cannot be read.
+    """
+    set_name, _, name = picture.replace("\\", "/").rpartition("/")
+    if Path(picture).is_file() or set_name.lower() not in names():
+        hr = crop_to_multiple(to_rgb_tensor(read_picture(picture)), scale)
+        lr = make_lr(hr, scale=scale, kernel="matlab_uint8")
+        return Sample(Path(picture).stem, "", scale, hr, lr)
+    if data is None:
+        raise InputError(
+            f"'{picture}' is a picture of a set: give the folder of the sets with --data, or set "
+            "EDGEKEEPER_DATA."
+        )
+    pairs = {pair.name: pair for pair in load_pairs(set_name, scale=scale, root=data)}
+    if name not in pairs:
+        nearest = nearest_name(name, pairs)
+        hint = f" Did you mean '{nearest}'?" if nearest else ""
+        raise InputError(f"{set_name} has no picture '{name}' at scale {scale}.{hint}")
+    return Sample(name, set_name.lower(), scale, pairs[name].hr(), pairs[name].lr())
+
+
+def open_subject(text: str, *, label: str) -> Subject:
+    """The subject that ``text`` names: "bicubic", a folder, a picture file, or a network.
+
+    Raises InputError for an unknown network, CheckpointError for a damaged file.
+    """
+    path = Path(text)
+    if text == BICUBIC:
+        return Subject(label, BICUBIC)
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        return Subject(label, path)
+    return Subject(label, load(text))
+
+
+def result(subject: Subject, sample: Sample) -> Panel | None:
+    """What the subject makes, or has made, of a picture; None when its folder has no such result.
+
+    Raises InputError for a network of another scale, DataError when several files fit.
+    """
+    source = subject.source
+    if isinstance(source, SRModel):
+        _check_scale(subject, source, sample)
+        return Panel(subject.label, infer(source, sample.lr))
+    if source == BICUBIC:
+        return Panel(subject.label, sample.bicubic())
+    path = Path(source)
+    file = _result_file(path, sample) if path.is_dir() else path
+    return None if file is None else Panel(subject.label, to_rgb_tensor(read_picture(file)))
+
+
+def gradient_output(subject: Subject, sample: Sample) -> Panel:
+    """The gradient map (1, 1 or 3, H, W) that the network's branch predicts, not clamped.
+
+    Raises InputError when the subject is not a network with a gradient branch, or of another
+    scale.
+    """
+    model = subject.source
+    if not isinstance(model, SRModel) or not isinstance(model, GradientNetwork):
+        raise _no_branch(subject, "with_gradient")
+    _check_scale(subject, model, sample)
+    lr = rgb_to_y(sample.lr) if model.channels == "y" else sample.lr
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return Panel(f"{subject.label}: branch", model.with_gradient(lr).gradient.float())
+    finally:
+        model.train(training)
+
+
+def without_branch(subject: Subject) -> Subject:
+    """The subject's network with its gradient branch switched off, under the same label.
+
+    Raises InputError when it is not a network with a gradient branch.
+    """
+    model = subject.source
+    if not isinstance(model, SRModel) or not isinstance(model, BranchedNetwork):
+        raise _no_branch(subject, "sr_branch_only")
+    return Subject(subject.label, _WithoutBranch(model, model))
+
+
+def _no_branch(subject: Subject, method: str) -> InputError:
+    source = subject.source
+    what = type(source).__name__ if isinstance(source, SRModel) else "not a network"
+    return InputError(
+        f"'{subject.label}' ({what}) has no gradient branch to show: this figure takes networks "
+        f"with a method {method}, such as SPSR or any network in a GradientBranch. Exported files "
+        "keep the picture alone."
+    )
+
+
+def _check_scale(subject: Subject, model: SRModel, sample: Sample) -> None:
+    if model.scale != sample.scale:
+        raise InputError(
+            f"The network '{subject.label}' enlarges by {model.scale}, not {sample.scale}; give "
+            f"--scale {model.scale} or another network."
+        )
+
+
+def _result_file(folder: Path, sample: Sample) -> Path | None:
+    """The file for the picture in a folder of results, or in that folder's folder of the set."""
+    wanted = (sample.set_name, f"{sample.set_name}_x{sample.scale}")
+    inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name.lower() in wanted]
+    files = list_pictures(inner[0] if inner and sample.set_name else folder)
+    try:
+        found = match_results(
+            files, set_name=sample.set_name, names=[sample.name], scale=sample.scale
+        )
+    except DataError as error:
+        if "has no file" in str(error):
+            return None
+        raise
+    return found[sample.name]

@@ -1,0 +1,122 @@
+"""D-DBPN: enlarge, reduce again, correct by what that lost, over and over.
+
+Haris et al., "Deep Back-Projection Networks for Super-Resolution", CVPR 2018,
+https://arxiv.org/abs/1803.02735
+
+Two convolutions, then ``stages`` units that project up and, between them, units that project down
+(its figure 3); each reads all earlier units of the other kind (figure 5). All HR maps together
+make the picture.
+
+    the paper's: 7 stages, width 64, first 256   5,953,526 / 10,426,358 / 23,205,878 (x2/x4/x8)
+
+The paper calls ``first`` and ``width`` n0 and nR. The other things it leaves open are as in the
+official code: units of one input have no convolution to narrow it, inputs are joined newest first,
+each PReLU has one slope, and no mean colour or interpolated picture is added.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError
+from edgekeeper.models.base import SRModel, check_scale
+
+PADDING = 2  # of each convolution that changes the size; its kernel is scale + 4, its stride scale
+
+
+Direction = Literal["up", "down"]
+
+
+def _layer(conv: nn.Module) -> nn.Sequential:
+    """The convolution and a PReLU with one slope."""
+    return nn.Sequential(conv, nn.PReLU())
+
+
+def _step(width: int, *, scale: int, direction: Direction) -> nn.Sequential:
+    """One layer from maps (B, width, H, W) to ``scale`` times the size, or the inverse."""
+    kind = nn.ConvTranspose2d if direction == "up" else nn.Conv2d
+    return _layer(kind(width, width, scale + 2 * PADDING, stride=scale, padding=PADDING))
+
+
+class Projection(nn.Module):
+    """h + layer3(layer2(h) - x) with h = layer1(x): up and down again, or down and up again.
+
+    "up" gives scale times the size (equations 2 to 6), "down" the inverse (7 to 11). ``inputs``
+    times ``width`` maps are narrowed first.
+    """
+
+    def __init__(self, width: int, *, scale: int, inputs: int, direction: Direction) -> None:
+        super().__init__()
+        self.narrow = _layer(nn.Conv2d(inputs * width, width, 1)) if inputs > 1 else nn.Identity()
+        back: Direction = "down" if direction == "up" else "up"
+        self.layer1 = _step(width, scale=scale, direction=direction)
+        self.layer2 = _step(width, scale=scale, direction=back)
+        self.layer3 = _step(width, scale=scale, direction=direction)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The projected maps (B, width, H', W')."""
+        x = self.narrow(maps)
+        first = self.layer1(x)
+        return first + self.layer3(self.layer2(first) - x)  # type: ignore[no-any-return]
+
+
+class DBPN(SRModel):
+    """D-DBPN for one scale; the defaults are the paper's. Its features are at HR size.
+
+    Raises:
+        InputError: no such scale, or no stage.
+    """
+
+    def __init__(
+        self, *, scale: int = 4, width: int = 64, stages: int = 7, first: int = 256
+    ) -> None:
+        super().__init__()
+        check_scale(scale, allowed=(2, 4, 8), model="DBPN")
+        if stages < 1:
+            raise InputError(f"DBPN has 1 stage or more, not {stages}.")
+        self.scale = scale
+        self.channels = "rgb"
+        self.head = nn.Sequential(
+            _layer(nn.Conv2d(3, first, 3, padding=1)), _layer(nn.Conv2d(first, width, 1))
+        )
+        self.ups = nn.ModuleList(
+            Projection(width, scale=scale, inputs=max(1, stage), direction="up")
+            for stage in range(stages)
+        )
+        self.downs = nn.ModuleList(
+            Projection(width, scale=scale, inputs=stage, direction="down")
+            for stage in range(1, stages)
+        )
+        self.last = nn.Conv2d(stages * width, 3, 3, padding=1)
+        self.receptive_field = _radius(scale, stages=stages)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def features(self, lr: Tensor) -> Tensor:
+        """What all units that project up gave, newest first: (B, stages · width, s·H, s·W)."""
+        up, *ups = self.ups
+        high: list[Tensor] = [up(self.head(lr))]
+        low: list[Tensor] = []
+        for down, up in zip(self.downs, ups, strict=True):
+            low.insert(0, down(torch.cat(high, dim=1)))
+            high.insert(0, up(torch.cat(low, dim=1)))
+        return torch.cat(high, dim=1)
+
+    def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
+        """The SR batch (B, 3, scale·H, scale·W)."""
+        return self.last(features)  # type: ignore[no-any-return]
+
+
+def _radius(scale: int, *, stages: int) -> int:
+    """How many LR pixels away the network looks, its layers followed back from an LR pixel."""
+    low, high = -1, scale  # the HR pixels that the last convolution reads for LR pixel 0
+    for layer in range(6 * stages - 3):  # of all units in a row, transposed ones first and last
+        if layer % 2 == 0:  # HR pixels h see the LR pixels l with s·l - 2 <= h <= s·l + s + 1
+            low, high = -((scale + PADDING - 1 - low) // scale), (high + PADDING) // scale
+        else:  # LR pixels l see the HR pixels from s·l - 2 to s·l + s + 1
+            low, high = scale * low - PADDING, scale * high + scale + PADDING - 1
+    return max(-low, high) + 1  # the head

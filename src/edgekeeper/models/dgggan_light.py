@@ -1,0 +1,162 @@
+"""A light network of DGGGAN's family, for small machines: under 0.5 M parameters at x4.
+
+Fewer parameters and embedded use are what DGGGAN's paper (see ``dgggan.py``) leaves to further
+work. What is kept of it: residual blocks that look at several scales, and a gradient branch that
+is guided by the gradients of the features after every third block. What is changed, and why:
+
+    blocks     3 x 3 and 5 x 5 convolutions side by side become a chain of 3 x 3 ones, which share
+               their beginnings: 30·width² weights a block instead of 174·width²
+    attention  none, so that tiles give exactly the whole picture and eight bits are easy
+    activation ReLU, whose results fill all eight bits
+    size       every multiplication at LR size; one convolution to 3·scale² maps, a pixel shuffle
+    start      it begins as interpolation, to which it adds
+    gradient   the branch serves training alone: its loss reaches the features, but the picture
+               does not depend on it, and ``without_gradient_branch`` leaves it out
+
+    x2 / x3 / x4                 parameters                    multiply-accumulates per LR pixel
+    as trained, with the branch  462,440 / 471,110 / 483,248   460,992 / 469,632 / 481,728
+    without it                   443,196 / 449,691 / 458,784   441,936 / 448,416 / 457,488
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError
+from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.gradient_branch import GradientGuided
+from edgekeeper.ops.gradient import gradient_map
+from edgekeeper.ops.resize import imresize
+
+
+class ChainBlock(nn.Module):
+    """x + 1 x 1 of (c1, c2, c3), each a 3 x 3 convolution of the one before: reaches 3, 5, 7."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.chain = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
+        self.narrow = nn.Conv2d(3 * width, width, 1)
+        with torch.no_grad():
+            self.narrow.weight.mul_(0.1)
+            nn.init.zeros_(self.narrow.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The batch (B, width, H, W) with its residual added."""
+        maps, found = x, []
+        for conv in self.chain:
+            maps = F.relu(conv(maps))
+            found.append(maps)
+        return x + self.narrow(torch.cat(found, dim=1))  # type: ignore[no-any-return]
+
+
+class LightGradient(nn.Module):
+    """The gradient branch: few maps, and a block only where it is guided."""
+
+    def __init__(self, *, scale: int, width: int, guide: int, taps: int) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.take = nn.ModuleList(nn.Conv2d(guide, width, 1) for _ in range(taps))
+        self.blocks = nn.ModuleList(ChainBlock(width) for _ in range(taps))
+        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale)
+
+    def forward(self, lr: Tensor, taps: Sequence[Tensor]) -> Tensor:
+        """M of the HR batch (B, 3, scale·H, scale·W), from M(lr) and M of the tapped maps."""
+        maps = self.head(gradient_map(lr))
+        for take, block, tap in zip(self.take, self.blocks, taps, strict=True):
+            maps = block(maps + take(gradient_map(tap)))
+        return self.shuffle(self.last(maps))  # type: ignore[no-any-return]
+
+
+class DGGGANLight(SRModel):
+    """The light network for one scale.
+
+    Args:
+        grad_every: after each so many blocks the gradient branch reads the features' gradients.
+        gradient_width: maps of the gradient branch; 0 leaves it out.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int = 4,
+        width: int = 48,
+        blocks: int = 6,
+        grad_every: int = 3,
+        gradient_width: int = 16,
+    ) -> None:
+        super().__init__()
+        check_scale(scale, allowed=(2, 3, 4), model="DGGGANLight")
+        if not 1 <= grad_every <= blocks:
+            raise InputError(
+                f"DGGGANLight reads gradients after every {grad_every} of its {blocks} blocks; "
+                "grad_every must be from 1 to the number of blocks."
+            )
+        if width < 1 or gradient_width < 0:
+            raise InputError(
+                f"DGGGANLight has no {width} maps with {gradient_width} in its gradient branch; "
+                "width is at least 1, gradient_width at least 0."
+            )
+        self.scale, self.channels = scale, "rgb"
+        self.width, self.grad_every = width, grad_every
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(ChainBlock(width) for _ in range(blocks))
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(scale)
+        self.gradient = (
+            LightGradient(scale=scale, width=gradient_width, guide=width, taps=blocks // grad_every)
+            if gradient_width
+            else None
+        )
+        self.receptive_field = 1 + 3 * blocks + 1 + 1
+        for parameter in self.last.parameters():  # start as interpolation
+            nn.init.zeros_(parameter)
+
+    def features(self, lr: Tensor) -> Tensor:
+        """The deep features (B, width, H, W), long skip included."""
+        return self._deep(lr)[-1]
+
+    def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
+        """The SR batch (B, 3, scale·H, scale·W)."""
+        return self.shuffle(self.last(features)) + imresize(lr, scale=self.scale)  # type: ignore[no-any-return]
+
+    def with_gradient(self, lr: Tensor) -> GradientGuided:
+        """The SR batch and the predicted gradient map of the HR batch.
+
+        Raises:
+            InputError: the network has no gradient branch.
+        """
+        if self.gradient is None:
+            raise InputError(
+                "This DGGGANLight predicts no gradient map: it has no gradient branch "
+                "(gradient_width is 0)."
+            )
+        *taps, deep = self._deep(lr)
+        return GradientGuided(self.reconstruct(deep, lr), self.gradient(lr, taps))
+
+    def without_gradient_branch(self) -> "DGGGANLight":
+        """The same network, which gives the same pictures, without what only training needs."""
+        light = DGGGANLight(
+            scale=self.scale,
+            width=self.width,
+            blocks=len(self.blocks),
+            grad_every=self.grad_every,
+            gradient_width=0,
+        )
+        own = self.state_dict()
+        light.load_state_dict({name: own[name] for name in light.state_dict()})
+        some = self.head.weight
+        return light.to(some.device, some.dtype).train(self.training)
+
+    def _deep(self, lr: Tensor) -> list[Tensor]:
+        """The maps (B, width, H, W) after each ``grad_every`` blocks, and last the features."""
+        shallow = maps = self.head(lr)
+        found = []
+        for k, block in enumerate(self.blocks, start=1):
+            maps = block(maps)
+            if k % self.grad_every == 0:
+                found.append(maps)
+        return [*found, shallow + self.after_blocks(maps)]

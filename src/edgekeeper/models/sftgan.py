@@ -1,0 +1,238 @@
+"""SFTGAN: residual blocks modulated by a map of what can be seen where.
+
+Wang et al., "Recovering Realistic Texture in Image Super-resolution by Deep Spatial Feature
+Transform", CVPR 2018, https://arxiv.org/abs/1804.02815
+
+Head, ``blocks`` residual blocks, a long skip, two enlargements, two convolutions at HR size: an
+SRResNet without normalisation. Before each convolution of a block, and once after the blocks, a
+spatial feature transform (SFT) multiplies and shifts the maps, by factors that two 1 x 1
+convolutions make of a *condition*. The condition is made of an HR-sized map of the probabilities
+of eight categories (``CATEGORIES``), by a convolution with a kernel and stride of ``scale`` and
+four 1 x 1 convolutions; so it has the size of the LR picture.
+
+    variant    SFT            in a block             enlargement        parameters at x4
+    pytorch    x (1 + a) + b  SFT conv ReLU SFT conv  pixel shuffle      1,833,763
+    torch      x a + b        SFT ReLU conv, twice    nearest neighbour  1,612,195
+
+"torch" is the network of the paper, "pytorch" the one its authors trained later; the layers of
+both are BasicSR's (https://github.com/XPixelGroup/BasicSR, Apache-2.0, release 0.0). x2 and x3 (one
+enlargement, a condition with that stride) are not in the paper. Differences: weights start as
+PyTorch's layers do, where the paper starts from a trained SRGAN; the factors of "torch" start
+around 1, so that it can be trained from nothing too.
+
+The network that makes the map, a segmentation network, is not part of this: the map is given, by
+``with_conditions``. Without one all categories are equally probable, and the network says so.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.rrdb import FACTORS, tail_radius
+
+Variant = Literal["pytorch", "torch"]
+
+CATEGORIES = ("background", "sky", "water", "grass", "mountain", "building", "plant", "animal")
+"""What the channels of a map are the probabilities of, in this order."""
+
+CONDITION_SLOPE = 0.1  # of the LeakyReLUs of the condition network
+SFT_SLOPE: dict[Variant, float] = {"pytorch": 0.1, "torch": 0.01}
+SUM_TOLERANCE = 0.01  # maps may come from half precision or from 8 bits
+
+_log = logging.getLogger(__name__)
+
+
+class SFT(nn.Module):
+    """Maps times factors plus shifts, both made of the condition pixel by pixel."""
+
+    def __init__(self, width: int, *, condition: int, variant: Variant) -> None:
+        super().__init__()
+        self.plus = 1.0 if variant == "pytorch" else 0.0
+        self.scale = _two_layers(condition, width, slope=SFT_SLOPE[variant])
+        self.shift = _two_layers(condition, width, slope=SFT_SLOPE[variant])
+        if variant == "torch":
+            bias = self.scale[-1].bias
+            assert isinstance(bias, Tensor)
+            nn.init.ones_(bias)
+
+    def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
+        """The modulated maps (B, width, H, W) of maps and a condition (B, condition, H, W)."""
+        return maps * (self.scale(condition) + self.plus) + self.shift(condition)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """A residual block of two convolutions, each after an SFT."""
+
+    def __init__(self, width: int, *, condition: int, variant: Variant) -> None:
+        super().__init__()
+        self.variant = variant
+        self.sft1 = SFT(width, condition=condition, variant=variant)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.sft2 = SFT(width, condition=condition, variant=variant)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """The batch (B, width, H, W) with its residual added."""
+        if self.variant == "pytorch":
+            maps = F.relu(self.conv1(self.sft1(x, condition)))
+            return x + self.conv2(self.sft2(maps, condition))  # type: ignore[no-any-return]
+        maps = self.conv1(F.relu(self.sft1(x, condition)))
+        return x + self.conv2(F.relu(self.sft2(maps, condition)))  # type: ignore[no-any-return]
+
+
+class SFTGAN(SRModel):
+    """SFTGAN's generator for one scale; the defaults are BasicSR's.
+
+    ``forward`` and ``features`` take the LR batch alone: every category is then equally probable
+    everywhere, and the first such call says so in a warning of the logger of this module.
+    ``with_conditions`` takes a map as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int = 4,
+        width: int = 64,
+        blocks: int = 16,
+        condition: int = 32,
+        hidden: int = 128,
+        variant: Variant = "pytorch",
+    ) -> None:
+        super().__init__()
+        check_scale(scale, allowed=(2, 3, 4), model="SFTGAN")
+        if variant not in get_args(Variant):
+            raise unknown_name("variant of SFTGAN", variant, known=get_args(Variant))
+        self.scale, self.channels = scale, "rgb"
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            Block(width, condition=condition, variant=variant) for _ in range(blocks)
+        )
+        self.last_sft = SFT(width, condition=condition, variant=variant)
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
+        self.enlarge = _enlarger(scale, width=width, variant=variant)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.condition = _condition_network(scale, hidden=hidden, condition=condition)
+        # Pixel shuffles and the two convolutions at HR size: 2 LR pixels at every scale.
+        tail = 2 if variant == "pytorch" else tail_radius(scale, convolutions=2)
+        self.receptive_field = 1 + 2 * blocks + 1 + tail
+        self._told = False
+
+    def features(self, lr: Tensor) -> Tensor:
+        """The deep features (B, width, H, W), with all categories equally probable."""
+        if not self._told and not torch.compiler.is_compiling():
+            self._told = True
+            _log.warning(
+                "SFTGAN was given no map of categories and takes all %d as equally probable "
+                "everywhere; a map is given with with_conditions(lr, maps).",
+                len(CATEGORIES),
+            )
+        return self._modulated(lr, self.constant_map(lr))
+
+    def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
+        """The SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
+        return self.last(F.relu(self.refine(self.enlarge(features))))  # type: ignore[no-any-return]
+
+    def with_conditions(self, lr: Tensor, maps: Tensor) -> Tensor:
+        """The SR batch (B, 3, scale·H, scale·W) of an LR batch (B, 3, H, W) and a map.
+
+        ``maps`` (B or 1, 8, scale·H, scale·W): at each HR pixel the probabilities of
+        ``CATEGORIES``, 0 or more, with a sum of 1. To enlarge in tiles, cut the map as the
+        picture, at ``scale`` times the places.
+
+        Raises:
+            InputError: a map of another shape, or of numbers that are no probabilities.
+        """
+        self._check(lr, maps)
+        maps = maps.to(lr).expand(lr.shape[0], -1, -1, -1)
+        return self.reconstruct(self._modulated(lr, maps), lr)
+
+    def constant_map(self, lr: Tensor, *, category: str | None = None) -> Tensor:
+        """A map (B, 8, scale·H, scale·W) for ``lr`` (B, 3, H, W) that is the same everywhere.
+
+        One of ``CATEGORIES`` is certain, or all are equally probable if none is named.
+
+        Raises:
+            InputError: no such category.
+        """
+        count = len(CATEGORIES)
+        if category is None:
+            shares = [1 / count] * count
+        elif category in CATEGORIES:
+            shares = [float(name == category) for name in CATEGORIES]
+        else:
+            raise unknown_name("category of SFTGAN", category, known=CATEGORIES)
+        height, width = lr.shape[-2:]
+        size = (lr.shape[0], count, self.scale * height, self.scale * width)
+        return _column(shares, like=lr).expand(size)
+
+    def _modulated(self, lr: Tensor, maps: Tensor) -> Tensor:
+        """The deep features (B, width, H, W), long skip included."""
+        condition = self.condition(maps)
+        shallow = features = self.head(lr)
+        for block in self.blocks:
+            features = block(features, condition)
+        return shallow + self.after_blocks(self.last_sft(features, condition))  # type: ignore[no-any-return]
+
+    def _check(self, lr: Tensor, maps: Tensor) -> None:
+        height, width = lr.shape[-2:]
+        expected = (len(CATEGORIES), self.scale * height, self.scale * width)
+        fits = maps.ndim == 4 and maps.shape[1:] == expected and maps.shape[0] in (1, lr.shape[0])
+        if not fits or not maps.is_floating_point():
+            batch = "1" if lr.shape[0] == 1 else f"{lr.shape[0]} or 1"
+            raise InputError(
+                f"The map for LR pictures {tuple(lr.shape)} must be floats ({batch}, "
+                f"{', '.join(map(str, expected))}): the probabilities of "
+                f"{', '.join(CATEGORIES)} at each HR pixel; got {tuple(maps.shape)} of "
+                f"{maps.dtype}."
+            )
+        if maps.numel() == 0 or maps.is_meta:  # no values to look at
+            return
+        sums = maps.detach().float().sum(dim=1)
+        low, high, least = (float(x) for x in (sums.min(), sums.max(), maps.detach().min()))
+        # Turned around, so that a NaN does not pass.
+        if not (least >= 0 and 1 - low <= SUM_TOLERANCE and high - 1 <= SUM_TOLERANCE):
+            raise InputError(
+                "The probabilities of a pixel must be 0 or more and sum to 1; those of this map "
+                f"sum to {low:.4g} up to {high:.4g}, the least is {least:.4g}: give logits as "
+                "logits.softmax(dim=1), and labels as one-hot channels."
+            )
+
+
+def _two_layers(width: int, width_out: int, *, slope: float) -> nn.Sequential:
+    """Two 1 x 1 convolutions with a LeakyReLU between them."""
+    return nn.Sequential(
+        nn.Conv2d(width, width, 1), nn.LeakyReLU(slope), nn.Conv2d(width, width_out, 1)
+    )
+
+
+def _condition_network(scale: int, *, hidden: int, condition: int) -> nn.Sequential:
+    """Layers (B, 8, scale·H, scale·W) -> (B, condition, H, W)."""
+    layers: list[nn.Module] = [nn.Conv2d(len(CATEGORIES), hidden, scale, stride=scale)]
+    for width in (hidden, hidden, hidden, condition):
+        layers += [nn.LeakyReLU(CONDITION_SLOPE), nn.Conv2d(hidden, width, 1)]
+    return nn.Sequential(*layers)
+
+
+def _enlarger(scale: int, *, width: int, variant: Variant) -> nn.Sequential:
+    """Layers (B, width, H, W) -> (B, width, scale·H, scale·W)."""
+    layers: list[nn.Module] = []
+    for factor in FACTORS[scale]:
+        if variant == "pytorch":
+            conv = nn.Conv2d(width, width * factor**2, 3, padding=1)
+            layers += [conv, nn.PixelShuffle(factor), nn.ReLU()]
+        else:
+            nearest = nn.Upsample(scale_factor=float(factor), mode="nearest")
+            layers += [nearest, nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _column(shares: Sequence[float], *, like: Tensor) -> Tensor:
+    """The shares as channels (1, n, 1, 1) in the type and on the device of a tensor."""
+    return torch.tensor(shares, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)

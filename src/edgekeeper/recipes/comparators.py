@@ -1,0 +1,292 @@
+"""The networks that the papers are compared with, at x4, each with its published settings.
+
+    recipe      HR patch  batch  rate, Adam                     updates      loss
+    srcnn       128       16     1e-4 (1)                       1,000,000    L2
+    fsrcnn      40        16     1e-3 (1)                       1,000,000    L2
+    edsr_large  192       16     1e-4, halved each 200,000      300,000 (2)  L1
+    rcan        192       16     1e-4, halved each 200,000      1,000,000    L1
+    rdn         128       16     1e-4, halved each 200,000      1,000,000    L1
+    dbpn        128       20     1e-4, a tenth after 500,000    1,000,000    L2, decay 1e-4
+    imdn        192       16     2e-4, halved each 200,000      1,000,000    L1
+    srresnet    96        16     1e-4                           1,000,000    L2
+    srgan       96        16     1e-4, a tenth after 100,000    200,000      (3), after srresnet's
+    srgan_5     96        16     the same, with 5 blocks instead of 16
+    sftgan      96        16     1e-4, halved after 50,000,     600,000      (4), after srresnet's
+                                 100,000, 150,000, 200,000
+    natsr       192       32     1e-4, a tenth each 100,000     300,000      (5), after 100,000
+
+(1) The papers take gradient descent with other rates in the last layer, for sums over the pixels;
+    patches and batch are chosen here for the mean, padding and Adam.
+(2) The paper begins from its network for x2; here from scratch.
+(3) 0.006 x L2 of VGG19's maps after the ReLU of conv5_4, and 0.001 x the first GAN.
+(4) L1 of the maps before that ReLU, and 0.005 x the first GAN. The published training begins from
+    an SRGAN without normalisation and gives the network maps of what can be seen, and a critic that
+    tells categories too; here the same layers learn for fidelity first, all categories are equally
+    probable, and the critic is ESRGAN's.
+(5) L1, 0.001 x naturalness, 0.001 x the relativistic GAN; first L1 alone, while the discriminator
+    of naturalness learns from pictures that are harder and harder to tell from natural ones, and
+    then it is held still. Numbers of https://github.com/kozistr/NatSR-pytorch (MIT); chosen here:
+    how many updates, that each step of the pictures takes 20,000, and ESRGAN's critic.
+
+``form="tiny"`` is the same recipe with a network that is small enough for a test: see ``TINY``.
+The other networks of the tables have recipes of their own: VDSR, ESPCN and EDSR-baseline in
+``gv_table1``, ESRGAN and SPSR in ``spsr``, DGGGAN in ``dgggan``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from edgekeeper.errors import unknown_name
+from edgekeeper.losses import (
+    L1,
+    L2,
+    NaturalManifold,
+    Perceptual,
+    RelativisticGAN,
+    Unnatural,
+)
+from edgekeeper.losses.adversarial import VanillaGAN
+from edgekeeper.models import (
+    DBPN,
+    EDSR,
+    FSRCNN,
+    IMDN,
+    RCAN,
+    RDN,
+    SFTGAN,
+    SRCNN,
+    NatSR,
+    NaturalManifoldDiscriminator,
+    SRGANDiscriminator,
+    SRModel,
+    SRResNet,
+    VGGDiscriminator,
+)
+from edgekeeper.recipe import Adversary, Data, Loss, Optim, Recipe, Stage, Term, Validation
+from edgekeeper.spec import Spec, spec
+
+Form = Literal["paper", "tiny"]
+
+# Unnatural's ``harder``, four times: the share of the picture that stays, the noise's deviation.
+HARDER = ((0.5, 0.1), (0.6, 0.08), (0.7, 0.064), (0.8, 0.0512), (0.9, 0.04096))
+# Oxford's maps are larger than torchvision's, to which the weights belong; chosen, not measured.
+OXFORD = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What the stages of a recipe take from its form."""
+
+    patch: int
+    batch: int
+    critic_width: int
+    published: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The network, a tiny one of its kind, and its published training."""
+
+    model: Spec[SRModel]
+    tiny: Spec[SRModel]
+    patch: int
+    batch: int = 16
+    stages: Callable[[Size], tuple[Stage, ...]]
+
+
+TINY = Size(patch=32, batch=2, critic_width=4, published=False)
+TINY_STEPS = 20  # of each stage
+
+
+def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
+    """The recipe of one of ``NETWORKS``, as published or tiny.
+
+    Raises:
+        InputError: no such network.
+    """
+    if network not in NETWORKS:
+        raise unknown_name("network in this table", network, known=NETWORKS)
+    published = NETWORKS[network]
+    size = Size(patch=published.patch, batch=published.batch, critic_width=64, published=True)
+    stages = published.stages(size)
+    if form == "tiny":
+        size = TINY
+        stages = tuple(replace(stage, steps=TINY_STEPS) for stage in published.stages(TINY))
+    return Recipe(
+        name=network if size.published else f"{network}_tiny",
+        model=published.model if size.published else published.tiny,
+        data=Data(patch=size.patch, batch=size.batch),
+        stages=stages,
+        validation=Validation(every=5_000) if size.published else None,
+        seed=seed,
+        retries=3,
+    )
+
+
+def _adam(rate: float, *milestones: int, gamma: float = 0.5, decay: float = 0.0) -> Optim:
+    """Adam, its rate multiplied by ``gamma`` after each of ``milestones``."""
+    schedule: Literal["steps", "constant"] = "steps" if milestones else "constant"
+    return Optim(
+        rate=rate, schedule=schedule, milestones=milestones, gamma=gamma, weight_decay=decay
+    )
+
+
+_HALVED = (200_000, 400_000, 600_000, 800_000)
+_RESNET = Stage("pixel", 1_000_000, _adam(1e-4), (Term("pixel", spec(L2)),))
+_HELD = _adam(1e-4, 0, gamma=0.0)  # the rate is 0 from the first update on
+
+
+def _fidelity(loss: Spec[Loss], optim: Optim, *, steps: int) -> Callable[[Size], tuple[Stage, ...]]:
+    """One stage, the same in every form."""
+    return lambda size: (Stage("pixel", steps, optim, (Term("pixel", loss),)),)
+
+
+def _perceptual(size: Size, *, weight: float, srgan: bool) -> Term:
+    """SRGAN's loss of VGG19's maps, or ESRGAN's; ``weight`` belongs to torchvision's maps."""
+    features = spec(
+        Perceptual,
+        activation="after_relu" if srgan else "before_relu",
+        norm="mse" if srgan else "l1",
+        weights="torchvision" if size.published else "oxford",
+    )
+    if not size.published:
+        weight *= OXFORD**2 if srgan else OXFORD
+    return Term("perceptual", features, weight=weight)
+
+
+def _srgan(size: Size) -> tuple[Stage, ...]:
+    """SRGAN, section 3.2 of the paper."""
+    optim = _adam(1e-4, 100_000, gamma=0.1)
+    critic = spec(SRGANDiscriminator, size=size.patch, width=size.critic_width)
+    gan = Adversary("gan", critic, spec(VanillaGAN), optim=optim, weight=1e-3)
+    terms = (_perceptual(size, weight=0.006, srgan=True),)
+    return (_RESNET, Stage("adversarial", 200_000, optim, terms, adversaries=(gan,)))
+
+
+def _sftgan(size: Size) -> tuple[Stage, ...]:
+    """SFTGAN as BasicSR trains it, but for the categories."""
+    optim = _adam(1e-4, 50_000, 100_000, 150_000, 200_000)
+    critic = spec(VGGDiscriminator, size=size.patch, width=size.critic_width)
+    gan = Adversary("gan", critic, spec(VanillaGAN), optim=optim, weight=5e-3)
+    terms = (_perceptual(size, weight=1.0, srgan=False),)
+    return (_RESNET, Stage("adversarial", 600_000, optim, terms, adversaries=(gan,)))
+
+
+def _natsr(size: Size) -> tuple[Stage, ...]:
+    """NatSR: its discriminator of naturalness learns beside L1, and is then held still."""
+    pixel, optim = Term("pixel", spec(L1)), _adam(1e-4, 100_000, 200_000, gamma=0.1)
+    natural = Adversary(
+        "naturalness",
+        spec(NaturalManifoldDiscriminator, width=size.critic_width),
+        spec(NaturalManifold),
+        optim=_adam(1e-4),
+        weight=0.0,
+    )
+    steps = tuple(
+        spec(Unnatural, scale=4, share=share, deviation=deviation) for share, deviation in HARDER
+    )
+    learning = tuple(
+        Stage(
+            f"natural {k}", 20_000, _adam(1e-4), (pixel,),
+            adversaries=(replace(natural, negatives=negatives),),
+        )
+        for k, negatives in enumerate(steps, start=1)
+    )  # fmt: skip
+    gan = Adversary(
+        "gan",
+        spec(VGGDiscriminator, size=size.patch, width=size.critic_width),
+        spec(RelativisticGAN, total="whole"),
+        optim=optim,
+        weight=1e-3,
+    )
+    held = replace(natural, optim=_HELD, weight=1e-3, negatives=steps[-1])
+    return (
+        *learning,
+        Stage("adversarial", 300_000, optim, (pixel,), adversaries=(held, gan)),
+    )
+
+
+NETWORKS: dict[str, Published] = {
+    "srcnn": Published(
+        model=spec(SRCNN, scale=4),
+        tiny=spec(SRCNN, scale=4, middle=1),
+        patch=128,
+        stages=_fidelity(spec(L2), _adam(1e-4), steps=1_000_000),
+    ),
+    "fsrcnn": Published(
+        model=spec(FSRCNN, scale=4),
+        tiny=spec(FSRCNN, scale=4, width=8, narrow=4, mapping=1),
+        patch=40,
+        stages=_fidelity(spec(L2), _adam(1e-3), steps=1_000_000),
+    ),
+    "edsr_large": Published(
+        model=spec(EDSR, scale=4, width=256, blocks=32, residual_scale=0.1),
+        tiny=spec(EDSR, scale=4, width=8, blocks=2, residual_scale=0.1),
+        patch=192,
+        stages=_fidelity(spec(L1), _adam(1e-4, *_HALVED), steps=300_000),
+    ),
+    "rcan": Published(
+        model=spec(RCAN, scale=4),
+        tiny=spec(RCAN, scale=4, width=8, groups=2, blocks=1, reduction=4),
+        patch=192,
+        stages=_fidelity(spec(L1), _adam(1e-4, *_HALVED), steps=1_000_000),
+    ),
+    "rdn": Published(
+        model=spec(RDN, scale=4),
+        tiny=spec(RDN, scale=4, width=8, blocks=2, layers=2, growth=8),
+        patch=128,
+        stages=_fidelity(spec(L1), _adam(1e-4, *_HALVED), steps=1_000_000),
+    ),
+    "dbpn": Published(
+        model=spec(DBPN, scale=4),
+        tiny=spec(DBPN, scale=4, width=4, stages=3, first=8),
+        patch=128,
+        batch=20,
+        stages=_fidelity(spec(L2), _adam(1e-4, 500_000, gamma=0.1, decay=1e-4), steps=1_000_000),
+    ),
+    "imdn": Published(
+        model=spec(IMDN, scale=4),
+        tiny=spec(IMDN, scale=4, width=16, blocks=2),
+        patch=192,
+        stages=_fidelity(spec(L1), _adam(2e-4, *_HALVED), steps=1_000_000),
+    ),
+    "srresnet": Published(
+        model=spec(SRResNet, scale=4),
+        tiny=spec(SRResNet, scale=4, width=8, blocks=2),
+        patch=96,
+        stages=lambda size: (_RESNET,),
+    ),
+    "srgan": Published(
+        model=spec(SRResNet, scale=4),
+        tiny=spec(SRResNet, scale=4, width=8, blocks=2),
+        patch=96,
+        stages=_srgan,
+    ),
+    "srgan_5": Published(
+        model=spec(SRResNet, scale=4, blocks=5),
+        tiny=spec(SRResNet, scale=4, width=8, blocks=1),
+        patch=96,
+        stages=_srgan,
+    ),
+    "sftgan": Published(
+        model=spec(SFTGAN, scale=4),
+        tiny=spec(SFTGAN, scale=4, width=8, blocks=2, condition=4, hidden=8),
+        patch=96,
+        stages=_sftgan,
+    ),
+    "natsr": Published(
+        model=spec(NatSR, scale=4),
+        tiny=spec(NatSR, scale=4, width=8, levels=1, layers=2),
+        patch=192,
+        batch=32,
+        stages=_natsr,
+    ),
+}
+
+COMPARATORS: dict[str, Recipe] = {
+    recipe.name: recipe
+    for form in get_args(Form)
+    for network in NETWORKS
+    for recipe in (comparator(network, form=form),)
+}

@@ -1,0 +1,195 @@
+"""DGGGAN in both its designs, the ablations of its Tables 1 and 2, and the light network.
+
+"Image Super-Resolution Using Gradient Guidance and Generative Adversarial Networks" (the source of
+``edgekeeper.models.dgggan``), section 4 and equation 7.
+
+    variant    gradient branch, loss and critic   squeeze and excitation
+    dgggan     yes                                yes
+    no_branch  -                                  yes                      Table 1
+    no_se      yes                                -                        Table 2
+
+    form   generator             HR patch, batch   updates: pixel, adversarial
+    paper  10 blocks of 64       192, 16           0, 500,000      the paper's settings
+    small  6 blocks of 32, on    64, 8             2,000, 1,500    for a processor with two cores
+           top of bilinear
+
+Each in ``body`` "half" (design A) and "lr" (design B). The paper does not say whether training for
+fidelity comes first: ``pixel_steps`` puts such a stage before the adversarial one. Nor does it say
+how often the critics learn: here once for each update of the generator.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from edgekeeper.losses import L1, Gradient, Perceptual, WassersteinGP
+from edgekeeper.models import DGGGAN, DGGGANLight
+from edgekeeper.models.dgggan import Body, ImageSkip
+from edgekeeper.models.discriminators import VGGDiscriminator
+from edgekeeper.recipe import Adversary, Data, Optim, Recipe, Sight, Stage, Term, Validation
+from edgekeeper.recipes import spsr
+from edgekeeper.recipes.shipped import SOAP
+from edgekeeper.spec import spec
+
+Variant = Literal["dgggan", "no_branch", "no_se"]
+Form = Literal["paper", "small"]
+
+# Equation 7 of the paper; the perceptual weight is the form's.
+PIXEL, GAN, GRADIENT, GRADIENT_GAN, BRANCH = 0.01, 0.005, 0.01, 0.005, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What differs between the forms."""
+
+    width: int
+    blocks: int
+    image_skip: ImageSkip
+    patch: int
+    batch: int
+    critic_width: int
+    steps: tuple[int, int]
+    pixel: Optim
+    adversarial: Optim
+    critic: Optim
+    perceptual: Term
+    average: float
+    validate: int
+
+
+_PAPER = Optim(rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000))
+_FAST = Optim(rate=2e-4, warmup=20)
+
+FORMS: dict[Form, Settings] = {
+    "paper": Settings(
+        width=64,
+        blocks=10,
+        image_skip="none",
+        patch=192,
+        batch=16,
+        critic_width=64,
+        steps=(0, 500_000),
+        pixel=_PAPER,
+        adversarial=_PAPER,
+        critic=_PAPER,
+        perceptual=Term("perceptual", spec(Perceptual, weights="torchvision")),
+        average=0.0,
+        validate=5_000,
+    ),
+    "small": Settings(
+        width=32,
+        blocks=6,
+        image_skip="bilinear",
+        patch=64,
+        batch=8,
+        critic_width=32,
+        steps=(2_000, 1_500),
+        pixel=Optim(rate=4e-4, warmup=100, schedule="cosine"),
+        adversarial=_FAST,
+        critic=Optim(rate=1e-4, warmup=20),
+        perceptual=spsr.FORMS["light"].perceptual,  # that the two can be compared
+        average=0.995,
+        validate=500,
+    ),
+}
+
+
+def recipe_name(variant: Variant, *, body: Body, form: Form) -> str:
+    """``dgggan``, ``dgggan_lr``, ``dgggan_no_se``, ``dgggan_lr_no_se_small`` and so on."""
+    parts = ["dgggan"]
+    parts += ["lr"] if body == "lr" else []
+    parts += [variant] if variant != "dgggan" else []
+    parts += [form] if form != "paper" else []
+    return "_".join(parts)
+
+
+def dgggan(
+    *,
+    variant: Variant = "dgggan",
+    body: Body = "half",
+    form: Form = "small",
+    pixel_steps: int | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """One of the three trainings of Tables 1 and 2, of either design, in one of the two forms.
+
+    ``pixel_steps`` are the updates on fidelity alone that come first, if not those of the form.
+    """
+    settings = FORMS[form]
+    branch = variant != "no_branch"
+    guide = (Term("branch", spec(L1), weight=BRANCH, on="branch"),) if branch else ()
+    terms = [settings.perceptual, Term("pixel", spec(L1), weight=PIXEL)]
+    adversaries = [_adversary("gan", "picture", weight=GAN, settings=settings)]
+    if branch:
+        terms += [Term("gradient", spec(Gradient), weight=GRADIENT), *guide]
+        adversaries.append(
+            _adversary("gradient gan", "gradient", weight=GRADIENT_GAN, settings=settings)
+        )
+    pixel, adversarial = settings.steps
+    pixel = pixel if pixel_steps is None else pixel_steps
+    stages = (
+        Stage("pixel", pixel, settings.pixel, (Term("pixel", spec(L1)), *guide)),
+        Stage(
+            "adversarial", adversarial, settings.adversarial, tuple(terms),
+            adversaries=tuple(adversaries),
+        ),
+    )  # fmt: skip
+    return Recipe(
+        name=recipe_name(variant, body=body, form=form),
+        model=spec(
+            DGGGAN,
+            scale=4,
+            width=settings.width,
+            blocks=settings.blocks,
+            body=body,
+            gradient_branch=branch,
+            se=variant != "no_se",
+            image_skip=settings.image_skip,
+        ),
+        data=Data(patch=settings.patch, batch=settings.batch),
+        stages=stages if pixel else stages[1:],
+        validation=Validation(every=settings.validate),
+        seed=seed,
+        average=settings.average,
+        retries=3,
+    )
+
+
+def _adversary(name: str, sees: Sight, *, weight: float, settings: Settings) -> Adversary:
+    critic = spec(
+        VGGDiscriminator, size=settings.patch, width=settings.critic_width, norm="none"
+    )  # fmt: skip
+    return Adversary(
+        name, critic, spec(WassersteinGP), optim=settings.critic, weight=weight, sees=sees
+    )
+
+
+def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
+    """The light network of the family for one scale, for fidelity, with its gradient branch.
+
+    The branch may be left out afterwards (``DGGGANLight.without_gradient_branch``).
+    """
+    optim = replace(SOAP, schedule="cosine", warmup=100, clip="norm", clip_limit=1.0)
+    terms = (Term("pixel", spec(L1)), Term("branch", spec(L1), weight=BRANCH, on="branch"))
+    return Recipe(
+        name=f"dgggan_light_x{scale}",
+        model=spec(DGGGANLight, scale=scale),
+        data=Data(patch=32 * scale, batch=16),
+        stages=(Stage("pixel", 8_000, optim, terms),),
+        validation=Validation(every=1_000),
+        seed=seed,
+        average=0.998,
+        precision="bfloat16",
+        layout="channels_last",
+    )
+
+
+DGGGAN_TABLES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for form in get_args(Form)
+    for body in get_args(Body)
+    for variant in get_args(Variant)
+    for recipe in (dgggan(variant=variant, body=body, form=form),)
+}
+DGGGAN_LIGHT: dict[str, Recipe] = {
+    recipe.name: recipe for scale in (2, 3, 4) for recipe in (dgggan_light(scale=scale),)
+}

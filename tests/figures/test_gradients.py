@@ -1,0 +1,129 @@
+"""Tests of maps of gradients: those of results on one scale, those that branches predict."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edgekeeper.errors import InputError
+from edgekeeper.figures import Box, BranchRow, Panel, Row, branch_maps, gradient_maps
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.gradient import gradient_map
+
+
+def shown(axis: Any) -> Tensor:
+    return torch.from_numpy(np.array(axis.images[0].get_array()))
+
+
+def with_pictures(figure: Any) -> list[Any]:
+    """The axes of pictures and maps, without the colour bar."""
+    return [axis for axis in figure.axes if axis.images]
+
+
+def by_hand(picture: Tensor) -> np.ndarray[Any, Any]:
+    """Mean over R, G and B of the length of the central differences, borders repeated."""
+    padded = np.pad(picture[0].double().numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    x = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    y = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    mean: np.ndarray[Any, Any] = np.sqrt(x**2 + y**2 + 1e-6).mean(axis=0)
+    return mean
+
+
+class TestLength:
+    def test_the_map_is_that_of_the_definition(
+        self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        box = Box(4, 2, 30, 40)
+        gradient_maps([Row(hr, panels, box=box)], path=tmp_path / "m.svg", kind="length")
+        axes = with_pictures(drawn[0])
+        assert [axis.get_title() for axis in axes[:3]] == ["original", "without GV", "with GV"]
+        for axis, picture in zip(axes, [hr, *(p.picture for p in panels)], strict=False):
+            expected = by_hand(picture)[4:34, 2:42]
+            assert np.allclose(shown(axis).numpy(), expected, atol=1e-6)
+
+    def test_one_scale_for_all_rows(
+        self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        whole = Box(0, 0, 64, 80)
+        pale = [Panel(p.label, p.picture * 0.5) for p in panels]
+        rows = [Row(hr * 0.5, pale, box=whole), Row(hr, panels, box=whole)]
+        gradient_maps(rows, path=tmp_path / "m.png", kind="length")
+        limits = {axis.images[0].get_clim() for axis in with_pictures(drawn[0])[:6]}
+        assert len(limits) == 1
+        assert limits.pop() == pytest.approx((0, by_hand(hr).max()), rel=1e-5)
+
+
+@pytest.fixture
+def row(hr: Tensor) -> BranchRow:
+    bicubic = torch.nn.functional.avg_pool2d(hr, 5, 1, padding=2, count_include_pad=False)
+    output = gradient_map(hr) + 0.01
+    return BranchRow(hr, bicubic, [Panel("net: branch", output)], "name", Box(0, 0, 64, 80))
+
+
+class TestBranchMaps:
+    def test_target_interpolation_and_output(
+        self, row: BranchRow, tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        branch_maps([row], path=tmp_path / "b.pdf")
+        axes = with_pictures(drawn[0])[:3]
+        assert [a.get_title() for a in axes] == ["M(original)", "M(bicubic)", "net: branch"]
+        sources = (gradient_map(row.hr), gradient_map(row.bicubic), row.outputs[0].picture)
+        for axis, expected in zip(axes, sources, strict=True):
+            # The outermost ring, where M sees the zeros beyond the border, is left out.
+            inner = expected.clamp(0, 1).mean(dim=1)[0, 1:-1, 1:-1]
+            assert torch.allclose(shown(axis), inner, atol=1e-6)
+        assert len({axis.images[0].get_clim() for axis in axes}) == 1
+
+    def test_distances(self, row: BranchRow, tmp_path: Path, drawn: list[Any]) -> None:
+        branch_maps([row], path=tmp_path / "b.svg")
+        target, other, made = (axis.texts[0] for axis in with_pictures(drawn[0])[:3])
+        assert target.get_text() == "mean |difference| ↓"
+        assert (made.get_text(), made.get_weight()) == ("0.0100", "bold")
+        distance = (gradient_map(row.bicubic) - gradient_map(row.hr)).abs()
+        inner = distance[..., 1:-1, 1:-1].mean().item()
+        assert float(other.get_text()) == pytest.approx(inner, abs=6e-5)
+        assert other.get_weight() == "normal"
+
+    def test_the_original_itself_may_stand_first(
+        self, row: BranchRow, tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        branch_maps([row], path=tmp_path / "b.svg", columns=("picture", "original", "branch"))
+        axes = with_pictures(drawn[0])[:3]
+        assert [a.get_title() for a in axes] == ["original", "M(original)", "net: branch"]
+        assert torch.equal(shown(axes[0]).permute(2, 0, 1), row.hr[0, :, 1:-1, 1:-1])
+
+    def test_luma_networks_are_compared_on_luma(
+        self, row: BranchRow, tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        output = Panel("y: branch", gradient_map(rgb_to_y(row.hr)))
+        luma = BranchRow(row.hr, row.bicubic, [output], box=row.box)
+        branch_maps([luma], path=tmp_path / "b.svg")
+        assert with_pictures(drawn[0])[2].texts[0].get_text() == "0.0000"
+        mixed = BranchRow(row.hr, row.bicubic, [*row.outputs, output])
+        with pytest.raises(InputError, match="all work on RGB or all on luma"):
+            branch_maps([mixed], path=tmp_path / "b.svg")
+
+    @pytest.mark.parametrize("columns", [(), ("branchy",), ("branch", "branch")])
+    def test_wrong_columns(self, row: BranchRow, tmp_path: Path, columns: tuple[str, ...]) -> None:
+        with pytest.raises(InputError, match="choose from picture, original, bicubic, branch"):
+            branch_maps([row], path=tmp_path / "b.svg", columns=columns)
+
+    def test_a_map_of_another_size(self, row: BranchRow, tmp_path: Path) -> None:
+        wrong = BranchRow(row.hr, row.bicubic, [Panel("net", row.outputs[0].picture[..., 1:])])
+        with pytest.raises(InputError, match="the original's size"):
+            branch_maps([wrong], path=tmp_path / "b.svg")
+
+    def test_a_box_of_border_alone(self, row: BranchRow, tmp_path: Path) -> None:
+        thin = BranchRow(row.hr, row.bicubic, row.outputs, box=Box(0, 0, 1, 80))
+        with pytest.raises(InputError, match="nothing but the border"):
+            branch_maps([thin], path=tmp_path / "b.svg")
+        outside = BranchRow(row.hr, row.bicubic, row.outputs, box=Box(0, 0, 65, 80))
+        with pytest.raises(InputError, match="not inside the picture"):
+            branch_maps([outside], path=tmp_path / "b.svg")
+
+    def test_no_rows(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="at least one original"):
+            branch_maps([], path=tmp_path / "b.svg")
