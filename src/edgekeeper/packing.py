@@ -6,6 +6,7 @@ from pathlib import Path
 from edgekeeper.checkpoint import load_exactly, model_spec, read_tensors, write_tensors
 from edgekeeper.errors import CheckpointError
 from edgekeeper.evaluate import Score, evaluate
+from edgekeeper.metrics.score import METRICS
 from edgekeeper.metrics.statistics import interval
 from edgekeeper.models import parameter_count
 from edgekeeper.networks import Network, describe
@@ -23,7 +24,7 @@ def pack(
 
     Weights are rounded to half precision first and the rounded network is scored on ``sets``, so
     that the results on the card are those of the file. Each mean has a 95 % bootstrap interval
-    over the pictures.
+    over the pictures. LPIPS is among them where its weight files are.
     """
     file = read_tensors(source)
     description, card = file.facts.get("model"), file.facts.get("card")
@@ -35,8 +36,9 @@ def pack(
     results = []
     for set_name in sets:
         scores = evaluate(
-            model, sets=[set_name], scale=model.scale, protocol=protocol, data_root=data_root
-        )
+            model, sets=[set_name], scale=model.scale, protocol=protocol, data_root=data_root,
+            metrics=(*METRICS, "lpips"),
+        )  # fmt: skip
         results.append({"set": set_name, "protocol": protocol, **_means(scores)})
     complete = {**card, "parameters": parameter_count(model), "results": results}
     write_tensors(target, half, facts={"model": description, "card": complete})
@@ -46,8 +48,11 @@ def pack(
 def _means(scores: Sequence[Score]) -> dict[str, object]:
     """Mean and interval of each metric."""
     found: dict[str, object] = {"pictures": len(scores)}
-    for metric in ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd"):
-        found_interval = interval([getattr(score, metric) for score in scores])
+    for metric in ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd", "lpips"):
+        values = [value for score in scores if (value := score.value(metric)) is not None]
+        if len(values) < len(scores):
+            continue  # LPIPS without its weight files
+        found_interval = interval(values)
         found[metric] = round(found_interval.mean, 5)
         found[f"{metric}_interval"] = [round(found_interval.low, 5), round(found_interval.high, 5)]
     return found

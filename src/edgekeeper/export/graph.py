@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from edgekeeper.export.weights import WholeWeights
+
 PRODUCER = "edgekeeper"
 OPSET = 17
 IR_VERSION = 8
@@ -36,11 +38,13 @@ class Rounding:
 
     inputs: the ranges of the inputs of the layers that compute in int8, by layer.
     outputs: the ranges of layers' outputs that are rounded as well.
+    weights: the whole weights of the layers that compute in int8.
     signed: how values of both signs are held: "int8" around 0, "uint8" with a zero point.
     """
 
     inputs: Mapping[str, Range]
     outputs: Mapping[str, Range]
+    weights: Mapping[str, WholeWeights]
     signed: Signed
 
 
@@ -48,7 +52,7 @@ _BORDERS: dict[Interpolation, Literal["mirror", "repeat"]] = {
     "bicubic": "mirror",
     "bilinear": "repeat",
 }
-NO_ROUNDING = Rounding(inputs={}, outputs={}, signed="int8")
+NO_ROUNDING = Rounding(inputs={}, outputs={}, weights={}, signed="int8")
 
 
 class Graph:
@@ -83,12 +87,11 @@ class Graph:
 
     def convolution(self, x: str, layer: nn.Conv2d, *, name: str) -> str:
         """The convolution ``layer`` of ``x``, in int8 when ``name`` has a range."""
-        weight = layer.weight.detach().numpy()
         if name in self.rounding.inputs:
             x = self.enter(x, name=name)
-            weights = self._rounded_weights(weight)
+            weights = self._whole(self.rounding.weights[name])
         else:
-            weights = self.constant(weight)
+            weights = self.constant(layer.weight.detach().numpy())
         inputs = [x, weights]
         if layer.bias is not None:
             inputs.append(self.constant(layer.bias.detach().numpy()))
@@ -187,11 +190,10 @@ class Graph:
         whole = self.node("QuantizeLinear", [x, *inputs], attributes={})
         return self.node("DequantizeLinear", [whole, *inputs], attributes={})
 
-    def _rounded_weights(self, weight: Array) -> str:
-        """The weights in int8, one step for each output channel."""
-        steps, whole = rounded_weights(weight)
-        zeros = self.constant(np.zeros(len(steps), np.int8))
-        inputs = [self.constant(whole), self.constant(steps), zeros]
+    def _whole(self, weights: WholeWeights) -> str:
+        """Weights held as whole ones and a step for each output."""
+        zeros = self.constant(np.zeros(len(weights.steps), np.int8))
+        inputs = [self.constant(weights.whole), self.constant(weights.steps), zeros]
         return self.node("DequantizeLinear", inputs, attributes={"axis": 0})
 
     def model(self, out: str, *, channels: int, scale: int, facts: Mapping[str, str]) -> Any:
@@ -246,16 +248,3 @@ def step_and_zero(limits: Range, *, signed: Signed) -> tuple[float, Array]:
         return max(-low, high, smallest) / 127, np.array(0, np.int8)
     step = max(high - low, smallest) / 255
     return step, np.array(round(-low / step), np.uint8)
-
-
-LARGEST = 64
-"""The largest whole weight. Processors without VNNI add two products of a uint8 value and an int8
-weight in int16, where 2 · 255 · 64 fits and 2 · 255 · 127 is cut off."""
-
-
-def rounded_weights(weight: Array) -> tuple[Array, Array]:
-    """Steps (outputs,) float32 and whole weights in -64..64, the largest of each output exact."""
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    steps = (np.maximum(largest, 1e-8) / LARGEST).astype(np.float32)
-    whole = np.round(weight / steps.reshape(-1, 1, 1, 1))
-    return steps, np.clip(whole, -LARGEST, LARGEST).astype(np.int8)

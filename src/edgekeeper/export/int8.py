@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from edgekeeper.data.degrade import crop_to_multiple, make_lr
 from edgekeeper.errors import InputError
 from edgekeeper.export.graph import Range, Rounding, Signed
+from edgekeeper.export.weights import all_rounded
 from edgekeeper.infer import infer
 from edgekeeper.io import list_pictures, read_picture, to_rgb_tensor
 from edgekeeper.metrics.psnr import psnr
@@ -100,7 +101,7 @@ def calibrate(
     signed: Signed,
     outputs: Literal["float", "rounded"],
 ) -> Rounding:
-    """The ranges for the convolutions of ``model``, from what enters them on the pictures.
+    """Ranges and weights for the convolutions of ``model``, from what enters them on the pictures.
 
     method: "minmax" covers everything seen; "percentile" leaves the outermost 1 in 10,000 on each
         side out; "error" takes the range with the smallest squared error of rounding.
@@ -119,6 +120,7 @@ def calibrate(
     return Rounding(
         inputs={name: ranges[name] for name in chosen},
         outputs={name: ranges[_out(name)] for name in chosen} if outputs == "rounded" else {},
+        weights=all_rounded(model, small, layers=chosen),
         signed=signed,
     )
 

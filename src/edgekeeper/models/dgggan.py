@@ -168,6 +168,14 @@ def _check_choice(name: str, given: str, *, allowed: tuple[str, ...]) -> None:
 class DGGGAN(SRModel):
     """DGGGAN's generator for one scale; the defaults are the paper's.
 
+    The receptive field and the overlap of tiles are those of the convolutions. The attention
+    averages over all of what it is given, a tile or the whole picture, so that only a network
+    without it (``se=False``) gives exactly the same in tiles; a larger overlap does not help, a
+    larger tile does. Measured on one photograph of 320 x 180 with a small network (half-size
+    body, 32 maps, 3 blocks, 227 steps of training, so its attention had learned little): tiles
+    of 128 / 192 / 256 change an SR value by at most 0.020 / 0.007 / 0.003 grey levels of 255.
+    ``edgekeeper.upscaling.seams.verify_seams`` measures it for any network and picture.
+
     Args:
         width: maps of every layer, a multiple of 4.
         grad_every: after each so many blocks the gradients of the features are taken in.

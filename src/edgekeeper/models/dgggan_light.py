@@ -16,6 +16,10 @@ is guided by the gradients of the features after every third block. What is chan
     x2 / x3 / x4                 parameters                    multiply-accumulates per LR pixel
     as trained, with the branch  462,440 / 471,110 / 483,248   460,992 / 469,632 / 481,728
     without it                   443,196 / 449,691 / 458,784   441,936 / 448,416 / 457,488
+
+Chosen in short trainings of equal time, one seed each (150 s of one core, x4, photographs, Set5
+y): this chain, 5 blocks of 48 maps, 389,472 parameters, 30.44 dB; the paper's block with inner
+maps an eighth as many, 5 of 64, 338,416 parameters, 30.03 dB; bicubic 28.42 dB.
 """
 
 from collections.abc import Sequence
