@@ -11,7 +11,7 @@ from edgekeeper.models import parameter_count
 from edgekeeper.networks import WEIGHTS
 from edgekeeper.recipe import Recipe
 from edgekeeper.recipes import RECIPES
-from edgekeeper.recipes.spsr import SPSR_TABLE2, VARIANTS, Form, spsr
+from edgekeeper.recipes.spsr import SPSR_TABLE2, TEXTURE, VARIANTS, Form, spsr
 from edgekeeper.state import begin
 
 FORMS = get_args(Form)
@@ -108,6 +108,23 @@ def test_the_paper_s_networks_losses_and_rates(built: Callable[..., torch.nn.Mod
     assert (whole.data.patch, whole.data.batch, stage.steps) == (128, 15, 500_000)
     rates = [stage.optim.rate_at(k, steps=500_000) for k in (0, 49_999, 50_000, 300_000)]
     assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 6.25e-6])
+
+
+@pytest.mark.parametrize("name", list(TEXTURE))
+def test_the_texture_recipes_go_on_from_esrgan_s_light_training(
+    name: str, reduced: Callable[..., Recipe], run: Callable[..., Any],
+    survives_json: Callable[[Recipe], bool],
+) -> None:  # fmt: skip
+    recipe, esrgan = TEXTURE[name], spsr(variant="esrgan", form="light")
+    assert recipe.name == name and RECIPES[name] == recipe and survives_json(recipe)
+    assert (recipe.model, recipe.start) == (esrgan.model, esrgan.start)
+    *before, last = recipe.stages
+    assert tuple(before) == esrgan.stages
+    added = weights(recipe).keys() - weights(esrgan).keys()
+    assert added == (set() if name.endswith("without_gradient") else {"gradient", "gradient gan"})
+    assert len({each.stages[-1].optim for each in TEXTURE.values()}) == 1
+    outcome, lines = run(reduced(recipe))
+    assert (outcome.status, lines[-1]["stage"]) == ("finished", last.name)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -18,8 +18,8 @@ is guided by the gradients of the features after every third block. What is chan
     without it                   443,196 / 449,691 / 458,784   441,936 / 448,416 / 457,488
 
 Chosen in short trainings of equal time, one seed each (150 s of one core, x4, photographs, Set5
-y): this chain, 5 blocks of 48 maps, 389,472 parameters, 30.44 dB; the paper's block with inner
-maps an eighth as many, 5 of 64, 338,416 parameters, 30.03 dB; bicubic 28.42 dB.
+y): this chain, 5 blocks of 48 maps, 389,472 parameters, 30.44 dB; the paper's block narrowed to
+branches of 8 maps, 5 blocks of 64, 338,416 parameters, 30.03 dB; bicubic 28.42 dB.
 """
 
 from collections.abc import Sequence

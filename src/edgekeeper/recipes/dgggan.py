@@ -10,7 +10,7 @@
 
     form   generator             HR patch, batch   updates: pixel, adversarial
     paper  10 blocks of 64       192, 16           0, 500,000      the paper's settings
-    small  6 blocks of 32, on    64, 8             2,000, 1,500    for a processor with two cores
+    small  6 blocks of 32, on    64, 8             2,000, 500      for a processor with two cores
            top of bilinear
 
 Each in ``body`` "half" (design A) and "lr" (design B). The paper does not say whether training for
@@ -82,7 +82,7 @@ FORMS: dict[Form, Settings] = {
         patch=64,
         batch=8,
         critic_width=32,
-        steps=(2_000, 1_500),
+        steps=(2_000, 500),
         pixel=Optim(rate=4e-4, warmup=100, schedule="cosine"),
         adversarial=_FAST,
         critic=Optim(rate=1e-4, warmup=20),

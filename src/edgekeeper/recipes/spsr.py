@@ -184,25 +184,23 @@ def _adversary(name: str, sees: Sight, *, weight: float, settings: Settings) -> 
     )
 
 
-def texture(*, losses: bool = True, steps: int = 600) -> Recipe:
-    """The network that ships as style "texture": ESRGAN's light training, then gradient terms too.
+def texture(*, gradient: float = 2.0, steps: int = 600) -> Recipe:
+    """The network that ships as style "texture": ESRGAN's light training, then a gradient loss too.
 
-    The weights of the gradient terms are chosen: SPSR's own gave the light network a critic of
-    gradient maps that it could not answer, and a loss that it did not feel (docs/diary.md).
-    Without ``losses`` it is ESRGAN's training at equal steps, to compare with.
+    The weight of the gradient loss is chosen so that it is felt; a critic of gradient maps, as in
+    SPSR, made the light network invent more (docs/diary.md). With ``gradient=0`` it is ESRGAN's
+    training at equal steps, to compare with.
     """
     base = spsr(variant="esrgan", form="light")
     last = base.stages[-1]
-    terms, adversaries = last.terms, last.adversaries
-    if losses:
-        terms += (Term("gradient", spec(Gradient), weight=0.5),)
-        settings = FORMS["light"]
-        adversaries += (_adversary("gradient gan", "gradient", weight=0.001, settings=settings),)
+    terms = last.terms
+    if gradient:
+        terms += (Term("gradient", spec(Gradient), weight=gradient),)
     optim = replace(_LIVELY, schedule="cosine", final_rate=4e-5)
-    further = Stage("texture", steps, optim, terms, adversaries=adversaries)
+    further = replace(last, name="texture", steps=steps, optim=optim, terms=terms)
     return replace(
         base,
-        name="edsr_light_x4_texture" if losses else "edsr_light_x4_texture_without_gradient",
+        name="edsr_light_x4_texture" + ("" if gradient else "_without_gradient"),
         stages=(*base.stages, further),
     )
 
@@ -214,4 +212,4 @@ SPSR_TABLE2: dict[str, Recipe] = {
     for recipe in (spsr(variant=variant, form=form),)
 }
 
-TEXTURE: dict[str, Recipe] = {recipe.name: recipe for recipe in (texture(), texture(losses=False))}
+TEXTURE: dict[str, Recipe] = {recipe.name: recipe for recipe in (texture(), texture(gradient=0.0))}
