@@ -126,9 +126,7 @@ def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]
     return min(enough, key=math.prod)
 
 
-def shipped_networks(
-    *, style: Style = "faithful", device: str | torch.device = "cpu"
-) -> Networks:
+def shipped_networks(*, style: Style = "faithful", device: str | torch.device = "cpu") -> Networks:
     """The networks that ship in a style, each read once, on a device."""
     return remembered(
         lambda factor: load(default_name(factor, style=style)).to(device),
