@@ -27,7 +27,19 @@ from edgekeeper.export.graph import (
 from edgekeeper.export.weights import rounded_weights
 from edgekeeper.infer import infer
 from edgekeeper.io import Metadata, Picture
-from edgekeeper.models import EDSR, ESPCN, RRDB, SPSR, SRCNN, VDSR, SRModel
+from edgekeeper.models import (
+    EDSR,
+    ESPCN,
+    RRDB,
+    SPSR,
+    SRCNN,
+    VDSR,
+    DGGGANLight,
+    GradientBranch,
+    MSRResNet,
+    SRModel,
+    SRResNet,
+)
 from edgekeeper.networks import find
 from edgekeeper.ops.resize import imresize
 from edgekeeper.published import YCbCrESPCN
@@ -42,6 +54,12 @@ ENDINGS = [
     ".onnx",
     pytest.param(".xml", marks=pytest.mark.skipif(NO_OPENVINO, reason="needs the extra openvino")),
 ]
+
+
+def branched(backbone: SRModel, *taps: str) -> SRModel:
+    return GradientBranch(backbone=backbone, width=4, taps=taps)
+
+
 NETWORKS: dict[str, Callable[[], SRModel]] = {
     "espcn": lambda: ESPCN(scale=3),
     "espcn rgb": lambda: ESPCN(scale=4, channels="rgb"),
@@ -53,6 +71,34 @@ NETWORKS: dict[str, Callable[[], SRModel]] = {
     "vdsr": lambda: VDSR(scale=2),
     "vdsr gv": lambda: VDSR(scale=3, variant="gv", interpolation="bilinear"),
     "rrdb": lambda: RRDB(scale=2, width=4, blocks=1, growth=2, unshuffle=2),
+    "rrdb x3": lambda: RRDB(scale=3, width=4, blocks=2, growth=2),
+    "rrdb x4": lambda: RRDB(scale=4, width=4, blocks=1, growth=2),
+    "srresnet": lambda: SRResNet(scale=4, width=4, blocks=1, slopes="maps"),
+    "srresnet tanh": lambda: SRResNet(scale=3, width=4, blocks=2, output="tanh", bias=True),
+    "srresnet plain": lambda: SRResNet(scale=2, width=4, blocks=1, norm="none"),
+    "msrresnet": lambda: MSRResNet(scale=3, width=4, blocks=1),
+    "dgggan light": lambda: DGGGANLight(scale=2, width=4, blocks=3, gradient_width=4),
+    "branch on edsr": lambda: branched(
+        EDSR(scale=2, width=4, blocks=2, upsampler="direct", skip="bicubic"),
+        "blocks.0",
+        "blocks.1.conv1",
+        "blocks.1.conv2",
+    ),
+    "branch on rrdb": lambda: branched(
+        RRDB(scale=4, width=4, blocks=1, growth=2), "blocks.0", "blocks.0.dense.1"
+    ),
+    "branch on srresnet": lambda: branched(
+        SRResNet(scale=2, width=4, blocks=2),
+        "activation",
+        "blocks.0",
+        "blocks.1.conv1",
+        "blocks.1.norm1",
+        "blocks.1.activation",
+    ),
+    "branch on vdsr": lambda: branched(VDSR(scale=2), "hidden.1"),
+    "branch on dgggan light": lambda: branched(
+        DGGGANLight(scale=3, width=4, blocks=3, gradient_width=0), "blocks.0.narrow"
+    ),
     "spsr": lambda: SPSR(scale=3, width=4, blocks=1, growth=2, taps=(1,)),
     "srcnn": lambda: SRCNN(scale=3, middle=1),
     "srcnn rgb": lambda: SRCNN(scale=2, channels="rgb", middle=1),
@@ -78,6 +124,11 @@ def filled(name: str) -> SRModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                assert layer.running_mean is not None and layer.running_var is not None
+                layer.running_mean.normal_(0, 0.2, generator=generator)
+                layer.running_var.uniform_(0.3, 2, generator=generator)
     return model.eval()
 
 
@@ -176,7 +227,7 @@ class TestGraph:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model, lr = filled("edsr light"), torch.rand(1, 3, 12, 9)
-        names = writers.layers(model)
+        names = int8.layers(model)
         together = weights.all_rounded(model, [lr], layers=names)
         monkeypatch.setattr(weights, "MOST_NUMBERS", 1)
         assert list(weights._together(dict(model.named_modules()), names)) == [[n] for n in names]
@@ -199,7 +250,10 @@ class TestFloat:
         assert all(getattr(exported, key) == getattr(model, key) for key in kept)
 
     @pytest.mark.skipif(NO_OPENVINO, reason="needs the extra openvino")
-    @pytest.mark.parametrize("name", ["espcn", "edsr light", "vdsr gv"])
+    @pytest.mark.parametrize("name", [
+        "espcn", "edsr light", "vdsr gv", "rrdb", "srresnet", "dgggan light", "branch on edsr",
+        "branch on srresnet",
+    ])  # fmt: skip
     def test_openvino_gives_the_picture_of_the_network(self, tmp_path: Path, name: str) -> None:
         model = filled(name)
         found = export_network(model, tmp_path / "network.xml")
@@ -402,7 +456,7 @@ class TestInt8:
         assert isinstance(facts, dict)
         assert exported.facts["precision"] == "int8"
         assert facts["loss_db"] == pytest.approx(found.loss.db, abs=1e-5)
-        names = writers.layers(model)
+        names = int8.layers(model)
         assert facts["float_layers"] == [names[0], names[-1]]
         assert apart(exported, model, 1, 1 if model.channels == "y" else 3, 9, 14) > 1e-6
 
@@ -411,7 +465,7 @@ class TestInt8:
             filled("edsr light"), tmp_path / "network.onnx", keep="ends", allowed_loss_db=1.0,
             calibration=pictures(tmp_path / "pictures"),
         ).path  # fmt: skip
-        assert len(stored_weights(path)) == len(writers.layers(filled("edsr light"))) - 2
+        assert len(stored_weights(path)) == len(int8.layers(filled("edsr light"))) - 2
 
     @pytest.mark.parametrize("ending", ENDINGS)
     def test_no_pair_of_products_leaves_int16(self, tmp_path: Path, ending: str) -> None:
@@ -423,7 +477,7 @@ class TestInt8:
             calibration=pictures(tmp_path / "pictures"),
         ).path  # fmt: skip
         weights = stored_weights(path)
-        assert len(weights) == len(writers.layers(model))
+        assert len(weights) == len(int8.layers(model))
         limits = np.iinfo(np.int16)
         for whole in weights:
             ordered = np.sort(whole.astype(int).reshape(len(whole), -1), axis=1)

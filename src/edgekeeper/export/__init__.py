@@ -27,9 +27,10 @@ from edgekeeper.export.int8 import (
     Method,
     calibrate,
     calibration_pictures,
+    layers,
     measure_loss,
 )
-from edgekeeper.export.writers import check_layers_known, layers, onnx_model
+from edgekeeper.export.writers import check_layers_known, folded, onnx_model
 from edgekeeper.fetch import sha256_of
 from edgekeeper.models import SRModel
 from edgekeeper.networks import find, load
@@ -99,29 +100,30 @@ def export_network(
     needed("onnx", extra=runtime)
     needed(RUNTIMES[runtime], extra=runtime)
     network, facts = _network_and_facts(model)
+    plain = folded(network)
     facts = {**facts, "precision": "float32"}
     _make_folder(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         draft = Path(folder) / target.name
-        _write(draft, network, facts=facts, rounding=NO_ROUNDING)
+        _write(draft, plain, facts=facts, rounding=NO_ROUNDING)
         agreement = check(load_exported(draft), network)
         loss = None
         if calibration is not None:
             check_layers_known(network)
             pictures = calibration_pictures(Path(calibration), scale=network.scale)
             rounding = calibrate(
-                network,
+                plain,
                 pictures,
                 method=method,
                 keep=keep,
                 signed=_SIGNED[runtime],
                 outputs=_OUTPUTS[runtime],
             )
-            _write(draft, network, facts=facts, rounding=rounding)
+            _write(draft, plain, facts=facts, rounding=rounding)
             loss = measure_loss(load_exported(draft), network, pictures=pictures)
             _refuse(loss, allowed=allowed_loss_db)
-            facts |= {"precision": "int8", "int8": _int8_facts(rounding, network, loss, method)}
-            _write(draft, network, facts=facts, rounding=rounding)
+            facts |= {"precision": "int8", "int8": _int8_facts(rounding, plain, loss, method)}
+            _write(draft, plain, facts=facts, rounding=rounding)
             agreement = check(load_exported(draft), network, kind="int8")
         _move(draft, target)
     return Exported(path=target, agreement=agreement, loss=loss)

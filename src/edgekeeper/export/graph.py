@@ -5,7 +5,8 @@ the size of the picture, has for whole factors an exact form with fixed weights 
 and each layer keeps its name, so that 8-bit layers can be chosen by it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,6 +64,9 @@ class Graph:
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
         self._entered: dict[str, str] = {}  # layer -> its rounded input
+        self._prefix = ""
+        self._kept: dict[str, str] = {}  # module -> what it made
+        self._large: dict[tuple[str, str], str] = {}  # value, kind -> the value interpolated
 
     def constant(self, array: Array) -> str:
         """The name of a constant."""
@@ -83,13 +87,32 @@ class Graph:
         self._nodes.append(node)
         return name
 
+    @contextmanager
+    def within(self, name: str) -> Iterator[None]:
+        """While it lasts, layers are those of the part ``name``."""
+        before, self._prefix = self._prefix, f"{self._prefix}{name}."
+        try:
+            yield
+        finally:
+            self._prefix = before
+
+    def keep(self, name: str, value: str) -> str:
+        """``value``, which ``kept`` gives back as what the module ``name`` made."""
+        self._kept[self._prefix + name] = value
+        return value
+
+    def kept(self, name: str) -> str:
+        """The value that the module ``name`` made."""
+        return self._kept[self._prefix + name]
+
     # ---- layers --------------------------------------------------------------------------------
 
     def convolution(self, x: str, layer: nn.Conv2d, *, name: str) -> str:
         """The convolution ``layer`` of ``x``, in int8 when ``name`` has a range."""
-        if name in self.rounding.inputs:
+        full = self._prefix + name
+        if full in self.rounding.inputs:
             x = self.enter(x, name=name)
-            weights = self._whole(self.rounding.weights[name])
+            weights = self._whole(self.rounding.weights[full])
         else:
             weights = self.constant(layer.weight.detach().numpy())
         inputs = [x, weights]
@@ -104,13 +127,14 @@ class Graph:
             "dilations": list(layer.dilation),
             "group": layer.groups,
         }
-        out = self.node("Conv", inputs, name=name, attributes=attributes)
-        if name in self.rounding.outputs:
-            out = self._round(out, self.rounding.outputs[name])
-        return out
+        out = self.node("Conv", inputs, name=full, attributes=attributes)
+        if full in self.rounding.outputs:
+            out = self._round(out, self.rounding.outputs[full])
+        return self.keep(name, out)
 
     def enter(self, x: str, *, name: str) -> str:
         """``x`` as the layer ``name`` takes it: rounded to eight bits if that computes in int8."""
+        name = self._prefix + name
         if name not in self.rounding.inputs or self._entered.get(name) == x:
             return x
         self._entered[name] = self._round(x, self.rounding.inputs[name])
@@ -119,6 +143,29 @@ class Graph:
     def relu(self, x: str) -> str:
         """max(x, 0)."""
         return self.node("Relu", [x], attributes={})
+
+    def leaky_relu(self, x: str, *, slope: float) -> str:
+        """max(x, slope · x)."""
+        return self.node("LeakyRelu", [x], attributes={"alpha": slope})
+
+    def prelu(self, x: str, layer: nn.PReLU, *, name: str) -> str:
+        """The LeakyReLU ``layer`` of ``x``, with the slopes it learnt."""
+        slopes = self.constant(layer.weight.detach().numpy()[:, None, None])
+        return self.keep(name, self.node("PRelu", [x, slopes], attributes={}))
+
+    def norm(self, x: str, layer: nn.Module, *, name: str) -> str:
+        """The batch normalisation ``layer`` of ``x``, or ``x`` itself if the layer is none."""
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_var is not None and layer.running_mean is not None
+            factor = layer.weight / (layer.running_var + layer.eps).sqrt()
+            shift = layer.bias - layer.running_mean * factor
+            x = self.multiply(x, factor.detach().numpy()[:, None, None])
+            x = self.add(x, shift.detach().numpy()[:, None, None])
+        return self.keep(name, x)
+
+    def join(self, values: Sequence[str]) -> str:
+        """The maps of all values after another."""
+        return self.node("Concat", values, attributes={"axis": 1}) if len(values) > 1 else values[0]
 
     def tanh(self, x: str) -> str:
         """The hyperbolic tangent of ``x``."""
@@ -147,6 +194,61 @@ class Graph:
         attributes = {"blocksize": scale, "mode": "CRD"}
         return self.node("DepthToSpace", [x], attributes=attributes)
 
+    def repeated(self, x: str, *, factor: int) -> str:
+        """``x`` enlarged by repeating each pixel (nearest neighbour)."""
+        scales = self.constant(np.array([1, 1, factor, factor], np.float32))
+        attributes = {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+        return self.node("Resize", [x, "", scales], attributes=attributes)
+
+    def unshuffled(self, x: str, *, size: int, channels: int) -> str:
+        """The blocks of size · size pixels of ``x`` in channels, as torch orders them.
+
+        Sides that are no multiple of ``size`` repeat their last pixel first.
+        """
+        if size == 1:
+            return x
+        shape = self.node("Shape", [x], attributes={})
+        for axis in (2, 3):
+            x = self._filled(x, shape, axis=axis, size=size)
+        weights = np.zeros((channels, size, size, channels, size, size), np.float32)
+        for c, i, j in np.ndindex(channels, size, size):
+            weights[c, i, j, c, i, j] = 1
+        own = self.constant(weights.reshape(channels * size**2, channels, size, size))
+        attributes = {"kernel_shape": [size, size], "strides": [size, size]}
+        return self.node("Conv", [x, own], attributes=attributes)
+
+    def cropped(self, x: str, lr: str, *, scale: int) -> str:
+        """The top left part of ``x`` that is ``scale`` times as large as ``lr``."""
+        shape = self.node("Shape", [lr], attributes={"start": 2})
+        ends = self.node("Mul", [shape, self.constant(np.array(scale, np.int64))], attributes={})
+        starts, axes = (self.constant(np.array(pair, np.int64)) for pair in ((0, 0), (2, 3)))
+        return self.node("Slice", [x, starts, ends, axes], attributes={})
+
+    def gradient_map(self, x: str, *, channels: int) -> str:
+        """``ops.gradient.gradient_map`` of ``x``: the length of the central differences."""
+        across = np.array([[0, 0, 0], [-1, 0, 1], [0, 0, 0]], np.float32)
+        attributes = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "group": channels}
+        squares = []
+        for kernel in (across, across.T):
+            weights = self.constant(np.tile(kernel, (channels, 1, 1, 1)))
+            derivative = self.node("Conv", [x, weights], attributes=attributes)
+            squares.append(self.multiply(derivative, derivative))
+        total = self.add(self.add(*squares), np.array(1e-6))
+        return self.node("Sqrt", [total], attributes={})
+
+    def enlarged(
+        self, x: str, *, scale: int, channels: int, kind: Interpolation = "bicubic"
+    ) -> str:
+        """``x`` interpolated, (B, C, scale·H, scale·W)."""
+        if (x, kind) not in self._large:  # both halves of a network may ask for it
+            small = self.enlarge(x, scale=scale, channels=channels, kind=kind)
+            self._large[x, kind] = self.shuffle(small, scale=scale)
+        return self._large[x, kind]
+
     def enlarge(self, x: str, *, scale: int, channels: int, kind: Interpolation) -> str:
         """``x`` (B, C, H, W) interpolated, before the shuffle: (B, C·scale², H, W).
 
@@ -162,6 +264,20 @@ class Graph:
         inputs = [x, self.constant(np.tile(weights, (channels, 1, 1, 1)).astype(np.float32))]
         attributes = {"kernel_shape": [5, 5], "group": channels}
         return self.node("Conv", inputs, attributes=attributes)
+
+    def _filled(self, x: str, shape: str, *, axis: int, size: int) -> str:
+        """``x`` with its last sample along an axis repeated up to a multiple of ``size``."""
+        zero, one, many = (self.constant(np.array(n, np.int64)) for n in (0, 1, size))
+        axis_constant = self.constant(np.array(axis, np.int64))
+        length = self.node("Gather", [shape, axis_constant], attributes={"axis": 0})
+        last = self.node("Sub", [length, one], attributes={})
+        cells = self.node(
+            "Add", [self.node("Div", [last, many], attributes={}), one], attributes={}
+        )
+        stop = self.node("Mul", [cells, many], attributes={})
+        index = self.node("Range", [zero, stop, one], attributes={})
+        index = self.node("Min", [index, last], attributes={})
+        return self.node("Gather", [x, index], attributes={"axis": axis})
 
     def _padded(self, x: str, shape: str, *, axis: int, border: Literal["mirror", "repeat"]) -> str:
         """``x`` with two more samples on both sides of an axis, whatever its length."""

@@ -108,7 +108,7 @@ def calibrate(
     keep: which layers stay in float: none, the first, or the first and the last.
     outputs: whether what leaves the layers is rounded too, which ONNX Runtime needs to be fast.
     """
-    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
+    names = layers(model)
     kept = {"none": [], "first": names[:1], "ends": [names[0], names[-1]]}[keep]
     chosen = [name for name in names if name not in kept]
     if not chosen:
@@ -123,6 +123,15 @@ def calibrate(
         weights=all_rounded(model, small, layers=chosen),
         signed=signed,
     )
+
+
+@torch.inference_mode()
+def layers(model: SRModel) -> list[str]:
+    """The names of the convolutions that the picture passes, in their order."""
+    found: dict[str, None] = {}  # a set that knows its order
+    with _watched(model, lambda name, _: found.setdefault(name)):
+        model(torch.zeros(1, COLOUR_COUNT[model.channels], 8, 8))
+    return [name for name in found if not name.endswith(_out(""))]
 
 
 def _out(name: str) -> str:

@@ -3,7 +3,7 @@
 Those of a generator and its critic have two sides instead, ``generator`` and ``critic``.
 """
 
-from edgekeeper.losses.adversarial import RelativisticGAN, WassersteinGP
+from edgekeeper.losses.adversarial import RelativisticGAN, VanillaGAN, WassersteinGP
 from edgekeeper.losses.gradient import Gradient
 from edgekeeper.losses.gradient_variance import GradientVariance
 from edgekeeper.losses.natural import NaturalManifold, Naturalness, Unnatural
@@ -25,5 +25,6 @@ __all__ = [
     "Perceptual",
     "RelativisticGAN",
     "Unnatural",
+    "VanillaGAN",
     "WassersteinGP",
 ]
