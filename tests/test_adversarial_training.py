@@ -233,6 +233,26 @@ class TestExactResume:
             assert ours.keys() == theirs.keys()
             assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
+    def test_gradients_of_what_is_frozen_do_not_count_in_a_clipped_norm(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        clipped = dataclasses.replace(ADAM, clip="norm", clip_limit=1e-3)
+        stages = tuple(dataclasses.replace(stage, optim=clipped) for stage in STAGES)
+        recipe = guided(stages=stages)
+        run(recipe, store, tmp_path / "straight")
+        while run(recipe, store, tmp_path / "slow", time_limit=1e-6).status != "finished":
+            pass
+        ours, theirs = (load_file(tmp_path / f / "last.safetensors") for f in ("straight", "slow"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+    def test_the_end_of_a_stage_is_not_lost(self, store: Store, tmp_path: Path) -> None:
+        """A run that fails in its second stage goes back to the end of its first."""
+        Poisoned.calls, Poisoned.bad = 0, (2,)  # the first call is the look at the flow
+        first, second = STAGES[0], Stage("bad", 2, ADAM, (Term("bad", spec(Poisoned)), BRANCH))
+        run(guided(stages=(first, second), retries=1), store, tmp_path)
+        (back,) = [line for line in log_of(tmp_path) if "rollback" in line]
+        assert back["step"] == first.steps
+
     def test_looking_at_the_gradients_changes_nothing(self, store: Store, tmp_path: Path) -> None:
         run(guided(), store, tmp_path / "without")
         run(guided(), store, tmp_path / "with", flow_every=1)
@@ -275,6 +295,19 @@ class TestUpdate:
                 state.rivals[name].critic.parameters(), critic.parameters(), strict=True
             ):
                 torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-3)
+
+    def test_the_penalty_moves_the_critic(self, store: Store) -> None:
+        found = []
+        for weight in (10.0, 1e-9):
+            loss = spec(WassersteinGP, penalty_weight=weight)
+            recipe = plain(dataclasses.replace(PENALISED[0], loss=loss))
+            state = state_at(recipe, store)
+            objective = objective_of(state, recipe.stages[0])
+            update(state, some_batch(store), objective=objective, step=0, recipe=recipe)
+            gradient = state.rivals["gan"].critic.layers[0].weight.grad  # type: ignore[union-attr]
+            assert gradient is not None
+            found.append(gradient)
+        assert not torch.allclose(found[0], found[1], rtol=1e-3)
 
     def test_the_generator_s_loss_does_not_move_the_critic_nor_the_other_way(
         self, store: Store
@@ -479,9 +512,28 @@ class TestFlow:
         with pytest.raises(TrainingError, match="No term of stage 'only' reaches gradient_tail"):
             run(guided(stages=(stage,)), store, tmp_path)
 
+    def test_a_later_stage_that_could_not_run_is_told_at_once(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        later = Stage("later", 1, ADAM, (PIXEL, BRANCH), trains=("fussion.",))
+        with pytest.raises(InputError, match="fussion"):
+            run(guided(stages=(STAGES[0], later)), store, tmp_path)
+        assert not list(tmp_path.glob("*.safetensors"))
+
+    def test_a_gradient_that_is_not_a_number(self, store: Store, tmp_path: Path) -> None:
+        Poisoned.calls, Poisoned.bad = 0, (1,)
+        stage = Stage("only", 1, ADAM, (PIXEL, Term("bad", spec(Poisoned))))
+        with pytest.raises(TrainingError, match="gradient of 'bad' in stage 'only' is nan"):
+            run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
+
+    def test_a_term_that_weighs_nothing(self) -> None:
+        stage = Stage("only", 1, ADAM, (PIXEL, dataclasses.replace(GRADIENT, weight=0.0)))
+        with pytest.raises(InputError, match="'gradient' of stage 'only' weighs 0; leave it out"):
+            guided(stages=(stage,))
+
     def test_a_term_on_a_branch_that_is_not_there(self, store: Store, tmp_path: Path) -> None:
         stage = Stage("only", 1, ADAM, (PIXEL, BRANCH))
-        with pytest.raises(InputError, match="gradient branch, which EDSR has not"):
+        with pytest.raises(InputError, match="gradient branch, but EDSR has none"):
             run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
 
     def test_a_dead_critic_is_named(self, store: Store) -> None:
@@ -541,15 +593,15 @@ class TestRollback:
         assert Poisoned.calls < 15
 
     def test_a_resumed_run_remembers_the_lower_rate(self, store: Store, tmp_path: Path) -> None:
+        # Calls: the look at the flow, update 1; then update 2, which fails once.
         Poisoned.calls, Poisoned.bad = 0, (3,)
         recipe = self.recipe(retries=1)
-        run(recipe, store, tmp_path, time_limit=1e-6)
-        run(recipe, store, tmp_path, time_limit=1e-6)
-        Poisoned.bad = ()
+        assert run(recipe, store, tmp_path, time_limit=1e-6).step == 1
+        assert run(recipe, store, tmp_path, time_limit=1e-6).step == 2
         assert run(recipe, store, tmp_path).status == "finished"
-        assert log_of(tmp_path)[-1]["rate"] == 1e-3 * 0.5 ** (
-            1 if any("rollback" in line for line in log_of(tmp_path)) else 0
-        )
+        assert [line["step"] for line in log_of(tmp_path) if "rollback" in line] == [1]
+        rates = {line["step"]: line["rate"] for line in log_of(tmp_path) if "rate" in line}
+        assert rates == {1: 1e-3, 2: 5e-4, 3: 5e-4, 4: 5e-4, 5: 5e-4, 6: 5e-4}
 
 
 class TestStart:
@@ -571,7 +623,7 @@ class TestRefused:
             plain(adversary("pixel"))
 
     def test_no_critic_updates_at_all(self) -> None:
-        with pytest.raises(InputError, match="critic_updates = 0; give 1 on"):
+        with pytest.raises(InputError, match="critic_updates = 0; give 1 or more"):
             plain(adversary("gan"), critic_updates=0)
 
     def test_a_negative_number_of_retries(self) -> None:

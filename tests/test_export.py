@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper import export
+from edgekeeper.checkpoint import save_model
 from edgekeeper.cli.export import command
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.evaluate import evaluate, mean_scores
-from edgekeeper.export import export_network, int8, weights, with_runtime, writers
+from edgekeeper.export import export_network, halves, int8, weights, with_runtime, writers
 from edgekeeper.export.graph import (
     Graph,
     Range,
@@ -30,6 +31,7 @@ from edgekeeper.io import Metadata, Picture
 from edgekeeper.models import (
     EDSR,
     ESPCN,
+    FSRCNN,
     RRDB,
     SPSR,
     SRCNN,
@@ -40,10 +42,12 @@ from edgekeeper.models import (
     SRModel,
     SRResNet,
 )
+from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.networks import find
 from edgekeeper.ops.resize import imresize
 from edgekeeper.published import YCbCrESPCN
 from edgekeeper.runtime import KEY, RUNTIMES, ExportedNetwork, load_exported
+from edgekeeper.spec import spec
 from edgekeeper.upscaling import upscale_picture
 
 pytest.importorskip("onnx", reason="needs the extra onnx")
@@ -235,6 +239,36 @@ class TestGraph:
         assert list(together) == list(apart) == names
 
 
+class TestLayers:
+    def test_only_those_that_the_picture_passes_in_their_order(self) -> None:
+        model = filled("branch on edsr")
+        assert int8.layers(model) == [
+            "backbone.head", "backbone.blocks.0.conv1", "backbone.blocks.0.conv2",
+            "backbone.blocks.1.conv1", "backbone.blocks.1.conv2", "backbone.after_blocks", "head",
+            *(f"steps.{step}.conv{k}" for step in range(4) for k in (1, 2)),
+            "fusion.0", "fusion.2", "backbone.upsampler.0",
+        ]  # fmt: skip
+        light = int8.layers(filled("dgggan light"))
+        assert light[0] == "head" and light[-1] == "last"
+        assert not [name for name in light if name.startswith("gradient")]
+
+    def test_normalisations_go_into_the_convolutions_before_them(self) -> None:
+        model = filled("srresnet")
+        plain = writers.folded(model)
+        assert apart(plain, model, 1, 3, 6, 7) < 1e-5
+        assert not [m for m in plain.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert isinstance(model.after_norm, nn.BatchNorm2d)  # the network itself is as it was
+        other = filled("edsr light")
+        assert writers.folded(other) is other
+
+    def test_a_convolution_that_a_branch_reads_keeps_its_normalisation(self) -> None:
+        model = filled("branch on srresnet")
+        plain = writers.folded(model)
+        assert apart(plain, model, 1, 3, 6, 7) < 1e-5
+        left = [name for name, m in plain.named_modules() if isinstance(m, nn.BatchNorm2d)]
+        assert left == ["backbone.blocks.1.norm1"]
+
+
 class TestFloat:
     @pytest.mark.parametrize("name", NETWORKS)
     def test_onnx_gives_the_picture_of_the_network(self, tmp_path: Path, name: str) -> None:
@@ -340,6 +374,25 @@ class TestRefusals:
             export_network(model, tmp_path / "int8.onnx", calibration=folder)
         assert not (tmp_path / "int8.onnx").exists()
 
+    def test_a_branch_on_a_network_that_is_not_known(self, tmp_path: Path) -> None:
+        model = branched(FSRCNN(scale=2)).eval()
+        exported = load_exported(export_network(model, tmp_path / "network.onnx").path)
+        assert apart(exported, model, 2, COLOUR_COUNT[model.channels], 5, 11) < 1e-5
+        with pytest.raises(InputError, match=r"int8 knows .*GradientBranch, not of FSRCNN"):
+            folder = pictures(tmp_path / "pictures")
+            export_network(model, tmp_path / "int8.onnx", calibration=folder)
+
+    def test_a_file_of_a_branch_says_what_is_inside(self, tmp_path: Path) -> None:
+        description = spec(
+            GradientBranch, backbone=spec(EDSR, scale=2, width=4, blocks=1), width=4,
+            taps=("blocks.0",),
+        )  # fmt: skip
+        model = description.build()
+        save_model(tmp_path / "network.safetensors", model, spec=description, card={"steps": 1})
+        found = export_network(tmp_path / "network.safetensors", tmp_path / "network.onnx")
+        facts = load_exported(found.path).facts
+        assert facts["model"] == description.to_json() and facts["card"] == {"steps": 1}
+
     @pytest.mark.parametrize("ending", ENDINGS)
     def test_a_file_that_differs_is_not_left(self, tmp_path: Path, ending: str) -> None:
         with pytest.raises(CheckpointError, match="differs from the original by"):
@@ -362,7 +415,7 @@ class TestRefusals:
     def test_a_network_that_interpolates_needs_its_function(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delitem(writers.WRITERS, SRCNN)
+        monkeypatch.delitem(halves.HALVES, SRCNN)
         with pytest.raises(InputError, match="PyTorch cannot write SRCNN as ONNX"):
             export_network(filled("srcnn"), tmp_path / "network.onnx")
 
@@ -439,7 +492,10 @@ def stored_weights(path: Path) -> list[np.ndarray]:
 
 class TestInt8:
     @pytest.mark.parametrize("ending", ENDINGS)
-    @pytest.mark.parametrize("name", ["edsr light", "vdsr", "espcn rgb"])
+    @pytest.mark.parametrize("name", [
+        "edsr light", "vdsr", "espcn rgb", "rrdb x3", "srresnet", "msrresnet", "dgggan light",
+        "branch on edsr", "branch on srresnet",
+    ])  # fmt: skip
     def test_eight_bits_lose_little_and_say_so(
         self, tmp_path: Path, name: str, ending: str
     ) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.data.store import Batch
-from edgekeeper.errors import TrainingError
+from edgekeeper.errors import NotFiniteError, TrainingError
 from edgekeeper.objective import Objective
 from edgekeeper.recipe import Recipe
 from edgekeeper.state import State, trained
@@ -25,11 +25,11 @@ class Flow:
     """The weighted terms' gradients with respect to what learns, on one batch.
 
     Attributes:
-        norms: for each term of the generator, its length in each part (direct child) of the
-            network that it reaches, and over all under ``"all"``.
+        norms: for each term of the generator with a weight, its length in each part (direct
+            child) of the network that it reaches, and over all under ``"all"``.
         cosines: between the gradients of two terms, under both names with " and " between.
         critics: for each critic the length of the gradient of its own loss.
-        unreached: parts that learn but that no term reaches.
+        unreached: modules with parameters that learn but that no term reaches.
     """
 
     norms: dict[str, dict[str, float]]
@@ -56,6 +56,8 @@ def measure(state: State, batch: Batch, *, objective: Objective, recipe: Recipe,
         sr, gradient = produce(state.model, lr, recipe=recipe, guided=objective.guided)
         values = objective.values(sr, hr, gradient=gradient)
         found = [_gradients(value, learning.values()) for value in values]
+        sr = sr.detach()
+        del values, gradient  # and with them the generator's graph
     own: dict[str, float] = {}
     for duel in objective.duels:
         numbers = numbers_of(seed=recipe.seed, step=step, turn=0)
@@ -64,14 +66,18 @@ def measure(state: State, batch: Batch, *, objective: Objective, recipe: Recipe,
     with torch.no_grad():
         for buffer, value in kept:
             buffer.copy_(value)
+    weights = objective.weights(step)
+    counted = {  # an adversary of weight 0 only teaches its critic
+        part: (gradients, weight)
+        for part, gradients, weight in zip(objective.parts, found, weights, strict=True)
+        if weight != 0.0
+    }
     return Flow(
         norms={
             part: _by_part(learning, gradients, weight=weight)
-            for part, gradients, weight in zip(
-                objective.parts, found, objective.weights(step), strict=True
-            )
+            for part, (gradients, weight) in counted.items()
         },
-        cosines=_cosines(dict(zip(objective.parts, found, strict=True))),
+        cosines=_cosines({part: gradients for part, (gradients, _) in counted.items()}),
         critics=own,
         unreached=_unreached(learning, found),
     )
@@ -82,7 +88,15 @@ def check(flow: Flow, *, stage: str) -> None:
 
     Raises:
         TrainingError: names what is dead.
+        NotFiniteError: a gradient is infinite or NaN.
     """
+    lengths = {term: parts["all"] for term, parts in flow.norms.items()} | flow.critics
+    for term, length in lengths.items():
+        if not math.isfinite(length):
+            raise NotFiniteError(
+                f"The gradient of '{term}' in stage '{stage}' is {length} on the first batch. "
+                "Start from other weights, or look at the loss."
+            )
     for term, parts in flow.norms.items():
         if parts["all"] == 0.0:
             raise TrainingError(
@@ -114,8 +128,8 @@ def _gradients(value: Tensor, parameters: Iterable[nn.Parameter]) -> Gradients:
 
 
 def _length(gradients: Gradients) -> float:
-    squares = [float(g.square().sum()) for g in gradients if g is not None]
-    return math.sqrt(sum(squares))
+    squares = [g.double().square().sum() for g in gradients if g is not None]
+    return math.sqrt(float(torch.stack(squares).sum())) if squares else 0.0
 
 
 def _by_part(
@@ -126,10 +140,8 @@ def _by_part(
     for name, gradient in zip(learning, gradients, strict=True):
         parts.setdefault(_part(name), []).append(gradient)
     lengths = {part: abs(weight) * _length(found) for part, found in parts.items()}
-    # Not weighted, so that a term whose weight rises from 0 does not count as dead.
-    whole = _length(gradients)
     reached = {part: length for part, length in lengths.items() if length > 0.0}
-    return {**reached, "all": abs(weight) * whole or whole}
+    return {**reached, "all": abs(weight) * _length(gradients)}
 
 
 def _part(name: str) -> str:
@@ -137,14 +149,14 @@ def _part(name: str) -> str:
 
 
 def _unreached(learning: Mapping[str, nn.Parameter], found: Sequence[Gradients]) -> tuple[str, ...]:
-    """The parts none of whose parameters is in the graph of any term."""
+    """The modules with a parameter that is in the graph of no term."""
     reached = {
-        _part(name)
+        name
         for gradients in found
         for name, gradient in zip(learning, gradients, strict=True)
         if gradient is not None
     }
-    return tuple(sorted({_part(name) for name in learning} - reached))
+    return tuple(sorted({name.rpartition(".")[0] for name in learning.keys() - reached}))
 
 
 def _cosines(found: Mapping[str, Gradients]) -> dict[str, float]:

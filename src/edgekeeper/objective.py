@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor, nn
 
-from edgekeeper.losses import WassersteinGP
+from edgekeeper.losses import VanillaGAN, WassersteinGP
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.recipe import Adversary, Loss, Stage, Term
 
@@ -30,9 +30,12 @@ class Duel:
 
     def value(self, sr: Tensor, hr: Tensor) -> Tensor:
         """The generator's side, a scalar not weighted; its graph goes through ``sr`` alone."""
+        fake = self.critic(self._seen(sr))
+        if isinstance(self.loss, VanillaGAN | WassersteinGP):
+            return self.loss.generator(fake, fake)  # which does not look at the first
         with torch.no_grad():
             real = self.critic(self._seen(hr))
-        return self.loss.generator(real, self.critic(self._seen(sr)))
+        return self.loss.generator(real, fake)
 
     def opposed(self, sr: Tensor, hr: Tensor, *, numbers: Generator) -> Tensor:
         """What the critic is to tell from HR, without a graph: SR, or the adversary's negatives."""
@@ -48,7 +51,10 @@ class Duel:
         loss = self.loss.critic(real, fake)
         measured = [loss, real.mean(), fake.mean()]
         if isinstance(self.loss, WassersteinGP):
-            shares = torch.rand(len(hr), generator=numbers).to(hr.device)
+            shares = torch.rand(len(hr), generator=numbers)
+            if hr.is_cuda:  # so that the copy does not wait
+                shares = shares.pin_memory()
+            shares = shares.to(hr.device, non_blocking=True)
             penalty = self.loss.penalty(self.critic, real=theirs, fake=ours, shares=shares)
             loss = loss + self.loss.penalty_weight * penalty
             measured.append(penalty)
@@ -99,8 +105,9 @@ class Objective:
             with self._autocast(sr, loss):
                 found.append(loss(*_compared(term, sr, hr, gradient)))
         for duel in self.duels:
+            heard = sr if duel.adversary.weight else sr.detach()
             with self._autocast(sr, duel.critic):
-                found.append(duel.value(sr, hr))
+                found.append(duel.value(heard, hr))
         return found
 
     def weights(self, step: int) -> list[float]:

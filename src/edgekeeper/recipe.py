@@ -119,8 +119,8 @@ class Adversary:
     With ``negatives`` it learns to tell from HR what they make of HR, and sees SR only when the
     generator asks for its opinion (``losses.Unnatural``). With a weight of 0 it just learns.
 
-    The critic of an earlier stage with the same name and spec goes on learning; otherwise it is
-    made new, from the recipe's seed and its name.
+    The critic that the stage before had under the same name and spec goes on learning; otherwise it
+    is made new, from the recipe's seed and its name.
     """
 
     name: str
@@ -299,10 +299,13 @@ def _check_stage(stage: Stage, *, recipe: str) -> None:
     for field in ("candidates", "critic_updates"):
         if getattr(stage, field) < 1:
             raise InputError(
-                f"Stage '{stage.name}' has {field} = {getattr(stage, field)}; give 1 on."
+                f"Stage '{stage.name}' has {field} = {getattr(stage, field)}; give 1 or more."
             )
     if not stage.terms and not stage.adversaries:
         raise InputError(f"Stage '{stage.name}' of recipe '{recipe}' has no terms.")
+    for term in stage.terms:
+        if term.weight == 0.0:
+            raise InputError(f"Term '{term.name}' of stage '{stage.name}' weighs 0; leave it out.")
     names = stage.parts
     if len(set(names)) < len(names):
         raise InputError(f"Stage '{stage.name}' names a term twice: {', '.join(names)}.")

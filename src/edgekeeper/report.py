@@ -85,7 +85,7 @@ class Report:
         validation = self.recipe.validation
         if validation is not None and (state.step % validation.every == 0 or ends_stage):
             self._validate(state)
-        if state.step % self.options.checkpoint_every == 0:
+        if state.step % self.options.checkpoint_every == 0 or ends_stage:
             self.checkpoint(state, "last")
         if ends_stage:
             self.checkpoint(state, f"stage-{self.recipe.stage_ends.index(state.step) + 1}")

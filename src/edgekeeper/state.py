@@ -93,13 +93,8 @@ def enter(state: State, stage: Stage, *, recipe: Recipe) -> None:
     Raises:
         InputError: the stage trains parameters that the network does not have.
     """
-    for beginning in stage.trains:
-        if not any(name.startswith(beginning) for name, _ in state.model.named_parameters()):
-            parts = ", ".join(name for name, _ in state.model.named_children())
-            raise InputError(
-                f"Stage '{stage.name}' trains '{beginning}', but {type(state.model).__name__} has "
-                f"no such parameters; its parts are {parts}."
-            )
+    check_trains(stage, state.model)
+    state.model.zero_grad(set_to_none=True)  # what is frozen must not count when norms are limited
     for name, parameter in state.model.named_parameters():
         parameter.requires_grad_(not stage.trains or name.startswith(stage.trains))
     training_mode(state.model)
@@ -107,10 +102,23 @@ def enter(state: State, stage: Stage, *, recipe: Recipe) -> None:
     state.rivals = {a.name: _rival(state, a, recipe=recipe) for a in stage.adversaries}
 
 
+def check_trains(stage: Stage, model: nn.Module) -> None:
+    """Raise InputError if the stage trains parameters that the network does not have."""
+    for beginning in stage.trains:
+        if not any(name.startswith(beginning) for name, _ in model.named_parameters()):
+            parts = ", ".join(name for name, _ in model.named_children())
+            raise InputError(
+                f"Stage '{stage.name}' trains '{beginning}', but {type(model).__name__} has "
+                f"no such parameters; its parts are {parts}."
+            )
+
+
 def training_mode(model: nn.Module) -> None:
     """None: what learns is put in training mode; frozen normalisations keep their averages."""
-    for module in model.modules():  # from the outside in
-        module.train(any(parameter.requires_grad for parameter in module.parameters()))
+    for module in model.modules():  # from the outside in; what has no parameters follows
+        parameters = list(module.parameters())
+        if parameters:
+            module.train(any(parameter.requires_grad for parameter in parameters))
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -24,7 +24,7 @@ from edgekeeper.logs import ProgressLine
 from edgekeeper.objective import Objective
 from edgekeeper.recipe import Recipe, Stage
 from edgekeeper.report import Report, RunOptions
-from edgekeeper.state import State, begin, enter
+from edgekeeper.state import State, begin, check_trains, enter
 from edgekeeper.update import structured, update
 
 __all__ = ["Outcome", "RunOptions", "train"]
@@ -62,16 +62,20 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
         ProgressLine(recipe.name, total=recipe.steps, start=state.step) as line,
     ):
         failure: NotFiniteError | None = None
+        began = time.monotonic()
         while True:
             report = Report(recipe, options, line=line, store=store, resumed_at=state.step)
             try:
                 if failure is not None:
                     report.rollback(state, failure)
-                status = _run(state, recipe, store, options=options, report=report, stop=stop)
+                status = _run(
+                    state, recipe, store, options=options, report=report, stop=stop, began=began
+                )
                 report.checkpoint(state, "last")
                 break
             except NotFiniteError as error:
-                failure, rollbacks = error, state.rollbacks + 1
+                # Without the frames of the failed run, which hold its networks.
+                failure, rollbacks = error.with_traceback(None), state.rollbacks + 1
             finally:
                 report.close()
             if rollbacks > recipe.retries:
@@ -96,9 +100,13 @@ def _begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
 
 
 def _check(recipe: Recipe, options: RunOptions) -> None:
-    """Refuse what could only fail later."""
+    """Refuse what could only fail later, in the last stage too."""
     with torch.random.fork_rng(devices=[]):
-        scale = recipe.model.build().scale
+        model = recipe.model.build()
+        scale = model.scale
+        for stage in recipe.stages:
+            check_trains(stage, model)
+            Objective(stage, critics={a.name: a.critic.build() for a in stage.adversaries})
     if recipe.data.patch % scale:
         raise InputError(
             f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {scale}."
@@ -125,6 +133,7 @@ def _run(
     options: RunOptions,
     report: Report,
     stop: "StopFlag",
+    began: float,
 ) -> Status:
     """Update ``state`` until the recipe, the time or the user's patience ends; returns which."""
     device = next(state.model.parameters()).device
@@ -136,15 +145,14 @@ def _run(
         stage, step = recipe.stage_at(state.step)
         if step == 0:
             enter(state, stage, recipe=recipe)
-        begins = objective is None or objective.stage != stage
-        if objective is None or begins:
+        if objective is None or objective.stage != stage:
             objective = _objective(state, stage, recipe=recipe)
         again = options.flow_every > 0 and len(objective.parts) > 1
-        if begins or (again and state.step % options.flow_every == 0):
+        if step == 0 or (again and state.step % options.flow_every == 0):
             flow = measure(state, batch, objective=objective, recipe=recipe, step=step)
-            check(flow, stage=stage.name)
-            if step == 0 or not begins:
-                report.flow(flow, state=state)
+            if step == 0:  # later a term may rightly have become still
+                check(flow, stage=stage.name)
+            report.flow(flow, state=state)
         values = update(state, batch, objective=objective, step=step, recipe=recipe)
         state.step += 1
         elapsed = time.monotonic() - started
@@ -152,7 +160,7 @@ def _run(
         report.after_update(state, values, objective=objective)
         if stop.is_set:
             return "interrupted"
-        if options.time_limit is not None and elapsed > options.time_limit:
+        if options.time_limit is not None and time.monotonic() - began > options.time_limit:
             return "time limit"
     return "finished"
 
@@ -182,7 +190,7 @@ def _batches(state: State, recipe: Recipe, store: Store, *, workers: int) -> Ite
             workers=workers if store.device.type == "cpu" else 0,
         )
         for batch in islice(drawn, end - state.step):
-            yield structured(batch, keep=recipe.data.batch * stage.drawn)
+            yield structured(batch, keep=recipe.data.batch, groups=stage.drawn)
 
 
 class StopFlag:

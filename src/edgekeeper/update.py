@@ -16,14 +16,19 @@ from edgekeeper.recipe import Optim, Recipe
 from edgekeeper.state import State
 
 
-def structured(batch: Batch, *, keep: int) -> Batch:
-    """The ``keep`` patches of ``batch`` with the largest mean squared difference of neighbours."""
-    if len(batch.hr) == keep:
+def structured(batch: Batch, *, keep: int, groups: int = 1) -> Batch:
+    """The patches of ``batch`` with the largest mean squared difference of neighbours.
+
+    Of each of ``groups`` equal parts of the batch ``keep`` are taken.
+    """
+    if len(batch.hr) == keep * groups:
         return batch
     green = batch.hr[:, 1].float()  # (B, P, P); stands for luma, at a third of the cost
     across = (green[:, :, 1:] - green[:, :, :-1]).square().mean((1, 2))
     down = (green[:, 1:] - green[:, :-1]).square().mean((1, 2))
-    chosen = (across + down).topk(keep).indices
+    strength = (across + down).view(groups, -1)
+    first = torch.arange(groups, device=strength.device)[:, None] * strength.shape[1]
+    chosen = (strength.topk(keep).indices + first).flatten()
     return Batch(batch.lr[chosen], batch.hr[chosen])
 
 
@@ -61,8 +66,8 @@ def produce(
         with_gradient = getattr(model, "with_gradient", None)
         if with_gradient is None:
             raise InputError(
-                f"A term of recipe '{recipe.name}' is on the gradient branch, which "
-                f"{type(model).__name__} has not; wrap it in GradientBranch or leave the term out."
+                f"A term of recipe '{recipe.name}' is on the gradient branch, but "
+                f"{type(model).__name__} has none; wrap it in GradientBranch or leave the term out."
             )
         found = with_gradient(lr)
     return found.sr.float(), found.gradient.float()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from edgekeeper.export.weights import WholeWeights
 
@@ -107,8 +107,9 @@ class Graph:
 
     # ---- layers --------------------------------------------------------------------------------
 
-    def convolution(self, x: str, layer: nn.Conv2d, *, name: str) -> str:
+    def convolution(self, x: str, layer: nn.Module | Tensor, *, name: str) -> str:
         """The convolution ``layer`` of ``x``, in int8 when ``name`` has a range."""
+        assert isinstance(layer, nn.Conv2d)
         full = self._prefix + name
         if full in self.rounding.inputs:
             x = self.enter(x, name=name)
