@@ -53,7 +53,7 @@ def test_an_unknown_name_and_a_missing_file() -> None:
         find("espcnx3")
     with pytest.raises(InputError, match="no network file"):
         find("folder/mine.safetensors")
-    with pytest.raises(InputError, match="2, 3 or 4"):
+    with pytest.raises(InputError, match="its scales: 2, 3, 4"):
         default_name(8)
 
 

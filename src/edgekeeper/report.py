@@ -85,10 +85,11 @@ class Report:
         validation = self.recipe.validation
         if validation is not None and (state.step % validation.every == 0 or ends_stage):
             self._validate(state)
+        if ends_stage:  # first, so that it exists wherever the last state lies behind it
+            self.checkpoint(state, f"stage-{self.recipe.stage_ends.index(state.step) + 1}")
         if state.step % self.options.checkpoint_every == 0 or ends_stage:
             self.checkpoint(state, "last")
         if ends_stage:
-            self.checkpoint(state, f"stage-{self.recipe.stage_ends.index(state.step) + 1}")
             self._sum = None
 
     def flow(self, flow: Flow, *, state: State) -> None:
