@@ -157,7 +157,7 @@ def spsr(*, variant: Variant = "spsr", form: Form = "light", seed: int = 0) -> R
         "adversarial", adversarial, settings.adversarial, (*terms, *guide),
         adversaries=tuple(adversaries),
     )  # fmt: skip
-    stages = (first, second, third)
+    stages: tuple[Stage, ...] = (first, second, third)
     if not branch:
         stages = (replace(first, steps=pixel + warmup), third)
     start = None
