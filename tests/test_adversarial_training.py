@@ -526,10 +526,14 @@ class TestFlow:
         with pytest.raises(TrainingError, match="gradient of 'bad' in stage 'only' is nan"):
             run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
 
-    def test_a_term_that_weighs_nothing(self) -> None:
+    def test_a_term_that_weighs_nothing_is_only_measured(
+        self, store: Store, tmp_path: Path
+    ) -> None:
         stage = Stage("only", 1, ADAM, (PIXEL, dataclasses.replace(GRADIENT, weight=0.0)))
-        with pytest.raises(InputError, match="'gradient' of stage 'only' weighs 0; leave it out"):
-            guided(stages=(stage,))
+        assert run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path).status == "finished"
+        first, last = log_of(tmp_path)
+        assert set(first["flow"]["norms"]) == {"pixel"}
+        assert last["gradient"] > 0 and last["total"] == pytest.approx(0.1 * last["pixel"])
 
     def test_a_term_on_a_branch_that_is_not_there(self, store: Store, tmp_path: Path) -> None:
         stage = Stage("only", 1, ADAM, (PIXEL, BRANCH))

@@ -67,7 +67,7 @@ def measure(state: State, batch: Batch, *, objective: Objective, recipe: Recipe,
         for buffer, value in kept:
             buffer.copy_(value)
     weights = objective.weights(step)
-    counted = {  # an adversary of weight 0 only teaches its critic
+    counted = {  # a weight of 0 is for what is only measured or taught
         part: (gradients, weight)
         for part, gradients, weight in zip(objective.parts, found, weights, strict=True)
         if weight != 0.0

@@ -303,9 +303,6 @@ def _check_stage(stage: Stage, *, recipe: str) -> None:
             )
     if not stage.terms and not stage.adversaries:
         raise InputError(f"Stage '{stage.name}' of recipe '{recipe}' has no terms.")
-    for term in stage.terms:
-        if term.weight == 0.0:
-            raise InputError(f"Term '{term.name}' of stage '{stage.name}' weighs 0; leave it out.")
     names = stage.parts
     if len(set(names)) < len(names):
         raise InputError(f"Stage '{stage.name}' names a term twice: {', '.join(names)}.")
