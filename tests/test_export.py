@@ -101,7 +101,7 @@ NETWORKS: dict[str, Callable[[], SRModel]] = {
     ),
     "branch on vdsr": lambda: branched(VDSR(scale=2), "hidden.1"),
     "branch on dgggan light": lambda: branched(
-        DGGGANLight(scale=3, width=4, blocks=3, gradient_width=0), "blocks.0.narrow"
+        DGGGANLight(scale=3, width=4, blocks=3, gradient_width=0), "blocks.0.chain.1"
     ),
     "spsr": lambda: SPSR(scale=3, width=4, blocks=1, growth=2, taps=(1,)),
     "srcnn": lambda: SRCNN(scale=3, middle=1),

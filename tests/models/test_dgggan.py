@@ -13,6 +13,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.models import DGGGAN, parameter_count
 from edgekeeper.models.dgggan import Body, ChannelAttention
 from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.tiles import run_tiled
 from edgekeeper.spec import spec
 
 BODIES: tuple[Body, ...] = ("half", "lr")
@@ -346,17 +347,62 @@ def test_the_skip_adds_the_interpolated_picture(skip: str) -> None:
     torch.testing.assert_close(skipping(lr) - plain(lr), interpolated)
 
 
-def test_weights_start_as_written() -> None:
+@pytest.mark.parametrize("tail", ["enlarge", "shuffle"])
+def test_weights_start_as_written(tail: str) -> None:
     torch.manual_seed(3)
-    model = DGGGAN(width=64, blocks=1, grad_every=1)
+    model = DGGGAN(width=64, blocks=1, grad_every=1, tail=tail)  # type: ignore[arg-type]
+    assert model.gradient is not None
+    narrow = {block.narrow for part in (model.image, model.gradient) for block in part.blocks}
+    ends = {
+        [m for m in part.modules() if isinstance(m, nn.Conv2d)][-1]
+        for part in (model.fusion, model.gradient.picture)
+    }
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            fan_in = module.weight[0].numel()
-            scale = 0.1 if isinstance(module, nn.Conv2d) else 1.0
-            expected = scale * math.sqrt(2 / fan_in)
+            assert module.bias is None or not module.bias.any()
+            if module in ends:
+                assert not module.weight.any()
+                continue
+            expected = math.sqrt(2 / 1.04 / module.weight[0].numel())  # LeakyReLU's slope is 0.2
+            expected *= 0.1 if module in narrow else 1.0
             count = module.weight.numel()
             assert abs(module.weight.std() / expected - 1) < 4.5 / math.sqrt(2 * count), module
-            assert module.bias is None or not module.bias.any()
+
+
+@pytest.mark.parametrize("skip", ["none", "bilinear", "bicubic"])
+@pytest.mark.parametrize("tail", ["enlarge", "shuffle"])
+def test_a_new_network_gives_the_interpolated_picture(skip: str, tail: str) -> None:
+    model = DGGGAN(width=4, blocks=3, image_skip=skip, tail=tail)  # type: ignore[arg-type]
+    lr = torch.rand(1, 3, 5, 6)
+    expected = {
+        "none": torch.zeros(1, 3, 20, 24),
+        "bilinear": F.interpolate(lr, scale_factor=4, mode="bilinear"),
+        "bicubic": imresize(lr, scale=4),
+    }[skip]
+    found = model.with_gradient(lr)
+    torch.testing.assert_close(found.sr, expected)
+    assert not found.gradient.any()
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("branch", [True, False])
+def test_the_shuffled_tail_is_one_convolution_of_both_branches(body: Body, branch: bool) -> None:
+    model = awake(
+        DGGGAN(width=8, blocks=3, body=body, tail="shuffle", gradient_branch=branch, se=False)
+    )
+    cell = 2 if body == "half" else 1
+    lr = torch.rand(1, 3, 6, 4, dtype=torch.float64)
+    features = model.features(lr)
+    assert features.shape == (1, 16 if branch else 8, 6 // cell, 4 // cell)
+    last = model.fusion[0]
+    assert last.out_channels == 3 * (4 * cell) ** 2
+    torch.testing.assert_close(model(lr), F.pixel_shuffle(last(features), 4 * cell))
+    with torch.no_grad():  # tiles of a network without attention are exact
+        large = torch.rand(1, 3, 64, 70, dtype=torch.float64)
+        tiled = run_tiled(
+            model, large, tile=66, overlap=model.overlap, scale=4, multiple=model.multiple
+        )
+        torch.testing.assert_close(tiled, model(large), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize(

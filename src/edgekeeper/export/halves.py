@@ -149,13 +149,13 @@ def _dgggan_light_features(graph: Graph, model: DGGGANLight, lr: str) -> str:
     shallow = maps = graph.convolution(lr, model.head, name="head")
     for index, block in enumerate(model.blocks):
         assert isinstance(block, ChainBlock)
-        name, found = f"blocks.{index}", []
-        maps = reached = graph.enter(maps, name=f"{name}.chain.0")
-        for step, layer in enumerate(block.chain):
-            reached = graph.relu(graph.convolution(reached, layer, name=f"{name}.chain.{step}"))
-            found.append(reached)
-        narrow = graph.convolution(graph.join(found), block.narrow, name=f"{name}.narrow")
-        maps = graph.keep(name, graph.add(maps, narrow))
+        name = f"blocks.{index}"
+        maps = graph.enter(maps, name=f"{name}.chain.0")
+        one, two, last = block.chain
+        near = graph.relu(graph.convolution(maps, one, name=f"{name}.chain.0"))
+        far = graph.relu(graph.convolution(near, two, name=f"{name}.chain.1"))
+        residual = graph.convolution(graph.add(near, far), last, name=f"{name}.chain.2")
+        maps = graph.keep(name, graph.add(maps, residual))
     return graph.add(shallow, graph.convolution(maps, model.after_blocks, name="after_blocks"))
 
 
