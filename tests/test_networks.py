@@ -12,7 +12,15 @@ from edgekeeper.checkpoint import save_model
 from edgekeeper.cli import group as cli
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.infer import infer
-from edgekeeper.models import EDSR, ESPCN, RRDB, GradientBranch, SRModel, parameter_count
+from edgekeeper.models import (
+    EDSR,
+    ESPCN,
+    RRDB,
+    DGGGANLight,
+    GradientBranch,
+    SRModel,
+    parameter_count,
+)
 from edgekeeper.networks import FACTORS, default_name, describe, find, load, networks
 from edgekeeper.ops.resize import imresize
 from edgekeeper.packing import pack
@@ -122,6 +130,19 @@ class TestNetworkAroundAnother:
         shown = CliRunner().invoke(cli, given)
         assert shown.exit_code == 0, shown.output
         assert f"{found.card['results'][0]['psnr']:.2f}" in shown.output  # type: ignore[index]
+
+    @pytest.mark.data
+    def test_what_only_training_needs_is_not_packed(self, tmp_path: Path, data_root: Path) -> None:
+        light = spec(DGGGANLight, scale=3, width=4, blocks=3, gradient_width=4)
+        trained = light.build()
+        source, packed = tmp_path / "trained.safetensors", tmp_path / "packed.safetensors"
+        save_model(source, trained, spec=light, card={"steps": 3})
+        found = pack(source, packed, data_root=data_root, sets=["set5"])
+        again = load(packed)
+        assert isinstance(again, DGGGANLight) and again.gradient is None
+        assert found.card["parameters"] == parameter_count(trained.without_gradient_branch())
+        lr = torch.rand(1, 3, 5, 6)
+        torch.testing.assert_close(again(lr), trained.half().float()(lr))
 
 
 class TestScale:

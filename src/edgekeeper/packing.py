@@ -1,6 +1,7 @@
 """Finished networks packed to be shipped: rounded to half precision, scored, with their card."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgekeeper.checkpoint import load_exactly, model_spec, read_tensors, write_tensors
@@ -8,7 +9,7 @@ from edgekeeper.errors import CheckpointError
 from edgekeeper.evaluate import Score, evaluate
 from edgekeeper.metrics.score import METRICS
 from edgekeeper.metrics.statistics import interval
-from edgekeeper.models import parameter_count
+from edgekeeper.models import DGGGANLight, parameter_count
 from edgekeeper.networks import Network, describe
 
 
@@ -24,14 +25,21 @@ def pack(
 
     Weights are rounded to half precision first and the rounded network is scored on ``sets``, so
     that the results on the card are those of the file. Each mean has a 95 % bootstrap interval
-    over the pictures. LPIPS is among them where its weight files are.
+    over the pictures. LPIPS is among them where its weight files are. A gradient branch that only
+    training needs (``DGGGANLight``) is left out.
     """
     file = read_tensors(source)
     description, card = file.facts.get("model"), file.facts.get("card")
     if not isinstance(description, dict) or not isinstance(card, dict):
         raise CheckpointError(f"'{source}' is not a finished network; give a model.safetensors.")
-    half = {n: t.half() if t.is_floating_point() else t for n, t in file.tensors.items()}
-    model = model_spec(description).build().eval()
+    network = model_spec(description)
+    model = network.build().eval()
+    load_exactly(model, file.tensors, origin=str(source))
+    if isinstance(model, DGGGANLight):
+        model = model.without_gradient_branch()
+        without = {**dict(network.arguments), "gradient_width": 0}
+        network = replace(network, arguments=tuple(sorted(without.items())))
+    half = {n: t.half() if t.is_floating_point() else t for n, t in model.state_dict().items()}
     load_exactly(model, {k: v.float() for k, v in half.items()}, origin=str(source))
     results = []
     for set_name in sets:
@@ -41,7 +49,7 @@ def pack(
         )  # fmt: skip
         results.append({"set": set_name, "protocol": protocol, **_means(scores)})
     complete = {**card, "parameters": parameter_count(model), "results": results}
-    write_tensors(target, half, facts={"model": description, "card": complete})
+    write_tensors(target, half, facts={"model": network.to_json(), "card": complete})
     return describe(target)
 
 
