@@ -166,19 +166,18 @@ def _adversary(name: str, sees: Sight, *, weight: float, settings: Settings) -> 
 def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
     """The light network of the family for one scale, for fidelity, with its gradient branch.
 
-    The branch may be left out afterwards (``DGGGANLight.without_gradient_branch``).
+    ``edgekeeper models pack`` leaves the branch out.
     """
     optim = replace(SOAP, schedule="cosine", warmup=100, clip="norm", clip_limit=1.0)
     terms = (Term("pixel", spec(L1)), Term("branch", spec(L1), weight=BRANCH, on="branch"))
     return Recipe(
         name=f"dgggan_light_x{scale}",
         model=spec(DGGGANLight, scale=scale),
-        data=Data(patch=32 * scale, batch=16),
-        stages=(Stage("pixel", 8_000, optim, terms),),
+        data=Data(patch=24 * scale, batch=8),
+        stages=(Stage("pixel", 20_000, optim, terms),),
         validation=Validation(every=1_000),
         seed=seed,
-        average=0.998,
-        precision="bfloat16",
+        average=0.999,
         layout="channels_last",
     )
 
