@@ -9,6 +9,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
+from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.color import rgb_to_ycbcr, ycbcr_to_rgb
 from edgekeeper.ops.resize import imresize
 
@@ -21,6 +22,7 @@ def infer(
     model: SRModel,
     lr: Tensor,
     *,
+    maps: Tensor | None = None,
     precision: Precision = "float32",
     clamp: Literal["unit", "none"] = "unit",
     layout: Layout = "as given",
@@ -32,18 +34,19 @@ def infer(
     ``precision="bfloat16"`` runs convolutions in bfloat16 (autocast, channels last);
     ``clamp="none"`` leaves values outside [0, 1] as the network gave them. ``layout`` is that of
     the network's input in float32: "channels last" is faster, and may change the last bits.
+    ``maps`` are those of ``SFTGAN.with_conditions``, which is then called.
 
     Raises:
-        InputError: ``lr`` is not a float RGB batch.
+        InputError: ``lr`` is not a float RGB batch, or the network takes no such maps.
     """
     check_batch(lr)
     if model.channels == "y":
         ycbcr = rgb_to_ycbcr(lr)
-        y = _forward(model, ycbcr[:, :1], precision, layout)
+        y = _forward(model, ycbcr[:, :1], maps, precision, layout)
         chroma = imresize(ycbcr[:, 1:], scale=model.scale)
         sr = ycbcr_to_rgb(torch.cat([y, chroma], dim=1))
     else:
-        sr = _forward(model, lr, precision, layout)
+        sr = _forward(model, lr, maps, precision, layout)
     return sr.clamp(0, 1) if clamp == "unit" else sr
 
 
@@ -56,7 +59,9 @@ def check_batch(lr: Tensor) -> None:
         )
 
 
-def _forward(model: SRModel, lr: Tensor, precision: Precision, layout: Layout) -> Tensor:
+def _forward(
+    model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision, layout: Layout
+) -> Tensor:
     reduced = precision == "bfloat16"
     if reduced or layout == "channels last":
         lr = lr.contiguous(memory_format=torch.channels_last)
@@ -64,6 +69,8 @@ def _forward(model: SRModel, lr: Tensor, precision: Precision, layout: Layout) -
         _evaluation(model),
         torch.autocast(lr.device.type, dtype=torch.bfloat16) if reduced else nullcontext(),
     ):
+        if maps is not None:
+            return taking_maps(model).with_conditions(lr, maps).float()
         return model(lr).float()  # type: ignore[no-any-return]
 
 

@@ -171,9 +171,9 @@ class TestAutomaticPrecision:
     def test_a_network_is_tried_once_until_its_weights_change(self, wavy, tile, monkeypatch):
         calls = []
 
-        def counted(model, lr, *, precision="float32", clamp="unit", layout="as given"):
+        def counted(model, lr, *, precision="float32", **rest):
             calls.append(precision)
-            return infer(model, lr, precision=precision, clamp=clamp, layout=layout)
+            return infer(model, lr, precision=precision, **rest)
 
         monkeypatch.setattr(precision, "infer", counted)
         model = wavy()

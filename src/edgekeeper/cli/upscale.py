@@ -72,6 +72,11 @@ SIDE = click.IntRange(1, 9_999_999)
     metavar="PIXELS",
     help="Side of a tile of the source. Default: chosen for you.",
 )
+@click.option(
+    "--categories",
+    metavar="MAP",
+    help="For SFTGAN, what can be seen: a category such as water, or a map, or a folder of maps.",
+)
 @click.option("--ensemble", is_flag=True, help="Mean over 8 flips and turns; 8 times the time.")
 @click.option("--consistent", is_flag=True, help="Shrunk, the result is to give the source back.")
 @click.option("--verify-seams", is_flag=True, help="Measure whether tiles show, on a part.")
@@ -104,10 +109,10 @@ SIDE = click.IntRange(1, 9_999_999)
 def command(
     source: tuple[str, ...], output: str | None, scale: float | None, width: int | None,
     height: int | None, fit: tuple[int, int] | None, model: str | None, style: "Style",
-    precision: "Choice", runtime: "Runtime | None", tile: int | None, ensemble: bool,
-    consistent: bool, verify_seams: bool, report: bool, form: str | None, quality: int,
-    codec: str | None, crf: int | None, strip: bool, force: bool, skip_existing: bool | None,
-    as_json: bool, threads: int | None, device: str,
+    precision: "Choice", runtime: "Runtime | None", tile: int | None, categories: str | None,
+    ensemble: bool, consistent: bool, verify_seams: bool, report: bool, form: str | None,
+    quality: int, codec: str | None, crf: int | None, strip: bool, force: bool,
+    skip_existing: bool | None, as_json: bool, threads: int | None, device: str,
 ) -> None:  # fmt: skip
     """Enlarge each SOURCE: a picture, every picture in and below a folder, or - for stdin.
 
@@ -150,6 +155,7 @@ def command(
         settings=Settings(
             networks=networks, enlargement=enlargement, tile=tile or "auto", manner=manner
         ),
+        categories=categories,
         options=SaveOptions(format=form, quality=quality, metadata="strip" if strip else "keep"),
         overwrite="replace" if force else "refuse",
         existing=_EXISTING[skip_existing],

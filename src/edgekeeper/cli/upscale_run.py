@@ -1,8 +1,9 @@
 """The run of ``edgekeeper upscale``: one batch from start to summary."""
 
+import logging
 import os
-from collections.abc import Generator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -20,10 +21,12 @@ from edgekeeper.upscaling import (
     Saving,
     Seams,
     Settings,
+    find_maps,
     plan_enlargement,
     upscale_files,
     verify_seams,
 )
+from edgekeeper.upscaling.categories import MapOf
 from edgekeeper.upscaling.enlarger import tile_overlap
 
 
@@ -35,6 +38,7 @@ class Job:
         sources: files, folders, or "-" for standard input.
         output: a file, a folder, "-" for standard output, or None for beside the sources.
         label: what is put after the names of results beside their sources.
+        categories: the category, the map or the folder of maps that was given.
         existing: what becomes of pictures whose result exists; "by source": they are skipped if
             a folder was given.
         report: whether each result is inspected and its overlay written beside it.
@@ -47,6 +51,7 @@ class Job:
     label: str
     settings: Settings
     options: SaveOptions
+    categories: str | None = None
     overwrite: Literal["refuse", "replace"] = "refuse"
     existing: Literal["skip", "fail", "by source"] = "by source"
     report: Literal["no", "yes"] = "no"
@@ -71,23 +76,43 @@ def run_job(job: Job) -> int:
         saving = Saving(
             options=job.options, overwrite=job.overwrite, existing=existing, folders="make"
         )
+        maps = None
+        if job.categories is not None:
+            pictures = [path for path, _ in planned.pairs]
+            folders = [source for source in streams.sources if source.is_dir()]
+            maps = find_maps(job.categories, pictures=pictures, folders=folders)
         teller = Teller(job.style, total=len(planned.pairs))
-        status = _run_pairs(planned.pairs, job, saving=saving, teller=teller, streams=streams)
+        with _model_is_quiet():
+            status = _run_pairs(
+                planned.pairs, job, maps=maps, saving=saving, teller=teller, streams=streams
+            )
         if not teller.left and not teller.counts["failed"]:
             streams.deliver()
         return status
+
+
+@contextmanager
+def _model_is_quiet() -> Iterator[None]:
+    """What SFTGAN logs once, if it is given no map, stands in the notes of the results here."""
+    log = logging.getLogger("edgekeeper.models.sftgan")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _run_pairs(
     pairs: Sequence[tuple[Path, Path]],
     job: Job,
     *,
+    maps: MapOf | None,
     saving: Saving,
     teller: Teller,
     streams: Streams,
 ) -> int:
     """The exit status of the run, all of which is told."""
-    measures = _Measures(job)
+    measures = _Measures(job, maps=maps)
     refused = {pair: why for pair in pairs if (why := _refusal(*pair, saving=saving))}
     with Interrupts() as interrupts, teller.progress():
 
@@ -100,7 +125,7 @@ def _run_pairs(
             teller.result(streams.named(Told(result=result)))
         results = upscale_files(
             [pair for pair in pairs if pair not in refused],
-            settings=job.settings, saving=saving, on_step=on_step,
+            settings=job.settings, saving=saving, categories=maps, on_step=on_step,
         )  # fmt: skip
         # Closed at once, whatever stops the loop, so that nothing is left half-written.
         with suppress(KeyboardInterrupt), closing(cast(_Results, results)):
@@ -142,8 +167,8 @@ def _how_to_go_on(saving: Saving, *, left: int) -> str:
 class _Measures:
     """What is measured of the results of one batch."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, *, maps: MapOf | None) -> None:
+        self._job, self._maps = job, maps
         self._seams_wanted = job.seams == "yes"
         self.found_seams = False
 
@@ -162,7 +187,10 @@ class _Measures:
 
     def _with_seams(self, told: Told) -> Told:
         """Measured once, on the first picture that is large enough."""
-        seams = measure_seams(told.result.path, self._job.settings)
+        path, settings = told.result.path, self._job.settings
+        if self._maps is not None:
+            settings = replace(settings, categories=self._maps(path))
+        seams = measure_seams(path, settings)
         if seams is None:
             note = "It is made in one piece: there are no seams to measure."
             return replace(told, notes=(*told.notes, note))
@@ -193,8 +221,11 @@ def measure_seams(path: Path, settings: Settings) -> Seams | None:
             return None
         (top, below), (left, right) = (_middle(length, 2 * tile) for length in size)
         samples = reader.rows(top, below)[:, left:right, : header.colours]
-    part = to_tensor(Picture(pixels=samples))
-    return verify_seams(model, part, tile=tile, manner=settings.manner)
+    part, maps = to_tensor(Picture(pixels=samples)), None
+    if settings.categories is not None:
+        box = slice(top, below), slice(left, right)
+        maps = settings.categories.cut(*box, size=size, scale=model.scale)
+    return verify_seams(model, part, tile=tile, manner=settings.manner, maps=maps)
 
 
 def _middle(length: int, wanted: int) -> tuple[int, int]:

@@ -41,6 +41,8 @@ def run_with_videos(job: "Job", *, codec: str | None, crf: int | None) -> int:
         if codec is not None or crf is not None:
             raise InputError("--codec and --crf are for videos, and none was given.")
         return run_job(job)
+    if job.categories is not None:
+        raise InputError("--categories is for pictures; a video was given.")
     options = VideoOptions(codec=codec or VideoOptions.codec, crf=crf)
     if job.report == "yes" or job.seams == "yes":
         raise InputError("--report and --verify-seams are for pictures; a video was given.")

@@ -6,6 +6,7 @@ printed; progress goes to a callback, and a folder's results come one by one.
 """
 
 from edgekeeper.upscaling.batch import upscale_files
+from edgekeeper.upscaling.categories import Categories, CategoryMap, find_maps
 from edgekeeper.upscaling.engine import Report, Settings
 from edgekeeper.upscaling.enlarger import Consistent, Drift, Ensemble, Manner, TileError
 from edgekeeper.upscaling.files import upscale_file, upscale_folder
@@ -35,6 +36,8 @@ from edgekeeper.upscaling.results import (
 from edgekeeper.upscaling.seams import Seams, verify_seams
 
 __all__ = [
+    "Categories",
+    "CategoryMap",
     "Choice",
     "Consistent",
     "Drift",
@@ -55,6 +58,7 @@ __all__ = [
     "Upscaled",
     "choose_passes",
     "choose_precision",
+    "find_maps",
     "plan_enlargement",
     "remembered",
     "shipped_networks",

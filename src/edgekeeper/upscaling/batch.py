@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,15 @@ from edgekeeper.errors import InputError, PictureError
 from edgekeeper.io import Header, check_target, create_picture
 from edgekeeper.ops.tiles import TileProgress
 from edgekeeper.upscaling.background import ReadAhead, WriteBehind
-from edgekeeper.upscaling.engine import Report, Settings, Source, check_settings, run
+from edgekeeper.upscaling.categories import MapOf
+from edgekeeper.upscaling.engine import (
+    Report,
+    Settings,
+    Source,
+    check_settings,
+    check_takes_maps,
+    run,
+)
 from edgekeeper.upscaling.enlarger import TileError
 from edgekeeper.upscaling.results import FileResult, FolderProgress, FolderStep, OnError, Saving
 from edgekeeper.upscaling.stored import open_stored
@@ -24,6 +32,7 @@ def upscale_files(
     *,
     settings: Settings,
     saving: Saving,
+    categories: MapOf | None = None,
     on_error: OnError = "report",
     on_step: FolderProgress | None = None,
 ) -> Iterator[FileResult]:
@@ -32,14 +41,17 @@ def upscale_files(
     While the networks work on a picture one thread reads the next and one writes the last, with
     bounded queues between. A result comes when its file is written, which may be while the next
     picture is being made. Stopping early (an interrupt, a generator that is closed) ends after
-    the present tile, keeps what is finished and leaves no temporary file.
+    the present tile, keeps what is finished and leaves no temporary file. ``categories`` gives
+    each picture its map, for networks that take one: see ``find_maps``.
 
     Raises:
-        InputError: a source is its own target, two sources have one target, or an argument is
-            out of range.
+        InputError: a source is its own target, two sources have one target, an argument is out
+            of range, or maps are given to a network that takes none.
         PictureError: see ``on_error``.
     """
     check_settings(settings)
+    if categories is not None:
+        check_takes_maps(settings.networks)
     seen: dict[Path, Path] = {}
     for path, target in pairs:
         place = target.resolve()
@@ -48,7 +60,10 @@ def upscale_files(
         if place in seen:
             raise InputError(f"'{seen[place]}' and '{path}' would both be written to '{target}'.")
         seen[place] = path
-    return _results(pairs, settings=settings, saving=saving, on_error=on_error, on_step=on_step)
+    return _results(
+        pairs, settings=settings, saving=saving, categories=categories, on_error=on_error,
+        on_step=on_step,
+    )  # fmt: skip
 
 
 @dataclass
@@ -108,6 +123,7 @@ def _results(
     *,
     settings: Settings,
     saving: Saving,
+    categories: MapOf | None,
     on_error: OnError,
     on_step: FolderProgress | None,
 ) -> Iterator[FileResult]:
@@ -122,7 +138,8 @@ def _results(
             following = next(tasks, None)  # begins to be read
             if not present.skipped:
                 _work(
-                    present, settings=settings, saving=saving, workers=workers,
+                    present, settings=settings, saving=saving, categories=categories,
+                    workers=workers,
                     on_tile=_announce(on_step, task=present, files=len(pairs)),
                 )  # fmt: skip
             waiting.append(present)
@@ -181,6 +198,7 @@ def _work(
     *,
     settings: Settings,
     saving: Saving,
+    categories: MapOf | None,
     workers: _Workers,
     on_tile: TileProgress | None,
 ) -> None:
@@ -207,6 +225,8 @@ def _work(
         if saving.folders == "make":
             _make_folder(task.target.parent)
         check_target(task.target, overwrite=saving.overwrite, options=saving.options)
+        if categories is not None:
+            settings = replace(settings, categories=categories(task.path))
         task.report = run(open_source, open_sink, settings=settings, on_tile=on_tile)
     except TileError as error:
         task.error = PictureError(f"'{task.path}' cannot be upscaled: {error}")

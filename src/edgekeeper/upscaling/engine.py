@@ -10,7 +10,9 @@ import torch
 
 from edgekeeper.infer import Precision
 from edgekeeper.io import Header, Pixels
+from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.tiles import TileProgress
+from edgekeeper.upscaling.categories import CategoryMap
 from edgekeeper.upscaling.enlarger import Drift, Enlarger, Manner, TileError, tile_overlap
 from edgekeeper.upscaling.memory import Tile, tile_side
 from edgekeeper.upscaling.request import Enlargement, Networks, Plan, plan_enlargement
@@ -46,12 +48,16 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What holds for every picture: networks, how much larger, and how they are run."""
+    """What holds for every picture: networks, how much larger, and how they are run.
+
+    ``categories`` is a map for networks that take one, which must fit every picture.
+    """
 
     networks: Networks
     enlargement: Enlargement | None = None
     tile: Tile = "auto"
     manner: Manner = field(default_factory=Manner)
+    categories: CategoryMap | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +103,14 @@ def run(
     leave nothing behind.
 
     Raises:
-        InputError: the tile is too small for the network's context.
+        InputError: the tile is too small for the network's context, or the network takes no map
+            of categories.
+        PictureError: the map of categories has another size.
         TileError: the network gave values that are not finite, or memory does not suffice.
     """
     started = time.perf_counter()
+    if settings.categories is not None:
+        check_takes_maps(settings.networks)
     halvings = 0
     while True:
         passes: list[_Pass] = []
@@ -112,10 +122,15 @@ def run(
                     enlargement=settings.enlargement,
                     factors=settings.networks.factors,
                 )
+                if settings.categories is not None and plan.passes:
+                    settings.categories.check_size(plan.source, scale=plan.passes[0])
                 height, width = plan.size
                 with open_sink(replace(header, height=height, width=width)) as sink:
                     passes = _plan_passes(plan, header.colours, settings, halvings=halvings)
-                    rows = _flow(source, header, passes, size=plan.size, on_tile=on_tile)
+                    rows = _flow(
+                        source, header, passes, size=plan.size, on_tile=on_tile,
+                        categories=settings.categories,
+                    )  # fmt: skip
                     for samples in from_rows(rows, depth=header.depth):
                         sink.write(samples)
             seconds = time.perf_counter() - started
@@ -149,6 +164,12 @@ def check_settings(settings: Settings) -> None:
         tile_side(settings.tile, overlap=overlap, size=(1, 1), device=torch.device("cpu"))
 
 
+def check_takes_maps(networks: Networks) -> None:
+    """Nothing; raise InputError if one of the networks takes no map of categories."""
+    for factor in networks.factors:
+        taking_maps(networks.load(factor))
+
+
 def _smallest(overlap: int) -> int:
     return max(3 * overlap, 4)
 
@@ -178,6 +199,7 @@ def _flow(
     *,
     size: tuple[int, int],
     on_tile: TileProgress | None,
+    categories: CategoryMap | None,
 ) -> Rows:
     """The rows of the result, which make and read themselves when they are asked for."""
     done, total = 0, sum(one.grid.count for one in passes)
@@ -193,7 +215,9 @@ def _flow(
     if header.alpha == "straight":
         rows, alpha = split_alpha(rows)
     for one in passes:
-        rows = enlarge_rows(rows, enlarger=one.enlarger, grid=one.grid, on_tile=count)
+        rows = enlarge_rows(
+            rows, enlarger=one.enlarger, grid=one.grid, on_tile=count, categories=categories
+        )
     rows = resize_rows(rows, size=size)
     return rows if alpha is None else join_alpha(rows, resize_rows(alpha, size=size))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgekeeper.errors import PictureError
 from edgekeeper.infer import Precision, infer
-from edgekeeper.models import SRModel
+from edgekeeper.models import SFTGAN, SRModel
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.difference import colour_difference
 from edgekeeper.ops.resize import imresize
@@ -34,6 +34,11 @@ PROJECTIONS = 5
 Five leave less than half a grey level in the mean on each of the 14 pictures of Set14, with ESPCN,
 the roughest of the networks that ship; for EDSR two would do on most. See docs/upscale.md.
 """
+
+NO_MAP = (
+    "The network was given no map of categories and takes all of them as equally probable "
+    "everywhere."
+)
 
 # One projection shrinks (kernel radius 2 LR pixels) and enlarges (2 again).
 _PROJECTION_RADIUS = 2 * BICUBIC_RADIUS
@@ -93,27 +98,33 @@ class Enlarger:
         self.seconds = 0.0
         self._drift = torch.zeros(3, dtype=torch.float64)
 
-    def probe(self, part: Tensor) -> None:
+    def probe(self, part: Tensor, *, maps: Tensor | None = None) -> None:
         """Choose the precision by a part of the picture, if it is still to be chosen."""
         if self.precision is None:
             started = time.perf_counter()
-            verdict = choose_precision(self.model, _as_rgb(part).to(self.device))
+            maps = None if maps is None else maps.to(self.device)
+            verdict = choose_precision(self.model, _as_rgb(part).to(self.device), maps=maps)
             self.precision = verdict.precision
             if verdict.note:
                 self.notes[verdict.note] = None
             self.seconds += time.perf_counter() - started
 
     @torch.inference_mode()
-    def __call__(self, part: Tensor) -> Tensor:
+    def __call__(self, part: Tensor, *, maps: Tensor | None = None) -> Tensor:
         """Grey or RGB (1, C, scale·h, scale·w) in [0, 1] on the CPU, of (1, C, h, w).
 
+        ``maps`` (1, 8, scale·h, scale·w) are for networks that take maps of categories.
+
         Raises:
+            InputError: maps for a network that takes none.
             TileError: the network gave values that are not finite, in float32.
         """
-        self.probe(part)
+        if maps is None and isinstance(self.model, SFTGAN):
+            self.notes[NO_MAP] = None
+        self.probe(part, maps=maps)
         started = time.perf_counter()
         lr = part.to(self.device)
-        sr = self._run(_as_rgb(lr))
+        sr = self._run(_as_rgb(lr), None if maps is None else maps.to(self.device))
         if part.shape[1] == 1:
             sr = (rgb_to_y(sr) * 255 - 16) / 219  # studio range to full range
         sr = sr.clamp_(0, 1)
@@ -129,22 +140,34 @@ class Enlarger:
         before, after, count = self._drift.tolist()
         return Drift(before=before / count, after=after / count) if count else None
 
-    def _run(self, lr: Tensor) -> Tensor:
+    def _run(self, lr: Tensor, maps: Tensor | None) -> Tensor:
         """What the network gives, in float32 if it fails in less."""
         assert self.precision is not None
-        sr = self._infer(lr, self.precision)
+        sr = self._infer(lr, maps, self.precision)
         if self.precision != "float32" and not _is_sound(sr, lr):
             self.notes["A tile that failed in bfloat16 was done again in float32."] = None
-            sr = self._infer(lr, "float32")
+            sr = self._infer(lr, maps, "float32")
         if not _is_finite(sr):
             raise TileError("the network gave values that are not finite; its weights are damaged.")
         return sr
 
-    def _infer(self, lr: Tensor, precision: Precision) -> Tensor:
-        def forward(x: Tensor) -> Tensor:
-            return infer(self.model, x, precision=precision, clamp="none", layout="channels last")
+    def _infer(self, lr: Tensor, maps: Tensor | None, precision: Precision) -> Tensor:
+        def forward(x: Tensor, maps: Tensor | None = maps) -> Tensor:
+            return infer(
+                self.model, x, maps=maps, precision=precision, clamp="none",
+                layout="channels last",
+            )  # fmt: skip
 
-        return mean_of_eight(forward, lr) if self.manner.ensemble == "eight" else forward(lr)
+        if self.manner.ensemble != "eight":
+            return forward(lr)
+        if maps is None:
+            return mean_of_eight(forward, lr)
+        # The picture is turned with its map: at the map's size, each pixel repeated.
+        scale = self.model.scale
+        large = lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+        return mean_of_eight(
+            lambda x: forward(x[:, :3, ::scale, ::scale], x[:, 3:]), torch.cat([large, maps], dim=1)
+        )
 
     def _project(self, sr: Tensor, lr: Tensor) -> Tensor:
         """Iterated back-projection (Irani and Peleg 1991) with the exact bicubic as the camera."""

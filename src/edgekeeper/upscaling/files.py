@@ -9,6 +9,7 @@ from edgekeeper.io import READ_SUFFIXES, SUFFIXES, Overwrite, SaveOptions, list_
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import TileProgress
 from edgekeeper.upscaling.batch import upscale_files
+from edgekeeper.upscaling.categories import Categories, find_maps
 from edgekeeper.upscaling.engine import Settings
 from edgekeeper.upscaling.enlarger import Consistent, Ensemble, Manner
 from edgekeeper.upscaling.memory import Tile
@@ -33,6 +34,7 @@ def upscale_file(
     precision: Choice = "float32",
     ensemble: Ensemble = "none",
     consistent: Consistent = "no",
+    categories: Categories | None = None,
     overwrite: Overwrite = "refuse",
     quality: int = 95,
     options: SaveOptions | None = None,
@@ -59,10 +61,11 @@ def upscale_file(
         if on_tile is not None and step.tiles:
             on_tile(step.tile, step.tiles)
 
+    maps = None if categories is None else find_maps(categories, pictures=[Path(source)])
     return next(
         upscale_files(
-            [(Path(source), Path(target))], settings=settings, saving=saving, on_error="raise",
-            on_step=on_step,
+            [(Path(source), Path(target))], settings=settings, saving=saving, categories=maps,
+            on_error="raise", on_step=on_step,
         )
     )  # fmt: skip
 
@@ -77,6 +80,7 @@ def upscale_folder(
     precision: Choice = "float32",
     ensemble: Ensemble = "none",
     consistent: Consistent = "no",
+    categories: Categories | None = None,
     overwrite: Overwrite = "refuse",
     existing: Literal["skip", "fail"] = "skip",
     quality: int = 95,
@@ -119,9 +123,13 @@ def upscale_folder(
         options=SaveOptions(quality=quality) if options is None else options,
         overwrite=overwrite, existing=existing, folders="make",
     )  # fmt: skip
+    maps = None
+    if categories is not None:
+        maps = find_maps(categories, pictures=paths, folders=[source])
     return upscale_files(
-        pairs, settings=settings, saving=saving, on_error=on_error, on_step=on_step
-    )
+        pairs, settings=settings, saving=saving, categories=maps, on_error=on_error,
+        on_step=on_step,
+    )  # fmt: skip
 
 
 def _writable_name(taken: set[Path]) -> Callable[[Path], Path]:

@@ -12,9 +12,10 @@ Tile = int | Literal["auto"]
 BAND_BYTES = 2**28
 """What the rows that a network makes at a time may take (256 MiB), whatever the width."""
 
-# More than any network measured needs for an LR pixel of a tile, in float32 on a CPU: RRDB for x4
-# 12,500 bytes, VDSR 11,600, EDSR-baseline 9,000, the light EDSR that ships 1,200.
-_PIXEL_BYTES = 16_000
+# More than any network measured needs for an LR pixel of a tile, in float32 on a CPU: DGGGAN with
+# body="lr" 30,784 bytes, RRDB for x4 12,500, VDSR 11,600, EDSR-baseline 9,000, the light EDSR that
+# ships 1,200.
+_PIXEL_BYTES = 32_000
 
 
 def free_bytes(device: torch.device) -> int | None:

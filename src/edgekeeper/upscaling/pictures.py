@@ -14,7 +14,8 @@ from edgekeeper.models import SRModel
 from edgekeeper.networks import Style, load
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import TileProgress
-from edgekeeper.upscaling.engine import Report, Settings, run
+from edgekeeper.upscaling.categories import Categories, CategoryMap, category_map
+from edgekeeper.upscaling.engine import Report, Settings, check_takes_maps, run
 from edgekeeper.upscaling.enlarger import Consistent, Ensemble, Manner
 from edgekeeper.upscaling.held import Collector, HeldPicture
 from edgekeeper.upscaling.memory import Tile
@@ -43,6 +44,7 @@ def upscale(
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
     style: Style = "faithful",
+    categories: Categories | None = None,
 ) -> Tensor: ...
 
 
@@ -53,6 +55,7 @@ def upscale(
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
     style: Style = "faithful",
+    categories: Categories | None = None,
 ) -> Picture: ...
 
 
@@ -62,6 +65,7 @@ def upscale(
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
     style: Style = "faithful",
+    categories: Categories | None = None,
 ) -> Picture | Tensor:
     """The picture ``scale`` times as large: a Tensor for a tensor, else a Picture.
 
@@ -71,9 +75,14 @@ def upscale(
     positive factor, by default the network's own, or 4; what the networks do not reach exactly is
     made by several passes of them and by exact bicubic interpolation.
 
+    ``categories``, for a network that takes them (SFTGAN), says what can be seen: the name of one
+    category that is everywhere, the file of a map, or a ``CategoryMap``. Without them such a
+    network takes all as equally probable, and logs a warning.
+
     Raises:
-        InputError: no such network, a scale that is not positive, a tensor of another form.
-        PictureError: the file cannot be read.
+        InputError: no such network, a scale that is not positive, a tensor of another form, no
+            such category, or categories for a network that takes none.
+        PictureError: the file cannot be read, or the map does not fit.
     """
     if model is None:
         scale = 4 if scale is None else scale
@@ -82,10 +91,13 @@ def upscale(
         model = load(model)
     enlargement = None if scale is None else Enlargement(factor=scale)
     if isinstance(picture, Tensor):
-        return _upscale_tensor(picture, networks=as_networks(model), enlargement=enlargement)
+        maps = None if categories is None else category_map(categories)
+        return _upscale_tensor(
+            picture, networks=as_networks(model), enlargement=enlargement, categories=maps
+        )
     if not isinstance(picture, Picture):
         picture = read_picture(picture)
-    return upscale_picture(picture, model=model, enlargement=enlargement)
+    return upscale_picture(picture, model=model, enlargement=enlargement, categories=categories)
 
 
 def upscale_picture(
@@ -97,6 +109,7 @@ def upscale_picture(
     precision: Choice = "float32",
     ensemble: Ensemble = "none",
     consistent: Consistent = "no",
+    categories: Categories | None = None,
     on_tile: TileProgress | None = None,
 ) -> Picture:
     """The picture made larger, with the depth, colours and metadata it had.
@@ -105,19 +118,22 @@ def upscale_picture(
     device, in evaluation mode (the model is put into it). ``tile`` is the side in LR pixels of
     what the network sees at once, context included. When memory runs out the tile is halved and
     the picture started over: ``on_tile`` then counts anew. ``precision``, ``ensemble`` and
-    ``consistent`` are those of ``Manner``.
+    ``consistent`` are those of ``Manner``, ``categories`` those of ``upscale``.
 
     Alpha is enlarged by bicubic interpolation. Pixels that are fully transparent take the colours
     around them, since what is stored there (often black) would show as a fringe.
 
     Raises:
-        InputError: the tile is too small for the network's context.
-        PictureError: the network gave values that are not finite, or memory does not suffice.
+        InputError: the tile is too small for the network's context; no such category, or
+            categories for a network that takes none.
+        PictureError: the map does not fit, the network gave values that are not finite, or memory
+            does not suffice.
     """
     manner = Manner(precision=precision, ensemble=ensemble, consistent=consistent)
     settings = Settings(
-        networks=as_networks(model), enlargement=enlargement, tile=tile, manner=manner
-    )
+        networks=as_networks(model), enlargement=enlargement, tile=tile, manner=manner,
+        categories=None if categories is None else category_map(categories),
+    )  # fmt: skip
     return upscale_with_report(picture, settings=settings, on_tile=on_tile).picture
 
 
@@ -137,12 +153,25 @@ def upscale_with_report(
     return Upscaled(picture=sinks[0].picture(), report=report)
 
 
-def _upscale_tensor(lr: Tensor, *, networks: Networks, enlargement: Enlargement | None) -> Tensor:
+def _upscale_tensor(
+    lr: Tensor,
+    *,
+    networks: Networks,
+    enlargement: Enlargement | None,
+    categories: CategoryMap | None,
+) -> Tensor:
     check_batch(lr)
     size = (lr.shape[-2], lr.shape[-1])
     plan = plan_enlargement(size, enlargement=enlargement, factors=networks.factors)
+    if categories is not None:
+        check_takes_maps(networks)
+        if plan.passes:
+            categories.check_size(size, scale=plan.passes[0])
     for factor in plan.passes:
-        lr = infer(networks.load(factor), lr)
+        maps = None
+        if categories is not None:
+            maps = categories.whole((lr.shape[-2], lr.shape[-1]), scale=factor)
+        lr = infer(networks.load(factor), lr, maps=maps)
     if (lr.shape[-2], lr.shape[-1]) == plan.size:
         return lr
     with torch.inference_mode():

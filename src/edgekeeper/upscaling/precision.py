@@ -33,11 +33,12 @@ class Verdict:
 _known: "WeakKeyDictionary[SRModel, tuple[object, Verdict]]" = WeakKeyDictionary()
 
 
-def choose_precision(model: SRModel, probe: Tensor) -> Verdict:
+def choose_precision(model: SRModel, probe: Tensor, *, maps: Tensor | None = None) -> Verdict:
     """The precision for ``model``: bfloat16 where it is fast and good enough, else float32.
 
-    ``probe`` is a part of a picture (1, 3, h, w), of which the middle is tried in both; this is
-    done once for a network and its weights. Without bfloat16 in the processor nothing is tried.
+    ``probe`` is a part of a picture (1, 3, h, w), of which the middle is tried in both, with
+    ``maps`` as for ``infer``; this is done once for a network and its weights. Without bfloat16
+    in the processor nothing is tried.
     """
     if not bfloat16_is_fast(probe.device) or not _multiplies(model):
         return Verdict(precision="float32")
@@ -46,9 +47,14 @@ def choose_precision(model: SRModel, probe: Tensor) -> Verdict:
         return _known[model][1]
     top, left = (max((side - PROBE_SIDE) // 2, 0) for side in probe.shape[-2:])
     middle = probe[..., top : top + PROBE_SIDE, left : left + PROBE_SIDE]
+    if maps is not None:
+        rows, columns = (
+            slice(model.scale * start, model.scale * (start + PROBE_SIDE)) for start in (top, left)
+        )
+        maps = maps[..., rows, columns]
     verdict = _compare(
-        infer(model, middle, layout="channels last"),
-        infer(model, middle, precision="bfloat16", clamp="none"),
+        infer(model, middle, maps=maps, layout="channels last"),
+        infer(model, middle, maps=maps, precision="bfloat16", clamp="none"),
     )
     _known[model] = weights, verdict
     return verdict

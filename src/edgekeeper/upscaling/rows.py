@@ -18,6 +18,7 @@ from edgekeeper.io import Pixels
 from edgekeeper.ops.bands import RowWindow, resize_bands
 from edgekeeper.ops.fill import fill_bands
 from edgekeeper.ops.tiles import Span, plan_axis
+from edgekeeper.upscaling.categories import CategoryMap
 from edgekeeper.upscaling.enlarger import Enlarger
 from edgekeeper.upscaling.memory import BAND_BYTES
 
@@ -99,9 +100,16 @@ def plan_grid(
 
 
 def enlarge_rows(
-    rows: Rows, *, enlarger: Enlarger, grid: Grid, on_tile: Callable[[], None]
+    rows: Rows,
+    *,
+    enlarger: Enlarger,
+    grid: Grid,
+    on_tile: Callable[[], None],
+    categories: CategoryMap | None = None,
 ) -> Rows:
     """The rows of a network's result; ``on_tile`` is called after each tile.
+
+    ``categories`` is the map of the whole picture, of which each tile gets its part.
 
     Raises:
         InputError: the network gave a tile of another size than its scale says.
@@ -109,16 +117,22 @@ def enlarge_rows(
     scale = enlarger.model.scale
     width = rows.size[1]
 
+    def maps(span: Span, across: Span) -> Tensor | None:
+        if categories is None:
+            return None
+        return categories.cut(span.box, across.box, size=rows.size, scale=scale)
+
     def bands() -> Iterator[Tensor]:
         window = RowWindow(rows.bands)
         for span in grid.rows:
             part = window.rows(span.start, span.stop)
             if enlarger.precision is None:
-                enlarger.probe(_liveliest(part, grid.columns))
+                across = _liveliest(part, grid.columns)
+                enlarger.probe(part[..., across.box], maps=maps(span, across))
             height = (span.keep_stop - span.keep_start) * scale
             band = torch.empty(1, rows.channels, height, width * scale)
             for across in grid.columns:
-                result = _checked(enlarger, part[..., across.box], scale=scale)
+                result = _checked(enlarger, part[..., across.box], maps(span, across))
                 kept = result[..., span.crop(scale=scale), across.crop(scale=scale)]
                 band[..., across.kept(scale=scale)] = kept
                 on_tile()
@@ -174,14 +188,14 @@ def join_alpha(colours: Rows, alpha: Rows) -> Rows:
     return replace(colours, channels=colours.channels + 1, bands=bands())
 
 
-def _liveliest(part: Tensor, columns: list[Span]) -> Tensor:
-    """The tile with the most to see."""
+def _liveliest(part: Tensor, columns: list[Span]) -> Span:
+    """The columns of the tile with the most to see."""
     spread = [float(part[..., across.box].std(correction=0)) for across in columns]
-    return part[..., columns[spread.index(max(spread))].box]
+    return columns[spread.index(max(spread))]
 
 
-def _checked(enlarger: Enlarger, tile: Tensor, *, scale: int) -> Tensor:
-    result = enlarger(tile)
+def _checked(enlarger: Enlarger, tile: Tensor, maps: Tensor | None) -> Tensor:
+    result, scale = enlarger(tile, maps=maps), enlarger.model.scale
     expected = (tile.shape[-2] * scale, tile.shape[-1] * scale)
     if tuple(result.shape[-2:]) != expected:
         raise InputError(
