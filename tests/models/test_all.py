@@ -277,8 +277,6 @@ def farthest(model: SRModel, *, along: int, shift: int) -> int:
 SLACK = {
     "srcnn_y_x3": 1,
     "vdsr_gv_x3": 2,
-    "edsr_x4": 1,
-    "edsr_x4_bicubic": 1,
     "rrdb_x2_unshuffled": 1,
     "dgggan_x4": 1,
     "gradientbranch_x3": 1,

@@ -13,7 +13,6 @@ from edgekeeper.errors import InputError
 from edgekeeper.models import DGGGAN, parameter_count
 from edgekeeper.models.dgggan import Body, ChannelAttention
 from edgekeeper.ops.resize import imresize
-from edgekeeper.ops.tiles import run_tiled
 from edgekeeper.spec import spec
 
 BODIES: tuple[Body, ...] = ("half", "lr")
@@ -347,10 +346,9 @@ def test_the_skip_adds_the_interpolated_picture(skip: str) -> None:
     torch.testing.assert_close(skipping(lr) - plain(lr), interpolated)
 
 
-@pytest.mark.parametrize("tail", ["enlarge", "shuffle"])
-def test_weights_start_as_written(tail: str) -> None:
+def test_weights_start_as_written() -> None:
     torch.manual_seed(3)
-    model = DGGGAN(width=64, blocks=1, grad_every=1, tail=tail)  # type: ignore[arg-type]
+    model = DGGGAN(width=64, blocks=1, grad_every=1)
     assert model.gradient is not None
     narrow = {block.narrow for part in (model.image, model.gradient) for block in part.blocks}
     ends = {
@@ -360,19 +358,15 @@ def test_weights_start_as_written(tail: str) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             assert module.bias is None or not module.bias.any()
-            if module in ends:
-                assert not module.weight.any()
-                continue
             expected = math.sqrt(2 / 1.04 / module.weight[0].numel())  # LeakyReLU's slope is 0.2
-            expected *= 0.1 if module in narrow else 1.0
+            expected *= 0.1 if module in narrow else 0.001 if module in ends else 1.0
             count = module.weight.numel()
             assert abs(module.weight.std() / expected - 1) < 4.5 / math.sqrt(2 * count), module
 
 
 @pytest.mark.parametrize("skip", ["none", "bilinear", "bicubic"])
-@pytest.mark.parametrize("tail", ["enlarge", "shuffle"])
-def test_a_new_network_gives_the_interpolated_picture(skip: str, tail: str) -> None:
-    model = DGGGAN(width=4, blocks=3, image_skip=skip, tail=tail)  # type: ignore[arg-type]
+def test_a_new_network_gives_the_interpolated_picture(skip: str) -> None:
+    model = DGGGAN(width=4, blocks=3, image_skip=skip)  # type: ignore[arg-type]
     lr = torch.rand(1, 3, 5, 6)
     expected = {
         "none": torch.zeros(1, 3, 20, 24),
@@ -380,29 +374,9 @@ def test_a_new_network_gives_the_interpolated_picture(skip: str, tail: str) -> N
         "bicubic": imresize(lr, scale=4),
     }[skip]
     found = model.with_gradient(lr)
-    torch.testing.assert_close(found.sr, expected)
-    assert not found.gradient.any()
-
-
-@pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("branch", [True, False])
-def test_the_shuffled_tail_is_one_convolution_of_both_branches(body: Body, branch: bool) -> None:
-    model = awake(
-        DGGGAN(width=8, blocks=3, body=body, tail="shuffle", gradient_branch=branch, se=False)
-    )
-    cell = 2 if body == "half" else 1
-    lr = torch.rand(1, 3, 6, 4, dtype=torch.float64)
-    features = model.features(lr)
-    assert features.shape == (1, 16 if branch else 8, 6 // cell, 4 // cell)
-    last = model.fusion[0]
-    assert last.out_channels == 3 * (4 * cell) ** 2
-    torch.testing.assert_close(model(lr), F.pixel_shuffle(last(features), 4 * cell))
-    with torch.no_grad():  # tiles of a network without attention are exact
-        large = torch.rand(1, 3, 64, 70, dtype=torch.float64)
-        tiled = run_tiled(
-            model, large, tile=66, overlap=model.overlap, scale=4, multiple=model.multiple
-        )
-        torch.testing.assert_close(tiled, model(large), rtol=0, atol=1e-11)
+    torch.testing.assert_close(found.sr, expected, rtol=0, atol=0.02)
+    assert found.gradient.abs().max() < 0.02
+    assert found.sr.ne(expected).any()  # not nothing, or no gradient would reach what lies before
 
 
 @pytest.mark.parametrize(

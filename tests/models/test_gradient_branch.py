@@ -11,7 +11,7 @@ from torch import Tensor
 from edgekeeper.errors import InputError
 from edgekeeper.models import EDSR, ESPCN, RRDB, SRCNN, VDSR, GradientBranch, SRModel
 from edgekeeper.models.base import COLOUR_COUNT
-from edgekeeper.models.rrdb import FACTORS
+from edgekeeper.models.enlarge import STEPS
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 from edgekeeper.spec import spec
@@ -190,7 +190,7 @@ class Meeting(SRModel):
 def test_two_threads_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(6)
     backbone = Meeting()
-    monkeypatch.setitem(FACTORS, 1, ())  # a network that does not enlarge will do here
+    monkeypatch.setitem(STEPS, 1, ())  # a network that does not enlarge will do here
     model = GradientBranch(backbone=backbone, width=4, taps=("conv",)).eval()
     awaken(model)
     pictures = [torch.rand(1, 1, 4, 5), torch.rand(1, 1, 4, 5)]

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import NatSR, NaturalManifoldDiscriminator, parameter_count
-from edgekeeper.models.natsr import ResidualDenseBlock
+from edgekeeper.models.rdn import ResidualDenseBlock
 from edgekeeper.ops.tiles import run_tiled
 
 
@@ -57,7 +57,7 @@ def test_multiply_accumulates() -> None:
 
 def test_a_block_is_dense_convolutions_and_their_fusion() -> None:
     torch.manual_seed(1)
-    block = ResidualDenseBlock(4, layers=3, residual_scale=0.1).double()
+    block = ResidualDenseBlock(4, growth=4, layers=3, residual_scale=0.1).double()
     x = torch.randn(2, 4, 5, 4, dtype=torch.float64)
     maps = [x]
     for k, conv in enumerate(block.convs):

@@ -74,28 +74,23 @@ def restated(found: Weights, lr: Tensor, *, factors: tuple[int, ...]) -> Tensor:
     return conv(lrelu(conv(x)))
 
 
-def saved(content: object, folder: Path, *, name: str = "network.pth") -> Path:
-    torch.save(content, folder / name)
-    return folder / name
-
-
 @pytest.mark.parametrize("naming", ["old", "new", "basicsr"])
-def test_each_naming_gives_the_network(tmp_path: Path, naming: str) -> None:
+def test_each_naming_gives_the_network(saved: Callable[..., Path], naming: str) -> None:
     found = weights(naming)
-    model = load_foreign(saved(found, tmp_path))
+    model = load_foreign(saved(found))
     assert isinstance(model, RRDB) and not model.training
     assert (model.scale, model.channels, len(model.blocks)) == (4, "rgb", BLOCKS)
     lr = torch.rand(2, 3, 5, 4)
     with torch.no_grad():
         expected = restated(found, lr, factors=(2, 2))
         torch.testing.assert_close(model(lr), expected, rtol=1e-5, atol=1e-5)
-    same = load_published(saved(found, tmp_path), scale=4, kind="esrgan")
+    same = load_published(saved(found), scale=4, kind="esrgan")
     for name, tensor in model.state_dict().items():
         assert torch.equal(same.state_dict()[name], tensor)
 
 
-def test_the_three_namings_are_one_network(tmp_path: Path) -> None:
-    models = [load_foreign(saved(weights(n), tmp_path)) for n in ("old", "new", "basicsr")]
+def test_the_three_namings_are_one_network(saved: Callable[..., Path]) -> None:
+    models = [load_foreign(saved(weights(n))) for n in ("old", "new", "basicsr")]
     lr = torch.rand(1, 3, 6, 5)
     with torch.no_grad():
         one, two, three = (model(lr) for model in models)
@@ -103,9 +98,11 @@ def test_the_three_namings_are_one_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("naming", ["old", "new", "basicsr"])
-def test_one_enlargement_is_x2_unless_x3_is_asked_for(tmp_path: Path, naming: str) -> None:
+def test_one_enlargement_is_x2_unless_x3_is_asked_for(
+    saved: Callable[..., Path], naming: str
+) -> None:
     found = weights(naming, enlargements=1)
-    path, lr = saved(found, tmp_path), torch.rand(1, 3, 4, 5)
+    path, lr = saved(found), torch.rand(1, 3, 4, 5)
     for asked, scale in ((None, 2), (2, 2), (3, 3)):
         model = load_foreign(path, scale=asked)
         assert model.scale == scale
@@ -115,15 +112,15 @@ def test_one_enlargement_is_x2_unless_x3_is_asked_for(tmp_path: Path, naming: st
     with pytest.raises(CheckpointError, match="a network for scale 2, not 4"):
         load_foreign(path, scale=4)
     with pytest.raises(CheckpointError, match="a network for scale 4, not 3"):
-        load_foreign(saved(weights(naming), tmp_path), scale=3)
+        load_foreign(saved(weights(naming)), scale=3)
     with pytest.raises(InputError, match="no scale 5"):
         load_foreign(path, scale=5)
 
 
 @pytest.mark.parametrize("naming", ["old", "basicsr"])
-def test_x2_of_real_esrgan_shows_by_its_channels(tmp_path: Path, naming: str) -> None:
+def test_x2_of_real_esrgan_shows_by_its_channels(saved: Callable[..., Path], naming: str) -> None:
     found = weights(naming, colours=12)
-    model = load_foreign(saved({"params_ema": found}, tmp_path))
+    model = load_foreign(saved({"params_ema": found}))
     assert isinstance(model, RRDB)
     assert (model.scale, model.unshuffle) == (2, 2)
     lr = torch.rand(1, 3, 6, 4)
@@ -132,9 +129,11 @@ def test_x2_of_real_esrgan_shows_by_its_channels(tmp_path: Path, naming: str) ->
         torch.testing.assert_close(model(lr), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_training_states_and_safetensors_are_looked_through(tmp_path: Path) -> None:
+def test_training_states_and_safetensors_are_looked_through(
+    tmp_path: Path, saved: Callable[..., Path]
+) -> None:
     found = weights("basicsr")
-    plain = load_foreign(saved(found, tmp_path)).state_dict()
+    plain = load_foreign(saved(found)).state_dict()
     other = {name: tensor + 1 for name, tensor in found.items()}
     contents = [
         {"params": other, "params_ema": found},  # the running average is what its authors use
@@ -142,82 +141,75 @@ def test_training_states_and_safetensors_are_looked_through(tmp_path: Path) -> N
         {"state_dict": {f"module.{name}": tensor for name, tensor in found.items()}, "epoch": 3},
         {name: tensor.double() for name, tensor in found.items()},
     ]
-    paths = [saved(content, tmp_path, name=f"{i}.pth") for i, content in enumerate(contents)]
+    paths = [saved(content, name=f"{i}.pth") for i, content in enumerate(contents)]
     save_file(found, str(tmp_path / "x.safetensors"))
     for path in (*paths, tmp_path / "x.safetensors"):
         again = load_foreign(path).state_dict()
         assert all(torch.equal(again[name], tensor) for name, tensor in plain.items()), path
 
 
-def test_half_precision_becomes_float32(tmp_path: Path) -> None:
+def test_half_precision_becomes_float32(saved: Callable[..., Path]) -> None:
     found = {name: tensor.half() for name, tensor in weights("old").items()}
-    model = load_foreign(saved(found, tmp_path))
+    model = load_foreign(saved(found))
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
     assert torch.equal(model.state_dict()["head.weight"], found["model.0.weight"].float())
 
 
-Change = Callable[[Weights], object]
-
-
-def dropped(name: str) -> Change:
-    return lambda found: found.pop(f"{name}.weight") is found.pop(f"{name}.bias")
-
-
-def resized(name: str, *shape: int) -> Change:
-    return lambda found: found.update({name: torch.zeros(shape)})
-
-
 @pytest.mark.parametrize(
-    ("naming", "change", "sentence"),
+    ("naming", "name", "shape", "sentence"),
     [
-        ("old", dropped("model.6"), r"missing model\.6\.bias, model\.6\.weight; unknown none"),
-        ("old", dropped("model.10"), r"missing model\.10\.bias, model\.10\.weight; unknown none"),
-        ("old", dropped("model.1.sub.2"), r"missing model\.1\.sub\.2\.bias"),
-        ("new", dropped("RRDB_trunk.0.RDB2.conv3"), r"missing RRDB_trunk\.0\.RDB2\.conv3\.bias"),
-        ("new", dropped("trunk_conv"), r"missing trunk_conv\.bias, trunk_conv\.weight"),
-        ("basicsr", dropped("conv_first"), r"lacks conv_first\.weight"),
-        ("basicsr", dropped("body.0.rdb1.conv1"), r"lacks body\.0\.rdb1\.conv1\.weight"),
-        ("basicsr", resized("extra.weight", 1), r"missing none; unknown extra\.weight"),
-        ("new", resized("RRDB_trunk.0.conv1x1.weight", 1), r"unknown RRDB_trunk\.0\.conv1x1"),
+        ("old", "model.6", None, r"missing model\.6\.bias, model\.6\.weight; unknown none"),
+        ("old", "model.10", None, r"missing model\.10\.bias, model\.10\.weight; unknown none"),
+        ("old", "model.1.sub.2", None, r"missing model\.1\.sub\.2\.bias"),
+        ("new", "RRDB_trunk.0.RDB2.conv3", None, r"missing RRDB_trunk\.0\.RDB2\.conv3\.bias"),
+        ("new", "trunk_conv", None, r"missing trunk_conv\.bias, trunk_conv\.weight"),
+        ("basicsr", "conv_first", None, r"lacks conv_first\.weight"),
+        ("basicsr", "body.0.rdb1.conv1", None, r"lacks body\.0\.rdb1\.conv1\.weight"),
+        ("basicsr", "extra.weight", (1,), r"missing none; unknown extra\.weight"),
+        ("new", "RRDB_trunk.0.conv1x1.weight", (1,), r"unknown RRDB_trunk\.0\.conv1x1"),
         (
             "basicsr",
-            resized("conv_hr.weight", 6, 5, 3, 3),
+            "conv_hr.weight",
+            (6, 5, 3, 3),
             r"conv_hr\.weight is \(6, 5, 3, 3\), but RRDB needs \(6, 6, 3, 3\)",
         ),
-        ("old", resized("model.0.weight", 6), r"model\.0\.weight is \(6,\), no convolution"),
-        ("old", resized("model.0.weight", 6, 1, 3, 3), "with 1 channels in; .* takes RGB"),
-        ("old", resized("model.0.weight", 6, 48, 3, 3), "enlarges by 1; edgekeeper has 2, 3 and 4"),
+        ("old", "model.0.weight", (6,), r"model\.0\.weight is \(6,\), no convolution"),
+        ("old", "model.0.weight", (6, 1, 3, 3), "with 1 channels in; .* takes RGB"),
+        ("old", "model.0.weight", (6, 48, 3, 3), "enlarges by 1; edgekeeper has 2, 3 and 4"),
     ],
 )
 def test_what_does_not_fit_is_named(
-    tmp_path: Path, naming: str, change: Change, sentence: str
+    refuses: Callable[..., None],
+    naming: str,
+    name: str,
+    shape: tuple[int, ...] | None,
+    sentence: str,
 ) -> None:
-    found = weights(naming)
-    change(found)
-    with pytest.raises(CheckpointError, match=sentence):
-        load_foreign(saved(found, tmp_path))
+    refuses(weights(naming), name=name, shape=shape, sentence=sentence)
 
 
 @pytest.mark.parametrize(("enlargements", "factor"), [(0, 1), (3, 8)])
-def test_other_factors_are_refused(tmp_path: Path, enlargements: int, factor: int) -> None:
+def test_other_factors_are_refused(
+    saved: Callable[..., Path], enlargements: int, factor: int
+) -> None:
     found = weights("old", enlargements=enlargements)
     with pytest.raises(CheckpointError, match=f"enlarges by {factor}; edgekeeper has 2, 3 and 4"):
-        load_foreign(saved(found, tmp_path))
+        load_foreign(saved(found))
 
 
-def test_what_is_not_known_is_described(tmp_path: Path) -> None:
+def test_what_is_not_known_is_described(saved: Callable[..., Path]) -> None:
     content = {
         "layers.0.attention.weight": torch.zeros(2),
         "layers.0.attention.bias": torch.ones(2),
     }
     with pytest.raises(CheckpointError) as caught:
-        load_foreign(saved(content, tmp_path))
+        load_foreign(saved(content))
     sentence = str(caught.value)
     assert "2 tensors (layers.0.attention.bias, layers.0.attention.weight)" in sentence
     assert "Real-ESRGAN" in sentence and "extra 'community'" in sentence
 
 
-def test_files_of_known_scale_need_none_and_vdsr_needs_one(tmp_path: Path) -> None:
+def test_files_of_known_scale_need_none_and_vdsr_needs_one(saved: Callable[..., Path]) -> None:
     espcn = {}
     for name, shape in {
         "conv_1": (64, 3, 5, 5),
@@ -225,11 +217,11 @@ def test_files_of_known_scale_need_none_and_vdsr_needs_one(tmp_path: Path) -> No
         "conv_3": (27, 32, 3, 3),
     }.items():
         espcn |= {f"{name}.weight": torch.zeros(shape), f"{name}.bias": torch.zeros(shape[0])}
-    assert load_foreign(saved(espcn, tmp_path)).scale == 3
+    assert load_foreign(saved(espcn)).scale == 3
     vdsr = {"input.weight": torch.zeros(64, 1, 3, 3), "output.weight": torch.zeros(1, 64, 3, 3)}
     for index in range(18):
         vdsr[f"residual_layer.{index}.conv.weight"] = torch.zeros(64, 64, 3, 3)
-    path = saved(vdsr, tmp_path)
+    path = saved(vdsr)
     assert load_foreign(path, scale=3).scale == 3
     with pytest.raises(CheckpointError, match=r"does not say by how much .* give scale=2, 3 or 4"):
         load_foreign(path)

@@ -75,23 +75,18 @@ def restated(found: Weights, lr: Tensor, *, scale: int) -> Tensor:
     return F.pixel_shuffle(conv(deep, "upsampler.0"), scale)
 
 
-def saved(content: object, folder: Path) -> Path:
-    torch.save(content, folder / "imdn.pth")
-    return folder / "imdn.pth"
-
-
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_the_published_names_give_the_network(tmp_path: Path, scale: int) -> None:
+def test_the_published_names_give_the_network(saved: Callable[..., Path], scale: int) -> None:
     found = weights(scale)
-    model = load_foreign(saved(found, tmp_path))
+    model = load_foreign(saved(found))
     assert isinstance(model, IMDN) and not model.training
     assert (model.scale, model.channels, len(model.blocks)) == (scale, "rgb", BLOCKS)
     lr = torch.rand(2, 3, 5, 6)
     with torch.no_grad():
         expected = restated(found, lr, scale=scale)
         torch.testing.assert_close(model.double()(lr.double()), expected)
-    parallel = load_foreign(saved(weights(scale, prefix="module."), tmp_path))
-    again = load_published(saved({"params": found}, tmp_path), scale=scale, kind="imdn")
+    parallel = load_foreign(saved(weights(scale, prefix="module.")))
+    again = load_published(saved({"params": found}), scale=scale, kind="imdn")
     for name, tensor in parallel.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
 
@@ -117,24 +112,24 @@ MISFITS: dict[str, tuple[Callable[[Weights], object], str]] = {
 
 
 @pytest.mark.parametrize("case", MISFITS)
-def test_what_does_not_fit_is_named(tmp_path: Path, case: str) -> None:
+def test_what_does_not_fit_is_named(saved: Callable[..., Path], case: str) -> None:
     change, message = MISFITS[case]
     found = weights(4)
     change(found)
     with pytest.raises(CheckpointError, match=message):
-        load_foreign(saved(found, tmp_path))
+        load_foreign(saved(found))
 
 
-def test_another_scale_than_the_file_s_is_refused(tmp_path: Path) -> None:
-    path = saved(weights(3), tmp_path)
+def test_another_scale_than_the_file_s_is_refused(saved: Callable[..., Path]) -> None:
+    path = saved(weights(3))
     with pytest.raises(CheckpointError, match="a network for scale 3, not 4"):
         load_foreign(path, scale=4)
     with pytest.raises(InputError, match="no scale 5"):
         load_foreign(path, scale=5)
 
 
-def test_files_of_other_networks_are_refused(tmp_path: Path) -> None:
-    path = saved({"conv_1.weight": torch.zeros(64, 3, 5, 5)}, tmp_path)
+def test_files_of_other_networks_are_refused(saved: Callable[..., Path]) -> None:
+    path = saved({"conv_1.weight": torch.zeros(64, 3, 5, 5)})
     with pytest.raises(CheckpointError, match=r"missing IMDB1\.c1\.bias, "):
         load_published(path, scale=2, kind="imdn")
 

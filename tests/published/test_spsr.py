@@ -65,17 +65,12 @@ def published(model: SPSR) -> Weights:
     return found
 
 
-def saved(content: object, folder: Path) -> Path:
-    torch.save(content, folder / "spsr.pth")
-    return folder / "spsr.pth"
-
-
 @pytest.mark.parametrize(("scale", "asked"), [(4, None), (2, None), (3, 3)])
 def test_the_published_names_give_the_network(
-    tmp_path: Path, scale: int, asked: int | None
+    saved: Callable[..., Path], scale: int, asked: int | None
 ) -> None:
     model = network(scale)
-    again = load_foreign(saved(published(model), tmp_path), scale=asked)
+    again = load_foreign(saved(published(model)), scale=asked)
     assert isinstance(again, SPSR) and again.scale == scale and again.taps == (5, 10, 15, 20)
     lr = torch.rand(1, 3, 4, 5)
     with torch.no_grad():
@@ -83,17 +78,17 @@ def test_the_published_names_give_the_network(
         assert torch.equal(again.with_gradient(lr).gradient, model.with_gradient(lr).gradient)
 
 
-def test_either_name_of_the_layer_with_two_will_do(tmp_path: Path) -> None:
+def test_either_name_of_the_layer_with_two_will_do(saved: Callable[..., Path]) -> None:
     model = network(4)
     for dropped in ("model.8", "HR_conv0_new.0"):
         found = {k: v for k, v in published(model).items() if not k.startswith(dropped)}
-        again = load_published(saved(found, tmp_path), scale=4, kind="spsr").state_dict()
+        again = load_published(saved(found), scale=4, kind="spsr").state_dict()
         assert all(torch.equal(again[n], tensor) for n, tensor in model.state_dict().items())
 
 
-def test_without_the_constant_kernels_too(tmp_path: Path) -> None:
+def test_without_the_constant_kernels_too(saved: Callable[..., Path]) -> None:
     found = {k: v for k, v in published(network(4)).items() if not k.startswith("get_g")}
-    assert load_foreign(saved(found, tmp_path)).scale == 4
+    assert load_foreign(saved(found)).scale == 4
 
 
 Change = Callable[[Weights], object]
@@ -121,18 +116,20 @@ Change = Callable[[Weights], object]
         ),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path: Path, change: Change, sentence: str) -> None:
+def test_what_does_not_fit_is_named(
+    saved: Callable[..., Path], change: Change, sentence: str
+) -> None:
     found = published(network(4))
     change(found)
     with pytest.raises(CheckpointError, match=sentence):
-        load_foreign(saved(found, tmp_path))
+        load_foreign(saved(found))
 
 
-def test_another_factor_is_refused(tmp_path: Path) -> None:
+def test_another_factor_is_refused(saved: Callable[..., Path]) -> None:
     found = published(network(4))
     with pytest.raises(CheckpointError, match="for scale 4, not 2"):
-        load_foreign(saved(found, tmp_path), scale=2)
+        load_foreign(saved(found), scale=2)
     for part in ("weight", "bias"):
         found[f"model.11.{part}"] = found.pop(f"model.8.{part}")
     with pytest.raises(CheckpointError, match="an SPSR that enlarges by 8"):
-        load_foreign(saved(found, tmp_path))
+        load_foreign(saved(found))

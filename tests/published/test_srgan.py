@@ -37,11 +37,6 @@ class Maker:
         return 0.5 + torch.rand(shape, generator=self.generator)
 
 
-def saved(content: object, folder: Path) -> Path:
-    torch.save(content, folder / "network.pth")
-    return folder / "network.pth"
-
-
 def prelu(maps: Tensor, slopes: Tensor) -> Tensor:
     return torch.where(maps < 0, slopes.double().reshape(1, -1, 1, 1) * maps, maps)
 
@@ -121,8 +116,8 @@ def keras(found: Weights, pictures: Tensor, *, blocks: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("first", [0, 5])
 @pytest.mark.parametrize("norm", ["batch_normalization", "batch_normalization_v1"])
-def test_keras_is_run_as_it_was_trained(tmp_path: Path, norm: str, first: int) -> None:
-    path = saved(keras_weights(first=first, norm=norm), tmp_path)
+def test_keras_is_run_as_it_was_trained(saved: Callable[..., Path], norm: str, first: int) -> None:
+    path = saved(keras_weights(first=first, norm=norm))
     model = load_foreign(path)
     assert isinstance(model, SRResNet) and not model.training
     assert (model.scale, model.channels, len(model.blocks)) == (4, "rgb", 2)
@@ -136,9 +131,9 @@ def test_keras_is_run_as_it_was_trained(tmp_path: Path, norm: str, first: int) -
     assert torch.equal(again.state_dict()["last.weight"], model.float().state_dict()["last.weight"])
 
 
-def test_keras_files_are_for_x4(tmp_path: Path) -> None:
+def test_keras_files_are_for_x4(saved: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match="a network for scale 4, not 2"):
-        load_foreign(saved(keras_weights(), tmp_path), scale=2)
+        load_foreign(saved(keras_weights()), scale=2)
 
 
 # ---- PyTorch -------------------------------------------------------------------------------------
@@ -205,9 +200,9 @@ def pytorch(found: Weights, lr: Tensor, *, times: int) -> Tensor:
 
 @pytest.mark.parametrize("counters", [True, False])
 @pytest.mark.parametrize("times", [1, 2])
-def test_pytorch_s_five_blocks(tmp_path: Path, times: int, counters: bool) -> None:
+def test_pytorch_s_five_blocks(saved: Callable[..., Path], times: int, counters: bool) -> None:
     found = pytorch_weights(times=times, counters=counters)
-    model = load_foreign(saved(found, tmp_path))
+    model = load_foreign(saved(found))
     assert isinstance(model, SRResNet) and not model.training
     assert (model.scale, len(model.blocks)) == (2**times, 5)
     lr = torch.rand(2, 3, 6, 5)
@@ -216,9 +211,9 @@ def test_pytorch_s_five_blocks(tmp_path: Path, times: int, counters: bool) -> No
         torch.testing.assert_close(model.double()(lr.double()), expected)
 
 
-def test_pytorch_s_x8_is_refused(tmp_path: Path) -> None:
+def test_pytorch_s_x8_is_refused(saved: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match="an SRGAN that enlarges by 8"):
-        load_foreign(saved(pytorch_weights(times=3), tmp_path))
+        load_foreign(saved(pytorch_weights(times=3)))
 
 
 # ---- MSRResNet -----------------------------------------------------------------------------------
@@ -264,9 +259,9 @@ def basicsr(found: Weights, lr: Tensor, *, scale: int, blocks: int = 3) -> Tenso
 
 @pytest.mark.parametrize("trunk", ["body", "recon_trunk"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_basicsr_s_msrresnet(tmp_path: Path, scale: int, trunk: str) -> None:
+def test_basicsr_s_msrresnet(saved: Callable[..., Path], scale: int, trunk: str) -> None:
     found = basicsr_weights(scale, trunk=trunk)
-    model = load_foreign(saved({"params": found}, tmp_path))
+    model = load_foreign(saved({"params": found}))
     assert isinstance(model, MSRResNet) and not model.training
     assert (model.scale, len(model.blocks)) == (scale, 3)
     lr = torch.rand(2, 3, 5, 6)
@@ -274,7 +269,7 @@ def test_basicsr_s_msrresnet(tmp_path: Path, scale: int, trunk: str) -> None:
         expected = basicsr(found, lr, scale=scale)
         torch.testing.assert_close(model.double()(lr.double()), expected)
     with pytest.raises(CheckpointError, match=f"a network for scale {scale}, not"):
-        load_foreign(saved(found, tmp_path), scale=5 - scale if scale < 4 else 3)
+        load_foreign(saved(found), scale=5 - scale if scale < 4 else 3)
 
 
 # ---- what does not fit ---------------------------------------------------------------------------
@@ -313,7 +308,7 @@ MISFITS: dict[str, tuple[Callable[[], Weights], str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", MISFITS)
-def test_what_does_not_fit_is_named(tmp_path: Path, case: str) -> None:
+def test_what_does_not_fit_is_named(saved: Callable[..., Path], case: str) -> None:
     make, missing, unknown, message = MISFITS[case]
     found = make()
     if missing:
@@ -321,7 +316,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, case: str) -> None:
     if unknown:
         found[unknown] = torch.zeros(1)
     with pytest.raises(CheckpointError, match=message):
-        load_foreign(saved(found, tmp_path))
+        load_foreign(saved(found))
 
 
 # whose weights, which entry gets another shape
@@ -338,19 +333,21 @@ SHAPES: dict[str, tuple[Callable[[], Weights], str]] = {
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 2), (5, 4, 3, 3)])
 @pytest.mark.parametrize("case", SHAPES)
-def test_wrong_shapes_are_named(tmp_path: Path, case: str, shape: tuple[int, ...]) -> None:
+def test_wrong_shapes_are_named(
+    saved: Callable[..., Path], case: str, shape: tuple[int, ...]
+) -> None:
     make, name = SHAPES[case]
     found = make()
     found[name] = torch.zeros(shape)
     with pytest.raises(CheckpointError) as caught:
-        load_foreign(saved(found, tmp_path))
+        load_foreign(saved(found))
     assert "network.pth" in str(caught.value)
     assert name in str(caught.value) or shape == (5, 4, 3, 3)  # of which the others do not fit
 
 
 @pytest.mark.parametrize("kind", ["srgan_keras", "srgan", "msrresnet"])
-def test_files_of_other_networks_are_refused(tmp_path: Path, kind: str) -> None:
-    path = saved({"conv_1.weight": torch.zeros(64, 3, 5, 5)}, tmp_path)
+def test_files_of_other_networks_are_refused(saved: Callable[..., Path], kind: str) -> None:
+    path = saved({"conv_1.weight": torch.zeros(64, 3, 5, 5)})
     with pytest.raises(CheckpointError, match=r"missing .*; unknown conv_1\.weight"):
         load_published(path, scale=4, kind=kind)  # type: ignore[arg-type]
 

@@ -25,8 +25,10 @@ from edgekeeper.models import (
     SRResNet,
 )
 from edgekeeper.models.base import COLOUR_COUNT
+from edgekeeper.models.dgggan_light import SLOPE as LIGHT_SLOPE
 from edgekeeper.models.dgggan_light import ChainBlock
-from edgekeeper.models.rrdb import RESIDUAL, SLOPE, DenseBlock, RRDBlock
+from edgekeeper.models.enlarge import SLOPE
+from edgekeeper.models.rrdb import RESIDUAL, DenseBlock, RRDBlock
 from edgekeeper.models.srresnet import SLOPE as MSR_SLOPE
 from edgekeeper.models.srresnet import ResidualBlock
 from edgekeeper.published import YCbCrESPCN
@@ -152,8 +154,10 @@ def _dgggan_light_features(graph: Graph, model: DGGGANLight, lr: str) -> str:
         name = f"blocks.{index}"
         maps = graph.enter(maps, name=f"{name}.chain.0")
         one, two, last = block.chain
-        near = graph.relu(graph.convolution(maps, one, name=f"{name}.chain.0"))
-        far = graph.relu(graph.convolution(near, two, name=f"{name}.chain.1"))
+        near = graph.convolution(maps, one, name=f"{name}.chain.0")
+        near = graph.leaky_relu(near, slope=LIGHT_SLOPE)
+        far = graph.convolution(near, two, name=f"{name}.chain.1")
+        far = graph.leaky_relu(far, slope=LIGHT_SLOPE)
         residual = graph.convolution(graph.add(near, far), last, name=f"{name}.chain.2")
         maps = graph.keep(name, graph.add(maps, residual))
     return graph.add(shallow, graph.convolution(maps, model.after_blocks, name="after_blocks"))

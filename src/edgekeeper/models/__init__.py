@@ -1,6 +1,33 @@
-"""The networks, one paper a file, and the table that names them."""
+"""The networks, one paper a file, and the table that names them.
 
-from edgekeeper.models.base import SRModel, parameter_count
+    network         file             scales  from                         recipes in
+    SRCNN           srcnn            2 3 4   Dong et al., TPAMI 2016      comparators
+    VDSR            vdsr             2 3 4   Kim et al., CVPR 2016        gv_table1 gv_table2
+    ESPCN           espcn            2 3 4   Shi et al., CVPR 2016        demo gv_table1 shipped
+    EDSR            edsr             2 3 4   Lim et al., CVPRW 2017       branch comparators
+                                                                          gv_table1 shipped spsr
+    RRDB            rrdb             2 3 4   Wang et al., ECCV 2018       spsr
+    SPSR            spsr             2 3 4   Ma et al., CVPR 2020         spsr
+    SFTGAN          sftgan           2 3 4   Wang et al., CVPR 2018       comparators
+    NatSR           natsr            2 3 4   Soh et al., CVPR 2019        comparators
+    SRResNet        srresnet         2 3 4   Ledig et al., CVPR 2017      comparators
+    MSRResNet       srresnet         2 3 4   BasicSR                      none
+    FSRCNN          fsrcnn           2 3 4   Dong et al., ECCV 2016       comparators
+    IMDN            imdn             2 3 4   Hui et al., Multimedia 2019  comparators
+    RCAN            rcan             2 3 4   Zhang et al., ECCV 2018      comparators
+    RDN             rdn              2 3 4   Zhang et al., CVPR 2018      comparators
+    DBPN            dbpn             2 4 8   Haris et al., CVPR 2018      comparators
+    DGGGAN          dgggan           2 3 4   Ma and Li, JCEIM 2023        dgggan
+    DGGGANLight     dgggan_light     2 3 4   DGGGAN's family              dgggan
+    GradientBranch  gradient_branch  any     Ma et al., CVPR 2020         branch spsr
+
+Beside them: what every network is (``base``), the enlargements and tails that several share
+(``enlarge``), the weights that several start with (``initial``), and the critics of adversarial
+training (``discriminators``; NatSR's is in its own file). A paper that is built on another imports
+that one's file: SPSR has RRDB's blocks, NatSR has RDN's, RCAN subtracts EDSR's mean colour.
+"""
+
+from edgekeeper.models.base import GradientGuided, SRModel, parameter_count
 from edgekeeper.models.dbpn import DBPN
 from edgekeeper.models.dgggan import DGGGAN
 from edgekeeper.models.dgggan_light import DGGGANLight
@@ -8,7 +35,7 @@ from edgekeeper.models.discriminators import SRGANDiscriminator, VGGDiscriminato
 from edgekeeper.models.edsr import EDSR
 from edgekeeper.models.espcn import ESPCN
 from edgekeeper.models.fsrcnn import FSRCNN
-from edgekeeper.models.gradient_branch import GradientBranch, GradientGuided
+from edgekeeper.models.gradient_branch import GradientBranch
 from edgekeeper.models.imdn import IMDN
 from edgekeeper.models.natsr import NatSR, NaturalManifoldDiscriminator
 from edgekeeper.models.rcan import RCAN

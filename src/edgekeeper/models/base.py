@@ -1,8 +1,10 @@
 """What every super-resolution network here has in common: little, on purpose."""
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
@@ -51,6 +53,19 @@ class SRModel(nn.Module):
         return self.reconstruct(self.features(lr), lr)
 
 
+@dataclass(frozen=True)
+class GradientGuided:
+    """What ``with_gradient`` of a network with a gradient branch gives.
+
+    Attributes:
+        sr: the SR batch (B, C, scale·H, scale·W).
+        gradient: the predicted ``gradient_map`` of the HR batch, of the same shape.
+    """
+
+    sr: Tensor
+    gradient: Tensor
+
+
 def check_scale(scale: int, *, allowed: tuple[int, ...], model: str) -> None:
     """Raise InputError unless ``scale`` is one of ``allowed``."""
     if scale not in allowed:
@@ -61,6 +76,12 @@ def check_scale(scale: int, *, allowed: tuple[int, ...], model: str) -> None:
 def parameter_count(model: nn.Module) -> int:
     """The number of learnable numbers; fixed buffers are not counted."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def filled(lr: Tensor, *, multiple: int) -> Tensor:
+    """The batch, last row and column repeated until both sides are multiples of ``multiple``."""
+    height, width = lr.shape[-2:]
+    return F.pad(lr, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def lr_radius(hr_pixels: int, *, scale: int) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.initial import kaiming_normal
 
 PADDING = 2  # of each convolution that changes the size; its kernel is scale + 4, its stride scale
 
@@ -90,11 +91,7 @@ class DBPN(SRModel):
         )
         self.last = nn.Conv2d(stages * width, 3, 3, padding=1)
         self.receptive_field = _radius(scale, stages=stages)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        kaiming_normal(self)
 
     def features(self, lr: Tensor) -> Tensor:
         """What all units that project up gave, newest first: (B, stages · width, s·H, s·W)."""

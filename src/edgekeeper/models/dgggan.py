@@ -36,15 +36,13 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale
-from edgekeeper.models.gradient_branch import GradientGuided
-from edgekeeper.models.rrdb import SLOPE, Enlarger, tail_radius
+from edgekeeper.models.base import GradientGuided, SRModel, check_scale, filled
+from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 
 Body = Literal["half", "lr"]
 ImageSkip = Literal["none", "bilinear", "bicubic"]
-Tail = Literal["enlarge", "shuffle"]
 
 REDUCTION = 16  # maps of a block to one number within its attention
 
@@ -91,17 +89,14 @@ class MultiScaleBlock(nn.Module):
 
 
 class Branch(nn.Module):
-    """What both branches are made of: a head, blocks, a long skip, enlargement, a convolution.
+    """What both branches are made of: a head, blocks, a long skip, enlargement, a convolution."""
 
-    With a ``factor`` of 1 there is no enlargement and no convolution after it.
-    """
-
-    def __init__(self, *, factor: int, cell: int, width: int, blocks: int, se: bool) -> None:
+    def __init__(self, *, scale: int, cell: int, width: int, blocks: int, se: bool) -> None:
         super().__init__()
         self.head = nn.Conv2d(3 * cell**2, width, 3, padding=1)
         self.blocks = nn.ModuleList(MultiScaleBlock(width, se=se) for _ in range(blocks))
-        self.enlarge = Enlarger(width, factor=factor) if factor > 1 else None
-        self.refine = nn.Conv2d(width, width, 3, padding=1) if factor > 1 else None
+        self.enlarge = Enlarger(width, factor=scale)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)
 
     def deep(self, x: Tensor, *, every: int) -> list[Tensor]:
         """The maps (B, width, H, W) after each ``every`` blocks, and last those with the skip."""
@@ -114,29 +109,24 @@ class Branch(nn.Module):
         return [*found, first + maps]
 
     def enlarged(self, maps: Tensor) -> Tensor:
-        """The maps (B, width, factor·H, factor·W) for the fusion, of maps (B, width, H, W)."""
-        if self.enlarge is None or self.refine is None:
-            return maps
+        """The maps (B, width, scale·H, scale·W) that the fusion reads, of maps (B, width, H, W)."""
         return F.leaky_relu(self.refine(self.enlarge(maps)), SLOPE)
 
 
 class GradientPart(Branch):
-    """The gradient branch, whose ``picture`` makes M of the HR picture of its enlarged maps."""
+    """The gradient branch and the convolutions that make its picture."""
 
     def __init__(
-        self,
-        *,
-        factor: int,
-        cell: int,
-        width: int,
-        blocks: int,
-        se: bool,
-        every: int,
-        picture: nn.Module,
+        self, *, scale: int, cell: int, width: int, blocks: int, se: bool, every: int
     ) -> None:
-        super().__init__(factor=factor, cell=cell, width=width, blocks=blocks, se=se)
+        super().__init__(scale=scale, cell=cell, width=width, blocks=blocks, se=se)
         self.every = every
-        self.picture = picture
+        spread = [
+            nn.PixelShuffle(cell),
+            nn.Conv2d(width // cell**2, width, 3, padding=1),
+            nn.LeakyReLU(SLOPE),
+        ]
+        self.picture = nn.Sequential(*(spread if cell > 1 else []), nn.Conv2d(width, 3, 1))
 
     def guided(self, x: Tensor, *, taps: Sequence[Tensor]) -> Tensor:
         """The maps (B, width, H, W), long skip included, from M(lr) and the other's maps."""
@@ -168,40 +158,28 @@ class Fusion(nn.Module):
         return self.last(F.leaky_relu(self.join(maps), SLOPE))  # type: ignore[no-any-return]
 
 
-def _gradient_picture(*, cell: int, width: int) -> nn.Sequential:
-    """A convolution at HR size, if maps must be spread to it, and a 1 x 1."""
-    spread = [
-        nn.PixelShuffle(cell),
-        nn.Conv2d(width // cell**2, width, 3, padding=1),
-        nn.LeakyReLU(SLOPE),
-    ]
-    return nn.Sequential(*(spread if cell > 1 else []), nn.Conv2d(width, 3, 1))
-
-
-def _shuffled(maps: int, *, factor: int) -> nn.Sequential:
-    """A picture of maps that are 1 / factor of its size: one convolution and a pixel shuffle."""
-    return nn.Sequential(nn.Conv2d(maps, 3 * factor**2, 3, padding=1), nn.PixelShuffle(factor))
-
-
 def _initialise(network: "DGGGAN") -> None:
-    """None: Kaiming's normal weights, a tenth of them where a block adds; what ends is zero.
+    """None: Kaiming's normal weights, less where a block adds (a tenth) and at the end (a 1000th).
 
-    So the first picture is the interpolated one, or black. With a tenth everywhere, as in ESRGAN,
-    it is the product of many small factors, which training takes hundreds of updates to leave;
-    with all of Kaiming's it is noise, and the first updates silence the features.
+    So the first picture is the interpolated one, or black, but for a trace. With a tenth of
+    everything, as in ESRGAN, it is the product of many small factors, which training takes
+    hundreds of updates to leave; with all of Kaiming's it is noise, and the first updates silence
+    the features.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, a=SLOPE)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for module in network.modules():
-        if isinstance(module, MultiScaleBlock):
-            module.narrow.weight.data.mul_(0.1)
-    pictures = [network.fusion, *([network.gradient.picture] if network.gradient else [])]
-    for part in pictures:
-        last = [module for module in part.modules() if isinstance(module, nn.Conv2d)][-1]
-        nn.init.zeros_(last.weight)
+    ends = [network.fusion.last]
+    if network.gradient is not None:
+        ends += [m for m in network.gradient.picture if isinstance(m, nn.Conv2d)][-1:]
+    with torch.no_grad():
+        for end in ends:
+            end.weight.mul_(0.001)
+        for module in network.modules():
+            if isinstance(module, MultiScaleBlock):
+                module.narrow.weight.mul_(0.1)
 
 
 def _check_choice(name: str, given: str, *, allowed: tuple[str, ...]) -> None:
@@ -228,8 +206,6 @@ class DGGGAN(SRModel):
         gradient_branch: False leaves it out (the paper's table 1).
         se: False leaves squeeze and excitation out (its table 2).
         image_skip: the interpolation of the LR picture that is added to the result.
-        tail: ``"enlarge"``, the paper's, or ``"shuffle"``: one convolution at the blocks' size to
-            all pixels of a cell, and a pixel shuffle.
     """
 
     def __init__(
@@ -243,13 +219,11 @@ class DGGGAN(SRModel):
         gradient_branch: bool = True,
         se: bool = True,
         image_skip: ImageSkip = "none",
-        tail: Tail = "enlarge",
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="DGGGAN")
         _check_choice("body", body, allowed=get_args(Body))
         _check_choice("image_skip", image_skip, allowed=get_args(ImageSkip))
-        _check_choice("tail", tail, allowed=get_args(Tail))
         if width < 4 or width % 4:
             raise InputError(f"DGGGAN's width is a multiple of 4, at least 4; got {width}.")
         if blocks < 1:
@@ -262,27 +236,17 @@ class DGGGAN(SRModel):
         self.scale, self.channels, self.image_skip = scale, "rgb", image_skip
         self.width, self.grad_every = width, grad_every if gradient_branch else blocks
         self.multiple = cell = 2 if body == "half" else 1  # tiles see the cells of the whole
-        branches = 2 if gradient_branch else 1
-        if tail == "shuffle":
-            factor = 1
-            self.fusion: nn.Module = _shuffled(branches * width, factor=scale * cell)
-            picture = _shuffled(width, factor=scale * cell)
-        else:
-            factor = scale
-            self.fusion = Fusion(cell=cell, width=width, branches=branches)
-            picture = _gradient_picture(cell=cell, width=width)
-        self.image = Branch(factor=factor, cell=cell, width=width, blocks=blocks, se=se)
+        self.image = Branch(scale=scale, cell=cell, width=width, blocks=blocks, se=se)
         self.gradient = (
             GradientPart(
-                factor=factor, cell=cell, width=width, blocks=blocks, se=se, every=grad_every,
-                picture=picture,
+                scale=scale, cell=cell, width=width, blocks=blocks, se=se, every=grad_every
             )
             if gradient_branch
             else None
-        )  # fmt: skip
+        )
+        self.fusion = Fusion(cell=cell, width=width, branches=2 if gradient_branch else 1)
         # In cells: head, blocks of two 5 x 5, tail; the last two convolutions are at HR size.
-        tail_reach = 1 if factor == 1 else tail_radius(scale, convolutions=4 - cell)
-        cells = 1 + 4 * blocks + tail_reach
+        cells = 1 + 4 * blocks + tail_radius(scale, convolutions=4 - cell)
         cells += 1 if gradient_branch else 0  # M, once on the way through whichever branch
         self.receptive_field = cells * cell + cell - 1
         _initialise(self)
@@ -290,15 +254,14 @@ class DGGGAN(SRModel):
     def features(self, lr: Tensor) -> Tensor:
         """The last maps of the gradient branch, if there is one, and of the image branch.
 
-        (B, width or 2·width, scale·H, scale·W), or with the tail "shuffle" (…, H, W); half that
-        height and width with a half-size body.
+        (B, width or 2·width, scale·H, scale·W), half that height and width with a half-size body.
         """
-        filled = self._filled(lr)
-        *taps, deep = self.image.deep(self._cells(filled), every=self.grad_every)
+        whole = filled(lr, multiple=self.multiple)
+        *taps, deep = self.image.deep(self._cells(whole), every=self.grad_every)
         image = self.image.enlarged(deep)
         if self.gradient is None:
             return image
-        guided = self.gradient.guided(self._cells(gradient_map(filled)), taps=taps)
+        guided = self.gradient.guided(self._cells(gradient_map(whole)), taps=taps)
         return torch.cat([self.gradient.enlarged(guided), image], dim=1)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
@@ -324,14 +287,9 @@ class DGGGAN(SRModel):
         gradient = self.gradient.picture(features[:, : self.width])
         return GradientGuided(self.reconstruct(features, lr), self._cropped(gradient, lr))
 
-    def _filled(self, lr: Tensor) -> Tensor:
-        """``lr`` with its last row and column repeated where its size is odd and cells are of 2."""
-        height, width = lr.shape[-2:]
-        return F.pad(lr, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
-
-    def _cells(self, filled: Tensor) -> Tensor:
+    def _cells(self, whole: Tensor) -> Tensor:
         """The input of a head: pixels, or cells of 2 x 2 pixels in channels."""
-        return F.pixel_unshuffle(filled, self.multiple)
+        return F.pixel_unshuffle(whole, self.multiple)
 
     def _cropped(self, picture: Tensor, lr: Tensor) -> Tensor:
         """A result without what a filled row or column gave."""

@@ -7,7 +7,7 @@ is guided by the gradients of the features after every third block. What is chan
     blocks     3 x 3 and 5 x 5 convolutions side by side become a chain of 3 x 3 ones, which share
                their beginnings: 27·width² weights a block instead of 174·width²
     attention  none, so that tiles give exactly the whole picture and eight bits are easy
-    activation ReLU, whose results fill all eight bits
+    activation LeakyReLU with a slope of 0.1: at the rate that learns fastest ReLUs die
     size       every multiplication at LR size; one convolution to 3·scale² maps, a pixel shuffle
     start      it begins as interpolation, to which it adds
     gradient   the branch serves training alone: its loss reaches the features, but the picture
@@ -28,14 +28,15 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale
-from edgekeeper.models.gradient_branch import GradientGuided
+from edgekeeper.models.base import GradientGuided, SRModel, check_scale
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 
+SLOPE = 0.1  # of each LeakyReLU
+
 
 class ChainBlock(nn.Module):
-    """x + c3(c1 + c2), c1 = relu(conv(x)), c2 = relu(conv(c1)), all 3 x 3: reaches of 5 and 7."""
+    """x + c3(c1 + c2), c1 and c2 a chain of conv and LeakyReLU, all 3 x 3: reaches of 5 and 7."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -44,8 +45,8 @@ class ChainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The batch (B, width, H, W) with its residual added."""
         one, two, last = self.chain
-        near = F.relu(one(x))
-        return x + last(near + F.relu(two(near)))  # type: ignore[no-any-return]
+        near = F.leaky_relu(one(x), SLOPE)
+        return x + last(near + F.leaky_relu(two(near), SLOPE))  # type: ignore[no-any-return]
 
 
 class LightGradient(nn.Module):

@@ -24,6 +24,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
+from edgekeeper.models.initial import kaiming_normal
 
 SLOPE = 0.2  # of each LeakyReLU
 HIDDEN = 100  # units of the first fully connected layer
@@ -63,7 +64,7 @@ class VGGDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.hidden = nn.Linear(before * self.edge**2, HIDDEN)
         self.last = nn.Linear(HIDDEN, 1)
-        _initialise(self)
+        kaiming_normal(self)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The logits (B, 1) of pictures (B, colours, size, size).
@@ -122,7 +123,7 @@ class SRGANDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.hidden = nn.Linear(before * (size // 2**SRGAN_PAIRS) ** 2, SRGAN_HIDDEN)
         self.last = nn.Linear(SRGAN_HIDDEN, 1)
-        _initialise(self)
+        kaiming_normal(self)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The logits (B, 1) of pictures (B, colours, size, size).
@@ -138,15 +139,6 @@ class SRGANDiscriminator(nn.Module):
             )
         maps = self.layers(pictures).flatten(1)
         return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # type: ignore[no-any-return]
-
-
-def _initialise(network: nn.Module) -> None:
-    """Kaiming's normal weights and biases of zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 def _activation(maps: int, *, norm: Literal["batch", "none"]) -> list[nn.Module]:

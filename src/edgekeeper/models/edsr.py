@@ -24,6 +24,12 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.enlarge import (
+    DIRECT_RADIUS,
+    SUBPIXEL_RADIUS,
+    direct_tail,
+    subpixel_tail,
+)
 from edgekeeper.ops.resize import imresize
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
@@ -72,9 +78,12 @@ class EDSR(SRModel):
             ResidualBlock(width, residual_scale=residual_scale) for _ in range(blocks)
         )
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
-        self.upsampler = _upsampler(scale, width=width, kind=upsampler)
-        tail_radius = 1 if upsampler == "direct" else (3 if scale == 4 else 2)
-        self.receptive_field = max(2, 1 + 2 * blocks + 1 + tail_radius)
+        if upsampler == "direct":
+            self.upsampler, tail_radius = direct_tail(width, scale=scale), DIRECT_RADIUS
+        else:  # section 3.2
+            self.upsampler = subpixel_tail(width, scale=scale, inner=width)
+            tail_radius = SUBPIXEL_RADIUS
+        self.receptive_field = 1 + 2 * blocks + 1 + tail_radius
         if skip == "bicubic":  # start as interpolation
             last = self.upsampler[-2 if upsampler == "direct" else -1]
             assert isinstance(last, nn.Conv2d) and last.bias is not None
@@ -94,14 +103,3 @@ class EDSR(SRModel):
         sr = self.upsampler(features)
         base = imresize(lr, scale=self.scale) if self.skip == "bicubic" else self.mean
         return sr + base  # type: ignore[no-any-return]
-
-
-def _upsampler(scale: int, *, width: int, kind: Literal["steps", "direct"]) -> nn.Sequential:
-    """Layers (B, width, H, W) -> (B, 3, scale·H, scale·W), section 3.2 of the paper for "steps"."""
-    if kind == "direct":
-        return nn.Sequential(nn.Conv2d(width, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
-    factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
-    layers: list[nn.Module] = []
-    for factor in factors:
-        layers += [nn.Conv2d(width, width * factor**2, 3, padding=1), nn.PixelShuffle(factor)]
-    return nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))

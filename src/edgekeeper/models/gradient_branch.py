@@ -17,31 +17,17 @@ starts at zero, so that a trained network is not disturbed by the branch put on 
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError, unknown_name
-from edgekeeper.models.base import COLOUR_COUNT, SRModel, lr_radius
-from edgekeeper.models.rrdb import SLOPE, Enlarger
+from edgekeeper.models.base import COLOUR_COUNT, GradientGuided, SRModel, lr_radius
+from edgekeeper.models.enlarge import SLOPE, Enlarger
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 from edgekeeper.spec import Spec
-
-
-@dataclass(frozen=True)
-class GradientGuided:
-    """What a network with a gradient branch gives: the picture and its gradient map.
-
-    Attributes:
-        sr: the SR batch (B, C, scale·H, scale·W).
-        gradient: the predicted ``gradient_map`` of the HR batch, of the same shape.
-    """
-
-    sr: Tensor
-    gradient: Tensor
 
 
 class _Step(nn.Module):

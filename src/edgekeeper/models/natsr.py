@@ -3,7 +3,8 @@
 Soh et al., "Natural and Realistic Single Image Super-Resolution with Explicit Natural Manifold
 Discrimination", CVPR 2019, https://arxiv.org/abs/1911.03624
 
-The generator. F0 is a residual dense block, and each level runs the one below twice, with a skip:
+The generator. F0 is RDN's residual dense block with a factor before the sum, and each level runs
+the one below twice, with a skip:
 
     F0(x) = x + 0.1 · fusion(x and the maps of ``layers`` dense convolutions)
     Fn(x) = x + Fn-1(Fn-1(x)), with blocks of their own;   features = x + conv(Fn(x)), x = head(lr)
@@ -25,34 +26,14 @@ make what it takes for natural: ``edgekeeper.losses.Naturalness``, weight 0.001,
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel, check_scale
-from edgekeeper.models.subpixel import TAIL_RADIUS, subpixel_tail
+from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
+from edgekeeper.models.rdn import ResidualDenseBlock
 
 HALVINGS = 4  # of the NMD
-
-
-class ResidualDenseBlock(nn.Module):
-    """x + residual_scale · fusion of x and the maps of ``layers`` dense convolutions."""
-
-    def __init__(self, width: int, *, layers: int, residual_scale: float) -> None:
-        super().__init__()
-        self.residual_scale = residual_scale
-        self.convs = nn.ModuleList(
-            nn.Conv2d(width * (k + 1), width, 3, padding=1) for k in range(layers)
-        )
-        self.fusion = nn.Conv2d(width * (layers + 1), width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
-        seen = x
-        for conv in self.convs:
-            seen = torch.cat([seen, F.relu(conv(seen))], dim=1)
-        return torch.add(x, self.fusion(seen), alpha=self.residual_scale)
 
 
 class NatSR(SRModel):
@@ -82,12 +63,12 @@ class NatSR(SRModel):
         self.scale, self.channels = scale, "rgb"
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(
-            ResidualDenseBlock(width, layers=layers, residual_scale=residual_scale)
+            ResidualDenseBlock(width, growth=width, layers=layers, residual_scale=residual_scale)
             for _ in range(2**levels)
         )
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
         self.upsampler = subpixel_tail(width, scale=scale, inner=width)
-        self.receptive_field = 1 + layers * 2**levels + 1 + TAIL_RADIUS
+        self.receptive_field = 1 + layers * 2**levels + 1 + SUBPIXEL_RADIUS
 
     def features(self, lr: Tensor) -> Tensor:
         """The deep features (B, width, H, W), long skip included."""

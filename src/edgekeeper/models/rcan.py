@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel, check_scale
 from edgekeeper.models.edsr import DIV2K_MEAN
-from edgekeeper.models.subpixel import TAIL_RADIUS, subpixel_tail
+from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 
 NEAR = 64  # LR pixels of context that a tile is given: see RCAN.overlap
 
@@ -110,7 +110,7 @@ class RCAN(SRModel):
         )
         self.after_groups = nn.Conv2d(width, width, 3, padding=1)
         self.upsampler = subpixel_tail(width, scale=scale, inner=width)
-        self.receptive_field = 1 + groups * (2 * blocks + 1) + 1 + TAIL_RADIUS
+        self.receptive_field = 1 + groups * (2 * blocks + 1) + 1 + SUBPIXEL_RADIUS
 
     @property
     def overlap(self) -> int:

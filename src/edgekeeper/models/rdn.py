@@ -20,14 +20,20 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel, check_scale
-from edgekeeper.models.subpixel import TAIL_RADIUS, subpixel_tail
+from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 
 
 class ResidualDenseBlock(nn.Module):
-    """x + a 1 x 1 fusion of x and all layers, each of which sees all before it; section 3.2."""
+    """x + a 1 x 1 fusion of x and all layers, each of which sees all before it; section 3.2.
 
-    def __init__(self, width: int, *, growth: int, layers: int) -> None:
+    ``residual_scale`` is what the fusion is multiplied by; it is 1 in RDN, not in NatSR.
+    """
+
+    def __init__(
+        self, width: int, *, growth: int, layers: int, residual_scale: float = 1.0
+    ) -> None:
         super().__init__()
+        self.residual_scale = residual_scale
         self.convs = nn.ModuleList(
             nn.Conv2d(width + k * growth, growth, 3, padding=1) for k in range(layers)
         )
@@ -38,7 +44,7 @@ class ResidualDenseBlock(nn.Module):
         seen = x
         for conv in self.convs:
             seen = torch.cat([seen, F.relu(conv(seen))], dim=1)
-        return x + self.fusion(seen)  # type: ignore[no-any-return]
+        return torch.add(x, self.fusion(seen), alpha=self.residual_scale)
 
 
 class RDN(SRModel):
@@ -71,7 +77,7 @@ class RDN(SRModel):
         self.fusion = nn.Conv2d(blocks * width, width, 1)
         self.after_fusion = nn.Conv2d(width, width, 3, padding=1)
         self.upsampler = subpixel_tail(width, scale=scale, inner=growth)
-        self.receptive_field = 2 + blocks * layers + 1 + TAIL_RADIUS
+        self.receptive_field = 2 + blocks * layers + 1 + SUBPIXEL_RADIUS
 
     def features(self, lr: Tensor) -> Tensor:
         """The deep features (B, width, H, W), the fusion and the long skip included."""

@@ -19,11 +19,11 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.base import SRModel, check_scale, filled
+from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
+from edgekeeper.models.initial import kaiming_normal
 
-SLOPE = 0.2  # of each LeakyReLU
 RESIDUAL = 0.2
-FACTORS: dict[int, tuple[int, ...]] = {2: (2,), 3: (3,), 4: (2, 2)}
 NEAR = 64  # LR pixels within which all but a rest of what changes a pixel lies: see RRDB.overlap
 
 
@@ -61,41 +61,6 @@ class RRDBlock(nn.Module):
         return torch.add(x, maps, alpha=RESIDUAL)
 
 
-class Enlarger(nn.Module):
-    """Nearest-neighbour enlargement, a convolution and a LeakyReLU: twice for 4, else once."""
-
-    def __init__(self, width: int, *, factor: int) -> None:
-        super().__init__()
-        self.factors = FACTORS[factor]
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in self.factors)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """The maps (B, width, factor·H, factor·W) of maps (B, width, H, W)."""
-        for factor, conv in zip(self.factors, self.convs, strict=True):
-            maps = F.interpolate(maps, scale_factor=float(factor), mode="nearest")
-            maps = F.leaky_relu(conv(maps), SLOPE)
-        return maps
-
-
-def tail_radius(factor: int, *, convolutions: int) -> int:
-    """How many LR pixels away an Enlarger with 3 x 3 convolutions after it looks."""
-    low, high = -convolutions, factor - 1 + convolutions  # of the HR pixels of LR pixel 0
-    for step in reversed(FACTORS[factor]):
-        low, high = (low - 1) // step, (high + 1) // step
-    return max(-low, high)
-
-
-def initialise(network: nn.Module) -> None:
-    """None: gives each convolution a tenth of Kaiming's normal weights, and biases of zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in")
-            with torch.no_grad():
-                module.weight.mul_(0.1)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
 class RRDB(SRModel):
     """ESRGAN's generator for one scale; the defaults are the paper's."""
 
@@ -128,7 +93,7 @@ class RRDB(SRModel):
         self.last = nn.Conv2d(width, 3, 3, padding=1)
         radius = 1 + 15 * blocks + 1 + tail_radius(factor, convolutions=2)
         self.receptive_field = unshuffle * radius + unshuffle - 1
-        initialise(self)
+        kaiming_normal(self, factor=0.1)
 
     @property
     def overlap(self) -> int:
@@ -165,8 +130,4 @@ class RRDB(SRModel):
         """The input of the head: ``lr``, or its blocks of pixels in channels."""
         if self.unshuffle == 1:
             return lr
-        height, width = lr.shape[-2:]
-        filled = F.pad(
-            lr, (0, -width % self.unshuffle, 0, -height % self.unshuffle), mode="replicate"
-        )
-        return F.pixel_unshuffle(filled, self.unshuffle)
+        return F.pixel_unshuffle(filled(lr, multiple=self.unshuffle), self.unshuffle)

@@ -21,7 +21,12 @@ PyTorch's layers do, where the paper starts from a trained SRGAN; the factors of
 around 1, so that it can be trained from nothing too.
 
 The network that makes the map, a segmentation network, is not part of this: the map is given, by
-``with_conditions``. Without one all categories are equally probable, and the network says so.
+``with_conditions``, or by ``categories`` of ``edgekeeper.upscale`` and ``edgekeeper upscale``.
+Without one all categories are equally probable, and the network says so.
+
+The paper's critic also tells the category of a picture. There is none such here: the sets that
+networks are trained with here do not say what is on their pictures. The recipe ``sftgan`` takes
+ESRGAN's critic instead, without maps.
 """
 
 import logging
@@ -34,7 +39,7 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import InputError, unknown_name
 from edgekeeper.models.base import SRModel, check_scale
-from edgekeeper.models.rrdb import FACTORS, tail_radius
+from edgekeeper.models.enlarge import STEPS, subpixel_steps, tail_radius
 
 Variant = Literal["pytorch", "torch"]
 
@@ -205,6 +210,20 @@ class SFTGAN(SRModel):
             )
 
 
+def taking_maps(model: SRModel) -> SFTGAN:
+    """The network itself, if it takes maps of categories.
+
+    Raises:
+        InputError: it takes none.
+    """
+    if not isinstance(model, SFTGAN):
+        raise InputError(
+            f"{type(model).__name__} takes no map of categories; only SFTGAN does, run in PyTorch "
+            "and not exported."
+        )
+    return model
+
+
 def _two_layers(width: int, width_out: int, *, slope: float) -> nn.Sequential:
     """Two 1 x 1 convolutions with a LeakyReLU between them."""
     return nn.Sequential(
@@ -222,14 +241,12 @@ def _condition_network(scale: int, *, hidden: int, condition: int) -> nn.Sequent
 
 def _enlarger(scale: int, *, width: int, variant: Variant) -> nn.Sequential:
     """Layers (B, width, H, W) -> (B, width, scale·H, scale·W)."""
+    if variant == "pytorch":
+        return subpixel_steps(width, scale=scale, inner=width, activation=nn.ReLU)
     layers: list[nn.Module] = []
-    for factor in FACTORS[scale]:
-        if variant == "pytorch":
-            conv = nn.Conv2d(width, width * factor**2, 3, padding=1)
-            layers += [conv, nn.PixelShuffle(factor), nn.ReLU()]
-        else:
-            nearest = nn.Upsample(scale_factor=float(factor), mode="nearest")
-            layers += [nearest, nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+    for factor in STEPS[scale]:
+        nearest = nn.Upsample(scale_factor=float(factor), mode="nearest")
+        layers += [nearest, nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*layers)
 
 

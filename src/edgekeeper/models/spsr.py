@@ -21,9 +21,10 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale, lr_radius
-from edgekeeper.models.gradient_branch import GradientGuided
-from edgekeeper.models.rrdb import NEAR, RRDB, SLOPE, Enlarger, RRDBlock, initialise, tail_radius
+from edgekeeper.models.base import GradientGuided, SRModel, check_scale, lr_radius
+from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
+from edgekeeper.models.initial import kaiming_normal
+from edgekeeper.models.rrdb import NEAR, RRDB, RRDBlock
 from edgekeeper.ops.gradient import gradient_map
 
 
@@ -130,7 +131,7 @@ class SPSR(SRModel):
         deep = max(*through_branch, 1 + 15 * blocks + 1)
         tail = tail_radius(scale, convolutions=2) + lr_radius(18, scale=scale)
         self.receptive_field = deep + tail
-        initialise(self)
+        kaiming_normal(self, factor=0.1)
 
     @property
     def overlap(self) -> int:

@@ -23,9 +23,9 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.models.base import SRModel, check_scale, lr_radius
-from edgekeeper.models.rrdb import initialise
+from edgekeeper.models.enlarge import subpixel_steps
+from edgekeeper.models.initial import kaiming_normal
 
-SHUFFLES: dict[int, tuple[int, ...]] = {2: (2,), 3: (3,), 4: (2, 2)}
 SLOPE = 0.1  # of MSRResNet's LeakyReLUs
 
 
@@ -91,7 +91,9 @@ class SRResNet(SRModel):
         )
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.after_norm = normalisation()
-        self.upsampler = _upsampler(scale, width=width, activation=lambda: nn.PReLU(count))
+        self.upsampler = subpixel_steps(
+            width, scale=scale, inner=width, activation=lambda: nn.PReLU(count)
+        )
         self.last = nn.Conv2d(width, 3, 9, padding=4)
 
     def features(self, lr: Tensor) -> Tensor:
@@ -132,10 +134,12 @@ class MSRResNet(SRModel):
         self.receptive_field = 1 + 2 * blocks + 1 + lr_radius(2, scale=scale)
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(PlainBlock(width) for _ in range(blocks))
-        self.upsampler = _upsampler(scale, width=width, activation=lambda: nn.LeakyReLU(SLOPE))
+        self.upsampler = subpixel_steps(
+            width, scale=scale, inner=width, activation=lambda: nn.LeakyReLU(SLOPE)
+        )
         self.refine = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, 3, 3, padding=1)
-        initialise(self)
+        kaiming_normal(self, factor=0.1)
 
     def features(self, lr: Tensor) -> Tensor:
         """The deep features (B, width, H, W)."""
@@ -149,12 +153,3 @@ class MSRResNet(SRModel):
         sr = self.last(F.leaky_relu(self.refine(self.upsampler(features)), SLOPE))
         base = F.interpolate(lr, scale_factor=float(self.scale), mode="bilinear")
         return sr + base  # type: ignore[no-any-return]
-
-
-def _upsampler(scale: int, *, width: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
-    """Layers (B, width, H, W) -> (B, width, scale·H, scale·W): conv, pixel shuffle, activation."""
-    layers: list[nn.Module] = []
-    for factor in SHUFFLES[scale]:
-        conv = nn.Conv2d(width, width * factor**2, 3, padding=1)
-        layers += [conv, nn.PixelShuffle(factor), activation()]
-    return nn.Sequential(*layers)

@@ -1,8 +1,11 @@
 """Networks filled with weights that other programs published: keys renamed, ranges rescaled.
 
 One file per origin, each with what tells its tensors (``recognises``) and what makes a network of
-them (``load``). Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``,
-MATLAB and HDF5 files by small readers. The formats and what was measured with them: docs/models.md.
+them (``load``). What they share: ``reading`` gives the tensors of a file (``hdf5`` reads Keras's),
+``layers`` says what names and shapes tell, and ``filling`` puts the tensors into the network.
+
+Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``, MATLAB and HDF5
+files by small readers. The formats and what was measured with them: docs/models.md.
 """
 
 from collections.abc import Callable

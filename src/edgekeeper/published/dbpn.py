@@ -9,9 +9,8 @@ from pathlib import Path
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import DBPN, SRModel
 from edgekeeper.models.dbpn import PADDING
-from edgekeeper.published.esrgan import count_blocks
 from edgekeeper.published.filling import Tensors, check_names, fill, parts
-from edgekeeper.published.shapes import channels
+from edgekeeper.published.layers import channels, count_blocks
 
 _FIRST = "up1.up_conv1.deconv"
 

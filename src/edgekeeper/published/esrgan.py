@@ -9,13 +9,14 @@ network with one enlargement is x2 unless x3 is asked for: the file does not tel
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import RRDB, SRModel
 from edgekeeper.published.filling import Tensors, choose_scale, fill, parts
+from edgekeeper.published.layers import channels, count_blocks
 
+_NETWORK = "an RRDB network"
 _BLOCK = {
     "old": "model.1.sub.{i}.RDB{j}.conv{k}.0",
     "new": "RRDB_trunk.{i}.RDB{j}.conv{k}",
@@ -42,14 +43,6 @@ def old_indices(tensors: Tensors) -> list[int]:
     return sorted({int(match[1]) for match in found if match})
 
 
-def count_blocks(tensors: Tensors, *, pattern: str) -> int:
-    """One more than the largest i of the names that begin as ``pattern``; at most their number."""
-    begin, _, rest = pattern.partition("{i}")
-    form = re.compile(re.escape(begin) + r"(\d+)" + re.escape(rest.partition("{")[0]))
-    largest = max((int(m[1]) for name in tensors if (m := form.match(name))), default=-1)
-    return min(largest + 1, len(tensors))  # an absurd number is found missing, one by one
-
-
 def _naming(tensors: Tensors) -> str | None:
     """Which of the three sets of names the file has, or None."""
     return next((n for n, form in _BLOCK.items() if count_blocks(tensors, pattern=form)), None)
@@ -70,18 +63,18 @@ def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
         pattern = _BLOCK[naming].replace("{i}", str(i))
         layers |= block_layers(pattern, ours=f"blocks.{i}")
     head = next(name for name, ours in layers.items() if ours == "head")
-    width, colours = _shape(tensors, f"{head}.weight", origin=origin)
+    width, colours = channels(tensors, head, network=_NETWORK, origin=origin)
     first = _BLOCK[naming].format(i=0, j=1, k=1)
-    growth, _ = _shape(tensors, f"{first}.weight", origin=origin)
+    growth, _ = channels(tensors, first, network=_NETWORK, origin=origin)
     unshuffle = {3: 1, 12: 2, 48: 4}.get(colours)
     if unshuffle is None:
         raise CheckpointError(
-            f"'{origin}' is an RRDB network with {colours} channels in; edgekeeper's takes RGB."
+            f"'{origin}' is {_NETWORK} with {colours} channels in; edgekeeper's takes RGB."
         )
     factor = 2**enlargements / unshuffle
     if factor not in (2, 4):
         raise CheckpointError(
-            f"'{origin}' is an RRDB network that enlarges by {factor:g}; edgekeeper has 2, 3 and 4."
+            f"'{origin}' is {_NETWORK} that enlarges by {factor:g}; edgekeeper has 2, 3 and 4."
         )
     if scale == 3 and enlargements == 1:
         factor = 3
@@ -105,14 +98,3 @@ def _ends(tensors: Tensors, *, naming: str, blocks: int) -> tuple[int, dict[str,
         enlarge = [step.format(n=n) for n in range(1, times + 1)]
     layers = {head: "head", after: "after_blocks", refine: "refine", last: "last"}
     return times, layers | {name: f"enlarge.convs.{n}" for n, name in enumerate(enlarge)}
-
-
-def _shape(tensors: Mapping[str, object], name: str, *, origin: Path) -> tuple[int, int]:
-    """Channels out and in of the convolution ``name``."""
-    shape = tuple(getattr(tensors.get(name), "shape", ()))
-    if len(shape) != 4:
-        raise CheckpointError(
-            f"'{origin}' looks like an RRDB network, but "
-            + (f"{name} is {shape}, no convolution." if name in tensors else f"lacks {name}.")
-        )
-    return int(shape[0]), int(shape[1])

@@ -1,11 +1,10 @@
 """IMDN under the names of its authors' code: fea_conv, IMDB1.c1, ..., LR_conv, upsampler.0."""
 
-import re
 from pathlib import Path
 
 from edgekeeper.models import IMDN, SRModel
 from edgekeeper.published.filling import Tensors, check_names, choose_scale, fill, parts
-from edgekeeper.published.shapes import channels
+from edgekeeper.published.layers import channels, count_blocks
 
 _BLOCK = {  # their names -> ours inside a block
     "c1": "convs.0",
@@ -25,8 +24,7 @@ def recognises(tensors: Tensors) -> bool:
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
     """The IMDN with these weights; raises CheckpointError that says what does not fit."""
-    numbers = [int(m[1]) for name in tensors if (m := re.match(r"IMDB(\d+)\.", name))]
-    blocks = min(max(numbers, default=1), len(tensors))
+    blocks = max(1, count_blocks(tensors, pattern="IMDB{i}.") - 1)  # they count from 1
     layers = {"fea_conv": "head", "c.0": "join", "LR_conv": "after_blocks", "upsampler.0": "last"}
     for n in range(blocks):
         for theirs, ours in _BLOCK.items():

@@ -3,19 +3,23 @@
     official  head.0, body.0.body.0.body.0, body.0.body.0.body.3.conv_du.0, ..., tail.0.0, tail.1
     BasicSR   conv_first, body.0.residual_group.0.rcab.0, ..., upsample.0, conv_last
 
-All maps follow a factor (see ``edsr.py``), but the attention's sigmoid needs its numbers as they
-were: all biases are divided by 255 except the attention's, whose first layer, which reads means
-that are 255 times smaller, has its weights multiplied by 255.
+All maps follow a factor (see ``layers.to_unit_range``), but the attention's sigmoid needs its
+numbers as they were: all biases are divided by 255 except the attention's, whose first layer, which
+reads means that are 255 times smaller, has its weights multiplied by 255.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekeeper.models import RCAN, SRModel
-from edgekeeper.published.esrgan import count_blocks
 from edgekeeper.published.filling import Tensors, check_names, choose_scale, fill, parts
-from edgekeeper.published.shapes import channels, subpixel_layers
-from edgekeeper.published.shift import SHIFTS, check_shifts
+from edgekeeper.published.layers import (
+    SHIFTS,
+    channels,
+    check_shifts,
+    count_blocks,
+    subpixel_layers,
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
         for b in range(blocks):
             layers |= _block_layers(naming, g=g, b=b)
     names = parts(layers)
-    check_names(tensors, names | dict.fromkeys(naming.shifts, ""), origin=origin)
+    check_names(tensors, names.keys() | naming.shifts, origin=origin)
     if naming.shifts:
         check_shifts(tensors, network="RCAN", origin=origin)
     squeeze = f"{naming.block.format(g=0, b=0)}.{naming.attention[0]}"

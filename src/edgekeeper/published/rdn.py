@@ -4,16 +4,15 @@
     RDN-pytorch    sfe1, rdbs.0.layers.0.conv, rdbs.0.lff, gff.0, upscale.0, output; on [0, 1]
 
 The first is by RDN's authors in the code of EDSR, which trains on 0..255 unless told otherwise; a
-file does not say it. ReLU and sums follow a factor: its biases are divided by 255.
+file does not say it.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekeeper.models import RDN, SRModel
-from edgekeeper.published.esrgan import count_blocks
 from edgekeeper.published.filling import Tensors, choose_scale, fill, parts
-from edgekeeper.published.shapes import channels, subpixel_layers
+from edgekeeper.published.layers import channels, count_blocks, subpixel_layers, to_unit_range
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class _Naming:
     fusion: str
     steps: tuple[str, str]
     last: tuple[str, str]
-    range: float
+    top: float  # of the colours
 
 
 _NAMINGS = (
@@ -37,7 +36,7 @@ _NAMINGS = (
         fusion="GFF.{n}",
         steps=("UPNet.0", "UPNet.2"),
         last=("UPNet.2", "UPNet.4"),
-        range=255,
+        top=255,
     ),
     _Naming(
         heads=("sfe1", "sfe2"),
@@ -46,7 +45,7 @@ _NAMINGS = (
         fusion="gff.{n}",
         steps=("upscale.0", "upscale.2"),
         last=("output", "output"),
-        range=1,
+        top=1,
     ),
 )
 
@@ -87,9 +86,6 @@ def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
         layers=layers_of_block,
         growth=growth,
     )
-    adapted = {
-        name: tensor / naming.range if name.endswith(".bias") else tensor
-        for name, tensor in tensors.items()
-    }
+    adapted = to_unit_range(tensors, top=naming.top)
     fill(model, adapted, names=parts(layers), origin=origin)
     return model

@@ -13,8 +13,8 @@ from pathlib import Path
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import SFTGAN, SRModel
 from edgekeeper.models.sftgan import CATEGORIES, Variant
-from edgekeeper.published.esrgan import count_blocks
 from edgekeeper.published.filling import Tensors, check_names, choose_scale, fill, parts
+from edgekeeper.published.layers import count_blocks
 
 _SCALE = 4
 

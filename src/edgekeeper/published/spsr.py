@@ -13,8 +13,9 @@ import torch
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import SPSR, SRModel
-from edgekeeper.published.esrgan import block_layers, count_blocks, old_indices
+from edgekeeper.published.esrgan import block_layers, old_indices
 from edgekeeper.published.filling import PARTS, Tensors, check_names, choose_scale, fill, parts
+from edgekeeper.published.layers import count_blocks
 
 TAPS = (5, 10, 15, 20)
 _SR_BLOCK = "model.1.sub.{i}.RDB{j}.conv{k}.0"

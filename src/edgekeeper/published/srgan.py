@@ -18,7 +18,7 @@ from torch import Tensor
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import MSRResNet, SRModel, SRResNet
 from edgekeeper.published.filling import PARTS, Tensors, check_names, choose_scale, fill, parts
-from edgekeeper.published.shapes import channels
+from edgekeeper.published.layers import channels, count_blocks
 
 KERAS_EPSILON = 1e-3  # what its normalisations add to the variance; not in the file
 _KERAS = re.compile(r"(conv2d|p_re_lu|batch_normalization(?:_v1)?)(?:_(\d+))?/.*")
@@ -147,8 +147,7 @@ def recognises_msrresnet(tensors: Tensors) -> bool:
 def load_msrresnet(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
     """The MSRResNet with these weights; raises CheckpointError that says what does not fit."""
     trunk = "recon_trunk" if any(name.startswith("recon_trunk.") for name in tensors) else "body"
-    numbers = [int(m[1]) for name in tensors if (m := re.match(rf"{trunk}\.(\d+)\.", name))]
-    blocks = min(max(numbers, default=0) + 1, len(tensors))
+    blocks = max(1, count_blocks(tensors, pattern=f"{trunk}.{{i}}."))
     layers = {"conv_first": "head", _TRUNKS[trunk]: "refine", "conv_last": "last"}
     layers |= {f"{trunk}.{i}.conv{k}": f"blocks.{i}.conv{k}" for i in range(blocks) for k in (1, 2)}
     layers["upconv1"] = "upsampler.0"
