@@ -85,12 +85,14 @@ def picture(channels: int) -> Tensor:
 
 
 @torch.inference_mode()
-def seconds(found: list[Way], lr: Tensor, *, repeats: int, threads: int) -> list[list[float]]:
-    """The times of each way, round by round, after two rounds to warm up."""
+def seconds(
+    found: list[Way], pictures: list[Tensor], *, repeats: int, threads: int
+) -> list[list[float]]:
+    """The times of each way on its picture, round by round, after two rounds to warm up."""
     clock = time.process_time if threads == 1 else time.perf_counter
     times: list[list[float]] = [[] for _ in found]
     for turn in range(repeats + 2):
-        for way, own in zip(found, times, strict=True):
+        for way, lr, own in zip(found, pictures, times, strict=True):
             start = clock()
             way.run(lr)
             if turn > 1:
@@ -136,7 +138,7 @@ def main() -> None:
             threads=options.threads, forms=options.forms,
         )  # fmt: skip
         lr = picture(1 if found[0].model.channels == "y" else 3)
-        times = seconds(found, lr, repeats=options.repeats, threads=options.threads)
+        times = seconds(found, [lr] * len(found), repeats=options.repeats, threads=options.threads)
         print(f"{options.network}, {SIDE} x {SIDE}, {options.threads} thread(s), torch "
               f"{torch.__version__}; median of {options.repeats} rounds")  # fmt: skip
         print(f"{'':55}{'ms':>8}{'x eager':>9}{'dB lost':>9}{'gv_gap':>8}{'calib dB':>10}")

@@ -168,13 +168,15 @@ def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
 
     ``edgekeeper models pack`` leaves the branch out.
     """
-    optim = replace(SOAP, schedule="cosine", warmup=100, clip="norm", clip_limit=1.0)
+    optim = replace(
+        SOAP, rate=4e-3, schedule="cosine", warmup=100, clip="norm", clip_limit=1.0
+    )  # fmt: skip
     terms = (Term("pixel", spec(L1)), Term("branch", spec(L1), weight=BRANCH, on="branch"))
     return Recipe(
         name=f"dgggan_light_x{scale}",
         model=spec(DGGGANLight, scale=scale),
         data=Data(patch=24 * scale, batch=8),
-        stages=(Stage("pixel", 20_000, optim, terms),),
+        stages=(Stage("pixel", 15_000, optim, terms),),
         validation=Validation(every=1_000),
         seed=seed,
         average=0.999,
