@@ -30,6 +30,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+import edgekeeper.train
 from edgekeeper import checkpoint
 from edgekeeper.checkpoint import load_model, read_tensors, save_model, write_tensors
 from edgekeeper.data.prepare import prepare_store, sources_in
@@ -574,6 +575,26 @@ class TestInterrupted:
         run(small(), store, tmp_path / "grown")
         whole = straight(small())
         assert same_run(tmp_path / "grown", whole)
+
+
+def test_no_denormal_is_computed_with_while_it_trains(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def product() -> float:
+        return float(torch.tensor(1e-30) * torch.tensor(1e-10))
+
+    seen: list[float] = []
+    plain = edgekeeper.train.update
+
+    def watched(*given: Any, **named: Any) -> Any:
+        seen.append(product())
+        return plain(*given, **named)
+
+    monkeypatch.setattr(edgekeeper.train, "update", watched)
+    assert product() > 0
+    run(one_stage(Term("pixel", spec(L1)), steps=2), store, tmp_path)
+    assert seen == [0, 0]
+    assert product() > 0  # as before
 
 
 class Killed(BaseException):
