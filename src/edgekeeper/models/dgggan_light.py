@@ -17,9 +17,9 @@ is guided by the gradients of the features after every third block. What is chan
     as trained, with the branch  197,240 / 203,750 / 212,864   196,432 / 202,912 / 211,984
     without it                   180,076 / 184,411 / 190,480   179,424 / 183,744 / 189,792
 
-Chosen in short trainings (2,000 updates, x4, 32 maps, no branch, one seed; Set5 y): 5 of these
-blocks 30.35 dB, 8 plain residual blocks of two convolutions 30.34 dB, the same with each kernel the
-sum of a plain one, a product of two and edge filters 29.85 dB; bicubic 28.42 dB.
+Chosen in short trainings (500 updates of SOAP, x4, one seed; Set5 y): LeakyReLU 30.04 dB, ReLU at
+half the rate 29.83 dB; bicubic 28.42 dB. At the whole rate 20 to 32 of 32 ReLUs a layer were dead
+after 7,000 updates (docs/diary.md).
 """
 
 from collections.abc import Sequence
