@@ -154,8 +154,16 @@ class TestPrinted:
         quoted = {each.method: each for each in quoted_networks("set5")}
         assert len(quoted) == 10
         assert (quoted["SPSR"].psnr, quoted["SPSR"].lpips) == (30.400, 0.0644)
-        assert (quoted["RCAN"].psnr, quoted["RCAN"].lpips) == (32.63, 0.2158)
+        assert quoted["RCAN"].psnr == 32.63
         assert quoted_networks("kodak") == []
+
+    def test_lpips_is_quoted_only_where_it_is_of_our_kind(self) -> None:
+        quoted = {each.method: each.lpips for each in quoted_networks("set5")}
+        without = {method for method, lpips in quoted.items() if lpips is None}
+        assert without == set(quoted) - set(PRINTED["spsr-table1"].rows) - {"DGGGAN"}
+        assert without == {"EDSR", "RCAN", "RDN", "DBPN"}
+        text = as_text(as_tables(beside("dgggan-table4"))[-1])
+        assert "Rows EDSR to DBPN have LPIPS of another, unstated kind" in " ".join(text.split())
 
 
 class TestSections:
@@ -163,6 +171,16 @@ class TestSections:
         found = beside(table)
         assert {x.origin for part in found.sections for x in part.lines} == {"paper"}
         assert any("need the folder" in note for note in found.notes)
+
+    def test_only_the_measures_that_are_shown_are_explained(self) -> None:
+        texts = {
+            name: " ".join(as_text(as_tables(beside(name))[-1]).split())
+            for name in ("dgggan-table1", "dgggan-table2", "dgggan-table4")
+        }
+        assert all("NIQE and PI on Y without 4 pixels" in text for text in texts.values())
+        assert [name for name, text in texts.items() if "LPIPS on whole" in text] == [
+            "dgggan-table4"
+        ]
 
     def test_ssim_of_unlike_kinds_is_kept_apart(self, table: str) -> None:
         found = beside(table)
@@ -394,3 +412,18 @@ def test_bicubic_is_what_spsr_prints(data_root: Path, set_name: str) -> None:
                 assert value is not None
                 printed = table.value("Bicubic", set_name=set_name, measure=measure)
                 assert round(value.mean, digits[measure]) == printed
+
+
+@pytest.mark.data
+def test_rcan_s_own_pictures_do_not_have_the_printed_lpips(data_root: Path) -> None:
+    rows = [Ours("RCAN", data_root / "results" / "RCAN" / "Set5_x4")]
+    found = beside(
+        "dgggan-table4", ours=rows, data_root=data_root, sets=("set5",),
+        weights=data_root / "weights",
+    )  # fmt: skip
+    ours, paper = (
+        line(found, "perceptual", method="RCAN", origin=origin, on="set5").values["lpips"]
+        for origin in ("ours", "paper")
+    )
+    assert ours is not None and paper is not None
+    assert (round(ours.mean, 4), paper.mean) == (0.1692, 0.2158)  # as the table's note says

@@ -198,6 +198,19 @@ class TestEdge:
         with pytest.raises(InputError, match="not inside the picture"):
             draw("edge", "bicubic", "--hr", leaf, "--at", "3,4", *out)
 
+    def test_options_that_would_do_nothing_are_refused(self, leaf: Path, tmp_path: Path) -> None:
+        out = ("-o", tmp_path / "e.png")
+        alone = (("--at", "3,4"), ("--direction", "down"), ("--length", "9"), ("--box", "9"))
+        for options in alone:
+            with pytest.raises(InputError, match=f"no line to choose; leave out {options[0]}"):
+                draw("edge", *options, *out)
+        line = ("edge", "bicubic", "--hr", leaf, *out)
+        with pytest.raises(InputError, match="give --at ROW,COLUMN, or leave"):
+            draw(*line, "--direction", "across")
+        with pytest.raises(InputError, match="--box is where to look"):
+            draw(*line, "--at", "30,40", "--box", "20")
+        assert not (tmp_path / "e.png").exists()
+
 
 class TestBranches:
     @pytest.fixture
@@ -238,6 +251,9 @@ class TestBranches:
         assert (without != with_branch).any()
         draw("guidance", spsr, wrapped, *options)
         assert titles(drawn[1])[:2] == ["spsr without the branch", "spsr with the branch"]
+        dgggan = network(spec(DGGGAN, scale=2, width=4, blocks=3), tmp_path / "dgggan.safetensors")
+        draw("guidance", dgggan, *options)
+        assert titles(drawn[2])[:2] == ["without the branch", "with the branch"]
 
     def test_networks_without_a_branch(self, leaf: Path, edsr: Path, tmp_path: Path) -> None:
         for figure in ("branch", "guidance"):

@@ -20,7 +20,16 @@ from edgekeeper.figures.subjects import (
     without_branch,
 )
 from edgekeeper.infer import infer
-from edgekeeper.models import EDSR, ESPCN, SPSR, GradientBranch, SRModel
+from edgekeeper.models import (
+    DGGGAN,
+    EDSR,
+    ESPCN,
+    SPSR,
+    DGGGANLight,
+    GradientBranch,
+    GradientGuided,
+    SRModel,
+)
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.spec import spec
 
@@ -129,8 +138,9 @@ class TestBranches:
         [
             lambda: SPSR(scale=2, width=8, blocks=1, growth=4, taps=(1,)),
             lambda: branched(EDSR(scale=2, width=4, blocks=1)),
+            lambda: DGGGAN(scale=2, width=4, blocks=3),
         ],
-        ids=["spsr", "gradient_branch"],
+        ids=["spsr", "gradient_branch", "dgggan"],
     )
     def test_output_and_picture_without_it(self, build: object, sample: Sample) -> None:
         assert callable(build)
@@ -162,6 +172,20 @@ class TestBranches:
             without_branch(plain)
         with pytest.raises(InputError, match="not a network"):
             gradient_output(Subject("bicubic", "bicubic"), sample)
+
+    def test_branches_that_cannot_be_left_out_say_so(self, sample: Sample) -> None:
+        light = Subject("light", DGGGANLight(scale=2, width=4, blocks=3))
+        with pytest.raises(InputError, match=r"'light' \(DGGGANLight\) does not depend on its gra"):
+            without_branch(light)
+
+        class Predicting(EDSR):
+            def with_gradient(self, lr: Tensor) -> GradientGuided:
+                return GradientGuided(self(lr), self(lr))
+
+        bound = Subject("bound", Predicting(scale=2, width=4, blocks=1))
+        assert gradient_output(bound, sample).label == "bound: branch"
+        with pytest.raises(InputError, match=r"'bound' \(Predicting\) cannot be left out"):
+            without_branch(bound)
 
     def test_another_scale(self, sample: Sample) -> None:
         with pytest.raises(InputError, match="enlarges by 3, not 2"):

@@ -1,6 +1,7 @@
 """Tests of the recipes of the networks that the papers are compared with."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.losses import L1, L2, Perceptual, Unnatural
 from edgekeeper.models import parameter_count
 from edgekeeper.recipe import Recipe
-from edgekeeper.recipes import RECIPES
+from edgekeeper.recipes import RECIPES, comparators
 from edgekeeper.recipes.comparators import COMPARATORS, HARDER, NETWORKS, comparator
 
 PUBLISHED = {name: COMPARATORS[name] for name in NETWORKS}
@@ -59,6 +60,9 @@ def test_the_tiny_form_differs_in_size_alone(
         ]
 
 
+# Nothing published says how many updates these take.
+CHOSEN_UPDATES = {"srcnn", "fsrcnn", "rcan", "rdn", "imdn"}
+
 # network, parameters, HR patch, batch, updates of the last stage, its rate at some of them
 SETTINGS: list[tuple[str, int, int, int, int, dict[int, float]]] = [
     ("srcnn", 57_281, 128, 16, 1_000_000, {0: 1e-4}),
@@ -81,7 +85,7 @@ SETTINGS: list[tuple[str, int, int, int, int, dict[int, float]]] = [
     SETTINGS,
     ids=[row[0] for row in SETTINGS],
 )
-def test_the_settings_are_the_published_ones(
+def test_the_settings_are_those_of_the_table(
     network: str, parameters: int, patch: int, batch: int, steps: int, rates: dict[int, float],
     built: Callable[..., torch.nn.Module],
 ) -> None:  # fmt: skip
@@ -96,6 +100,22 @@ def test_the_settings_are_the_published_ones(
 
 def test_all_networks_are_in_the_table_of_settings() -> None:
     assert [row[0] for row in SETTINGS] == list(NETWORKS)
+
+
+def test_what_is_chosen_and_not_published_is_said() -> None:
+    text = comparators.__doc__ or ""
+    rows = {
+        line.split()[0]: re.findall(r"([\d,]{7,})( \(\d\))?  ", line)[-1:]
+        for line in text.partition("srgan_5")[0].splitlines()[2:]
+        if line.strip()
+    }
+    noted = {name for name, found in rows.items() if found and found[0][1] in (" (1)", " (6)")}
+    assert noted == CHOSEN_UPDATES
+    for name in CHOSEN_UPDATES:
+        assert rows[name][0][0] == f"{PUBLISHED[name].stages[-1].steps:,}"
+    assert "updates are chosen here" in text.partition("(1) The")[2].partition("(2)")[0]
+    assert text.partition("\n(6)")[2].startswith(" Chosen here: how many updates")
+    assert "not compared with their papers" in " ".join(text.split())
 
 
 def test_networks_for_fidelity_have_one_loss() -> None:

@@ -64,7 +64,8 @@ def branch(chosen: Chosen, *, output: Path, columns: str, whole: Whole) -> None:
 def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole: Whole) -> None:
     """Show pictures without and with the gradient branch of the same network (SPSR 7).
 
-    SUBJECTS are networks with a gradient branch, such as SPSR or any in a GradientBranch.
+    SUBJECTS are networks with a gradient branch that changes the picture, such as SPSR, DGGGAN or
+    any in a GradientBranch.
     """
     from edgekeeper import figures
     from edgekeeper.figures.subjects import Subject, without_branch

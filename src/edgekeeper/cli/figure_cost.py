@@ -1,6 +1,8 @@
 """``edgekeeper figure quality-cost``."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,27 @@ if TYPE_CHECKING:
 
 QUOTED_SCALE = 4
 
+# What is needed of a record, and what it must be.
+FIELDS = {
+    "network": "text",
+    "scale": "a whole number",
+    "macs_per_lr_pixel": "a number above 0 or null",
+    "measured.seconds": "a number above 0",
+    "measured.size": "two whole numbers",
+    "measured.device": "text",
+    "measured.threads": "a whole number",
+    "quality.set": "text",
+    "quality.psnr": "a number or null",
+    "quality.lpips": "a number or null",
+}
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda x: isinstance(x, str),
+    "a whole number": lambda x: type(x) is int and x > 0,
+    "two whole numbers": lambda x: isinstance(x, list) and [type(y) for y in x] == [int, int],
+    "a number": lambda x: type(x) in (int, float) and math.isfinite(x),
+    "a number above 0": lambda x: type(x) in (int, float) and math.isfinite(x) and x > 0,
+}
+
 
 @click.command(
     "quality-cost",
@@ -24,8 +47,9 @@ QUOTED_SCALE = 4
 )
 @click.argument("subjects", nargs=-1, metavar="SUBJECT...")
 @click.option(
-    "--scale", type=SCALES, default=4, show_default=True, help="Factor; all points have it."
-)
+    "--scale", type=SCALES,
+    help="Factor that all points must have. Default: that of the files; 4 without files.",
+)  # fmt: skip
 @click.option(
     "--on", "set_name", default="set5", show_default=True, metavar="SET", help="Benchmark set."
 )
@@ -46,8 +70,8 @@ QUOTED_SCALE = 4
 @weights_option()
 @device_option()
 def quality_cost(
-    subjects: tuple[str, ...], scale: int, set_name: str, size: str, repeats: int, quoted: bool,
-    output: Path, data: Path | None, weights: Path | None, device: str,
+    subjects: tuple[str, ...], scale: int | None, set_name: str, size: str, repeats: int,
+    quoted: bool, output: Path, data: Path | None, weights: Path | None, device: str,
 ) -> None:  # fmt: skip
     """Draw PSNR and LPIPS against MACs per LR pixel and against seconds.
 
@@ -56,14 +80,20 @@ def quality_cost(
     no seconds, so their networks are in the panels with MACs only.
     """
     from edgekeeper.figures import quality_cost as draw
+    from edgekeeper.figures.canvas import checked_target
 
+    checked_target(output)  # before any network runs
     files = [Path(subject) for subject in subjects if subject.endswith(".json")]
     models = tuple(subject for subject in subjects if not subject.endswith(".json"))
     records = [record for file in files for record in _read(file)]
+    of_files = [record["scale"] for record in records if record["quality"]]
+    factor = scale or next(iter(of_files), QUOTED_SCALE)
+    _check_scales(records, scale=factor)
+    _check_models(models, scale=factor)
     if models or not subjects:
         records += cost_records(
-            models or shipped(scale),
-            scale=scale,
+            models or shipped(factor),
+            scale=factor,
             size=picture_size(size),
             repeats=repeats,
             device=chosen_device(device),
@@ -80,16 +110,64 @@ def quality_cost(
 
 
 def _read(file: Path) -> list[Record]:
+    """The records of a file; DataError for what is missing in them, or is not what it must be."""
     try:
-        records: list[Record] = json.loads(file.read_text(encoding="utf-8"))["networks"]
-        for record in records:  # what is needed below
-            _ = (record["network"], record["scale"], record["macs_per_lr_pixel"])
-            _ = (record["measured"], record["quality"])
+        records = json.loads(file.read_text(encoding="utf-8"))["networks"]
+        if not isinstance(records, list):
+            raise ValueError("'networks' is not a list")
+        for number, record in enumerate(records, start=1):
+            _check(record, name=f"network {number}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"'{file}' is not a file of `edgekeeper cost --json`: {error}. Write it anew."
         ) from error
     return records
+
+
+def _check(record: object, *, name: str) -> None:
+    """None; ValueError when ``FIELDS`` are not in the record as they must be."""
+    if not isinstance(record, dict):
+        raise ValueError(f"{name} is no object of values")
+    for field, kind in FIELDS.items():
+        group, dot, key = field.rpartition(".")
+        if dot and group not in record:
+            raise ValueError(f"{name} has no '{group}'")
+        values = record[group] if dot else record
+        if values is None:  # not measured, not scored
+            continue
+        if not isinstance(values, dict) or key not in values:
+            raise ValueError(f"{name} has no '{field}'")
+        plain, null, _ = kind.partition(" or null")
+        if not (KINDS[plain](values[key]) or (null and values[key] is None)):
+            raise ValueError(f"'{field}' of {name} is {values[key]!r}, not {kind}")
+
+
+def _check_scales(records: list[Record], *, scale: int) -> None:
+    """None; InputError for a scored record of another scale."""
+    for record in records:
+        if record["quality"] and record["scale"] != scale:
+            raise InputError(
+                f"'{record['network']}' enlarges by {record['scale']}, not {scale}; all networks "
+                "of the figure must have one scale."
+            )
+
+
+def _check_models(models: tuple[str, ...], *, scale: int) -> None:
+    """None; InputError for a class without trained weights, or a network of another scale."""
+    from edgekeeper.cost import find_network, has_trained_weights
+
+    for text in models:
+        found = find_network(text, scale=scale).scale
+        if not has_trained_weights(text):
+            raise InputError(
+                f"'{text}' is a class of networks and has no trained weights, so no quality; give "
+                "a network that ships or a network file. `edgekeeper cost` takes classes."
+            )
+        if found != scale:
+            raise InputError(
+                f"'{text}' enlarges by {found}, not {scale}; give --scale {found}, or networks of "
+                f"×{scale}."
+            )
 
 
 def _points(records: list[Record]) -> tuple[list["CostPoint"], tuple[str, int, str]]:
@@ -133,12 +211,12 @@ def _quoted(set_name: str) -> list["CostPoint"]:
     """The papers' networks: printed quality on the set, MACs of our count."""
     from edgekeeper.cost import count
     from edgekeeper.figures import CostPoint
-    from edgekeeper.reproduce import quoted_networks
+    from edgekeeper.reproduce import quoted_networks, shapes_of
 
     return [
         CostPoint(
             label=each.method,
-            macs=count(each.model.build()).macs_per_pixel,
+            macs=count(shapes_of(each.model)).macs_per_pixel,
             seconds=None,
             psnr=each.psnr,
             lpips=each.lpips,

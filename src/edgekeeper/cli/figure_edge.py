@@ -9,6 +9,10 @@ from edgekeeper.cli.figure_options import Chosen, of_pictures
 from edgekeeper.cli.options import split_numbers
 from edgekeeper.errors import InputError
 
+LINE_OPTIONS = {
+    "middle": "--at", "length": "--length", "direction": "--direction", "boxes": "--box"
+}  # fmt: skip
+
 
 @click.command(
     "edge",
@@ -39,11 +43,24 @@ def edge(
     """
     from edgekeeper import figures
 
+    given = _given()
     if not chosen.subjects and not chosen.samples:
+        if given:
+            raise InputError(
+                "Without subjects and --hr there is no line to choose; leave out "
+                f"{', '.join(given)}, or give both."
+            )
         figures.edge(figures.STEP, path=output)
         return
     if not chosen.subjects or not chosen.samples:
         raise InputError("A line through real pictures needs both: subjects, and --hr.")
+    if middle is None and "--direction" in given:
+        raise InputError(
+            "--direction says where the line through --at runs: give --at ROW,COLUMN, or leave "
+            "--direction out, and the line crosses the strongest edge."
+        )
+    if middle is not None and "--box" in given:
+        raise InputError("--box is where to look for an edge, --at the place itself; give one.")
     row = chosen.only_row("edge")
     if middle is None:
         line = figures.strongest_line(row.hr, length=length, part=row.box)
@@ -54,3 +71,14 @@ def edge(
         line = figures.Line(numbers[0], numbers[1], length, direction)
     figures.edge(figures.profiles_along(row.hr, row.panels, line=line), path=output)
     click.echo(f"The line runs {line.direction} through row {line.row}, column {line.column}.")
+
+
+def _given() -> list[str]:
+    """The options of the line that the user gave."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return [
+        option
+        for name, option in LINE_OPTIONS.items()
+        if context.get_parameter_source(name) not in (None, default)
+    ]

@@ -31,6 +31,7 @@ COUNTED = "dgggan-table5"
 # The options that belong to one kind of table, by the name of their argument.
 OF_TRAINED = ("store", "budget", "networks", "scales", "seeds", "protocol", "time_limit")
 OF_MEASURED = ("ours", "weights")
+OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 
 
 @click.command(
@@ -126,7 +127,7 @@ def _check_options(context: click.Context, table: str) -> None:
     """Raise InputError for an option that the table does not have."""
     foreign = [*(OF_MEASURED if table in TRAINED else OF_TRAINED)]
     if table == COUNTED:
-        foreign += [*OF_MEASURED, "sets"]
+        foreign += [*OF_MEASURED, *OF_BOTH]
     for parameter in context.command.params:
         given = context.get_parameter_source(str(parameter.name))
         if parameter.name in foreign and given == click.core.ParameterSource.COMMANDLINE:

@@ -18,7 +18,7 @@ from edgekeeper.evaluate import match_results
 from edgekeeper.figures.panels import Panel
 from edgekeeper.infer import infer
 from edgekeeper.io import SUFFIXES, list_pictures, read_picture, to_rgb_tensor
-from edgekeeper.models import GradientGuided, SRModel
+from edgekeeper.models import DGGGANLight, GradientGuided, SRModel
 from edgekeeper.networks import load
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
@@ -157,11 +157,18 @@ def gradient_output(subject: Subject, sample: Sample) -> Panel:
 def without_branch(subject: Subject) -> Subject:
     """The subject's network with its gradient branch switched off, under the same label.
 
-    Raises InputError when it is not a network with a gradient branch.
+    Raises InputError when it is not a network with a gradient branch, or its picture cannot be had
+    without it.
     """
     model = subject.source
+    if isinstance(model, DGGGANLight):
+        raise InputError(
+            f"The picture of '{subject.label}' (DGGGANLight) does not depend on its gradient "
+            "branch, which serves training alone: without it the picture is the same. "
+            "`edgekeeper figure branch` shows the branch."
+        )
     if not isinstance(model, SRModel) or not isinstance(model, BranchedNetwork):
-        raise _no_branch(subject, "sr_branch_only")
+        raise _not_without(subject)
     return Subject(subject.label, _WithoutBranch(model, model))
 
 
@@ -170,8 +177,19 @@ def _no_branch(subject: Subject, method: str) -> InputError:
     what = type(source).__name__ if isinstance(source, SRModel) else "not a network"
     return InputError(
         f"'{subject.label}' ({what}) has no gradient branch to show: this figure takes networks "
-        f"with a method {method}, such as SPSR or any network in a GradientBranch. Exported files "
-        "keep the picture alone."
+        f"with a method {method}, such as SPSR, DGGGAN or any network in a GradientBranch. "
+        "Exported files keep the picture alone."
+    )
+
+
+def _not_without(subject: Subject) -> InputError:
+    source = subject.source
+    if not isinstance(source, SRModel) or not isinstance(source, GradientNetwork):
+        return _no_branch(subject, "sr_branch_only")
+    return InputError(
+        f"The gradient branch of '{subject.label}' ({type(source).__name__}) cannot be left out: "
+        "this figure takes networks with a method sr_branch_only, such as SPSR, DGGGAN or any "
+        "network in a GradientBranch."
     )
 
 

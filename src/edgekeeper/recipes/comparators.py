@@ -1,22 +1,25 @@
-"""The networks that the papers are compared with, at x4, each with its published settings.
+"""The networks that the papers are compared with, at x4, each trained as far as is known of it.
 
-    recipe      HR patch  batch  rate, Adam                     updates      loss
-    srcnn       128       16     1e-4 (1)                       1,000,000    L2
-    fsrcnn      40        16     1e-3 (1)                       1,000,000    L2
-    edsr_large  192       16     1e-4, halved each 200,000      300,000 (2)  L1
-    rcan        192       16     1e-4, halved each 200,000      1,000,000    L1
-    rdn         128       16     1e-4, halved each 200,000      1,000,000    L1
-    dbpn        128       20     1e-4, a tenth after 500,000    1,000,000    L2, decay 1e-4
-    imdn        192       16     2e-4, halved each 200,000      1,000,000    L1
-    srresnet    96        16     1e-4                           1,000,000    L2
-    srgan       96        16     1e-4, a tenth after 100,000    200,000      (3), after srresnet's
+    recipe      HR patch  batch  rate, Adam                     updates        loss
+    srcnn       128       16     1e-4 (1)                       1,000,000 (1)  L2
+    fsrcnn      40        16     1e-3 (1)                       1,000,000 (1)  L2
+    edsr_large  192       16     1e-4, halved each 200,000      300,000 (2)    L1
+    rcan        192       16     1e-4, halved each 200,000      1,000,000 (6)  L1
+    rdn         128       16     1e-4, halved each 200,000 (6)  1,000,000 (6)  L1
+    dbpn        128       20     1e-4, a tenth after 500,000    1,000,000      L2, decay 1e-4
+    imdn        192       16     2e-4, halved each 200,000      1,000,000 (6)  L1
+    srresnet    96        16     1e-4                           1,000,000      L2
+    srgan       96        16     1e-4, a tenth after 100,000    200,000        (3), after srresnet's
     srgan_5     96        16     the same, with 5 blocks instead of 16
-    sftgan      96        16     1e-4, halved after 50,000,     600,000      (4), after srresnet's
+    sftgan      96        16     1e-4, halved after 50,000,     600,000        (4), after srresnet's
                                  100,000, 150,000, 200,000
-    natsr       192       32     1e-4, a tenth each 100,000     300,000      (5), after 100,000
+    natsr       192       32     1e-4, a tenth each 100,000     300,000        (5), after 100,000
+
+The values were taken from published code and from other accounts of these networks, and were not
+compared with their papers; what is known to be chosen here is said.
 
 (1) The papers take gradient descent with other rates in the last layer, for sums over the pixels;
-    patches and batch are chosen here for the mean, padding and Adam.
+    patches, batch and updates are chosen here for the mean, padding and Adam.
 (2) The paper begins from its network for x2; here from scratch.
 (3) 0.006 x L2 of VGG19's maps after the ReLU of conv5_4, and 0.001 x the first GAN.
 (4) L1 of the maps before that ReLU, and 0.005 x the first GAN. The published training begins from
@@ -27,6 +30,8 @@
     of naturalness learns from pictures that are harder and harder to tell from natural ones, and
     then it is held still. Numbers of https://github.com/kozistr/NatSR-pytorch (MIT); chosen here:
     how many updates, that each step of the pictures takes 20,000, and ESRGAN's critic.
+(6) Chosen here: how many updates, and that an epoch of RDN, whose rate is halved each 200 epochs,
+    is 1,000 of them.
 
 ``form="tiny"`` is the same recipe with a network that is small enough for a test: see ``TINY``.
 The other networks of the tables have recipes of their own: VDSR, ESPCN and EDSR-baseline in
@@ -86,7 +91,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """The network, a tiny one of its kind, and its published training."""
+    """The network, a tiny one of its kind, and its training: published, but for what is chosen."""
 
     model: Spec[SRModel]
     tiny: Spec[SRModel]
@@ -100,7 +105,7 @@ TINY_STEPS = 20  # of each stage
 
 
 def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
-    """The recipe of one of ``NETWORKS``, as published or tiny.
+    """The recipe of one of ``NETWORKS``, as in the table above or tiny.
 
     Raises:
         InputError: no such network.

@@ -11,6 +11,7 @@ from edgekeeper.reproduce.measured import MeasuredTable, beside
 from edgekeeper.reproduce.printed import PRINTED, PrintedTable
 from edgekeeper.reproduce.quoted import Quoted, quoted_networks
 from edgekeeper.reproduce.scored import Ours, files_key
+from edgekeeper.reproduce.shapes import shapes_of
 from edgekeeper.reproduce.training import Event, ReproducedTable, Row, reproduce
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "files_key",
     "quoted_networks",
     "reproduce",
+    "shapes_of",
     "table5",
 ]

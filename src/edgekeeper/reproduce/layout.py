@@ -14,7 +14,10 @@ EXPLAINED = {
     "spsr_toolbox": "Y, border of 4 pixels; SSIM of large pictures after shrinking, as ssim.m; "
     "Bicubic from LR that was never rounded.",
     "y_matlab": "Y, border of 4 pixels; SSIM without shrinking; Bicubic from LR as stored.",
-    "perceptual": "LPIPS on whole RGB pictures; NIQE and PI on Y without 4 pixels on each side.",
+}
+EXPLAINED_MEASURES = {
+    "lpips": "LPIPS on whole RGB pictures",
+    "pi": "NIQE and PI on Y without 4 pixels on each side",
 }
 
 
@@ -46,9 +49,17 @@ def _section(section: Section, printed: PrintedTable, *, title: str) -> Table:
         for line in section.lines
     )
     unstated = any(v and not v.stated for line in section.lines for v in line.values.values())
-    notes = [EXPLAINED[section.name]]
+    notes = [_explained(section)]
     notes += ["? the paper does not state which kind of SSIM this is."] * unstated
     return Table(f"{title}, {HEADINGS[section.name]}", tuple(columns), cells, tuple(notes))
+
+
+def _explained(section: Section) -> str:
+    """By which rules the section's numbers were measured; of the measures it has alone."""
+    if section.name in EXPLAINED:
+        return EXPLAINED[section.name]
+    known = [text for measure, text in EXPLAINED_MEASURES.items() if measure in section.measures]
+    return "; ".join(known) + "."
 
 
 def _cell(line: Line, measure: str, printed: PrintedTable) -> str:

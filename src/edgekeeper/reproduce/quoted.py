@@ -32,6 +32,9 @@ NETWORKS: dict[str, Spec[SRModel]] = {
 }
 """The network of each printed row; DGGGAN is design A, the one that meets its printed cost."""
 
+WITHOUT_LPIPS = ("EDSR", "RCAN", "RDN", "DBPN")
+"""Rows whose printed LPIPS is of an unstated kind: RCAN's own pictures do not measure it."""
+
 
 @dataclass(frozen=True)
 class Quoted:
@@ -46,12 +49,13 @@ class Quoted:
 def quoted_networks(set_name: str) -> list[Quoted]:
     """The printed PSNR (luma, border 4) and LPIPS on a set at x4; SPSR's table where both print.
 
-    Methods without a number on the set are left out.
+    LPIPS is None for ``WITHOUT_LPIPS``. Methods without a number on the set are left out.
     """
     found = []
     for method, model in NETWORKS.items():
         psnr = _first(method, set_name=set_name, measure="psnr")
-        lpips = _first(method, set_name=set_name, measure="lpips")
+        comparable = method not in WITHOUT_LPIPS
+        lpips = _first(method, set_name=set_name, measure="lpips") if comparable else None
         if psnr is not None or lpips is not None:
             found.append(Quoted(method, model, psnr, lpips))
     return found
