@@ -1,7 +1,9 @@
 """Training against critics: who learns when, what reaches what, and exact resumption."""
 
+import copy
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from edgekeeper.recipe import Adversary, Data, Optim, Recipe, Stage, Start, Term
 from edgekeeper.spec import Spec, spec
 from edgekeeper.state import begin, enter
 from edgekeeper.train import Outcome, RunOptions, train
-from edgekeeper.update import numbers_of, update
+from edgekeeper.update import frozen, numbers_of, update
 
 BACKBONE = spec(EDSR, scale=2, width=4, blocks=2)
 GUIDED = spec(GradientBranch, backbone=BACKBONE, width=4, taps=("blocks.0",))
@@ -168,6 +170,21 @@ class TestStages:
         assert names[1] == names[2] != set()
         weight = "critic gan.layers.0.weight"
         assert not torch.equal(ends[1][weight], ends[2][weight])
+
+    def test_critics_begin_a_stage_where_the_one_before_left_them(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        still = tuple(adversary(a.name, optim=dataclasses.replace(ADAM, rate=1e-12)) for a in TWO)
+        last = dataclasses.replace(STAGES[2], adversaries=still)
+        run(guided(stages=(*STAGES[:2], last)), store, tmp_path)
+        left, end = (load_file(tmp_path / f"stage-{number}.safetensors") for number in (2, 3))
+        fresh = state_at(guided(stages=STAGES[1:]), store).rivals
+        for name in ("gan", "gradient gan"):
+            for part, made in fresh[name].critic.named_parameters():
+                key = f"critic {name}.{part}"
+                # The stage before taught all but a constant added to every answer.
+                assert part == "last.bias" or (left[key] - made).abs().max() > 1e-4, key
+                torch.testing.assert_close(end[key], left[key], atol=1e-9, rtol=0.0, msg=key)
 
     def test_a_part_that_does_not_exist_is_named(self, store: Store, tmp_path: Path) -> None:
         stage = Stage("warm-up", 1, ADAM, (PIXEL,), trains=("fussion.",))
@@ -309,23 +326,60 @@ class TestUpdate:
             found.append(gradient)
         assert not torch.allclose(found[0], found[1], rtol=1e-3)
 
-    def test_the_generator_s_loss_does_not_move_the_critic_nor_the_other_way(
-        self, store: Store
+    @pytest.mark.parametrize("turns", [1, 3])
+    @pytest.mark.parametrize("adversaries", [TWO, PENALISED], ids=["relativistic", "penalised"])
+    def test_no_gradient_reaches_a_network_but_that_of_its_own_loss(
+        self, store: Store, adversaries: tuple[Adversary, ...], turns: int
     ) -> None:
-        recipe = plain(adversary("gan", optim=dataclasses.replace(ADAM, rate=1e-12)))
+        recipe = plain(*adversaries, critic_updates=turns)
         state = state_at(recipe, store)
-        before = copied(state.rivals["gan"].critic)
-        update(state, some_batch(store), objective=objective_of(state, recipe.stages[0]), step=0, recipe=recipe)  # fmt: skip  # noqa: E501
-        moved = changed(before, state.rivals["gan"].critic)
-        parameters = {name for name, _ in state.rivals["gan"].critic.named_parameters()}
-        assert all(
-            torch.allclose(before[name], state.rivals["gan"].critic.state_dict()[name], atol=1e-9)
-            for name in moved & parameters
+        networks = {"generator": state.model, **{n: r.critic for n, r in state.rivals.items()}}
+        arrived = {
+            (n, part): 0 for n, net in networks.items() for part, _ in net.named_parameters()
+        }
+
+        def count(key: tuple[str, str]) -> Callable[[Tensor], None]:
+            def arrives(_parameter: Tensor) -> None:
+                arrived[key] += 1
+
+            return arrives
+
+        for name, part in arrived:
+            parameter = networks[name].get_parameter(part)
+            parameter.register_post_accumulate_grad_hook(count((name, part)))
+        batch = some_batch(store, size=2 * turns)
+        objective = objective_of(state, recipe.stages[0])
+        update(state, batch, objective=objective, step=0, recipe=recipe)
+        assert arrived == {key: 1 if key[0] == "generator" else turns for key in arrived}
+
+    def test_critics_are_frozen_in_the_generator_s_turn_alone(self, store: Store) -> None:
+        recipe = plain(adversary("gan"))
+        state = state_at(recipe, store)
+        critic = state.rivals["gan"].critic
+        learns: list[set[bool]] = []
+        critic.register_forward_pre_hook(
+            lambda module, _given: learns.append({p.requires_grad for p in module.parameters()})
         )
+        objective = objective_of(state, recipe.stages[0])
+        update(state, some_batch(store), objective=objective, step=0, recipe=recipe)
+        # Two calls for the generator, then HR and SR for the critic itself.
+        assert learns == [{False}, {False}, {True}, {True}]
+        assert all(parameter.requires_grad for parameter in critic.parameters())
+
+    def test_what_was_frozen_learns_again_after_an_error_and_what_never_learned_does_not(
+        self,
+    ) -> None:
+        network = nn.Linear(2, 2)
+        network.bias.requires_grad_(False)
+        with pytest.raises(ZeroDivisionError), frozen([network]):
+            assert not network.weight.requires_grad
+            raise ZeroDivisionError
+        assert network.weight.requires_grad and not network.bias.requires_grad
 
     def test_further_critic_updates_see_pictures_of_their_own(self, store: Store) -> None:
         recipe = plain(adversary("gan"), critic_updates=3)
         state = state_at(recipe, store)
+        before = copy.deepcopy(state.model)
         seen: list[Tensor] = []
         state.rivals["gan"].critic.register_forward_hook(
             lambda _module, given, _out: seen.append(given[0].detach().clone())
@@ -333,10 +387,14 @@ class TestUpdate:
         batch = some_batch(store, size=6)
         objective = objective_of(state, recipe.stages[0])
         update(state, batch, objective=objective, step=0, recipe=recipe)
-        hr = batch.hr.float() / 255
-        real = seen[2::2]  # two calls for the generator, then HR and SR for each update
-        assert len(seen) == 2 + 3 * 2
-        assert all(torch.equal(x, part) for x, part in zip(real, hr.split(2), strict=True))
+        assert len(seen) == 2 + 3 * 2  # two calls for the generator, then HR and SR each time
+        lr, hr = (batch.lr.float() / 255).split(2), (batch.hr.float() / 255).split(2)
+        assert all(torch.equal(x, part) for x, part in zip(seen[2::2], hr, strict=True))
+        with torch.no_grad():  # the first SR is the one the generator learned from
+            made = [before(lr[0]), *(state.model(part) for part in lr[1:])]
+            assert not torch.allclose(made[1], before(lr[1]), atol=1e-4)
+        for fake, expected in zip(seen[3::2], made, strict=True):
+            torch.testing.assert_close(fake, expected)
 
     @pytest.mark.parametrize("loss", [spec(RelativisticGAN), spec(VanillaGAN), spec(WassersteinGP)])
     def test_the_log_tells_the_health_of_every_critic(

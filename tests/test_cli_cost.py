@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgekeeper.cli import COMMANDS
+from edgekeeper.cli.figure_cost import _quoted, _read
+from edgekeeper.errors import DataError
 
 SVG = b"<?xml"
 
@@ -46,12 +48,32 @@ class TestCost:
         assert found.returncode == 0, found.stderr
         assert "LR picture of 8x6 pixels" in found.stdout
         assert "Median of 2 passes" in found.stdout and "thread" in found.stdout
+        assert "gradient map" not in found.stdout and "gradient" not in file.read_text()
         first, second = json.loads(file.read_text())["networks"]
         assert (first["network"], first["scale"], second["scale"]) == ("espcn_x2", 2, 4)
         assert (second["parameters"], second["macs_per_lr_pixel"]) == (37_200, 37_056)
         assert second["flops_table5"] == 2 * 48 * (37_056 + 144)
         assert second["measured"]["seconds"] > 0
         assert second["quality"] is None
+
+    def test_one_pass_has_no_median(self) -> None:
+        found = edgekeeper("cost", "espcn_x2", "--size", "4x4", "--repeats", "1")
+        assert found.returncode == 0, found.stderr
+        assert "One pass, float32" in found.stdout and "Median" not in found.stdout
+
+    def test_the_gradient_map_of_those_that_make_one(self, tmp_path: Path) -> None:
+        file = tmp_path / "cost.json"
+        found = edgekeeper("cost", "spsr", "espcn_x4", "dgggan", "--no-measure", "--json", file)
+        assert found.returncode == 0, found.stderr
+        text = " ".join(found.stdout.split())
+        assert "which Table 5 counts: spsr 262.187, dgggan 23.732." in text
+        records = {each["network"]: each for each in json.loads(file.read_text())["networks"]}
+        flops = {name: each["flops_table5"] for name, each in records.items()}
+        key = "flops_table5_with_gradient_map"
+        assert flops["spsr"] / 1e9 == pytest.approx(262.171, abs=5e-4)
+        assert records["spsr"][key] / 1e9 == pytest.approx(262.187, abs=5e-4)
+        assert records["dgggan"][key] / 1e9 == pytest.approx(23.732, abs=5e-4)
+        assert key not in records["espcn_x4"]
 
     def test_without_networks_all_that_ship_for_the_scale(self, tmp_path: Path) -> None:
         file = tmp_path / "cost.json"
@@ -67,6 +89,12 @@ class TestCost:
         assert "--size is '50'" in fails("cost", "espcn", "--size", "50")
         assert "Did you mean 'espcn_x4'" in fails("cost", "espn_x4")
         assert "Did you mean 'width'" in fails("cost", "edsr:widht=8")
+        assert "channels is one of rgb, y" in fails("cost", "srcnn:channels=foo")
+        assert "levels is a whole number from 0 to 8" in fails("cost", "natsr:levels=40")
+        assert "too large" in fails("cost", "espcn_x4", "--size", "200000x200000")
+        huge = "999999999x999999999"
+        assert "too large" in fails("cost", "espcn_x4", "--size", huge, "--no-measure")
+        assert "--size is '999" in fails("cost", "espcn_x4", "--size", "9" * 5000 + "x1")
         assert "EDGEKEEPER_DATA" in fails("cost", "espcn_x4", "--on", "set5")
         assert "folder that exists" in fails("cost", "--json", tmp_path / "none" / "a.json")
 
@@ -75,7 +103,7 @@ class TestReproduce:
     def test_table5_is_counted(self, tmp_path: Path) -> None:
         file = tmp_path / "t5.json"
         found = edgekeeper("reproduce", "dgggan-table5", "--json", file)
-        assert found.returncode == 0, found.stderr
+        assert (found.returncode, found.stderr) == (0, "")
         rows = json.loads(file.read_text())["rows"]
         agreeing = {row["method"] for row in rows if row["agrees"]}
         assert agreeing >= {"ESRGAN", "SPSR", "SRGAN", "DGGGAN", "NatSR", "SFTGAN"}
@@ -93,7 +121,9 @@ class TestReproduce:
             "reproduce", "gv-table1", "--store", tmp_path, "--ours", "a=b"
         )
         assert "--budget is not for it" in fails("reproduce", "spsr-table1", "--budget", "quick")
-        assert "--on is not for it" in fails("reproduce", "dgggan-table5", "--on", "set5")
+        foreign = (("--on", "set5"), ("--data", tmp_path / "none"), ("--out", tmp_path))
+        for option, value in (*foreign, ("--device", "cpu")):
+            assert f"{option} is not for it" in fails("reproduce", "dgggan-table5", option, value)
         assert "NAME=SUBJECT" in fails(
             "reproduce", "spsr-table1", "--ours", "espcn_x4", "--data", tmp_path
         )
@@ -143,10 +173,16 @@ class TestQualityCost:
 
     def test_quoted_points_are_marked(self, tmp_path: Path) -> None:
         path = tmp_path / "a.svg"
-        assert "Wrote" in self.draw(path, records())
+        assert self.draw(path, records()).strip() == f"Wrote {path}"  # and no warning
         assert path.read_bytes().startswith(SVG)
-        text = path.read_text()
-        assert "quoted: quality from the papers" in text and "SPSR" in text
+        assert "SPSR" in path.read_text()
+        points = {point.label: point for point in _quoted("set5")}
+        assert len(points) == 10
+        assert {point.origin for point in points.values()} == {"quoted"}
+        assert {point.seconds for point in points.values()} == {None}
+        assert (points["SPSR"].macs, points["SPSR"].psnr) == (52_396_416, 30.4)
+        assert (points["SFTGAN"].psnr, points["SFTGAN"].lpips) == (29.932, 0.0890)
+        assert (points["RCAN"].psnr, points["RCAN"].lpips) == (32.63, None)
 
     def test_no_points_are_quoted_at_another_scale_or_by_wish(self, tmp_path: Path) -> None:
         for number, (scale, more) in enumerate(((2, ()), (4, ("--not-quoted",)))):
@@ -159,6 +195,12 @@ class TestQualityCost:
         text = self.draw(tmp_path / "a.svg", records(quality=other_set))
         assert "must be scored on one set" in text
         assert not (tmp_path / "a.svg").exists()
+        mixed = [*records(scale=2)[:1], *records(scale=3)[:1]]
+        assert "'a' enlarges by 3, not 2" in self.draw(tmp_path / "a.svg", mixed)
+        unscored = {**records(scale=3)[0], "quality": None}
+        assert "Wrote" in self.draw(tmp_path / "c.svg", [unscored, *records(scale=2)])
+        asked = self.draw(tmp_path / "a.svg", records(scale=2), "--scale", "4")
+        assert "'a' enlarges by 2, not 4" in asked
         slower = {"seconds": 0.5, "size": [50, 50], "device": "cpu", "threads": 2}
         assert "threads" in self.draw(tmp_path / "b.svg", records(measured=slower))
 
@@ -169,3 +211,56 @@ class TestQualityCost:
         assert "not a file of `edgekeeper cost" in fails(
             "figure", "quality-cost", tmp_path / "bad.json", "-o", tmp_path / "b.svg"
         )
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"quality": {"psnr": 30.0, "lpips": 0.2}}, "network 2 has no 'quality.set'"),
+            ({"quality": "good"}, "network 2 has no 'quality.set'"),
+            (
+                {"quality": {"set": "set5", "psnr": float("nan"), "lpips": None}},
+                "'quality.psnr' of network 2 is nan, not a number or null",
+            ),
+            (
+                {"measured": {"seconds": 1.0, "device": "cpu", "threads": 1}},
+                "network 2 has no 'measured.size'",
+            ),
+            (
+                {"measured": {"seconds": 1, "size": [5], "device": "cpu", "threads": 1}},
+                "'measured.size' of network 2 is [5], not two whole numbers",
+            ),
+            (
+                {"macs_per_lr_pixel": "no"},
+                "'macs_per_lr_pixel' of network 2 is 'no', not a number above 0 or null",
+            ),
+            ({"macs_per_lr_pixel": True}, "of network 2 is True, not a number above 0"),
+            ({"scale": "4"}, "'scale' of network 1 is '4', not a whole number"),
+        ],
+    )
+    def test_a_damaged_file_is_a_sentence(
+        self, tmp_path: Path, changes: dict[str, object], message: str
+    ) -> None:
+        file = tmp_path / "a.json"
+        file.write_text(json.dumps({"networks": records(**changes)}))  # type: ignore[arg-type]
+        with pytest.raises(DataError) as told:
+            _read(file)
+        assert message in str(told.value) and "Write it anew" in str(told.value)
+
+    def test_a_file_of_less_is_a_sentence(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.json"
+        complete = records()[0]
+        for key in ("measured", "quality", "network"):
+            some = {name: value for name, value in complete.items() if name != key}
+            for content in ([some], [key], some):
+                file.write_text(json.dumps({"networks": content}))
+                with pytest.raises(DataError, match="is not a file of `edgekeeper cost"):
+                    _read(file)
+        file.write_text(json.dumps({"networks": [{**complete, "measured": None, "quality": None}]}))
+        assert len(_read(file)) == 1
+
+    def test_networks_that_have_no_place_are_refused(self, tmp_path: Path) -> None:
+        out = ("-o", tmp_path / "a.svg", "--data", tmp_path)
+        text = fails("figure", "quality-cost", "espcn_x3", "--scale", "4", *out)
+        assert "'espcn_x3' enlarges by 3, not 4; give --scale 3" in text
+        assert "has no trained weights" in fails("figure", "quality-cost", "espcn", *out)
+        assert "Did you mean 'espcn_x4'" in fails("figure", "quality-cost", "espn_x4", *out)

@@ -1,6 +1,9 @@
 """Counts against those of the official modules, measurements, and what names a network."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from edgekeeper.cost import (
     Count,
     count,
+    count_with_gradient,
     find_network,
     has_trained_weights,
     measure,
@@ -20,6 +24,7 @@ from edgekeeper.models import (
     DGGGAN,
     EDSR,
     ESPCN,
+    MODELS,
     RCAN,
     RDN,
     RRDB,
@@ -177,6 +182,23 @@ class TestCount:
         with pytest.raises(InputError, match="has none"):
             count(ESPCN(scale=2), size=size)
 
+    @pytest.mark.parametrize("size", [(999_999_999, 999_999_999), (10_001, 10_000)])
+    def test_a_picture_with_too_many_pixels(self, size: tuple[int, int]) -> None:
+        for counted in (count, count_with_gradient, measure):
+            with pytest.raises(InputError, match="too large; give one of at most 100,000,000"):
+                counted(SPSR(width=4, blocks=1, growth=2, taps=(1,)), size=size)
+
+    def test_the_largest_picture_is_counted(self) -> None:
+        assert count(ESPCN(scale=2), size=(10_000, 10_000)).macs == 21_184 * 10**8
+
+    def test_with_the_gradient_map_where_there_is_one(self) -> None:
+        model = SPSR(width=8, blocks=1, growth=4, taps=(1,))
+        found = count_with_gradient(model, size=(5, 6))
+        assert found == count(model, size=(5, 6), of="picture and gradient map")
+        assert found != count(model, size=(5, 6))
+        assert count_with_gradient(EDSR(scale=2, width=4, blocks=1)) is None
+        assert count_with_gradient(DGGGAN(width=4, blocks=1, gradient_branch=False)) is None
+
 
 @pytest.fixture(scope="module")
 def rows() -> list[CostRow]:
@@ -258,6 +280,38 @@ class TestMeasure:
         # Pages that are only read are never had: one or both tensors are resident.
         assert 63 * 2**20 < hungry < 200 * 2**20
 
+    @pytest.mark.parametrize(
+        ("seconds", "median"), [((7.0, 1.0, 2.0), 2.0), ((9.0, 1.0, 2.0, 4.0), 3.0), ((5.0,), 5.0)]
+    )
+    def test_the_seconds_are_the_median(
+        self, seconds: Sequence[float], median: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ticks = itertools.accumulate(step for taken in seconds for step in (100.0, taken))
+        clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+        monkeypatch.setattr("edgekeeper.cost.time", clock)
+        found = measure(ESPCN(scale=2), size=(2, 2), repeats=len(seconds))
+        assert found.seconds == median
+        assert (found.fastest, found.slowest) == (min(seconds), max(seconds))
+
+    @pytest.mark.parametrize(
+        "error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()]
+    )
+    def test_a_picture_that_does_not_fit_into_memory(self, error: Exception) -> None:
+        class Full(_Layers):
+            def forward(self, lr: Tensor) -> Tensor:
+                raise error
+
+        with pytest.raises(InputError, match="Full and a picture of 8x9 pixels do not fit"):
+            measure(Full(), size=(8, 9))
+
+    def test_another_failure_is_not_taken_for_want_of_memory(self) -> None:
+        class Broken(_Layers):
+            def forward(self, lr: Tensor) -> Tensor:
+                raise RuntimeError("shapes differ")
+
+        with pytest.raises(RuntimeError, match="shapes differ"):
+            measure(Broken(), size=(8, 9))
+
     def test_no_repeats(self) -> None:
         with pytest.raises(InputError, match="at least 1"):
             measure(ESPCN(scale=2), repeats=0)
@@ -276,6 +330,32 @@ class TestNames:
         assert find_network("espcn:scale=3", scale=2).scale == 3
         assert not has_trained_weights("espcn:channels=rgb")
 
+    def test_truths_are_those_of_json_or_of_python(self) -> None:
+        for word, truth in (("true", True), ("True", True), ("false", False), ("False", False)):
+            assert dict(model_spec(f"dgggan:se={word}").arguments)["se"] is truth
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (KeyError("x"), "^_Layers cannot be built so: 'x'\\.$"),
+            (IndexError("beyond."), "^_Layers cannot be built so: beyond\\.$"),
+            (RuntimeError("first\nsecond"), "^_Layers cannot be built so: first\\.$"),
+            (ZeroDivisionError(), "^_Layers cannot be built so: ZeroDivisionError\\.$"),
+            (MemoryError(), "^_Layers cannot be built so: MemoryError\\.$"),
+            (InputError("As it is."), "^As it is\\.$"),
+        ],
+    )
+    def test_what_fails_while_it_is_built_is_one_sentence(
+        self, error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_self: _Layers) -> None:
+            raise error
+
+        monkeypatch.setattr(_Layers, "__init__", fail)
+        monkeypatch.setitem(MODELS, "layers", _Layers)
+        with pytest.raises(InputError, match=message):
+            find_network("layers")
+
     def test_values_are_json_or_words(self) -> None:
         found = dict(model_spec("dgggan:body=lr,se=false,width=8").arguments)
         assert found == {"body": "lr", "se": False, "width": 8, "scale": 4}
@@ -287,7 +367,26 @@ class TestNames:
             ("edrs", "Did you mean 'edsr'"),
             ("edsr:widht=3", "Did you mean 'width'"),
             ("edsr:width", "come arguments with values"),
-            ("edsr:width=wide", "cannot be built so"),
+            ("edsr:width=wide", r"^EDSR's width is a whole number from 1 to 1024; got 'wide'\.$"),
+            ("edsr:width=1e999", "whole number from 1 to 1024; got inf"),
+            ("edsr:width=" + 300 * "9", "whole number from 1 to 1024; got 999"),
+            ("edsr:width=" + 5000 * "9", "whole number from 1 to 1024; got '999"),
+            ("edsr:width=" + 100_000 * "[", r"whole number from 1 to 1024; got '\[\["),
+            ("edsr:blocks=100000000", "whole number from 1 to 1024"),
+            ("srcnn:channels=foo", "SRCNN's channels is one of rgb, y; got 'foo'"),
+            ("srresnet:width=0", "SRResNet's width is a whole number"),
+            ("rdn:growth=0", "RDN's growth is a whole number"),
+            ("imdn:blocks=0", "IMDN's blocks is a whole number"),
+            ("natsr:residual_scale=abc", "NatSR's residual_scale is a finite number"),
+            ("natsr:levels=40", "NatSR's levels is a whole number from 0 to 8; got 40"),
+            (
+                "dgggan:width=0",
+                r"^DGGGAN's width is a multiple of 4, at least 4; got 0\.$",
+            ),
+            (
+                "gradientbranch:backbone=edsr",
+                r"^GradientBranch cannot be built so: 'str' object has no attribute 'scale'\.$",
+            ),
             ("edsr:scale=7", "no scale 7"),
             ("none.safetensors", "no network file"),
         ],

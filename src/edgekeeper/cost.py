@@ -33,6 +33,11 @@ from edgekeeper.spec import Spec, from_json
 TABLE5_SIZE = (50, 50)
 """Height and width in LR pixels at which Table 5's FLOPs come out."""
 
+MOST_PIXELS = 10**8
+"""The largest LR picture that is counted or measured, three times one of 8K."""
+
+_WORDS = {"True": True, "False": False}  # as Python has them; JSON has true and false
+
 
 @runtime_checkable
 class GradientNetwork(Protocol):
@@ -95,8 +100,7 @@ def find_network(text: str, *, scale: int = 4) -> SRModel:
 
     Raises InputError for what does not exist, CheckpointError for a damaged file.
     """
-    name = text.partition(":")[0]
-    if name in MODELS and not Path(text).is_file():
+    if not has_trained_weights(text):
         return _built(model_spec(text, scale=scale))
     shipped = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))]
     path = Path(text)
@@ -107,7 +111,12 @@ def find_network(text: str, *, scale: int = 4) -> SRModel:
 
 def has_trained_weights(text: str) -> bool:
     """Whether ``text`` names a file of weights, not a class alone."""
-    return Path(text).is_file() or text.partition(":")[0] not in MODELS
+    if text.partition(":")[0] not in MODELS:
+        return True
+    try:
+        return Path(text).is_file()
+    except OSError:  # a name that is too long for a file
+        return False
 
 
 def model_spec(text: str, *, scale: int = 4) -> Spec[SRModel]:
@@ -135,15 +144,26 @@ def model_spec(text: str, *, scale: int = 4) -> Spec[SRModel]:
 def _value(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
-        return text
+    except (ValueError, RecursionError):  # no JSON, or lists in lists without end
+        return _WORDS.get(text, text)
 
 
 def _built(spec: Spec[SRModel]) -> SRModel:
     try:
         return spec.build().eval()
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{spec.name} cannot be built so: {error}.") from error
+    except InputError:
+        raise
+    except (
+        TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError,
+        MemoryError,
+    ) as error:  # fmt: skip
+        raise InputError(f"{spec.name} cannot be built so: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, to be ended with a full stop."""
+    first, *_ = [*str(error).splitlines(), ""]
+    return first.rstrip(" .") or type(error).__name__
 
 
 def count(
@@ -184,6 +204,17 @@ def count(
     )
 
 
+def count_with_gradient(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE) -> Count | None:
+    """What one pass costs with the SR gradient map; None for a network that makes none."""
+    if not isinstance(model, GradientNetwork):
+        return None
+    _check_size(size)
+    try:
+        return count(model, size=size, of="picture and gradient map")
+    except InputError:  # it has the method, but was built without the branch
+        return None
+
+
 class _Tally:
     """The sums over all layers, filled by forward hooks."""
 
@@ -207,15 +238,24 @@ def measure(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE, repeats: int
 
     Before the ``repeats`` that are timed one pass warms up and one more gives the memory. Threads
     are PyTorch's; the device is the model's.
+    Raises InputError for a picture that does not fit into memory.
     """
     _check_size(size)
     if repeats < 1:
         raise InputError(f"repeats is {repeats}; it must be at least 1.")
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
-    lr = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
-    infer(model, lr)
-    peak = _peak_bytes(model, lr)
+    try:
+        lr = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+        infer(model, lr)
+        peak = _peak_bytes(model, lr)
+    except (RuntimeError, MemoryError) as error:
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        raise InputError(
+            f"{type(model).__name__} and a picture of {size[0]}x{size[1]} pixels do not fit into "
+            "the memory; measure a smaller one, or only count."
+        ) from error
     times = []
     for _ in range(repeats):
         _wait(device)
@@ -282,3 +322,8 @@ def _status() -> Mapping[str, int]:
 def _check_size(size: tuple[int, int]) -> None:
     if min(size) < 1:
         raise InputError(f"A picture of {size[0]}x{size[1]} pixels has none; give e.g. 50x50.")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise InputError(
+            f"A picture of {size[0]}x{size[1]} pixels is too large; give one of at most "
+            f"{MOST_PIXELS:,} pixels, e.g. 50x50."
+        )

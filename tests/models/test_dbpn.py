@@ -129,5 +129,5 @@ def test_a_gradient_branch_reads_what_is_at_hr_size() -> None:
 def test_a_scale_or_number_of_stages_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(InputError, match="DBPN has no scale 3; choose one of 2, 4, 8"):
         DBPN(scale=3)
-    with pytest.raises(InputError, match="1 stage or more, not 0"):
+    with pytest.raises(InputError, match="stages is a whole number from 1 to 1024; got 0"):
         DBPN(stages=0)

@@ -124,7 +124,7 @@ class TestCounts:
 
 
 class Restated:
-    """DGGGAN as its paper says it, block by block with four branches, and as chosen elsewhere."""
+    """DGGGAN written again: what its paper says, and what is chosen, such as a block's wiring."""
 
     def __init__(self, network: DGGGAN, *, blocks: int, every: int, cell: int) -> None:
         self.weights = dict(network.state_dict())
@@ -333,6 +333,22 @@ def test_without_se_a_block_ends_with_its_1_x_1_convolution() -> None:
     assert not [m for m in model.modules() if isinstance(m, ChannelAttention | nn.Linear)]
 
 
+@pytest.mark.parametrize("case", ["half_x4", "half_x3_every_second", "lr_x4", "lr_x2_without_se"])
+def test_sr_branch_only_puts_zeros_in_place_of_the_gradient_s_maps(case: str) -> None:
+    model = awake(CASES[case]())
+    lr = torch.rand(2, 3, 5, 7, dtype=torch.float64)
+    maps = model.features(lr)
+    maps[:, : model.width] = 0
+    torch.testing.assert_close(model.sr_branch_only(lr), model.reconstruct(maps, lr))
+    assert not torch.allclose(model.sr_branch_only(lr), model(lr))
+
+
+def test_without_the_branch_there_is_nothing_to_leave_out() -> None:
+    model = DGGGAN(width=4, blocks=2, gradient_branch=False)
+    with pytest.raises(InputError, match="no gradient branch to leave out"):
+        model.sr_branch_only(torch.rand(1, 3, 4, 4))
+
+
 @pytest.mark.parametrize("skip", ["bilinear", "bicubic"])
 def test_the_skip_adds_the_interpolated_picture(skip: str) -> None:
     plain = awake(DGGGAN(width=4, blocks=3))
@@ -387,7 +403,7 @@ def test_a_new_network_gives_the_interpolated_picture(skip: str) -> None:
         ({"width": 6}, "width is a multiple of 4, at least 4; got 6"),
         ({"width": 0}, "width is a multiple of 4, at least 4; got 0"),
         ({"blocks": 2}, "after every 3 of its 2 blocks; grad_every must be from 1 to"),
-        ({"blocks": 0, "gradient_branch": False}, "needs at least one block; got 0"),
+        ({"blocks": 0, "gradient_branch": False}, "blocks is a whole number from 1 to 1024; got 0"),
         ({"grad_every": 0}, "grad_every must be from 1 to the number of blocks"),
         ({"scale": 8}, "DGGGAN has no scale 8; choose one of 2, 3, 4"),
     ],

@@ -148,7 +148,7 @@ def test_a_gradient_branch_reads_its_groups() -> None:
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("reduction", [0, 9, -1])
+@pytest.mark.parametrize("reduction", [9, 16])
 def test_an_attention_without_channels_is_an_error(reduction: int) -> None:
     with pytest.raises(InputError, match=f"8 / {reduction} here; choose a reduction from 1 to 8"):
         RCAN(width=8, groups=1, blocks=1, reduction=reduction)

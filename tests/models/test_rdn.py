@@ -77,5 +77,5 @@ def test_a_gradient_branch_reads_its_blocks() -> None:
 
 
 def test_without_blocks_there_is_nothing_to_fuse() -> None:
-    with pytest.raises(InputError, match="1 block or more, not 0"):
+    with pytest.raises(InputError, match="blocks is a whole number from 1 to 1024; got 0"):
         RDN(blocks=0)

@@ -241,7 +241,7 @@ def test_a_map_from_eight_bits_or_half_precision_will_do() -> None:
 def test_what_does_not_exist_is_refused() -> None:
     with pytest.raises(InputError, match="SFTGAN has no scale 8; choose one of 2, 3, 4"):
         SFTGAN(scale=8)
-    with pytest.raises(InputError, match="no variant of SFTGAN 'caffe'"):
+    with pytest.raises(InputError, match="variant is one of pytorch, torch; got 'caffe'"):
         SFTGAN(variant="caffe")  # type: ignore[arg-type]
 
 

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from edgekeeper.errors import InputError
 from edgekeeper.losses import L1, Gradient, Perceptual, WassersteinGP
 from edgekeeper.models import parameter_count
 from edgekeeper.models.dgggan import Body
@@ -139,6 +140,23 @@ def test_a_stage_on_fidelity_can_come_first() -> None:
     assert {term.name: term.weight for term in first.terms} == {"pixel": 1.0, "branch": 0.5}
     assert last == dgggan(form="paper").stages[0]
     assert [stage.name for stage in dgggan(form="small", pixel_steps=0).stages] == ["adversarial"]
+
+
+def test_the_critics_learn_once_or_as_often_as_asked(
+    reduced: Callable[..., Recipe], run: Callable[..., Any]
+) -> None:
+    assert {recipe.stages[-1].critic_updates for recipe in DGGGAN_TABLES.values()} == {1}
+    usual, often = (
+        dgggan(form="small", pixel_steps=0),
+        dgggan(form="small", pixel_steps=0, critic_updates=5),
+    )
+    (stage,) = often.stages
+    assert stage.critic_updates == stage.drawn == 5
+    assert dataclasses.replace(stage, critic_updates=1) == usual.stages[0]
+    outcome, lines = run(reduced(often))
+    assert (outcome.status, outcome.step, len(lines)) == ("finished", 2, 2)
+    with pytest.raises(InputError, match="critic_updates = 0; give 1 or more"):
+        dgggan(critic_updates=0)
 
 
 def test_the_small_form_adds_to_the_interpolated_picture() -> None:

@@ -108,7 +108,14 @@ def cost_records(
     weights: Path | None = None,
 ) -> list[Record]:
     """One record for each network, all plain values; ``repeats`` None measures nothing."""
-    from edgekeeper.cost import Count, count, find_network, has_trained_weights, measure
+    from edgekeeper.cost import (
+        Count,
+        count,
+        count_with_gradient,
+        find_network,
+        has_trained_weights,
+        measure,
+    )
     from edgekeeper.errors import UnavailableError
 
     root = needed_data(data) if set_name else None
@@ -116,7 +123,8 @@ def cost_records(
     found = [(text, find_network(text, scale=scale)) for text in models]
     records: list[Record] = []
     for text, model in found:
-        record: Record = {"network": Path(text).stem if Path(text).is_file() else text}
+        trained = has_trained_weights(text)
+        record: Record = {"network": Path(text).stem if trained else text}
         record |= {"class": type(model).__name__, "scale": model.scale}
         try:
             counted: Count | None = count(model, size=size)
@@ -131,10 +139,12 @@ def cost_records(
             "bias_outputs": counted and counted.bias_outputs,
             "flops_table5": counted and counted.flops,
         }
+        mapped = count_with_gradient(model, size=size)
+        if mapped is not None:
+            record["flops_table5_with_gradient_map"] = mapped.flops
         model = model.to(device)
         taken = measure(model, size=size, repeats=repeats) if repeats else None
         record["measured"] = taken and asdict(taken)
-        trained = has_trained_weights(text)
         scored = root is not None and set_name is not None and trained
         record["quality"] = (
             _quality(model, set_name=str(set_name), root=root, weights=weights)
@@ -208,10 +218,21 @@ def _notes(records: list[Record], measured: list[Record], scored: list[Record]) 
         "transposed convolutions and linear layers. Table 5 of DGGGAN: 2 (MAC + outputs with a "
         "bias); it has LR 50x50."
     ]
+    mapped = [record for record in records if "flops_table5_with_gradient_map" in record]
+    if mapped:
+        named = ", ".join(
+            f"{record['network']} {record['flops_table5_with_gradient_map'] / 1e9:,.3f}"
+            for record in mapped
+        )
+        notes.append(
+            "GFLOPs with the SR gradient map, which is made in training only and which Table 5 "
+            f"counts: {named}."
+        )
     if measured:
         first = measured[0]
+        several = f"Median of {first['repeats']} passes"
         notes.append(
-            f"Median of {first['repeats']} passes, float32, {first['device']}, "
+            f"{several if first['repeats'] > 1 else 'One pass'}, float32, {first['device']}, "
             f"{first['threads']} thread{'s' * (first['threads'] != 1)}; peak memory is beyond the "
             "loaded network."
         )
@@ -235,7 +256,7 @@ def _measured_cells(measured: Record | None) -> list[str]:
 
 def picture_size(text: str) -> tuple[int, int]:
     """Height and width of ``--size``; raises InputError for anything else."""
-    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    found = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text)
     if found is None:
         raise InputError(f"--size is '{text}'; give height and width in pixels, such as 50x50.")
     return int(found[1]), int(found[2])

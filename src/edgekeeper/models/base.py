@@ -1,6 +1,8 @@
 """What every super-resolution network here has in common: little, on purpose."""
 
 import math
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +15,9 @@ Channels = Literal["rgb", "y"]
 """Colour of a network's input and output: RGB, or MATLAB's studio-range luma, both in [0, 1]."""
 
 COLOUR_COUNT: dict[Channels, int] = {"rgb": 3, "y": 1}
+
+MOST = 1024
+"""The most maps, blocks or layers that an argument may ask for; the papers have up to 256."""
 
 
 class SRModel(nn.Module):
@@ -68,9 +73,33 @@ class GradientGuided:
 
 def check_scale(scale: int, *, allowed: tuple[int, ...], model: str) -> None:
     """Raise InputError unless ``scale`` is one of ``allowed``."""
-    if scale not in allowed:
+    if type(scale) is not int or scale not in allowed:
         choices = ", ".join(str(factor) for factor in allowed)
         raise InputError(f"{model} has no scale {scale}; choose one of {choices}.")
+
+
+def check_choice(name: str, given: object, *, allowed: tuple[object, ...], model: str) -> None:
+    """Raise InputError unless the argument ``given`` is one of ``allowed``, type included."""
+    if not any(type(given) is type(choice) and given == choice for choice in allowed):
+        choices = ", ".join(str(choice) for choice in allowed)
+        raise InputError(f"{model}'s {name} is one of {choices}; got {given!r}.")
+
+
+def check_counts(
+    counts: Mapping[str, object], *, model: str, least: int = 1, most: int = MOST
+) -> None:
+    """Raise InputError unless all ``counts``, by argument, are whole and in ``least..most``."""
+    for name, given in counts.items():
+        if type(given) is not int or not least <= given <= most:
+            raise InputError(
+                f"{model}'s {name} is a whole number from {least} to {most}; got {given!r}."
+            )
+
+
+def check_factor(name: str, given: object, *, model: str) -> None:
+    """Raise InputError unless ``given`` is a finite number, 0 or more."""
+    if type(given) not in (int, float) or not 0 <= given <= sys.float_info.max:  # type: ignore[operator]
+        raise InputError(f"{model}'s {name} is a finite number, 0 or more; got {given!r}.")
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -19,8 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.base import SRModel, check_counts, check_scale
 from edgekeeper.models.initial import kaiming_normal
 
 PADDING = 2  # of each convolution that changes the size; its kernel is scale + 4, its stride scale
@@ -66,7 +65,7 @@ class DBPN(SRModel):
     """D-DBPN for one scale; the defaults are the paper's. Its features are at HR size.
 
     Raises:
-        InputError: no such scale, or no stage.
+        InputError: no such scale, or a size that is not a whole number from 1 on.
     """
 
     def __init__(
@@ -74,8 +73,7 @@ class DBPN(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 4, 8), model="DBPN")
-        if stages < 1:
-            raise InputError(f"DBPN has 1 stage or more, not {stages}.")
+        check_counts({"width": width, "stages": stages, "first": first}, model="DBPN")
         self.scale = scale
         self.channels = "rgb"
         self.head = nn.Sequential(

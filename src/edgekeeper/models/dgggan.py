@@ -36,7 +36,14 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import GradientGuided, SRModel, check_scale, filled
+from edgekeeper.models.base import (
+    GradientGuided,
+    SRModel,
+    check_choice,
+    check_counts,
+    check_scale,
+    filled,
+)
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
@@ -67,8 +74,9 @@ class ChannelAttention(nn.Module):
 class MultiScaleBlock(nn.Module):
     """x + attention(1 x 1(stage2(stage1(x)))): a 3 x 3 beside a 5 x 5 convolution in each stage.
 
-    The paper's four branches, (3, 3), (3, 5), (5, 3) and (5, 5), all read all of stage 1; two
-    convolutions of one size and one input are written as one with twice the maps.
+    The paper says four branches of 3 x 3 and 5 x 5 convolutions. Chosen here: their pairs, (3, 3),
+    (3, 5), (5, 3) and (5, 5), and that each reads all of stage 1. Two convolutions of one size and
+    one input are written as one with twice the maps.
     """
 
     def __init__(self, width: int, *, se: bool) -> None:
@@ -182,12 +190,6 @@ def _initialise(network: "DGGGAN") -> None:
                 module.narrow.weight.mul_(0.1)
 
 
-def _check_choice(name: str, given: str, *, allowed: tuple[str, ...]) -> None:
-    """Raise InputError unless ``given`` is one of ``allowed``."""
-    if given not in allowed:
-        raise InputError(f"DGGGAN's {name} is one of {', '.join(allowed)}; got '{given}'.")
-
-
 class DGGGAN(SRModel):
     """DGGGAN's generator for one scale; the defaults are the paper's.
 
@@ -222,12 +224,14 @@ class DGGGAN(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="DGGGAN")
-        _check_choice("body", body, allowed=get_args(Body))
-        _check_choice("image_skip", image_skip, allowed=get_args(ImageSkip))
+        check_choice("body", body, allowed=get_args(Body), model="DGGGAN")
+        check_choice("image_skip", image_skip, allowed=get_args(ImageSkip), model="DGGGAN")
+        for name, given in (("gradient_branch", gradient_branch), ("se", se)):
+            check_choice(name, given, allowed=(True, False), model="DGGGAN")
+        check_counts({"blocks": blocks}, model="DGGGAN")
+        check_counts({"width": width, "grad_every": grad_every}, model="DGGGAN", least=0)
         if width < 4 or width % 4:
             raise InputError(f"DGGGAN's width is a multiple of 4, at least 4; got {width}.")
-        if blocks < 1:
-            raise InputError(f"DGGGAN needs at least one block; got {blocks}.")
         if gradient_branch and not 1 <= grad_every <= blocks:
             raise InputError(
                 f"DGGGAN takes in gradients after every {grad_every} of its {blocks} blocks; "
@@ -286,6 +290,20 @@ class DGGGAN(SRModel):
         features = self.features(lr)
         gradient = self.gradient.picture(features[:, : self.width])
         return GradientGuided(self.reconstruct(features, lr), self._cropped(gradient, lr))
+
+    def sr_branch_only(self, lr: Tensor) -> Tensor:
+        """The SR batch with zeros in place of the gradient branch's maps (as SPSR's figure 7).
+
+        Raises:
+            InputError: the network has no gradient branch.
+        """
+        if self.gradient is None:
+            raise InputError(
+                "This DGGGAN has no gradient branch to leave out: it was built without one."
+            )
+        whole = filled(lr, multiple=self.multiple)
+        maps = self.image.enlarged(self.image.deep(self._cells(whole), every=self.grad_every)[-1])
+        return self.reconstruct(torch.cat([torch.zeros_like(maps), maps], dim=1), lr)
 
     def _cells(self, whole: Tensor) -> Tensor:
         """The input of a head: pixels, or cells of 2 x 2 pixels in channels."""

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.base import SRModel, check_choice, check_counts, check_factor, check_scale
 from edgekeeper.models.enlarge import (
     DIRECT_RADIUS,
     SUBPIXEL_RADIUS,
@@ -69,6 +69,10 @@ class EDSR(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="EDSR")
+        check_counts({"width": width, "blocks": blocks}, model="EDSR")
+        check_factor("residual_scale", residual_scale, model="EDSR")
+        check_choice("upsampler", upsampler, allowed=("steps", "direct"), model="EDSR")
+        check_choice("skip", skip, allowed=("none", "bicubic"), model="EDSR")
         self.scale = scale
         self.channels = "rgb"
         self.skip = skip

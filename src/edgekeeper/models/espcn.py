@@ -10,10 +10,11 @@ Differences: zero padding, so that the output is exactly ``scale`` times the inp
 """
 
 import math
+from typing import get_args
 
 from torch import Tensor, nn
 
-from edgekeeper.models.base import COLOUR_COUNT, Channels, SRModel, check_scale
+from edgekeeper.models.base import COLOUR_COUNT, Channels, SRModel, check_choice, check_scale
 
 
 class ESPCN(SRModel):
@@ -22,6 +23,7 @@ class ESPCN(SRModel):
     def __init__(self, *, scale: int = 3, channels: Channels = "y") -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="ESPCN")
+        check_choice("channels", channels, allowed=get_args(Channels), model="ESPCN")
         colours = COLOUR_COUNT[channels]
         self.scale = scale
         self.channels = channels

@@ -14,9 +14,18 @@ for each map. Only the stride depends on the scale. On luma at x2, x3 and x4:
 Differences: zero padding, so that the output is exactly ``scale`` times the input.
 """
 
+from typing import get_args
+
 from torch import Tensor, nn
 
-from edgekeeper.models.base import COLOUR_COUNT, Channels, SRModel, check_scale
+from edgekeeper.models.base import (
+    COLOUR_COUNT,
+    Channels,
+    SRModel,
+    check_choice,
+    check_counts,
+    check_scale,
+)
 
 INITIAL_SLOPE = 0.25  # of each PReLU
 
@@ -41,6 +50,9 @@ class FSRCNN(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="FSRCNN")
+        check_choice("channels", channels, allowed=get_args(Channels), model="FSRCNN")
+        check_counts({"width": width, "narrow": narrow}, model="FSRCNN")
+        check_counts({"mapping": mapping}, model="FSRCNN", least=0)
         colours = COLOUR_COUNT[channels]
         self.scale = scale
         self.channels = channels

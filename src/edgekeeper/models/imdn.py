@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.base import SRModel, check_counts, check_scale
 
 SLOPE = 0.05  # of each LeakyReLU
 SQUEEZE = 16  # maps of a block for each map of its attention
@@ -77,6 +77,7 @@ class IMDN(SRModel):
     def __init__(self, *, scale: int = 4, width: int = 64, blocks: int = 6) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="IMDN")
+        check_counts({"width": width, "blocks": blocks}, model="IMDN")
         if width < SQUEEZE or width % 4:
             raise InputError(f"IMDN has no width {width}; it is a multiple of 4, from 16 on.")
         self.scale = scale

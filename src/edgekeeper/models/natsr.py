@@ -29,18 +29,20 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.base import SRModel, check_counts, check_factor, check_scale
 from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 from edgekeeper.models.rdn import ResidualDenseBlock
 
 HALVINGS = 4  # of the NMD
+MOST_LEVELS = 8  # 256 blocks; the paper has 8
 
 
 class NatSR(SRModel):
     """NatSR's generator for one scale; the defaults have the parameters of the paper's.
 
     Args:
-        levels: how often the fractal doubles; there are 2 to the power of ``levels`` blocks.
+        levels: how often the fractal doubles, 8 times at most; there are 2 to the power of
+            ``levels`` blocks.
         layers: the dense convolutions of a block.
     """
 
@@ -55,11 +57,9 @@ class NatSR(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="NatSR")
-        if levels < 0 or layers < 1:
-            raise InputError(
-                f"NatSR has 0 or more levels and 1 or more layers in a block; got {levels} and "
-                f"{layers}."
-            )
+        check_counts({"width": width, "layers": layers}, model="NatSR")
+        check_counts({"levels": levels}, model="NatSR", least=0, most=MOST_LEVELS)
+        check_factor("residual_scale", residual_scale, model="NatSR")
         self.scale, self.channels = scale, "rgb"
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(

@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.base import SRModel, check_counts, check_scale
 from edgekeeper.models.edsr import DIV2K_MEAN
 from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 
@@ -80,7 +80,8 @@ class RCAN(SRModel):
     over all that the network is given, so each pixel also has a slight influence on all others.
 
     Raises:
-        InputError: no such scale, or ``reduction`` leaves no channel of ``width``.
+        InputError: no such scale, no such size, or ``reduction`` leaves no channel of
+            ``width``.
     """
 
     mean: Tensor
@@ -96,7 +97,9 @@ class RCAN(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="RCAN")
-        if not 1 <= reduction <= width:
+        sizes = {"width": width, "groups": groups, "blocks": blocks, "reduction": reduction}
+        check_counts(sizes, model="RCAN")
+        if reduction > width:
             raise InputError(
                 f"RCAN's attention has width / reduction channels, {width} / {reduction} here; "
                 f"choose a reduction from 1 to {width}."

@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.base import SRModel, check_counts, check_scale
 from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 
 
@@ -51,7 +50,7 @@ class RDN(SRModel):
     """RDN for one scale; the defaults are the paper's largest.
 
     Raises:
-        InputError: no such scale, or no block.
+        InputError: no such scale, or a size that is not a whole number from 1 on.
     """
 
     def __init__(
@@ -65,8 +64,8 @@ class RDN(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="RDN")
-        if blocks < 1:
-            raise InputError(f"RDN fuses the results of 1 block or more, not {blocks}.")
+        sizes = {"width": width, "blocks": blocks, "layers": layers, "growth": growth}
+        check_counts(sizes, model="RDN")
         self.scale = scale
         self.channels = "rgb"
         self.head1 = nn.Conv2d(3, width, 3, padding=1)

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_scale, filled
+from edgekeeper.models.base import SRModel, check_counts, check_scale, filled
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
 from edgekeeper.models.initial import kaiming_normal
 
@@ -75,7 +75,9 @@ class RRDB(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="RRDB")
-        if unshuffle != 1 and (scale, unshuffle) != (2, 2):
+        check_counts({"width": width, "growth": growth}, model="RRDB")
+        check_counts({"blocks": blocks}, model="RRDB", least=0)
+        if type(unshuffle) is not int or unshuffle not in ((1, 2) if scale == 2 else (1,)):
             raise InputError(
                 f"RRDB has no unshuffle={unshuffle} at scale {scale}; "
                 "it is 1, or 2 at scale 2 (Real-ESRGAN's x2)."

@@ -38,7 +38,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError, unknown_name
-from edgekeeper.models.base import SRModel, check_scale
+from edgekeeper.models.base import SRModel, check_choice, check_counts, check_scale
 from edgekeeper.models.enlarge import STEPS, subpixel_steps, tail_radius
 
 Variant = Literal["pytorch", "torch"]
@@ -111,8 +111,9 @@ class SFTGAN(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="SFTGAN")
-        if variant not in get_args(Variant):
-            raise unknown_name("variant of SFTGAN", variant, known=get_args(Variant))
+        sizes = {"width": width, "blocks": blocks, "condition": condition, "hidden": hidden}
+        check_counts(sizes, model="SFTGAN")
+        check_choice("variant", variant, allowed=get_args(Variant), model="SFTGAN")
         self.scale, self.channels = scale, "rgb"
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(

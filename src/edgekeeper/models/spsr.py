@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import GradientGuided, SRModel, check_scale, lr_radius
+from edgekeeper.models.base import GradientGuided, SRModel, check_counts, check_scale, lr_radius
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
 from edgekeeper.models.initial import kaiming_normal
 from edgekeeper.models.rrdb import NEAR, RRDB, RRDBlock
@@ -114,10 +114,13 @@ class SPSR(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="SPSR")
-        if not taps or sorted(set(taps)) != list(taps) or taps[0] < 1 or taps[-1] > blocks:
+        check_counts({"width": width, "blocks": blocks, "growth": growth}, model="SPSR")
+        whole = isinstance(taps, Sequence) and all(type(tap) is int for tap in taps)
+        increasing = whole and sorted(set(taps)) == list(taps)
+        if not increasing or not taps or taps[0] < 1 or taps[-1] > blocks:
             raise InputError(
                 f"SPSR's taps are numbers of its {blocks} blocks from 1 on, increasing, at least "
-                f"one; got {tuple(taps)}."
+                f"one; got {taps!r}."
             )
         self.scale, self.channels = scale, "rgb"
         self.width, self.taps = width, tuple(taps)

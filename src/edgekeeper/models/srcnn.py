@@ -10,12 +10,19 @@ Differences: zero padding keeps the size; the paper trains without padding. The 
 inside the network, so that it takes the LR picture like every other network here.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import COLOUR_COUNT, Channels, SRModel, check_scale, lr_radius
+from edgekeeper.models.base import (
+    COLOUR_COUNT,
+    Channels,
+    SRModel,
+    check_choice,
+    check_scale,
+    lr_radius,
+)
 from edgekeeper.ops.resize import imresize
 
 
@@ -27,6 +34,8 @@ class SRCNN(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="SRCNN")
+        check_choice("channels", channels, allowed=get_args(Channels), model="SRCNN")
+        check_choice("middle", middle, allowed=(1, 5), model="SRCNN")
         colours = COLOUR_COUNT[channels]
         self.scale = scale
         self.channels = channels

@@ -22,7 +22,14 @@ from typing import Literal
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_scale, lr_radius
+from edgekeeper.models.base import (
+    SRModel,
+    check_choice,
+    check_counts,
+    check_factor,
+    check_scale,
+    lr_radius,
+)
 from edgekeeper.models.enlarge import subpixel_steps
 from edgekeeper.models.initial import kaiming_normal
 
@@ -74,6 +81,12 @@ class SRResNet(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="SRResNet")
+        check_counts({"width": width, "blocks": blocks}, model="SRResNet")
+        check_choice("norm", norm, allowed=("batch", "none"), model="SRResNet")
+        check_choice("bias", bias, allowed=(True, False), model="SRResNet")
+        check_choice("slopes", slopes, allowed=("shared", "maps"), model="SRResNet")
+        check_choice("output", output, allowed=("linear", "tanh"), model="SRResNet")
+        check_factor("epsilon", epsilon, model="SRResNet")
         self.scale = scale
         self.channels = "rgb"
         self.output = output
@@ -129,6 +142,7 @@ class MSRResNet(SRModel):
     def __init__(self, *, scale: int = 4, width: int = 64, blocks: int = 16) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="MSRResNet")
+        check_counts({"width": width, "blocks": blocks}, model="MSRResNet")
         self.scale = scale
         self.channels = "rgb"
         self.receptive_field = 1 + 2 * blocks + 1 + lr_radius(2, scale=scale)

@@ -22,7 +22,7 @@ from typing import Literal
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_scale, lr_radius
+from edgekeeper.models.base import SRModel, check_choice, check_scale, lr_radius
 from edgekeeper.ops.resize import imresize
 
 DEPTH = 20
@@ -42,6 +42,9 @@ class VDSR(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="VDSR")
+        check_choice("variant", variant, allowed=("y", "gv", "rgb"), model="VDSR")
+        check_choice("interpolation", interpolation, allowed=("bicubic", "bilinear"), model="VDSR")
+        check_choice("bias", bias, allowed=("none", "all"), model="VDSR")
         self.scale = scale
         self.channels = "y" if variant == "y" else "rgb"
         self.interpolation = interpolation
