@@ -44,8 +44,8 @@ class Duel:
     def judge(self, opposed: Tensor, hr: Tensor, *, numbers: Generator) -> tuple[Tensor, Tensor]:
         """The critic's loss (a scalar with a graph) and the values of ``names``, without one.
 
-        ``numbers`` (of the CPU) give the shares that mix the pictures of the gradient penalty, which
-        is in the loss, and among the values beside the loss without it.
+        ``numbers`` (of the CPU) give the shares that mix the pictures of the gradient penalty. It
+        is part of the loss with a graph, and a value of its own beside the loss without it.
         """
         theirs, ours = self._seen(hr), self._seen(opposed)
         real, fake = self.critic(theirs), self.critic(ours)
