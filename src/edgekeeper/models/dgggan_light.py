@@ -28,7 +28,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import GradientGuided, SRModel, check_scale
+from edgekeeper.models.base import GradientGuided, SRModel, check_counts, check_scale
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 
@@ -87,15 +87,13 @@ class DGGGANLight(SRModel):
     ) -> None:
         super().__init__()
         check_scale(scale, allowed=(2, 3, 4), model="DGGGANLight")
-        if not 1 <= grad_every <= blocks:
+        counts = {"width": width, "blocks": blocks, "grad_every": grad_every}
+        check_counts(counts, model="DGGGANLight")
+        check_counts({"gradient_width": gradient_width}, model="DGGGANLight", least=0)
+        if grad_every > blocks:
             raise InputError(
                 f"DGGGANLight reads gradients after every {grad_every} of its {blocks} blocks; "
                 "grad_every must be from 1 to the number of blocks."
-            )
-        if width < 1 or gradient_width < 0:
-            raise InputError(
-                f"DGGGANLight has no {width} maps with {gradient_width} in its gradient branch; "
-                "width is at least 1, gradient_width at least 0."
             )
         self.scale, self.channels = scale, "rgb"
         self.width, self.grad_every = width, grad_every
