@@ -60,7 +60,7 @@ def measure(state: State, batch: Batch, *, objective: Objective, recipe: Recipe,
         del values, gradient  # and with them the generator's graph
     own: dict[str, float] = {}
     for duel in objective.duels:
-        numbers = numbers_of(seed=recipe.seed, step=step, turn=0)
+        numbers = numbers_of(seed=recipe.seed, step=state.step, turn=0)
         loss, _ = objective.judge(duel, sr=sr, hr=hr, numbers=numbers)
         own[duel.adversary.name] = _length(_gradients(loss, trained(duel.critic).values()))
     with torch.no_grad():

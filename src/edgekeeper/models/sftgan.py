@@ -132,7 +132,8 @@ class SFTGAN(SRModel):
 
     def features(self, lr: Tensor) -> Tensor:
         """The deep features (B, width, H, W), with all categories equally probable."""
-        if not self._told and not torch.compiler.is_compiling():
+        only_counted = lr.is_meta or torch.compiler.is_compiling()
+        if not self._told and not only_counted:
             self._told = True
             _log.warning(
                 "SFTGAN was given no map of categories and takes all %d as equally probable "
