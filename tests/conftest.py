@@ -1,6 +1,9 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, so each computes on one
@@ -26,3 +29,34 @@ def data_root() -> Path:
 def generator() -> torch.Generator:
     """A random generator with a fixed seed."""
     return torch.Generator().manual_seed(0)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Ran]:
+    """``edgekeeper`` with the arguments that are given, as a user runs it, in this process."""
+    from edgekeeper.cli import main
+
+    def run(*arguments: str | Path) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["edgekeeper", *map(str, arguments)])
+        capfd.readouterr()
+        status: object = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code
+        out, err = capfd.readouterr()
+        assert isinstance(status, int)
+        return Ran(status, out, err)
+
+    return run

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from edgekeeper.checkpoint import save_model
-from edgekeeper.cli import main, upscale_output
+from edgekeeper.cli import upscale_output
 from edgekeeper.cli.upscale_networks import load_network
 from edgekeeper.cli.upscale_output import Teller, shortened, shown
 from edgekeeper.errors import CheckpointError, UnavailableError
@@ -28,16 +28,7 @@ from edgekeeper.upscaling import FolderStep
 PROGRAM = [sys.executable, "-c", "from edgekeeper.cli import main; main()", "upscale"]
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command left: its exit status and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +42,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def raw(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def raw(command: Run) -> Run:
     """``edgekeeper upscale`` in this process."""
-
-    def run(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["edgekeeper", "upscale", *map(str, arguments)])
-        capfd.readouterr()
-        status: object = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        out, err = capfd.readouterr()
-        assert isinstance(status, int)
-        return Ran(status, out, err)
-
-    return run
+    return lambda *arguments: command("upscale", *arguments)
 
 
 @pytest.fixture

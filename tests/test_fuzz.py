@@ -10,12 +10,11 @@ import os
 import re
 import signal
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgekeeper.checkpoint import save_model
-from edgekeeper.cli import main
 from edgekeeper.io import read_picture
 from edgekeeper.models import ESPCN
 from edgekeeper.spec import spec
@@ -37,16 +35,7 @@ CASES_WANTED = 500
 Corpus = dict[str, bytes]
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command left: its exit status and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +49,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def upscale(
-    network: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Run:
+def upscale(command: Run, network: Path) -> Run:
     """``edgekeeper upscale`` with the arguments that are given, as a user runs it."""
-
-    def run(*arguments: str | Path) -> Ran:
-        command = ["edgekeeper", "upscale", "--model", str(network), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", command)
-        capfd.readouterr()
-        status: object = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        out, err = capfd.readouterr()
-        assert isinstance(status, int)
-        return Ran(status, out, err)
-
-    return run
+    return lambda *arguments: command("upscale", "--model", network, *arguments)
 
 
 def samples(height: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -227,7 +200,7 @@ def files(folder: Path) -> set[Path]:
     return {Path(place, name) for place, _, names in os.walk(folder) for name in names}
 
 
-def check(ran: Ran, given: list[Path], target: Path) -> list[dict[str, object]]:
+def check(ran: Any, given: list[Path], target: Path) -> list[dict[str, object]]:
     """The results, after looking at each, at what was written, and at the exit status."""
     assert ran.err == ""
     results = [json.loads(line) for line in ran.out.splitlines()]

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,12 @@ from PIL import Image
 
 import edgekeeper
 from edgekeeper.checkpoint import save_model
-from edgekeeper.cli import main
 from edgekeeper.models import SFTGAN
 from edgekeeper.spec import spec
 from edgekeeper.upscaling import Seams, verify_seams
 from edgekeeper.upscaling.enlarger import NO_MAP
 
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left: its exit status and what it printed."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +38,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(command: Run) -> Run:
     """``edgekeeper upscale`` in this process."""
-
-    def run(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["edgekeeper", "upscale", *map(str, arguments)])
-        capfd.readouterr()
-        status: object = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code
-        out, err = capfd.readouterr()
-        assert isinstance(status, int)
-        return Ran(status, out, err)
-
-    return run
+    return lambda *arguments: command("upscale", *arguments)
 
 
 @pytest.fixture
