@@ -179,6 +179,38 @@ def test_small_pictures_are_left_out(folder: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
+def test_long_sides_shrink_to_so_many_pixels_and_never_enlarge(
+    folder: Path, tmp_path: Path
+) -> None:
+    sources = sources_in(folder)
+    whole = prepare_store(sources, tmp_path / "whole", scales=(2,))
+    store = prepare_store(sources, tmp_path / "store", scales=(2,), long_sides=(24, 30, 9999))
+    sides = {max(entry.hr.height, entry.hr.width) for entry in whole.pictures}
+    found: dict[str, list[int]] = {}
+    for entry in store.pictures:
+        found.setdefault(entry.source, []).append(max(entry.hr.height, entry.hr.width))
+    assert all(lengths[:2] == [24, 30] and lengths[2] in sides for lengths in found.values())
+    assert {entry.shrink for entry in store.pictures if entry.shrink == 1}
+    with pytest.raises(InputError, match=r"long_sides is .0,.; give pixels from 1 on"):
+        prepare_store(sources, tmp_path / "none", long_sides=(0,))
+
+
+def test_a_table_gives_each_picture_its_own_licence(folder: Path, tmp_path: Path) -> None:
+    first, *others = sources_in(folder)
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    for source in (first, *others):
+        (beside / source.path.name).write_bytes(source.path.read_bytes())
+    table = beside / "ORIGIN.csv"
+    table.write_text(f'file,licence\n{first.path.name},"CC-BY-4.0, A. Name"\n')
+    licences = {s.path.name: s.licence for s in sources_in(beside, licence="CC0-1.0")}
+    assert licences.pop(first.path.name) == "CC-BY-4.0, A. Name"
+    assert set(licences.values()) == {"CC0-1.0"}
+    table.write_text("file,author\na.png,me\n")
+    with pytest.raises(DataError, match="must have the columns file and licence"):
+        sources_in(beside)
+
+
 def test_a_failure_leaves_nothing_and_the_old_store(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "store"
     before = prepare_store(sources_in(folder), target, scales=(2,)).fingerprint

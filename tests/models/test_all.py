@@ -24,6 +24,7 @@ from edgekeeper.models import (
     SPSR,
     SRCNN,
     VDSR,
+    ChainSR,
     DGGGANLight,
     GradientBranch,
     GradientGuided,
@@ -76,6 +77,10 @@ CASES: dict[str, Callable[[], SRModel]] = {
     "dbpn_x8": lambda: DBPN(scale=8, width=4, stages=2, first=6),
     "dgggan_x4": lambda: DGGGAN(scale=4, width=32, blocks=1, grad_every=1),
     "dgggan_x3_lr": lambda: DGGGAN(scale=3, width=32, blocks=1, grad_every=1, body="lr"),
+    **{
+        f"chainsr_x{scale}": (lambda scale=scale: ChainSR(scale=scale, width=4, blocks=3, depth=2))
+        for scale in (2, 3, 4)
+    },
     "dggganlight_x3": lambda: DGGGANLight(
         scale=3, width=8, blocks=2, grad_every=1, gradient_width=4
     ),

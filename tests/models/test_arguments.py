@@ -46,6 +46,7 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "rdn": ("width", "blocks", "layers", "growth"),
     "dbpn": ("width", "stages", "first"),
     "dgggan": ("width", "blocks", "grad_every"),
+    "chainsr": ("width", "blocks", "depth"),
     "dggganlight": ("width", "blocks", "grad_every", "gradient_width"),
 }
 MAY_BE_ZERO = {

@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "EDSR": {"width": 4, "blocks": 2},
     "GradientBranch": {"width": 4, "taps": ("blocks.0",)},
     "DGGGAN": {"width": 4, "blocks": 3},
+    "ChainSR": {"width": 4, "blocks": 2, "depth": 1},
     "DGGGANLight": {"width": 4, "blocks": 3, "gradient_width": 2},
     "VGGDiscriminator": {"size": PATCH, "width": 2},
     "SRGANDiscriminator": {"size": PATCH, "width": 2},

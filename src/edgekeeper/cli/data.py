@@ -74,6 +74,33 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
         raise SystemExit(1)
 
 
+@command.command("generate", epilog="Example: edgekeeper data generate -o generated/ --count 40")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write to."
+)
+@click.option(
+    "--count", type=click.IntRange(1), default=40, show_default=True, help="How many images."
+)
+@click.option(
+    "--size", type=click.IntRange(32), default=512, show_default=True, help="Their side in pixels."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance.")
+def generate(output: Path, count: int, size: int, seed: int) -> None:
+    """Write generated training images (CC0): leaves, shapes, lines, patterns, letters."""
+    from edgekeeper.data.synthetic import synthetic_image
+    from edgekeeper.io import Picture, from_tensor, write_picture
+    from edgekeeper.logs import ProgressLine
+
+    output.mkdir(parents=True, exist_ok=True)
+    with ProgressLine("generating", total=count, unit="images") as line:
+        for number in range(count):
+            image = synthetic_image(size=size, seed=seed, number=number)
+            name = f"generated_{seed}_{number:04d}.png"
+            write_picture(Picture(pixels=from_tensor(image)), output / name, overwrite="replace")
+            line.update(number + 1, text=name)
+    click.echo(f"Wrote {count} images to {output}")
+
+
 @command.command(
     "prepare", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 3,4,6"
 )
@@ -89,6 +116,12 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
     default="1",
     show_default=True,
     help="Shrink each picture by each of these first, to take the JPEG marks off.",
+)
+@click.option(
+    "--long-side",
+    default="",
+    metavar="PIXELS",
+    help="Shrink each picture to each of these long sides instead, as in 512,768.",
 )
 @click.option(
     "--kernel",
@@ -114,8 +147,8 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
 )
 @click.option("--force", is_flag=True, help="Replace a store that exists.")
 def prepare(
-    folders: tuple[Path, ...], output: Path, scales: str, shrink: str, kernel: str, min_side: int,
-    exclude: str, licence: tuple[str, ...], force: bool,
+    folders: tuple[Path, ...], output: Path, scales: str, shrink: str, long_side: str, kernel: str,
+    min_side: int, exclude: str, licence: tuple[str, ...], force: bool,
 ) -> None:  # fmt: skip
     """Pack the pictures of FOLDERS, decoded once, with their LR pictures, for fast training."""
     if licence and len(licence) != len(folders):
@@ -137,6 +170,7 @@ def prepare(
             scales=split_numbers("--scales", scales),
             lr_kernel=kernel,  # type: ignore[arg-type]
             shrink=split_numbers("--shrink", shrink),
+            long_sides=split_numbers("--long-side", long_side) if long_side else (),
             min_side=min_side,
             overwrite="replace" if force else "refuse",
             progress=lambda done, total, name: line.update(done, total=total, text=name),

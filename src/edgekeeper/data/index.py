@@ -18,14 +18,15 @@ class Entry:
     """One HR picture of a store with its LR pictures and where it came from.
 
     ``lr`` maps the scale to the LR picture; ``shrink`` is the factor by which the source was
-    shrunk before it became this HR picture (1: not at all).
+    shrunk before it became this HR picture (1: not at all; no whole number where the long side
+    was asked for).
     """
 
     name: str
     source: str
     source_sha256: str
     licence: str
-    shrink: int
+    shrink: float
     hr: Region
     lr: dict[int, Region]
 

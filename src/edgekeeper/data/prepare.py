@@ -1,5 +1,6 @@
 """Packed stores made from picture files."""
 
+import csv
 import hashlib
 import math
 import os
@@ -33,12 +34,32 @@ Progress = Callable[[int, int, str], None]
 """Called with (sources done, sources in all, name of the source just done)."""
 
 
+ORIGIN = "ORIGIN.csv"
+"""Beside pictures: their licences, one by one, in the columns ``file`` and ``licence``."""
+
+
 def sources_in(folder: str | Path, *, licence: str = "unknown") -> list[Source]:
-    """The picture files of ``folder``, sorted, as sources; DataError when there are none."""
+    """The picture files of ``folder``, sorted, as sources; DataError when there are none.
+
+    A file ``ORIGIN.csv`` in the folder gives each picture its own licence (with the names that
+    it asks for); ``licence`` is that of the others.
+    """
     found = list_pictures(Path(folder))
     if not found:
         raise DataError(f"The folder '{folder}' holds no pictures.")
-    return [Source(path, licence) for path in found]
+    own = _licences(Path(folder) / ORIGIN)
+    return [Source(path, own.get(path.name, licence)) for path in found]
+
+
+def _licences(table: Path) -> dict[str, str]:
+    """Return the licence of each file named in ``table``; nothing where there is no table."""
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    if any(not row.get("file") or not row.get("licence") for row in rows):
+        raise DataError(f"'{table}' must have the columns file and licence, filled in every row.")
+    return {row["file"]: row["licence"] for row in rows}
 
 
 def prepare_store(
@@ -48,6 +69,7 @@ def prepare_store(
     scales: Sequence[int] = (2, 3, 4),
     lr_kernel: LrKernel = "matlab_uint8",
     shrink: Sequence[int] = (1,),
+    long_sides: Sequence[int] = (),
     min_side: int = 1,
     overwrite: Literal["refuse", "replace"] = "refuse",
     progress: Progress | None = None,
@@ -56,12 +78,17 @@ def prepare_store(
 
     Each source gives one HR picture per factor of ``shrink``: 1 is the source itself, 2 or 3 a
     copy shrunk by MATLAB's bicubic (float, one rounding), which removes the marks of JPEG from
-    large photographs. HR pictures are cropped from the top left to a multiple of all ``scales``;
-    those with a side below ``min_side`` are left out. Alpha is dropped, grey becomes RGB.
+    large photographs. With ``long_sides`` it gives one per length instead, shrunk to so many
+    pixels on its long side (a smaller source gives itself, once): a whole scene in 500 pixels
+    teaches more than a sky in 1,800. HR pictures are cropped from the top left to a multiple of
+    all ``scales``; those with a side below ``min_side`` are left out. Alpha is dropped, grey
+    becomes RGB.
     The store is written beside ``target`` and renamed when complete: a failure leaves nothing.
     """
     folder = Path(target)
     check_arguments(pictures, scales=scales, shrink=shrink)
+    if long_sides and min(long_sides) < 1:
+        raise InputError(f"long_sides is {tuple(long_sides)}; give pixels from 1 on.")
     if folder.exists() and overwrite == "refuse":
         raise DataError(f"'{folder}' exists already; choose another name or overwrite='replace'.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +98,7 @@ def prepare_store(
         with (partial / PIXELS).open("wb") as file:
             writer = Writer(file, scales=tuple(scales), lr_kernel=lr_kernel, min_side=min_side)
             for number, source in enumerate(pictures, start=1):
-                writer.add(source, shrink=tuple(shrink))
+                writer.add(source, shrink=tuple(shrink), long_sides=tuple(long_sides))
                 if progress is not None:
                     progress(number, len(pictures), source.path.name)
             index = writer.index()
@@ -114,25 +141,32 @@ class Writer:
     def __post_init__(self) -> None:
         self.digest = hashlib.sha256()
 
-    def add(self, source: Source, *, shrink: tuple[int, ...]) -> None:
-        """Nothing; writes the HR pictures of ``source`` and their LR pictures."""
+    def add(
+        self, source: Source, *, shrink: tuple[int, ...], long_sides: tuple[int, ...] = ()
+    ) -> None:
+        """Write the HR pictures of ``source`` and their LR pictures."""
         digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
-        for factor, hr in self.shrunk(to_rgb_tensor(read_picture(source.path)), shrink=shrink):
+        picture = to_rgb_tensor(read_picture(source.path))
+        factors: Sequence[float] = shrink
+        if long_sides:
+            long = max(picture.shape[-2:])
+            factors = tuple(dict.fromkeys(max(1, long / side) for side in long_sides))
+        for factor, hr in self.shrunk(picture, factors):
             # Regions are written in the order in which they are named here.
             region = self.write(hr)
             lr = {
                 scale: self.write(make_lr(hr, scale=scale, kernel=self.lr_kernel))
                 for scale in sorted(self.scales)
             }
-            name = source.path.stem if factor == 1 else f"{source.path.stem}_shrunk{factor}"
+            name = source.path.stem if factor == 1 else f"{source.path.stem}_shrunk{factor:g}"
             self.entries.append(
                 Entry(name, source.path.name, digest, source.licence, factor, region, lr)
             )
 
-    def shrunk(self, picture: Tensor, *, shrink: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
+    def shrunk(self, picture: Tensor, factors: Sequence[float]) -> Iterator[tuple[float, Tensor]]:
         """(factor, HR picture) for each factor whose copy is large enough."""
         multiple = math.lcm(*self.scales)
-        for factor in shrink:
+        for factor in factors:
             sides = [math.ceil(side / factor) // multiple * multiple for side in picture.shape[-2:]]
             if min(sides) < max(self.min_side, multiple):
                 continue

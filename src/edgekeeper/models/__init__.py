@@ -19,6 +19,7 @@
     DBPN            dbpn             2 4 8   Haris et al., CVPR 2018      comparators
     DGGGAN          dgggan           2 3 4   Ma and Li, JCEIM 2023        dgggan
     DGGGANLight     dgggan_light     2 3 4   DGGGAN's family              dgggan
+    ChainSR         chainsr          2 3 4   after SPAN                   ladder
     GradientBranch  gradient_branch  any     Ma et al., CVPR 2020         branch spsr
 
 Beside them: what every network is (``base``), the enlargements and tails that several share
@@ -28,6 +29,7 @@ that one's file: SPSR has RRDB's blocks, NatSR has RDN's, RCAN subtracts EDSR's 
 """
 
 from edgekeeper.models.base import GradientGuided, SRModel, parameter_count
+from edgekeeper.models.chainsr import ChainSR
 from edgekeeper.models.dbpn import DBPN
 from edgekeeper.models.dgggan import DGGGAN
 from edgekeeper.models.dgggan_light import DGGGANLight
@@ -65,6 +67,7 @@ MODELS: dict[str, type[SRModel]] = {
     "dbpn": DBPN,
     "dgggan": DGGGAN,
     "dggganlight": DGGGANLight,
+    "chainsr": ChainSR,
     "gradientbranch": GradientBranch,
 }
 
@@ -83,6 +86,7 @@ __all__ = [
     "SPSR",
     "SRCNN",
     "VDSR",
+    "ChainSR",
     "DGGGANLight",
     "GradientBranch",
     "GradientGuided",

@@ -7,12 +7,14 @@ from edgekeeper.recipes.demo import DEMO
 from edgekeeper.recipes.dgggan import DGGGAN_LIGHT, DGGGAN_TABLES
 from edgekeeper.recipes.gv_table1 import GV_TABLE1
 from edgekeeper.recipes.gv_table2 import GV_TABLE2
+from edgekeeper.recipes.ladder import LADDER
 from edgekeeper.recipes.shipped import SHIPPED, TRUNKS
 from edgekeeper.recipes.spsr import SPSR_TABLE2, TEXTURE
 
 RECIPES: dict[str, Recipe] = {
     **TRUNKS,
     **SHIPPED,
+    **LADDER,
     **DEMO,
     **GV_TABLE1,
     **GV_TABLE2,

@@ -1,0 +1,68 @@
+"""The ladder: three sizes of ChainSR for each scale, the networks to use by default.
+
+A run is a constant learning rate in stages of 10,000 updates, so that it may be ended after any of
+them, and a last stage in which the rate falls to 0. SOAP, mean absolute error, 8 patches of 24 LR
+pixels; of three patches drawn the one with the strongest edges is kept (docs/diary.md).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgekeeper.losses import L1
+from edgekeeper.models import ChainSR
+from edgekeeper.recipe import Data, Optim, Recipe, Stage, Term, Validation
+from edgekeeper.spec import spec
+
+Size = Literal["fast", "balanced", "best"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The arguments of ChainSR for one size of the ladder, and how long it is trained."""
+
+    width: int
+    blocks: int
+    depth: int
+    constant_stages: int
+    falling_steps: int
+
+
+SHAPES: dict[Size, Shape] = {
+    "fast": Shape(width=32, blocks=2, depth=2, constant_stages=8, falling_steps=20_000),
+    "balanced": Shape(width=32, blocks=6, depth=3, constant_stages=8, falling_steps=20_000),
+    "best": Shape(width=48, blocks=6, depth=3, constant_stages=8, falling_steps=20_000),
+}
+
+SOAP = Optim(rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, warmup=100)
+FALLING = Optim(rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, schedule="cosine")
+CONSTANT_STEPS = 10_000
+
+
+def ladder(*, size: Size, scale: int, constant_stages: int | None = None) -> Recipe:
+    """Return the recipe of one rung; ``constant_stages`` where it is to be trained for longer."""
+    shape = SHAPES[size]
+    terms = (Term("pixel", spec(L1)),)
+    count = shape.constant_stages if constant_stages is None else constant_stages
+    constant = tuple(
+        Stage(f"constant {n}", CONSTANT_STEPS, SOAP, terms, candidates=3)
+        for n in range(1, count + 1)
+    )
+    falling = Stage("falling", shape.falling_steps, FALLING, terms, candidates=3)
+    return Recipe(
+        name=f"{size}_x{scale}",
+        model=spec(ChainSR, scale=scale, width=shape.width, blocks=shape.blocks, depth=shape.depth),
+        data=Data(patch=24 * scale, batch=8),
+        stages=(*constant, falling),
+        validation=Validation(every=5_000),
+        average=0.999,
+        precision="bfloat16",
+        layout="channels_last",
+    )
+
+
+LADDER: dict[str, Recipe] = {
+    recipe.name: recipe
+    for size in SHAPES
+    for scale in (2, 3, 4)
+    for recipe in (ladder(size=size, scale=scale),)
+}
