@@ -137,3 +137,11 @@ def test_wrong_patches_are_refused() -> None:
         degrade(torch.zeros(1, 1, 64, 64), scale=4, seed=0, step=0, first_index=0, settings=LIGHT)
     with pytest.raises(InputError, match="multiple of 4"):
         degrade(torch.zeros(1, 3, 66, 64), scale=4, seed=0, step=0, first_index=0, settings=LIGHT)
+
+
+def test_mixed_precision_around_it_changes_nothing() -> None:
+    hr = smooth(4, 64)
+    lr = degrade(hr, scale=4, seed=1, step=1, first_index=0, settings=TWICE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = degrade(hr, scale=4, seed=1, step=1, first_index=0, settings=TWICE)
+    assert torch.equal(lr, mixed)

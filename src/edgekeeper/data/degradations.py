@@ -378,7 +378,7 @@ def degrade(
             f"be a multiple of {scale} and at least {8 * scale}."
         )
     parts = []
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(hr.device.type, enabled=False):
         for start, stop in _groups(first_index, len(hr), settings.group):
             x = original = hr[start - first_index : stop - first_index].float()
             group = start // settings.group
