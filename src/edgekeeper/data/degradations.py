@@ -79,7 +79,7 @@ class Degradations:
     """How LR patches are made of HR patches: one or more rounds, as part of a recipe.
 
     ``middle`` is the size between two rounds in units of the HR size, drawn evenly on a logarithmic
-    scale; the ``group`` patches whose indices share ``index // group`` have it in common. A share
+    scale; patches of one ``index // group`` have it in common and are made together. A share
     ``clean`` of the patches is only made smaller, by MATLAB's bicubic.
     """
 
@@ -109,6 +109,7 @@ PHOTO = Degradations(
             quality=(30, 95),
         ),
     ),
+    group=8,
     clean=0.05,
 )
 # Two rounds: made smaller or larger, sent on and compressed once more.
