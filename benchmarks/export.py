@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgekeeper.evaluate import evaluate, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate, mean_scores
 from edgekeeper.export import Keep, Loss, Method, export_network
-from edgekeeper.infer import infer
+from edgekeeper.inference.network import infer
 from edgekeeper.models import SRModel
-from edgekeeper.networks import load
 from edgekeeper.ops.resize import imresize
-from edgekeeper.runtime import load_exported
+from edgekeeper.pretrained.exported import load_exported
+from edgekeeper.pretrained.zoo import load
 
 SIDE = 256
 FORMS: tuple[tuple[Keep, Method], ...] = (

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
-from edgekeeper.evaluate import evaluate, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate, mean_scores
 from edgekeeper.metrics.statistics import describe
 from edgekeeper.recipes.frontier import FORMS, WEIGHTS, WEIGHTS_OF_OTHER_FORMS, variant
-from edgekeeper.train import RunOptions, train
+from edgekeeper.training.loop import RunOptions, train
 
 METRICS = ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd")
 

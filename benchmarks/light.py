@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from edgekeeper.evaluate import evaluate, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate, mean_scores
 from edgekeeper.export import export_network
 from edgekeeper.models import EDSR, IMDN, SRModel, parameter_count
-from edgekeeper.networks import load
-from edgekeeper.runtime import load_exported
+from edgekeeper.pretrained.exported import load_exported
+from edgekeeper.pretrained.zoo import load
 from export import Way, picture, seconds
 
 SIDE = 160

@@ -22,11 +22,11 @@ from scipy.ndimage import convolve
 from scipy.special import gamma
 from torch import Tensor
 
-from edgekeeper.backbones import weights_file
-from edgekeeper.io import read_picture, to_rgb_tensor
-from edgekeeper.matfile import read_mat
+from edgekeeper.image import read_picture, to_rgb_tensor
 from edgekeeper.metrics import niqe
+from edgekeeper.metrics.matfile import read_mat
 from edgekeeper.metrics.niqe import BLOCK, MODEL_FILE, shaved_luma
+from edgekeeper.models.backbones import weights_file
 from edgekeeper.ops.resize import imresize
 
 WIDTH, HEIGHT = 2040, 1356

@@ -13,10 +13,10 @@ import torch
 
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
-from edgekeeper.evaluate import evaluate, mean_scores
-from edgekeeper.recipe import Optim
+from edgekeeper.evaluation.evaluate import evaluate, mean_scores
 from edgekeeper.recipes.shipped import SOAP, espcn
-from edgekeeper.train import RunOptions, train
+from edgekeeper.training.loop import RunOptions, train
+from edgekeeper.training.recipe import Optim
 
 CHOICES = {
     "adam_2e-3": Optim(rate=2e-3, clip="norm", clip_limit=0.1),

@@ -16,11 +16,11 @@ import torch
 
 from edgekeeper.data.store import Store
 from edgekeeper.models import parameter_count
-from edgekeeper.objective import Objective
-from edgekeeper.recipe import Recipe
 from edgekeeper.recipes import RECIPES
-from edgekeeper.state import begin
-from edgekeeper.update import update
+from edgekeeper.training.objective import Objective
+from edgekeeper.training.recipe import Recipe
+from edgekeeper.training.state import begin
+from edgekeeper.training.update import update
 
 VARIANTS = {
     "float32": ("float32", "contiguous"),

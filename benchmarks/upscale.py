@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.export import with_runtime
-from edgekeeper.infer import infer
+from edgekeeper.inference import upscale_file
+from edgekeeper.inference.network import infer
 from edgekeeper.models import EDSR, SRModel
-from edgekeeper.networks import load
 from edgekeeper.ops.resize import imresize
-from edgekeeper.upscaling import upscale_file
+from edgekeeper.pretrained.zoo import load
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgekeeper.checkpoint import save_model
-from edgekeeper.io import read_picture
+from edgekeeper.image import read_picture
 from edgekeeper.models import ESPCN
 from edgekeeper.spec import spec
 

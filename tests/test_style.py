@@ -23,43 +23,20 @@ MODULES = {path: str(path.relative_to(PACKAGE)) for path in FILES}
 # A module imports only from a lower layer, or from a module named before it in its own. Those of
 # SIBLINGS never import each other.
 LAYERS = (
-    ("errors", "spec", "fetch", "matfile"),
-    ("ops", "io"),
-    ("backbones",),
-    ("models", "losses", "metrics", "data"),
-    ("recipe", "infer", "soap"),
-    (
-        "objective",
-        "evaluate",
-        "checkpoint",
-        "logs",
-        "state",
-        "published",
-        "runtime",
-        "community",
-        "networks",
-        "packing",
-        "blend",
-        "update",
-        "flow",
-        "report",
-    ),
-    ("train",),
+    ("errors", "spec", "progress"),
+    ("ops", "image"),
+    ("models",),
+    ("losses", "metrics", "data"),
+    ("checkpoint",),
+    ("pretrained",),
+    ("inference",),
+    ("evaluation",),
+    ("training",),
     ("recipes",),
-    (
-        "tables",
-        "figures",
-        "compare",
-        "cost",
-        "inspection",
-        "upscale",
-        "upscaling",
-        "video",
-        "export",
-        "reproduce",
-    ),
-    ("serve",),
+    ("export", "video", "figures", "papers"),
+    ("server",),
     ("cli",),
+    ("__main__",),
 )
 SIBLINGS = LAYERS[3]
 PLACE = {
@@ -83,6 +60,41 @@ def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def imports_of_modules() -> dict[str, set[str]]:
+    """The modules and packages of ours that each file imports at its top, by dotted name."""
+    names = {
+        path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        for path in FILES
+        if path != PACKAGE / "__init__.py"
+    }
+    known = set(names.values())
+    found: dict[str, set[str]] = {}
+    for path, name in names.items():
+        top = ast.Module(
+            [n for n in TREES[path].body if isinstance(n, ast.Import | ast.ImportFrom)], []
+        )
+        needed = {full.removeprefix("edgekeeper.") for full, _ in imported(top)}
+        found[name] = {n if n in known else n.rpartition(".")[0] for n in needed} & known - {name}
+    return found
+
+
+def circles(arrows: dict[str, set[str]]) -> Iterator[list[str]]:
+    """The first circle that is met from each name that lies on one and on none before."""
+    done: set[str] = set()
+
+    def walk(path: list[str]) -> Iterator[list[str]]:
+        for name in sorted(arrows.get(path[-1], ())):
+            if name in path:
+                yield [*path[path.index(name) :], name]
+            elif name not in done:
+                yield from walk([*path, name])
+        done.add(path[-1])
+
+    for name in sorted(arrows):
+        if name not in done:
+            yield from walk([name])
 
 
 def functions(tree: ast.AST) -> Iterator[Function]:
@@ -147,10 +159,36 @@ class TestLayers:
 
     def test_the_check_sees_a_wrong_import(self) -> None:
         tree = ast.parse(
-            "def f():\n    from edgekeeper.train import train\n    import edgekeeper.io"
+            "def f():\n    from edgekeeper.training.loop import train\n    import edgekeeper.image"
         )
-        assert list(imported(tree)) == [("edgekeeper.train.train", 2), ("edgekeeper.io", 3)]
-        assert PLACE["train"] > PLACE["recipe"] > PLACE["models"] > PLACE["io"] > PLACE["errors"]
+        assert list(imported(tree)) == [
+            ("edgekeeper.training.loop.train", 2),
+            ("edgekeeper.image", 3),
+        ]
+        assert (
+            PLACE["training"] > PLACE["data"] > PLACE["models"] > PLACE["image"] > PLACE["errors"]
+        )
+
+    def test_no_files_import_each_other_in_a_circle(self) -> None:
+        arrows = {name: needed for name, needed in imports_of_modules().items() if "." in name}
+        nothing([f"a circle: {' -> '.join(found)}" for found in circles(arrows)])
+
+    def test_no_packages_import_each_other_in_a_circle(self) -> None:
+        arrows: dict[str, set[str]] = {}
+        for name, needed in imports_of_modules().items():
+            here = name.partition(".")[0]
+            arrows.setdefault(here, set()).update({n.partition(".")[0] for n in needed} - {here})
+        nothing([f"a circle: {' -> '.join(found)}" for found in circles(arrows)])
+
+    def test_the_check_sees_a_circle(self) -> None:
+        assert not list(circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}))
+        assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == [["b", "c", "b"]]
+
+    def test_at_most_23_things_lie_at_the_top(self) -> None:
+        there = {
+            p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()
+        }
+        assert len(there) <= 23, sorted(there)
 
     def test_imports_are_absolute(self) -> None:
         nothing([

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgekeeper import data, losses, metrics, models, ops, recipes
-    from edgekeeper.io import Picture, read_picture, write_picture
-    from edgekeeper.networks import load
-    from edgekeeper.upscaling import upscale
+    from edgekeeper.image import Picture, read_picture, write_picture
+    from edgekeeper.inference import upscale
+    from edgekeeper.pretrained.zoo import load
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Picture": "io",
-    "load": "networks",
-    "read_picture": "io",
-    "upscale": "upscaling",
-    "write_picture": "io",
+    "Picture": "image",
+    "load": "pretrained.zoo",
+    "read_picture": "image",
+    "upscale": "inference",
+    "write_picture": "image",
 }
 _PACKAGES = ("data", "losses", "metrics", "models", "ops", "recipes")
 

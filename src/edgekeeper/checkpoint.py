@@ -83,7 +83,7 @@ def read_tensors(path: Path) -> TensorFile:
     except (KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"'{path}' holds weights but was not written by edgekeeper; "
-            "edgekeeper.published reads the formats of other programs."
+            "edgekeeper.pretrained.published reads the formats of other programs."
         ) from error
     return TensorFile(tensors, facts)
 

@@ -23,7 +23,7 @@ from edgekeeper.figures import (
     structured_box,
     variance_curves,
 )
-from edgekeeper.io import read_picture
+from edgekeeper.image import read_picture
 from edgekeeper.metrics import gv_gap, psnr, ssim
 from edgekeeper.ops.color import rgb_to_grey_gv
 

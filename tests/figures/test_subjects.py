@@ -19,7 +19,7 @@ from edgekeeper.figures.subjects import (
     result,
     without_branch,
 )
-from edgekeeper.infer import infer
+from edgekeeper.inference.network import infer
 from edgekeeper.models import (
     DGGGAN,
     EDSR,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgekeeper.backbones import VGG19
 from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.losses import Perceptual
+from edgekeeper.models.backbones import VGG19
 
 
 @pytest.fixture

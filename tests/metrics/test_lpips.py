@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.io import read_picture, to_rgb_tensor
+from edgekeeper.image import read_picture, to_rgb_tensor
 from edgekeeper.metrics import lpips
 
 LAYERS = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}

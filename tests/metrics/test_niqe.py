@@ -9,7 +9,7 @@ from scipy.io import loadmat, savemat
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.io import read_picture, to_rgb_tensor
+from edgekeeper.image import read_picture, to_rgb_tensor
 from edgekeeper.metrics import niqe
 from edgekeeper.metrics.niqe import block_features, fit_asymmetric, fit_features, shaved_luma
 from edgekeeper.metrics.shapes import nearest_shape

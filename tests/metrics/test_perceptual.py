@@ -6,7 +6,7 @@ from torch import Tensor
 
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import UnavailableError
-from edgekeeper.io import read_picture, to_rgb_tensor
+from edgekeeper.image import read_picture, to_rgb_tensor
 from edgekeeper.metrics import PROTOCOLS, lpips, niqe, perceptual
 from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
 from edgekeeper.metrics.score import score_picture

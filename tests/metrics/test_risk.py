@@ -12,8 +12,8 @@ from torch.nn import functional
 import edgekeeper
 from edgekeeper.data.pairs import Pair, load_pairs
 from edgekeeper.errors import InputError
-from edgekeeper.infer import infer
-from edgekeeper.io import read_picture, to_rgb_tensor
+from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.inference.network import infer
 from edgekeeper.metrics import risk
 from edgekeeper.metrics.risk import CEILING, FLOOR, shrink, structure_risk
 from edgekeeper.ops.color import round_uint8

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgekeeper import networks
 from edgekeeper.checkpoint import save_model
 from edgekeeper.errors import InputError
 from edgekeeper.models import DGGGANLight, parameter_count
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import run_tiled
+from edgekeeper.pretrained import zoo
 from edgekeeper.spec import spec
 
 
@@ -156,7 +156,7 @@ def test_a_file_gives_it_back(tmp_path: Path, gradient_width: int) -> None:
     network = tiny(gradient_width=gradient_width).float()
     path = tmp_path / "light.safetensors"
     save_model(path, network, spec=spec(DGGGANLight, **arguments), card={})
-    again = networks.load(path)
+    again = zoo.load(path)
     lr = torch.rand(1, 3, 5, 7)
     assert isinstance(again, DGGGANLight)
     assert (again.gradient is not None) == bool(gradient_width)

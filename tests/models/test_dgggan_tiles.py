@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekeeper import networks
 from edgekeeper.checkpoint import save_model
 from edgekeeper.models import DGGGAN
 from edgekeeper.models.dgggan import ChannelAttention
 from edgekeeper.ops.tiles import run_tiled
+from edgekeeper.pretrained import zoo
 from edgekeeper.spec import spec
 
 CASES: dict[str, Callable[[], DGGGAN]] = {
@@ -148,7 +148,7 @@ def test_a_file_gives_it_back(tmp_path: Path, body: str, gradient_branch: bool) 
     model = awake(description.build()).float()
     path = tmp_path / "dgggan.safetensors"
     save_model(path, model, spec=description, card={"recipe": "none"})
-    again = networks.load(path)
+    again = zoo.load(path)
     lr = torch.rand(1, 3, 5, 7)
     assert isinstance(again, DGGGAN)
     assert not again.training

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from edgekeeper.models.base import filled
+from edgekeeper.models.base import filled, kaiming_normal
 from edgekeeper.models.enlarge import (
     DIRECT_RADIUS,
     SLOPE,
@@ -16,7 +16,6 @@ from edgekeeper.models.enlarge import (
     subpixel_tail,
     tail_radius,
 )
-from edgekeeper.models.initial import kaiming_normal
 
 
 def reach(tail: nn.Module, *, scale: int) -> int:

@@ -12,7 +12,7 @@ import torch
 from edgekeeper import models, recipes
 from edgekeeper.errors import InputError
 from edgekeeper.models import MODELS
-from edgekeeper.recipe import Recipe
+from edgekeeper.training.recipe import Recipe
 
 ROW = re.compile(r" {4}(?P<network>\w+) +(?P<file>\w+) +(?P<scales>any|\d[ \d]*\d) +(?P<rest>\S.*)")
 COLUMN = "recipes in"

@@ -3,7 +3,7 @@ import pytest
 import torch
 from skimage import color
 
-from edgekeeper.ops.difference import ciede2000, colour_difference, rgb_to_lab
+from edgekeeper.ops.color import ciede2000, colour_difference, rgb_to_lab
 
 # Table 1 of Sharma, Wu, Dalal, "The CIEDE2000 Color-Difference Formula: Implementation Notes,
 # Supplementary Test Data, and Mathematical Observations", 2005.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgekeeper.ops.fill import BLOCK, fill_bands, fill_hidden
+from edgekeeper.ops.bands import BLOCK, fill_bands, fill_hidden
 
 
 def canvas(height: int, width: int, channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,9 +16,9 @@ from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.losses import L1, Perceptual
 from edgekeeper.losses.adversarial import VanillaGAN
-from edgekeeper.recipe import Data, Recipe, Stage, Term
 from edgekeeper.spec import Spec, from_json, spec
-from edgekeeper.train import Outcome, RunOptions, train
+from edgekeeper.training.loop import Outcome, RunOptions, train
+from edgekeeper.training.recipe import Data, Recipe, Stage, Term
 
 PATCH = 32
 # The arguments that make a network small, by its class.

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from edgekeeper.errors import InputError
 from edgekeeper.losses import L1, L2, Perceptual, Unnatural
 from edgekeeper.models import parameter_count
-from edgekeeper.recipe import Recipe
 from edgekeeper.recipes import RECIPES, comparators
 from edgekeeper.recipes.comparators import COMPARATORS, HARDER, NETWORKS, comparator
+from edgekeeper.training.recipe import Recipe
 
 PUBLISHED = {name: COMPARATORS[name] for name in NETWORKS}
 TINY = {name: COMPARATORS[f"{name}_tiny"] for name in NETWORKS}

@@ -11,9 +11,9 @@ from edgekeeper.errors import InputError
 from edgekeeper.losses import L1, Gradient, Perceptual, WassersteinGP
 from edgekeeper.models import parameter_count
 from edgekeeper.models.dgggan import Body
-from edgekeeper.recipe import Data, Recipe
 from edgekeeper.recipes import RECIPES, spsr
 from edgekeeper.recipes.dgggan import DGGGAN_LIGHT, DGGGAN_TABLES, Form, Variant, dgggan
+from edgekeeper.training.recipe import Data, Recipe
 
 BODIES, FORMS, VARIANTS = get_args(Body), get_args(Form), get_args(Variant)
 ALL = {**DGGGAN_TABLES, **DGGGAN_LIGHT}

@@ -8,11 +8,11 @@ import torch
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import VDSR, parameter_count
-from edgekeeper.objective import Objective
-from edgekeeper.recipe import Recipe
 from edgekeeper.recipes import gv_table1, gv_table2
 from edgekeeper.recipes.gv_table1 import GV_TABLE1
 from edgekeeper.recipes.gv_table2 import GV_TABLE2
+from edgekeeper.training.objective import Objective
+from edgekeeper.training.recipe import Recipe
 
 ALL = {**GV_TABLE1, **GV_TABLE2}
 WITH_A_TERM = [name for name, recipe in ALL.items() if len(recipe.stages[0].terms) > 1]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from edgekeeper.models import ChainSR
-from edgekeeper.recipe import Recipe
 from edgekeeper.recipes.ladder import LADDER, SHAPES, ladder
+from edgekeeper.training.recipe import Recipe
 
 
 def test_every_size_has_every_scale() -> None:

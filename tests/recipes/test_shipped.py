@@ -11,12 +11,12 @@ from edgekeeper import losses
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
-from edgekeeper.infer import infer
+from edgekeeper.inference.network import infer
 from edgekeeper.models import MODELS, parameter_count
-from edgekeeper.recipe import Data, Recipe
 from edgekeeper.recipes.shipped import GV_PATCH, GV_WEIGHT, SHIPPED, TRUNKS
 from edgekeeper.spec import from_json
-from edgekeeper.train import RunOptions, train
+from edgekeeper.training.loop import RunOptions, train
+from edgekeeper.training.recipe import Data, Recipe
 
 MODEL_CLASSES = {model.__name__: model for model in MODELS.values()}
 LOSS_CLASSES = {name: getattr(losses, name) for name in losses.__all__}

@@ -8,11 +8,11 @@ import torch
 
 from edgekeeper.losses import Gradient, Perceptual, RelativisticGAN
 from edgekeeper.models import parameter_count
-from edgekeeper.networks import WEIGHTS
-from edgekeeper.recipe import Recipe
+from edgekeeper.pretrained.zoo import WEIGHTS
 from edgekeeper.recipes import RECIPES
 from edgekeeper.recipes.spsr import SPSR_TABLE2, TEXTURE, VARIANTS, Form, spsr
-from edgekeeper.state import begin
+from edgekeeper.training.recipe import Recipe
+from edgekeeper.training.state import begin
 
 FORMS = get_args(Form)
 # The weights of equation 13, less the perceptual one, which is the form's.

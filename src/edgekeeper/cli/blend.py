@@ -30,7 +30,7 @@ def command(a: str, b: str, alpha: float, output: Path, scale: int | None, force
     Both must be of one kind and size, best trained from one start: a faithful network and one with
     texture made of it, for example. The file's card names both.
     """
-    from edgekeeper.blend import blend_files
+    from edgekeeper.pretrained.blend import blend_files
 
     if output.exists() and not force:
         raise InputError(f"'{output}' exists; give another name, or --force to replace it.")

@@ -23,7 +23,7 @@ from edgekeeper.cli.scoring import (
 from edgekeeper.errors import InputError
 
 if TYPE_CHECKING:
-    from edgekeeper.compare import Subject
+    from edgekeeper.evaluation.compare import Subject
 
 
 @click.command(
@@ -83,11 +83,12 @@ def command(
     each metric goes by the 95 % interval of the mean difference.
     """
     root = needed_data(data)
-    from edgekeeper import compare
-    from edgekeeper.evaluate import Score, find_metrics
+    from edgekeeper.evaluation import compare, report
+    from edgekeeper.evaluation.evaluate import Score, find_metrics
+    from edgekeeper.evaluation.tables import as_rich
     from edgekeeper.figures.canvas import FORMATS
-    from edgekeeper.logs import ProgressLine
-    from edgekeeper.tables import as_rich
+    from edgekeeper.figures.places import draw_places
+    from edgekeeper.progress import ProgressLine
 
     asked = find_metrics(split_names(metrics))
     check_new_file(json_file, option="--json")
@@ -115,15 +116,15 @@ def command(
             places=worst,
             on_picture=show,
         )
-    console().print(as_rich(compare.comparison_table(found)))
-    console().print(as_rich(compare.worst_table(found, pictures=worst)))
+    console().print(as_rich(report.comparison_table(found)))
+    console().print(as_rich(report.worst_table(found, pictures=worst)))
     if json_file is not None:
-        compare.write_comparison(found, json_file)
+        report.write_comparison(found, json_file)
         click.echo(f"Wrote {json_file}")
     if crops is not None and not found.places:
         click.echo(f"B is nowhere worse than A, so '{crops}' is not written.")
     elif crops is not None:
-        compare.draw_places(found, path=crops)
+        draw_places(found, path=crops)
         click.echo(f"Wrote {crops}")
     if fail_if_worse and any(row.verdict == "worse" for row in found.rows):
         raise SystemExit(1)

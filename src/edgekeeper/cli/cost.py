@@ -20,8 +20,8 @@ from edgekeeper.cli.scoring import check_new_file, weights_folder, weights_optio
 from edgekeeper.errors import InputError
 
 if TYPE_CHECKING:
+    from edgekeeper.evaluation.tables import Table
     from edgekeeper.models import SRModel
-    from edgekeeper.tables import Table
 
 Record = dict[str, Any]
 QUALITY_PROTOCOL = "y_matlab"
@@ -70,7 +70,7 @@ def command(
     A MODEL is a network that ships, a network file, or a class with arguments such as `spsr` or
     `edsr:width=256,blocks=32`; without any, all that ship for --scale.
     """
-    from edgekeeper.tables import as_rich
+    from edgekeeper.evaluation.tables import as_rich
 
     check_new_file(json_file, option="--json")
     records = cost_records(
@@ -91,7 +91,7 @@ def command(
 
 def shipped(scale: int) -> tuple[str, ...]:
     """The names of the networks that ship for a scale."""
-    from edgekeeper.networks import networks
+    from edgekeeper.pretrained.zoo import networks
 
     return tuple(network.name for network in networks() if network.scale == scale)
 
@@ -108,7 +108,8 @@ def cost_records(
     weights: Path | None = None,
 ) -> list[Record]:
     """One record for each network, all plain values; ``repeats`` None measures nothing."""
-    from edgekeeper.cost import (
+    from edgekeeper.errors import UnavailableError
+    from edgekeeper.evaluation.cost import (
         Count,
         count,
         count_with_gradient,
@@ -116,7 +117,6 @@ def cost_records(
         has_trained_weights,
         measure,
     )
-    from edgekeeper.errors import UnavailableError
 
     root = needed_data(data) if set_name else None
     # All are looked up before the first is measured.
@@ -157,7 +157,7 @@ def cost_records(
 
 def _quality(model: "SRModel", *, set_name: str, root: Path, weights: Path | None) -> Record:
     """Mean PSNR, SSIM and LPIPS on a set, None where there is none."""
-    from edgekeeper.evaluate import evaluate, summarise
+    from edgekeeper.evaluation.evaluate import evaluate, summarise
 
     scores = evaluate(
         model,
@@ -178,7 +178,7 @@ def _quality(model: "SRModel", *, set_name: str, root: Path, weights: Path | Non
 
 def cost_table(records: list[Record]) -> "Table":
     """The records as a table, conditions below."""
-    from edgekeeper.tables import NOTHING, Column, Table
+    from edgekeeper.evaluation.tables import NOTHING, Column, Table
 
     def scaled(value: float | None, *, unit: float, digits: int) -> str:
         return NOTHING if value is None else f"{value / unit:,.{digits}f}"
@@ -243,7 +243,7 @@ def _notes(records: list[Record], measured: list[Record], scored: list[Record]) 
 
 
 def _measured_cells(measured: Record | None) -> list[str]:
-    from edgekeeper.tables import NOTHING
+    from edgekeeper.evaluation.tables import NOTHING
 
     if measured is None:
         return [NOTHING] * 2

@@ -35,7 +35,7 @@ def get(name: str, data: Path | None) -> None:
     if data is None:
         raise InputError("Say where to put the set with --data FOLDER.")
     from edgekeeper.data.obtain import fetch_set
-    from edgekeeper.logs import ProgressLine
+    from edgekeeper.progress import ProgressLine
 
     with ProgressLine(name, total=0, unit="files") as line:
         folder = fetch_set(
@@ -62,7 +62,7 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
     """
     from edgekeeper.data.check import check_set
     from edgekeeper.data.pairs import load_pairs
-    from edgekeeper.io import list_pictures
+    from edgekeeper.image import list_pictures
 
     subject: str | Path = Path(name) if Path(name).is_dir() else name
     root = Path() if isinstance(subject, Path) else needed_data(data)
@@ -88,8 +88,8 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
 def generate(output: Path, count: int, size: int, seed: int) -> None:
     """Write generated training images (CC0): leaves, shapes, lines, patterns, letters."""
     from edgekeeper.data.synthetic import synthetic_image
-    from edgekeeper.io import Picture, from_tensor, write_picture
-    from edgekeeper.logs import ProgressLine
+    from edgekeeper.image import Picture, from_tensor, write_picture
+    from edgekeeper.progress import ProgressLine
 
     output.mkdir(parents=True, exist_ok=True)
     with ProgressLine("generating", total=count, unit="images") as line:
@@ -154,7 +154,7 @@ def prepare(
     if licence and len(licence) != len(folders):
         raise InputError(f"{len(folders)} folders but {len(licence)} --licence; give one for each.")
     from edgekeeper.data.prepare import prepare_store, sources_in
-    from edgekeeper.logs import ProgressLine
+    from edgekeeper.progress import ProgressLine
 
     left_out = set(split_names(exclude))
     sources = [

@@ -43,11 +43,11 @@ def _upscale(photo: Path, out: Path) -> None:
     """Shrink the photograph by 4, enlarge it again, and draw the figure."""
     from edgekeeper.data.degrade import make_lr
     from edgekeeper.figures import Panel, comparison
-    from edgekeeper.infer import infer
-    from edgekeeper.io import Picture, from_tensor, read_picture, to_rgb_tensor, write_picture
-    from edgekeeper.networks import default_name, load
+    from edgekeeper.image import Picture, from_tensor, read_picture, to_rgb_tensor, write_picture
+    from edgekeeper.inference import upscale_file
+    from edgekeeper.inference.network import infer
     from edgekeeper.ops.resize import imresize
-    from edgekeeper.upscaling import upscale_file
+    from edgekeeper.pretrained.zoo import default_name, load
 
     hr = to_rgb_tensor(read_picture(photo))
     lr = make_lr(hr, scale=SCALE, kernel="matlab_uint8")
@@ -71,7 +71,7 @@ def _train(examples: Path, out: Path) -> None:
     """Train the two demo recipes on the example pictures and print their scores."""
     from edgekeeper.data.prepare import prepare_store, sources_in
     from edgekeeper.recipes.demo import DEMO
-    from edgekeeper.train import RunOptions, train
+    from edgekeeper.training.loop import RunOptions, train
 
     click.echo("Training ESPCN ×3 from scratch, without and with GV, on the example pictures:")
     store = prepare_store(
@@ -94,7 +94,7 @@ def _train(examples: Path, out: Path) -> None:
 def _scores(subject: str, examples: Path) -> dict[str, float]:
     """The mean scores on the example test pictures."""
     from edgekeeper.cli.options import network_or_folder
-    from edgekeeper.evaluate import evaluate, mean_scores
+    from edgekeeper.evaluation.evaluate import evaluate, mean_scores
 
     return mean_scores(
         evaluate(network_or_folder(subject), sets=[str(examples / "test")], scale=3, data_root=".")

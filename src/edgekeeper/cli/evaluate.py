@@ -62,9 +62,15 @@ def command(
     dash with the reason below the table.
     """
     root = needed_data(data)
-    from edgekeeper.evaluate import Score, evaluate, find_metrics, summarise, write_scores
-    from edgekeeper.logs import ProgressLine
-    from edgekeeper.tables import as_rich, score_table
+    from edgekeeper.evaluation.evaluate import (
+        Score,
+        evaluate,
+        find_metrics,
+        summarise,
+        write_scores,
+    )
+    from edgekeeper.evaluation.tables import as_rich, score_table
+    from edgekeeper.progress import ProgressLine
 
     asked = find_metrics(split_names(metrics))
     check_new_file(json_file, option="--json")

@@ -1,16 +1,274 @@
 """``edgekeeper figure NAME``: one command for each figure."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from edgekeeper.cli.figure_branch import branch, guidance
 from edgekeeper.cli.figure_cost import quality_cost
-from edgekeeper.cli.figure_edge import edge
-from edgekeeper.cli.figure_options import output_option
-from edgekeeper.cli.figure_results import comparison, crops, gradients, variances
-from edgekeeper.errors import DataError, nearest_name
+from edgekeeper.cli.figure_options import (
+    Chosen,
+    Whole,
+    chosen_numbers,
+    numbers_options,
+    of_pictures,
+    output_option,
+    whole_option,
+)
+from edgekeeper.cli.options import split_names, split_numbers
+from edgekeeper.errors import DataError, InputError, nearest_name
+
+# ---- Figures of results: crops, comparison, gradients, variances --------------------------------
+
+
+@click.command(
+    "crops",
+    short_help="The same part of many results, with numbers.",
+    epilog="Example: edgekeeper figure crops bicubic results/RCAN edsr_light_x4 "
+    "--hr set5/butterfly --hr set5/woman --original first -o crops.pdf",
+)
+@of_pictures()
+@numbers_options()
+@click.option(
+    "--original", type=click.Choice(["first", "last"]), default="last", show_default=True,
+    help="Where the original stands.",
+)  # fmt: skip
+@click.option("--per-line", type=click.IntRange(1), help="Pictures in a line. Default: all.")
+@whole_option()
+def crops(
+    chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole: Whole,
+    original: Literal["first", "last"], per_line: int | None,
+) -> None:  # fmt: skip
+    """Show the same part of many results (SPSR 1 and 4, DGGGAN 6, gradient variance 3).
+
+    A subject is a network (name or file), `bicubic`, a picture file, or a folder of result
+    pictures. Each --hr is a row.
+    """
+    from edgekeeper import figures
+
+    shown = chosen_numbers(numbers, chosen, protocol=protocol)
+    figures.crops(
+        chosen.rows(),
+        path=output,
+        numbers=shown,
+        scale=chosen.scale,
+        protocol=protocol,
+        original=original,
+        whole=whole,
+        per_line=per_line,
+    )
+
+
+@click.command(
+    "comparison",
+    short_help="A part of each result, its gradients and numbers.",
+    epilog="Example: edgekeeper figure comparison bicubic espcn_x3 espcn_x3_gv --hr photo.png "
+    "--scale 3 -o comparison.svg",
+)
+@of_pictures()
+def comparison(chosen: Chosen, *, output: Path) -> None:
+    """Show a part of each result with its gradients, PSNR, SSIM and gradient variance gap."""
+    from edgekeeper import figures
+
+    row = chosen.only_row("comparison")
+    figures.comparison(row.hr, row.panels, path=output, scale=chosen.scale, box=row.box)
+
+
+@click.command(
+    "gradients",
+    short_help="Maps of gradients on one scale.",
+    epilog="Example: edgekeeper figure gradients edsr_light_x4 edsr_light_x4_gv "
+    "--hr examples/test/canyon-wren.png --kind length -o gradients.svg",
+)
+@of_pictures()
+@click.option(
+    "--kind", type=click.Choice(["directions", "length"]), default="directions",
+    show_default=True,
+    help="|Gx| and |Gy| of grey (Sobel), or the length M of the central differences, the mean "
+    "over R, G and B.",
+)  # fmt: skip
+@whole_option()
+def gradients(
+    chosen: Chosen, *, output: Path, kind: Literal["directions", "length"], whole: Whole
+) -> None:
+    """Show maps of gradients on one scale (gradient variance 1; with --kind length SPSR 5)."""
+    from edgekeeper import figures
+
+    figures.gradient_maps(chosen.rows(), path=output, kind=kind, whole=whole)
+
+
+@click.command(
+    "variances",
+    short_help="Gradient variance of every patch.",
+    epilog="Example: edgekeeper figure variances espcn_x3 espcn_x3_gv --hr photo.png --scale 3 "
+    "-o variances.svg",
+)
+@of_pictures()
+@click.option(
+    "--patch", type=click.IntRange(2), default=8, show_default=True, help="Side of a patch."
+)
+def variances(chosen: Chosen, *, output: Path, patch: int) -> None:
+    """Draw the gradient variance of every patch (gradient variance 2); the arrays go to JSON."""
+    from edgekeeper import figures
+
+    row = chosen.only_row("variances")
+    curves = figures.variance_curves(row.hr, row.panels, path=output, patch=patch, box=row.box)
+    for label, mean in curves.means().items():
+        click.echo(f"{label:24} mean gradient variance {mean:.5f}")
+
+
+# ---- Figures of gradient branches: what a branch sees, and what the picture is without it -------
+
+
+@click.command(
+    "branch",
+    short_help="What a gradient branch predicts.",
+    epilog="Example: edgekeeper figure branch spsr.safetensors --hr set14/comic "
+    "--columns picture,original,branch -o branch.pdf",
+)
+@of_pictures()
+@click.option(
+    "--columns", default="original,bicubic,branch", show_default=True,
+    help="Of picture, original, bicubic and branch: the original itself, then the gradient "
+    "maps of the original and of the interpolation, and the branch's own.",
+)  # fmt: skip
+@whole_option()
+def branch(chosen: Chosen, *, output: Path, columns: str, whole: Whole) -> None:
+    """Show the map that a gradient branch predicts (SPSR 6; DGGGAN 5: see the example).
+
+    SUBJECTS are networks with a gradient branch, such as SPSR or any in a GradientBranch.
+    """
+    from edgekeeper import figures
+    from edgekeeper.figures.gradients import check_columns
+    from edgekeeper.figures.subjects import gradient_output
+
+    names = split_names(columns)
+    check_columns(names)
+    rows = [
+        figures.BranchRow(
+            sample.hr,
+            sample.bicubic(),
+            [gradient_output(subject, sample) for subject in chosen.subjects],
+            sample.name,
+            box,
+        )
+        for sample, box in zip(chosen.samples, chosen.boxes, strict=True)
+    ]
+    figures.branch_maps(rows, path=output, columns=names, whole=whole)
+
+
+@click.command(
+    "guidance",
+    short_help="Pictures without and with the gradient branch.",
+    epilog="Example: edgekeeper figure guidance spsr.safetensors --hr set14/baboon -o guidance.pdf",
+)
+@of_pictures()
+@numbers_options()
+@whole_option()
+def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole: Whole) -> None:
+    """Show pictures without and with the gradient branch of the same network (SPSR 7).
+
+    SUBJECTS are networks with a gradient branch that changes the picture, such as SPSR, DGGGAN or
+    any in a GradientBranch.
+    """
+    from edgekeeper import figures
+    from edgekeeper.figures.subjects import Subject, without_branch
+
+    shown = chosen_numbers(numbers, chosen, protocol=protocol)
+    subjects = []
+    for subject in chosen.subjects:
+        start = f"{subject.label} " if len(chosen.subjects) > 1 else ""
+        subjects += [
+            Subject(f"{start}without the branch", without_branch(subject).source),
+            Subject(f"{start}with the branch", subject.source),
+        ]
+    figures.crops(
+        replace(chosen, subjects=subjects).rows(),
+        path=output,
+        numbers=shown,
+        scale=chosen.scale,
+        protocol=protocol,
+        whole=whole,
+    )
+
+
+# ---- ``edgekeeper figure edge``: an edge along a line -------------------------------------------
+
+LINE_OPTIONS = {
+    "middle": "--at", "length": "--length", "direction": "--direction", "boxes": "--box"
+}  # fmt: skip
+
+
+@click.command(
+    "edge",
+    short_help="An edge along a line, and its differences.",
+    epilog="Example: edgekeeper figure edge bicubic edsr_light_x4 edsr_light_x4_gv "
+    "--hr set14/comic -o edge.svg",
+)
+@of_pictures("optional")
+@click.option(
+    "--at", "middle", metavar="ROW,COLUMN",
+    help="The middle of the line. Default: the original's strongest edge, in --box if given.",
+)  # fmt: skip
+@click.option(
+    "--length", type=click.IntRange(3), default=24, show_default=True, help="Pixels of the line."
+)
+@click.option(
+    "--direction", type=click.Choice(["across", "down"]), default="across", show_default=True,
+    help="Where the line through --at runs; without --at it crosses the edge.",
+)  # fmt: skip
+def edge(
+    chosen: Chosen, *, output: Path, middle: str | None, length: int,
+    direction: Literal["across", "down"],
+) -> None:  # fmt: skip
+    """Draw values along a line and their differences (SPSR 3).
+
+    Without SUBJECTS it is the explanation: a step, blurry and sharp. With them, and --hr, it is a
+    line through the original and what each subject makes of it.
+    """
+    from edgekeeper import figures
+
+    given = _given()
+    if not chosen.subjects and not chosen.samples:
+        if given:
+            raise InputError(
+                "Without subjects and --hr there is no line to choose; leave out "
+                f"{', '.join(given)}, or give both."
+            )
+        figures.edge(figures.STEP, path=output)
+        return
+    if not chosen.subjects or not chosen.samples:
+        raise InputError("A line through real pictures needs both: subjects, and --hr.")
+    if middle is None and "--direction" in given:
+        raise InputError(
+            "--direction says where the line through --at runs: give --at ROW,COLUMN, or leave "
+            "--direction out, and the line crosses the strongest edge."
+        )
+    if middle is not None and "--box" in given:
+        raise InputError("--box is where to look for an edge, --at the place itself; give one.")
+    row = chosen.only_row("edge")
+    if middle is None:
+        line = figures.strongest_line(row.hr, length=length, part=row.box)
+    else:
+        numbers = split_numbers("--at", middle)
+        if len(numbers) != 2:
+            raise InputError(f"--at is '{middle}'; give two numbers: ROW,COLUMN.")
+        line = figures.Line(numbers[0], numbers[1], length, direction)
+    figures.edge(figures.profiles_along(row.hr, row.panels, line=line), path=output)
+    click.echo(f"The line runs {line.direction} through row {line.row}, column {line.column}.")
+
+
+def _given() -> list[str]:
+    """The options of the line that the user gave."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return [
+        option
+        for name, option in LINE_OPTIONS.items()
+        if context.get_parameter_source(name) not in (None, default)
+    ]
 
 
 class FigureGroup(click.Group):

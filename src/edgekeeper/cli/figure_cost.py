@@ -154,7 +154,7 @@ def _check_scales(records: list[Record], *, scale: int) -> None:
 
 def _check_models(models: tuple[str, ...], *, scale: int) -> None:
     """None; InputError for a class without trained weights, or a network of another scale."""
-    from edgekeeper.cost import find_network, has_trained_weights
+    from edgekeeper.evaluation.cost import find_network, has_trained_weights
 
     for text in models:
         found = find_network(text, scale=scale).scale
@@ -209,9 +209,9 @@ def _clock(measured: dict[str, Any] | None) -> str:
 
 def _quoted(set_name: str) -> list["CostPoint"]:
     """The papers' networks: printed quality on the set, MACs of our count."""
-    from edgekeeper.cost import count
+    from edgekeeper.evaluation.cost import count
     from edgekeeper.figures import CostPoint
-    from edgekeeper.reproduce import quoted_networks, shapes_of
+    from edgekeeper.papers import quoted_networks, shapes_of
 
     return [
         CostPoint(

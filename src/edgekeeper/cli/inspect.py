@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgekeeper.inspection import Inspection
+    from edgekeeper.evaluation.inspect import Inspection
 
 VERDICTS = {
     "supported": "the edges are those of the input",
@@ -34,7 +34,7 @@ def command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_json: bool
     No original is needed: the result is shrunk again and compared with the input, and edges that
     the input does not support are counted. docs/inspect.md explains the numbers.
     """
-    from edgekeeper.inspection import inspect_files
+    from edgekeeper.evaluation.inspect import inspect_files
 
     report = inspect_files(lr, sr, overlay_path=overlay, overwrite="replace" if force else "refuse")
     if as_json:

@@ -29,7 +29,7 @@ def list_networks(as_json: bool) -> None:
 
 
 def _list(*, as_json: bool) -> None:
-    from edgekeeper.networks import Network, networks
+    from edgekeeper.pretrained.zoo import Network, networks
 
     def psnr(network: Network) -> str:
         results = network.card.get("results")
@@ -55,7 +55,7 @@ def _list(*, as_json: bool) -> None:
 @click.argument("network")
 def card(network: str) -> None:
     """Show where NETWORK comes from and what it reaches (name or file)."""
-    from edgekeeper.networks import describe, find
+    from edgekeeper.pretrained.zoo import describe, find
 
     found = describe(find(network))
     click.echo(json.dumps({"name": found.name, "scale": found.scale, **found.card}, indent=1))
@@ -76,7 +76,7 @@ def card(network: str) -> None:
 @data_option()
 def pack_network(source: Path, output: Path, data: Path | None) -> None:
     """Make a network file with half-precision weights and a scored card from a finished run."""
-    from edgekeeper.packing import pack
+    from edgekeeper.evaluation.pack import pack
 
     network = pack(source, output, data_root=needed_data(data))
     click.echo(f"Wrote {network.path} ({network.path.stat().st_size / 1e6:.2f} MB)")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgekeeper.models import SRModel
-    from edgekeeper.recipe import Recipe
+    from edgekeeper.training.recipe import Recipe
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -85,7 +85,7 @@ def network_or_folder(subject: str) -> "SRModel | str | Path":
         return subject
     if Path(subject).is_dir():
         return Path(subject)
-    from edgekeeper.networks import load
+    from edgekeeper.pretrained.zoo import load
 
     return load(subject)
 
@@ -96,8 +96,8 @@ def find_recipe(name_or_file: str) -> "Recipe":
     Raises:
         InputError: no such recipe or file, or the file has no Recipe named ``recipe``.
     """
-    from edgekeeper.recipe import Recipe
     from edgekeeper.recipes import RECIPES
+    from edgekeeper.training.recipe import Recipe
 
     path = Path(name_or_file)
     if path.suffix != ".py":
@@ -126,7 +126,7 @@ def _nearest_field(error: Exception) -> str:
     import dataclasses
     import re
 
-    from edgekeeper import recipe
+    from edgekeeper.training import recipe
 
     found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     kind = getattr(recipe, found[1], None) if found else None

@@ -20,7 +20,7 @@ from edgekeeper.cli.scoring import check_new_file, subject_on, weights_folder, w
 from edgekeeper.errors import InputError
 
 if TYPE_CHECKING:
-    from edgekeeper.reproduce import Ours
+    from edgekeeper.papers import Ours
 
 TRAINED = ("gv-table1", "gv-table2")
 MEASURED = (
@@ -142,8 +142,8 @@ def _train(
     """Train and score the cells of a table of the gradient variance paper."""
     root = needed_data(data)
     from edgekeeper.data.store import Store
-    from edgekeeper.reproduce import reproduce
-    from edgekeeper.tables import as_rich, reproduction_table
+    from edgekeeper.evaluation.tables import as_rich, reproduction_table
+    from edgekeeper.papers import reproduce
 
     found = reproduce(
         table.replace("-", "_"),  # type: ignore[arg-type]
@@ -176,10 +176,10 @@ def _measure(
     weights: Path | None, device: str,
 ) -> dict[str, object]:  # fmt: skip
     """Score the rows of ours, and bicubic, beside the printed ones."""
-    from edgekeeper.evaluate import Score
-    from edgekeeper.logs import ProgressLine
-    from edgekeeper.reproduce import as_tables, beside
-    from edgekeeper.tables import as_rich
+    from edgekeeper.evaluation.evaluate import Score
+    from edgekeeper.evaluation.tables import as_rich
+    from edgekeeper.papers import as_tables, beside
+    from edgekeeper.progress import ProgressLine
 
     root = needed_data(data) if data is not None or ours or sets else None
     rows = [_ours(text, device=device) for text in ours]
@@ -206,8 +206,8 @@ def _measure(
 
 def _ours(text: str, *, device: str) -> "Ours":
     """The row that ``NAME=SUBJECT`` asks for."""
-    from edgekeeper.networks import find
-    from edgekeeper.reproduce import Ours, files_key
+    from edgekeeper.papers import Ours, files_key
+    from edgekeeper.pretrained.zoo import find
 
     name, equals, subject = text.partition("=")
     if not (name.strip() and equals and subject.strip()):
@@ -224,8 +224,8 @@ def _ours(text: str, *, device: str) -> "Ours":
 
 def _count() -> dict[str, object]:
     """Count the networks of Table 5."""
-    from edgekeeper.reproduce import costs_as_json, costs_as_table, table5
-    from edgekeeper.tables import as_rich
+    from edgekeeper.evaluation.tables import as_rich
+    from edgekeeper.papers import costs_as_json, costs_as_table, table5
 
     rows = table5()
     console().print(as_rich(costs_as_table(rows)))

@@ -84,8 +84,8 @@ def command(
     if no_validation:
         chosen = dataclasses.replace(chosen, validation=None)
     from edgekeeper.data.store import Store
-    from edgekeeper.networks import WEIGHTS, find
-    from edgekeeper.train import RunOptions, train
+    from edgekeeper.pretrained.zoo import WEIGHTS, find
+    from edgekeeper.training.loop import RunOptions, train
 
     if start is None and chosen.start is not None:
         shipped = WEIGHTS / f"{chosen.start.recipe}.safetensors"

@@ -21,8 +21,8 @@ from edgekeeper.errors import PictureError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from edgekeeper.inspection import Inspection
-    from edgekeeper.upscaling import FileResult, FolderStep, Seams
+    from edgekeeper.evaluation.inspect import Inspection
+    from edgekeeper.inference import FileResult, FolderStep, Seams
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,20 +2,22 @@
 
 import logging
 import os
+import signal
+import sys
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from types import FrameType, TracebackType
+from typing import Literal, Self, cast
 
-from edgekeeper.cli.upscale_interrupts import Interrupts
-from edgekeeper.cli.upscale_names import Naming, plan_pairs, refusal
+from edgekeeper.cli.upscale_names import Naming, Streams, open_streams, plan_pairs, refusal
 from edgekeeper.cli.upscale_output import Style, Teller, Told
-from edgekeeper.cli.upscale_streams import Streams, open_streams
 from edgekeeper.errors import InputError, PictureError
-from edgekeeper.inspection import inspect_files
-from edgekeeper.io import Picture, SaveOptions, open_picture, to_tensor
-from edgekeeper.upscaling import (
+from edgekeeper.evaluation.inspect import inspect_files
+from edgekeeper.image import Picture, SaveOptions, open_picture, to_tensor
+from edgekeeper.inference import (
     FileResult,
     FolderStep,
     Saving,
@@ -26,8 +28,57 @@ from edgekeeper.upscaling import (
     upscale_files,
     verify_seams,
 )
-from edgekeeper.upscaling.categories import MapOf
-from edgekeeper.upscaling.enlarger import tile_overlap
+from edgekeeper.inference.categories import MapOf
+from edgekeeper.inference.enlarger import tile_overlap
+
+# --------------------------------------------------------------------------------------------------
+# Ctrl-C while pictures are made: the present tile is finished, then everything is put in order.
+
+
+class Interrupts:
+    """Ctrl-C and a request to terminate, taken note of until the present tile is done.
+
+    A second one ends the process at once, as without this.
+    """
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    @property
+    def status(self) -> int | None:
+        """The exit status by which a shell tells what ended a program; None: nothing did."""
+        return None if self._number is None else 128 + self._number
+
+    def check(self) -> None:
+        """Nothing; raise KeyboardInterrupt if there was an interrupt."""
+        if self._number is not None:
+            raise KeyboardInterrupt
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._number = number
+        self._restore()
+        if sys.stderr.isatty():  # not through sys.stderr, which may be in the middle of a line
+            os.write(2, b"\nStopping after this tile; once more stops at once.\n")
+
+    def _restore(self) -> None:
+        while self._before:
+            number, before = self._before.popitem()
+            signal.signal(number, before)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.upscale_interrupts import Interrupts
 from edgekeeper.cli.upscale_output import OutputLostError, Style, shortened, shown
+from edgekeeper.cli.upscale_run import Interrupts
 from edgekeeper.errors import InputError, PictureError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekeeper.io import read_picture, to_rgb_tensor
+from edgekeeper.image import read_picture, to_rgb_tensor
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 

@@ -7,8 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from edgekeeper.data.catalogue import PictureSet, Remote, find_set
+from edgekeeper.data.fetch import fetch
 from edgekeeper.errors import DataError
-from edgekeeper.fetch import fetch
 
 
 def remote_files(entry: PictureSet) -> tuple[Remote, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from edgekeeper.data.catalogue import PictureSet, find_set, names
 from edgekeeper.data.degrade import LrKernel, crop_to_multiple, make_lr
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.io import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import list_pictures, read_picture, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 
 DEFAULT_KERNEL: LrKernel = "matlab_uint8"

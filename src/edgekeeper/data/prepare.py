@@ -17,7 +17,7 @@ from edgekeeper.data.index import INDEX, PIXELS, Entry, Index, write_index
 from edgekeeper.data.patches import Region
 from edgekeeper.data.store import Store
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.io import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import list_pictures, read_picture, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize
 

@@ -3,7 +3,7 @@
     export_network("edsr_light_x2", "light.onnx")
     export_network("edsr_light_x2", "light.xml", calibration="photos/")     # 8 bits
 
-Each file says its scale, colour, receptive field and card; ``edgekeeper.runtime`` runs it.
+Each file says its scale, colour, receptive field and card; ``pretrained.exported`` runs it.
 """
 
 import copy
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekeeper.checkpoint import code_version, read_tensors
+from edgekeeper.data.fetch import sha256_of
 from edgekeeper.errors import CheckpointError, InputError, unknown_name
 from edgekeeper.export.check import Agreement, check
 from edgekeeper.export.graph import NO_ROUNDING, Rounding, Signed
@@ -31,10 +32,8 @@ from edgekeeper.export.int8 import (
     measure_loss,
 )
 from edgekeeper.export.writers import check_layers_known, folded, onnx_model
-from edgekeeper.fetch import sha256_of
 from edgekeeper.models import SRModel
-from edgekeeper.networks import find, load
-from edgekeeper.runtime import (
+from edgekeeper.pretrained.exported import (
     KEY,
     RUNTIMES,
     SUFFIXES,
@@ -44,6 +43,7 @@ from edgekeeper.runtime import (
     load_exported,
     needed,
 )
+from edgekeeper.pretrained.zoo import find, load
 
 __all__ = [
     "Agreement", "Exported", "Keep", "Loss", "Method", "export_network", "with_runtime",

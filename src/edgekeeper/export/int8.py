@@ -18,8 +18,8 @@ from edgekeeper.data.degrade import crop_to_multiple, make_lr
 from edgekeeper.errors import InputError
 from edgekeeper.export.graph import Range, Rounding, Signed
 from edgekeeper.export.weights import all_rounded
-from edgekeeper.infer import infer
-from edgekeeper.io import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.inference.network import infer
 from edgekeeper.metrics.psnr import psnr
 from edgekeeper.metrics.structure import gv_gap
 from edgekeeper.models import SRModel

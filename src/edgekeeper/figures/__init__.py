@@ -11,9 +11,10 @@ from edgekeeper.figures.edge import STEP, Line, Profile, edge, profiles_along, s
 from edgekeeper.figures.frontier import Point, frontier
 from edgekeeper.figures.gradients import BranchRow, branch_maps, gradient_maps
 from edgekeeper.figures.numbers import MEASURES, default_measures
-from edgekeeper.figures.panels import Box, Panel, Row, structured_box, whole_box
+from edgekeeper.figures.panels import Panel, Row, structured_box, whole_box
 from edgekeeper.figures.quality_cost import CostPoint, quality_cost
 from edgekeeper.figures.variances import VarianceCurves, variance_curves
+from edgekeeper.ops.box import Box
 
 __all__ = [
     "MEASURES",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from torch import Tensor
 
 from edgekeeper.errors import InputError, PictureError, UnavailableError
-from edgekeeper.figures.panels import Box
+from edgekeeper.ops.box import Box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

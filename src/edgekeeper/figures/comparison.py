@@ -8,8 +8,9 @@ from torch import Tensor
 
 from edgekeeper.figures.canvas import PALE, figure_file, frame, show
 from edgekeeper.figures.numbers import find_measures, measured
-from edgekeeper.figures.panels import Box, Panel, enlarged_box, grey_gradients, with_original
+from edgekeeper.figures.panels import Panel, enlarged_box, grey_gradients, with_original
 from edgekeeper.metrics import Protocol, find_protocol
+from edgekeeper.ops.box import Box
 from edgekeeper.ops.gradient import magnitude
 
 if TYPE_CHECKING:

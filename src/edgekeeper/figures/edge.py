@@ -14,7 +14,8 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 from edgekeeper.figures.canvas import COLOURS, PALE, figure_file, frame, place, show, write_title
-from edgekeeper.figures.panels import Box, Panel, grey_gradients, with_original
+from edgekeeper.figures.panels import Panel, grey_gradients, with_original
+from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import central
 

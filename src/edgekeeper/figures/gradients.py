@@ -16,13 +16,13 @@ from edgekeeper.figures.grid import Cell, Strip, Whole, draw_grid
 from edgekeeper.figures.numbers import Number
 from edgekeeper.figures.panels import (
     ORIGINAL,
-    Box,
     Panel,
     Row,
     grey_gradients,
     in_columns,
     structured_box,
 )
+from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.gradient import central, gradient_map, magnitude
 

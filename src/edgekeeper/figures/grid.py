@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgekeeper.figures.canvas import INK, PALE, figure_file, frame, place, show, write_title
 from edgekeeper.figures.numbers import LINE_POINTS, Number, write_below
-from edgekeeper.figures.panels import Box
+from edgekeeper.ops.box import Box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

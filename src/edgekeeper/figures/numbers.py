@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from edgekeeper.backbones import ALEXNET_FILE, weights_file
 from edgekeeper.errors import InputError, UnavailableError, unknown_name
 from edgekeeper.figures.canvas import INK, PALE
 from edgekeeper.metrics import Protocol, gradient_psnr, gv_gap, lpips, psnr, ssim
 from edgekeeper.metrics.lpips import HEADS_FILE
+from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

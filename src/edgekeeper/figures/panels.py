@@ -7,10 +7,12 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
 from edgekeeper.errors import InputError
+from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import Gradients, sobel
 
 ORIGINAL = "original"
+
 """The label of the original in every figure."""
 
 
@@ -20,27 +22,6 @@ class Panel:
 
     label: str
     picture: Tensor
-
-
-@dataclass(frozen=True)
-class Box:
-    """A part of a picture, in HR pixels from the top left."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def cut(self, x: Tensor) -> Tensor:
-        """The part of ``x`` (..., H, W); InputError when the box reaches beyond it."""
-        height, width = x.shape[-2:]
-        inside = min(self.top, self.left) >= 0 and min(self.height, self.width) >= 1
-        if not inside or self.top + self.height > height or self.left + self.width > width:
-            raise InputError(
-                f"The box of {self.width}x{self.height} pixels at ({self.left}, {self.top}) is not "
-                f"inside the picture of {width}x{height} pixels."
-            )
-        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclass(frozen=True)

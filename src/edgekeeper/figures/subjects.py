@@ -14,14 +14,14 @@ from edgekeeper.data.catalogue import names
 from edgekeeper.data.degrade import crop_to_multiple, make_lr
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import DataError, InputError, nearest_name
-from edgekeeper.evaluate import match_results
+from edgekeeper.evaluation.evaluate import match_results
 from edgekeeper.figures.panels import Panel
-from edgekeeper.infer import infer
-from edgekeeper.io import SUFFIXES, list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import SUFFIXES, list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.inference.network import infer
 from edgekeeper.models import DGGGANLight, GradientGuided, SRModel
-from edgekeeper.networks import load
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
+from edgekeeper.pretrained.zoo import load
 
 BICUBIC = "bicubic"
 

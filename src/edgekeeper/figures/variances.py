@@ -14,7 +14,8 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError, PictureError
 from edgekeeper.figures.canvas import COLOURS, figure_file
-from edgekeeper.figures.panels import Box, Panel, grey_gradients, structured_box, with_original
+from edgekeeper.figures.panels import Panel, grey_gradients, structured_box, with_original
+from edgekeeper.ops.box import Box
 from edgekeeper.ops.structure import patch_variances
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ def check_pair(ours: Tensor, theirs: Tensor) -> None:
         if not isinstance(tensor, Tensor):
             raise InputError(
                 f"'{name}' is of type {type(tensor).__name__}; a loss takes tensors: "
-                "turn a picture into one with edgekeeper.io.to_tensor."
+                "turn a picture into one with edgekeeper.image.to_tensor."
             )
         if not tensor.is_floating_point():
             raise InputError(

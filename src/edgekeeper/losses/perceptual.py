@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekeeper.backbones import VGG19, VGG19Weights
 from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair
+from edgekeeper.models.backbones import VGG19, VGG19Weights
 
 Norm = Literal["l1", "mse"]
 Activation = Literal["before_relu", "after_relu"]
@@ -19,7 +19,7 @@ class Perceptual(nn.Module):
 
     - ``norm`` "l1" before the ReLU of conv5_4 (the defaults): ESRGAN and SPSR. "mse" with
       ``activation`` "after_relu": SRGAN.
-    - ``weights``, ``folder``: which file of VGG19 and where, see ``edgekeeper.backbones.VGG19``.
+    - ``weights``, ``folder``: which file of VGG19 and where, see ``models.backbones.VGG19``.
       Features of "oxford" and "torchvision" differ in scale, so the loss needs another weight.
 
     The network is frozen: its parameters require no gradient, ``train()`` changes nothing, and

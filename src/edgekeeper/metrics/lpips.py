@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.backbones import ALEXNET_FILE, AlexNet, read_tensors, weights_file
 from edgekeeper.errors import CheckpointError
 from edgekeeper.metrics.protocol import find_protocol, pictures
+from edgekeeper.models.backbones import ALEXNET_FILE, AlexNet, read_tensors, weights_file
 
 HEADS_FILE = "lpips_alex_v0.1.safetensors"
 

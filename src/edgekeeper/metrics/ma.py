@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekeeper.backbones import weights_file
 from edgekeeper.errors import CheckpointError, UnavailableError
-from edgekeeper.matfile import MatValue, read_mat
 from edgekeeper.metrics.ma_bands import band_features
 from edgekeeper.metrics.ma_features import frequency_features, pyramid, singular_values
+from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.metrics.niqe import niqe, shaved_luma
+from edgekeeper.models.backbones import weights_file
 
 MODEL_FILE = "model.mat"
 SMALLEST = 100  # pixels a side after shaving: 25 patches of 5 x 5 at the third scale

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekeeper.backbones import weights_file
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.matfile import read_mat
+from edgekeeper.metrics.matfile import read_mat
 from edgekeeper.metrics.shapes import nearest_shape
+from edgekeeper.models.backbones import weights_file
 from edgekeeper.ops.color import rgb_to_y, round_uint8
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.structure import gaussian_window

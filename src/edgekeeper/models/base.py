@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 
 Channels = Literal["rgb", "y"]
+
 """Colour of a network's input and output: RGB, or MATLAB's studio-range luma, both in [0, 1]."""
 
 COLOUR_COUNT: dict[Channels, int] = {"rgb": 3, "y": 1}
 
 MOST = 1024
+
 """The most maps, blocks or layers that an argument may ask for; the papers have up to 256."""
 
 
@@ -25,7 +28,7 @@ class SRModel(nn.Module):
 
     Attributes:
         scale: the integer factor, HR size over LR size.
-        channels: ``"rgb"``, or ``"y"`` (luma alone; ``edgekeeper.infer`` adds colour).
+        channels: ``"rgb"``, or ``"y"`` (luma alone; ``edgekeeper.inference.network`` adds colour).
         receptive_field: how many LR pixels around a pixel can change it (a radius).
         overlap: how many LR pixels of context a tile is given; the receptive field, unless that
             is in the hundreds and all but a stated rest of the influence comes from nearer.
@@ -116,3 +119,21 @@ def filled(lr: Tensor, *, multiple: int) -> Tensor:
 def lr_radius(hr_pixels: int, *, scale: int) -> int:
     """The radius in LR pixels that covers a radius of ``hr_pixels`` HR pixels."""
     return math.ceil(hr_pixels / scale)
+
+
+# ---- The weights that several networks start with -----------------------------------------------
+
+
+def kaiming_normal(network: nn.Module, *, factor: float = 1.0) -> None:
+    """None: gives every layer ``factor`` times Kaiming's normal weights, and biases of zero.
+
+    He et al., "Delving Deep into Rectifiers", ICCV 2015, https://arxiv.org/abs/1502.01852: a
+    deviation of √(2 / inputs of a layer). ESRGAN's code takes a tenth.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            with torch.no_grad():
+                module.weight.mul_(factor)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -19,8 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_counts, check_scale
-from edgekeeper.models.initial import kaiming_normal
+from edgekeeper.models.base import SRModel, check_counts, check_scale, kaiming_normal
 
 PADDING = 2  # of each convolution that changes the size; its kernel is scale + 4, its stride scale
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.initial import kaiming_normal
+from edgekeeper.models.base import kaiming_normal
 
 SLOPE = 0.2  # of each LeakyReLU
 HIDDEN = 100  # units of the first fully connected layer

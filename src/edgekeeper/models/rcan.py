@@ -132,7 +132,7 @@ class RCAN(SRModel):
         value of three pictures of Set14 by more than 0.16 levels if they are 256 pixels wide, and
         0.34 if 64. Nothing was measured with published weights, whose attention sees means on
         0..255: with weights that start so the cut changes values by up to 16 levels at every
-        distance. ``edgekeeper.upscaling.verify_seams`` measures it for the weights and the picture
+        distance. ``edgekeeper.inference.verify_seams`` measures it for the weights and the picture
         at hand.
         """
         return min(self.receptive_field, NEAR)

@@ -19,9 +19,8 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_counts, check_scale, filled
+from edgekeeper.models.base import SRModel, check_counts, check_scale, filled, kaiming_normal
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
-from edgekeeper.models.initial import kaiming_normal
 
 RESIDUAL = 0.2
 NEAR = 64  # LR pixels within which all but a rest of what changes a pixel lies: see RRDB.overlap

@@ -21,9 +21,15 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import GradientGuided, SRModel, check_counts, check_scale, lr_radius
+from edgekeeper.models.base import (
+    GradientGuided,
+    SRModel,
+    check_counts,
+    check_scale,
+    kaiming_normal,
+    lr_radius,
+)
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
-from edgekeeper.models.initial import kaiming_normal
 from edgekeeper.models.rrdb import NEAR, RRDB, RRDBlock
 from edgekeeper.ops.gradient import gradient_map
 

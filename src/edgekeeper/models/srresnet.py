@@ -28,10 +28,10 @@ from edgekeeper.models.base import (
     check_counts,
     check_factor,
     check_scale,
+    kaiming_normal,
     lr_radius,
 )
 from edgekeeper.models.enlarge import subpixel_steps
-from edgekeeper.models.initial import kaiming_normal
 
 SLOPE = 0.1  # of MSRResNet's LeakyReLUs
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
 from edgekeeper.errors import InputError
@@ -17,6 +18,7 @@ from edgekeeper.ops.taps import Axis, Taps, apply_taps
 
 # Rows that a resize makes at a time, and rows that it reads for them, about.
 _MADE_ROWS = 64
+
 _READ_ROWS = 256
 
 
@@ -86,3 +88,81 @@ def resize_bands(
 def _along(band: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
     """``band`` resized along one axis."""
     return apply_taps(band[0].contiguous(), taps, axis=axis)[None]
+
+
+# ---- Colours for pixels that have none to show, taken from around them --------------------------
+
+BLOCK = 64
+
+"""Side of the largest blocks over which colours are spread; rows of context that a band needs."""
+
+# Pixels this near to something visible take the colour of their visible neighbours, not a block's.
+_NEAR = 4
+
+
+def fill_hidden(colours: Tensor, alpha: Tensor) -> Tensor:
+    """Colours (1, C, H, W) with the fully transparent pixels filled from what is visible near them.
+
+    ``alpha`` is (1, 1, H, W) in [0, 1]; where it is above 0 nothing changes. Up to four pixels
+    from something visible a pixel takes the mean of its neighbours, weighted by alpha; further
+    away that of the smallest block of 2, 4, ... 64 pixels around it, or of the eight blocks of 64
+    around that. What is further away than this from anything visible keeps what is stored there.
+
+    Blocks begin at the first row and column; cut at a multiple of ``BLOCK`` with ``BLOCK`` rows of
+    context, a picture is filled as the whole one is.
+    """
+    if bool((alpha > 0).all()) or not bool((alpha > 0).any()):
+        return colours
+    height, width = alpha.shape[-2:]
+    stored = torch.where(alpha > 0, colours, 0) * alpha
+    near, near_known = _from_neighbours(stored, alpha)
+    blocks, blocks_known = _from_blocks(stored, alpha)
+    blocks, blocks_known = (x[..., :height, :width] for x in (blocks, blocks_known))
+    filled = torch.where(blocks_known, blocks, colours)
+    filled = torch.where(near_known, near, filled)
+    return torch.where(alpha > 0, colours, filled)
+
+
+def fill_bands(bands: Iterator[Tensor], *, height: int) -> Iterator[Tensor]:
+    """Bands (1, C + 1, h, W), alpha last, with the colours filled as ``fill_hidden`` does."""
+    window = RowWindow(bands)
+    for start in range(0, height, BLOCK):
+        stop = min(start + BLOCK, height)
+        above = max(start - BLOCK, 0)
+        part = window.rows(above, min(stop + BLOCK, height))
+        own = part[..., start - above : stop - above, :]
+        if bool((own[:, -1:] > 0).all()):
+            yield own
+            continue
+        filled = fill_hidden(part[:, :-1], part[:, -1:])[..., start - above : stop - above, :]
+        yield torch.cat([filled, own[:, -1:]], dim=1)
+
+
+def _from_neighbours(stored: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Colours spread from pixel to pixel, and where there are any."""
+    colours = stored / weight.clamp(min=1e-12)
+    for _ in range(_NEAR):
+        around = F.avg_pool2d(weight, 3, stride=1, padding=1)
+        mixed = F.avg_pool2d(colours * weight, 3, stride=1, padding=1) / around.clamp(min=1e-12)
+        new = (weight == 0) & (around > 0)
+        colours = torch.where(new, mixed, colours)
+        weight = torch.where(new, around, weight)
+    return colours, weight > 0
+
+
+def _from_blocks(stored: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean colour of the smallest block with anything visible in it, and where there is one."""
+    height, width = weight.shape[-2:]
+    missing = (0, -width % BLOCK, 0, -height % BLOCK)
+    levels = [(F.pad(stored, missing), F.pad(weight, missing))]
+    while 2 ** (len(levels) - 1) < BLOCK:
+        levels.append((F.avg_pool2d(levels[-1][0], 2), F.avg_pool2d(levels[-1][1], 2)))
+    top, top_weight = (F.avg_pool2d(x, 3, stride=1, padding=1) for x in levels[-1])
+    colours, known = top / top_weight.clamp(min=1e-12), top_weight > 0
+    for level, (sums, weights) in enumerate(reversed(levels)):
+        if level:
+            colours, known = (x.repeat_interleave(2, -2).repeat_interleave(2, -1)
+                              for x in (colours, known))  # fmt: skip
+        colours = torch.where(weights > 0, sums / weights.clamp(min=1e-12), colours)
+        known = known | (weights > 0)
+    return colours, known

@@ -1,6 +1,5 @@
 """Recipes by name: the networks that ship, the demo, and the rows of the papers' tables."""
 
-from edgekeeper.recipe import Recipe
 from edgekeeper.recipes.branch import BRANCH
 from edgekeeper.recipes.comparators import COMPARATORS
 from edgekeeper.recipes.demo import DEMO
@@ -10,6 +9,7 @@ from edgekeeper.recipes.gv_table2 import GV_TABLE2
 from edgekeeper.recipes.ladder import LADDER
 from edgekeeper.recipes.shipped import SHIPPED, TRUNKS
 from edgekeeper.recipes.spsr import SPSR_TABLE2, TEXTURE
+from edgekeeper.training.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
     **TRUNKS,

@@ -12,9 +12,9 @@ from typing import Literal, get_args
 
 from edgekeeper.losses import L1
 from edgekeeper.models import EDSR, GradientBranch, SRModel
-from edgekeeper.recipe import Data, Optim, Recipe, Stage, Term, Validation
 from edgekeeper.recipes.shipped import SOAP, edsr_light
 from edgekeeper.spec import Spec, spec
+from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term, Validation
 
 Form = Literal["baseline", "light"]
 BRANCH_WEIGHT = 0.5

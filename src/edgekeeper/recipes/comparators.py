@@ -68,8 +68,8 @@ from edgekeeper.models import (
     SRResNet,
     VGGDiscriminator,
 )
-from edgekeeper.recipe import Adversary, Data, Loss, Optim, Recipe, Stage, Term, Validation
 from edgekeeper.spec import Spec, spec
+from edgekeeper.training.recipe import Adversary, Data, Loss, Optim, Recipe, Stage, Term, Validation
 
 Form = Literal["paper", "tiny"]
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from edgekeeper.losses import L2, GradientVariance
 from edgekeeper.models import ESPCN
-from edgekeeper.recipe import Data, Recipe, Stage, Term
 from edgekeeper.recipes.shipped import SOAP
 from edgekeeper.spec import spec
+from edgekeeper.training.recipe import Data, Recipe, Stage, Term
 
 
 def demo(*, gv_weight: float) -> Recipe:

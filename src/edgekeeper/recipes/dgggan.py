@@ -26,10 +26,19 @@ from edgekeeper.losses import L1, Gradient, Perceptual, WassersteinGP
 from edgekeeper.models import DGGGAN, DGGGANLight
 from edgekeeper.models.dgggan import Body, ImageSkip
 from edgekeeper.models.discriminators import VGGDiscriminator
-from edgekeeper.recipe import Adversary, Data, Optim, Recipe, Sight, Stage, Term, Validation
 from edgekeeper.recipes import spsr
 from edgekeeper.recipes.shipped import SOAP
 from edgekeeper.spec import spec
+from edgekeeper.training.recipe import (
+    Adversary,
+    Data,
+    Optim,
+    Recipe,
+    Sight,
+    Stage,
+    Term,
+    Validation,
+)
 
 Variant = Literal["dgggan", "no_branch", "no_se"]
 Form = Literal["paper", "small"]

@@ -7,9 +7,9 @@ the same weights and see the same batches; only the added term differs. Weight 0
 import dataclasses
 
 from edgekeeper.losses import GradientVariance
-from edgekeeper.recipe import Recipe, Term
 from edgekeeper.recipes.shipped import espcn
 from edgekeeper.spec import spec
+from edgekeeper.training.recipe import Recipe, Term
 
 STEPS = 1_000
 WEIGHTS = (0.001, 0.003, 0.01, 0.03, 0.1)

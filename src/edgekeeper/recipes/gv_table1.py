@@ -20,8 +20,8 @@ from typing import Literal
 from edgekeeper.errors import unknown_name
 from edgekeeper.losses import L1, L2, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, VDSR, SRModel
-from edgekeeper.recipe import Data, Loss, Optim, Recipe, Stage, Term
 from edgekeeper.spec import Spec, spec
+from edgekeeper.training.recipe import Data, Loss, Optim, Recipe, Stage, Term
 
 Network = Literal["vdsr", "edsr", "espcn"]
 Scale = Literal[2, 3, 4]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from edgekeeper.losses import L1, L2, SSIM, TV, GradientVariance
-from edgekeeper.recipe import Data, Loss, Recipe, Stage, Term
 from edgekeeper.recipes.gv_table1 import (
     GV_PATCH,
     GV_WEIGHT,
@@ -29,6 +28,7 @@ from edgekeeper.recipes.gv_table1 import (
     patch_of,
 )
 from edgekeeper.spec import Spec, spec
+from edgekeeper.training.recipe import Data, Loss, Recipe, Stage, Term
 
 Base = Literal["l2", "l1", "ssim"]
 Addition = Literal["plain", "tv", "gv"]

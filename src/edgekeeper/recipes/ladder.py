@@ -10,8 +10,8 @@ from typing import Literal
 
 from edgekeeper.losses import L1
 from edgekeeper.models import ChainSR
-from edgekeeper.recipe import Data, Optim, Recipe, Stage, Term, Validation
 from edgekeeper.spec import spec
+from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term, Validation
 
 Size = Literal["fast", "balanced", "best"]
 

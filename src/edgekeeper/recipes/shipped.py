@@ -15,8 +15,8 @@ from typing import Literal
 
 from edgekeeper.losses import L1, L2, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, SRModel
-from edgekeeper.recipe import Data, Loss, Optim, Recipe, Stage, Start, Term, Validation
 from edgekeeper.spec import Spec, spec
+from edgekeeper.training.recipe import Data, Loss, Optim, Recipe, Stage, Start, Term, Validation
 
 Kind = Literal["plain", "gv"]
 KINDS: tuple[Kind, ...] = ("plain", "gv")

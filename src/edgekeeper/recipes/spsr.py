@@ -30,7 +30,9 @@ from typing import Literal, get_args
 from edgekeeper.losses import L1, Gradient, Perceptual, RelativisticGAN
 from edgekeeper.models import RRDB, SPSR, GradientBranch, SRModel
 from edgekeeper.models.discriminators import VGGDiscriminator
-from edgekeeper.recipe import (
+from edgekeeper.recipes.shipped import edsr_light
+from edgekeeper.spec import Spec, spec
+from edgekeeper.training.recipe import (
     Adversary,
     Data,
     Optim,
@@ -41,8 +43,6 @@ from edgekeeper.recipe import (
     Term,
     Validation,
 )
-from edgekeeper.recipes.shipped import edsr_light
-from edgekeeper.spec import Spec, spec
 
 Variant = Literal["esrgan", "no_branch", "no_loss", "spsr"]
 Form = Literal["paper", "small", "light"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekeeper.errors import PictureError
-from edgekeeper.io import Picture
+from edgekeeper.image import Picture
 from edgekeeper.video.codecs import Layout, layout_to_read
 from edgekeeper.video.colour import Coding, Plane, decode_planes, encode_planes
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgekeeper.errors import InputError
-from edgekeeper.upscaling import Settings, plan_enlargement
+from edgekeeper.inference import Settings, plan_enlargement
 from edgekeeper.video.codecs import VideoOptions, layout_to_write
 from edgekeeper.video.colour import BT709, RGB, Coding
 from edgekeeper.video.joining import Encoding

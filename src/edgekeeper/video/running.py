@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from edgekeeper.infer import Precision
-from edgekeeper.io import Picture
-from edgekeeper.upscaling import Settings, upscale_with_report
+from edgekeeper.image import Picture
+from edgekeeper.inference import Settings, upscale_with_report
+from edgekeeper.inference.network import Precision
 from edgekeeper.video.frames import to_frame, to_picture
 from edgekeeper.video.joining import make_encoder
 from edgekeeper.video.planning import Work

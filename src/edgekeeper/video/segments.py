@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekeeper.errors import PictureError
-from edgekeeper.infer import Precision
+from edgekeeper.inference.network import Precision
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from edgekeeper.errors import InputError, PictureError
-from edgekeeper.infer import Precision, infer
-from edgekeeper.io import Overwrite
+from edgekeeper.image import Overwrite
+from edgekeeper.inference import Settings, TileError, plan_enlargement
+from edgekeeper.inference.network import Precision, infer
 from edgekeeper.models import SRModel
-from edgekeeper.upscaling import Settings, TileError, plan_enlargement
 from edgekeeper.video.codecs import SUFFIXES, VideoOptions
 from edgekeeper.video.joining import Encoding, check_streams, join
 from edgekeeper.video.planning import Work

@@ -1,0 +1,6 @@
+"""``python -m edgekeeper``."""
+
+from edgekeeper.cli import main
+
+if __name__ == "__main__":
+    main()

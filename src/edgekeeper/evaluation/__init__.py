@@ -1,0 +1,1 @@
+"""Scores of networks and of folders of results: compared, counted, inspected, packed."""

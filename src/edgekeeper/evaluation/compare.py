@@ -1,0 +1,280 @@
+"""Two networks, or two folders of results, compared picture by picture."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from torch import Tensor
+
+from edgekeeper.errors import InputError
+from edgekeeper.evaluation.evaluate import (
+    Result,
+    Score,
+    find_metrics,
+    results,
+    score_result,
+    summarise,
+)
+from edgekeeper.evaluation.tables import TITLES
+from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
+from edgekeeper.metrics.score import ALL_METRICS, METRICS
+from edgekeeper.metrics.statistics import describe, wilcoxon
+from edgekeeper.models import SRModel
+from edgekeeper.ops.box import Box
+
+# ---- Where one result is worse than the other: the square of a picture that shows it most -------
+
+SIDE = 64  # pixels of the squares that are looked at
+
+STEP = 4  # pixels between two of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A square in which ``b`` is worse than ``a``: where, its PSNR in dB, and what it looks like.
+
+    excess: how much larger b's mean squared error is there, for values in [0, 1]. PSNR under the
+    protocol's colour and rounding. crops: of a, b and the original, each (1, 3, h, w).
+    """
+
+    set: str
+    picture: str
+    box: Box
+    excess: float
+    psnr_a: float
+    psnr_b: float
+    crops: tuple[Tensor, Tensor, Tensor]
+
+
+def worst_place(a: Result, b: Result, *, hr: Tensor) -> Place | None:
+    """The square in which b's squared error exceeds a's most, None where it nowhere does."""
+    errors = []
+    for result in (a, b):
+        pair = compared(result.picture, hr, protocol=a.protocol, scale=a.pair.scale, metric="psnr")
+        errors.append((pair.sr - pair.hr).square().mean(dim=1, keepdim=True))
+    side = min(SIDE, *errors[0].shape[-2:])
+    ours, theirs = (F.avg_pool2d(error, side, stride=STEP) for error in errors)
+    excess = (theirs - ours).flatten()
+    at = int(excess.argmax())
+    if excess[at] <= 0:
+        return None
+    border = (hr.shape[-2] - errors[0].shape[-2]) // 2
+    row, column = divmod(at, ours.shape[-1])
+    box = Box(STEP * row + border, STEP * column + border, side, side)
+    return Place(
+        set=a.set,
+        picture=a.pair.name,
+        box=box,
+        excess=float(excess[at]),
+        psnr_a=_decibel(float(ours.flatten()[at])),
+        psnr_b=_decibel(float(theirs.flatten()[at])),
+        crops=(_crop(a.picture, box), _crop(b.picture, box), _crop(hr, box)),
+    )
+
+
+def _crop(picture: Tensor, box: Box) -> Tensor:
+    return box.cut(picture).clamp(0, 1).float()
+
+
+def _decibel(error: float) -> float:
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+Subject = SRModel | str | Path
+
+Verdict = Literal["better", "worse", "not distinguishable", "too few pictures"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """How ``b`` differs from ``a`` in one metric on one set.
+
+    metric: its name; "gv_ratio_error" is |gv_ratio - 1|. pictures: how many entered. a, b: their
+    means; difference: mean of b - a; low, high: ends of its 95 % bootstrap interval, paired by
+    picture. p: of Wilcoxon's signed-rank test, two-sided. better, worse: on how many pictures
+    ``b`` is. verdict: "better" or "worse" when the interval leaves out 0. None where there are
+    too few pictures.
+    """
+
+    set: str
+    metric: str
+    pictures: int
+    a: float | None
+    b: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    better: int
+    worse: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedComparison:
+    """What ``compare`` found: a row a set and metric, all scores, the worst places, notes."""
+
+    a: str
+    b: str
+    scale: int
+    protocol: Protocol
+    metrics: tuple[str, ...]
+    scores: tuple[tuple[Score, Score], ...]
+    rows: tuple[Row, ...]
+    places: tuple[Place, ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    a: Subject,
+    b: Subject,
+    *,
+    sets: Sequence[str | Path],
+    scale: int,
+    data_root: str | Path,
+    protocol: str | Protocol = "y_matlab",
+    metrics: Sequence[str] = tuple(METRICS),
+    weights: str | Path | None = None,
+    names: tuple[str, str] | None = None,
+    places: int = 6,
+    on_picture: Callable[[Score, Score], None] | None = None,
+) -> PairedComparison:
+    """How ``b`` differs from ``a`` on every picture of ``sets``; each as in ``evaluate``.
+
+    metrics: which differences are wanted, in this order. names: what a and b are called. places:
+    how many of the worst regressions to keep, one a picture. on_picture: called after each
+    picture with both scores. One picture of each is held at a time.
+
+    Raises the errors of ``evaluate``, and InputError for places below 0.
+    """
+    asked, chosen = find_metrics(metrics), find_protocol(protocol)
+    if places < 0:
+        raise InputError(f"'places' is {places}; it is a number of places, 0 or more.")
+    ours, theirs = (
+        results(subject, sets=sets, scale=scale, data_root=data_root, protocol=chosen)
+        for subject in (a, b)
+    )
+    scores: list[tuple[Score, Score]] = []
+    worst: list[Place] = []
+    for one, other in zip(ours, theirs, strict=True):
+        hr = one.pair.hr()
+        both = (
+            score_result(one, hr, metrics=asked, weights=weights),
+            score_result(other, hr, metrics=asked, weights=weights),
+        )
+        scores.append(both)
+        found = worst_place(one, other, hr=hr)
+        if found is not None:
+            worst = sorted([*worst, found], key=lambda place: -place.excess)[:places]
+        if on_picture is not None:
+            on_picture(*both)
+    called = names or _names(scores)
+    rows = tuple(
+        _row(pairs, metric=metric, label=label)
+        for label, pairs in _by_set(scores).items()
+        for metric in asked
+    )
+    return PairedComparison(
+        a=called[0],
+        b=called[1],
+        scale=scale,
+        protocol=chosen,
+        metrics=asked,
+        scores=tuple(scores),
+        rows=rows,
+        places=tuple(worst),
+        notes=(*_left_out(scores, asked), *_few(rows)),
+    )
+
+
+def _names(scores: Sequence[tuple[Score, Score]]) -> tuple[str, str]:
+    a, b = scores[0][0].model, scores[0][1].model
+    return (a, b) if a != b else (f"{a} (A)", f"{b} (B)")
+
+
+def _by_set(scores: Iterable[tuple[Score, Score]]) -> dict[str, list[tuple[Score, Score]]]:
+    found: dict[str, list[tuple[Score, Score]]] = {}
+    for both in scores:
+        found.setdefault(both[0].set, []).append(both)
+    return found
+
+
+def row_name(metric: str) -> str:
+    """The name of what is compared: of a ratio, which is good near 1, its distance from 1."""
+    return "gv_ratio_error" if metric == "gv_ratio" else metric
+
+
+def compared_value(score: Score, metric: str) -> float | None:
+    """The number of that metric that is compared, or None where it is unavailable."""
+    value = score.value(metric)
+    return abs(value - 1) if metric == "gv_ratio" and value is not None else value
+
+
+def difference_of(both: tuple[Score, Score], metric: str) -> float | None:
+    """Value of b - value of a, or None where one of them is missing or infinite."""
+    a, b = (compared_value(score, metric) for score in both)
+    return None if a is None or b is None or not math.isfinite(b - a) else b - a
+
+
+def direction(metric: str) -> Literal["highest", "lowest"]:
+    """Which of the compared numbers are good ones."""
+    return "highest" if ALL_METRICS[metric] == "highest" else "lowest"
+
+
+def _row(scores: Sequence[tuple[Score, Score]], *, metric: str, label: str) -> Row:
+    kept = [both for both in scores if difference_of(both, metric) is not None]
+    a, b = ([compared_value(both[k], metric) or 0.0 for both in kept] for k in (0, 1))
+    differences = [y - x for x, y in zip(a, b, strict=True)]
+    good = 1 if direction(metric) == "highest" else -1
+    enough = len(kept) > 1
+    found = describe(b, a, best=direction(metric)) if enough else None
+    return Row(
+        set=label,
+        metric=row_name(metric),
+        pictures=len(kept),
+        a=_mean(a),
+        b=_mean(b),
+        difference=_mean(differences),
+        low=found.low if found else None,
+        high=found.high if found else None,
+        p=wilcoxon(b, a).p if enough else None,
+        better=sum(good * value > 0 for value in differences),
+        worse=sum(good * value < 0 for value in differences),
+        verdict=found.verdict if found else "too few pictures",
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _left_out(scores: Sequence[tuple[Score, Score]], metrics: Sequence[str]) -> list[str]:
+    """A sentence for each reason why a picture did not enter."""
+    notes = [
+        note for k in (0, 1) for mean in summarise(s[k] for s in scores) for note in mean.notes
+    ]
+    for label, pairs in _by_set(scores).items():
+        for metric in metrics:
+            equal = [
+                f"'{both[0].picture}'"
+                for both in pairs
+                if any(math.isinf(compared_value(score, metric) or 0.0) for score in both)
+            ]
+            if equal:
+                notes.append(
+                    f"{label}: {TITLES[metric]} leaves out {', '.join(equal)}, where a result "
+                    "equals the original and the number is infinite."
+                )
+    return list(dict.fromkeys(notes))
+
+
+def _few(rows: Sequence[Row]) -> list[str]:
+    counts = {row.set: row.pictures for row in rows if 1 < row.pictures < 6}
+    return [
+        f"{label}: with {count} pictures p cannot be below {2 ** (1 - count):g}, and the interval "
+        "is too narrow; compare on more."
+        for label, count in counts.items()
+    ]

@@ -1,0 +1,329 @@
+"""What a network costs: parameters, multiply-accumulates, seconds and memory.
+
+A multiply-accumulate (MAC) is counted for every weight of a convolution, transposed convolution
+or linear layer and every place it is applied to, zeros around the picture included. Interpolation,
+activations, normalisation, fixed gradient kernels and products of attention are not counted.
+
+Table 5 of DGGGAN (https://doi.org/10.54097/jceim.v10i1.5074) prints FLOPs without saying how they
+were counted. Its columns of ESRGAN, SPSR, SRGAN and DGGGAN come out with 2 (MAC + outputs with a
+bias) at an LR picture of 50 x 50 pixels; ``Count.flops`` is that number at any size.
+"""
+
+import copy
+import ctypes
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.inference.network import infer
+from edgekeeper.models import MODELS, GradientGuided, SRModel, parameter_count
+from edgekeeper.models.base import COLOUR_COUNT
+from edgekeeper.pretrained.zoo import WEIGHTS, load
+from edgekeeper.spec import Spec, from_json
+
+TABLE5_SIZE = (50, 50)
+"""Height and width in LR pixels at which Table 5's FLOPs come out."""
+
+MOST_PIXELS = 10**8
+"""The largest LR picture that is counted or measured, three times one of 8K."""
+
+_WORDS = {"True": True, "False": False}  # as Python has them; JSON has true and false
+
+
+@runtime_checkable
+class GradientNetwork(Protocol):
+    """A network that also makes the gradient map of the SR picture."""
+
+    def with_gradient(self, lr: Tensor) -> GradientGuided:
+        """The SR batch and the gradient map."""
+
+
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one pass costs; nothing here depends on a machine.
+
+    size: height and width of the LR picture. bias_outputs: results to which a bias is added.
+    """
+
+    parameters: int
+    size: tuple[int, int]
+    macs: int
+    bias_outputs: int
+
+    @property
+    def macs_per_pixel(self) -> float:
+        """MACs per LR pixel."""
+        return self.macs / (self.size[0] * self.size[1])
+
+    @property
+    def flops(self) -> int:
+        """FLOPs by Table 5's rule: 2 (MAC + outputs with a bias)."""
+        return 2 * (self.macs + self.bias_outputs)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one pass took on this machine, in float32.
+
+    seconds: the median of ``repeats`` passes; fastest, slowest: the ends. peak_bytes: the most
+    that was held beyond the loaded network and the input, None where the system does not say.
+    """
+
+    size: tuple[int, int]
+    seconds: float
+    fastest: float
+    slowest: float
+    repeats: int
+    threads: int
+    device: str
+    peak_bytes: int | None
+
+
+def find_network(text: str, *, scale: int = 4) -> SRModel:
+    """The network that ``text`` names, in evaluation mode.
+
+    A network that ships, a network file, or a class of MODELS with arguments, as in
+    ``edsr:width=256,blocks=32``, whose weights are those that training starts with. ``scale`` is
+    for classes and for foreign files that do not say theirs.
+
+    Raises InputError for what does not exist, CheckpointError for a damaged file.
+    """
+    if not has_trained_weights(text):
+        return _built(model_spec(text, scale=scale))
+    shipped = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))]
+    path = Path(text)
+    if path.is_file() or path.suffix or len(path.parts) > 1 or text in shipped:
+        return load(text, scale=scale)
+    raise unknown_name("network", text, known=[*shipped, *MODELS])
+
+
+def has_trained_weights(text: str) -> bool:
+    """Whether ``text`` names a file of weights, not a class alone."""
+    if text.partition(":")[0] not in MODELS:
+        return True
+    try:
+        return Path(text).is_file()
+    except OSError:  # a name that is too long for a file
+        return False
+
+
+def model_spec(text: str, *, scale: int = 4) -> Spec[SRModel]:
+    """The class of MODELS and its arguments that ``text`` names.
+
+    Arguments are separated by commas, values are JSON or else words; ``scale`` is added where the
+    class has it and ``text`` does not. Raises InputError for what does not exist.
+    """
+    name, _, rest = text.partition(":")
+    if name not in MODELS:
+        raise unknown_name("network class", name, known=MODELS)
+    arguments: dict[str, object] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(
+                f"'{text}': after '{name}:' come arguments with values, such as width=64,blocks=5."
+            )
+        arguments[key.strip()] = _value(value.strip())
+    if "scale" in signature(MODELS[name]).parameters:
+        arguments.setdefault("scale", scale)
+    return from_json({"name": name, "arguments": arguments}, known=MODELS)
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, or lists in lists without end
+        return _WORDS.get(text, text)
+
+
+def _built(spec: Spec[SRModel]) -> SRModel:
+    try:
+        return spec.build().eval()
+    except InputError:
+        raise
+    except (
+        TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError,
+        MemoryError,
+    ) as error:  # fmt: skip
+        raise InputError(f"{spec.name} cannot be built so: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, to be ended with a full stop."""
+    first, *_ = [*str(error).splitlines(), ""]
+    return first.rstrip(" .") or type(error).__name__
+
+
+def count(
+    model: SRModel,
+    *,
+    size: tuple[int, int] = TABLE5_SIZE,
+    of: Literal["picture", "picture and gradient map"] = "picture",
+) -> Count:
+    """Parameters, MACs and outputs with a bias of one pass over an LR picture of ``size``.
+
+    Nothing is computed: the network is run on shapes alone. ``of``: SPSR and DGGGAN make the SR
+    gradient map in training only; the papers count it.
+    Raises UnavailableError for a network whose layers cannot be seen (an exported file).
+    """
+    _check_size(size)
+    layers = [module for module in model.modules() if isinstance(module, _LAYERS)]
+    if not layers:
+        raise UnavailableError(
+            f"The layers of {type(model).__name__} cannot be seen, so they cannot be counted; "
+            "count the network that it was exported from."
+        )
+    shapes = copy.deepcopy(model).to("meta").eval()
+    tally = _Tally()
+    for module in shapes.modules():
+        if isinstance(module, _LAYERS):
+            module.register_forward_hook(tally.add)
+    lr = torch.empty(1, COLOUR_COUNT[model.channels], *size, device="meta")
+    with torch.no_grad():
+        if of != "picture" and isinstance(shapes, GradientNetwork):
+            shapes.with_gradient(lr)
+        else:
+            shapes(lr)
+    return Count(
+        parameters=parameter_count(model),
+        size=size,
+        macs=tally.macs,
+        bias_outputs=tally.bias_outputs,
+    )
+
+
+def count_with_gradient(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE) -> Count | None:
+    """What one pass costs with the SR gradient map; None for a network that makes none."""
+    if not isinstance(model, GradientNetwork):
+        return None
+    _check_size(size)
+    try:
+        return count(model, size=size, of="picture and gradient map")
+    except InputError:  # it has the method, but was built without the branch
+        return None
+
+
+class _Tally:
+    """The sums over all layers, filled by forward hooks."""
+
+    def __init__(self) -> None:
+        self.macs = 0
+        self.bias_outputs = 0
+
+    def add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Count one pass of a layer."""
+        assert isinstance(layer, _LAYERS)
+        # (out, in / groups, kh, kw), transposed (in, out / groups, kh, kw), linear (out, in)
+        per_place = layer.weight[0].numel()
+        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        self.macs += places.numel() * per_place
+        if layer.bias is not None:
+            self.bias_outputs += output.numel()
+
+
+def measure(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE, repeats: int = 5) -> Measured:
+    """Seconds and memory of enlarging one LR picture of ``size``, colour included.
+
+    Before the ``repeats`` that are timed one pass warms up and one more gives the memory. Threads
+    are PyTorch's; the device is the model's.
+    Raises InputError for a picture that does not fit into memory.
+    """
+    _check_size(size)
+    if repeats < 1:
+        raise InputError(f"repeats is {repeats}; it must be at least 1.")
+    first = next(model.parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    try:
+        lr = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+        infer(model, lr)
+        peak = _peak_bytes(model, lr)
+    except (RuntimeError, MemoryError) as error:
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        raise InputError(
+            f"{type(model).__name__} and a picture of {size[0]}x{size[1]} pixels do not fit into "
+            "the memory; measure a smaller one, or only count."
+        ) from error
+    times = []
+    for _ in range(repeats):
+        _wait(device)
+        start = time.perf_counter()
+        infer(model, lr)
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return Measured(
+        size=size,
+        seconds=statistics.median(times),
+        fastest=min(times),
+        slowest=max(times),
+        repeats=repeats,
+        threads=torch.get_num_threads(),
+        device=device.type,
+        peak_bytes=peak,
+    )
+
+
+def _wait(device: torch.device) -> None:
+    """Until the accelerator has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _peak_bytes(model: SRModel, lr: Tensor) -> int | None:
+    """What one pass holds at most beyond what was held before it."""
+    if lr.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(lr.device)
+        before = torch.cuda.memory_allocated(lr.device)
+        infer(model, lr)
+        return torch.cuda.max_memory_allocated(lr.device) - before
+    started = _resident_from_now() if lr.device.type == "cpu" else None
+    infer(model, lr)
+    return None if started is None else max(0, _status()["VmHWM"] - started)
+
+
+def _resident_from_now() -> int | None:
+    """The bytes resident now, from which Linux counts a new peak; None elsewhere."""
+    try:
+        library = ctypes.CDLL(None)
+        if hasattr(library, "malloc_trim"):  # what is free would be taken again unseen
+            library.malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return _status()["VmRSS"]
+    except (OSError, TypeError, KeyError):
+        return None
+
+
+def _status() -> Mapping[str, int]:
+    """The entries of the process's status that are bytes."""
+    found = {}
+    for line in (
+        Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    ):
+        name, _, value = line.partition(":")
+        if value.endswith(" kB"):
+            found[name] = 1024 * int(value.split()[0])
+    return found
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if min(size) < 1:
+        raise InputError(f"A picture of {size[0]}x{size[1]} pixels has none; give e.g. 50x50.")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise InputError(
+            f"A picture of {size[0]}x{size[1]} pixels is too large; give one of at most "
+            f"{MOST_PIXELS:,} pixels, e.g. 50x50."
+        )

@@ -1,0 +1,308 @@
+"""Score a network, the interpolation, or a folder of results: one score per picture.
+
+scores = evaluate("bicubic", sets=["Set5"], scale=4, data_root=folder)
+write_scores(scores, "bicubic.jsonl")
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from edgekeeper.data.pairs import Pair, load_pairs
+from edgekeeper.errors import DataError, InputError
+from edgekeeper.image import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.inference.network import infer
+from edgekeeper.metrics.canary import End, check_set
+from edgekeeper.metrics.protocol import Protocol, find_protocol
+from edgekeeper.metrics.score import (
+    ALL_METRICS,
+    METRICS,
+    Score,
+    SetMean,
+    find_metrics,
+    mean_scores,
+    read_scores,
+    score_picture,
+    summarise,
+    write_scores,
+)
+from edgekeeper.models import SRModel
+from edgekeeper.ops.resize import imresize, pillow_resize
+
+__all__ = [
+    "ALL_METRICS",
+    "METRICS",
+    "Result",
+    "Score",
+    "SetMean",
+    "evaluate",
+    "find_metrics",
+    "match_results",
+    "mean_scores",
+    "read_scores",
+    "results",
+    "score_picture",
+    "score_result",
+    "summarise",
+    "write_scores",
+]
+
+
+# Sets that are published under numbers (img_001, in alphabetical order) as well as names.
+NUMBERED = ("set5", "set14", "bsd100")
+OTHER_SPELLINGS = {"lenna": "lena", "pepper": "peppers", "ppt3": "ppt", "coastguard": "coast_guard"}
+
+
+def evaluate(
+    subject: SRModel | str | Path,
+    *,
+    sets: Sequence[str | Path],
+    scale: int,
+    data_root: str | Path,
+    protocol: str | Protocol = "y_matlab",
+    metrics: Sequence[str] = tuple(METRICS),
+    weights: str | Path | None = None,
+    model_name: str | None = None,
+    on_picture: Callable[[Score, Tensor], None] | None = None,
+) -> list[Score]:
+    """Scores of ``subject`` on every picture of ``sets``, in the order of the sets.
+
+    subject: a network; the word "bicubic" (the protocol's own interpolation of the LR
+        picture); or a folder of result pictures, which are matched to the set by name. For
+        several sets it may hold one folder for each: ``Set5`` or ``Set5_x4``.
+    sets: sets of the catalogue, looked for below ``data_root``, or folders of one's own.
+    metrics: those of ``METRICS`` are always measured; "lpips", "niqe", "ma" and "pi" when they
+        are named here. Where one is unavailable, the score has the reason.
+    weights: the folder of their weight files; by default ``weights`` of EDGEKEEPER_DATA.
+    model_name: what the scores are filed under; by default the network's class or the folder.
+    on_picture: called after each picture with its score and the result (1, 3, H, W).
+
+    Raises DataError for a wrongly made set, missing or ambiguous result files and sizes that
+    differ, InputError for an unknown set, protocol or metric or a network of another scale.
+    """
+    asked = find_metrics(metrics)
+    scores = []
+    for result in results(
+        subject,
+        sets=sets,
+        scale=scale,
+        data_root=data_root,
+        protocol=protocol,
+        model_name=model_name,
+    ):
+        score = score_result(result, result.pair.hr(), metrics=asked, weights=weights)
+        scores.append(score)
+        if on_picture is not None:
+            on_picture(score, result.picture)
+    return scores
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a subject made of a pair: ``picture`` (1, 3, H, W), and the conditions of its score."""
+
+    set: str
+    pair: Pair
+    picture: Tensor
+    model: str
+    protocol: Protocol
+    lr_kernel: str
+
+
+def results(
+    subject: SRModel | str | Path,
+    *,
+    sets: Sequence[str | Path],
+    scale: int,
+    data_root: str | Path,
+    protocol: str | Protocol = "y_matlab",
+    model_name: str | None = None,
+) -> Iterator[Result]:
+    """The pictures of ``subject`` one by one, not scored. Arguments and errors as ``evaluate``.
+
+    All sets and result files are looked up before the first picture is made.
+    """
+    chosen = find_protocol(protocol)
+    if isinstance(subject, SRModel) and subject.scale != scale:
+        raise InputError(f"The network enlarges by {subject.scale}, not by {scale}.")
+    prepared = []
+    for given in [sets] if isinstance(sets, str | Path) else sets:
+        label = _label(given)
+        _check_set(given, label=label, scale=scale, root=data_root)
+        pairs = load_pairs(given, scale=scale, root=data_root, lr=chosen.lr)
+        source = _source(subject, label=label, pairs=pairs, protocol=chosen)
+        prepared.append((label, pairs, source))
+    return (
+        Result(
+            set=label,
+            pair=pair,
+            picture=source.make(pair),
+            model=model_name or source.name,
+            protocol=chosen,
+            lr_kernel=source.lr_kernel or pair.lr_kernel,
+        )
+        for label, pairs, source in prepared
+        for pair in pairs
+    )
+
+
+def score_result(
+    result: Result, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
+) -> Score:
+    """The score of a result against its original ``hr``; see ``score_picture``."""
+    return score_picture(
+        result.picture,
+        hr,
+        set_name=result.set,
+        picture=result.pair.name,
+        scale=result.pair.scale,
+        model=result.model,
+        protocol=result.protocol,
+        lr_kernel=result.lr_kernel,
+        metrics=metrics,
+        weights=weights,
+    )
+
+
+def _label(given: str | Path) -> str:
+    """The name a set is filed under: the catalogue's, or that of one's own folder."""
+    own_folder = isinstance(given, Path) or "/" in given or "\\" in given
+    return Path(given).resolve().name if own_folder else str(given).lower()
+
+
+def _check_set(given: str | Path, *, label: str, scale: int, root: str | Path) -> None:
+    """DataError when a well-known set is not what it must be, whatever LR the protocol takes."""
+    pairs = load_pairs(given, scale=scale, root=root)
+    first, last = (End(pair.name, pair.hr(), pair.lr()) for pair in (pairs[0], pairs[-1]))
+    check_set(label, scale=scale, pictures=len(pairs), ends=(first, last))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where results come from: a name, a picture for each pair, the LR kernel if not the pair's."""
+
+    name: str
+    make: Callable[[Pair], Tensor]
+    lr_kernel: str | None = None
+
+
+def _source(
+    subject: SRModel | str | Path, *, label: str, pairs: Sequence[Pair], protocol: Protocol
+) -> _Source:
+    if isinstance(subject, SRModel):
+        return _network(subject)
+    if subject == "bicubic":
+        return _interpolation(protocol)
+    return _folder(Path(subject), label=label, pairs=pairs)
+
+
+def _network(model: SRModel) -> _Source:
+    device = next((parameter.device for parameter in model.parameters()), None)
+
+    def make(pair: Pair) -> Tensor:
+        training = model.training
+        model.eval()
+        try:
+            # Clipping is the protocol's business: some tables come from unclipped output.
+            return infer(model, pair.lr().to(device), clamp="none").cpu()
+        finally:
+            model.train(training)
+
+    return _Source(type(model).__name__, make)
+
+
+def _interpolation(protocol: Protocol) -> _Source:
+    if protocol.baseline == "bicubic_unrounded":
+        return _Source("bicubic", _from_unrounded, lr_kernel="matlab_unrounded")
+
+    def make(pair: Pair) -> Tensor:
+        lr = pair.lr()
+        if protocol.baseline == "pillow_bilinear":
+            size = (lr.shape[-2] * pair.scale, lr.shape[-1] * pair.scale)
+            return pillow_resize(lr, size=size, method="bilinear")
+        if protocol.baseline == "bicubic_uint8":
+            return imresize(lr, scale=pair.scale, boundary="replicate", quantise="uint8")
+        return imresize(lr, scale=pair.scale)
+
+    return _Source("bilinear" if protocol.baseline == "pillow_bilinear" else "bicubic", make)
+
+
+def _from_unrounded(pair: Pair) -> Tensor:
+    return imresize(imresize(pair.hr(), scale=1 / pair.scale), scale=pair.scale)
+
+
+def _folder(folder: Path, *, label: str, pairs: Sequence[Pair]) -> _Source:
+    if not folder.is_dir():
+        raise InputError(
+            f"'{folder}' is neither a folder of results nor the word 'bicubic' nor a network."
+        )
+    scale = pairs[0].scale
+    inner = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+    own = [p for p in inner if p.name.lower() in (label.lower(), f"{label.lower()}_x{scale}")]
+    files = match_results(
+        list_pictures(own[0] if own else folder),
+        set_name=label,
+        names=[pair.name for pair in pairs],
+        scale=scale,
+    )
+
+    def make(pair: Pair) -> Tensor:
+        return to_rgb_tensor(read_picture(files[pair.name]))
+
+    return _Source(folder.name, make, lr_kernel="unknown")
+
+
+def match_results(
+    files: Sequence[Path], *, set_name: str, names: Sequence[str], scale: int
+) -> dict[str, Path]:
+    """The result file of each picture, matched by name and never by order.
+
+    A file belongs to a picture when the picture's name, or the other name or number it is
+    published under, stands in the file's name as a word: ``baby.png``, ``babyx4.png``,
+    ``baby_RCAN_x4.png``, ``img_001_SRF_4_HR.png``. Files that say another scale are left
+    out, and so are files that belong to no picture of the set.
+
+    Raises DataError listing every picture without a file or with several.
+    """
+    ways = _ways(set_name, names)
+    found = {name: [f for f in files if _says(f, ways[name], scale)] for name in names}
+    shared = [f.name for f in files if sum(f in group for group in found.values()) > 1]
+    complaints = [f"'{name}' has no file" for name, group in found.items() if not group]
+    complaints += [
+        f"'{name}' has {len(group)} files ({', '.join(file.name for file in group)})"
+        for name, group in found.items()
+        if len(group) > 1
+    ]
+    complaints += [f"'{file}' fits several pictures" for file in shared]
+    if complaints:
+        raise DataError(
+            f"The results do not fit {set_name} ×{scale}: {'; '.join(complaints)}. Each picture "
+            f"needs one file with its name in it and no other scale than x{scale}; "
+            f"{len(files)} files were looked at."
+        )
+    return {name: group[0] for name, group in found.items()}
+
+
+def _ways(set_name: str, names: Sequence[str]) -> dict[str, set[str]]:
+    """The names, in lower case, that each picture of the set goes by."""
+    ways = {name: {name.lower(), OTHER_SPELLINGS.get(name, name.lower())} for name in names}
+    if set_name.lower() in NUMBERED:
+        for number, name in enumerate(names, start=1):
+            ways[name].add(f"img_{number:03d}")
+    return ways
+
+
+def _says(file: Path, ways: set[str], scale: int) -> bool:
+    """Whether the file's name holds one of ``ways`` as a word, and no other scale after it."""
+    stem = file.stem.lower()
+    for way in ways:
+        # A word ends at a sign that is no letter or digit, or at a scale as in "babyx4".
+        word = rf"(?<![a-z0-9]){re.escape(way)}(?=$|[^a-z0-9]|x\d(?![a-z0-9]))"
+        for match in re.finditer(word, stem):
+            stated = re.findall(r"(?:x|srf_?)(\d)(?![a-z0-9])", stem[match.end() :])
+            if all(int(digit) == scale for digit in stated):
+                return True
+    return False

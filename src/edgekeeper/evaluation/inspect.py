@@ -1,0 +1,236 @@
+"""Inspect an enlarged picture without its original: colours, consistency, invented structure.
+
+``inspect`` takes the input and the result as tensors, ``inspect_files`` as picture files; both
+return the same report. ``overlay`` shows where the structure is in doubt.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgekeeper.errors import InputError
+from edgekeeper.image import (
+    Picture,
+    alpha_tensor,
+    check_target,
+    from_tensor,
+    read_picture,
+    to_rgb_tensor,
+    write_picture,
+)
+from edgekeeper.metrics.psnr import mean_square_psnr
+from edgekeeper.metrics.risk import shrink, structure_risk
+from edgekeeper.ops.color import ciede2000, rgb_to_grey_gv, rgb_to_lab
+from edgekeeper.ops.resize import imresize
+
+Verdict = Literal["supported", "doubtful", "invented"]
+
+DOUBTFUL, INVENTED = 0.005, 0.02
+"""Scores from which a result counts as doubtful, and as invented."""
+
+RISK_COLOUR = (1.0, 94 / 213, 0.0)  # vermilion: told from grey by colour-blind eyes too
+_PLACE = 16  # side of the worst place, in LR pixels
+_BAND_PIXELS = 2**17  # pixels worked on at a time
+_VISIBLE = 4.0  # levels per pixel of unsupported edge that are coloured by 63 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A part of the result in pixels, and the share of its edge strength that is unsupported."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What can be said of a result without its original.
+
+    Consistency, of the result shrunk by MATLAB's bicubic against the input, in grey levels of 255:
+
+    Attributes:
+        scale: the factor between the pictures.
+        difference_mean, difference_max: absolute difference over all pixels and colours.
+        colour_error: mean colour difference, CIEDE2000; about 1 is just noticeable side by side.
+        colour_shift: mean difference of red, green and blue, above 0 where the result has more.
+        psnr: in dB over RGB, inf when both are equal.
+        risk: the structure risk in [0, 1]: the share of the result's edge strength that the input
+            does not support.
+        verdict: "supported" below 0.005, "doubtful" below 0.02, else "invented".
+        worst: the place with the most unsupported edges, None when there are none.
+        unsupported: (1, 1, h, w) where they are, in grey levels per pixel, one value per pixel of
+            the input.
+    """
+
+    scale: int
+    difference_mean: float
+    difference_max: float
+    colour_error: float
+    colour_shift: tuple[float, float, float]
+    psnr: float
+    risk: float
+    verdict: Verdict
+    worst: Place | None
+    unsupported: Tensor = field(repr=False, compare=False)
+
+    def as_json(self) -> dict[str, object]:
+        """The numbers as JSON takes them: an infinite PSNR is None, the map is left out."""
+        return {
+            "scale": self.scale,
+            "difference_mean": self.difference_mean,
+            "difference_max": self.difference_max,
+            "colour_error": self.colour_error,
+            "colour_shift": list(self.colour_shift),
+            "psnr": self.psnr if math.isfinite(self.psnr) else None,
+            "risk": self.risk,
+            "verdict": self.verdict,
+            "worst": asdict(self.worst) if self.worst else None,
+        }
+
+
+@torch.no_grad()
+def inspect(lr: Tensor, sr: Tensor, *, scale: int) -> Inspection:
+    """The report on the result ``sr`` (1, 3, scale·h, scale·w) of the input ``lr`` (1, 3, h, w).
+
+    Both are float RGB in [0, 1]. Raises InputError for other shapes or an input below 8 × 8.
+    """
+    if len(lr) != 1 or len(sr) != 1:
+        raise InputError(
+            f"inspect takes one input and one result; got {len(lr)} and {len(sr)} pictures."
+        )
+    found = structure_risk(lr, sr, scale=scale)
+    ours, theirs = shrink(sr.float(), scale=scale).double(), lr.double()
+    difference = (ours - theirs) * 255
+    risk = float(found.score)
+    return Inspection(
+        scale=scale,
+        difference_mean=float(difference.abs().mean()),
+        difference_max=float(difference.abs().max()),
+        colour_error=_colour_error(ours, theirs),
+        colour_shift=_mean_rgb(difference),
+        psnr=float(mean_square_psnr(ours, theirs)),
+        risk=risk,
+        verdict="supported" if risk < DOUBTFUL else "doubtful" if risk < INVENTED else "invented",
+        worst=_worst(found.unsupported, found.edges, scale=scale),
+        unsupported=found.unsupported,
+    )
+
+
+def inspect_files(
+    lr_path: str | Path,
+    sr_path: str | Path,
+    *,
+    overlay_path: str | Path | None = None,
+    overwrite: Literal["refuse", "replace"] = "refuse",
+) -> Inspection:
+    """The report on the result in one file, given the file of the input it was made from.
+
+    The scale is that of the sizes. Where a picture has alpha it is laid on mid-grey, so that what
+    nobody sees does not count. With ``overlay_path`` the overlay is written there as well. Pictures
+    are held whole: reckon with about 30 bytes per pixel of the result.
+
+    Raises:
+        PictureError: a file cannot be read or the overlay not be written.
+        InputError: the result is not a whole number of times as large as the input.
+    """
+    if overlay_path is not None:
+        check_target(Path(overlay_path), overwrite=overwrite, quality=95)
+    lr, sr = (_visible(read_picture(path)) for path in (lr_path, sr_path))
+    scale = sr.shape[-1] // lr.shape[-1]
+    if scale < 2 or sr.shape[-2:] != (lr.shape[-2] * scale, lr.shape[-1] * scale):
+        raise InputError(
+            f"'{sr_path}' has {sr.shape[-1]}x{sr.shape[-2]} pixels and '{lr_path}' "
+            f"{lr.shape[-1]}x{lr.shape[-2]}: the result must be 2, 3, 4 or another whole number "
+            "of times as large, the same on both sides. Give the input first, then the result."
+        )
+    report = inspect(lr, sr, scale=scale)
+    if overlay_path is not None:
+        pixels = np.concatenate([from_tensor(band) for band in _painted(report, sr)])
+        write_picture(Picture(pixels=pixels), Path(overlay_path), overwrite=overwrite)
+    return report
+
+
+def overlay(report: Inspection, sr: Tensor) -> Tensor:
+    """The result in grey with unsupported edges in vermilion, (1, 3, H, W) in [0, 1].
+
+    The colour covers 63 % where the unsupported edge strength is 4 grey levels per pixel, and more
+    the stronger it is. Raises InputError when ``sr`` is not the result that was inspected.
+    """
+    height, width = (n * report.scale for n in report.unsupported.shape[-2:])
+    if sr.shape != (1, 3, height, width):
+        raise InputError(
+            f"The report is on a result {(1, 3, height, width)}; {tuple(sr.shape)} was given."
+        )
+    painted = torch.empty_like(sr)
+    top = 0
+    for band in _painted(report, sr):
+        painted[..., top : top + band.shape[-2], :] = band
+        top += band.shape[-2]
+    return painted
+
+
+def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
+    """The overlay, band by band from the top."""
+    scale, margin = report.scale, 3  # LR rows that interpolation looks at beyond a band, and one
+    cover = 1 - torch.exp(-report.unsupported / _VISIBLE)
+    colour = torch.tensor(RISK_COLOUR, dtype=sr.dtype, device=sr.device).view(1, 3, 1, 1)
+    height, width = cover.shape[-2:]
+    rows = max(8, _BAND_PIXELS // (width * scale * scale))
+    for top in range(0, height, rows):
+        bottom, first = min(top + rows, height), max(0, top - margin)
+        large = imresize(cover[..., first : bottom + margin, :], scale=scale).clamp_(0, 1)
+        large = large[..., (top - first) * scale : (bottom - first) * scale, :]
+        grey = rgb_to_grey_gv(sr[..., top * scale : bottom * scale, :]).clamp_(0, 1)
+        # Some of the grey shows through the colour, so that the edge in question stays visible.
+        yield grey + large * ((0.4 + 0.6 * grey) * colour - grey)
+
+
+def _visible(picture: Picture) -> Tensor:
+    """The picture (1, 3, H, W), laid on mid-grey where it has alpha."""
+    colours = to_rgb_tensor(picture)
+    if picture.alpha is None:
+        return colours
+    return 0.5 + (colours - 0.5) * alpha_tensor(picture)
+
+
+def _mean_rgb(difference: Tensor) -> tuple[float, float, float]:
+    """The mean of each colour."""
+    red, green, blue = difference.mean(dim=(0, 2, 3)).tolist()
+    return red, green, blue
+
+
+def _colour_error(ours: Tensor, theirs: Tensor) -> float:
+    """The mean CIEDE2000 difference, in bands: it needs some thirty maps."""
+    rows = max(1, _BAND_PIXELS // ours.shape[-1])
+    total = 0.0
+    for top in range(0, ours.shape[-2], rows):
+        band = (..., slice(top, top + rows), slice(None))
+        total += float(ciede2000(rgb_to_lab(ours[band]), rgb_to_lab(theirs[band])).sum())
+    return total / (ours.shape[-1] * ours.shape[-2])
+
+
+def _worst(unsupported: Tensor, edges: Tensor, *, scale: int) -> Place | None:
+    """The square, or what of it fits, in which the unsupported edges sum up to most."""
+    height, width = (min(_PLACE, n) for n in unsupported.shape[-2:])
+    sums = functional.avg_pool2d(unsupported, (height, width), stride=1)
+    if not float(sums.max()) > 0:
+        return None
+    top, left = divmod(int(sums.argmax()), sums.shape[-1])
+    inside = (..., slice(top, top + height), slice(left, left + width))
+    return Place(
+        top=top * scale,
+        left=left * scale,
+        height=height * scale,
+        width=width * scale,
+        share=float(unsupported[inside].sum() / edges[inside].sum()),
+    )

@@ -1,0 +1,66 @@
+"""Finished networks packed to be shipped: rounded to half precision, scored, with their card."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgekeeper.checkpoint import load_exactly, model_spec, read_tensors, write_tensors
+from edgekeeper.errors import CheckpointError
+from edgekeeper.evaluation.evaluate import Score, evaluate
+from edgekeeper.metrics.score import METRICS
+from edgekeeper.metrics.statistics import interval
+from edgekeeper.models import DGGGANLight, parameter_count
+from edgekeeper.pretrained.zoo import Network, describe
+
+
+def pack(
+    source: Path,
+    target: Path,
+    *,
+    data_root: Path,
+    sets: Sequence[str] = ("set5", "set14", "bsd100"),
+    protocol: str = "y_matlab",
+) -> Network:
+    """A network file at ``target``, made from a run's ``model.safetensors``.
+
+    Weights are rounded to half precision first and the rounded network is scored on ``sets``, so
+    that the results on the card are those of the file. Each mean has a 95 % bootstrap interval
+    over the pictures. LPIPS is among them where its weight files are. A gradient branch that only
+    training needs (``DGGGANLight``) is left out.
+    """
+    file = read_tensors(source)
+    description, card = file.facts.get("model"), file.facts.get("card")
+    if not isinstance(description, dict) or not isinstance(card, dict):
+        raise CheckpointError(f"'{source}' is not a finished network; give a model.safetensors.")
+    network = model_spec(description)
+    model = network.build().eval()
+    load_exactly(model, file.tensors, origin=str(source))
+    if isinstance(model, DGGGANLight):
+        model = model.without_gradient_branch()
+        without = {**dict(network.arguments), "gradient_width": 0}
+        network = replace(network, arguments=tuple(sorted(without.items())))
+    half = {n: t.half() if t.is_floating_point() else t for n, t in model.state_dict().items()}
+    load_exactly(model, {k: v.float() for k, v in half.items()}, origin=str(source))
+    results = []
+    for set_name in sets:
+        scores = evaluate(
+            model, sets=[set_name], scale=model.scale, protocol=protocol, data_root=data_root,
+            metrics=(*METRICS, "lpips"),
+        )  # fmt: skip
+        results.append({"set": set_name, "protocol": protocol, **_means(scores)})
+    complete = {**card, "parameters": parameter_count(model), "results": results}
+    write_tensors(target, half, facts={"model": network.to_json(), "card": complete})
+    return describe(target)
+
+
+def _means(scores: Sequence[Score]) -> dict[str, object]:
+    """Mean and interval of each metric."""
+    found: dict[str, object] = {"pictures": len(scores)}
+    for metric in ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd", "lpips"):
+        values = [value for score in scores if (value := score.value(metric)) is not None]
+        if len(values) < len(scores):
+            continue  # LPIPS without its weight files
+        found_interval = interval(values)
+        found[metric] = round(found_interval.mean, 5)
+        found[f"{metric}_interval"] = [round(found_interval.low, 5), round(found_interval.high, 5)]
+    return found

@@ -1,0 +1,67 @@
+"""Picture files to and from memory: the only place where pixels are integers.
+
+Read: PNG, JPEG, WebP, TIFF, GIF, AVIF, and HEIC and JPEG XL where the libvips at hand has them.
+Written: PNG, JPEG, WebP, TIFF, AVIF. Pixels keep their depth (8 or 16 bits) and their colour
+space: an ICC profile travels along and is not applied. Exceptions: a palette is expanded, CMYK
+and CIE Lab become sRGB, and the EXIF orientation is applied.
+"""
+
+from edgekeeper.image.formats import (
+    FORMATS,
+    MAX_PIXELS,
+    MAX_STREAMED_PIXELS,
+    MAX_TURNED_PIXELS,
+    READ_SUFFIXES,
+    SUFFIXES,
+    Format,
+    Overwrite,
+    SaveOptions,
+    check_fits,
+    check_target,
+    find_format,
+    format_to_write,
+    list_pictures,
+)
+from edgekeeper.image.image import (
+    Header,
+    Metadata,
+    Picture,
+    Pixels,
+    alpha_tensor,
+    from_tensor,
+    to_rgb_tensor,
+    to_tensor,
+)
+from edgekeeper.image.read import PictureReader, open_picture, read_picture
+from edgekeeper.image.write import PictureWriter, create_picture, write_picture
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "MAX_STREAMED_PIXELS",
+    "MAX_TURNED_PIXELS",
+    "READ_SUFFIXES",
+    "SUFFIXES",
+    "Format",
+    "Header",
+    "Metadata",
+    "Overwrite",
+    "Picture",
+    "PictureReader",
+    "PictureWriter",
+    "Pixels",
+    "SaveOptions",
+    "alpha_tensor",
+    "check_fits",
+    "check_target",
+    "create_picture",
+    "find_format",
+    "format_to_write",
+    "from_tensor",
+    "list_pictures",
+    "open_picture",
+    "read_picture",
+    "to_rgb_tensor",
+    "to_tensor",
+    "write_picture",
+]

@@ -1,0 +1,311 @@
+"""The formats of picture files: how they are told apart, what they hold, how they are saved.
+
+Formats are told apart by their first bytes, never by the name. What the libvips at hand can read
+and write is asked of it when the module is loaded.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyvips
+
+from edgekeeper.errors import InputError, PictureError, unknown_name
+from edgekeeper.image.image import Header, Picture
+
+MAX_PIXELS = 2**27
+"""Largest picture that is held whole (134 million pixels, 400 MB as 8-bit RGB)."""
+
+MAX_STREAMED_PIXELS = 2**32
+"""Largest picture that is read or written row by row (4.3 billion pixels, 65536 x 65536)."""
+
+MAX_TURNED_PIXELS = 2**30
+"""Largest picture that is turned on reading, as its EXIF orientation says (1.07 billion pixels)."""
+
+TiffCompression = Literal["deflate", "lzw", "none"]
+Overwrite = Literal["refuse", "replace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """What a format of files can do.
+
+    Attributes:
+        title: its name in sentences.
+        suffixes: endings of its file names, in lower case.
+        loader: the operation of libvips that reads it.
+        saver: the operation that writes it; empty for formats that are only read.
+        side: the most pixels on a side.
+        pixels: the most pixels that are written; fewer where libvips holds the picture whole.
+        depth: the bits per channel that are written of 16.
+        grey: "as grey" or "as RGB", how a grey picture is written.
+        alpha: whether transparency can be written.
+    """
+
+    title: str
+    suffixes: tuple[str, ...]
+    loader: str
+    saver: str = ""
+    side: int = 10_000_000
+    pixels: int = MAX_STREAMED_PIXELS
+    depth: Literal[8, 12, 16] = 16
+    grey: Literal["as grey", "as RGB"] = "as grey"
+    alpha: Literal["none", "straight"] = "straight"
+
+    @property
+    def readable(self) -> bool:
+        """Whether the libvips at hand has the loader."""
+        return _exists(self.loader)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the libvips at hand has the saver."""
+        return bool(self.saver) and _exists(self.saver)
+
+
+def _exists(operation: str) -> bool:
+    return bool(pyvips.type_find("VipsOperation", operation))
+
+
+FORMATS = {
+    "png": Format(
+        title="PNG", suffixes=(".png",), loader="pngload_source", saver="pngsave_target",
+        side=1_000_000,  # readers that use libpng stop there
+    ),
+    "jpeg": Format(
+        title="JPEG", suffixes=(".jpg", ".jpeg"), loader="jpegload_source",
+        saver="jpegsave_target", side=65500, depth=8, alpha="none",  # JPEG_MAX_DIMENSION of libjpeg
+    ),
+    "webp": Format(
+        title="WebP", suffixes=(".webp",), loader="webpload_source", saver="webpsave_target",
+        side=16383, pixels=MAX_PIXELS, depth=8, grey="as RGB",
+    ),
+    "tiff": Format(
+        title="TIFF", suffixes=(".tif", ".tiff"), loader="tiffload_source",
+        saver="tiffsave_target",
+    ),
+    "avif": Format(
+        title="AVIF", suffixes=(".avif",), loader="heifload_source", saver="heifsave_target",
+        side=16384, depth=12, grey="as RGB",
+        pixels=2**26,  # its encoder takes about 50 bytes each
+    ),
+    "gif": Format(title="GIF", suffixes=(".gif",), loader="gifload_source"),
+    "heic": Format(title="HEIC", suffixes=(".heic", ".heif"), loader="heifload_source"),
+    "jxl": Format(title="JPEG XL", suffixes=(".jxl",), loader="jxlload_source"),
+}  # fmt: skip
+"""Every format by its short name."""
+
+SUFFIXES = tuple(s for form in FORMATS.values() if form.writable for s in form.suffixes)
+"""File name endings of the formats that can be written, in lower case."""
+
+READ_SUFFIXES = tuple(s for form in FORMATS.values() if form.readable for s in form.suffixes)
+"""File name endings of the formats that can be read, in lower case."""
+
+HEAD = 64
+"""The first bytes of a file by which its format is told."""
+
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "png"),
+    (0, b"\xff\xd8\xff", "jpeg"),
+    (8, b"WEBP", "webp"),
+    (0, b"II*\x00", "tiff"),
+    (0, b"MM\x00*", "tiff"),
+    (0, b"II+\x00", "tiff"),  # BigTIFF
+    (0, b"MM\x00+", "tiff"),
+    (0, b"GIF8", "gif"),
+    (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
+    (0, b"\xff\x0a", "jxl"),
+)
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveOptions:
+    """How a picture is written.
+
+    Attributes:
+        format: one of the writable FORMATS; None: as the ending of the file's name says.
+        quality: 1 to 100, for JPEG, WebP and AVIF; at 100 WebP, and AVIF of 8 bits, are lossless.
+        metadata: "strip" writes no EXIF, XMP, IPTC and density. The ICC profile always stays:
+            without it the numbers would be other colours.
+        png_level: 0 (fast, large) to 9 (slow, small).
+        tiff_compression: all are lossless; "lzw" and "none" are read by the oldest programs too.
+        avif_effort: 0 (fast, large) to 9 (slow, small).
+    """
+
+    format: str | None = None
+    quality: int = 95
+    metadata: Literal["keep", "strip"] = "keep"
+    png_level: int = 4
+    tiff_compression: TiffCompression = "deflate"
+    avif_effort: int = 3
+
+    def __post_init__(self) -> None:
+        writable = [name for name, form in FORMATS.items() if form.writable]
+        if self.format is not None and self.format not in writable:
+            raise unknown_name("format to write", self.format, known=writable)
+        for name, value, low, high in (
+            ("quality", self.quality, 1, 100),
+            ("png_level", self.png_level, 0, 9),
+            ("avif_effort", self.avif_effort, 0, 9),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"{name} must be {low} to {high}, got {value}.")
+        for name, text, known in (
+            ("metadata", self.metadata, ("keep", "strip")),
+            ("tiff_compression", self.tiff_compression, ("deflate", "lzw", "none")),
+        ):
+            if text not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, got '{text}'.")
+
+
+def find_format(head: bytes) -> str | None:
+    """The name of the format of a file that begins with ``head``; None for any other file."""
+    for offset, signature, name in _SIGNATURES:
+        if head[offset : offset + len(signature)] == signature:
+            return name
+    if head[4:8] != b"ftyp":
+        return None
+    brands = {head[at : at + 4] for at in range(8, min(len(head), head[3]), 4)}
+    if brands & {b"avif", b"avis"}:
+        return "avif"
+    return "heic" if brands & _HEIC_BRANDS else None
+
+
+def format_to_write(path: Path, options: SaveOptions) -> str:
+    """The name of the format that ``path`` is written in.
+
+    Raises:
+        PictureError: the options name none, and neither does the ending.
+    """
+    if options.format is not None:
+        return options.format
+    for name, form in FORMATS.items():
+        if form.writable and path.suffix.lower() in form.suffixes:
+            return name
+    raise PictureError(
+        f"'{path}' cannot be written: its name ends with '{path.suffix}'; "
+        f"use one of {', '.join(SUFFIXES)}."
+    )
+
+
+def check_target(
+    path: Path,
+    *,
+    overwrite: Overwrite = "refuse",
+    quality: int = 95,
+    options: SaveOptions | None = None,
+) -> None:
+    """Nothing; raise the error that ``write_picture`` would raise whatever the picture.
+
+    With ``options``, ``quality`` is not looked at.
+    """
+    options = options or SaveOptions(quality=quality)
+    format_to_write(path, options)
+    if not path.parent.is_dir():
+        raise PictureError(f"'{path}' cannot be written: there is no folder '{path.parent}'.")
+    if path.is_dir():
+        raise PictureError(f"'{path}' cannot be written: it is a folder.")
+    if overwrite == "refuse" and path.exists():
+        raise PictureError(f"'{path}' exists already; choose another name or allow overwriting.")
+
+
+def check_fits(
+    picture: Picture | Header,
+    path: Path,
+    *,
+    scale: int = 1,
+    options: SaveOptions | None = None,
+) -> None:
+    """Nothing; raise PictureError if ``picture``, enlarged, does not fit the format of ``path``.
+
+    A Header with alpha does not fit JPEG, whatever the alpha holds; a Picture does when its
+    alpha is opaque everywhere.
+    """
+    check_header(picture, name=f"'{path}'", scale=scale, form=FORMATS[format_to_write(
+        path, options or SaveOptions())])  # fmt: skip
+
+
+def check_header(picture: Picture | Header, *, name: str, form: Format, scale: int = 1) -> None:
+    """Nothing; raise PictureError if ``picture``, enlarged, does not fit the format ``form``."""
+    header = picture if isinstance(picture, Header) else picture.header
+    height, width = header.height * scale, header.width * scale
+    if max(height, width) > form.side:
+        raise PictureError(
+            f"{name} would be {max(height, width)} pixels on a side; {form.title} ends at "
+            f"{form.side}. Write {_larger(max(height, width), height * width)}."
+        )
+    if height * width > form.pixels:
+        raise PictureError(
+            f"{name} would be {width} x {height} pixels; {form.title} is written up to "
+            f"{form.pixels // 10**6} million. Write {_larger(max(height, width), height * width)}."
+        )
+    if form.alpha == "none" and _transparent(picture):
+        raise PictureError(
+            f"{name} cannot be written: {form.title} has no transparency. Write PNG, WebP or TIFF."
+        )
+
+
+def write_notes(header: Header, form: Format) -> tuple[str, ...]:
+    """What of the picture's form the format does not keep, each for the user to read."""
+    notes = []
+    if header.depth > form.depth:
+        notes.append(f"rounded 16 bits to {form.depth}, the most that {form.title} holds")
+    if header.colours == 1 and form.grey == "as RGB":
+        notes.append(f"wrote grey as equal red, green and blue, since {form.title} has no grey")
+    return tuple(notes)
+
+
+def list_pictures(
+    folder: str | Path,
+    *,
+    depth: Literal["folder", "tree"] = "folder",
+    suffixes: tuple[str, ...] = SUFFIXES,
+) -> list[Path]:
+    """The picture files in ``folder`` (and below it for "tree"), sorted, by their endings.
+
+    Hidden files and folders are left out. ``suffixes=READ_SUFFIXES`` lists also what is only read.
+
+    Raises:
+        PictureError: there is no such folder, or it cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PictureError(f"'{folder}' is not a folder.")
+
+    def stop(error: OSError) -> None:
+        raise PictureError(f"'{error.filename}' cannot be read: {reason(error)}.") from error
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if depth == "tree" and not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in suffixes)
+
+
+def reason(error: OSError | pyvips.Error) -> str:
+    """The last thing that went wrong, in one line."""
+    if isinstance(error, OSError):
+        return (error.strerror or str(error) or type(error).__name__).lower()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "unknown reason"
+
+
+def _transparent(picture: Picture | Header) -> bool:
+    if isinstance(picture, Header):
+        return picture.alpha == "straight"
+    return picture.alpha is not None and bool(
+        (picture.alpha != np.iinfo(picture.alpha.dtype).max).any()
+    )
+
+
+def _larger(side: int, pixels: int) -> str:
+    """The formats that hold a picture of this size."""
+    names = [
+        form.title
+        for form in FORMATS.values()
+        if form.writable and side <= form.side and pixels <= form.pixels
+    ]
+    return " or ".join(names) if names else "it in parts"

@@ -1,0 +1,159 @@
+"""What a picture is in memory: integer samples, alpha, metadata; and its header, without samples.
+
+The only place where pixels are integers; everywhere else they are floats in [0, 1].
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgekeeper.errors import InputError
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+"""Integer samples, 0 to 255 or 0 to 65535."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a file says about its pixels: raw blocks, and the density in pixels per millimetre.
+
+    A density of (1.0, 1.0) means that the file states none; it is written as 72 per inch, which
+    EXIF 2.32 (4.6.4) prescribes for pictures of unknown resolution.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    pixels_per_mm: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What is known of a picture before its pixels, upright.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        colours: 1 (grey) or 3 (RGB).
+        alpha: "straight" when a channel of alpha follows the colours, not multiplied into them.
+        depth: bits per channel.
+        metadata: what is written back with the pixels.
+        format: where it came from: "png", "jpeg", "webp", "tiff", "gif", "avif", "heic" or "jxl";
+            not looked at when a picture is written.
+        notes: what was left out or converted on reading, each for the user to read.
+    """
+
+    height: int
+    width: int
+    colours: Literal[1, 3]
+    alpha: Literal["none", "straight"] = "none"
+    depth: Literal[8, 16] = 8
+    metadata: Metadata = field(default_factory=Metadata)
+    format: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bands(self) -> int:
+        """Samples per pixel, alpha included."""
+        return self.colours + (self.alpha == "straight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A decoded picture, upright.
+
+    Attributes:
+        pixels: (H, W, C), uint8 or uint16, C = 1 (grey) or 3 (RGB), not multiplied by alpha.
+        alpha: (H, W) of the same type, 0 is transparent; None when the file has no alpha.
+        metadata: what is written back with the pixels.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+
+    def __post_init__(self) -> None:
+        shape, depth = self.pixels.shape, self.pixels.dtype
+        if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape:
+            raise InputError(f"Picture pixels must be (H, W, 1) or (H, W, 3), got {shape}.")
+        if depth not in (np.uint8, np.uint16):
+            raise InputError(f"Picture pixels must be uint8 or uint16, got {depth}.")
+        if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != depth):
+            raise InputError(
+                f"Alpha must be {shape[:2]} of {depth} like the pixels, "
+                f"got {self.alpha.shape} of {self.alpha.dtype}."
+            )
+
+    @property
+    def depth(self) -> Literal[8, 16]:
+        """Bits per channel."""
+        return 8 if self.pixels.dtype == np.uint8 else 16
+
+    @property
+    def header(self) -> Header:
+        """The picture without its samples."""
+        height, width, colours = self.pixels.shape
+        return Header(
+            height=height,
+            width=width,
+            colours=1 if colours == 1 else 3,
+            alpha="none" if self.alpha is None else "straight",
+            depth=self.depth,
+            metadata=self.metadata,
+        )
+
+
+# ---- Pictures to tensors in [0, 1] and back, exactly rounded ------------------------------------
+
+
+def to_tensor(picture: Picture) -> Tensor:
+    """The pixels as float32 (1, C, H, W) in [0, 1], C = 1 or 3 as stored; alpha is left out."""
+    return _plane_tensor(picture.pixels)
+
+
+def to_rgb_tensor(picture: Picture) -> Tensor:
+    """The pixels as float32 RGB (1, 3, H, W) in [0, 1]; a grey picture is repeated three times."""
+    tensor = to_tensor(picture)
+    return tensor if tensor.shape[1] == 3 else tensor.repeat(1, 3, 1, 1)
+
+
+def alpha_tensor(picture: Picture) -> Tensor:
+    """The alpha as float32 (1, 1, H, W) in [0, 1], 0 is transparent.
+
+    Raises:
+        InputError: the picture has no alpha.
+    """
+    if picture.alpha is None:
+        raise InputError("The picture has no alpha.")
+    return _plane_tensor(picture.alpha[..., None])
+
+
+def from_tensor(tensor: Tensor, *, depth: Literal[8, 16] = 8) -> Pixels:
+    """The pixels (H, W, C), uint8 or uint16, of one picture (1, C, H, W), clipped to [0, 1].
+
+    Halves are rounded away from zero. The product is taken in float64, where it is exact.
+
+    Raises:
+        InputError: the tensor is not one picture of floats, or holds a NaN or an infinity.
+    """
+    if tensor.ndim != 4 or tensor.shape[0] != 1 or not tensor.is_floating_point():
+        raise InputError(
+            f"from_tensor takes one float picture (1, C, H, W), "
+            f"got {tuple(tensor.shape)} of {tensor.dtype}."
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise InputError("The picture holds values that are not finite (NaN or infinity).")
+    exact = tensor.detach()[0].permute(1, 2, 0).cpu().double().clamp(0, 1)
+    rounded = torch.floor(exact * (2**depth - 1) + 0.5).numpy()
+    return rounded.astype(np.uint8) if depth == 8 else rounded.astype(np.uint16)
+
+
+def _plane_tensor(samples: Pixels) -> Tensor:
+    unit = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+    return torch.from_numpy(unit).permute(2, 0, 1)[None].contiguous()

@@ -1,0 +1,230 @@
+"""Pictures to files, whole or row by row: complete, or not at all.
+
+The file grows under another name while rows come, and gets its own when it is complete.
+"""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import pyvips
+
+from edgekeeper.errors import InputError, PictureError
+from edgekeeper.image.encode import Encoder
+from edgekeeper.image.formats import (
+    FORMATS,
+    Overwrite,
+    SaveOptions,
+    check_fits,
+    check_header,
+    check_target,
+    format_to_write,
+    reason,
+    write_notes,
+)
+from edgekeeper.image.image import Header, Picture, Pixels
+from edgekeeper.image.tiff import complete_tiff
+
+
+class PictureWriter:
+    """A picture file being written from the top; made by ``create_picture``, used with ``with``.
+
+    The file appears when the block ends without an exception and all rows were written;
+    otherwise nothing is left. Encoding goes on in a thread while the next rows are computed.
+    Memory is bounded whatever the size for TIFF, PNG and JPEG; libvips holds WebP and AVIF whole.
+    It may be handed from thread to thread, and be used by one at a time.
+
+    Attributes:
+        header: what was announced of the picture.
+        notes: what the format does not keep, each for the user to read.
+    """
+
+    header: Header
+    notes: tuple[str, ...]
+
+    def __init__(
+        self,
+        target: Path | BinaryIO,
+        header: Header,
+        *,
+        form: str,
+        options: SaveOptions,
+        overwrite: Overwrite,
+    ) -> None:
+        self.header = header
+        self.notes = write_notes(header, FORMATS[form])
+        self._target, self._options, self._overwrite = target, options, overwrite
+        self._format, self._name = form, _name(target)
+        self._written = 0
+        self._dtype = np.dtype(np.uint8 if header.depth == 8 else np.uint16)
+        self._encoder: Encoder | None = None
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(_temporary(self._target))
+            except OSError as error:
+                raise self._not_written(error) from error
+            self._encoder = stack.enter_context(
+                Encoder(self._file, self.header, form=self._format, options=self._options)
+            )
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._cleanup:
+            encoder, self._encoder = self._encoder, None
+            if error is None and encoder is not None:
+                self._finish(encoder)
+
+    def write(self, rows: Pixels) -> None:
+        """Nothing; ``rows`` (n, W, C), C = ``header.bands``, follow those written before.
+
+        Raises:
+            InputError: the rows are of another form than the header says, or too many.
+            PictureError: the file cannot be written, for example because the disk is full.
+        """
+        if self._encoder is None:
+            raise InputError(f"{self._name} is not open for writing; write inside a with block.")
+        form = (self.header.width, self.header.bands)
+        if rows.ndim != 3 or rows.shape[1:] != form or rows.dtype != self._dtype:
+            raise InputError(
+                f"The rows must be (n, {form[0]}, {form[1]}) of {self._dtype}, "
+                f"got {rows.shape} of {rows.dtype}."
+            )
+        if self._written + len(rows) > self.header.height:
+            raise InputError(f"{self._name} has {self.header.height} rows; more were written.")
+        self._encoder.write(rows)
+        self._written += len(rows)
+        self._check(self._encoder)
+
+    def _finish(self, encoder: Encoder) -> None:
+        if self._written != self.header.height:
+            raise InputError(
+                f"{self._name} is not written: {self._written} of {self.header.height} rows came."
+            )
+        encoder.finish()
+        self._check(encoder)
+        try:
+            if self._format == "tiff":
+                complete_tiff(self._file, exif=encoder.exif, iptc=encoder.iptc)
+            self._file.flush()
+            self._deliver()
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def _deliver(self) -> None:
+        if isinstance(self._target, Path):
+            check_target(self._target, overwrite=self._overwrite, options=self._options)
+            Path(self._file.name).replace(self._target)
+            return
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, self._target, 2**20)
+        self._target.flush()
+
+    def _check(self, encoder: Encoder) -> None:
+        """Nothing; raise what stopped the encoder."""
+        if encoder.failure is None:
+            return
+        try:
+            self._file.write(bytes(2**16))  # libvips does not tell why; this raises "no space left"
+            self._file.flush()
+        except OSError as error:
+            raise self._not_written(error) from error
+        raise self._not_written(encoder.failure) from encoder.failure
+
+    def _not_written(self, error: OSError | pyvips.Error | MemoryError) -> PictureError:
+        why = "there is not enough memory" if isinstance(error, MemoryError) else reason(error)
+        return PictureError(f"{self._name} cannot be written: {why}.")
+
+
+def create_picture(
+    target: str | Path | BinaryIO,
+    header: Header,
+    *,
+    options: SaveOptions | None = None,
+    overwrite: Overwrite = "refuse",
+) -> PictureWriter:
+    """A writer of the picture that ``header`` announces, to be used with ``with``.
+
+    ``target`` is a path or an open binary stream; a stream needs ``options.format`` and is
+    written to only when the picture is complete. What can be refused is refused here.
+
+    Raises:
+        InputError: a stream without a format.
+        PictureError: the format is unknown or cannot hold the picture, or the file exists.
+    """
+    options = options or SaveOptions()
+    if isinstance(target, str | Path):
+        target = Path(target)
+        check_target(target, overwrite=overwrite, options=options)
+        form = format_to_write(target, options)
+    elif options.format is None:
+        raise InputError("A stream has no name to tell the format; give SaveOptions(format=...).")
+    else:
+        form = options.format
+    check_header(header, name=_name(target), form=FORMATS[form])
+    return PictureWriter(target, header, form=form, options=options, overwrite=overwrite)
+
+
+def write_picture(
+    picture: Picture,
+    path: str | Path,
+    *,
+    overwrite: Overwrite = "refuse",
+    quality: int = 95,
+    options: SaveOptions | None = None,
+) -> None:
+    """Nothing; the file ``path`` holds ``picture``, in the format that its name ends with.
+
+    The file appears whole or not at all. ``quality`` (1 to 100) is for JPEG, WebP and AVIF; with
+    ``options`` it is not looked at. JPEG and WebP round 16 bits to 8, AVIF to 12; WebP and AVIF
+    make grey RGB.
+
+    Raises:
+        InputError: ``quality`` is out of range.
+        PictureError: the ending is unknown, the format cannot hold the picture, the file exists,
+            or it cannot be written, for example because the disk is full.
+    """
+    path, options = Path(path), options or SaveOptions(quality=quality)
+    check_target(path, overwrite=overwrite, options=options)
+    check_fits(picture, path, options=options)
+    if FORMATS[format_to_write(path, options)].alpha == "none":
+        picture = replace(picture, alpha=None)  # opaque: check_fits saw to it
+    samples = picture.pixels
+    if picture.alpha is not None:
+        samples = np.concatenate([samples, picture.alpha[..., None]], axis=2)
+    with create_picture(path, picture.header, options=options, overwrite=overwrite) as writer:
+        writer.write(samples)
+
+
+def _name(target: Path | BinaryIO) -> str:
+    return f"'{target}'" if isinstance(target, Path) else "The picture"
+
+
+@contextmanager
+def _temporary(target: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """A file beside the target, or one without a name for a stream; gone afterwards."""
+    if not isinstance(target, Path):
+        with tempfile.TemporaryFile() as unnamed:
+            yield unnamed
+        return
+    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with path.open("x+b") as file:
+            yield file
+    finally:
+        path.unlink(missing_ok=True)

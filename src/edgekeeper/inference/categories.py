@@ -1,0 +1,183 @@
+"""Maps of what can be seen where, for networks that take one: of one name, a file or a folder."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekeeper.errors import InputError, PictureError, nearest_name
+from edgekeeper.image import read_picture
+from edgekeeper.models.sftgan import CATEGORIES
+
+SUFFIXES = (".png", ".tif", ".tiff")
+"""Endings of the maps in a folder: formats that keep every value."""
+
+_VALUES = ", ".join(f"{number} {name}" for number, name in enumerate(CATEGORIES))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CategoryMap:
+    """What can be seen at each pixel, as a number in ``CATEGORIES``.
+
+    Attributes:
+        labels: (h, w), whole numbers from 0 to 7, for the LR picture or for the one that a pass
+            of the network makes of it; (1, 1) is the same everywhere. Between the two sizes the
+            nearest pixel is taken.
+        name: what errors call it.
+
+    Raises:
+        InputError: labels of another form, or other numbers.
+    """
+
+    labels: NDArray[np.integer]
+    name: str = "The map of categories"
+
+    def __post_init__(self) -> None:
+        labels = self.labels
+        if labels.ndim != 2 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
+            raise InputError(
+                f"{self.name} must be whole numbers (h, w); got {labels.shape} of {labels.dtype}."
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(CATEGORIES):
+            wrong = low if low < 0 else high
+            raise InputError(
+                f"{self.name} holds the value {wrong}; the values of a map are {_VALUES}."
+            )
+
+    def check_size(self, size: tuple[int, int], *, scale: int) -> None:
+        """Nothing; raise PictureError unless it fits an LR picture of ``size`` (height, width)."""
+        height, width = size
+        large = (scale * height, scale * width)
+        if self.labels.shape not in ((1, 1), size, large):
+            rows, columns = self.labels.shape
+            raise PictureError(
+                f"{self.name} has {columns} x {rows} pixels; for this picture it must have "
+                f"{width} x {height}, or {large[1]} x {large[0]} as the network enlarges it."
+            )
+
+    def cut(self, rows: slice, columns: slice, *, size: tuple[int, int], scale: int) -> Tensor:
+        """The probabilities (1, 8, scale·h, scale·w) for a part of an LR picture of ``size``.
+
+        ``rows`` and ``columns`` are the part, in LR pixels, h and w of them.
+        """
+        where = [
+            np.arange(part.start * scale, part.stop * scale) * count // (length * scale)
+            for part, count, length in zip((rows, columns), self.labels.shape, size, strict=True)
+        ]
+        labels = torch.from_numpy(self.labels[np.ix_(*where)].astype(np.int64))
+        return F.one_hot(labels, len(CATEGORIES)).permute(2, 0, 1)[None].float()
+
+    def whole(self, size: tuple[int, int], *, scale: int) -> Tensor:
+        """The probabilities (1, 8, scale·H, scale·W) for a whole LR picture of ``size``."""
+        return self.cut(slice(0, size[0]), slice(0, size[1]), size=size, scale=scale)
+
+
+Categories = str | Path | CategoryMap
+"""A map, the file of one, or the name of the category that is everywhere."""
+
+MapOf = Callable[[Path], CategoryMap]
+"""The map of a picture file."""
+
+
+def category_map(given: Categories) -> CategoryMap:
+    """The map that is given, named or in a file.
+
+    Raises:
+        InputError: there is no such category and no such file.
+        PictureError: the file is no map.
+    """
+    if isinstance(given, CategoryMap):
+        return given
+    if isinstance(given, str) and given in CATEGORIES:
+        return CategoryMap(labels=np.full((1, 1), CATEGORIES.index(given), np.uint8), name=given)
+    _check_exists(given)
+    return read_map(Path(given))
+
+
+def read_map(path: Path) -> CategoryMap:
+    """The map in a grey picture file, whose values are the numbers of the categories.
+
+    Raises:
+        PictureError: the file cannot be read, or is no map.
+    """
+    pixels = read_picture(path).pixels
+    if pixels.shape[2] != 1:
+        raise PictureError(f"'{path}' is in colour; a map is grey, with the values {_VALUES}.")
+    try:
+        return CategoryMap(labels=pixels[..., 0], name=f"'{path}'")
+    except InputError as error:
+        raise PictureError(str(error)) from error
+
+
+def find_maps(
+    given: Categories, *, pictures: Sequence[Path], folders: Sequence[Path] = ()
+) -> MapOf:
+    """The map of each of ``pictures``, read when it is asked for.
+
+    ``given`` may be a folder too: the map of a picture is there under its name, or, if it is in
+    one of ``folders``, under its path below that, with an ending of ``SUFFIXES``. The maps that
+    are asked for raise PictureError as ``read_map`` does, and where there is none.
+
+    Raises:
+        InputError: no such category, file or folder; one file for several pictures; a folder
+            where two pictures would have the same map.
+        PictureError: the one file is no map.
+    """
+    if isinstance(given, CategoryMap) or not Path(given).is_dir() or given in CATEGORIES:
+        return _one_map(given, pictures=pictures)
+    place = Path(given)
+    stems = {path: place / _below(path, folders).with_suffix("") for path in pictures}
+    first: dict[Path, Path] = {}
+    for path, stem in stems.items():
+        other = first.setdefault(stem, path)
+        if other != path:
+            raise InputError(
+                f"'{other}' and '{path}' would both have the map '{stem}{SUFFIXES[0]}'; "
+                "enlarge them one after the other."
+            )
+
+    def of(path: Path) -> CategoryMap:
+        stem = stems[path]
+        found = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
+        for candidate in found:
+            if candidate.is_file():
+                return read_map(candidate)
+        raise PictureError(
+            f"There is no map of categories for '{path}': no file '{stem}{SUFFIXES[0]}' "
+            f"(or {', '.join(SUFFIXES[1:])})."
+        )
+
+    return of
+
+
+def _one_map(given: Categories, *, pictures: Sequence[Path]) -> MapOf:
+    """The same map for all pictures: a category, or a file for the only one."""
+    one = category_map(given)
+    if len(pictures) > 1 and not isinstance(given, CategoryMap) and given not in CATEGORIES:
+        raise InputError(
+            f"'{given}' is one map, and there are {len(pictures)} pictures; give a folder with "
+            "a map for each, by its name."
+        )
+    return lambda path: one
+
+
+def _below(path: Path, folders: Sequence[Path]) -> Path:
+    """The path below the folder that it is in, else its name."""
+    inside = [folder for folder in folders if path.is_relative_to(folder)]
+    return path.relative_to(inside[0]) if inside else Path(path.name)
+
+
+def _check_exists(given: str | Path) -> None:
+    if not Path(given).exists():
+        nearest = nearest_name(str(given), CATEGORIES)
+        hint = f" Did you mean '{nearest}'?" if nearest else ""
+        raise InputError(
+            f"There is no category and no file '{given}'.{hint} Categories: "
+            f"{', '.join(CATEGORIES)}."
+        )

@@ -1,0 +1,322 @@
+"""Any networks or folders of results beside the printed rows of SPSR's and DGGGAN's tables.
+
+    found = beside("dgggan-table3", ours=[Ours("DGGGAN", network)], data_root=folder)
+
+Numbers of unlike definition never share a section: SSIM with and without the shrinking of large
+pictures are two, and so are the perceptual metrics, which no protocol touches. A printed row
+stands in the section of its own definition. Bicubic is always measured.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgekeeper.data.catalogue import find_set, names
+from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.metrics.protocol import find_protocol
+from edgekeeper.metrics.score import ALL_METRICS, Score
+from edgekeeper.metrics.statistics import Verdict, describe, interval
+from edgekeeper.papers.printed import PRINTED, PrintedTable
+from edgekeeper.papers.scored import (
+    BICUBIC,
+    PROTOCOLS,
+    SCALE,
+    ByProtocol,
+    Ours,
+    bicubic,
+    scores_of,
+)
+
+PERCEPTUAL: Literal["perceptual"] = "perceptual"
+"""The section of LPIPS, NIQE and PI, which follow rules of their own."""
+
+SectionName = Literal["spsr_toolbox", "y_matlab", "perceptual"]
+SECTIONS: tuple[SectionName, ...] = ("spsr_toolbox", "y_matlab", "perceptual")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of a row: printed, or the mean over ``pictures`` with its 95 % interval.
+
+    low, high: None where the number is printed, or there are fewer than two finite numbers.
+    stated: False for a printed number whose definition the paper does not state.
+    """
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    pictures: int | None = None
+    stated: bool = True
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a section: a method on a set; a measure without a number has None."""
+
+    set: str
+    method: str
+    origin: Literal["paper", "ours"]
+    values: dict[str, Value | None]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one definition."""
+
+    name: SectionName
+    measures: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How much one row of ours is above another, paired by picture; a 95 % bootstrap interval."""
+
+    set: str
+    section: SectionName
+    measure: str
+    method: str
+    against: str
+    difference: float
+    low: float
+    high: float
+    verdict: Verdict
+    pictures: int
+
+
+@dataclass(frozen=True)
+class MeasuredTable:
+    """A printed table with ours beside it."""
+
+    name: str
+    printed: PrintedTable
+    sections: tuple[Section, ...]
+    contrasts: tuple[Contrast, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Everything as plain values, protocols in full."""
+        return {
+            "table": self.name,
+            "paper": self.printed.paper,
+            "scale": SCALE,
+            "protocols": {name: find_protocol(name).to_json() for name in PROTOCOLS},
+            "sections": [asdict(section) for section in self.sections],
+            "contrasts": [asdict(contrast) for contrast in self.contrasts],
+            "notes": [*self.notes, *self.printed.notes],
+        }
+
+
+Scored = dict[str, dict[str, ByProtocol]]
+"""Row of ours -> set -> its scores."""
+
+
+def beside(
+    name: str,
+    *,
+    ours: Sequence[Ours] = (),
+    data_root: str | Path | None = None,
+    sets: Sequence[str] | None = None,
+    weights: Path | None = None,
+    out: Path | None = None,
+    on_picture: Callable[[Score], None] | None = None,
+) -> MeasuredTable:
+    """The table of that name: the printed rows, and ``ours`` and bicubic measured beside them.
+
+    ours: rows; one that has the name of a printed row stands below it. The first is what the
+        others are compared with (a single one is compared with bicubic).
+    data_root: the folder of the benchmark sets; without it there are the printed rows alone.
+    sets: by default those of the table that ``data_root`` holds.
+    weights: the folder of the weights of LPIPS, NIQE and Ma. out: where scores are kept.
+
+    Raises InputError for an unknown table or set and for rows of equal names; and as
+    ``edgekeeper.evaluation.evaluate.evaluate``.
+    """
+    if name not in PRINTED:
+        raise unknown_name("table", name, known=PRINTED)
+    printed = PRINTED[name]
+    labels = [row.name.casefold() for row in ours]
+    if len({*labels, BICUBIC.casefold()}) <= len(labels):
+        raise InputError("Give each row of ours a name of its own; Bicubic is always measured.")
+    if ours and data_root is None:
+        raise InputError("Rows of ours need the folder of the benchmark sets, data_root.")
+    root = None if data_root is None else Path(data_root)
+    chosen = _sets(printed, root=root, asked=sets)
+    rows = [bicubic(), *ours] if root is not None else []
+    scored: Scored = {
+        row.name: {
+            set_name: scores_of(
+                row,
+                set_name=set_name,
+                data_root=Path(root or "."),
+                weights=weights,
+                out=out,
+                on_picture=on_picture,
+            )
+            for set_name in chosen
+        }
+        for row in rows
+    }
+    shown = printed.sets if sets is None else chosen
+    return MeasuredTable(
+        name=name,
+        printed=printed,
+        sections=tuple(
+            section
+            for part in SECTIONS
+            if (section := _section(part, printed, scored=scored, sets=shown)).lines
+        ),
+        contrasts=tuple(_contrasts(printed, scored, first=ours[0].name if ours else "")),
+        notes=tuple(_notes(printed, scored, chosen=chosen)),
+    )
+
+
+def _sets(
+    printed: PrintedTable, *, root: Path | None, asked: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The sets to measure on."""
+    for set_name in asked or ():
+        if set_name.lower() not in names():
+            raise unknown_name("picture set", set_name, known=names())
+    if asked is not None:
+        return tuple(dict.fromkeys(set_name.lower() for set_name in asked))
+    if root is None:
+        return ()
+    folders = {set_name: Path(find_set(set_name).folder) for set_name in printed.sets}
+    return tuple(
+        set_name
+        for set_name, folder in folders.items()
+        if (root / folder).is_dir() or (root / folder.name).is_dir()
+    )
+
+
+def _measures(part: SectionName, printed: PrintedTable) -> tuple[str, ...]:
+    """What a section has columns for: what the table prints of it, and NIQE beside PI."""
+    wanted = ("lpips", "pi") if part == PERCEPTUAL else ("psnr", "ssim")
+    found = [measure for measure in wanted if measure in printed.measures]
+    return (*found, "niqe") if "pi" in found else tuple(found)
+
+
+def _section(
+    part: SectionName, printed: PrintedTable, *, scored: Scored, sets: Sequence[str]
+) -> Section:
+    """The section's rows, set by set; a row of ours with a printed row's name stands below it."""
+    measures = _measures(part, printed)
+    own_names = {name.casefold(): name for name in scored}
+    in_paper = {method.casefold() for method in printed.rows}
+    added = [name for name in scored if name.casefold() not in in_paper]
+    first = [name for name in added if name == BICUBIC]
+    order = [*first, *printed.rows, *(name for name in added if name not in first)]
+    lines: list[Line] = []
+    for set_name in sets if measures else ():
+        for name in order:
+            if name in printed.rows:
+                lines += _printed(part, printed, method=name, set_name=set_name)
+            found = scored.get(own_names.get(name.casefold(), ""), {}).get(set_name)
+            if found is not None:
+                lines.append(_measured(found, part, measures=measures))
+    return Section(part, measures, tuple(lines))
+
+
+def _printed(part: SectionName, printed: PrintedTable, *, method: str, set_name: str) -> list[Line]:
+    """The printed row, if it belongs to the section; what is not stated stands in both."""
+    if set_name not in printed.sets:
+        return []
+    definition = printed.definition(method, set_name=set_name)
+    if part != PERCEPTUAL and definition not in (part, "not stated"):
+        return []
+    values: dict[str, Value | None] = {}
+    for measure in _measures(part, printed):
+        number = (
+            None if measure == "niqe" else printed.value(method, set_name=set_name, measure=measure)
+        )
+        stated = measure != "ssim" or definition != "not stated"
+        values[measure] = None if number is None else Value(number, stated=stated)
+    return [Line(set_name, method, "paper", values)]
+
+
+def _measured(found: ByProtocol, part: SectionName, *, measures: Sequence[str]) -> Line:
+    scores = found[PROTOCOLS[0] if part == PERCEPTUAL else part]
+    values = {measure: _value(scores, measure) for measure in measures}
+    return Line(scores[0].set, scores[0].model, "ours", values)
+
+
+def _value(scores: Sequence[Score], measure: str) -> Value | None:
+    """The mean over the pictures that have the number, and its interval."""
+    numbers = [value for score in scores if (value := score.value(measure)) is not None]
+    if not numbers:
+        return None
+    mean = math.fsum(numbers) / len(numbers)
+    if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
+        return Value(mean, pictures=len(numbers))
+    found = interval(numbers)
+    return Value(mean, found.low, found.high, len(numbers))
+
+
+def _contrasts(printed: PrintedTable, scored: Scored, *, first: str) -> list[Contrast]:
+    others = [name for name in scored if name not in (first, BICUBIC)]
+    pairs = [(name, first) for name in others] or ([(first, BICUBIC)] if first else [])
+    return [
+        contrast
+        for set_name in next(iter(scored.values()), {})
+        for part in SECTIONS
+        for measure in _measures(part, printed)
+        for name, against in pairs
+        for contrast in _contrast(
+            scored, part, set_name=set_name, measure=measure, names=(name, against)
+        )
+    ]
+
+
+def _contrast(
+    scored: Scored, part: SectionName, *, set_name: str, measure: str, names: tuple[str, str]
+) -> list[Contrast]:
+    protocol = PROTOCOLS[0] if part == PERCEPTUAL else part
+    a, b = (
+        {score.picture: score.value(measure) for score in scored[name][set_name][protocol]}
+        for name in names
+    )
+    both = [(a[picture], b[picture]) for picture in a]
+    pairs = [(x, y) for x, y in both if x is not None and y is not None]
+    if len(pairs) < 2 or not all(math.isfinite(x) and math.isfinite(y) for x, y in pairs):
+        return []
+    found = describe(
+        [x for x, _ in pairs],
+        [y for _, y in pairs],
+        best="lowest" if ALL_METRICS[measure] == "lowest" else "highest",
+    )
+    return [
+        Contrast(
+            set=set_name,
+            section=part,
+            measure=measure,
+            method=names[0],
+            against=names[1],
+            difference=found.mean,
+            low=found.low,
+            high=found.high,
+            verdict=found.verdict,
+            pictures=len(pairs),
+        )
+    ]
+
+
+def _notes(printed: PrintedTable, scored: Scored, *, chosen: Sequence[str]) -> list[str]:
+    """What a reader must know before comparing the numbers."""
+    missing = [set_name for set_name in printed.sets if set_name not in chosen]
+    notes = ["Ours: the mean with its 95 % bootstrap interval over the pictures of the set."]
+    if not scored:
+        notes = ["The paper's rows only: ours, bicubic too, need the folder of the sets."]
+    elif missing:
+        notes.append(f"Not measured here: {', '.join(missing)}.")
+    reasons: dict[str, int] = {}
+    for by_set in scored.values():
+        for by_protocol in by_set.values():
+            for score in by_protocol[PROTOCOLS[0]]:
+                for metric, reason in score.unavailable:
+                    if metric in _measures(PERCEPTUAL, printed):
+                        text = f"{metric.upper()} is unavailable ({{}} results). {reason}"
+                        reasons[text] = reasons.get(text, 0) + 1
+    return [*notes, *(text.format(count) for text, count in reasons.items())]

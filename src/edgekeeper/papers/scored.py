@@ -1,0 +1,170 @@
+"""Scores of ours for a paper's table: one pass over a set, every definition at once, kept on disk.
+
+A network runs once for each picture; its result is scored under each protocol of ``PROTOCOLS`` and
+by the perceptual metrics. Only the interpolation is made anew for each protocol, since it depends
+on it.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgekeeper.errors import DataError, UnavailableError
+from edgekeeper.evaluation.evaluate import (
+    Result,
+    Score,
+    read_scores,
+    results,
+    score_result,
+    write_scores,
+)
+from edgekeeper.metrics.lpips import HEADS_FILE
+from edgekeeper.metrics.ma import MODEL_FILE as MA_FILE
+from edgekeeper.metrics.niqe import MODEL_FILE as NIQE_FILE
+from edgekeeper.metrics.protocol import find_protocol
+from edgekeeper.models import SRModel
+from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
+
+PROTOCOLS = ("spsr_toolbox", "y_matlab")
+PERCEPTUAL = ("lpips", "niqe", "pi")
+BICUBIC = "Bicubic"
+SCALE = 4  # of all tables here
+_FILES = (ALEXNET_FILE, HEADS_FILE, NIQE_FILE, MA_FILE)
+
+ByProtocol = dict[str, list[Score]]
+"""The scores of a set under each protocol; those of the first hold the perceptual numbers."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A row of ours: its name, where its pictures come from, and what they depend on.
+
+    source: a network, a folder of results, or the word "bicubic". key: a digest of the files
+    behind it; with "" nothing is kept.
+    """
+
+    name: str
+    source: SRModel | Path | str
+    key: str = ""
+
+
+def bicubic() -> Ours:
+    """The row that every table has."""
+    return Ours(BICUBIC, "bicubic", key="bicubic")
+
+
+def files_key(path: Path) -> str:
+    """A digest of a network file's contents, or of the names, sizes and times in a folder."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            facts = file.stat()
+            digest.update(
+                f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns}\n".encode()
+            )
+    else:
+        # An exported network has its weights in a second file.
+        for part in {path, path.with_suffix(".bin")}:
+            if part.is_file():
+                digest.update(hashlib.sha256(part.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def scores_of(
+    ours: Ours,
+    *,
+    set_name: str,
+    data_root: Path,
+    weights: Path | None = None,
+    out: Path | None = None,
+    on_picture: Callable[[Score], None] | None = None,
+) -> ByProtocol:
+    """The scores of one set, from the folder ``out`` where they are there and still hold.
+
+    Raises as ``edgekeeper.evaluation.evaluate.evaluate``.
+    """
+    kept = {
+        protocol: _file(ours, set_name=set_name, protocol=protocol, weights=weights, out=out)
+        for protocol in PROTOCOLS
+    }
+    found = {protocol: _read(path, protocol=protocol) for protocol, path in kept.items()}
+    if all(found.values()):
+        return found
+    made = _measure(
+        ours, set_name=set_name, data_root=data_root, weights=weights, on_picture=on_picture
+    )
+    for protocol, path in kept.items():
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_scores(made[protocol], path)
+    return made
+
+
+def _measure(
+    ours: Ours,
+    *,
+    set_name: str,
+    data_root: Path,
+    weights: Path | None,
+    on_picture: Callable[[Score], None] | None,
+) -> ByProtocol:
+    first, second = PROTOCOLS
+    made: ByProtocol = {first: [], second: []}
+
+    def scored(result: Result, *, metrics: tuple[str, ...]) -> None:
+        score = score_result(result, result.pair.hr(), metrics=metrics, weights=weights)
+        made[score.protocol.name].append(score)
+
+    def under(protocol: str) -> Iterator[Result]:
+        return results(
+            ours.source,
+            sets=[set_name],
+            scale=SCALE,
+            data_root=data_root,
+            protocol=protocol,
+            model_name=ours.name,
+        )
+
+    for result in under(first):
+        scored(result, metrics=PERCEPTUAL)
+        if ours.source != "bicubic":
+            scored(replace(result, protocol=find_protocol(second)), metrics=())
+        if on_picture is not None:
+            on_picture(made[first][-1])
+    if ours.source == "bicubic":
+        for result in under(second):
+            scored(result, metrics=())
+    return made
+
+
+def _file(
+    ours: Ours, *, set_name: str, protocol: str, weights: Path | None, out: Path | None
+) -> Path | None:
+    """Where the scores are kept: under another name when anything they depend on differs."""
+    if out is None or not ours.key:
+        return None
+    there = "".join("1" if _is_there(name, weights) else "0" for name in _FILES)
+    name = re.sub(r"[^\w.-]+", "_", f"{ours.name}-{ours.key}-{there}-{protocol}-{set_name}")
+    return out / f"{name}.jsonl"
+
+
+def _is_there(name: str, weights: Path | None) -> bool:
+    try:
+        return weights_file(name, folder=weights, purpose="scoring").is_file()
+    except UnavailableError:
+        return False
+
+
+def _read(path: Path | None, *, protocol: str) -> list[Score]:
+    """The scores of a file; none where there is none, or where the protocol has changed since."""
+    if path is None or not path.is_file() or not os.access(path, os.R_OK):
+        return []
+    try:
+        scores = read_scores(path)
+    except DataError:  # of an older version of the package: measured anew
+        return []
+    same = all(score.protocol == find_protocol(protocol) for score in scores)
+    return scores if same else []

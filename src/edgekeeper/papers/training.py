@@ -1,0 +1,384 @@
+"""A table of a paper, trained and measured anew, cell by cell.
+
+Every cell is a run in its own folder. A finished cell is never trained again, an interrupted one
+goes on where it stopped, and its scores are kept beside the network: call ``reproduce`` again
+with the same arguments until nothing is left to do.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekeeper.checkpoint import load_model, read_tensors
+from edgekeeper.data.pairs import load_pairs
+from edgekeeper.data.store import Store
+from edgekeeper.errors import CheckpointError, DataError, InputError, unknown_name
+from edgekeeper.evaluation.evaluate import evaluate, read_scores, write_scores
+from edgekeeper.metrics.protocol import Protocol, find_protocol
+from edgekeeper.metrics.score import METRICS, Score
+from edgekeeper.metrics.statistics import Verdict, describe
+from edgekeeper.recipes import gv_table1, gv_table2
+from edgekeeper.recipes.gv_table1 import Budget, Comparison, Degradation, Network, Scale
+from edgekeeper.training.loop import RunOptions, train
+from edgekeeper.training.recipe import Recipe
+
+Scores = dict[str, dict[str, list[Score]]]
+"""Cell -> set -> the scores of its pictures, in the order of the set."""
+TableName = Literal["gv_table1", "gv_table2"]
+Measure = Literal["psnr", "ssim", "gv_gap"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+PAPER_PROTOCOL = "gv_repo"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a cell, the ``number``-th (from 1) of ``cells``."""
+
+    cell: str
+    what: Literal["training", "already trained", "scoring", "already scored", "stopped"]
+    number: int
+    cells: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison on one set by one measure, and what the paper prints for it (or None).
+
+    ``difference`` is with minus without the term; ``low`` and ``high`` are the ends of its 95 %
+    bootstrap interval over pictures (and over seeds, where there are several).
+    """
+
+    set: str
+    network: str
+    scale: int
+    base: str
+    term: str
+    measure: Measure
+    without: float
+    added: float
+    difference: float
+    low: float
+    high: float
+    verdict: Verdict
+    pictures: int
+    seeds: int
+    paper_without: float | None
+    paper_added: float | None
+    paper_difference: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class ReproducedTable:
+    """The rows that can be given so far, the conditions, and the cells that are still to do."""
+
+    table: TableName
+    budget: Budget
+    protocol: Protocol
+    store: str
+    status: Literal["complete", "time limit", "interrupted"]
+    rows: tuple[Row, ...]
+    unfinished: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def plain_rows(self) -> list[dict[str, object]]:
+        """The rows as plain values, as ``edgekeeper.evaluation.tables`` takes them."""
+        return [asdict(row) for row in self.rows]
+
+    def to_json(self) -> dict[str, object]:
+        """Everything as plain values."""
+        return {
+            "table": self.table,
+            "budget": self.budget,
+            "protocol": self.protocol.to_json(),
+            "store": self.store,
+            "status": self.status,
+            "unfinished": list(self.unfinished),
+            "notes": list(self.notes),
+            "rows": self.plain_rows(),
+        }
+
+
+def reproduce(
+    table: TableName,
+    *,
+    store: Store,
+    data_root: str | Path,
+    out: str | Path,
+    budget: Budget = "standard",
+    networks: Sequence[Network] | None = None,
+    scales: Sequence[Scale] | None = None,
+    seeds: Sequence[int] = (0,),
+    sets: Sequence[str] = ("set5", "set14"),
+    protocol: str | Protocol = PAPER_PROTOCOL,
+    device: str = "cpu",
+    time_limit: float | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> ReproducedTable:
+    """The table as far as it is done: all of it, or what ``time_limit`` seconds allowed.
+
+    Network, log and scores of a cell lie in ``out/<cell>/``. The LR pictures of ``store`` must
+    have been made as ``protocol`` has those of the test sets made.
+
+    Raises:
+        InputError: an unknown table, budget, network or scale; a seed given twice.
+        DataError: the LR pictures of the store do not suit the protocol, or a set is missing.
+        CheckpointError: a cell in ``out`` belongs to another store or to other settings.
+    """
+    chosen = find_protocol(protocol)
+    if len({Path(set_name).name for set_name in sets}) < max(1, len(sets)):
+        raise InputError(f"sets is {tuple(sets)}; give one or more sets of different names.")
+    compared = _plan(
+        table,
+        budget=budget,
+        networks=networks,
+        scales=scales,
+        seeds=seeds,
+        degradation=_degradation(chosen, store=store),
+    )
+    for set_name in sets:  # a missing set should show before hours of training
+        for scale in sorted({each.scale for each in compared}):
+            load_pairs(set_name, scale=scale, root=data_root)
+    work = _Work(
+        store=store,
+        data_root=Path(data_root),
+        out=Path(out),
+        sets=tuple(sets),
+        protocol=chosen,
+        device=device,
+        until=None if time_limit is None else time.monotonic() + time_limit,
+        on_event=on_event,
+    )
+    cells = _cells(compared)
+    status = work.run(cells)
+    return ReproducedTable(
+        table=table,
+        budget=budget,
+        protocol=chosen,
+        store=store.fingerprint,
+        status=status,
+        rows=tuple(row for each in compared for row in _rows(each, work.scores, sets=sets)),
+        unfinished=tuple(cell.name for cell in cells if cell.name not in work.scores),
+        notes=_notes(table, budget=budget, protocol=chosen, seeds=len(seeds)),
+    )
+
+
+def _plan(
+    table: TableName,
+    *,
+    budget: Budget,
+    networks: Sequence[Network] | None,
+    scales: Sequence[Scale] | None,
+    seeds: Sequence[int],
+    degradation: Degradation,
+) -> list[Comparison]:
+    """The comparisons of the table that were asked for."""
+    if table not in get_args(TableName):
+        raise unknown_name("table", table, known=get_args(TableName))
+    if budget not in get_args(Budget):
+        raise unknown_name("budget", budget, known=get_args(Budget))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds is {tuple(seeds)}; give one or more different whole numbers.")
+    comparisons = gv_table1.comparisons if table == "gv_table1" else gv_table2.comparisons
+    return comparisons(
+        budget=budget, networks=networks, scales=scales, seeds=seeds, degradation=degradation
+    )
+
+
+def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
+    """The kernel of the LR pictures; DataError when store and protocol do not agree on it."""
+    bilinear = protocol.lr == "pillow_bilinear"
+    wanted = ("pillow_bilinear",) if bilinear else ("matlab_uint8", "matlab_float")
+    if store.lr_kernel not in wanted:
+        raise DataError(
+            f"The LR pictures of the store '{store.path}' were made by '{store.lr_kernel}', but "
+            f"protocol '{protocol.name}' tests on LR made by '{protocol.lr}'. Prepare a store "
+            f"with the LR kernel '{wanted[0]}', or choose another protocol."
+        )
+    return "bilinear" if bilinear else "bicubic"
+
+
+def _cells(compared: Sequence[Comparison]) -> list[Recipe]:
+    """Every recipe once; those of a comparison lie side by side, seed by seed."""
+    cells: dict[str, Recipe] = {}
+    for each in compared:
+        for pair in zip(each.without, each.added, strict=True):
+            cells.update({recipe.name: recipe for recipe in pair})
+    return list(cells.values())
+
+
+@dataclass
+class _Work:
+    """Trains and scores cells one after the other, and remembers their scores."""
+
+    store: Store
+    data_root: Path
+    out: Path
+    sets: tuple[str, ...]
+    protocol: Protocol
+    device: str
+    until: float | None
+    on_event: Callable[[Event], None] | None
+
+    def __post_init__(self) -> None:
+        self.scores: Scores = {}
+
+    def run(self, cells: Sequence[Recipe]) -> Literal["complete", "time limit", "interrupted"]:
+        """How it ended; the scores of the finished cells are in ``scores``."""
+        for number, recipe in enumerate(cells, start=1):
+
+            def tell(what: str, cell: str = recipe.name, number: int = number) -> None:
+                if self.on_event is not None:
+                    self.on_event(Event(cell, what, number, len(cells)))  # type: ignore[arg-type]
+
+            ended = self._train(recipe, tell=tell)
+            if ended != "finished":
+                tell("stopped")
+                return ended
+            self.scores[recipe.name] = self._score(recipe, tell=tell)
+        return "complete"
+
+    def _train(
+        self, recipe: Recipe, *, tell: Callable[[str], None]
+    ) -> Literal["finished", "time limit", "interrupted"]:
+        folder = self.out / recipe.name
+        if _is_trained(folder / "model.safetensors", recipe, store=self.store):
+            tell("already trained")
+            return "finished"
+        left = None if self.until is None else self.until - time.monotonic()
+        if left is not None and left <= 0:
+            return "time limit"
+        tell("training")
+        for stale in folder.glob("scores-*.jsonl"):
+            stale.unlink()
+        options = RunOptions(out=folder, device=self.device, time_limit=left)
+        return train(recipe, self.store, options=options).status
+
+    def _score(self, recipe: Recipe, *, tell: Callable[[str], None]) -> dict[str, list[Score]]:
+        """The scores of a trained cell by set, from its files where they are there."""
+        folder = self.out / recipe.name
+        found: dict[str, list[Score]] = {}
+        for set_name in self.sets:
+            label = Path(set_name).name  # a set may be a folder of one's own
+            path = folder / f"scores-{self.protocol.name}-{label}.jsonl"
+            scores = read_scores(path) if path.is_file() else []
+            # A protocol whose definition has changed since makes old scores void.
+            if scores and all(score.protocol == self.protocol for score in scores):
+                tell("already scored")
+            else:
+                tell("scoring")
+                network = load_model(folder / "model.safetensors").to(self.device)
+                scores = evaluate(
+                    network,
+                    sets=[set_name],
+                    scale=network.scale,
+                    data_root=self.data_root,
+                    protocol=self.protocol,
+                    model_name=recipe.name,
+                )
+                write_scores(scores, path)
+            found[set_name] = scores
+        return found
+
+
+def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
+    """Whether ``path`` is the finished network of this recipe; CheckpointError if of another."""
+    if not path.is_file():
+        return False
+    card = read_tensors(path).facts.get("card")
+    expected = json.loads(json.dumps({"recipe": recipe.to_json(), "store": store.fingerprint}))
+    if not isinstance(card, dict) or any(card.get(key) != expected[key] for key in expected):
+        raise CheckpointError(
+            f"'{path}' was trained with other settings or on another store than "
+            f"'{recipe.name}' is now. Choose another --out folder, or remove that cell's folder."
+        )
+    return True
+
+
+def _rows(
+    compared: Comparison,
+    scores: Scores,
+    *,
+    sets: Sequence[str],
+) -> list[Row]:
+    """The rows of a comparison for each set and measure, once all its cells are scored."""
+    if any(recipe.name not in scores for recipe in (*compared.without, *compared.added)):
+        return []
+    rows = []
+    for set_name in sets:
+        printed = compared.printed.get(set_name.lower())
+        for measure in MEASURES:
+            without, added = (
+                _table(recipes, scores, set_name=set_name, measure=measure)
+                for recipes in (compared.without, compared.added)
+            )
+            best: Literal["highest", "lowest"] = (
+                "lowest" if METRICS[measure] == "lowest" else "highest"
+            )
+            found = describe(added, without, best=best)
+            paper = getattr(printed, measure, None)
+            row = Row(
+                set=Path(set_name).name,
+                network=compared.network,
+                scale=compared.scale,
+                base=compared.base,
+                term=compared.term,
+                measure=measure,
+                without=float(without.mean()),
+                added=float(added.mean()),
+                difference=found.mean,
+                low=found.low,
+                high=found.high,
+                verdict=found.verdict,
+                pictures=without.shape[1],
+                seeds=without.shape[0],
+                paper_without=paper[0] if paper else None,
+                paper_added=paper[1] if paper else None,
+                paper_difference=paper[1] - paper[0] if paper else None,
+                note=printed.note if printed and paper else "",
+            )
+            rows.append(row)
+    return rows
+
+
+def _table(
+    recipes: Sequence[Recipe], scores: Scores, *, set_name: str, measure: Measure
+) -> NDArray[np.float64]:
+    """The numbers (seeds, pictures) of a set, pictures in the order of the set."""
+    return np.array(
+        [[getattr(score, measure) for score in scores[recipe.name][set_name]] for recipe in recipes]
+    )
+
+
+def _notes(table: TableName, *, budget: Budget, protocol: Protocol, seeds: int) -> tuple[str, ...]:
+    """What a reader must know before comparing the numbers."""
+    notes = [f"Measured under protocol '{protocol.name}'; intervals are 95 %, paired by picture."]
+    if protocol.name != PAPER_PROTOCOL:
+        notes.append(
+            f"The paper's numbers were measured under '{PAPER_PROTOCOL}': compare its "
+            "differences with ours in sign only."
+        )
+    if budget != "paper":
+        notes.append(f"Budget '{budget}': trained shorter or otherwise than in the paper.")
+    if seeds == 1:
+        notes.append("One seed: the intervals say nothing about chance in training.")
+    if table == "gv_table2":
+        notes.append(
+            "The paper's Table 2 is on DIV2K ×2 (set 'div2k_valid'); for other sets it has no "
+            "numbers. " + _printed_table2()
+        )
+    return tuple(notes)
+
+
+def _printed_table2() -> str:
+    differences = [
+        f"{base.upper()}+{added.upper()} {printed.psnr[1] - printed.psnr[0]:+.2f}"
+        for (_, base, added), printed in gv_table2.PAPER.items()
+    ]
+    return f"Its differences in dB: {', '.join(differences)}."

@@ -1,0 +1,1 @@
+"""Networks with weights: those that ship, those of other programs, exported ones."""

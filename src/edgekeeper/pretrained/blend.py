@@ -1,0 +1,213 @@
+"""Network interpolation: the weights of two networks of one kind, mixed.
+
+Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", ECCV Workshops
+2018, section 3.4, equation 4. Between a network trained for fidelity and one trained for texture
+from the same start, alpha turns one into the other without another training.
+"""
+
+import copy
+import hashlib
+import inspect
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgekeeper.checkpoint import code_version, model_spec, read_tensors, save_model
+from edgekeeper.errors import InputError
+from edgekeeper.models import EDSR, RRDB, SPSR, SRModel
+from edgekeeper.pretrained.zoo import Network, describe, find, is_own, load
+from edgekeeper.spec import Spec, spec
+
+Plain = bool | int | float | str
+
+
+def blend(a: SRModel, b: SRModel, *, alpha: float) -> SRModel:
+    """A new network with the weights (1 - alpha) · a + alpha · b, in evaluation mode.
+
+    alpha: from 0, which gives ``a`` exactly, to 1, which gives ``b`` exactly. Buffers of floats
+    are mixed as the weights are; others must be equal. The sums are made in float64.
+    Raises InputError for another alpha and for networks that are not of one kind, with the
+    first difference.
+    """
+    _check_alpha(alpha)
+    ours, theirs = _tensors(a), _tensors(b)
+    difference = _first_difference(a, b)
+    if difference is not None:
+        raise InputError(f"A and B cannot be blended: {difference}.")
+    if not any(tensor.is_floating_point() for tensor in ours.values()):
+        raise InputError(f"{type(a).__name__} has no weights to blend; give files of weights.")
+    mixed = copy.deepcopy(a)
+    with torch.no_grad():
+        for name, target in _tensors(mixed).items():
+            if target.is_floating_point():
+                own, other = ours[name].double(), theirs[name].to(target.device).double()
+                target.copy_(torch.lerp(own, other, alpha))
+    return mixed.eval()
+
+
+def blend_files(
+    a: str | Path, b: str | Path, *, alpha: float, target: str | Path, scale: int | None = None
+) -> Network:
+    """The network file written to ``target`` (.safetensors): two networks blended.
+
+    a, b: names of networks that ship, or files that ``networks.load`` reads; ``scale`` is for
+    foreign ones that do not say theirs. The card holds alpha, and name, SHA-256 and card of both
+    parents. Raises InputError as ``blend``, and for networks that a file cannot describe.
+    """
+    _check_alpha(alpha)
+    target = Path(target)
+    paths = find(a), find(b)
+    if target.suffix.lower() != ".safetensors":
+        raise InputError(f"A network file ends in .safetensors; '{target}' does not.")
+    if any(target.resolve() == path.resolve() for path in paths):
+        raise InputError(f"'{target}' is one of the two networks; write to another file.")
+    models = [load(path, scale=scale) for path in paths]
+    specs = [_spec(model, path=path) for model, path in zip(models, paths, strict=True)]
+    if all(specs):
+        _check_specs(*[found for found in specs if found is not None])
+    mixed = blend(models[0], models[1], alpha=alpha)
+    described = next((found for found in specs if found is not None), None)
+    if described is None or _first_difference(mixed, described.build()) is not None:
+        raise InputError(
+            f"A {type(mixed).__name__} made elsewhere cannot be written as a network file; "
+            "edgekeeper.pretrained.blend.blend mixes two of them in memory."
+        )
+    card = {
+        "blend": {
+            "alpha": float(alpha),
+            "weights": "(1 - alpha) * a + alpha * b",
+            "a": _parent(paths[0]),
+            "b": _parent(paths[1]),
+        },
+        "code": code_version(),
+    }
+    save_model(target, mixed, spec=described, card=card)
+    return describe(target)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not math.isfinite(alpha) or not 0 <= alpha <= 1:
+        raise InputError(f"alpha is {alpha:g}; it lies from 0 (all of A) to 1 (all of B).")
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name, those that no file holds too."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _first_difference(a: nn.Module, b: nn.Module) -> str | None:
+    """What makes the two networks unlike, but for their floats; None when nothing does."""
+    if type(a) is not type(b):
+        return f"A is {_article(type(a).__name__)}, B is {_article(type(b).__name__)}"
+    settings = _settings(a), _settings(b)
+    for name in [*settings[0], *settings[1]]:
+        one, other = (found.get(name) for found in settings)
+        if one != other:
+            return f"{name} is {one!r} in A and {other!r} in B"
+    ours, theirs = _tensors(a), _tensors(b)
+    for name in [*ours, *theirs]:
+        if name not in ours or name not in theirs:
+            return f"{name} is in {'A' if name in ours else 'B'} alone"
+        one, other = ours[name], theirs[name]
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return (
+                f"{name} is {tuple(one.shape)} of {one.dtype} in A and {tuple(other.shape)} of "
+                f"{other.dtype} in B"
+            )
+        if not one.is_floating_point() and not torch.equal(one, other.to(one.device)):
+            return f"the whole numbers {name} differ"
+    return None
+
+
+def _settings(model: nn.Module) -> dict[str, object]:
+    """What the modules hold besides tensors, such as scale or stride, by dotted name.
+
+    Two networks with weights of the same shapes may still differ in these.
+    """
+    found: dict[str, object] = {}
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            plain = isinstance(value, Plain) or (
+                isinstance(value, tuple) and all(isinstance(item, Plain) for item in value)
+            )
+            if plain and key != "training" and not key.startswith("_"):
+                found[f"{name}.{key}" if name else key] = value
+    return found
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEFHILMNORSX' else 'a'} {name}"
+
+
+def _spec(model: SRModel, *, path: Path) -> Spec[SRModel] | None:
+    """How to build the network of a file; None where that cannot be said."""
+    if is_own(path):
+        stored = read_tensors(path).facts["model"]
+        assert isinstance(stored, dict)  # else load would have failed
+        return model_spec(stored)
+    # Published weights say how large they are by their shapes.
+    if type(model) is RRDB:
+        conv = model.blocks[0].dense[0].convs[0]  # type: ignore[union-attr,index]
+        return spec(
+            RRDB,
+            scale=model.scale,
+            width=model.last.in_channels,
+            blocks=len(model.blocks),
+            growth=conv.out_channels,
+            unshuffle=model.unshuffle,
+        )
+    if type(model) is SPSR:
+        conv = model.sr.blocks[0].dense[0].convs[0]  # type: ignore[union-attr,index]
+        return spec(
+            SPSR,
+            scale=model.scale,
+            width=model.width,
+            blocks=len(model.sr.blocks),
+            growth=conv.out_channels,
+            taps=model.taps,
+        )
+    if type(model) is EDSR:
+        first = model.blocks[0]
+        return spec(
+            EDSR,
+            scale=model.scale,
+            width=model.head.out_channels,
+            blocks=len(model.blocks),
+            residual_scale=first.residual_scale,  # type: ignore[arg-type]
+        )
+    return None
+
+
+def _check_specs(a: Spec[SRModel], b: Spec[SRModel]) -> None:
+    """Raise InputError that names the first argument in which the two networks differ."""
+    if a.name != b.name:
+        raise InputError(
+            f"A and B cannot be blended: A is {_article(a.name)}, B is {_article(b.name)}."
+        )
+    ours, theirs = _complete(a), _complete(b)
+    for name in ours:
+        if ours[name] != theirs[name]:
+            raise InputError(
+                f"A and B cannot be blended: both are {a.name}, but {name} is {ours[name]!r} in A "
+                f"and {theirs[name]!r} in B."
+            )
+
+
+def _complete(found: Spec[SRModel]) -> dict[str, object]:
+    """All arguments of a spec, defaults included, lists as tuples."""
+    given = dict(found.arguments)
+    arguments = {
+        name: given.get(name, parameter.default)
+        for name, parameter in inspect.signature(found.target).parameters.items()
+    }
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
+
+
+def _parent(path: Path) -> dict[str, object]:
+    """Name, SHA-256 and, if it has one, card of a network's file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    card = {"card": read_tensors(path).facts.get("card")} if is_own(path) else {}
+    return {"name": path.stem, "file": path.name, "sha256": digest, **card}

@@ -1,0 +1,154 @@
+"""The networks that come with the package, and files of networks in general.
+
+A network file is one safetensors file: half-precision weights, how to build the network, and its
+card (recipe, seed, commit, pictures with licence, steps, time, results with protocol).
+"""
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Literal
+
+from safetensors import SafetensorError, safe_open
+
+from edgekeeper.checkpoint import KEY, load_model, model_spec
+from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
+from edgekeeper.models import SRModel
+from edgekeeper.pretrained.community import load_community
+from edgekeeper.pretrained.exported import SUFFIXES, load_exported
+from edgekeeper.pretrained.published import load_foreign
+from edgekeeper.spec import Spec
+
+_NOT_COMMUNITY = (".mat", ".h5", ".hdf5")  # what spandrel does not read
+WEIGHTS = Path(__file__).parent / "weights"
+Style = Literal["faithful", "sharp", "texture"]
+
+# "faithful" networks have the smallest error, "sharp" ones the more truthful gradient variance,
+# "texture" looks most like a photograph and invents detail to do so.
+DEFAULTS: dict[Style, str] = {
+    "faithful": "edsr_light_x{scale}",
+    "sharp": "edsr_light_x{scale}_gv",
+    "texture": "edsr_light_x{scale}_texture",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network file: its name, where it is, what it enlarges by, and its card."""
+
+    name: str
+    path: Path
+    scale: int
+    model: str
+    card: dict[str, object]
+
+
+def networks() -> list[Network]:
+    """The networks inside the package, by name."""
+    return [describe(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
+
+
+def describe(path: Path) -> Network:
+    """What the file ``path`` holds, without reading its weights."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[KEY])
+        description, card = facts["model"], facts["card"]
+        scale = _scale(model_spec(description))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"'{path}' is not a network file of edgekeeper: {error}.") from error
+    return Network(path.stem, path, scale, str(description["name"]), card)
+
+
+def _scale(spec: Spec[object]) -> int:
+    """What a network enlarges by; one around another has that one's scale."""
+    arguments = dict(spec.arguments)
+    inner = [value for value in arguments.values() if isinstance(value, Spec)]
+    if inner:
+        return _scale(inner[0])
+    if "scale" not in arguments:
+        return int(inspect.signature(spec.target).parameters["scale"].default)
+    return int(str(arguments["scale"]))
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file of a network that ships, by name, or of one's own, by path.
+
+    Raises:
+        InputError: neither; names the nearest network that ships.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = WEIGHTS / f"{name_or_path}.safetensors"
+    if shipped.is_file():
+        return shipped
+    if path.suffix or len(path.parts) > 1:
+        raise InputError(f"There is no network file '{name_or_path}'.")
+    raise unknown_name(
+        "network", str(name_or_path), known=[p.stem for p in sorted(WEIGHTS.glob("*.safetensors"))]
+    )
+
+
+def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
+    """A network ready to use (float32, evaluation mode), by shipped name or by path of a file.
+
+    The file is one of edgekeeper, one exported by it (.onnx, .xml), weights that another program
+    published (ESRGAN, Real-ESRGAN, SPSR, EDSR, VDSR, ESPCN, RCAN, RDN, D-DBPN, SRGAN also of
+    Keras, MSRResNet, SFTGAN, IMDN), or, with the extra ``community``,
+    whatever spandrel knows. ``scale`` is for foreign files that do not say theirs. Nothing in a
+    file is ever run.
+
+    Raises:
+        InputError: no such network. CheckpointError: the file is damaged or unknown.
+        UnavailableError: an extra is needed; it is named.
+    """
+    path = find(name_or_path)
+    if path.suffix.lower() in SUFFIXES:
+        return load_exported(path)
+    return load_model(path) if is_own(path) else load_foreign_or_community(path, scale=scale)
+
+
+def is_own(path: Path) -> bool:
+    """Whether it is a file of edgekeeper, or a damaged one that could be."""
+    if path.suffix.lower() != ".safetensors":
+        return False
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return True  # whose reader says best what is wrong with it
+
+
+def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRModel:
+    """The network of weights that other programs published.
+
+    Raises:
+        CheckpointError: the file is damaged or unknown.
+        UnavailableError: the file may be one for the extra ``community``, which is missing.
+    """
+    try:
+        return load_foreign(path, scale=scale)
+    except CheckpointError as unknown:
+        if path.suffix.lower() in _NOT_COMMUNITY:
+            raise
+        try:
+            return load_community(path)
+        except UnavailableError as missing:
+            raise UnavailableError(f"{unknown} {missing}") from missing
+
+
+FACTORS: dict[Style, tuple[int, ...]] = {"faithful": (2, 3, 4), "sharp": (2, 3, 4), "texture": (4,)}
+
+
+def default_name(scale: int, *, style: Style = "faithful") -> str:
+    """The name of the network to use for a scale and a style.
+
+    Raises:
+        InputError: the style has no network for that scale.
+    """
+    if scale not in FACTORS[style]:
+        factors = ", ".join(map(str, FACTORS[style]))
+        raise InputError(f"No '{style}' network enlarges by {scale}; its scales: {factors}.")
+    return DEFAULTS[style].format(scale=scale)

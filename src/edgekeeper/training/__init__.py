@@ -1,0 +1,1 @@
+"""Training: recipes, the loop, what it keeps, checks and logs."""

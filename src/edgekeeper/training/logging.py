@@ -1,0 +1,72 @@
+"""The log of a run: JSON lines in a file, curves for TensorBoard."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from edgekeeper.errors import InputError, UnavailableError
+
+
+class Scalars(Protocol):
+    """What TensorBoard's writer offers of use here."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Record one value of a curve."""
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class JsonLines:
+    """A log of one JSON object a line, each with its ``step``.
+
+    Opening it for a run that resumes after ``keep_until`` updates drops later lines, so that the
+    log of an interrupted run reads like the log of a straight one.
+    """
+
+    def __init__(self, path: Path, *, keep_until: int) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose another."
+            ) from error
+        kept = [line for line in _lines(path) if _step(line) <= keep_until]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(path)
+
+    def write(self, record: Mapping[str, object]) -> None:
+        """Append one record; the line is on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+
+
+def _step(line: str) -> float:
+    """The step of a line; a line cut off by a kill counts as never written."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def tensorboard_writer(folder: Path) -> Scalars:
+    """A TensorBoard writer into ``folder``.
+
+    Raises:
+        UnavailableError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UnavailableError(
+            "TensorBoard is not installed; run: pip install 'edgekeeper[tensorboard]'"
+        ) from error
+    writer: Scalars = SummaryWriter(str(folder))
+    return writer

@@ -1,0 +1,255 @@
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+from torch import Tensor
+
+from edgekeeper.errors import DataError, InputError
+from edgekeeper.evaluation.compare import PairedComparison, compare
+from edgekeeper.evaluation.evaluate import evaluate
+from edgekeeper.evaluation.report import comparison_table, worst_table, write_comparison
+from edgekeeper.figures.places import draw_places
+from edgekeeper.metrics.statistics import describe
+from edgekeeper.models.base import SRModel
+from edgekeeper.ops.resize import imresize
+
+NAMES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")
+
+
+class Network(SRModel):
+    """The interpolation, changed."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.scale, self.channels, self.receptive_field = 2, "rgb", 2
+        self.change = change
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.change(imresize(lr, scale=2))
+
+
+def blurred(x: Tensor) -> Tensor:
+    return imresize(imresize(x, scale=0.5), scale=2)
+
+
+def spoilt(x: Tensor) -> Tensor:
+    """The same but for a dark square from (row 32, column 64)."""
+    x = x.clone()
+    x[..., 32:96, 64:128] *= 0.5
+    return x
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    y, x = np.mgrid[:128, :160]
+    for k, name in enumerate(NAMES):
+        planes = [128 + 90 * np.sin(0.1 * (k + c + 1) * x + 0.3 * y) for c in range(3)]
+        Image.fromarray(np.stack(planes, -1).astype(np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def compared(a: object, b: object, pictures: Path, **settings: object) -> PairedComparison:
+    return compare(a, b, sets=[pictures], scale=2, data_root=".", **settings)  # type: ignore[arg-type]
+
+
+def test_rows_are_the_statistics_of_both_evaluations(pictures: Path) -> None:
+    better, worse = Network(lambda x: x), Network(blurred)
+    found = compared(worse, better, pictures, metrics=("psnr", "gmsd", "gv_ratio"))
+    a = evaluate(worse, sets=[pictures], scale=2, data_root=".")
+    b = evaluate(better, sets=[pictures], scale=2, data_root=".")
+    psnr, gmsd, ratio = found.rows
+    assert [(one.picture, other.picture) for one, other in found.scores] == [(n, n) for n in NAMES]
+    expected = describe([s.psnr for s in b], [s.psnr for s in a])
+    assert (psnr.difference, psnr.low, psnr.high) == pytest.approx(
+        (expected.mean, expected.low, expected.high)
+    )
+    assert psnr.p == pytest.approx(stats.wilcoxon([s.psnr for s in b], [s.psnr for s in a]).pvalue)
+    assert psnr.a == pytest.approx(np.mean([s.psnr for s in a]))
+    assert (psnr.verdict, psnr.better, psnr.worse, psnr.pictures) == ("better", 7, 0, 7)
+    # GMSD is good when low, a ratio when near 1.
+    assert gmsd.difference is not None and gmsd.difference < 0
+    assert (gmsd.verdict, gmsd.better, gmsd.worse) == ("better", 7, 0)
+    assert ratio.metric == "gv_ratio_error"
+    assert ratio.b == pytest.approx(np.mean([abs(s.gv_ratio - 1) for s in b]))
+
+
+def test_the_other_way_round_is_worse(pictures: Path) -> None:
+    better, worse = Network(lambda x: x), Network(blurred)
+    forward = compared(worse, better, pictures).rows[0]
+    backward = compared(better, worse, pictures).rows[0]
+    assert (forward.verdict, backward.verdict) == ("better", "worse")
+    assert backward.difference == pytest.approx(-(forward.difference or 0))
+    assert backward.p == forward.p
+    assert (backward.better, backward.worse) == (0, 7)
+
+
+def test_equal_subjects_differ_in_nothing(pictures: Path) -> None:
+    model = Network(lambda x: x)
+    found = compared(model, model, pictures)
+    assert (found.a, found.b) == ("Network (A)", "Network (B)")
+    assert found.places == ()
+    for row in found.rows:
+        assert (row.difference, row.low, row.high, row.p) == (0, 0, 0, 1)
+        assert row.verdict == "not distinguishable"
+        assert (row.better, row.worse) == (0, 0)
+    with pytest.raises(InputError, match="nowhere worse"):
+        draw_places(found, path="never.png")
+
+
+def test_the_worst_place_is_where_it_was_spoilt(pictures: Path, tmp_path: Path) -> None:
+    found = compared(Network(lambda x: x), Network(spoilt), pictures, places=3)
+    assert len(found.places) == 3
+    assert [place.excess for place in found.places] == sorted(
+        (place.excess for place in found.places), reverse=True
+    )
+    for place in found.places:
+        # The squares lie on every fourth pixel inside the border of 2.
+        assert abs(place.box.top - 32) <= 2
+        assert abs(place.box.left - 64) <= 2
+        assert place.psnr_b < place.psnr_a - 3
+        a, b, original = place.crops
+        assert a.shape == b.shape == original.shape == (1, 3, 64, 64)
+        assert b.mean() < 0.6 * a.mean()
+    file = draw_places(found, path=tmp_path / "worse.png")
+    with Image.open(file) as image:
+        assert image.width > 500
+    assert compared(Network(lambda x: x), Network(spoilt), pictures, places=0).places == ()
+
+
+def test_pictures_without_a_number_are_left_out_and_named(pictures: Path, tmp_path: Path) -> None:
+    exact = tmp_path / "exact"
+    exact.mkdir()
+    for number, name in enumerate(NAMES):
+        with Image.open(pictures / f"{name}.png") as image:
+            level = 1.0 if name == "bee" else 0.9 - 0.01 * number
+            image.point(lambda v, level=level: v * level).save(exact / f"{name}.png")
+    found = compared("bicubic", exact, pictures, metrics=("psnr", "lpips"), weights=tmp_path)
+    psnr, lpips = found.rows
+    assert psnr.pictures == 6
+    assert any("PSNR leaves out 'bee', where a result equals" in note for note in found.notes)
+    assert (lpips.pictures, lpips.difference, lpips.p) == (0, None, None)
+    assert lpips.verdict == "too few pictures"
+    assert any("LPIPS is unavailable for every picture" in note for note in found.notes)
+
+
+def test_few_pictures_come_with_a_warning(pictures: Path) -> None:
+    for name in NAMES[2:]:
+        (pictures / f"{name}.png").unlink()
+    found = compared("bicubic", Network(blurred), pictures)
+    assert any("with 2 pictures p cannot be below 0.5" in note for note in found.notes)
+    (pictures / "ant.png").unlink()
+    row = compared("bicubic", Network(blurred), pictures).rows[0]
+    assert (row.pictures, row.low, row.p, row.verdict) == (1, None, None, "too few pictures")
+    assert row.difference is not None and row.difference < 0
+
+
+def test_several_sets_have_rows_of_their_own(pictures: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in NAMES[:3]:
+        (other / f"{name}.png").write_bytes((pictures / f"{name}.png").read_bytes())
+    found = compare(
+        "bicubic", Network(blurred), sets=[pictures, other], scale=2, data_root=".",
+        metrics=("psnr", "ssim"), names=("old", "new"),
+    )  # fmt: skip
+    assert [(row.set, row.metric, row.pictures) for row in found.rows] == [
+        ("mine", "psnr", 7), ("mine", "ssim", 7), ("other", "psnr", 3), ("other", "ssim", 3),
+    ]  # fmt: skip
+    assert (found.a, found.b) == ("old", "new")
+
+
+def test_wrong_arguments(pictures: Path) -> None:
+    with pytest.raises(InputError, match="'places' is -1"):
+        compared("bicubic", "bicubic", pictures, places=-1)
+    with pytest.raises(InputError, match="Did you mean 'psnr'"):
+        compared("bicubic", "bicubic", pictures, metrics=("psrn",))
+    with pytest.raises(InputError, match="neither a folder"):
+        compared("bicubic", "bicubik", pictures)
+
+
+class TestReport:
+    @pytest.fixture
+    def found(self, pictures: Path) -> PairedComparison:
+        return compared(
+            Network(lambda x: x), Network(spoilt), pictures, metrics=("gv_ratio", "psnr"),
+            names=("plain", "spoilt"),
+        )  # fmt: skip
+
+    def test_table(self, found: PairedComparison) -> None:
+        table = comparison_table(found)
+        assert table.title == "A: plain   B: spoilt"
+        ratio, psnr = table.cells
+        assert (ratio[1], psnr[1]) == ("|GV ratio - 1| ↓", "PSNR ↑")
+        row = found.rows[1]
+        assert row.low is not None and row.high is not None
+        assert psnr[4] == f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+        assert psnr[5:] == ("0.016", "0, 7 of 7", "worse")  # 2 / 2^7
+        assert "'y_matlab'" in table.notes[0]
+
+    def test_an_open_verdict_and_a_missing_number(self, found: PairedComparison) -> None:
+        row = replace(
+            found.rows[1], verdict="not distinguishable", a=None, b=None, difference=None,
+            low=None, high=None, p=None,
+        )  # fmt: skip
+        cells = comparison_table(replace(found, rows=(row,))).cells[0]
+        assert cells[2:6] == ("–", "–", "–", "–")
+        assert cells[-1] == "undecided"
+
+    def test_worst_pictures_come_first(self, found: PairedComparison) -> None:
+        by_psnr = replace(found, metrics=("psnr", "gv_ratio"))
+        table = worst_table(by_psnr, pictures=3)
+        losses = [float(cells[2]) for cells in table.cells]
+        every = [b.psnr - a.psnr for a, b in found.scores]
+        assert losses == pytest.approx(sorted(every)[:3], abs=0.005)
+        # What is good when low is worst when it grew most.
+        table = worst_table(found, pictures=7)
+        growth = [float(cells[2].removeprefix("±")) for cells in table.cells]
+        assert growth == sorted(growth, reverse=True)
+
+    def test_json_has_every_picture(self, found: PairedComparison, tmp_path: Path) -> None:
+        path = tmp_path / "difference.json"
+        write_comparison(found, path)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert (record["a"], record["b"], record["scale"]) == ("plain", "spoilt", 2)
+        assert record["protocol"]["name"] == "y_matlab"
+        assert [row["metric"] for row in record["rows"]] == ["gv_ratio_error", "psnr"]
+        assert [one["picture"] for one in record["pictures"]] == list(NAMES)
+        for one, (a, b) in zip(record["pictures"], found.scores, strict=True):
+            assert one["psnr"] == pytest.approx(
+                {"a": a.psnr, "b": b.psnr, "difference": b.psnr - a.psnr}
+            )
+        assert record["places"][0].keys() >= {"set", "picture", "top", "left", "psnr_a"}
+        assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["difference.json"]
+        with pytest.raises(DataError, match="cannot be written"):
+            write_comparison(found, tmp_path / "no" / "difference.json")
+
+
+@pytest.mark.data
+def test_rcan_is_better_than_bicubic_on_set5(data_root: Path) -> None:
+    found = compare(
+        "bicubic", data_root / "results" / "RCAN", sets=["set5"], scale=4, data_root=data_root,
+        protocol="y_float", metrics=("psnr", "lpips"), weights=data_root / "weights",
+    )  # fmt: skip
+    psnr, lpips = found.rows
+    assert psnr.b == pytest.approx(32.63, abs=0.005)
+    assert psnr.difference == pytest.approx(4.2, abs=0.1)
+    assert (psnr.verdict, psnr.p) == ("better", 0.0625)
+    assert lpips.verdict == "better"
+    assert not math.isnan(lpips.difference or math.nan)
+
+
+def test_no_picture_is_kept(pictures: Path) -> None:
+    found = compared(Network(lambda x: x), Network(spoilt), pictures)
+    kept = [crop for place in found.places for crop in place.crops]
+    # Crops of their own, not views that hold whole pictures.
+    assert all(crop.untyped_storage().nbytes() == 4 * crop.numel() for crop in kept)
+    assert torch.stack([crop.max() for crop in kept]).max() <= 1

@@ -1,0 +1,204 @@
+"""One tile: symmetries, consistency, precision, and what is wrong with a result."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekeeper.inference import Manner, TileError, network
+from edgekeeper.inference.enlarger import Enlarger, tile_overlap
+from edgekeeper.inference.network import infer
+from edgekeeper.models import SRModel
+from edgekeeper.ops.color import colour_difference
+from edgekeeper.ops.resize import imresize
+
+
+@pytest.fixture
+def tile(generator: torch.Generator) -> Tensor:
+    noise = torch.rand(1, 3, 12, 16, generator=generator)
+    return imresize(noise, size=(24, 32)).clamp(0, 1)
+
+
+def test_a_tile_is_what_infer_gives(wavy, tile):
+    model = wavy()
+    result = Enlarger(model, manner=Manner())(tile)
+    torch.testing.assert_close(result, infer(model, tile), atol=1e-6, rtol=0)
+    assert not model.training
+
+
+def test_grey_stays_grey_and_keeps_its_range(nearest):
+    grey = torch.linspace(0, 1, 30).reshape(1, 1, 5, 6)
+    result = Enlarger(nearest(scale=1), manner=Manner())(grey)
+    torch.testing.assert_close(result, grey, atol=1e-6, rtol=0)
+
+
+def test_eight_symmetries(wavy, tile):
+    model = wavy()
+    eight = Enlarger(model, manner=Manner(ensemble="eight"))
+    result = eight(tile)
+    assert float((result - infer(model, tile)).abs().max()) > 1e-3
+    turned = eight(tile.transpose(-2, -1).flip(-1))
+    torch.testing.assert_close(turned, result.transpose(-2, -1).flip(-1), atol=1e-5, rtol=0)
+
+
+def test_eight_symmetries_of_what_treats_directions_alike(nearest, tile):
+    manner = Manner(ensemble="eight")
+    result = Enlarger(nearest(scale=3), manner=manner)(tile)
+    torch.testing.assert_close(result, nearest(scale=3)(tile), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_consistent_result_gives_the_picture_back(wavy, tile, scale, colours):
+    tile = tile[:, :colours]
+    model = wavy(scale=scale, strength=0.05)
+
+    def drift(manner: Manner) -> float:
+        small = imresize(Enlarger(model, manner=manner)(tile), size=(24, 32))
+        return float((small - tile).abs().mean()) * 255
+
+    assert drift(Manner()) > 2
+    assert drift(Manner(consistent="yes")) < 0.5
+
+
+def test_the_drift_is_told_before_and_after(wavy, tile):
+    enlarger = Enlarger(wavy(strength=0.05), manner=Manner(consistent="yes"))
+    plain = imresize(Enlarger(wavy(strength=0.05), manner=Manner())(tile), size=(24, 32))
+    result = imresize(enlarger(tile), size=(24, 32))
+    told = enlarger.drift
+    assert told is not None
+    for value, small in ((told.before, plain), (told.after, result)):
+        expected = float(colour_difference(small.clamp(0, 1), tile).mean())
+        assert value == pytest.approx(expected, rel=1e-3)
+    assert told.after < told.before / 4
+    assert Enlarger(wavy(), manner=Manner()).drift is None
+
+
+def test_the_drift_is_the_mean_over_all_tiles(wavy, tile):
+    enlarger = Enlarger(wavy(strength=0.05), manner=Manner(consistent="yes"))
+    enlarger(tile)
+    alone = enlarger.drift
+    for _ in range(3):
+        enlarger(tile)
+    assert enlarger.drift.after == pytest.approx(alone.after)
+
+
+def test_the_context_is_the_network_s_and_more_where_more_is_looked_at(nearest):
+    assert tile_overlap(nearest(receptive_field=7), manner=Manner()) == 7
+    assert tile_overlap(nearest(), manner=Manner()) == 2
+    assert tile_overlap(nearest(receptive_field=7), manner=Manner(consistent="yes")) == 7 + 20
+    assert tile_overlap(nearest(receptive_field=7), manner=Manner(ensemble="eight")) == 7
+
+
+class Odd(SRModel):
+    """Gives ``wrong`` in bfloat16, or everywhere; in float32 twice the size."""
+
+    scale, channels, receptive_field = 2, "rgb", 0
+
+    def __init__(self, wrong: float, *, everywhere: bool = False) -> None:
+        super().__init__()
+        self.wrong, self.everywhere = wrong, everywhere
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        large = lr.repeat_interleave(2, -2).repeat_interleave(2, -1)
+        reduced = torch.is_autocast_enabled("cpu")
+        return torch.full_like(large, self.wrong) if reduced or self.everywhere else large
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 0.0, -1.0])
+def test_a_tile_that_fails_in_bfloat16_is_done_in_float32(wrong, tile):
+    enlarger = Enlarger(Odd(wrong), manner=Manner(precision="bfloat16"))
+    torch.testing.assert_close(enlarger(tile), infer(Odd(wrong), tile))
+    enlarger(tile)
+    assert list(enlarger.notes) == ["A tile that failed in bfloat16 was done again in float32."]
+
+
+def test_black_may_become_black(tile):
+    enlarger = Enlarger(Odd(0.0), manner=Manner(precision="bfloat16"))
+    assert enlarger(tile * 0.02).abs().max() == 0
+    assert not enlarger.notes
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_in_float32_are_an_error(wrong, tile):
+    for reduced in ("float32", "bfloat16"):
+        enlarger = Enlarger(Odd(wrong, everywhere=True), manner=Manner(precision=reduced))
+        with pytest.raises(TileError, match="not finite"):
+            enlarger(tile)
+
+
+def test_one_value_that_is_not_finite_is_enough(wavy, tile):
+    class Spotted(wavy):
+        def forward(self, lr: Tensor) -> Tensor:
+            result = super().forward(lr)
+            result[0, 1, 2, 3] = torch.nan
+            return result
+
+    with pytest.raises(TileError, match="not finite"):
+        Enlarger(Spotted(), manner=Manner())(tile)
+
+
+class TestAutomaticPrecision:
+    @pytest.fixture(autouse=True)
+    def fast(self, monkeypatch):
+        monkeypatch.setattr(network, "bfloat16_is_fast", lambda device: True)
+
+    def test_bfloat16_where_it_is_good_enough(self, wavy, tile):
+        enlarger = Enlarger(wavy(), manner=Manner(precision="auto"))
+        enlarger(tile)
+        assert enlarger.precision == "bfloat16"
+        assert not enlarger.notes
+
+    def test_float32_and_a_note_where_it_is_not(self, wavy, tile):
+        class Amplified(wavy):
+            def forward(self, lr: Tensor) -> Tensor:
+                return (self.layers(lr) - self.layers(lr + 1e-3)) * 100 + 0.5
+
+        enlarger = Enlarger(Amplified(), manner=Manner(precision="auto"))
+        result = enlarger(tile)
+        assert enlarger.precision == "float32"
+        assert len(enlarger.notes) == 1
+        assert "In bfloat16 this network differs by" in next(iter(enlarger.notes))
+        torch.testing.assert_close(result, infer(Amplified(), tile), atol=2e-3, rtol=0)
+
+    def test_float32_where_bfloat16_is_not_finite(self, tile):
+        enlarger = Enlarger(Odd(np.nan), manner=Manner(precision="auto"))
+        enlarger(tile)
+        assert enlarger.precision == "float32"
+        assert "not finite in bfloat16" in next(iter(enlarger.notes))
+
+    def test_a_network_is_tried_once_until_its_weights_change(self, wavy, tile, monkeypatch):
+        calls = []
+
+        def counted(model, lr, *, precision="float32", **rest):
+            calls.append(precision)
+            return infer(model, lr, precision=precision, **rest)
+
+        monkeypatch.setattr(network, "infer", counted)
+        model = wavy()
+        for _ in range(3):
+            Enlarger(model, manner=Manner(precision="auto"))(tile)
+        assert calls == ["float32", "bfloat16"]
+        with torch.no_grad():
+            model.layers[0].weight.mul_(1.1)
+        Enlarger(model, manner=Manner(precision="auto"))(tile)
+        assert calls == ["float32", "bfloat16"] * 2
+
+    def test_what_torch_does_not_compute_stays_float32(self, nearest, tile):
+        enlarger = Enlarger(nearest(), manner=Manner(precision="auto"))
+        enlarger(tile)
+        assert enlarger.precision == "float32"
+        assert len(enlarger.model.seen) == 1
+        assert not enlarger.notes
+
+
+def test_without_bfloat16_in_the_processor_it_is_float32(wavy, tile, monkeypatch):
+    monkeypatch.setattr(network, "_cpu_flags", lambda: {"avx2", "avx512f"})
+    enlarger = Enlarger(wavy(), manner=Manner(precision="auto"))
+    enlarger(tile)
+    assert enlarger.precision == "float32"
+    assert not enlarger.notes
+    for flag in ("avx512_bf16", "amx_bf16"):
+        monkeypatch.setattr(network, "_cpu_flags", lambda flag=flag: {flag})
+        assert network.bfloat16_is_fast(torch.device("cpu"))

@@ -1,0 +1,322 @@
+"""Many files: in order, side by side with reading and writing, and cleanly ended."""
+
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from edgekeeper.errors import InputError, PictureError
+from edgekeeper.image import Picture, SaveOptions, read_picture, write_picture
+from edgekeeper.inference import (
+    Enlargement,
+    Networks,
+    Saving,
+    Settings,
+    batch,
+    upscale_file,
+    upscale_files,
+    upscale_folder,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert not [thread for thread in threading.enumerate() if "edgekeeper" in thread.name]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture) -> Path:
+    """Three pictures: a.png, b.png, c.png."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for number, name in enumerate("abc"):
+        pixels = picture(size=(20, 30)).pixels // 4 + 40 * number
+        write_picture(Picture(pixels=pixels), source / f"{name}.png")
+    return source
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def as_settings(model, **others) -> Settings:
+    return Settings(networks=Networks(factors=(model.scale,), load=lambda _: model), **others)
+
+
+def is_repeated(source: Path, target: Path) -> bool:
+    small, large = read_picture(source).pixels, read_picture(target).pixels
+    return np.array_equal(large, small.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_a_result_says_how_it_was_made(folder, tmp_path, wavy):
+    result = upscale_file(
+        folder / "a.png", tmp_path / "out.png", model=wavy(scale=3),
+        enlargement=Enlargement(width=80), consistent="yes",
+    )  # fmt: skip
+    assert (result.source_size, result.size) == ((20, 30), (53, 80))
+    assert result.precision == "float32"
+    assert 0 < result.network_seconds < result.seconds
+    assert result.drift is not None
+    assert result.notes == ()
+    assert read_picture(tmp_path / "out.png").pixels.shape == (53, 80, 3)
+
+
+def test_notes_of_reading_and_writing_come_along(tmp_path, nearest, picture):
+    frames = [Image.new("RGB", (9, 7), (30 * k, 0, 0)) for k in range(3)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    write_picture(picture(dtype=np.uint16), tmp_path / "wide.png")
+    moving = upscale_file(tmp_path / "moving.gif", tmp_path / "a.png", model=nearest())
+    assert any("3 frames" in note for note in moving.notes)
+    wide = upscale_file(tmp_path / "wide.png", tmp_path / "b.jpg", model=nearest())
+    assert any("16 bits" in note for note in wide.notes)
+
+
+def test_results_come_in_order_and_all_is_right(folder, tmp_path, nearest):
+    results = list(upscale_folder(folder, tmp_path / "out", model=nearest(), tile=12))
+    assert [result.path.name for result in results] == ["a.png", "b.png", "c.png"]
+    assert all(result.status == "done" for result in results)
+    assert all(is_repeated(result.path, result.target) for result in results)
+
+
+def test_what_exists_is_skipped_failed_or_replaced(folder, tmp_path, nearest):
+    target = tmp_path / "b.png"
+    target.write_bytes(b"precious")
+    pairs = [(folder / f"{name}.png", tmp_path / f"{name}.png") for name in "abc"]
+    for existing, status in (("skip", "skipped"), ("fail", "failed")):
+        (tmp_path / "a.png").unlink(missing_ok=True)
+        (tmp_path / "c.png").unlink(missing_ok=True)
+        model = nearest()
+        results = list(
+            upscale_files(pairs, settings=as_settings(model), saving=Saving(existing=existing))
+        )
+        assert [result.status for result in results] == ["done", status, "done"]
+        assert "exists already" in results[1].message
+        assert len(model.seen) == 2
+    assert target.read_bytes() == b"precious"
+    saving = Saving(overwrite="replace")
+    results = list(upscale_files(pairs, settings=as_settings(nearest()), saving=saving))
+    assert all(is_repeated(*pair) for pair in pairs)
+    assert {result.status for result in results} == {"done"}
+
+
+def test_names_and_formats_may_change(folder, tmp_path, nearest):
+    results = upscale_folder(
+        folder, tmp_path / "out", model=nearest(),
+        name=lambda path: path.with_name(f"{path.stem}_x2.webp"),
+        options=SaveOptions(quality=100),
+    )  # fmt: skip
+    assert {result.status for result in results} == {"done"}
+    assert files(tmp_path / "out") == ["a_x2.webp", "b_x2.webp", "c_x2.webp"]
+    assert is_repeated(folder / "a.png", tmp_path / "out" / "a_x2.webp")
+
+
+def test_what_can_only_be_read_becomes_png(folder, tmp_path, nearest):
+    for name in ("a.gif", "d.gif"):
+        Image.new("L", (5, 4)).save(folder / name)
+    list(upscale_folder(folder, tmp_path / "out", model=nearest()))
+    assert files(tmp_path / "out") == ["a.gif.png", "a.png", "b.png", "c.png", "d.png"]
+
+
+def test_two_sources_for_one_target_are_refused(folder, tmp_path, nearest):
+    with pytest.raises(InputError, match=r"a\.png' and '.*b\.png' would both be written"):
+        upscale_folder(folder, tmp_path / "out", model=nearest(), name=lambda path: Path("one.png"))
+
+
+def test_a_file_cut_short_fails_alone_and_leaves_nothing(folder, tmp_path, nearest):
+    whole = (folder / "b.png").read_bytes()
+    (folder / "b.png").write_bytes(whole[: len(whole) // 2])
+    results = list(upscale_folder(folder, tmp_path / "out", model=nearest()))
+    assert [result.status for result in results] == ["done", "failed", "done"]
+    assert files(tmp_path / "out") == ["a.png", "c.png"]
+
+
+class Full:
+    """A writer that meets a full disk after ``rows``, or at the end."""
+
+    notes = ()
+
+    def __init__(self, *, rows: int | None) -> None:
+        self.rows = rows
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if error is None and self.rows is None:
+            raise PictureError("'b.png' cannot be written: no space left on device.")
+
+    def write(self, rows) -> None:
+        if self.rows is not None:
+            raise PictureError("'b.png' cannot be written: no space left on device.")
+
+
+@pytest.mark.parametrize("rows", [0, None], ids=["in the middle", "at the end"])
+@pytest.mark.parametrize("on_error", ["report", "raise"])
+def test_a_full_disk_fails_its_picture(rows, on_error, folder, tmp_path, nearest, monkeypatch):
+    original = batch.create_picture
+
+    def create(target, header, *, options, overwrite):
+        if target.name == "b.png":
+            return Full(rows=rows)
+        return original(target, header, options=options, overwrite=overwrite)
+
+    monkeypatch.setattr(batch, "create_picture", create)
+    results = upscale_folder(folder, tmp_path / "out", model=nearest(), on_error=on_error)
+    assert next(results).status == "done"
+    if on_error == "raise":
+        with pytest.raises(PictureError, match="no space left"):
+            list(results)
+        return
+    failed, done = results
+    assert (failed.status, done.status) == ("failed", "done")
+    assert "no space left" in failed.message
+    assert is_repeated(folder / "c.png", done.target)
+
+
+def test_memory_running_out_begins_the_file_again(folder, tmp_path, nearest):
+    model = nearest(memory=300)
+    results = list(upscale_folder(folder, tmp_path / "out", model=model))
+    assert all(is_repeated(result.path, result.target) for result in results)
+    assert results[0].notes == ("Memory ran out; the picture was made in tiles of 15 pixels.",)
+    assert files(tmp_path / "out") == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.parametrize("file", [1, 2, 3])
+@pytest.mark.parametrize("tile", [0, 1, 4])
+def test_an_interrupt_keeps_what_is_finished_and_leaves_no_temporary_file(
+    file, tile, folder, tmp_path, nearest
+):
+    model = nearest()
+
+    def on_step(step) -> None:
+        if (step.file, step.tile) == (file, tile):
+            raise KeyboardInterrupt
+
+    results = upscale_folder(folder, tmp_path / "out", model=model, tile=15, on_step=on_step)
+    with pytest.raises(KeyboardInterrupt):
+        list(results)
+    done = ["a.png", "b.png", "c.png"][: file - 1]
+    assert files(tmp_path) == [f"in/{name}.png" for name in "abc"] + [f"out/{x}" for x in done]
+    assert all(is_repeated(folder / name, tmp_path / "out" / name) for name in done)
+    tiles_of_a_file = 6
+    assert len(model.seen) == (file - 1) * tiles_of_a_file + tile
+
+
+def test_a_closed_generator_ends_the_work(folder, tmp_path, nearest):
+    results = upscale_folder(folder, tmp_path / "out", model=nearest())
+    next(results)
+    results.close()
+    assert not [name for name in files(tmp_path) if ".part" in name]
+
+
+def test_an_unexpected_error_ends_everything_cleanly(folder, tmp_path, nearest):
+    class Faulty(nearest):
+        def forward(self, lr: Tensor) -> Tensor:
+            if len(self.seen) == 3:
+                raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+            return super().forward(lr)
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        list(upscale_folder(folder, tmp_path / "out", model=Faulty(), tile=16))
+    assert not [name for name in files(tmp_path) if ".part" in name]
+
+
+def test_the_next_is_read_and_the_last_written_while_the_network_works(
+    folder, tmp_path, nearest, monkeypatch
+):
+    patience = 10
+    opened = {name: threading.Event() for name in ("a.png", "b.png", "c.png")}
+    begun = {value: threading.Event() for value in range(3)}
+    open_stored, create = batch.open_stored, batch.create_picture
+
+    @contextmanager
+    def watched_open(path, *, target, options):
+        with open_stored(path, target=target, options=options) as source:
+            opened[path.name].set()
+            yield source
+
+    class Waiting:
+        """A writer whose end waits for the network to have begun the next picture."""
+
+        def __init__(self, writer, number: int) -> None:
+            self.writer, self.number, self.notes = writer, number, ()
+
+        def __enter__(self):
+            return self.writer.__enter__()
+
+        def __exit__(self, kind, error, trace) -> None:
+            if self.number < 2:
+                assert begun[self.number + 1].wait(patience)
+            self.writer.__exit__(kind, error, trace)
+
+    def watched_create(target, header, *, options, overwrite):
+        writer = create(target, header, options=options, overwrite=overwrite)
+        return Waiting(writer, "abc".index(target.stem))
+
+    class Patient(nearest):
+        def forward(self, lr: Tensor) -> Tensor:
+            number = len(self.seen)
+            begun[number].set()
+            if number < 2:
+                assert opened[["b.png", "c.png"][number]].wait(patience)
+            return super().forward(lr)
+
+    monkeypatch.setattr(batch, "open_stored", watched_open)
+    monkeypatch.setattr(batch, "create_picture", watched_create)
+    results = list(upscale_folder(folder, tmp_path / "out", model=Patient()))
+    assert [result.status for result in results] == ["done"] * 3
+
+
+def test_a_picture_larger_than_what_may_wait_flows_through(tmp_path, nearest, monkeypatch):
+    monkeypatch.setattr("edgekeeper.inference.batch._PART_BYTES", 100)
+    monkeypatch.setattr("edgekeeper.inference.rows._ROUNDED", 50)
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 20, 3), dtype=np.uint8)
+    write_picture(Picture(pixels=pixels), tmp_path / "in.tif")
+    upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", model=nearest(), tile=32)
+    assert is_repeated(tmp_path / "in.tif", tmp_path / "out.tif")
+
+
+_MEASURE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import torch
+from edgekeeper.image import Header, create_picture
+from edgekeeper.models import SRModel
+from edgekeeper.inference import background, upscale_file
+
+class Nearest(SRModel):
+    scale, channels, receptive_field = 2, "rgb", 8
+    def forward(self, lr):
+        return lr.repeat_interleave(2, -2).repeat_interleave(2, -1)
+
+background._WRITTEN_PARTS = 4
+folder, width = Path(sys.argv[1]), 1000
+for height in (2000, 2000, 8000):
+    name = folder / f"{height}.tif"
+    header = Header(height=height, width=width, colours=3)
+    with create_picture(name, header, overwrite="replace") as file:
+        for _ in range(0, height, 100):
+            file.write(np.zeros((100, width, 3), np.uint8))
+    upscale_file(name, folder / "large.tif", model=Nearest(), overwrite="replace")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the module resource is for Unix")
+def test_memory_does_not_grow_with_the_height(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(tmp_path)],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    _, low, high = map(int, done.stdout.split())
+    # Held whole, what is higher would take 72 MB more as bytes and 288 MB more as floats.
+    assert high - low < 70

@@ -1,0 +1,39 @@
+"""The table of how far the shipped networks look is what is measured."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.tiles import measure_reach
+from edgekeeper.pretrained.zoo import load
+
+PAGE = Path(__file__).parents[2] / "docs" / "upscale.md"
+ROW = re.compile(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
+TABLE = [(name, *map(int, numbers)) for name, *numbers in ROW.findall(PAGE.read_text("utf-8"))]
+
+
+def test_every_network_is_in_the_table():
+    assert len(TABLE) == 12
+    assert all(load(name).overlap == overlap for name, overlap, _, _ in TABLE)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "overlap", "gradients", "perturbation"), TABLE)
+def test_the_table_is_what_is_measured(name, overlap, gradients, perturbation, data_root):
+    model, found = load(name), {"gradients": 0, "perturbation": 0}
+    for number in (1, 2, 3, 4):
+        folder = data_root / "benchmarks" / "Set14" / "image_SRF_2"
+        lr = to_rgb_tensor(read_picture(folder / f"img_{number:03d}_SRF_2_HR.png"))
+        row, column = lr.shape[-2] // 2, lr.shape[-1] // 2
+        lr = lr[..., row - 40 : row + 40, column - 40 : column + 40]
+        if model.channels == "y":
+            lr = rgb_to_y(lr)
+        for method in ("gradients", "perturbation"):
+            reach = measure_reach(model, lr, scale=model.scale, method=method)
+            found[method] = max(found[method], reach.radius)
+    assert found == {"gradients": gradients, "perturbation": perturbation}
+    assert gradients <= overlap

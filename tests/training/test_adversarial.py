@@ -1,0 +1,716 @@
+"""Training against critics: who learns when, what reaches what, and exact resumption."""
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgekeeper.data.prepare import prepare_store, sources_in
+from edgekeeper.data.store import Store
+from edgekeeper.errors import InputError, TrainingError
+from edgekeeper.losses import (
+    L1,
+    Gradient,
+    NaturalManifold,
+    RelativisticGAN,
+    Unnatural,
+    WassersteinGP,
+)
+from edgekeeper.losses.adversarial import VanillaGAN
+from edgekeeper.models import EDSR, ESPCN, GradientBranch, NaturalManifoldDiscriminator
+from edgekeeper.models.discriminators import VGGDiscriminator
+from edgekeeper.ops.gradient import gradient_map
+from edgekeeper.spec import Spec, spec
+from edgekeeper.training.gradient_check import check, measure
+from edgekeeper.training.loop import Outcome, RunOptions, train
+from edgekeeper.training.objective import Duel, Objective
+from edgekeeper.training.recipe import Adversary, Data, Optim, Recipe, Stage, Start, Term
+from edgekeeper.training.state import begin, enter
+from edgekeeper.training.update import frozen, numbers_of, update
+
+BACKBONE = spec(EDSR, scale=2, width=4, blocks=2)
+GUIDED = spec(GradientBranch, backbone=BACKBONE, width=4, taps=("blocks.0",))
+ADAM = Optim(rate=1e-3)
+PIXEL = Term("pixel", spec(L1), weight=0.1)
+GRADIENT = Term("gradient", spec(Gradient), weight=0.1)
+BRANCH = Term("branch", spec(L1), weight=0.5, on="branch")
+
+
+def adversary(name: str, **changes: Any) -> Adversary:
+    base = Adversary(
+        name=name,
+        critic=spec(VGGDiscriminator, size=24, width=2),
+        loss=spec(RelativisticGAN),
+        optim=ADAM,
+        weight=0.05,
+        sees="gradient" if "gradient" in name else "picture",
+    )
+    return dataclasses.replace(base, **changes)
+
+
+TWO = (adversary("gan"), adversary("gradient gan"))
+PENALISED = tuple(
+    adversary(
+        name,
+        critic=spec(VGGDiscriminator, size=24, width=2, norm="none"),
+        loss=spec(WassersteinGP),
+        optim=dataclasses.replace(ADAM, rate=1e-4),
+    )
+    for name in ("gan", "gradient gan")
+)
+NATURAL = adversary(
+    "natural",
+    critic=spec(NaturalManifoldDiscriminator, width=2),
+    loss=spec(NaturalManifold),
+    negatives=spec(Unnatural, scale=2),
+)
+STAGES = (
+    Stage("pixel", 2, ADAM, (PIXEL, BRANCH)),
+    Stage("warm-up", 3, ADAM, (PIXEL, GRADIENT), adversaries=TWO, trains=("fusion.",)),
+    Stage("adversarial", 4, ADAM, (PIXEL, GRADIENT, BRANCH), adversaries=TWO),
+)
+STEPS = 9
+
+
+def guided(**changes: Any) -> Recipe:
+    recipe = Recipe(
+        name="guided",
+        model=GUIDED,
+        data=Data(patch=24, batch=2),
+        stages=STAGES,
+        average=0.9,
+        seed=3,
+    )
+    return dataclasses.replace(recipe, **changes)
+
+
+def plain(*adversaries: Adversary, steps: int = 2, **changes: Any) -> Recipe:
+    stage = Stage("only", steps, ADAM, (PIXEL,), adversaries=adversaries)
+    return guided(model=BACKBONE, stages=(dataclasses.replace(stage, **changes),))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("store")
+    (folder / "pictures").mkdir()
+    numbers = np.random.default_rng(0)
+    for k in range(2):
+        y, x = np.mgrid[0:40, 0:48, 0:1][:2]
+        waves = 128 + 80 * np.sin(x / (3 + k) + y / 5 + np.arange(3))
+        noisy = (waves + numbers.normal(0, 15, waves.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / "pictures" / f"{k}.png")
+    sources = sources_in(folder / "pictures", licence="CC0-1.0")
+    return prepare_store(sources, folder / "store", scales=(2,))
+
+
+def run(recipe: Recipe, store: Store, out: Path, **changes: Any) -> Outcome:
+    base = RunOptions(out=out, workers=0, log_every=1, checkpoint_every=1000, flow_every=0)
+    return train(recipe, store, options=dataclasses.replace(base, **changes))
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def state_at(recipe: Recipe, store: Store) -> Any:
+    return begin(recipe, store, checkpoint=None, start_from=None, device=torch.device("cpu"))
+
+
+def objective_of(state: Any, stage: Stage) -> Objective:
+    return Objective(stage, critics={name: r.critic for name, r in state.rivals.items()})
+
+
+def some_batch(store: Store, *, size: int = 2) -> Any:
+    return store.batch(seed=0, step=0, size=size, patch=24, scale=2)
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def changed(before: dict[str, Tensor], module: nn.Module) -> set[str]:
+    now = module.state_dict()
+    return {name for name, tensor in before.items() if not torch.equal(tensor, now[name])}
+
+
+@pytest.fixture(scope="module")
+def ends(store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
+    """The states at the ends of the three stages."""
+    out = tmp_path_factory.mktemp("run")
+    assert run(guided(), store, out).status == "finished"
+    return [load_file(out / f"stage-{number}.safetensors") for number in (1, 2, 3)]
+
+
+class TestStages:
+    @staticmethod
+    def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+        names = [name for name in before if name.startswith("model.")]
+        return {name.split(".")[1] for name in names if not torch.equal(before[name], after[name])}
+
+    def test_the_warm_up_changes_the_fusion_and_nothing_else(self, ends: Any) -> None:
+        assert self.moved(ends[0], ends[1]) == {"fusion"}
+
+    def test_the_last_stage_changes_every_part(self, ends: Any) -> None:
+        assert self.moved(ends[1], ends[2]) == {
+            "backbone", "head", "steps", "fusion", "gradient_tail",
+        }  # fmt: skip
+
+    def test_critics_come_with_their_stage_and_go_on_learning(self, ends: Any) -> None:
+        names = [{name for name in end if name.startswith("critic gan.")} for end in ends]
+        assert not names[0]
+        assert names[1] == names[2] != set()
+        weight = "critic gan.layers.0.weight"
+        assert not torch.equal(ends[1][weight], ends[2][weight])
+
+    def test_critics_begin_a_stage_where_the_one_before_left_them(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        still = tuple(adversary(a.name, optim=dataclasses.replace(ADAM, rate=1e-12)) for a in TWO)
+        last = dataclasses.replace(STAGES[2], adversaries=still)
+        run(guided(stages=(*STAGES[:2], last)), store, tmp_path)
+        left, end = (load_file(tmp_path / f"stage-{number}.safetensors") for number in (2, 3))
+        fresh = state_at(guided(stages=STAGES[1:]), store).rivals
+        for name in ("gan", "gradient gan"):
+            for part, made in fresh[name].critic.named_parameters():
+                key = f"critic {name}.{part}"
+                # The stage before taught all but a constant added to every answer.
+                assert part == "last.bias" or (left[key] - made).abs().max() > 1e-4, key
+                torch.testing.assert_close(end[key], left[key], atol=1e-9, rtol=0.0, msg=key)
+
+    def test_a_part_that_does_not_exist_is_named(self, store: Store, tmp_path: Path) -> None:
+        stage = Stage("warm-up", 1, ADAM, (PIXEL,), trains=("fussion.",))
+        with pytest.raises(InputError, match=r"trains 'fussion\.', but GradientBranch has no such"):
+            run(guided(stages=(stage,)), store, tmp_path)
+
+    def test_frozen_normalisations_keep_their_averages(self, store: Store) -> None:
+        class Normalised(EDSR):
+            def __init__(self) -> None:
+                super().__init__(scale=2, width=4, blocks=1)
+                self.norm = nn.BatchNorm2d(4)
+
+            def features(self, lr: Tensor) -> Tensor:
+                return self.norm(super().features(lr))  # type: ignore[no-any-return]
+
+        stage = Stage("only", 1, ADAM, (PIXEL,), trains=("upsampler.",))
+        recipe = guided(model=Spec(Normalised, ()), stages=(stage,), average=0.0)
+        state = state_at(recipe, store)
+        before = copied(state.model)
+        update(
+            state, some_batch(store), objective=objective_of(state, stage), step=0, recipe=recipe
+        )
+        assert changed(before, state.model) == {
+            name for name in before if name.startswith("upsampler.")
+        }
+        state = state_at(
+            guided(model=Spec(Normalised, ()), stages=(dataclasses.replace(stage, trains=()),)),
+            store,
+        )
+        update(
+            state, some_batch(store), objective=objective_of(state, stage), step=0, recipe=recipe
+        )
+        assert "norm.running_mean" in changed(before, state.model)
+        assert torch.equal(state.average.norm.running_mean, state.model.norm.running_mean)
+
+
+class TestExactResume:
+    @pytest.mark.parametrize(
+        "adversaries",
+        [TWO, PENALISED, (NATURAL,)],
+        ids=["relativistic", "penalised", "natural"],
+    )
+    def test_interrupted_after_every_update_it_ends_in_the_same_bits(
+        self, store: Store, tmp_path: Path, adversaries: tuple[Adversary, ...]
+    ) -> None:
+        stages = tuple(
+            dataclasses.replace(stage, adversaries=adversaries, critic_updates=2)
+            if stage.adversaries
+            else stage
+            for stage in STAGES
+        )
+        recipe = guided(stages=stages)
+        run(recipe, store, tmp_path / "straight")
+        found = []
+        while not found or found[-1].status != "finished":
+            found.append(run(recipe, store, tmp_path / "slow", time_limit=1e-6))
+        assert [outcome.step for outcome in found] == list(range(1, STEPS + 1))
+        for name in ("last", "model", "stage-2"):
+            ours, theirs = (
+                load_file(tmp_path / folder / f"{name}.safetensors")
+                for folder in ("straight", "slow")
+            )
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+    def test_gradients_of_what_is_frozen_do_not_count_in_a_clipped_norm(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        clipped = dataclasses.replace(ADAM, clip="norm", clip_limit=1e-3)
+        stages = tuple(dataclasses.replace(stage, optim=clipped) for stage in STAGES)
+        recipe = guided(stages=stages)
+        run(recipe, store, tmp_path / "straight")
+        while run(recipe, store, tmp_path / "slow", time_limit=1e-6).status != "finished":
+            pass
+        ours, theirs = (load_file(tmp_path / f / "last.safetensors") for f in ("straight", "slow"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+    def test_the_end_of_a_stage_is_not_lost(self, store: Store, tmp_path: Path) -> None:
+        """A run that fails in its second stage goes back to the end of its first."""
+        Poisoned.calls, Poisoned.bad = 0, (2,)  # the first call is the look at the flow
+        first, second = STAGES[0], Stage("bad", 2, ADAM, (Term("bad", spec(Poisoned)), BRANCH))
+        run(guided(stages=(first, second), retries=1), store, tmp_path)
+        (back,) = [line for line in log_of(tmp_path) if "rollback" in line]
+        assert back["step"] == first.steps
+
+    def test_looking_at_the_gradients_changes_nothing(self, store: Store, tmp_path: Path) -> None:
+        run(guided(), store, tmp_path / "without")
+        run(guided(), store, tmp_path / "with", flow_every=1)
+        ours, theirs = (load_file(tmp_path / f / "last.safetensors") for f in ("without", "with"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+class TestUpdate:
+    def test_generator_and_critics_each_follow_their_own_loss(self, store: Store) -> None:
+        recipe = plain(*TWO)
+        stage = recipe.stages[0]
+        state = state_at(recipe, store)
+        twin = state_at(recipe, store)
+        batch = some_batch(store)
+        values = update(state, batch, objective=objective_of(state, stage), step=0, recipe=recipe)
+        lr, hr = batch.lr.float() / 255, batch.hr.float() / 255
+        sr = twin.model(lr)
+        critics = {name: rival.critic for name, rival in twin.rivals.items()}
+        gan = RelativisticGAN()
+        seen = {"gan": (hr, sr), "gradient gan": (gradient_map(hr), gradient_map(sr))}
+        total = 0.1 * (sr - hr).abs().mean()
+        for name, (real, fake) in seen.items():
+            total = total + 0.05 * gan.generator(critics[name](real), critics[name](fake))
+        twin.optimiser.zero_grad()
+        total.backward()
+        for (name, ours), theirs in zip(
+            state.model.named_parameters(), twin.model.parameters(), strict=True
+        ):
+            torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4, msg=name)
+        assert float(values[-1]) == pytest.approx(total.item(), rel=1e-5)
+        names = objective_of(state, stage).names
+        measured = dict(zip((*names, "total"), values.tolist(), strict=True))
+        for name, (real, fake) in seen.items():
+            critic = critics[name]
+            critic.zero_grad()
+            loss = gan.critic(critic(real), critic(fake.detach()))
+            loss.backward()
+            assert measured[f"{name}.critic"] == pytest.approx(loss.item(), rel=1e-5)
+            for ours, theirs in zip(
+                state.rivals[name].critic.parameters(), critic.parameters(), strict=True
+            ):
+                torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-3)
+
+    def test_the_penalty_moves_the_critic(self, store: Store) -> None:
+        found = []
+        for weight in (10.0, 1e-9):
+            loss = spec(WassersteinGP, penalty_weight=weight)
+            recipe = plain(dataclasses.replace(PENALISED[0], loss=loss))
+            state = state_at(recipe, store)
+            objective = objective_of(state, recipe.stages[0])
+            update(state, some_batch(store), objective=objective, step=0, recipe=recipe)
+            gradient = state.rivals["gan"].critic.layers[0].weight.grad  # type: ignore[union-attr]
+            assert gradient is not None
+            found.append(gradient)
+        assert not torch.allclose(found[0], found[1], rtol=1e-3)
+
+    @pytest.mark.parametrize("turns", [1, 3])
+    @pytest.mark.parametrize("adversaries", [TWO, PENALISED], ids=["relativistic", "penalised"])
+    def test_no_gradient_reaches_a_network_but_that_of_its_own_loss(
+        self, store: Store, adversaries: tuple[Adversary, ...], turns: int
+    ) -> None:
+        recipe = plain(*adversaries, critic_updates=turns)
+        state = state_at(recipe, store)
+        networks = {"generator": state.model, **{n: r.critic for n, r in state.rivals.items()}}
+        arrived = {
+            (n, part): 0 for n, net in networks.items() for part, _ in net.named_parameters()
+        }
+
+        def count(key: tuple[str, str]) -> Callable[[Tensor], None]:
+            def arrives(_parameter: Tensor) -> None:
+                arrived[key] += 1
+
+            return arrives
+
+        for name, part in arrived:
+            parameter = networks[name].get_parameter(part)
+            parameter.register_post_accumulate_grad_hook(count((name, part)))
+        batch = some_batch(store, size=2 * turns)
+        objective = objective_of(state, recipe.stages[0])
+        update(state, batch, objective=objective, step=0, recipe=recipe)
+        assert arrived == {key: 1 if key[0] == "generator" else turns for key in arrived}
+
+    def test_critics_are_frozen_in_the_generator_s_turn_alone(self, store: Store) -> None:
+        recipe = plain(adversary("gan"))
+        state = state_at(recipe, store)
+        critic = state.rivals["gan"].critic
+        learns: list[set[bool]] = []
+        critic.register_forward_pre_hook(
+            lambda module, _given: learns.append({p.requires_grad for p in module.parameters()})
+        )
+        objective = objective_of(state, recipe.stages[0])
+        update(state, some_batch(store), objective=objective, step=0, recipe=recipe)
+        # Two calls for the generator, then HR and SR for the critic itself.
+        assert learns == [{False}, {False}, {True}, {True}]
+        assert all(parameter.requires_grad for parameter in critic.parameters())
+
+    def test_what_was_frozen_learns_again_after_an_error_and_what_never_learned_does_not(
+        self,
+    ) -> None:
+        network = nn.Linear(2, 2)
+        network.bias.requires_grad_(False)
+        with pytest.raises(ZeroDivisionError), frozen([network]):
+            assert not network.weight.requires_grad
+            raise ZeroDivisionError
+        assert network.weight.requires_grad and not network.bias.requires_grad
+
+    def test_further_critic_updates_see_pictures_of_their_own(self, store: Store) -> None:
+        recipe = plain(adversary("gan"), critic_updates=3)
+        state = state_at(recipe, store)
+        before = copy.deepcopy(state.model)
+        seen: list[Tensor] = []
+        state.rivals["gan"].critic.register_forward_hook(
+            lambda _module, given, _out: seen.append(given[0].detach().clone())
+        )
+        batch = some_batch(store, size=6)
+        objective = objective_of(state, recipe.stages[0])
+        update(state, batch, objective=objective, step=0, recipe=recipe)
+        assert len(seen) == 2 + 3 * 2  # two calls for the generator, then HR and SR each time
+        lr, hr = (batch.lr.float() / 255).split(2), (batch.hr.float() / 255).split(2)
+        assert all(torch.equal(x, part) for x, part in zip(seen[2::2], hr, strict=True))
+        with torch.no_grad():  # the first SR is the one the generator learned from
+            made = [before(lr[0]), *(state.model(part) for part in lr[1:])]
+            assert not torch.allclose(made[1], before(lr[1]), atol=1e-4)
+        for fake, expected in zip(seen[3::2], made, strict=True):
+            torch.testing.assert_close(fake, expected)
+
+    @pytest.mark.parametrize("loss", [spec(RelativisticGAN), spec(VanillaGAN), spec(WassersteinGP)])
+    def test_the_log_tells_the_health_of_every_critic(
+        self, store: Store, tmp_path: Path, loss: Any
+    ) -> None:
+        run(plain(adversary("gan", loss=loss, critic=spec(VGGDiscriminator, size=24, width=2, norm="none"))), store, tmp_path)  # fmt: skip  # noqa: E501
+        *_, line = log_of(tmp_path)
+        assert {"gan", "gan.critic", "gan.real", "gan.fake"} <= line.keys()
+        assert ("gan.penalty" in line) == (loss.target is WassersteinGP)
+
+    def test_a_ring_is_what_the_code_of_spsr_gives_its_critic(self) -> None:
+        seen: list[tuple[int, ...]] = []
+
+        class Watching(VGGDiscriminator):
+            def forward(self, pictures: Tensor) -> Tensor:
+                seen.append(tuple(pictures.shape))
+                return super().forward(pictures)
+
+        duel = Duel(adversary("g", sees="gradient_ring"), Watching(size=24, width=2))
+        duel.value(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24))
+        assert seen == [(2, 3, 26, 26)] * 2
+
+
+class TestNegatives:
+    """A critic that learns from what its adversary makes of HR, not from SR."""
+
+    def test_the_critic_learns_from_unnatural_pictures_and_the_generator_from_its_opinion(
+        self, store: Store
+    ) -> None:
+        recipe = plain(NATURAL)
+        stage = recipe.stages[0]
+        state, twin = state_at(recipe, store), state_at(recipe, store)
+        batch = some_batch(store)
+        values = update(state, batch, objective=objective_of(state, stage), step=0, recipe=recipe)
+        measured = dict(zip(objective_of(state, stage).names, values.tolist(), strict=False))
+        lr, hr = batch.lr.float() / 255, batch.hr.float() / 255
+        critic, loss = twin.rivals["natural"].critic, NaturalManifold()
+        asked = loss.generator(critic(hr), critic(twin.model(lr)))
+        assert measured["natural"] == pytest.approx(asked.item(), rel=1e-5)
+        numbers = numbers_of(seed=recipe.seed, step=0, turn=0)
+        unnatural = Unnatural(scale=2)(hr, generator=numbers)
+        assert len(unnatural) == 2 * len(hr)
+        learned = loss.critic(critic(hr), critic(unnatural))
+        assert measured["natural.critic"] == pytest.approx(learned.item(), rel=1e-5)
+        assert measured["natural.fake"] == pytest.approx(critic(unnatural).mean().item(), rel=1e-4)
+        critic.zero_grad()
+        learned.backward()
+        for ours, theirs in zip(
+            state.rivals["natural"].critic.parameters(), critic.parameters(), strict=True
+        ):
+            torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-3)
+
+    def test_chance_is_another_in_every_update(self, store: Store) -> None:
+        made = [
+            torch.rand(4, generator=numbers_of(seed=seed, step=step, turn=turn))
+            for seed, step, turn in ((0, 0, 0), (0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
+        ]
+        assert torch.equal(made[0], made[1])
+        assert len({tuple(numbers.tolist()) for numbers in made}) == 4
+
+    def test_half_precision_does_not_touch_them(self, store: Store) -> None:
+        recipe = plain(NATURAL)
+        state = state_at(recipe, store)
+        critics = {"natural": state.rivals["natural"].critic}
+        seen: list[Tensor] = []
+        critics["natural"].register_forward_hook(
+            lambda _module, given, _out: seen.append(given[0].detach().clone())
+        )
+        hr = some_batch(store).hr.float() / 255
+        objective = Objective(recipe.stages[0], critics=critics, half=True)
+        numbers = numbers_of(seed=0, step=0, turn=0)
+        objective.judge(objective.duels[0], sr=hr, hr=hr, numbers=numbers)
+        expected = Unnatural(scale=2)(hr, generator=numbers_of(seed=0, step=0, turn=0))
+        assert torch.equal(seen[0], hr)
+        assert torch.equal(seen[1], expected)
+
+    def test_a_weight_of_zero_leaves_the_generator_alone(self, store: Store) -> None:
+        recipe = plain(dataclasses.replace(NATURAL, weight=0.0))
+        alone = plain()
+        states = [state_at(r, store) for r in (recipe, alone)]
+        for state, r in zip(states, (recipe, alone), strict=True):
+            stage = r.stages[0]
+            batch = some_batch(store)
+            update(state, batch, objective=objective_of(state, stage), step=0, recipe=r)
+        assert not changed(copied(states[0].model), states[1].model)
+        before = copied(state_at(recipe, store).rivals["natural"].critic)
+        assert changed(before, states[0].rivals["natural"].critic)
+
+    def test_the_gradient_penalty_cannot_mix_more_pictures_than_there_are(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        recipe = plain(dataclasses.replace(NATURAL, loss=spec(WassersteinGP)))
+        with pytest.raises(InputError, match="penalty mixes pictures of one shape"):
+            run(recipe, store, tmp_path)
+
+
+class Detached(nn.Module):
+    """A loss that looks right and reaches nothing."""
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        return (ours.detach() - theirs).abs().mean()
+
+
+class Ignoring(nn.Module):
+    """A critic that answers the same to every picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = nn.Parameter(torch.zeros(1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.answer.expand(len(pictures), 1)
+
+
+class TestFlow:
+    def test_every_term_is_shown_with_its_norm_in_each_part(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        run(guided(), store, tmp_path)
+        flows = {line["stage"]: line["flow"] for line in log_of(tmp_path) if "flow" in line}
+        assert list(flows) == ["pixel", "warm-up", "adversarial"]
+        last = flows["adversarial"]
+        assert set(last["norms"]) == {"pixel", "gradient", "branch", "gan", "gradient gan"}
+        assert all(parts["all"] > 0 for parts in last["norms"].values())
+        assert all(parts["backbone"] > 0 for parts in last["norms"].values())
+        assert last["norms"]["branch"]["gradient_tail"] > 0
+        assert set(flows["warm-up"]["norms"]["gan"]) == {"fusion", "all"}
+        assert set(last["critics"]) == {"gan", "gradient gan"}
+        assert len(last["cosines"]) == 10
+        assert all(-1 <= cosine <= 1 for cosine in last["cosines"].values())
+
+    def test_norms_and_cosines_are_those_of_the_weighted_gradients(self, store: Store) -> None:
+        stage = Stage("only", 1, ADAM, (PIXEL, GRADIENT))
+        recipe = guided(model=BACKBONE, stages=(stage,))
+        state = state_at(recipe, store)
+        batch = some_batch(store)
+        flow = measure(state, batch, objective=objective_of(state, stage), recipe=recipe, step=0)
+        sr, hr = state.model(batch.lr.float() / 255), batch.hr.float() / 255
+        vectors = []
+        for value in (0.1 * (sr - hr).abs().mean(), 0.1 * Gradient()(sr, hr)):
+            found = torch.autograd.grad(value, list(state.model.parameters()), retain_graph=True)
+            vectors.append(torch.cat([gradient.flatten() for gradient in found]))
+        for name, vector in zip(("pixel", "gradient"), vectors, strict=True):
+            assert flow.norms[name]["all"] == pytest.approx(vector.norm().item(), rel=1e-4)
+        cosine = torch.cosine_similarity(vectors[0], vectors[1], dim=0)
+        assert flow.cosines["pixel and gradient"] == pytest.approx(float(cosine), abs=1e-4)
+
+    def test_measuring_leaves_the_state_as_it_was(self, store: Store) -> None:
+        recipe = plain(*TWO)
+        state = state_at(recipe, store)
+        critic = state.rivals["gan"].critic
+        before = copied(critic), copied(state.model)
+        objective = objective_of(state, recipe.stages[0])
+        measure(state, some_batch(store), objective=objective, recipe=recipe, step=0)
+        assert not changed(before[0], critic) and not changed(before[1], state.model)
+        assert all(p.grad is None for p in (*critic.parameters(), *state.model.parameters()))
+        assert all(p.requires_grad for p in critic.parameters())
+
+    def test_a_loss_that_reaches_nothing_is_an_error(self, store: Store, tmp_path: Path) -> None:
+        stage = Stage("only", 1, ADAM, (PIXEL, Term("texture", spec(Detached))))
+        with pytest.raises(TrainingError, match="'texture' of stage 'only' is dead"):
+            run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
+
+    def test_a_critic_that_never_reaches_the_generator_is_an_error(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        recipe = plain(adversary("gan", critic=spec(Ignoring), loss=spec(VanillaGAN)))
+        with pytest.raises(TrainingError, match="'gan' of stage 'only' is dead"):
+            run(recipe, store, tmp_path)
+
+    def test_a_branch_that_nothing_looks_at_is_an_error(self, store: Store, tmp_path: Path) -> None:
+        stage = Stage("only", 1, ADAM, (PIXEL,))
+        with pytest.raises(TrainingError, match="No term of stage 'only' reaches gradient_tail"):
+            run(guided(stages=(stage,)), store, tmp_path)
+
+    def test_a_later_stage_that_could_not_run_is_told_at_once(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        later = Stage("later", 1, ADAM, (PIXEL, BRANCH), trains=("fussion.",))
+        with pytest.raises(InputError, match="fussion"):
+            run(guided(stages=(STAGES[0], later)), store, tmp_path)
+        assert not list(tmp_path.glob("*.safetensors"))
+
+    def test_a_gradient_that_is_not_a_number(self, store: Store, tmp_path: Path) -> None:
+        Poisoned.calls, Poisoned.bad = 0, (1,)
+        stage = Stage("only", 1, ADAM, (PIXEL, Term("bad", spec(Poisoned))))
+        with pytest.raises(TrainingError, match="gradient of 'bad' in stage 'only' is nan"):
+            run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
+
+    def test_a_term_that_weighs_nothing_is_only_measured(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        stage = Stage("only", 1, ADAM, (PIXEL, dataclasses.replace(GRADIENT, weight=0.0)))
+        assert run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path).status == "finished"
+        first, last = log_of(tmp_path)
+        assert set(first["flow"]["norms"]) == {"pixel"}
+        assert last["gradient"] > 0 and last["total"] == pytest.approx(0.1 * last["pixel"])
+
+    def test_a_term_on_a_branch_that_is_not_there(self, store: Store, tmp_path: Path) -> None:
+        stage = Stage("only", 1, ADAM, (PIXEL, BRANCH))
+        with pytest.raises(InputError, match="gradient branch, but EDSR has none"):
+            run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
+
+    def test_a_dead_critic_is_named(self, store: Store) -> None:
+        recipe = plain(adversary("gan"))
+        state = state_at(recipe, store)
+        flow = measure(
+            state, some_batch(store), objective=objective_of(state, recipe.stages[0]),
+            recipe=recipe, step=0,
+        )  # fmt: skip
+        check(flow, stage="only")
+        with pytest.raises(TrainingError, match="critic of 'gan' in stage 'only' is dead"):
+            check(dataclasses.replace(flow, critics={"gan": 0.0}), stage="only")
+
+
+class Poisoned(nn.Module):
+    """A loss that is not a number while the learning rate is what it was at first."""
+
+    calls = 0
+    bad: tuple[int, ...] = ()
+
+    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        Poisoned.calls += 1
+        loss = (ours - theirs).abs().mean()
+        return loss * torch.nan if Poisoned.calls in Poisoned.bad else loss
+
+
+class TestRollback:
+    def recipe(self, *, retries: int) -> Recipe:
+        stage = Stage("only", 6, ADAM, (PIXEL, Term("bad", spec(Poisoned))))
+        return guided(model=BACKBONE, stages=(stage,), retries=retries)
+
+    def test_the_run_goes_back_and_on_with_half_the_rate(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        Poisoned.calls, Poisoned.bad = 0, (6,)  # the first call is the look at the flow
+        outcome = run(self.recipe(retries=1), store, tmp_path, checkpoint_every=2)
+        assert outcome.status == "finished"
+        lines = [line for line in log_of(tmp_path) if "flow" not in line]
+        (back,) = [line for line in lines if "rollback" in line]
+        assert back["step"] == 4 and back["rollback"] == 1 and "'bad' became nan" in back["because"]
+        rates = {line["step"]: line["rate"] for line in lines if "rate" in line}
+        assert [rates[step] for step in range(1, 7)] == [1e-3] * 4 + [5e-4] * 2
+        assert all(
+            torch.isfinite(t).all() for t in load_file(tmp_path / "last.safetensors").values()
+        )
+
+    def test_before_the_first_checkpoint_it_begins_anew(self, store: Store, tmp_path: Path) -> None:
+        Poisoned.calls, Poisoned.bad = 0, (3,)
+        assert run(self.recipe(retries=1), store, tmp_path).status == "finished"
+        rates = [line["rate"] for line in log_of(tmp_path) if "rate" in line]
+        assert rates == [5e-4] * 6
+
+    def test_the_number_of_retries_is_bounded(self, store: Store, tmp_path: Path) -> None:
+        Poisoned.calls, Poisoned.bad = 0, tuple(range(4, 100))
+        with pytest.raises(TrainingError, match="'bad' became nan"):
+            run(self.recipe(retries=2), store, tmp_path, checkpoint_every=2)
+        assert Poisoned.calls < 15
+
+    def test_a_resumed_run_remembers_the_lower_rate(self, store: Store, tmp_path: Path) -> None:
+        # Calls: the look at the flow, update 1; then update 2, which fails once.
+        Poisoned.calls, Poisoned.bad = 0, (3,)
+        recipe = self.recipe(retries=1)
+        assert run(recipe, store, tmp_path, time_limit=1e-6).step == 1
+        assert run(recipe, store, tmp_path, time_limit=1e-6).step == 2
+        assert run(recipe, store, tmp_path).status == "finished"
+        assert [line["step"] for line in log_of(tmp_path) if "rollback" in line] == [1]
+        rates = {line["step"]: line["rate"] for line in log_of(tmp_path) if "rate" in line}
+        assert rates == {1: 1e-3, 2: 5e-4, 3: 5e-4, 4: 5e-4, 5: 5e-4, 6: 5e-4}
+
+
+class TestStart:
+    def test_a_network_becomes_the_backbone(self, store: Store, tmp_path: Path) -> None:
+        first = plain(steps=1)
+        first = dataclasses.replace(first, name="first", average=0.0)
+        run(first, store, tmp_path / "first")
+        file = tmp_path / "first" / "model.safetensors"
+        recipe = guided(start=Start("first", into="backbone."))
+        state = begin(recipe, store, checkpoint=None, start_from=file, device=torch.device("cpu"))
+        weights = load_file(file)
+        own = state.model.state_dict()
+        assert all(torch.equal(own["backbone." + name], weights[name]) for name in weights)
+
+
+class TestRefused:
+    def test_two_parts_of_one_name(self) -> None:
+        with pytest.raises(InputError, match="names a term twice: pixel, pixel"):
+            plain(adversary("pixel"))
+
+    def test_no_critic_updates_at_all(self) -> None:
+        with pytest.raises(InputError, match="critic_updates = 0; give 1 or more"):
+            plain(adversary("gan"), critic_updates=0)
+
+    def test_a_negative_number_of_retries(self) -> None:
+        with pytest.raises(InputError, match="retries is -1"):
+            guided(retries=-1)
+
+    def test_a_critic_s_rate(self) -> None:
+        with pytest.raises(InputError, match="learning rate is 0"):
+            plain(adversary("gan", optim=Optim(rate=0.0)))
+
+    def test_another_stage_needs_its_own_critics(self, store: Store) -> None:
+        recipe = plain(adversary("gan"))
+        state = state_at(recipe, store)
+        first = state.rivals["gan"].critic
+        again = dataclasses.replace(recipe.stages[0], name="again")
+        enter(state, again, recipe=recipe)
+        assert state.rivals["gan"].critic is first
+        wider = adversary("gan", critic=spec(VGGDiscriminator, size=24, width=3))
+        enter(state, dataclasses.replace(again, adversaries=(wider,)), recipe=recipe)
+        assert state.rivals["gan"].critic is not first
+
+    def test_luma_networks_train_against_critics_of_one_colour(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        critic = spec(VGGDiscriminator, size=24, width=2, colours=1)
+        stage = Stage("only", 1, ADAM, (PIXEL,), adversaries=(adversary("gan", critic=critic),))
+        recipe = guided(model=spec(ESPCN, scale=2), stages=(stage,))
+        assert run(recipe, store, tmp_path).status == "finished"

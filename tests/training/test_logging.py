@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from edgekeeper.errors import EdgekeeperError
+from edgekeeper.progress import ProgressLine
+from edgekeeper.training.logging import JsonLines, tensorboard_writer
+
+
+def records(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_records_are_one_json_object_a_line_and_on_disk_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "log.jsonl"
+    log = JsonLines(path, keep_until=0)
+    log.write({"step": 1, "loss": 0.1})
+    assert records(path) == [{"step": 1, "loss": 0.1}]
+    log.write({"step": 2, "loss": 1 / 3})
+    assert records(path)[1]["loss"] == 1 / 3
+    assert path.read_text(encoding="utf-8").endswith("}\n")
+
+
+def test_reopening_keeps_lines_up_to_the_step_and_drops_later_ones(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    log = JsonLines(path, keep_until=0)
+    for step in (10, 20, 20, 30, 40):
+        log.write({"step": step})
+    again = JsonLines(path, keep_until=20)
+    assert [record["step"] for record in records(path)] == [10, 20, 20]
+    again.write({"step": 25})
+    assert [record["step"] for record in records(path)] == [10, 20, 20, 25]
+
+
+def test_a_new_run_begins_an_empty_log(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    JsonLines(path, keep_until=0).write({"step": 5})
+    JsonLines(path, keep_until=0)
+    assert path.read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ['{"step": 2, "lo', '{"step": 2', "{", "\0\0\0", "[1, 2]", "3", '{"loss": 1}', '{"step": "x"}',
+     '{"step": null}'],
+)  # fmt: skip
+def test_a_line_cut_off_or_damaged_is_dropped(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n' + damage, encoding="utf-8")
+    log = JsonLines(path, keep_until=100)
+    log.write({"step": 3})
+    assert [record["step"] for record in records(path)] == [1, 3]
+
+
+def test_bytes_that_are_no_text_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 1}\n\xff\xfe{"step": 2}\n')
+    JsonLines(path, keep_until=100)
+    assert [record["step"] for record in records(path)] == [1]
+
+
+def test_a_whole_line_without_its_end_is_kept_and_not_run_into(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}', encoding="utf-8")
+    JsonLines(path, keep_until=100).write({"step": 3})
+    assert [record["step"] for record in records(path)] == [1, 2, 3]
+
+
+def test_reopening_leaves_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    JsonLines(path, keep_until=0).write({"step": 1})
+    JsonLines(path, keep_until=1)
+    assert [found.name for found in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    with pytest.raises(EdgekeeperError, match="taken"):
+        JsonLines(tmp_path / "taken" / "log.jsonl", keep_until=0)
+
+
+def test_the_progress_line_is_silent_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine("a run", total=3, start=1) as line:
+        line.update(2, text="loss 0.1")
+        line.update(3)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tensorboard_curves_can_be_read_back(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    writer = tensorboard_writer(tmp_path)
+    writer.add_scalar("train/pixel", 0.25, 3)
+    writer.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    found = events.Scalars("train/pixel")
+    assert [(event.step, event.value) for event in found] == [(3, 0.25)]

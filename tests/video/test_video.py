@@ -1,0 +1,588 @@
+"""Videos made larger: every frame, time, packet and colour is looked at in the written file.
+
+The clip is made here, by PyAV, of windows that move over the repository's photographs.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekeeper.cli.upscale_run import Job
+from edgekeeper.cli.upscale_video import run_with_videos
+from edgekeeper.errors import EdgekeeperError, InputError, PictureError, UnavailableError
+from edgekeeper.image import Picture, SaveOptions, read_picture, write_picture
+from edgekeeper.inference import (
+    Enlargement,
+    Networks,
+    Settings,
+    upscale_with_report,
+)
+from edgekeeper.models import SRModel
+from edgekeeper.pretrained.zoo import load
+from edgekeeper.video import VideoOptions, VideoResult, VideoStep, upscale_video
+from edgekeeper.video.codecs import layout_of, layout_to_write
+from edgekeeper.video.colour import Coding, decode_planes, encode_planes
+from edgekeeper.video.joining import decoding_times
+
+av = pytest.importorskip("av", reason="videos need PyAV: pip install 'edgekeeper[video]'")
+
+PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "examples" / "test"
+WIDTH, HEIGHT, RATE = 96, 64, 24
+SUBTITLES = ((250, 750, "A wren."), (1500, 800, "It sings."))
+Samples = NDArray[np.uint8]
+
+
+class Nearest(SRModel):
+    """Repeats pixels: what comes out is known without a network."""
+
+    channels = "rgb"
+    receptive_field = 0
+
+    def __init__(self, scale: int = 2) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.weight * lr.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
+
+
+class Sharpening(Nearest):
+    """A tiny network that mixes neighbours, so that frames differ from their repetition."""
+
+    receptive_field = 1
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return super().forward(1.6 * lr - 0.6 * torch.nn.functional.avg_pool2d(
+            torch.nn.functional.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, 1))  # fmt: skip
+
+
+def settings(model: SRModel | None = None, factor: float | None = None) -> Settings:
+    model = Sharpening() if model is None else model
+    networks = Networks(factors=(model.scale,), load=lambda scale: model)
+    enlargement = None if factor is None else Enlargement(factor=factor)
+    return Settings(networks=networks, enlargement=enlargement)
+
+
+def windows(count: int, *, size: tuple[int, int] = (HEIGHT, WIDTH)) -> list[Samples]:
+    """Windows that move over two photographs, with a cut between them."""
+    photographs = [read_picture(path).pixels for path in sorted(PHOTOGRAPHS.glob("*.png"))]
+    found = []
+    for number in range(count):
+        photograph = photographs[number * len(photographs) // count]
+        top, left = 40 + number, 60 + 2 * number
+        found.append(photograph[top : top + 2 * size[0] : 2, left : left + 2 * size[1] : 2, :3])
+    return [np.ascontiguousarray(window) for window in found]
+
+
+def make_clip(
+    path: Path,
+    *,
+    frames: int = 72,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    tags: tuple[int, int, int, int] = (1, 1, 1, 1),
+    options: dict[str, str] | None = None,
+    times: Callable[[int], int] = lambda number: number * 512,
+    set_stream: Callable[[Any], None] = lambda stream: None,
+    extras: bool = True,
+    container: dict[str, str] | None = None,
+) -> None:
+    """A clip with a tone, subtitles, chapters and a title; ``tags`` are the codes of H.273."""
+    with av.open(path, "w", container_options=container or {}) as clip:
+        video = clip.add_stream(codec, rate=RATE, options=options or {"crf": "12"})
+        video.height, video.width = size
+        video.pix_fmt = pixels
+        video.codec_context.time_base = video.time_base = Fraction(1, 12288)
+        context = video.codec_context
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = tags
+        set_stream(video)
+        if extras:
+            clip.metadata["title"] = "Moving windows"
+            clip.set_chapters([
+                {"id": 1, "start": 0, "end": 1000, "time_base": Fraction(1, 1000),
+                 "metadata": {"title": "One"}},
+            ])  # fmt: skip
+            sound = clip.add_stream("aac", rate=48000, layout="mono")
+            sound.metadata["language"] = "deu"
+            text = clip.add_mux_stream("mov_text" if path.suffix == ".mp4" else "subrip")
+            text.time_base = Fraction(1, 1000)
+        clip.start_encoding()
+        if extras:
+            for packet in tone(sound, seconds=frames / RATE):
+                clip.mux(packet)
+            for start, duration, words in SUBTITLES:
+                data = words.encode()
+                if path.suffix == ".mp4":
+                    data = len(data).to_bytes(2, "big") + data
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = text, Fraction(1, 1000)
+                packet.pts = packet.dts = start
+                packet.duration = duration
+                clip.mux(packet)
+        colours = Coding(
+            family="yuv" if "yuv" in pixels else "gbr", depth=10 if "10" in pixels else 8,
+            matrix=tags[2] if tags[2] != 2 and tags[2] else 6,
+            span="full" if tags[3] == 2 else "limited",
+            across=2 if "420" in pixels else 1, down=2 if "420" in pixels else 1,
+        )  # fmt: skip
+        layout = layout_of(pixels)
+        assert layout is not None
+        for number, window in enumerate(windows(frames, size=size)):
+            planes = encode_planes(window.astype(np.uint16) * 257, colours)
+            frame = av.VideoFrame(size[1], size[0], pixels)
+            for plane, values in zip(frame.planes, planes, strict=True):
+                line = plane.line_size // values.itemsize
+                view = np.frombuffer(plane, values.dtype)[: line * plane.height]
+                view.reshape(plane.height, line)[:, : plane.width] = values
+            frame.pts, frame.time_base = times(number), Fraction(1, 12288)
+            clip.mux(video.encode(frame))
+        clip.mux(video.encode())
+
+
+def tone(stream: Any, *, seconds: float) -> list[Any]:
+    count = round(48000 * seconds)
+    wave = np.sin(np.arange(count) * 2 * np.pi * 440 / 48000).astype(np.float32)[None]
+    packets = []
+    for start in range(0, count, 1024):
+        frame = av.AudioFrame.from_ndarray(wave[:, start : start + 1024].copy(), "fltp", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        packets += stream.encode(frame)
+    return packets + stream.encode()
+
+
+def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
+    with av.open(path) as file:
+        stream = next(stream for stream in file.streams if stream.type == kind)
+        return [
+            (packet.pts * packet.time_base, bytes(packet))
+            for packet in file.demux(stream)
+            if packet.size
+        ]
+
+
+def frames(path: Path) -> list[Any]:
+    with av.open(path) as file:
+        return list(file.decode(video=0))
+
+
+def times(path: Path) -> list[Fraction]:
+    return [frame.pts * frame.time_base for frame in frames(path)]
+
+
+def colours(frame: Any, *, matrix: int, span: str = "limited") -> NDArray[np.float64]:
+    """RGB of 0 to 255 of a frame, by FFmpeg's own conversion, not ours."""
+    shown = frame.reformat(
+        format="gbrp16le" if "10" in frame.format.name else "rgb24",
+        src_colorspace={1: "ITU709", 5: "ITU601", 6: "ITU601"}[matrix],
+        src_color_range=2 if span == "full" else 1, dst_color_range=2,
+        interpolation=av.video.reformatter.Interpolation.BICUBIC | 0x40000 | 0x2000,
+    )  # fmt: skip
+    return shown.to_ndarray().astype(np.float64)
+
+
+def psnr(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    error = float(np.mean((ours.astype(np.float64) - theirs.astype(np.float64)) ** 2))
+    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    make_clip(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(clip: Path) -> VideoResult:
+    return upscale_video(clip, clip.with_name("straight.mp4"), settings=settings())
+
+
+class TestWhole:
+    def test_every_frame_at_its_time(self, clip: Path, done: VideoResult) -> None:
+        assert done.frames == 72 and done.found == 0
+        assert done.notes == ()
+        assert done.source_size == (64, 96) and done.size == (128, 192)
+        assert times(done.target) == times(clip) == [Fraction(n, RATE) for n in range(72)]
+
+    def test_frames_are_those_of_the_picture_path(self, clip: Path, done: VideoResult) -> None:
+        values = []
+        for before, after in zip(frames(clip)[::6], frames(done.target)[::6], strict=True):
+            picture = Picture(pixels=colours(before, matrix=1).round().astype(np.uint8))
+            expected = upscale_with_report(picture, settings=settings()).picture.pixels
+            values.append(psnr(colours(after, matrix=1), expected))
+        assert min(values) > 34, values
+
+    def test_sound_and_subtitles_are_copied_bit_for_bit(
+        self, clip: Path, done: VideoResult
+    ) -> None:
+        for kind in ("audio", "subtitle"):
+            assert packets(done.target, kind) == packets(clip, kind)
+        assert len(packets(clip, "audio")) > 100
+        assert any(b"A wren." in data for _, data in packets(done.target, "subtitle"))
+
+    def test_what_the_file_says_of_itself_stays(self, clip: Path, done: VideoResult) -> None:
+        with av.open(done.target) as file, av.open(clip) as source:
+            assert file.metadata["title"] == "Moving windows"
+            assert [one["metadata"]["title"] for one in file.chapters()] == ["One"]
+            assert file.streams.audio[0].metadata["language"] == "deu"
+            assert file.streams.video[0].average_rate == source.streams.video[0].average_rate
+            assert file.streams.video[0].codec_context.name == "h264"
+
+    def test_nothing_is_left_beside_the_target(self, clip: Path, done: VideoResult) -> None:
+        assert {path.name for path in clip.parent.iterdir()} == {"clip.mp4", "straight.mp4"}
+
+    def test_progress_counts_frames(self, clip: Path, tmp_path: Path) -> None:
+        steps: list[VideoStep] = []
+        upscale_video(clip, tmp_path / "a.mp4", settings=settings(), on_step=steps.append)
+        assert [step.frame for step in steps] == list(range(73))
+        assert {step.frames for step in steps} == {72}
+
+
+class TestResume:
+    def test_a_stopped_run_goes_on_and_ends_with_the_same_file(
+        self, clip: Path, done: VideoResult, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "resumed.mp4"
+
+        def stop(step: VideoStep) -> None:
+            if step.frame == 60:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            upscale_video(clip, target, settings=settings(), on_step=stop)
+        assert not target.exists()
+        resumed = upscale_video(clip, target, settings=settings())
+        assert resumed.found == 48 and resumed.frames == 72
+        assert packets(target, "video") == packets(done.target, "video")
+        assert [path.name for path in tmp_path.iterdir()] == ["resumed.mp4"]
+
+    @pytest.mark.parametrize("change", ["network", "quality", "damage"])
+    def test_what_does_not_fit_is_not_used(self, clip: Path, tmp_path: Path, change: str) -> None:
+        target = tmp_path / "resumed.mp4"
+
+        def stop(step: VideoStep) -> None:
+            if step.frame == 55:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            upscale_video(clip, target, settings=settings(), on_step=stop)
+        model, options = Sharpening(), VideoOptions()
+        if change == "network":
+            with torch.no_grad():
+                model.weight.mul_(0.9)
+        elif change == "quality":
+            options = VideoOptions(crf=30)
+        else:
+            part = next(tmp_path.glob(".*/000000.packets"))
+            part.write_bytes(part.read_bytes()[:-1] + b"?")
+        result = upscale_video(clip, target, settings=settings(model), options=options)
+        assert result.found == 0 and result.frames == 72
+
+
+class TestTimes:
+    def test_a_variable_rate_stays(self, tmp_path: Path) -> None:
+        steps = np.cumsum([0, *([512, 512, 256, 1280, 700] * 10)])
+        clip, target = tmp_path / "clip.mp4", tmp_path / "large.mp4"
+        make_clip(clip, frames=50, times=lambda n: int(steps[n]) + 1000, extras=False)
+        upscale_video(clip, target, settings=settings())
+        assert times(target) == times(clip)
+        assert len(set(np.diff(times(target)))) == 4
+
+    def test_decoding_never_comes_after_showing(self) -> None:
+        order = [0, 4, 2, 1, 3, 9, 6, 5, 8, 20]  # I P B b b P B b b P
+        early = decoding_times(order)
+        assert all(ours <= shown for ours, shown in zip(early, order, strict=True))
+        assert early == sorted(set(early))
+        assert decoding_times([3, 5, 9]) == [3, 5, 9]
+
+
+class TestColours:
+    @pytest.mark.parametrize(
+        ("tags", "name"),
+        [((1, 1, 1, 1), "709"), ((6, 6, 6, 1), "601"), ((1, 13, 1, 2), "full"),
+         ((5, 1, 5, 2), "601 full")],
+    )  # fmt: skip
+    def test_tags_stay_and_colours_too(
+        self, tmp_path: Path, tags: tuple[int, int, int, int], name: str
+    ) -> None:
+        clip, target = tmp_path / "clip.mp4", tmp_path / "large.mp4"
+        make_clip(clip, frames=3, tags=tags, extras=False, options={"qp": "1"})
+        upscale_video(clip, target, settings=settings(Nearest()), options=VideoOptions(crf=1))
+        span = "full" if tags[3] == 2 else "limited"
+        for before, after in zip(frames(clip), frames(target), strict=True):
+            found = (after.color_primaries, after.color_trc, after.colorspace, after.color_range)
+            assert found == tags
+            ours = colours(after, matrix=tags[2], span=span)
+            theirs = colours(before, matrix=tags[2], span=span).repeat(2, 0).repeat(2, 1)
+            smooth = np.abs(_means(ours) - _means(theirs))
+            assert smooth.max() < 2, name
+
+    def test_untagged_colours_are_guessed_and_said(self, tmp_path: Path) -> None:
+        clip, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
+        make_clip(clip, frames=3, tags=(2, 2, 2, 0), extras=False)
+        result = upscale_video(clip, target, settings=settings())
+        assert any("BT.601" in note for note in result.notes)
+        assert frames(target)[0].colorspace == 6
+
+    def test_ffv1_in_rgb_loses_nothing(self, tmp_path: Path) -> None:
+        clip, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
+        make_clip(clip, frames=3, codec="ffv1", pixels="gbrp10le", options={"level": "3"},
+                  tags=(1, 1, 0, 2), extras=False)  # fmt: skip
+        upscale_video(
+            clip, target, settings=settings(Nearest()), options=VideoOptions(codec="ffv1")
+        )
+        for before, after in zip(frames(clip), frames(target), strict=True):
+            assert after.format.name == "gbrp10le"
+            ours, theirs = (frame.to_ndarray() for frame in (after, before))
+            assert np.array_equal(ours, theirs.repeat(2, 0).repeat(2, 1))
+
+    def test_ten_bits_stay_ten_bits(self, tmp_path: Path) -> None:
+        clip, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
+        make_clip(clip, frames=3, pixels="yuv420p10le", extras=False)
+        assert not upscale_video(clip, target, settings=settings()).notes
+        assert frames(target)[0].format.name == "yuv420p10le"
+
+
+def _means(picture: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of 8 x 8 pixels, over which the resolution of chroma does not matter."""
+    height, width = (side // 8 for side in picture.shape[:2])
+    return picture[: height * 8, : width * 8].reshape(height, 8, width, 8, 3).mean((1, 3))
+
+
+class TestPlanes:
+    @pytest.mark.parametrize("span", ["limited", "full"])
+    @pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 9])
+    @pytest.mark.parametrize("depth", [8, 10, 12])
+    def test_there_and_back(self, depth: int, matrix: int, span: Any) -> None:
+        coding = Coding(family="yuv", depth=depth, matrix=matrix, span=span)
+        rgb = np.random.default_rng(0).integers(0, 65536, (16, 16, 3)).astype(np.uint16)
+        again = decode_planes(encode_planes(rgb, coding), coding)
+        step = 65535 / (219 * 2 ** (depth - 8))
+        assert np.abs(again.astype(float) - rgb).max() < 2.1 * step
+
+    def test_primaries_of_bt_709(self) -> None:
+        # 100 % red, green, blue, white, black in 8 bits: the colour bars of BT.709.
+        rgb = np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0]]], np.uint16)
+        planes = encode_planes(rgb * np.uint16(65535), Coding(family="yuv", depth=8))
+        assert [plane.tolist()[0] for plane in planes] == [
+            [63, 173, 32, 235, 16],
+            [102, 42, 240, 128, 128],
+            [240, 26, 118, 128, 128],
+        ]
+
+    @pytest.mark.parametrize("sampling", [(2, 2), (2, 1), (1, 2), (4, 1)])
+    @pytest.mark.parametrize("chroma", ["left", "centre"])
+    def test_chroma_keeps_its_place(self, sampling: tuple[int, int], chroma: Any) -> None:
+        across, down = sampling
+        coding = Coding(
+            family="yuv", depth=16, across=across, down=down, chroma=chroma, span="full"
+        )
+        y, x = np.mgrid[:32, :48]
+        ramp = np.stack([20000 + 400 * x, 30000 - 200 * y, 25000 + 100 * (x + y)], -1)
+        again = decode_planes(encode_planes(ramp.astype(np.uint16), coding), coding)
+        inner = (slice(6, -6), slice(6, -6))
+        assert np.abs(again.astype(float) - ramp)[inner].max() < 8
+
+    def test_where_chroma_lies(self) -> None:
+        # H.264 annex E: type 0 lies on the first of two columns, type 1 between them.
+        y = np.full((4, 16), 128, np.uint8)
+        cr = np.tile(np.arange(100, 156, 7, dtype=np.uint8), (2, 1))
+        found = {}
+        for chroma in ("left", "centre"):
+            coding = Coding(
+                family="yuv", depth=8, across=2, down=2, span="full", chroma=chroma
+            )  # fmt: skip
+            rgb = decode_planes([y, np.full_like(cr, 128), cr], coding)[1].astype(float)
+            found[chroma] = (rgb[:, 0] / 257 - 128) / (2 * (1 - 0.2126)) + 128
+        assert np.allclose(found["left"][::2], cr[0], atol=0.02)
+        assert np.allclose(found["left"][1:-1:2], cr[0][:-1] + 3.5, atol=0.02)
+        assert np.allclose(found["centre"][2:-1:2], cr[0][1:] - 1.75, atol=0.02)
+
+    def test_odd_sides_are_read(self) -> None:
+        coding = Coding(family="yuv", depth=8, across=2, down=2)
+        planes = encode_planes(np.full((5, 7, 3), 30000, np.uint16), coding)
+        assert [plane.shape for plane in planes] == [(5, 7), (3, 4), (3, 4)]
+        assert np.abs(decode_planes(planes, coding).astype(int) - 30000).max() < 300
+
+
+class TestShape:
+    def test_rotation_and_shape_of_samples_stay(self, tmp_path: Path) -> None:
+        def turn(stream: Any) -> None:
+            stream.set_display_rotation(90)
+            stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+
+        for name in ("mp4", "mkv"):
+            clip, target = tmp_path / f"clip.{name}", tmp_path / f"large.{name}"
+            make_clip(clip, frames=3, set_stream=turn, extras=False)
+            upscale_video(clip, target, settings=settings())
+            assert frames(target)[0].rotation == frames(clip)[0].rotation == 90
+            with av.open(target) as file:
+                assert file.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+
+    def test_odd_results_lose_a_column(self, tmp_path: Path) -> None:
+        clip, target = tmp_path / "clip.mp4", tmp_path / "large.mp4"
+        make_clip(clip, frames=3, size=(50, 66), extras=False)
+        result = upscale_video(clip, target, settings=settings(factor=1.5))
+        assert result.size == (74, 98)
+        assert any("99 x 75" in note for note in result.notes)
+        assert (frames(target)[0].height, frames(target)[0].width) == (74, 98)
+
+
+class TestCodecs:
+    @pytest.mark.parametrize("codec", ["libx265", "libsvtav1", "prores", "ffv1", "libvpx-vp9"])
+    def test_each_codec_gives_all_frames(self, tmp_path: Path, codec: str) -> None:
+        clip, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
+        make_clip(clip, frames=30)
+        try:
+            options = VideoOptions(codec=codec)
+            result = upscale_video(clip, target, settings=settings(), options=options)
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        assert result.frames == 30
+        assert times(target) == times(clip)
+        for kind in ("audio", "subtitle"):
+            assert packets(target, kind) == packets(clip, kind)
+
+    @pytest.mark.parametrize(
+        ("source", "codec", "expected"),
+        [("yuv420p", "libx264", "yuv420p"), ("yuvj422p", "libx264", "yuv422p"),
+         ("yuv422p12le", "libx264", "yuv422p10le"), ("gray", "libx264", "yuv420p"),
+         ("gbrp", "libx264", "yuv444p"), ("yuv420p10le", "ffv1", "yuv420p10le"),
+         ("yuv420p", "prores", "yuv422p10le"), ("yuva420p", "ffv1", "yuv420p")],
+    )  # fmt: skip
+    def test_the_layout_keeps_most(self, source: str, codec: str, expected: str) -> None:
+        layout = layout_of(source)
+        assert layout is not None
+        assert layout_to_write(layout, codec).name == expected
+
+
+class TestCommand:
+    def job(self, *sources: Path, **changes: Any) -> Job:
+        values: dict[str, Any] = {"output": None, "label": "_x2", "settings": settings()}
+        values |= {"options": SaveOptions(), **changes}
+        return Job(sources=tuple(str(source) for source in sources), **values)
+
+    def test_videos_and_pictures_in_one_command(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        make_clip(tmp_path / "clip.mkv", frames=5)
+        picture = tmp_path / "window.png"
+        write_picture(Picture(pixels=windows(1)[0]), picture)
+        job = self.job(tmp_path / "clip.mkv", picture)
+        assert run_with_videos(job, codec=None, crf=30) == 0
+        assert (tmp_path / "clip_x2.mkv").is_file() and (tmp_path / "window_x2.png").is_file()
+        assert "clip_x2.mkv  192x128  5 frames" in capsys.readouterr().out
+        assert run_with_videos(dataclasses.replace(job, style="json"), codec=None, crf=30) == 1
+        told = json.loads(capsys.readouterr().out.splitlines()[0])
+        assert told["status"] == "failed" and "exists already" in told["message"]
+
+    def test_into_a_folder(self, tmp_path: Path) -> None:
+        make_clip(tmp_path / "clip.avi", frames=5, extras=False)
+        job = self.job(tmp_path / "clip.avi", output=f"{tmp_path}/large/")
+        assert run_with_videos(job, codec="libx264", crf=None) == 0
+        assert [path.name for path in (tmp_path / "large").iterdir()] == ["clip.mkv"]
+        assert len(frames(tmp_path / "large" / "clip.mkv")) == 5
+
+    def test_options_without_a_video(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="--codec and --crf are for videos"):
+            run_with_videos(self.job(tmp_path), codec="ffv1", crf=None)
+
+    def test_a_killed_process_leaves_what_is_finished(self, clip: Path, tmp_path: Path) -> None:
+        # Not an exception but the end: nothing of ours is run any more.
+        target = tmp_path / "large.mp4"
+        command = [sys.executable, "-c", KILLED_AT_FRAME_60, str(clip), str(target)]
+        assert subprocess.run(command, check=False, timeout=300).returncode == 9
+        assert not target.exists()
+        assert upscale_video(clip, target, settings=settings(load("espcn_x2"))).found == 48
+
+
+KILLED_AT_FRAME_60 = """
+import os, sys
+from edgekeeper.pretrained.zoo import load
+from edgekeeper.inference import Networks, Settings
+from edgekeeper.video import upscale_video
+
+model = load("espcn_x2")
+upscale_video(
+    sys.argv[1], sys.argv[2],
+    settings=Settings(networks=Networks(factors=(2,), load=lambda scale: model)),
+    on_step=lambda step: os._exit(9) if step.frame == 60 else None,
+)
+"""
+
+
+class TestRefusals:
+    def refused(self, source: Path, target: Path, **options: Any) -> EdgekeeperError:
+        before = set(target.parent.iterdir())
+        with pytest.raises(EdgekeeperError) as caught:
+            upscale_video(source, target, settings=settings(), **options)
+        assert set(target.parent.iterdir()) == before
+        return caught.value
+
+    def test_what_is_there_is_not_replaced(self, clip: Path, tmp_path: Path) -> None:
+        target = tmp_path / "large.mp4"
+        target.write_bytes(b"mine")
+        assert "exists already" in str(self.refused(clip, target))
+        assert target.read_bytes() == b"mine"
+
+    def test_a_file_without_moving_pictures(self, clip: Path, tmp_path: Path) -> None:
+        path = tmp_path / "sound.mp4"
+        with av.open(path, "w") as file:
+            sound = file.add_stream("aac", rate=48000, layout="mono")
+            for packet in tone(sound, seconds=0.5):
+                file.mux(packet)
+        assert "no video stream" in str(self.refused(path, tmp_path / "large.mp4"))
+
+    def test_damaged_files(self, clip: Path, tmp_path: Path) -> None:
+        path, target = tmp_path / "bad.mp4", tmp_path / "large.mp4"
+        path.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+        assert "damaged" in str(self.refused(path, target))
+        path.write_bytes(b"no video at all" * 100)
+        assert "damaged or no video" in str(self.refused(path, target))
+        assert "There is no file" in str(self.refused(tmp_path / "none.mp4", target))
+
+    def test_a_film_whose_end_is_missing(self, tmp_path: Path) -> None:
+        path, cut = tmp_path / "clip.mp4", tmp_path / "cut.mp4"
+        make_clip(path, container={"movflags": "faststart"})
+        cut.write_bytes(path.read_bytes()[: path.stat().st_size - 9000])
+        assert "cut off" in str(self.refused(cut, tmp_path / "large.mp4"))
+
+    def test_a_file_that_is_cut_off(self, tmp_path: Path) -> None:
+        path, cut = tmp_path / "clip.mkv", tmp_path / "cut.mkv"
+        make_clip(path)
+        cut.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+        assert "seconds are missing" in str(self.refused(cut, tmp_path / "large.mkv"))
+
+    def test_names_and_numbers(self, clip: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="Did you mean 'libx264'"):
+            VideoOptions(codec="x264")
+        with pytest.raises(InputError, match=r"0 \(best\) to 51"):
+            VideoOptions(crf=70)
+        with pytest.raises(InputError, match="no quality"):
+            VideoOptions(codec="ffv1", crf=3)
+        assert "its own target" in str(self.refused(clip, clip))
+        assert ".mkv" in str(self.refused(clip, tmp_path / "large.avi"))
+
+    def test_a_kind_of_file_that_cannot_hold_a_stream(self, clip: Path, tmp_path: Path) -> None:
+        error = self.refused(clip, tmp_path / "large.webm")
+        assert isinstance(error, PictureError)
+        assert "A .webm file cannot" in str(error) and ".mkv" in str(error)
+
+    def test_without_the_extra(
+        self, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(__import__("sys").modules, "av", None)
+        assert "edgekeeper[video]" in str(self.refused(clip, tmp_path / "large.mp4"))
