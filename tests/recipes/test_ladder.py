@@ -12,7 +12,8 @@ from edgekeeper.training.recipe import Recipe
 
 
 def test_every_size_has_every_scale() -> None:
-    assert set(LADDER) == {f"{size}_x{scale}" for size in SHAPES for scale in (2, 3, 4)}
+    sizes = {f"{size}_x{scale}" for size in SHAPES for scale in (2, 3, 4)}
+    assert set(LADDER) == sizes | {"restore_x2", "restore_x4"}
 
 
 @pytest.mark.parametrize("name", LADDER)
@@ -20,7 +21,7 @@ def test_a_tiny_form_trains(
     name: str, reduced: Callable[[Recipe], Recipe], run: Callable[..., Any]
 ) -> None:
     recipe = reduced(LADDER[name])
-    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, patch=24))
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, patch=48))
     outcome, lines = run(recipe)
     assert outcome.status == "finished"
     assert outcome.step == 2 * len(LADDER[name].stages) == len(lines)

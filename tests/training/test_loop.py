@@ -33,6 +33,7 @@ from torch.optim.optimizer import (
 import edgekeeper.training.loop
 from edgekeeper import checkpoint
 from edgekeeper.checkpoint import load_model, read_tensors, save_model, write_tensors
+from edgekeeper.data.degradations import PHOTO, degrade
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import CheckpointError, EdgekeeperError, InputError, TrainingError
@@ -43,6 +44,7 @@ from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.spec import spec
 from edgekeeper.training.loop import Outcome, RunOptions, train
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
+from edgekeeper.training.update import degraded
 
 # ---- what is trained, on what -----------------------------------------------------------------
 
@@ -1300,3 +1302,24 @@ class TestRealProcesses:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+
+
+class TestDegradedLR:
+    RECIPE = small(data=Data(patch=16, batch=2, degradations=PHOTO))
+
+    def test_lr_is_made_of_hr_by_seed_and_step(self, store: Store) -> None:
+        batch = store.batch(seed=5, step=3, size=2, patch=16, scale=2)
+        found = degraded(batch, recipe=self.RECIPE, scale=2, step=3)
+        lr = degrade(batch.hr.float() / 255, scale=2, seed=5, step=3, first_index=0, settings=PHOTO)
+        assert torch.equal(found.hr, batch.hr)
+        assert torch.equal(found.as_float().lr, lr)
+        assert not torch.equal(found.lr, batch.lr)
+        assert degraded(batch, recipe=small(), scale=2, step=3) is batch
+
+    def test_stopped_and_resumed_gives_the_same_bits(self, store: Store, tmp_path: Path) -> None:
+        run(self.RECIPE, store, tmp_path / "straight")
+        run(small(), store, tmp_path / "clean")
+        assert not same_run(tmp_path / "straight", tmp_path / "clean")
+        stop_at(5, self.RECIPE, store, tmp_path / "stopped")
+        run(self.RECIPE, store, tmp_path / "stopped")
+        assert same_run(tmp_path / "straight", tmp_path / "stopped")

@@ -2,16 +2,18 @@
 
 A run is a constant learning rate in stages of 10,000 updates, so that it may be ended after any of
 them, and a last stage in which the rate falls to 0. SOAP, mean absolute error, 8 patches of 24 LR
-pixels; of three patches drawn the one with the strongest edges is kept (docs/diary.md).
+pixels; of three patches drawn the one with the strongest edges is kept (docs/diary.md). Beside it
+``restore``: the balanced size, for photographs that were blurred, noisy and compressed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from edgekeeper.data.degradations import PHOTO
 from edgekeeper.losses import L1
 from edgekeeper.models import ChainSR
 from edgekeeper.spec import spec
-from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term, Validation
+from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
 
 Size = Literal["fast", "balanced", "best"]
 
@@ -60,9 +62,23 @@ def ladder(*, size: Size, scale: int, constant_stages: int | None = None) -> Rec
     )
 
 
+def restore(*, scale: int, constant_stages: int = 2) -> Recipe:
+    """Return the recipe of the network for photographs as they are: blurred, noisy, compressed.
+
+    It begins from the balanced network of its scale, so that both can be blended.
+    """
+    faithful = ladder(size="balanced", scale=scale, constant_stages=constant_stages)
+    return replace(
+        faithful,
+        name=f"restore_x{scale}",
+        data=replace(faithful.data, patch=32 * scale, degradations=PHOTO),
+        start=Start(f"balanced_x{scale}"),
+    )
+
+
 LADDER: dict[str, Recipe] = {
     recipe.name: recipe
     for size in SHAPES
     for scale in (2, 3, 4)
     for recipe in (ladder(size=size, scale=scale),)
-}
+} | {recipe.name: recipe for scale in (2, 4) for recipe in (restore(scale=scale),)}

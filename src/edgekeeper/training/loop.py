@@ -25,7 +25,7 @@ from edgekeeper.training.objective import Objective
 from edgekeeper.training.recipe import Recipe, Stage
 from edgekeeper.training.report import Report, RunOptions
 from edgekeeper.training.state import State, begin, check_trains, enter
-from edgekeeper.training.update import structured, update
+from edgekeeper.training.update import degraded, structured, update
 
 __all__ = ["Outcome", "RunOptions", "train"]
 
@@ -205,8 +205,9 @@ def _batches(state: State, recipe: Recipe, store: Store, *, workers: int) -> Ite
             crop=recipe.data.crop,
             workers=workers if store.device.type == "cpu" else 0,
         )
-        for batch in islice(drawn, end - state.step):
-            yield structured(batch, keep=recipe.data.batch, groups=stage.drawn)
+        for step, batch in enumerate(islice(drawn, end - state.step), start=state.step):
+            chosen = structured(batch, keep=recipe.data.batch, groups=stage.drawn)
+            yield degraded(chosen, recipe=recipe, scale=state.model.scale, step=step)
 
 
 class StopFlag:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from torch import Generator, Tensor, nn
 
+from edgekeeper.data.degradations import Degradations
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec
@@ -45,12 +46,14 @@ class Data:
     """How batches are cut from the packed store. ``patch`` is in HR pixels.
 
     ``crop``: anywhere, each place equally likely; or the centre of each picture once an epoch.
+    ``degradations``: LR is made of HR in this way instead of being read from the store.
     """
 
     patch: int
     batch: int
     augment: Literal["none", "flips", "eight"] = "eight"
     crop: Literal["random", "centre"] = "random"
+    degradations: Degradations | None = None
 
 
 @dataclass(frozen=True)

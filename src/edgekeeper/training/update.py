@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from edgekeeper.data.degradations import degrade
 from edgekeeper.data.store import Batch
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
@@ -30,6 +31,16 @@ def structured(batch: Batch, *, keep: int, groups: int = 1) -> Batch:
     first = torch.arange(groups, device=strength.device)[:, None] * strength.shape[1]
     chosen = (strength.topk(keep).indices + first).flatten()
     return Batch(batch.lr[chosen], batch.hr[chosen])
+
+
+def degraded(batch: Batch, *, recipe: Recipe, scale: int, step: int) -> Batch:
+    """Return ``batch`` with LR made of HR as the recipe says, for update ``step`` of the run."""
+    settings = recipe.data.degradations
+    if settings is None:
+        return batch
+    key = {"seed": recipe.seed, "step": step, "first_index": 0}
+    lr = degrade(batch.as_float().hr, scale=scale, settings=settings, **key)
+    return Batch((lr * 255).round().to(torch.uint8), batch.hr)
 
 
 def pairs(batch: Batch, *, recipe: Recipe, model: SRModel) -> list[tuple[Tensor, Tensor]]:
