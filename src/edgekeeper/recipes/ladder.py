@@ -30,8 +30,8 @@ class Shape:
 
 
 SHAPES: dict[Size, Shape] = {
-    "fast": Shape(width=32, blocks=2, depth=2, constant_stages=8, falling_steps=20_000),
-    "balanced": Shape(width=32, blocks=6, depth=3, constant_stages=8, falling_steps=20_000),
+    "fast": Shape(width=16, blocks=8, depth=3, constant_stages=4, falling_steps=20_000),
+    "balanced": Shape(width=32, blocks=6, depth=3, constant_stages=5, falling_steps=20_000),
     "best": Shape(width=48, blocks=6, depth=3, constant_stages=8, falling_steps=20_000),
 }
 
