@@ -32,6 +32,7 @@ from edgekeeper.models import (
     NatSR,
     SRModel,
     SRResNet,
+    SRVGGNetCompact,
     parameter_count,
 )
 from edgekeeper.ops.resize import imresize
@@ -79,6 +80,12 @@ CASES: dict[str, Callable[[], SRModel]] = {
     "dgggan_x3_lr": lambda: DGGGAN(scale=3, width=32, blocks=1, grad_every=1, body="lr"),
     **{
         f"chainsr_x{scale}": (lambda scale=scale: ChainSR(scale=scale, width=4, blocks=3, depth=2))
+        for scale in (2, 3, 4)
+    },
+    **{
+        f"srvgg_x{scale}": (
+            lambda scale=scale: SRVGGNetCompact(scale=scale, width=4, convolutions=2)
+        )
         for scale in (2, 3, 4)
     },
     "dggganlight_x3": lambda: DGGGANLight(

@@ -47,6 +47,7 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "dbpn": ("width", "stages", "first"),
     "dgggan": ("width", "blocks", "grad_every"),
     "chainsr": ("width", "blocks", "depth"),
+    "srvggnetcompact": ("width", "convolutions"),
     "dggganlight": ("width", "blocks", "grad_every", "gradient_width"),
 }
 MAY_BE_ZERO = {

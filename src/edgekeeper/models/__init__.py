@@ -20,6 +20,7 @@
     DGGGAN          dgggan           2 3 4   Ma and Li, JCEIM 2023        dgggan
     DGGGANLight     dgggan_light     2 3 4   DGGGAN's family              dgggan
     ChainSR         chainsr          2 3 4   after SPAN                   ladder
+    SRVGGNetCompact srvgg            2 3 4   Wang et al., ICCVW 2021      none
     GradientBranch  gradient_branch  any     Ma et al., CVPR 2020         branch spsr
 
 Beside them: what every network is and the weights that several start with (``base``), the
@@ -48,6 +49,7 @@ from edgekeeper.models.sftgan import SFTGAN
 from edgekeeper.models.spsr import SPSR
 from edgekeeper.models.srcnn import SRCNN
 from edgekeeper.models.srresnet import MSRResNet, SRResNet
+from edgekeeper.models.srvgg import SRVGGNetCompact
 from edgekeeper.models.vdsr import VDSR
 
 MODELS: dict[str, type[SRModel]] = {
@@ -69,6 +71,7 @@ MODELS: dict[str, type[SRModel]] = {
     "dgggan": DGGGAN,
     "dggganlight": DGGGANLight,
     "chainsr": ChainSR,
+    "srvggnetcompact": SRVGGNetCompact,
     "gradientbranch": GradientBranch,
 }
 
@@ -97,6 +100,7 @@ __all__ = [
     "SRGANDiscriminator",
     "SRModel",
     "SRResNet",
+    "SRVGGNetCompact",
     "VGGDiscriminator",
     "parameter_count",
 ]

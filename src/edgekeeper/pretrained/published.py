@@ -35,6 +35,7 @@ from edgekeeper.pretrained import (
     sftgan,
     spsr,
     srgan,
+    srvgg,
     vdsr,
 )
 from edgekeeper.pretrained.edsr import RESIDUAL_SCALES
@@ -135,6 +136,7 @@ Kind = Literal[
     "srgan",
     "msrresnet",
     "imdn",
+    "srvgg",
 ]
 
 
@@ -163,6 +165,7 @@ _ORIGINS: dict[Kind, _Origin] = {
     "srgan": _Origin("SRGAN in PyTorch", srgan.recognises_pytorch, srgan.load_pytorch),
     "msrresnet": _Origin("MSRResNet", srgan.recognises_msrresnet, srgan.load_msrresnet),
     "imdn": _Origin("IMDN", imdn.recognises, imdn.load),
+    "srvgg": _Origin("Real-ESRGAN's SRVGGNetCompact", srvgg.recognises, srvgg.load),
     "espcn_ycbcr": _Origin("ESPCN on YCbCr", espcn.recognises, espcn.load),
 }
 
@@ -184,6 +187,7 @@ def load_published(
     ``"srgan"``         SRGAN's generator in PyTorch, five blocks, keys ``block1`` to ``block8``.
     ``"msrresnet"``     BasicSR's SRResNet, with or without SRGAN's training.
     ``"imdn"``          the official IMDN.
+    ``"srvgg"``         Real-ESRGAN's compact networks (``SRVGGNetCompact``), keys ``body.N``.
     ``"rcan"``          the official RCAN and BasicSR's, whose layers work on 0..255.
     ``"rdn"``           RDN as EDSR-PyTorch (on 0..255) or RDN-pytorch (on 0..1) names it.
     ``"dbpn"``          the official D-DBPN and DBPN-LL.

@@ -96,7 +96,7 @@ def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
 
     The file is one of edgekeeper, one exported by it (.onnx, .xml), weights that another program
     published (ESRGAN, Real-ESRGAN, SPSR, EDSR, VDSR, ESPCN, RCAN, RDN, D-DBPN, SRGAN also of
-    Keras, MSRResNet, SFTGAN, IMDN), or, with the extra ``community``,
+    Keras, MSRResNet, SFTGAN, IMDN, SRVGGNetCompact), or, with the extra ``community``,
     whatever spandrel knows. ``scale`` is for foreign files that do not say theirs. Nothing in a
     file is ever run.
 

@@ -1,0 +1,52 @@
+"""SRVGGNetCompact: Real-ESRGAN's compact network, a plain stack of convolutions at LR size.
+
+Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic
+Data", ICCVW 2021, https://arxiv.org/abs/2107.10833. The network came after the paper, with the
+weights realesr-general-x4v3 and realesr-animevideov3 of https://github.com/xinntao/Real-ESRGAN.
+
+    y = shuffle(c_n+1(f(c_n(... f(c_1(f(c_0(x)))))))) + nearest(x)
+
+with 3 x 3 convolutions c and PReLUs f of one slope for each map. n is 32 in the general networks,
+16 in those for animation. Layers have the official names ``body.0``, ``body.1``, ...
+
+    parameters     x2         x3         x4
+    width 64, 32   1,192,524  1,201,179  1,213,296   convolutions, the default
+    width 64, 16     600,652    609,307    621,424
+
+What differs: x3 is not published, and the only activation is PReLU. Weights start as PyTorch's do.
+"""
+
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from torch import Tensor, nn
+
+from edgekeeper.models.base import SRModel, check_counts, check_scale
+
+
+class SRVGGNetCompact(SRModel):
+    """The compact network for one scale.
+
+    Args:
+        width: maps of every layer.
+        convolutions: those between the first and the last.
+    """
+
+    def __init__(self, *, scale: int = 4, width: int = 64, convolutions: int = 32) -> None:
+        super().__init__()
+        check_scale(scale, allowed=(2, 3, 4), model="SRVGGNetCompact")
+        check_counts({"width": width, "convolutions": convolutions}, model="SRVGGNetCompact")
+        self.scale, self.channels = scale, "rgb"
+        self.receptive_field = convolutions + 2
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.PReLU(width)]
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width)]
+        self.body = nn.Sequential(*layers, nn.Conv2d(width, 3 * scale**2, 3, padding=1))
+        self.shuffle = nn.PixelShuffle(scale)
+
+    def features(self, lr: Tensor) -> Tensor:
+        """Return the maps (B, width, H, W) before the last convolution."""
+        return self.body[:-1](lr)  # type: ignore[no-any-return]
+
+    def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
+        """Return the SR batch (B, 3, scale·H, scale·W)."""
+        residual = self.shuffle(self.body[-1](features))  # (B, 3·scale², H, W) -> HR size
+        return residual + F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")  # type: ignore[no-any-return]
