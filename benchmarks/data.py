@@ -1,11 +1,11 @@
-"""The data feed: one training patch from the packed store against decoding a picture for it.
+"""The data feed: one training patch from the packed store against decoding an image for it.
 
     python benchmarks/data.py
     python benchmarks/data.py --json results/data.json
 
-Eight pictures of 2040x1356 (the size of DIV2K's) are written as PNG and packed into a store. One
+Eight images of 2040x1356 (the size of DIV2K's) are written as PNG and packed into a store. One
 "patch" is an LR and an HR patch cut at the same place and turned by one of eight symmetries,
-as training takes them. The peer decodes the whole HR picture with Pillow for each patch, which is
+as training takes them. The peer decodes the whole HR image with Pillow for each patch, which is
 what a data loader without a store does. All forms take turns; times are CPU seconds, one thread.
 Last line: the part of a processor that feeding a training step of a given length needs.
 """
@@ -27,18 +27,18 @@ from PIL import Image
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 
-HEIGHT, WIDTH, PICTURES = 1356, 2040, 8
+HEIGHT, WIDTH, IMAGES = 1356, 2040, 8
 BATCH, PATCH, SCALE = 16, 192, 4
 ROUNDS, BAR = 12, 500.0
 
 
-def write_pictures(folder: Path) -> list[Path]:
+def write_images(folder: Path) -> list[Path]:
     """PNG files with photograph-like content: a 1 / f spectrum, a little noise."""
     rng = np.random.default_rng(0)
     fy, fx = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)
     fall = 1 / np.maximum(np.hypot(fy, fx), 1 / WIDTH)
     paths = []
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         planes = []
         for _ in range(3):
             noise = np.fft.rfft2(rng.standard_normal((HEIGHT, WIDTH)))
@@ -53,7 +53,7 @@ def write_pictures(folder: Path) -> list[Path]:
 def decode(paths: list[Path], *, step: int) -> np.ndarray:
     """One HR patch cut from a PNG file that is decoded for it."""
     rng = np.random.default_rng(step)
-    with Image.open(paths[step % PICTURES]) as image:
+    with Image.open(paths[step % IMAGES]) as image:
         pixels = np.asarray(image.convert("RGB"))
     y, x = rng.integers(0, HEIGHT - PATCH), rng.integers(0, WIDTH - PATCH)
     return np.ascontiguousarray(pixels[y : y + PATCH, x : x + PATCH])
@@ -98,7 +98,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_pictures(Path(folder))
+        paths = write_images(Path(folder))
         started = time.process_time()
         store = prepare_store(sources_in(folder), Path(folder) / "store", scales=(SCALE,))
         prepared = time.process_time() - started
@@ -106,7 +106,7 @@ def main() -> None:
         png = sum(path.stat().st_size for path in paths)
         packed = store.index.pixels_bytes
     peer = seconds["PNG by Pillow"]
-    print(f"{PICTURES} pictures {WIDTH}x{HEIGHT}, patch {PATCH} and {PATCH // SCALE}, ×{SCALE}")
+    print(f"{IMAGES} images {WIDTH}x{HEIGHT}, patch {PATCH} and {PATCH // SCALE}, ×{SCALE}")
     print(f"preparing: {prepared:.1f} CPU s; PNG {png / 1e6:.0f} MB, store {packed / 1e6:.0f} MB")
     print("| feed | microseconds per patch | times the peer's speed |")
     print("|---|---|---|")

@@ -2,11 +2,11 @@
 
 Run: python benchmarks/export.py --data FOLDER --calibration FOLDER [--threads 1] [--repeats 9]
 
-Every way upscales the same 256 x 256 picture in turn, in one process; "x eager" is the median over
+Every way upscales the same 256 x 256 image in turn, in one process; "x eager" is the median over
 the rounds of PyTorch's time (eager, float32, contiguous) over the way's time in the same round.
 With one thread the clock is the processor time of the process, which other programs do not slow;
 with more it is the wall clock. Losses are against the float32 network on a benchmark set
-(protocol y_matlab) and on the calibration pictures.
+(protocol y_matlab) and on the calibration images.
 """
 
 import argparse
@@ -65,9 +65,13 @@ def ways(network: str, *, calibration: Path, folder: Path, threads: int, forms: 
         for keep, method in FORMS[:forms] if suffix == ".xml" else FORMS[:1]:
             target = folder / f"{keep}-{method}{suffix}"
             exported = export_network(
-                network, target, calibration=calibration, method=method, keep=keep,
+                network,
+                target,
+                calibration=calibration,
+                method=method,
+                keep=keep,
                 allowed_loss_db=99.0,
-            )  # fmt: skip
+            )
             model = load_exported(target, threads=threads)
             name = f"{runtime} int8, float: {keep}, {method}"
             found.append(Way(name, model, model, exported.loss))
@@ -77,8 +81,8 @@ def ways(network: str, *, calibration: Path, folder: Path, threads: int, forms: 
     return found
 
 
-def picture(channels: int) -> Tensor:
-    """A smooth picture (1, channels, SIDE, SIDE) with a fixed seed."""
+def image(channels: int) -> Tensor:
+    """A smooth image (1, channels, SIDE, SIDE) with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((1, channels, SIDE // 8, SIDE // 8), generator=generator)
     return imresize(coarse, scale=8).clamp(0, 1).contiguous()
@@ -86,13 +90,13 @@ def picture(channels: int) -> Tensor:
 
 @torch.inference_mode()
 def seconds(
-    found: list[Way], pictures: list[Tensor], *, repeats: int, threads: int
+    found: list[Way], images: list[Tensor], *, repeats: int, threads: int
 ) -> list[list[float]]:
-    """The times of each way on its picture, round by round, after two rounds to warm up."""
+    """The times of each way on its image, round by round, after two rounds to warm up."""
     clock = time.process_time if threads == 1 else time.perf_counter
     times: list[list[float]] = [[] for _ in found]
     for turn in range(repeats + 2):
-        for way, lr, own in zip(found, pictures, times, strict=True):
+        for way, lr, own in zip(found, images, times, strict=True):
             start = clock()
             way.run(lr)
             if turn > 1:
@@ -134,13 +138,18 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         found = ways(
-            options.network, calibration=options.calibration, folder=Path(folder),
-            threads=options.threads, forms=options.forms,
-        )  # fmt: skip
-        lr = picture(1 if found[0].model.channels == "y" else 3)
+            options.network,
+            calibration=options.calibration,
+            folder=Path(folder),
+            threads=options.threads,
+            forms=options.forms,
+        )
+        lr = image(1 if found[0].model.channels == "y" else 3)
         times = seconds(found, [lr] * len(found), repeats=options.repeats, threads=options.threads)
-        print(f"{options.network}, {SIDE} x {SIDE}, {options.threads} thread(s), torch "
-              f"{torch.__version__}; median of {options.repeats} rounds")  # fmt: skip
+        print(
+            f"{options.network}, {SIDE} x {SIDE}, {options.threads} thread(s), torch "
+            f"{torch.__version__}; median of {options.repeats} rounds"
+        )
         print(f"{'':55}{'ms':>8}{'x eager':>9}{'dB lost':>9}{'gv_gap':>8}{'calib dB':>10}")
         reference = None
         for way, own in zip(found, times, strict=True):

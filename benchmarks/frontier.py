@@ -3,7 +3,7 @@
     python benchmarks/frontier.py --store photos.store --data DATA --out runs/frontier \
         --json results/frontier.json --seeds 3
 
-The published form is trained with each seed and a picture's scores are averaged over the seeds;
+The published form is trained with each seed and an image's scores are averaged over the seeds;
 the other forms with seed 0, and compared with weight 0 of seed 0. Finished points are kept, so the
 command can be repeated.
 """
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def values(scores: dict, form: str, *, weight: float, metric: str, seeds: list[int]) -> list:
-    """A metric of each picture, averaged over seeds."""
+    """A metric of each image, averaged over seeds."""
     runs = [[getattr(s, metric) for s in scores[form, weight, seed]] for seed in seeds]
     return [sum(column) / len(column) for column in zip(*runs, strict=True)]
 

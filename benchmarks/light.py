@@ -2,7 +2,7 @@
 
 Run: python benchmarks/light.py --data FOLDER --calibration FOLDER [--threads 2] [--repeats 9]
 
-All upscale the same 160 x 160 picture by 4, in turn, in one process: as PyTorch runs them, and as
+All upscale the same 160 x 160 image by 4, in turn, in one process: as PyTorch runs them, and as
 OpenVINO does in float32 and in eight bits. "x baseline" is the median over the rounds of the time
 of EDSR-baseline in PyTorch over the way's in the same round. A network without trained weights is
 timed with those that training starts from, and has no quality; nor is it made in eight bits, whose
@@ -21,7 +21,7 @@ from edgekeeper.export import export_network
 from edgekeeper.models import EDSR, IMDN, SRModel, parameter_count
 from edgekeeper.pretrained.exported import load_exported
 from edgekeeper.pretrained.zoo import load
-from export import Way, picture, seconds
+from export import Way, image, seconds
 
 SIDE = 160
 TRAINED = ("espcn_x4", "dgggan_light_x4", "edsr_light_x4")
@@ -63,15 +63,18 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         found = ways(Path(folder), calibration=options.calibration, threads=options.threads)
-        rgb, luma = picture(3)[..., :SIDE, :SIDE], picture(1)[..., :SIDE, :SIDE]
+        rgb, luma = image(3)[..., :SIDE, :SIDE], image(1)[..., :SIDE, :SIDE]
         # ESPCN is on luma; what it is given must have one channel.
         times = seconds(
             [way for way, _ in found],
             [luma if way.model.channels == "y" else rgb for way, _ in found],
-            repeats=options.repeats, threads=options.threads,
-        )  # fmt: skip
-        print(f"x4 of {SIDE} x {SIDE}, {options.threads} thread(s), torch {torch.__version__}; "
-              f"median of {options.repeats} rounds")  # fmt: skip
+            repeats=options.repeats,
+            threads=options.threads,
+        )
+        print(
+            f"x4 of {SIDE} x {SIDE}, {options.threads} thread(s), torch {torch.__version__}; "
+            f"median of {options.repeats} rounds"
+        )
         print(f"{'':34}{'parameters':>11}{'ms':>8}{'x baseline':>12}{options.set + ' dB':>11}")
         for (way, count), own in zip(found, times, strict=True):
             ratio = statistics.median(a / b for a, b in zip(times[0], own, strict=True))

@@ -11,7 +11,7 @@ the floor's median lies far above its best, the machine was not quiet and the me
 OMP_WAIT_POLICY=passive before the command lets waiting threads sleep instead of spin, which makes
 the ratio steady there.
 
-The floor: whatever the method, both pictures must be read and the derivative written, three
+The floor: whatever the method, both images must be read and the derivative written, three
 times the bytes of one batch. Its time is taken in the same rounds, by summing both batches and
 filling a new one.
 """
@@ -36,13 +36,13 @@ WARM_UP_ROUNDS = 2
 CALLS_PER_ROUND = 3  # of the quick forms, for one of the plain form
 
 
-def plain(ours: Tensor, theirs: Tensor, *, patch: int) -> Tensor:
+def plain(sr: Tensor, hr: Tensor, *, patch: int) -> Tensor:
     """The loss as written from the paper and its code's norm."""
-    total = ours.new_zeros(())
+    total = sr.new_zeros(())
     for rows in (SOBEL_X, SOBEL_Y):
-        kernel = ours.new_tensor(rows)[None, None]
+        kernel = sr.new_tensor(rows)[None, None]
         maps = []
-        for x in (ours, theirs):
+        for x in (sr, hr):
             grey = GREY[0] * x[:, 0:1] + GREY[1] * x[:, 1:2] + GREY[2] * x[:, 2:3]
             gradient = functional.conv2d(grey, kernel, padding=1)
             maps.append(functional.unfold(gradient, patch, stride=patch).var(1))
@@ -50,31 +50,31 @@ def plain(ours: Tensor, theirs: Tensor, *, patch: int) -> Tensor:
     return total
 
 
-def target_at_hand(ours: Tensor, goal: Tensor, *, patch: int) -> Tensor:
+def target_at_hand(sr: Tensor, goal: Tensor, *, patch: int) -> Tensor:
     """Our loss when the variances of the target need not be computed any more."""
     layout = variances.Layout(
         operator="sobel", border="zero", patch=patch, stride=patch, weights=GREY
     )
-    difference = variances.gradient_variances(ours, layout) - goal
+    difference = variances.gradient_variances(sr, layout) - goal
     return difference.square().mean((1, 2)).sum()
 
 
-def floor(ours: Tensor, theirs: Tensor) -> None:
+def floor(sr: Tensor, hr: Tensor) -> None:
     """Read both batches and write a third."""
-    ours.detach().sum()
-    theirs.sum()
-    torch.empty_like(theirs).fill_(1.0)
+    sr.detach().sum()
+    hr.sum()
+    torch.empty_like(hr).fill_(1.0)
 
 
 def disagreement(size: int, *, patch: int) -> tuple[float, float]:
     """Largest relative difference of value and derivative from the plain form, in float64."""
     generator = torch.Generator().manual_seed(1)
-    ours, theirs = (
+    sr, hr = (
         torch.rand(2, 3, size, size, generator=generator, dtype=torch.float64) for _ in range(2)
     )
-    ours.requires_grad_()
-    values = [GradientVariance(patch=patch)(ours, theirs), plain(ours, theirs, patch=patch)]
-    slopes = [torch.autograd.grad(value, ours)[0] for value in values]
+    sr.requires_grad_()
+    values = [GradientVariance(patch=patch)(sr, hr), plain(sr, hr, patch=patch)]
+    slopes = [torch.autograd.grad(value, sr)[0] for value in values]
     value_error = (values[0] - values[1]).abs() / values[1]
     slope_error = (slopes[0] - slopes[1]).abs().max() / slopes[1].abs().max()
     return value_error.item(), slope_error.item()
@@ -161,24 +161,24 @@ def main(command_line: Sequence[str] | None = None) -> int:
 
     generator = torch.Generator().manual_seed(0)
     shape = (options.batch, 3, options.size, options.size)
-    theirs = torch.rand(shape, generator=generator)
-    ours = (theirs + 0.05 * torch.randn(shape, generator=generator)).requires_grad_()
+    hr = torch.rand(shape, generator=generator)
+    sr = (hr + 0.05 * torch.randn(shape, generator=generator)).requires_grad_()
     loss = GradientVariance(patch=patch)
     layout = variances.Layout(
         operator="sobel", border="zero", patch=patch, stride=patch, weights=GREY
     )
-    goal = variances.gradient_variances(theirs, layout)
+    goal = variances.gradient_variances(hr, layout)
     losses: dict[str, Callable[[], Tensor]] = {
-        "plain form": lambda: plain(ours, theirs, patch=patch),
-        "GradientVariance": lambda: loss(ours, theirs),
-        "the same, target's variances at hand": lambda: target_at_hand(ours, goal, patch=patch),
-        "mean absolute difference (for scale)": lambda: functional.l1_loss(ours, theirs),
+        "plain form": lambda: plain(sr, hr, patch=patch),
+        "GradientVariance": lambda: loss(sr, hr),
+        "the same, target's variances at hand": lambda: target_at_hand(sr, goal, patch=patch),
+        "mean absolute difference (for scale)": lambda: functional.l1_loss(sr, hr),
     }
     forms: dict[str, Callable[[], object]] = {
-        name: lambda form=form: torch.autograd.grad(form(), ours)  # type: ignore[misc]
+        name: lambda form=form: torch.autograd.grad(form(), sr)  # type: ignore[misc]
         for name, form in losses.items()
     }
-    forms["floor (read both, write one)"] = lambda: floor(ours, theirs)
+    forms["floor (read both, write one)"] = lambda: floor(sr, hr)
 
     clock = time.process_time if options.threads == 1 else time.perf_counter
     seconds = time_in_turns(forms, rounds=options.rounds, clock=clock)
@@ -186,10 +186,10 @@ def main(command_line: Sequence[str] | None = None) -> int:
     print(f"{shape}, forward and backward, {unit}, {options.rounds} rounds in turns")
     print_table(seconds)
 
-    one = theirs.numel() * theirs.element_size()
+    one = hr.numel() * hr.element_size()
     print(f"floor: {3 * one / 1e6:.1f} MB moved; ", end="")
     kept = [kept_bytes(losses[name]) / 1e6 for name in ("plain form", "GradientVariance")]
-    print(f"kept for the backward pass: plain {kept[0]:.1f} MB, ours {kept[1]:.1f} MB")
+    print(f"kept for the backward pass: plain {kept[0]:.1f} MB, sr {kept[1]:.1f} MB")
     bar = BARS.get(options.threads, 1.0)
     by_medians, by_bests = ratios(seconds, "GradientVariance")
     for name, ratio in (("medians", by_medians), ("bests", by_bests)):

@@ -1,11 +1,11 @@
 """NIQE against its plain form, in one run: the same value, and how many times as fast.
 
-    OMP_NUM_THREADS=1 python benchmarks/metrics.py [--picture photo.jpg] [--rounds 3]
+    OMP_NUM_THREADS=1 python benchmarks/metrics.py [--image photo.jpg] [--rounds 3]
 
 The plain form follows the method step by step, as the known implementations in Python do: a
-two-dimensional 7 x 7 window over the whole picture, then block after block and product after
+two-dimensional 7 x 7 window over the whole image, then block after block and product after
 product, and for every fit the table of all 9,801 shapes anew. Both forms are in float64 and take
-turns; CPU seconds of one thread, the median of the rounds. The picture is cut or tiled to
+turns; CPU seconds of one thread, the median of the rounds. The image is cut or tiled to
 2040 x 1356, the size of DIV2K.
 """
 
@@ -22,7 +22,7 @@ from scipy.ndimage import convolve
 from scipy.special import gamma
 from torch import Tensor
 
-from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import niqe
 from edgekeeper.metrics.matfile import read_mat
 from edgekeeper.metrics.niqe import BLOCK, MODEL_FILE, shaved_luma
@@ -32,7 +32,7 @@ from edgekeeper.ops.resize import imresize
 WIDTH, HEIGHT = 2040, 1356
 BAR = 3.0  # times the speed of the plain form that we hold to
 SAME = 1e-6
-PICTURE = Path(__file__).parents[1] / "examples" / "test" / "canyon-wren.png"
+IMAGE = Path(__file__).parents[1] / "examples" / "test" / "canyon-wren.png"
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def plain_features(block: Floats) -> list[float]:
 
 
 def plain_niqe(x: Tensor, *, mean: Floats, covariance: Floats) -> float:
-    """NIQE of one picture, step by step."""
+    """NIQE of one image, step by step."""
     luma = shaved_luma(x, shave=4)[0].numpy()
     rows, columns = luma.shape[0] // BLOCK, luma.shape[1] // BLOCK
     luma = luma[: rows * BLOCK, : columns * BLOCK]
@@ -101,9 +101,9 @@ def plain_niqe(x: Tensor, *, mean: Floats, covariance: Floats) -> float:
     return float(np.sqrt(difference @ np.linalg.pinv(together) @ difference))
 
 
-def picture(path: Path) -> Tensor:
-    """The picture (1, 3, 1356, 2040), cut from the top left, repeated where it is too small."""
-    found = to_rgb_tensor(read_picture(path))
+def image(path: Path) -> Tensor:
+    """The image (1, 3, 1356, 2040), cut from the top left, repeated where it is too small."""
+    found = to_rgb_tensor(read_image(path))
     across, down = -(-WIDTH // found.shape[-1]), -(-HEIGHT // found.shape[-2])
     return found.repeat(1, 1, down, across)[..., :HEIGHT, :WIDTH].contiguous()
 
@@ -123,14 +123,14 @@ def seconds(forms: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, 
 def main() -> None:
     """Print values, times and the ratio; exit status 1 below the bar or with another value."""
     parser = argparse.ArgumentParser(description="Times NIQE against its plain form.")
-    parser.add_argument("--picture", type=Path, default=PICTURE)
+    parser.add_argument("--image", type=Path, default=IMAGE)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = read_mat(weights_file(MODEL_FILE, purpose="NIQE"))
     mean = np.asarray(model["mu_prisparam"], dtype=np.float64).ravel()
     covariance = np.asarray(model["cov_prisparam"], dtype=np.float64)
-    x = picture(options.picture)
+    x = image(options.image)
     forms: dict[str, Callable[[], float]] = {
         "edgekeeper": lambda: niqe(x).item(),
         "plain": lambda: plain_niqe(x, mean=mean, covariance=covariance),

@@ -23,8 +23,8 @@ from edgekeeper.ops.resize import imresize, pillow_resize
 Ways = dict[str, Callable[[], object]]
 
 
-def picture(height: int, width: int) -> Tensor:
-    """A picture (3, H, W) on the grid of 1/255 with edges and fine texture."""
+def image(height: int, width: int) -> Tensor:
+    """An image (3, H, W) on the grid of 1/255 with edges and fine texture."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.arange(height)[:, None]
     columns = torch.arange(width)
@@ -65,12 +65,12 @@ def report(title: str, ways: Ways, *, repeats: int, values: dict[str, Tensor]) -
 
 def shrinking(height: int, width: int, *, factor: int, repeats: int) -> None:
     """A photograph made small."""
-    x = picture(height, width)
+    x = image(height, width)
     size = (height // factor, width // factor)
-    image = Image.fromarray((x * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    opened = Image.fromarray((x * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
     def by_pillow() -> Tensor:
-        small = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+        small = opened.resize((size[1], size[0]), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(small)).permute(2, 0, 1) / 255
 
     scale = 1 / factor

@@ -45,7 +45,7 @@ Images = Sequence[tuple[Tensor, Tensor]]  # SR, HR
 def make(name: str, set_name: str, *, data: Path) -> Images:
     model = load(name)
     found = results(model, sets=[set_name], scale=model.scale, data_root=data)
-    return [(result.picture, result.pair.hr()) for result in found]
+    return [(result.image, result.pair.hr()) for result in found]
 
 
 def measure(images: Images, strength: float, *, scale: int, patch: int | None = None) -> Means:
@@ -58,8 +58,9 @@ def measure(images: Images, strength: float, *, scale: int, patch: int | None = 
         moved = moved[..., scale:-scale, scale:-scale].square().mean().item()
         error = 10 ** (-psnr(sr, hr, scale=scale).item() / 10)
         expected = -10 * log10(error + moved)
-        rows.append((psnr(z, hr, scale=scale).item(), expected, found.ratio.item(),
-                     found.gap.item()))  # fmt: skip
+        rows.append(
+            (psnr(z, hr, scale=scale).item(), expected, found.ratio.item(), found.gap.item())
+        )
     return Means(*(sum(column) / len(column) for column in zip(*rows, strict=True)))
 
 

@@ -87,8 +87,8 @@ def main() -> None:
         work = 3 * parameter_count(model) * pixels  # all layers at LR size: a weight is a MAC
         print(f"{name}: {work / 1e9:.1f} GMAC a step, {given.threads} threads")
         for label, seconds in medians.items():
-            ratio, rate = medians["float32"] / seconds, work / seconds / 1e9
-            print(f"  {label:26} {seconds * 1e3:7.1f} ms  x{ratio:.2f}  {rate:.0f} GMAC/s")
+            ratio, learning_rate = medians["float32"] / seconds, work / seconds / 1e9
+            print(f"  {label:26} {seconds * 1e3:7.1f} ms  x{ratio:.2f}  {learning_rate:.0f} GMAC/s")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def edsr_baseline() -> EDSR:
 
 
 def by_pillow(network: Callable[[Tensor], Tensor]) -> Callable[[Path, Path], None]:
-    """What most scripts do: Pillow, the whole picture at once, Pillow."""
+    """What most scripts do: Pillow, the whole image at once, Pillow."""
 
     def run(source: Path, target: Path) -> None:
         pixels = np.asarray(Image.open(source).convert("RGB"), dtype=np.float32) / 255
@@ -191,11 +191,11 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     clock = time.process_time if given.threads == 1 else time.perf_counter
     model = edsr_baseline() if given.network == "edsr" else load(given.network)
-    picture = Path(__file__).parent.parent / "examples/test/beacon-street-sunset.png"
+    image = Path(__file__).parent.parent / "examples/test/beacon-street-sunset.png"
     with tempfile.TemporaryDirectory() as name, torch.inference_mode():
         folder = Path(name)
         source, target = folder / "lr.png", folder / "sr.png"
-        Image.open(picture).convert("RGB").resize((given.side, given.side)).save(source)
+        Image.open(image).convert("RGB").resize((given.side, given.side)).save(source)
         lr = torch.rand(1, 3, given.side, given.side)
         choices = ways(model, threads=given.threads, folder=folder)
         work, peaks = (

@@ -15,10 +15,10 @@ import torch
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder with the benchmark pictures and published weights, or the test skips."""
+    """The folder with the benchmark images and published weights, or the test skips."""
     folder = os.environ.get("EDGEKEEPER_DATA")
     if not folder:
-        pytest.skip("set EDGEKEEPER_DATA to the folder with the benchmark pictures to run this")
+        pytest.skip("set EDGEKEEPER_DATA to the folder with the benchmark images to run this")
     root = Path(folder).resolve()
     if not (root / "benchmarks").is_dir():
         pytest.fail(f"EDGEKEEPER_DATA is '{root}', which has no folder 'benchmarks'")

@@ -14,9 +14,9 @@ from edgekeeper import checkpoint
 from edgekeeper.checkpoint import (
     load_exactly,
     load_model,
-    optimiser_tensors,
+    optimizer_tensors,
     read_tensors,
-    restore_optimiser,
+    restore_optimizer,
     save_model,
     write_tensors,
 )
@@ -128,9 +128,15 @@ class TestUnreadable:
 
     @pytest.mark.parametrize(
         "metadata",
-        [None, {}, {"format": "pt"}, {"edgekeeper": "{"}, {"edgekeeper": "[1]"},
-         {"edgekeeper": "null"}],
-    )  # fmt: skip
+        [
+            None,
+            {},
+            {"format": "pt"},
+            {"edgekeeper": "{"},
+            {"edgekeeper": "[1]"},
+            {"edgekeeper": "null"},
+        ],
+    )
     def test_weights_of_another_program(
         self, tmp_path: Path, metadata: dict[str, str] | None
     ) -> None:
@@ -365,33 +371,33 @@ class TestModelFile:
             load_model(tmp_path / "m")
 
 
-class TestOptimiser:
+class TestOptimizer:
     @staticmethod
     def trained(kind: str) -> tuple[nn.Module, torch.optim.Optimizer]:
         with torch.random.fork_rng():
             torch.manual_seed(3)
             model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 1))
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser: torch.optim.Optimizer = (
+        optimizer: torch.optim.Optimizer = (
             torch.optim.Adam(model.parameters())
             if kind == "adam"
             else torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         )
         for _ in range(3):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             model(torch.ones(1, 3, 5, 5)).square().sum().backward()
-            optimiser.step()
-        return model, optimiser
+            optimizer.step()
+        return model, optimizer
 
     @pytest.mark.parametrize(("kind", "count"), [("adam", 3), ("sgd", 1)])
     def test_state_comes_back_in_value_type_and_layout(self, kind: str, count: int) -> None:
-        model, optimiser = self.trained(kind)
-        tensors = {k: v.contiguous() for k, v in optimiser_tensors(optimiser, model).items()}
+        model, optimizer = self.trained(kind)
+        tensors = {k: v.contiguous() for k, v in optimizer_tensors(optimizer, model).items()}
         assert len(tensors) == 4 * count
-        again = type(optimiser)(model.parameters(), lr=0.5)
-        restore_optimiser(again, model, tensors=tensors)
+        again = type(optimizer)(model.parameters(), lr=0.5)
+        restore_optimizer(again, model, tensors=tensors)
         for parameter in model.parameters():
-            before, after = optimiser.state[parameter], again.state[parameter]
+            before, after = optimizer.state[parameter], again.state[parameter]
             assert before.keys() == after.keys()
             for key in before:
                 assert torch.equal(before[key], after[key])
@@ -400,22 +406,22 @@ class TestOptimiser:
 
     @pytest.mark.parametrize("kind", ["adam", "sgd"])
     def test_a_parameter_that_no_gradient_reached_has_no_state_afterwards(self, kind: str) -> None:
-        model, optimiser = self.trained(kind)
+        model, optimizer = self.trained(kind)
         idle = nn.ModuleDict({"used": model, "idle": nn.Conv2d(1, 1, 1)})
-        optimiser.add_param_group({"params": list(idle["idle"].parameters())})
-        tensors = optimiser_tensors(optimiser, idle)
-        again = type(optimiser)(idle.parameters(), lr=0.5)
-        restore_optimiser(again, idle, tensors=tensors)
+        optimizer.add_param_group({"params": list(idle["idle"].parameters())})
+        tensors = optimizer_tensors(optimizer, idle)
+        again = type(optimizer)(idle.parameters(), lr=0.5)
+        restore_optimizer(again, idle, tensors=tensors)
         assert set(again.state) == set(model.parameters())
         for parameter in model.parameters():
-            assert again.state[parameter].keys() == optimiser.state[parameter].keys()
+            assert again.state[parameter].keys() == optimizer.state[parameter].keys()
         lost = {k: v for k, v in tensors.items() if not k.startswith("idle.bias/")}
-        with pytest.raises(CheckpointError, match=r"lacks the optimiser's state of idle\.bias"):
-            restore_optimiser(again, idle, tensors=lost)
+        with pytest.raises(CheckpointError, match=r"lacks the optimizer's state of idle\.bias"):
+            restore_optimizer(again, idle, tensors=lost)
 
     def test_state_is_saved_under_the_names_of_the_parameters(self) -> None:
-        model, optimiser = self.trained("adam")
-        names = optimiser_tensors(optimiser, model).keys()
+        model, optimizer = self.trained("adam")
+        names = optimizer_tensors(optimizer, model).keys()
         assert {name.rpartition("/")[0] for name in names} == dict(model.named_parameters()).keys()
 
 

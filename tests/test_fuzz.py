@@ -1,6 +1,6 @@
 """Odd files and odd names through ``edgekeeper upscale``: each is done or is one clear line.
 
-A case is one file (or what calls itself a picture) that goes through the whole command in this
+A case is one file (or what calls itself an image) that goes through the whole command in this
 process. All cases are made here, from seeds.
 """
 
@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgekeeper.checkpoint import save_model
-from edgekeeper.image import read_picture
+from edgekeeper.image import read_image
 from edgekeeper.models import ESPCN
 from edgekeeper.spec import spec
 
@@ -68,9 +68,14 @@ def encoded(form: str, *, height: int = 13, width: int = 17) -> bytes:
 GOOD = {
     form: (suffix, encoded(form))
     for form, suffix in {
-        "PNG": "png", "JPEG": "jpg", "WEBP": "webp", "TIFF": "tif", "GIF": "gif", "AVIF": "avif",
+        "PNG": "png",
+        "JPEG": "jpg",
+        "WEBP": "webp",
+        "TIFF": "tif",
+        "GIF": "gif",
+        "AVIF": "avif",
     }.items()
-}  # fmt: skip
+}
 
 
 def cut_short() -> Corpus:
@@ -106,14 +111,18 @@ def png(width: int, height: int, *, depth: int = 8, colour: int = 2, data: bytes
         return struct.pack(">I", len(body)) + kind + body + checked
 
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"".join([
-        b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(data)),
-        chunk(b"IEND", b""),
-    ])  # fmt: skip
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", head),
+            chunk(b"IDAT", zlib.compress(data)),
+            chunk(b"IEND", b""),
+        ]
+    )
 
 
 def odd() -> Corpus:
-    """Wrong endings, no pictures at all, declared sizes that are not there, extreme forms."""
+    """Wrong endings, no images at all, declared sizes that are not there, extreme forms."""
     suffixes = [suffix for suffix, _ in GOOD.values()]
     found = {
         f"really_{form}.{suffix}": data
@@ -124,7 +133,7 @@ def odd() -> Corpus:
     for suffix in suffixes:
         found |= {
             f"empty.{suffix}": b"",
-            f"text.{suffix}": b"This is not a picture.\n",
+            f"text.{suffix}": b"This is not an image.\n",
             f"nulls.{suffix}": bytes(4096),
             f"ones.{suffix}": b"\xff" * 300,
             f"page.{suffix}": b"<!DOCTYPE html><title>404</title>",
@@ -144,17 +153,57 @@ def odd() -> Corpus:
 
 
 def named() -> Corpus:
-    """A good picture under names that are hard to print, to parse or to store."""
+    """A good image under names that are hard to print, to parse or to store."""
     names = [
-        "a b.png", " lead.png", "trail .png", "new\nline.png", "tab\there.png", "bell\a.png",
-        "-o.png", "--force.png", "-", "*.png", "?.png", "[x].png", "{}.png", "%s%n.png",
+        "a b.png",
+        " lead.png",
+        "trail .png",
+        "new\nline.png",
+        "tab\there.png",
+        "bell\a.png",
+        "-o.png",
+        "--force.png",
+        "-",
+        "*.png",
+        "?.png",
+        "[x].png",
+        "{}.png",
+        "%s%n.png",
         "$HOME.png",
-        "`id`.png", "a;b.png", "a|b.png", "quote'.png", 'double".png', "back\\slash.png", "é.png",
-        "日本語.png", "🙂.png", "e\u0301.png", "\u202egnp.png", "\u200b.png", "a.b.c.png", "..png",
-        "UPPER.PNG", "Mixed.JpEg", "no_ending", "dot.", "x.png.png", "[bold]red[/bold].png",
-        "\x1b[31mred.png", "%2e%2e%2f.png", "CON.png", "n" * 200 + ".png", "n" * 245 + ".png",
-        "~.png", "#1.png", "&.png", "tail.png~", "@file.png", "1.png", "None.png", "\udcff.png",
-    ]  # fmt: skip
+        "`id`.png",
+        "a;b.png",
+        "a|b.png",
+        "quote'.png",
+        'double".png',
+        "back\\slash.png",
+        "é.png",
+        "日本語.png",
+        "🙂.png",
+        "e\u0301.png",
+        "\u202egnp.png",
+        "\u200b.png",
+        "a.b.c.png",
+        "..png",
+        "UPPER.PNG",
+        "Mixed.JpEg",
+        "no_ending",
+        "dot.",
+        "x.png.png",
+        "[bold]red[/bold].png",
+        "\x1b[31mred.png",
+        "%2e%2e%2f.png",
+        "CON.png",
+        "n" * 200 + ".png",
+        "n" * 245 + ".png",
+        "~.png",
+        "#1.png",
+        "&.png",
+        "tail.png~",
+        "@file.png",
+        "1.png",
+        "None.png",
+        "\udcff.png",
+    ]
     data = GOOD["PNG"][1]
     return dict.fromkeys(names, data) | {f"deep/{'d/' * n}level{n}.png": data for n in range(12)}
 
@@ -207,7 +256,7 @@ def check(ran: Any, given: list[Path], target: Path) -> list[dict[str, object]]:
     assert sorted(found["input"] for found in results) == sorted(map(str, given))
     for found in results:
         if found["status"] == "done":
-            height, width, _ = read_picture(found["output"]).pixels.shape
+            height, width, _ = read_image(found["output"]).pixels.shape
             assert found["output_size"] == [width, height]
             assert found["output_size"] == [SCALE * side for side in found["input_size"]]
         else:
@@ -267,16 +316,19 @@ def test_a_tree_with_traps(upscale: Run, tmp_path: Path) -> None:
     results = check(ran, [*given, source / "x.png" / "inside.png"], target)
     status = {Path(str(found["input"])).name: found["status"] for found in results}
     assert status == {
-        "good.png": "done", "inside.png": "done",
-        "gone.png": "failed", "loop.png": "failed", "pipe.png": "failed",
-    }  # fmt: skip
+        "good.png": "done",
+        "inside.png": "done",
+        "gone.png": "failed",
+        "loop.png": "failed",
+        "pipe.png": "failed",
+    }
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["empty"], "no pictures"),
-        (["loop"], "no pictures"),
+        (["empty"], "no images"),
+        (["loop"], "no images"),
         (["good.png", "nowhere.png"], "no file or folder 'nowhere.png'"),
         (["new\nline.png"], r"'new\nline.png'"),
         (["good.png", "-o", "good.png"], "its own target"),
@@ -296,7 +348,7 @@ def test_a_tree_with_traps(upscale: Run, tmp_path: Path) -> None:
         (["-"], "where the result goes"),
         (["-", "-o", "empty"], "is a folder"),
         (["good.png", "-o", "-"], "--format"),
-        (["good.png", "full", "-o", "-", "--format", "png"], "one picture"),
+        (["good.png", "full", "-o", "-", "--format", "png"], "one image"),
         (["good.png", "-o", "-", "--format", "png", "--json"], "--json"),
         (["good.png", "--runtime", "onnx", "--device", "cuda"], "on the CPU"),
     ],
@@ -344,9 +396,11 @@ NAMES = st.text(
 
 
 @settings(
-    max_examples=60, deadline=None, derandomize=True,
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 @given(
     name=NAMES,
     suffix=st.sampled_from([suffix for suffix, _ in GOOD.values()]),
@@ -354,9 +408,13 @@ NAMES = st.text(
     rest=st.binary(max_size=200),
 )
 def test_any_bytes_under_any_name(
-    name: str, suffix: str, head: bytes, rest: bytes, upscale: Run,
+    name: str,
+    suffix: str,
+    head: bytes,
+    rest: bytes,
+    upscale: Run,
     tmp_path_factory: pytest.TempPathFactory,
-) -> None:  # fmt: skip
+) -> None:
     folder = tmp_path_factory.mktemp("any")
     given_files = write({f"{name}.{suffix}": head + rest}, folder / "in")
     with watched():

@@ -139,9 +139,15 @@ def test_what_is_wrong_within_a_spec_among_the_arguments_is_named() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{"name": "EDSR"}, {"name": "EDSR", "arguments": 3}, {"name": 1, "arguments": {}},
-     {"name": "EDSR", "arguments": {}, "more": 1}, {"deep": {"er": 1}}, {}],
-)  # fmt: skip
+    [
+        {"name": "EDSR"},
+        {"name": "EDSR", "arguments": 3},
+        {"name": 1, "arguments": {}},
+        {"name": "EDSR", "arguments": {}, "more": 1},
+        {"deep": {"er": 1}},
+        {},
+    ],
+)
 def test_a_dictionary_is_not_mistaken_for_a_spec(value: dict[str, object]) -> None:
     description = spec(Keeper, value=value)
     again = from_json(json.loads(json.dumps(description.to_json())), known={"Keeper": Keeper})

@@ -1,7 +1,7 @@
 """Super-resolution that keeps structure: train, measure and run networks that keep edges in place.
 
     import edgekeeper
-    large = edgekeeper.upscale("photo.jpg", scale=4)     # a Picture
+    large = edgekeeper.upscale("photo.jpg", scale=4)     # an Image
     model = edgekeeper.load("edsr_light_x4")             # a torch.nn.Module
 
 Importing the package loads no torch; the names below are loaded when they are first used.
@@ -12,38 +12,38 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgekeeper import data, losses, metrics, models, ops, recipes
-    from edgekeeper.image import Picture, read_picture, write_picture
+    from edgekeeper.image import Image, read_image, write_image
     from edgekeeper.inference import upscale
     from edgekeeper.pretrained.zoo import load
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Picture": "image",
+    "Image": "image",
     "load": "pretrained.zoo",
-    "read_picture": "image",
+    "read_image": "image",
     "upscale": "inference",
-    "write_picture": "image",
+    "write_image": "image",
 }
 _PACKAGES = ("data", "losses", "metrics", "models", "ops", "recipes")
 
 __all__ = [
-    "Picture",
+    "Image",
     "data",
     "load",
     "losses",
     "metrics",
     "models",
     "ops",
-    "read_picture",
+    "read_image",
     "recipes",
     "upscale",
-    "write_picture",
+    "write_image",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """A public name, imported now."""
+    """Return a public name, imported now."""
     if name in _HOME:
         return getattr(importlib.import_module(f"edgekeeper.{_HOME[name]}"), name)
     if name in _PACKAGES:

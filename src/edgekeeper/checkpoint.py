@@ -60,7 +60,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> TensorFile:
-    """The tensors and facts of a file that ``write_tensors`` wrote.
+    """Return the tensors and facts of a file that ``write_tensors`` wrote.
 
     Raises:
         CheckpointError: no such file, not safetensors, or without edgekeeper's facts.
@@ -108,7 +108,7 @@ def save_model(
 
 
 def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
-    """The Spec of a network that ``save_model`` wrote.
+    """Return the Spec of a network that ``save_model`` wrote.
 
     Raises:
         InputError: a class or an argument that this version does not know.
@@ -117,7 +117,7 @@ def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
 
 
 def load_model(path: Path) -> SRModel:
-    """The network of a file from ``save_model``, float32, in evaluation mode.
+    """Return the network of a file from ``save_model``, float32, in evaluation mode.
 
     Raises:
         CheckpointError: the file is missing, damaged, or its tensors do not fit its network.
@@ -166,23 +166,23 @@ def _some(names: list[str]) -> str:
     return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """The optimiser's state per parameter, as ``name/key`` -> tensor.
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Return the optimizer's state per parameter, as ``name/key`` -> tensor.
 
     A parameter that has none, because no gradient has reached it, is ``name/unused``.
     """
     found: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        state = optimiser.state.get(parameter, {})
+        state = optimizer.state.get(parameter, {})
         own = {f"{name}/{key}": v for key, v in state.items() if isinstance(v, Tensor)}
         found |= own or {f"{name}/{_UNUSED}": torch.zeros(0)}
     return found
 
 
-def restore_optimiser(
-    optimiser: torch.optim.Optimizer, model: nn.Module, *, tensors: Mapping[str, Tensor]
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, model: nn.Module, *, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give each parameter that learns the optimiser state that ``optimiser_tensors`` saved.
+    """Give each parameter that learns the optimizer state that ``optimizer_tensors`` saved.
 
     Raises:
         CheckpointError: the state of some parameters is missing.
@@ -191,13 +191,13 @@ def restore_optimiser(
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     missing = sorted(learning.keys() - saved)
     if saved and missing:  # files of earlier versions have nothing at all of a plain SGD
-        raise CheckpointError(f"The checkpoint lacks the optimiser's state of {_some(missing)}.")
+        raise CheckpointError(f"The checkpoint lacks the optimizer's state of {_some(missing)}.")
     for name, parameter in learning.items():
         prefix = f"{name}/"
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         state.pop(_UNUSED, None)
         for key, value in state.items():
             on_parameter = key != "step"  # Adam keeps its step count on the CPU
-            optimiser.state[parameter][key] = value.to(parameter.device) if on_parameter else value
+            optimizer.state[parameter][key] = value.to(parameter.device) if on_parameter else value
             if on_parameter and parameter.dim() == 4 and value.shape == parameter.shape:
-                optimiser.state[parameter][key] = torch.empty_like(parameter).copy_(value)
+                optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)

@@ -16,12 +16,12 @@ class InputError(EdgekeeperError, ValueError):
     """An argument has a value that is not allowed."""
 
 
-class PictureError(EdgekeeperError):
-    """A picture file cannot be read or written."""
+class ImageError(EdgekeeperError):
+    """An image file cannot be read or written."""
 
 
 class DataError(EdgekeeperError):
-    """A picture set or a packed store is missing, incomplete or wrongly made."""
+    """An image set or a packed store is missing, incomplete or wrongly made."""
 
 
 class CheckpointError(EdgekeeperError):
@@ -41,14 +41,14 @@ class UnavailableError(EdgekeeperError):
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like ``name``, or None when nothing comes close."""
+    """Return the known name most like ``name``, or None when nothing comes close."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[matches[0]] if matches else None
 
 
 def unknown_name(kind: str, name: str, *, known: Iterable[str]) -> InputError:
-    """An error that names the unknown ``name``, the nearest known one and all known ones."""
+    """Return an error that names the unknown ``name``, the nearest known one and all known ones."""
     names = list(known)
     nearest = nearest_name(name, names)
     hint = f" Did you mean '{nearest}'?" if nearest else ""

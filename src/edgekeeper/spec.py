@@ -20,7 +20,7 @@ class Spec(Generic[T_co]):
     arguments: tuple[tuple[str, object], ...]
 
     def build(self) -> T_co:
-        """A new object: ``target`` called with the arguments."""
+        """Return a new object: ``target`` called with the arguments."""
         return self.target(**dict(self.arguments))
 
     @property
@@ -51,7 +51,7 @@ def spec(target: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Spec[T]:
 
 
 def from_json(data: Mapping[str, object], *, known: Mapping[str, Callable[..., T]]) -> Spec[T]:
-    """The Spec that ``to_json`` wrote, with its class looked up in ``known`` by name.
+    """Return the Spec that ``to_json`` wrote, with its class looked up in ``known`` by name.
 
     So are the classes of specs among the arguments. Lists come back as tuples.
 
@@ -69,7 +69,7 @@ def from_json(data: Mapping[str, object], *, known: Mapping[str, Callable[..., T
 
 
 def _plain(value: object) -> object:
-    """An argument as JSON has it."""
+    """Return an argument as JSON has it."""
     if isinstance(value, Spec):
         return value.to_json()
     if isinstance(value, tuple | list):
@@ -82,7 +82,7 @@ def _plain(value: object) -> object:
 
 
 def _from_plain(value: object, *, known: Mapping[str, Callable[..., object]]) -> object:
-    """The argument that ``_plain`` wrote."""
+    """Return the argument that ``_plain`` wrote."""
     if isinstance(value, list):
         return tuple(_from_plain(item, known=known) for item in value)
     if isinstance(value, dict):
@@ -93,7 +93,7 @@ def _from_plain(value: object, *, known: Mapping[str, Callable[..., object]]) ->
 
 
 def _is_spec(value: Mapping[str, object]) -> bool:
-    """Whether a dictionary is what ``to_json`` makes of a spec."""
+    """Return whether a dictionary is what ``to_json`` makes of a spec."""
     return (
         value.keys() == {"name", "arguments"}
         and isinstance(value["name"], str)

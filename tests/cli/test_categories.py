@@ -49,7 +49,7 @@ def upscale(run: Run, network: Path) -> Run:
     return lambda *given: run(*given, "--model", network, "--precision", "float32")
 
 
-def picture(path: Path, *, height: int = 12, width: int = 16) -> Path:
+def image(path: Path, *, height: int = 12, width: int = 16) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(width).integers(60, 200, (height, width, 3), dtype=np.uint8)
     Image.fromarray(values).save(path)
@@ -69,7 +69,7 @@ def pixels(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("given", ["water", "map"])
 def test_a_category_or_a_map(upscale: Run, network: Path, tmp_path: Path, given: str) -> None:
-    source = picture(tmp_path / "a.png")
+    source = image(tmp_path / "a.png")
     if given == "map":
         given = str(stored_map(tmp_path / "map.png", height=24, width=32))
     ran = upscale(source, "-o", tmp_path / "b.png", "--categories", given)
@@ -80,7 +80,7 @@ def test_a_category_or_a_map(upscale: Run, network: Path, tmp_path: Path, given:
 
 
 def test_everything_together(upscale: Run, network: Path, tmp_path: Path) -> None:
-    source = picture(tmp_path / "a.png", height=70, width=90)
+    source = image(tmp_path / "a.png", height=70, width=90)
     given = stored_map(tmp_path / "map.png", height=140, width=180)
     options = ("--categories", given, "--ensemble", "--consistent", "--tile", "60", "--json")
     ran = upscale(source, "-o", tmp_path / "b.png", *options, "--verify-seams")
@@ -94,7 +94,7 @@ def test_everything_together(upscale: Run, network: Path, tmp_path: Path) -> Non
 def test_seams_are_measured_with_the_map(
     upscale: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = picture(tmp_path / "a.png", height=40, width=50)
+    source = image(tmp_path / "a.png", height=40, width=50)
     given = stored_map(tmp_path / "map.png", height=40, width=50)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -114,7 +114,7 @@ def test_seams_are_measured_with_the_map(
 
 def test_a_folder_of_maps(upscale: Run, network: Path, tmp_path: Path) -> None:
     for name in ("a.png", "sub/b.png", "sub/c.png"):
-        picture(tmp_path / "in" / name)
+        image(tmp_path / "in" / name)
     for name in ("a.png", "sub/b.png"):
         stored_map(tmp_path / "maps" / name, height=12 if name == "a.png" else 24, width=16)
     stored_map(tmp_path / "maps" / "sub" / "b.png", height=24, width=32)
@@ -136,12 +136,12 @@ def test_a_folder_of_maps(upscale: Run, network: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_map_it_is_said_once_in_the_notes(upscale: Run, tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "a.png", height=40, width=50)
-    picture(tmp_path / "in" / "b.png")
+    image(tmp_path / "in" / "a.png", height=40, width=50)
+    image(tmp_path / "in" / "b.png")
     ran = upscale(tmp_path / "in", "-o", tmp_path / "out", "--tile", "24")
     assert ran.status == 0
     assert ran.err.count(f"a.png: {NO_MAP}") == 1 and f"b.png: {NO_MAP}" not in ran.err
-    assert f"2 pictures: {NO_MAP}" in ran.err
+    assert f"2 images: {NO_MAP}" in ran.err
     assert "with_conditions" not in ran.err
     ran = upscale(tmp_path / "in", "-o", tmp_path / "json", "--json")
     assert [json.loads(line)["notes"] for line in ran.out.splitlines()] == [[NO_MAP], [NO_MAP]]
@@ -149,42 +149,45 @@ def test_without_a_map_it_is_said_once_in_the_notes(upscale: Run, tmp_path: Path
 
 
 def test_a_process_of_its_own_says_it_once(network: Path, tmp_path: Path) -> None:
-    source = picture(tmp_path / "a.png", height=40, width=50)
+    source = image(tmp_path / "a.png", height=40, width=50)
     code = "from edgekeeper.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "upscale", source, "--model", network, "--tile", "24"],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     assert done.stderr == f"a.png: {NO_MAP}\n"
 
 
-def test_a_map_that_does_not_fit_fails_its_picture(upscale: Run, tmp_path: Path) -> None:
+def test_a_map_that_does_not_fit_fails_its_image(upscale: Run, tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
-        picture(tmp_path / "in" / f"{name}.png")
+        image(tmp_path / "in" / f"{name}.png")
     stored_map(tmp_path / "maps" / "a.png", height=13)
     stored_map(tmp_path / "maps" / "b.png", top=200)
-    (tmp_path / "maps" / "c.png").write_bytes(b"no picture")
+    (tmp_path / "maps" / "c.png").write_bytes(b"no image")
     stored_map(tmp_path / "maps" / "d.png")
     ran = upscale(tmp_path / "in", "-o", tmp_path / "out", "--categories", tmp_path / "maps")
     assert ran.status == 1 and "1 done, 0 skipped, 3 failed" in ran.out
-    assert "a.png' has 16 x 13 pixels; for this picture it must have 16 x 12" in ran.err
+    assert "a.png' has 16 x 13 pixels; for this image it must have 16 x 12" in ran.err
     assert "b.png' holds the value 1" in ran.err and "7 animal" in ran.err
     assert "c.png'" in ran.err and "Traceback" not in ran.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["d.png"]
 
 
 def test_what_cannot_begin(run: Run, upscale: Run, tmp_path: Path) -> None:
-    source, other = picture(tmp_path / "in" / "a.png"), picture(tmp_path / "in" / "b.png")
+    source, other = image(tmp_path / "in" / "a.png"), image(tmp_path / "in" / "b.png")
     given = stored_map(tmp_path / "map.png")
     ran = upscale(source, "-o", tmp_path / "out.png", "--categories", "watr")
     assert ran.status == 2 and "no category and no file 'watr'. Did you mean 'water'?" in ran.err
     ran = upscale(source, other, "-o", tmp_path / "out", "--categories", given)
-    assert ran.status == 2 and "is one map, and there are 2 pictures" in ran.err
+    assert ran.status == 2 and "is one map, and there are 2 images" in ran.err
     ran = run(source, "-o", tmp_path / "out.png", "--scale", "2", "--categories", "sky")
     assert ran.status == 2
     assert ran.err.startswith("Error: EDSR takes no map of categories; only SFTGAN does")
     video = tmp_path / "film.mp4"
     video.write_bytes(b"")
     ran = upscale(video, "-o", tmp_path / "film.mkv", "--categories", "sky")
-    assert ran.status == 2 and "--categories is for pictures; a video was given." in ran.err
+    assert ran.status == 2 and "--categories is for images; a video was given." in ran.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "in", "map.png"]

@@ -21,7 +21,7 @@ recipe = Recipe(
     name="tiny",
     model=spec(ESPCN, scale=2),
     data=Data(patch=16, batch=2),
-    stages=(Stage("all", 3, Optim(rate=1e-3), (Term("pixel", spec(L2)),)),),
+    stages=(Stage("all", 3, Optim(learning_rate=1e-3), (Term("pixel", spec(L2)),)),),
 )
 """
 
@@ -43,15 +43,15 @@ def fails(*arguments: str | Path) -> str:
     return found.stderr
 
 
-def picture(path: Path, *, side: int = 24) -> Path:
+def image(path: Path, *, side: int = 24) -> Path:
     numbers = np.random.default_rng(0)
     Image.fromarray(numbers.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
     return path
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
+    with Image.open(path) as opened:
+        return opened.size
 
 
 def test_help_loads_no_torch_and_names_every_command() -> None:
@@ -98,7 +98,7 @@ class TestTrain:
     def test_prepare_train_stop_resume_and_use(self, tmp_path: Path) -> None:
         photos, recipe = tmp_path / "photos", tmp_path / "tiny.py"
         photos.mkdir()
-        picture(photos / "a.png", side=48)
+        image(photos / "a.png", side=48)
         recipe.write_text(TINY_RECIPE, encoding="utf-8")
         store, out = tmp_path / "store", tmp_path / "run"
         made = edgekeeper(
@@ -112,7 +112,7 @@ class TestTrain:
         finished = edgekeeper(*train)
         assert finished.returncode == 0
         assert "Finished after 3 steps" in finished.stdout
-        small, large = picture(tmp_path / "a.png"), tmp_path / "b.png"
+        small, large = image(tmp_path / "a.png"), tmp_path / "b.png"
         used = edgekeeper("upscale", small, "-o", large, "--model", out / "model.safetensors")
         assert used.returncode == 0, used.stderr
         assert size_of(large) == (48, 48)
@@ -142,14 +142,22 @@ class TestEvaluate:
     def test_bicubic_as_table_and_as_json_lines(self, tmp_path: Path, data_root: Path) -> None:
         file = tmp_path / "scores.jsonl"
         shown = edgekeeper(
-            "evaluate", "bicubic", "--on", "set5", "--scale", "4", "--data", data_root,
-            "--json", file,
-        )  # fmt: skip
+            "evaluate",
+            "bicubic",
+            "--on",
+            "set5",
+            "--scale",
+            "4",
+            "--data",
+            data_root,
+            "--json",
+            file,
+        )
         assert shown.returncode == 0, shown.stderr
         assert "28.42" in shown.stdout  # bicubic, Y rounded, border 4: a row of several papers
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         assert len(lines) == 5
-        wanted = {"set", "picture", "scale", "model", "protocol", "psnr", "ssim", "gv_gap"}
+        wanted = {"set", "image", "scale", "model", "protocol", "psnr", "ssim", "gv_gap"}
         assert wanted <= lines[0].keys()
 
 
@@ -158,7 +166,7 @@ class TestFigure:
         assert "--hr" in fails("figure", "crops", "bicubic", "-o", tmp_path / "a.png")
 
     def test_crops_of_bicubic_and_a_network(self, tmp_path: Path) -> None:
-        original = picture(tmp_path / "hr.png", side=72)
+        original = image(tmp_path / "hr.png", side=72)
         out = tmp_path / "figure.svg"
         found = edgekeeper(
             "figure", "crops", "bicubic", "espcn_x3", "--hr", original, "--scale", "3", "-o", out

@@ -21,8 +21,11 @@ def edgekeeper(*arguments: str | Path, **variables: str) -> subprocess.Completed
     environment = {key: value for key, value in os.environ.items() if key != "EDGEKEEPER_DATA"}
     return subprocess.run(
         [*command, *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, env={**environment, **variables},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**environment, **variables},
+    )
 
 
 def fails(*arguments: str | Path) -> str:
@@ -42,11 +45,20 @@ class TestCost:
     def test_counts_and_measures(self, tmp_path: Path) -> None:
         file = tmp_path / "cost.json"
         found = edgekeeper(
-            "cost", "espcn_x2", "espcn:channels=rgb", "--scale", "4", "--size", "8x6",
-            "--repeats", "2", "--json", file,
-        )  # fmt: skip
+            "cost",
+            "espcn_x2",
+            "espcn:channels=rgb",
+            "--scale",
+            "4",
+            "--size",
+            "8x6",
+            "--repeats",
+            "2",
+            "--json",
+            file,
+        )
         assert found.returncode == 0, found.stderr
-        assert "LR picture of 8x6 pixels" in found.stdout
+        assert "LR image of 8x6 pixels" in found.stdout
         assert "Median of 2 passes" in found.stdout and "thread" in found.stdout
         assert "gradient map" not in found.stdout and "gradient" not in file.read_text()
         first, second = json.loads(file.read_text())["networks"]
@@ -138,9 +150,19 @@ class TestReproduce:
     def test_ours_beside_the_paper(self, data_root: Path, tmp_path: Path) -> None:
         file = tmp_path / "table.json"
         found = edgekeeper(
-            "reproduce", "dgggan-table3", "--ours", "RCAN=" + str(data_root / "results/RCAN"),
-            "--on", "set5", "--data", data_root, "--out", tmp_path / "out", "--json", file,
-        )  # fmt: skip
+            "reproduce",
+            "dgggan-table3",
+            "--ours",
+            "RCAN=" + str(data_root / "results/RCAN"),
+            "--on",
+            "set5",
+            "--data",
+            data_root,
+            "--out",
+            tmp_path / "out",
+            "--json",
+            file,
+        )
         assert found.returncode == 0, found.stderr
         (part,) = (
             part for part in json.loads(file.read_text())["sections"] if part["name"] == "y_matlab"
@@ -156,9 +178,12 @@ def records(*, scale: int = 4, **changes: object) -> list[dict[str, object]]:
     measured = {"seconds": 0.5, "size": [50, 50], "device": "cpu", "threads": 1}
     quality = {"set": "set5", "psnr": 30.0, "lpips": 0.2}
     record = {
-        "network": "a", "scale": scale, "macs_per_lr_pixel": 1e6,
-        "measured": measured, "quality": quality,
-    }  # fmt: skip
+        "network": "a",
+        "scale": scale,
+        "macs_per_lr_pixel": 1e6,
+        "measured": measured,
+        "quality": quality,
+    }
     other = {**record, "network": "b", "macs_per_lr_pixel": 2e6}
     return [record, {**other, **changes}]
 

@@ -58,13 +58,23 @@ class TestEvaluate:
     def test_chosen_metrics_and_the_reason_of_a_dash(self, run: Run, folders: Path) -> None:
         file = folders / "scores.jsonl"
         status, out, _ = run(
-            "evaluate", folders / "good", "--on", folders / "mine", "--scale", "2",
-            "--data", folders, "--metrics", "psnr,niqe", "--json", file,
-        )  # fmt: skip
+            "evaluate",
+            folders / "good",
+            "--on",
+            folders / "mine",
+            "--scale",
+            "2",
+            "--data",
+            folders,
+            "--metrics",
+            "psnr,niqe",
+            "--json",
+            file,
+        )
         assert status == 0
         assert "PSNR" in out and "NIQE" in out and "SSIM" not in out
         said = " ".join(out.split())
-        assert "NIQE is unavailable for every picture" in said
+        assert "NIQE is unavailable for every image" in said
         assert "niqe_modelparameters.mat" in said
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         assert [line["niqe"] for line in lines] == [None] * 3
@@ -74,8 +84,16 @@ class TestEvaluate:
         self, run: Run, folders: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(evaluate, "score_result", None)  # would fail if anything were scored
-        given = ("evaluate", folders / "good", "--on", folders / "mine", "--scale", "2",
-                 "--data", folders)  # fmt: skip
+        given = (
+            "evaluate",
+            folders / "good",
+            "--on",
+            folders / "mine",
+            "--scale",
+            "2",
+            "--data",
+            folders,
+        )
         for options, said in (
             (("--metrics", "lpisp"), "Did you mean 'lpips'?"),
             (("--metrics", ","), "Name at least one metric"),
@@ -89,9 +107,15 @@ class TestEvaluate:
     @pytest.mark.data
     def test_weights_lie_in_the_data_folder(self, run: Run, data_root: Path) -> None:
         status, out, _ = run(
-            "evaluate", data_root / "results" / "RCAN", "--scale", "4", "--data", data_root,
-            "--metrics", "lpips,psnr",
-        )  # fmt: skip
+            "evaluate",
+            data_root / "results" / "RCAN",
+            "--scale",
+            "4",
+            "--data",
+            data_root,
+            "--metrics",
+            "lpips,psnr",
+        )
         assert status == 0
         assert "–" not in out
         assert "32.61" in out
@@ -99,24 +123,40 @@ class TestEvaluate:
 
 class TestCompare:
     def given(self, folders: Path, *, a: str = "good", b: str = "bad") -> tuple[str | Path, ...]:
-        return ("compare", folders / a, folders / b, "--on", folders / "mine", "--scale", "2",
-                "--data", folders)  # fmt: skip
+        return (
+            "compare",
+            folders / a,
+            folders / b,
+            "--on",
+            folders / "mine",
+            "--scale",
+            "2",
+            "--data",
+            folders,
+        )
 
     def test_tables_json_and_crops(self, run: Run, folders: Path) -> None:
         status, out, _ = run(
-            *self.given(folders), "--metrics", "psnr,gmsd", "--worst", "2",
-            "--json", folders / "d.json", "--crops", folders / "worse.png",
-        )  # fmt: skip
+            *self.given(folders),
+            "--metrics",
+            "psnr,gmsd",
+            "--worst",
+            "2",
+            "--json",
+            folders / "d.json",
+            "--crops",
+            folders / "worse.png",
+        )
         assert status == 0
         assert "A: good   B: bad" in out
         assert "0, 3 of 3" in out
         # The worst first, and no more than asked for.
-        listed = out[out.index("worst pictures") :]
+        listed = out[out.index("worst images") :]
         assert listed.index("cow") < listed.index("bee")
         assert "ant" not in listed
         record = json.loads((folders / "d.json").read_text(encoding="utf-8"))
         assert record["rows"][0]["verdict"] == "worse"
-        assert [place["picture"] for place in record["places"]] == ["cow", "bee"]
+        assert [place["image"] for place in record["places"]] == ["cow", "bee"]
         with Image.open(folders / "worse.png") as image:
             assert image.height > image.width / 2
 

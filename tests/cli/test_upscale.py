@@ -18,7 +18,7 @@ from PIL import Image
 from edgekeeper.checkpoint import save_model
 from edgekeeper.cli import upscale_output
 from edgekeeper.cli.upscale import load_network
-from edgekeeper.cli.upscale_output import Teller, shortened, shown
+from edgekeeper.cli.upscale_output import Reporter, shortened, shown
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.inference import FolderStep
 from edgekeeper.models import ESPCN
@@ -53,7 +53,7 @@ def upscale(raw: Run, network: Path) -> Run:
     return lambda *arguments: raw(*arguments, "--model", network)
 
 
-def picture(path: Path, *, height: int = 12, width: int = 16, **options: object) -> Path:
+def image(path: Path, *, height: int = 12, width: int = 16, **options: object) -> Path:
     numbers = np.random.default_rng(0)
     path.parent.mkdir(parents=True, exist_ok=True)
     values = numbers.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -62,8 +62,8 @@ def picture(path: Path, *, height: int = 12, width: int = 16, **options: object)
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
+    with Image.open(path) as opened:
+        return opened.size
 
 
 def names(folder: Path) -> list[str]:
@@ -89,7 +89,7 @@ class TestNames:
     def test_beside_the_source(
         self, arguments: list[str], name: str, size: tuple[int, int], upscale: Run, tmp_path: Path
     ) -> None:
-        ran = upscale(picture(tmp_path / "a.png"), *arguments)
+        ran = upscale(image(tmp_path / "a.png"), *arguments)
         assert (ran.status, ran.err) == (0, "")
         assert names(tmp_path) == ["a.png", name]
         assert size_of(tmp_path / name) == size
@@ -97,35 +97,35 @@ class TestNames:
         assert ran.out.count("\n") == 1
 
     def test_by_default_four_times(self, raw: Run, tmp_path: Path) -> None:
-        assert raw(picture(tmp_path / "a.png")).status == 0
+        assert raw(image(tmp_path / "a.png")).status == 0
         assert size_of(tmp_path / "a_x4.png") == (64, 48)
 
     def test_formats_that_are_only_read_become_png(self, upscale: Run, tmp_path: Path) -> None:
-        assert upscale(picture(tmp_path / "a.gif")).status == 0
-        picture(tmp_path / "b.png").rename(tmp_path / "no ending")
+        assert upscale(image(tmp_path / "a.gif")).status == 0
+        image(tmp_path / "b.png").rename(tmp_path / "no ending")
         assert upscale(tmp_path / "no ending").status == 0
         assert names(tmp_path) == ["a.gif", "a_x2.png", "no ending", "no ending_x2.png"]
 
     def test_the_format_is_what_is_asked_for_whatever_the_name(
         self, upscale: Run, tmp_path: Path
     ) -> None:
-        small, large = picture(tmp_path / "a.png"), tmp_path / "large.xyz"
+        small, large = image(tmp_path / "a.png"), tmp_path / "large.xyz"
         assert upscale(small, "-o", large, "--format", "webp").status == 0
         assert large.read_bytes()[8:12] == b"WEBP"
-        kept = upscale(picture(tmp_path / "b.jpeg"), "--format", "jpeg")
+        kept = upscale(image(tmp_path / "b.jpeg"), "--format", "jpeg")
         assert kept.status == 0
         assert (tmp_path / "b_x2.jpeg").is_file()
 
     def test_an_ending_that_says_no_format(self, upscale: Run, tmp_path: Path) -> None:
-        ran = upscale(picture(tmp_path / "a.png"), "-o", tmp_path / "large.xyz")
+        ran = upscale(image(tmp_path / "a.png"), "-o", tmp_path / "large.xyz")
         assert ran.status == 1
         assert "use one of .png" in ran.err
 
     def test_a_folder_beside_itself(
         self, upscale: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        picture(tmp_path / "in" / "a.png")
-        picture(tmp_path / "in" / "trip" / "day 1" / "b.JPG")
+        image(tmp_path / "in" / "a.png")
+        image(tmp_path / "in" / "trip" / "day 1" / "b.JPG")
         assert upscale(tmp_path / "in").status == 0
         assert names(tmp_path / "in_x2") == ["a.png", "trip/day 1/b.JPG"]
         monkeypatch.chdir(tmp_path / "in")
@@ -134,7 +134,7 @@ class TestNames:
 
     def test_two_that_would_become_one_file(self, upscale: Run, tmp_path: Path) -> None:
         for name in ("a.png", "a.gif", "a.jpg"):
-            picture(tmp_path / "in" / name)
+            image(tmp_path / "in" / name)
         assert upscale(tmp_path / "in", "-o", tmp_path / "out").status == 0
         assert names(tmp_path / "out") == ["a.gif.png", "a.jpg", "a.png"]
         assert upscale(tmp_path / "in", "-o", tmp_path / "webp", "--format", "webp").status == 0
@@ -142,12 +142,16 @@ class TestNames:
         files = [tmp_path / "in" / name for name in ("a.png", "a.gif")]
         assert upscale(*files).status == 0
         assert names(tmp_path / "in") == [
-            "a.gif", "a.gif_x2.png", "a.jpg", "a.png", "a_x2.png",
-        ]  # fmt: skip
+            "a.gif",
+            "a.gif_x2.png",
+            "a.jpg",
+            "a.png",
+            "a_x2.png",
+        ]
 
     def test_files_and_folders_into_a_folder(self, upscale: Run, tmp_path: Path) -> None:
-        small, folder = picture(tmp_path / "a.png"), tmp_path / "in"
-        picture(folder / "b.png")
+        small, folder = image(tmp_path / "a.png"), tmp_path / "in"
+        image(folder / "b.png")
         out = tmp_path / "new" / "out"
         assert upscale(small, folder, "-o", out).status == 0
         assert names(out) == ["a.png", "in/b.png"]
@@ -155,7 +159,7 @@ class TestNames:
         assert names(tmp_path / "alone") == ["a.png"]
 
     def test_a_target_below_the_source_is_not_a_source(self, upscale: Run, tmp_path: Path) -> None:
-        picture(tmp_path / "a.png")
+        image(tmp_path / "a.png")
         for _ in range(2):
             assert upscale(tmp_path, "-o", tmp_path / "large").status == 0
         assert names(tmp_path) == ["a.png", "large/a.png"]
@@ -163,7 +167,7 @@ class TestNames:
 
 class TestExisting:
     def test_a_file_and_then_not_again_without_force(self, upscale: Run, tmp_path: Path) -> None:
-        small, large = picture(tmp_path / "a.png"), tmp_path / "b.png"
+        small, large = image(tmp_path / "a.png"), tmp_path / "b.png"
         assert upscale(small, "-o", large).status == 0
         large.write_bytes(b"precious")
         again = upscale(small, "-o", large)
@@ -178,7 +182,7 @@ class TestExisting:
 
     def test_a_folder_started_again_goes_on(self, upscale: Run, tmp_path: Path) -> None:
         for name in ("a.png", "b.png"):
-            picture(tmp_path / "in" / name)
+            image(tmp_path / "in" / name)
         out = tmp_path / "out"
         assert upscale(tmp_path / "in", "-o", out).status == 0
         (out / "a.png").write_bytes(b"precious")
@@ -189,7 +193,7 @@ class TestExisting:
         assert (out / "a.png").read_bytes() == b"precious"
         refused = upscale(tmp_path / "in", "-o", out, "--no-skip-existing")
         assert refused.status == 1
-        assert refused.err.count("--force") == 4  # two pictures, each also in the summary
+        assert refused.err.count("--force") == 4  # two images, each also in the summary
         assert upscale(tmp_path / "in", "-o", out, "--force").status == 0
         assert size_of(out / "a.png") == (32, 24)
 
@@ -200,8 +204,8 @@ class TestFailures:
     ) -> None:
         folder = tmp_path / "in"
         for name in ("a.png", "c.png"):
-            picture(folder / name)
-        (folder / "b.png").write_bytes(b"no picture")
+            image(folder / name)
+        (folder / "b.png").write_bytes(b"no image")
         ran = upscale(folder, "-o", tmp_path / "out")
         assert ran.status == 1
         assert names(tmp_path / "out") == ["a.png", "c.png"]
@@ -209,12 +213,12 @@ class TestFailures:
         assert len(lines) == 3
         assert lines[-1].startswith("2 done, 0 skipped, 1 failed in ")
         first, title, reason = ran.err.splitlines()
-        assert first.startswith(f"failed: '{folder / 'b.png'}' is not a picture")
+        assert first.startswith(f"failed: '{folder / 'b.png'}' is not an image")
         assert title == "1 of 3 failed:"
         assert reason == first.replace("failed:", " ")
 
     def test_a_folder_that_cannot_be_made(self, upscale: Run, tmp_path: Path) -> None:
-        small = picture(tmp_path / "a.png")
+        small = image(tmp_path / "a.png")
         (tmp_path / "file").write_text("in the way")
         ran = upscale(small, "-o", tmp_path / "file" / "out.png")
         assert (ran.status, ran.out) == (1, "")
@@ -223,7 +227,7 @@ class TestFailures:
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
     def test_what_may_not_be_read_or_written(self, upscale: Run, tmp_path: Path) -> None:
-        small, closed = picture(tmp_path / "a.png"), tmp_path / "closed"
+        small, closed = image(tmp_path / "a.png"), tmp_path / "closed"
         closed.mkdir(mode=0o500)
         ran = upscale(small, "-o", closed / "b.png")
         assert (ran.status, ran.err.count("\n")) == (1, 1)
@@ -234,20 +238,20 @@ class TestFailures:
         assert "permission denied" in ran.err
 
     def test_a_misspelt_model(self, raw: Run, tmp_path: Path) -> None:
-        ran = raw(picture(tmp_path / "a.png"), "--model", "espcn_x33")
+        ran = raw(image(tmp_path / "a.png"), "--model", "espcn_x33")
         assert ran.status == 2
         assert "Did you mean 'espcn_x3'?" in ran.err
 
 
 class TestJson:
-    def test_one_object_a_picture_and_nothing_else(self, upscale: Run, tmp_path: Path) -> None:
+    def test_one_object_a_image_and_nothing_else(self, upscale: Run, tmp_path: Path) -> None:
         folder, out = tmp_path / "in", tmp_path / "out"
-        picture(folder / "a.png")
-        picture(folder / "b.png")
-        (folder / "c.png").write_bytes(b"no picture")
+        image(folder / "a.png")
+        image(folder / "b.png")
+        (folder / "c.png").write_bytes(b"no image")
         frames = [Image.new("L", (8, 6), shade) for shade in (0, 128, 255)]
         frames[0].save(folder / "d.gif", save_all=True, append_images=frames[1:])
-        picture(out / "b.png")
+        image(out / "b.png")
         ran = upscale(folder, "-o", out, "--json", "--consistent")
         assert (ran.status, ran.err) == (1, "")
         results = {Path(r["input"]).name: r for r in map(json.loads, ran.out.splitlines())}
@@ -259,7 +263,7 @@ class TestJson:
         assert done["seconds"] >= done["network_seconds"] > 0
         assert done["precision"] in ("float32", "bfloat16")
         assert done["drift"]["before"] > done["drift"]["after"] > 0
-        assert "is not a picture" in results["c.png"]["message"]
+        assert "is not an image" in results["c.png"]["message"]
         assert results["c.png"]["output_size"] is None
         assert results["d.gif"]["notes"] == ["took the first of 3 frames"]
         assert len({frozenset(r) for r in results.values()}) == 1
@@ -273,13 +277,13 @@ class TestJson:
         assert "frames" not in ran.out
         assert ran.err.splitlines() == [
             "a.gif: took the first of 3 frames",
-            "2 pictures: took the first of 3 frames",
+            "2 images: took the first of 3 frames",
         ]
 
 
 class TestMeasures:
     def test_a_report_and_its_overlay(self, upscale: Run, tmp_path: Path) -> None:
-        small = picture(tmp_path / "a.png", height=24, width=32)
+        small = image(tmp_path / "a.png", height=24, width=32)
         ran = upscale(small, "--report", "--json")
         told = json.loads(ran.out)
         assert ran.status == 0
@@ -292,17 +296,17 @@ class TestMeasures:
         assert "overlay a_x2_risk.png" in line
 
     def test_a_report_that_cannot_be_made_says_why(self, upscale: Run, tmp_path: Path) -> None:
-        ran = upscale(picture(tmp_path / "a.png"), "--report", "--scale", "2.5")
+        ran = upscale(image(tmp_path / "a.png"), "--report", "--scale", "2.5")
         assert ran.status == 0
         assert "No report" in ran.err
         assert names(tmp_path) == ["a.png", "a_x2.5.png"]
 
-    def test_seams_are_measured_on_the_first_picture_that_is_large_enough(
+    def test_seams_are_measured_on_the_first_image_that_is_large_enough(
         self, upscale: Run, tmp_path: Path
     ) -> None:
-        picture(tmp_path / "in" / "a.png", height=5, width=5)
-        picture(tmp_path / "in" / "b.png", height=60, width=50)
-        picture(tmp_path / "in" / "c.png", height=60, width=50)
+        image(tmp_path / "in" / "a.png", height=5, width=5)
+        image(tmp_path / "in" / "b.png", height=60, width=50)
+        image(tmp_path / "in" / "c.png", height=60, width=50)
         ran = upscale(tmp_path / "in", "-o", tmp_path / "out", "--verify-seams", "--json")
         one, two, three = map(json.loads, ran.out.splitlines())
         assert ran.status == 0
@@ -318,7 +322,7 @@ class TestMeasures:
     ) -> None:
         monkeypatch.setattr(ESPCN, "overlap", 0)
         monkeypatch.setattr("edgekeeper.inference.enlarger.ALLOWED_LEVELS", 0.1)
-        ran = upscale(picture(tmp_path / "a.png", height=60), "--verify-seams", "--json")
+        ran = upscale(image(tmp_path / "a.png", height=60), "--verify-seams", "--json")
         assert json.loads(ran.out)["seams"]["levels"] > 0.1
         assert ran.status == 1
         assert (tmp_path / "a_x2.png").is_file()
@@ -328,17 +332,17 @@ class TestOptions:
     def test_strip_and_quality(self, upscale: Run, tmp_path: Path) -> None:
         exif = Image.Exif()
         exif[0x010F] = "Maker"
-        small = picture(tmp_path / "a.jpg", exif=exif)
+        small = image(tmp_path / "a.jpg", exif=exif)
         sizes = []
         for arguments in ([], ["--strip"], ["--quality", "20"]):
             assert upscale(small, "-o", tmp_path / "b.jpg", "--force", *arguments).status == 0
-            with Image.open(tmp_path / "b.jpg") as image:
+            with Image.open(tmp_path / "b.jpg") as opened:
                 sizes.append((tmp_path / "b.jpg").stat().st_size)
-                assert ("Maker" in image.getexif().values()) == (arguments != ["--strip"])
+                assert ("Maker" in opened.getexif().values()) == (arguments != ["--strip"])
         assert sizes[2] < sizes[0]
 
     def test_tile_ensemble_threads_and_precision(self, upscale: Run, tmp_path: Path) -> None:
-        small = picture(tmp_path / "a.png", height=40, width=40)
+        small = image(tmp_path / "a.png", height=40, width=40)
         threads = torch.get_num_threads()
         try:
             found = {}
@@ -349,8 +353,8 @@ class TestOptions:
             }.items():
                 ran = upscale(small, "-o", tmp_path / f"{name}.png", "--json", *arguments)
                 assert json.loads(ran.out)["precision"] == "float32"
-                with Image.open(tmp_path / f"{name}.png") as image:
-                    found[name] = np.asarray(image).astype(int)
+                with Image.open(tmp_path / f"{name}.png") as opened:
+                    found[name] = np.asarray(opened).astype(int)
             assert torch.get_num_threads() == 1
         finally:
             torch.set_num_threads(threads)
@@ -358,7 +362,7 @@ class TestOptions:
         assert np.abs(found["plain"] - found["eight"]).max() > 1
 
     def test_style_chooses_the_network(self, raw: Run, tmp_path: Path) -> None:
-        small = picture(tmp_path / "a.png")
+        small = image(tmp_path / "a.png")
         found = set()
         for style in ("faithful", "sharp", "texture"):  # the last by ×4, then made smaller
             target = tmp_path / f"{style}.png"
@@ -376,7 +380,7 @@ class TestNetworks:
         with pytest.raises((CheckpointError, UnavailableError)) as error:
             load_network(str(tmp_path / "unknown.pth"))
         assert "community" in str(error.value) or "spandrel" in str(error.value)
-        ran = raw(picture(tmp_path / "a.png"), "--model", tmp_path / "unknown.pth")
+        ran = raw(image(tmp_path / "a.png"), "--model", tmp_path / "unknown.pth")
         assert (ran.status, ran.err.count("\n")) == (2, 1)
 
     def test_a_vdsr_takes_the_scale_that_is_asked_for(self, tmp_path: Path) -> None:
@@ -397,24 +401,22 @@ class TestNetworks:
         with pytest.raises(CheckpointError, match="cut off"):
             load_network(str(half))
 
-    def test_onnx_runtime_gives_the_same_picture(
+    def test_onnx_runtime_gives_the_same_image(
         self, upscale: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pytest.importorskip("onnx")
         pytest.importorskip("onnxruntime")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        small = picture(tmp_path / "a.png")
+        small = image(tmp_path / "a.png")
         for runtime in ("torch", "onnx"):
-            ran = upscale(
-                small, "-o", tmp_path / f"{runtime}.png", "--runtime", runtime, "--json"
-            )  # fmt: skip
+            ran = upscale(small, "-o", tmp_path / f"{runtime}.png", "--runtime", runtime, "--json")
             assert ran.status == 0, ran.err
         assert json.loads(ran.out)["precision"] == "float32"
-        torch_picture, onnx_picture = (
+        torch_image, onnx_image = (
             np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int)
             for name in ("torch", "onnx")
         )
-        assert np.abs(torch_picture - onnx_picture).max() <= 3  # bfloat16 against float32
+        assert np.abs(torch_image - onnx_image).max() <= 3  # bfloat16 against float32
         (exported,) = (tmp_path / "cache").rglob("*.onnx")
         used = upscale(small, "-o", tmp_path / "file.png", "--model", exported)
         assert used.status == 0, used.err
@@ -422,14 +424,17 @@ class TestNetworks:
 
 class TestStreams:
     def test_from_standard_input_to_standard_output(self, network: Path, tmp_path: Path) -> None:
-        small = picture(tmp_path / "a.png")
+        small = image(tmp_path / "a.png")
         ran = subprocess.run(
             [*PROGRAM, "-", "-o", "-", "--format", "tiff", "--model", str(network)],
-            input=small.read_bytes(), capture_output=True, timeout=120, check=True,
-        )  # fmt: skip
+            input=small.read_bytes(),
+            capture_output=True,
+            timeout=120,
+            check=True,
+        )
         assert ran.stderr == b""
-        with Image.open(io.BytesIO(ran.stdout)) as image:
-            assert (image.format, image.size) == ("TIFF", (32, 24))
+        with Image.open(io.BytesIO(ran.stdout)) as opened:
+            assert (opened.format, opened.size) == ("TIFF", (32, 24))
 
     @pytest.fixture
     def pipe(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
@@ -441,7 +446,7 @@ class TestStreams:
     def test_a_bad_stream_is_named_as_such(
         self, pipe: Callable[[bytes], None], upscale: Run, tmp_path: Path
     ) -> None:
-        for data, said in [(b"", "is empty (0 bytes)"), (b"text", "is not a picture")]:
+        for data, said in [(b"", "is empty (0 bytes)"), (b"text", "is not an image")]:
             pipe(data)
             ran = upscale("-", "-o", "-", "--format", "png")
             assert (ran.status, ran.out) == (1, "")
@@ -450,7 +455,7 @@ class TestStreams:
     def test_one_end_may_be_a_file(
         self, pipe: Callable[[bytes], None], upscale: Run, tmp_path: Path
     ) -> None:
-        small = picture(tmp_path / "a.png")
+        small = image(tmp_path / "a.png")
         pipe(small.read_bytes())
         ran = upscale("-", "-o", tmp_path / "b.png", "--json")
         assert ran.status == 0
@@ -458,12 +463,16 @@ class TestStreams:
         assert size_of(tmp_path / "b.png") == (32, 24)
 
     def test_nothing_is_sent_that_nobody_takes(self, network: Path, tmp_path: Path) -> None:
-        small = picture(tmp_path / "a.png")
+        small = image(tmp_path / "a.png")
         with Path("/dev/full").open("wb") as full:
             ran = subprocess.run(
                 [*PROGRAM, small, "-o", "-", "--format", "png", "--model", network],
-                stdout=full, stderr=subprocess.PIPE, timeout=120, text=True, check=False,
-            )  # fmt: skip
+                stdout=full,
+                stderr=subprocess.PIPE,
+                timeout=120,
+                text=True,
+                check=False,
+            )
         assert ran.returncode == 1
         assert ran.stderr == "Error: Standard output cannot be written: no space left on device.\n"
 
@@ -471,24 +480,28 @@ class TestStreams:
 class TestStopping:
     def folder(self, tmp_path: Path) -> Path:
         for name in ("a.png", "b.png", "c.png"):
-            picture(tmp_path / "in" / name, height=40, width=40)
+            image(tmp_path / "in" / name, height=40, width=40)
         return tmp_path / "in"
 
     @pytest.mark.parametrize(
         ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
     )
     def test_what_is_done_is_kept_and_the_next_run_goes_on(
-        self, number: int, status: int, upscale: Run, tmp_path: Path,
+        self,
+        number: int,
+        status: int,
+        upscale: Run,
+        tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
+    ) -> None:
         steps: list[FolderStep] = []
 
-        def step(self: Teller, step: FolderStep) -> None:
+        def step(self: Reporter, step: FolderStep) -> None:
             steps.append(step)
             if (step.file, step.tile, step.tiles) == (2, 1, 9):
                 os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(Teller, "step", step)
+        monkeypatch.setattr(Reporter, "step", step)
         before = signal.getsignal(number)
         source, out = self.folder(tmp_path), tmp_path / "out"
         ran = upscale(source, "-o", out, "--tile", "20")
@@ -515,12 +528,15 @@ class TestStopping:
         assert not [name for name in names(tmp_path / "out") if "part" in name]
 
     def test_a_disk_that_is_full(self, network: Path, tmp_path: Path) -> None:
-        small = picture(tmp_path / "a.png", height=80, width=80)
+        small = image(tmp_path / "a.png", height=80, width=80)
         command = [*PROGRAM, small, "-o", tmp_path / "b.png", "--model", network]
         ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=120,
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
-        )  # fmt: skip
+        )
         assert (ran.returncode, ran.stdout) == (1, "")
         assert ran.stderr.count("\n") == 1
         assert "b.png' cannot be written" in ran.stderr
@@ -535,7 +551,7 @@ class Terminal(io.StringIO):
 
 
 class TestTerminal:
-    def test_a_line_for_the_picture_and_one_for_the_batch(
+    def test_a_line_for_the_image_and_one_for_the_batch(
         self, upscale: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TERM", "xterm")
@@ -543,27 +559,27 @@ class TestTerminal:
         screen = Terminal()
         monkeypatch.setattr(sys, "stderr", screen)
         for name in ("a[b].png", "c.png"):
-            picture(tmp_path / "in" / name, height=40, width=40)
-        step = Teller.step
+            image(tmp_path / "in" / name, height=40, width=40)
+        step = Reporter.step
 
-        def slowly(self: Teller, now: FolderStep) -> None:
+        def slowly(self: Reporter, now: FolderStep) -> None:
             step(self, now)
             time.sleep(0.05)
 
-        monkeypatch.setattr(Teller, "step", slowly)
+        monkeypatch.setattr(Reporter, "step", slowly)
         ran = upscale(tmp_path / "in", "-o", tmp_path / "out", "--tile", "20")
         assert ran.status == 0
         assert len(ran.out.splitlines()) == 3  # stdout is no terminal: results are there, plain
         shown_text = screen.getvalue()
         assert "a[b].png" in shown_text
         assert "tiles" in shown_text
-        assert "/2 pictures" in shown_text
+        assert "/2 images" in shown_text
         assert "in" not in shown_text.splitlines()[-1]
 
     def test_not_a_terminal_not_a_line(self, upscale: Run, tmp_path: Path) -> None:
-        assert upscale(picture(tmp_path / "a.png")).err == ""
+        assert upscale(image(tmp_path / "a.png")).err == ""
 
-    def test_terminals_are_no_pictures(
+    def test_terminals_are_no_images(
         self, upscale: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(sys, "stdin", Terminal())
@@ -577,4 +593,4 @@ class TestTerminal:
 
     def test_long_names_keep_their_ends(self) -> None:
         assert shortened("short.png") == "short.png"
-        assert shortened("a very long name of a picture.png", length=15) == "a very …ure.png"
+        assert shortened("a very long name of an image.png", length=15) == "a very …age.png"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekeeper.data.catalogue import SETS, PictureSet, Remote, find_set, names
+from edgekeeper.data.catalogue import SETS, ImageSet, Remote, find_set, names
 from edgekeeper.data.fetch import sha256_of
 from edgekeeper.data.obtain import digests, fetch_set, remote_files
 from edgekeeper.errors import DataError, InputError
@@ -27,7 +27,7 @@ def test_every_entry_is_complete() -> None:
 
 
 def test_files_of_a_set_have_addresses_and_digests() -> None:
-    # Per picture: HR and LR at three scales; BSD100 has one HR for all scales.
+    # Per image: HR and LR at three scales; BSD100 has one HR for all scales.
     counts = {"set5": 30, "set14": 84, "bsd100": 400, "bsds500_train": 200}
     counts |= {"photos_cc0": 19, "photos_public_domain": 11}
     assert {name: len(found) for name, found in digests().items()} == counts
@@ -50,14 +50,14 @@ def test_an_unknown_set_and_one_without_address() -> None:
         fetch_set("manga109", "anywhere")
 
 
-def example(folder: Path, **changes: str) -> PictureSet:
+def example(folder: Path, **changes: str) -> ImageSet:
     remotes = []
     for name in ("a.png", "b.png"):
         (folder / name).write_bytes(name.encode())
         digest = hashlib.sha256(name.encode()).hexdigest()
         address = (folder / name).as_uri()
         remotes.append(Remote(f"HR/{name}", address, 5, changes.get(name, digest)))
-    return PictureSet(
+    return ImageSet(
         "x", "X", "test", 2, "http://x", "CC0-1.0", "yes", "benchmarks/X", archives=tuple(remotes)
     )
 
@@ -89,22 +89,24 @@ def test_an_archive_is_unpacked_flat_and_cannot_write_elsewhere(tmp_path: Path) 
         content.writestr("X_HR/0001.png", b"one")
         content.writestr("../../evil.png", b"two")
         content.writestr("..\\worse.png", b"three")
-        content.writestr("X_HR/readme.txt", b"no picture")
+        content.writestr("X_HR/readme.txt", b"no image")
     remote = Remote("x.zip", archive.as_uri(), unpack="zip")
-    entry = PictureSet("x", "X", "train", 1, "http://x", "?", "no", "train/X", archives=(remote,))
+    entry = ImageSet("x", "X", "train", 1, "http://x", "?", "no", "train/X", archives=(remote,))
     folder = fetch_set(entry, tmp_path / "data")
     found = sorted(p.relative_to(tmp_path / "data").as_posix() for p in folder.rglob("*"))
     assert found == [f"train/X/{n}" for n in ("0001.png", "evil.png", "worse.png", "x.zip")]
     archive.write_bytes(b"PK not a zip")
     broken = Remote("y.zip", archive.as_uri(), unpack="zip")
     with pytest.raises(DataError, match="cannot be unpacked"):
-        fetch_set(PictureSet("y", "Y", "train", 1, "http://y", "?", "no", "train/Y",
-                             archives=(broken,)), tmp_path / "data")  # fmt: skip
+        fetch_set(
+            ImageSet("y", "Y", "train", 1, "http://y", "?", "no", "train/Y", archives=(broken,)),
+            tmp_path / "data",
+        )
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["set5", "bsd100", "photos_cc0"])
-def test_digests_are_those_of_the_pictures(data_root: Path, name: str) -> None:
+def test_digests_are_those_of_the_images(data_root: Path, name: str) -> None:
     entry = find_set(name)
     files = remote_files(entry)
     for file in files[:: max(1, len(files) // 10)]:

@@ -21,7 +21,7 @@ from edgekeeper.data.pairs import Pair, load_pairs
 
 
 def scene(seed: int, *, height: int = 120, width: int = 160) -> Image.Image:
-    """A picture with structure at all sizes: noise with a spectrum that falls as 1 / f."""
+    """An image with structure at all sizes: noise with a spectrum that falls as 1 / f."""
     rng = np.random.default_rng(seed)
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     fall = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
@@ -32,17 +32,17 @@ def scene(seed: int, *, height: int = 120, width: int = 160) -> Image.Image:
     return Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8))
 
 
-def tensor(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+def tensor(opened: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(opened)).permute(2, 0, 1)[None] / 255
 
 
-def image(picture: torch.Tensor) -> Image.Image:
-    return Image.fromarray(to_bytes(picture)[0].permute(1, 2, 0).numpy())
+def to_pil(image: torch.Tensor) -> Image.Image:
+    return Image.fromarray(to_bytes(image)[0].permute(1, 2, 0).numpy())
 
 
 def pair(folder: Path, *, lr: torch.Tensor, seed: int = 0, scale: int = 4) -> Pair:
     scene(seed).save(folder / "hr.png")
-    image(lr).save(folder / "lr.png")
+    to_pil(lr).save(folder / "lr.png")
     return Pair("hr", scale, folder / "hr.png", folder / "lr.png")
 
 
@@ -54,7 +54,7 @@ def test_the_kernel_is_named(tmp_path: Path, kernel: LrKernel) -> None:
     report = check_set([pair(tmp_path, lr=lr)], lr_kernel=kernel)
     assert report.fine
     assert report.kernels[0].kernel == kernel and report.kernels[0].largest == 0
-    assert report.lines()[1] == f"1 LR pictures made by {kernel}."
+    assert report.lines()[1] == f"1 LR images made by {kernel}."
     other: LrKernel = "box" if kernel != "box" else "matlab_uint8"
     report = check_set([pair(tmp_path, lr=lr)], lr_kernel=other)
     assert [finding.kind for finding in report.findings] == ["kernel"]
@@ -99,7 +99,7 @@ def test_wrong_sizes_and_unreadable_files(tmp_path: Path) -> None:
     report = check_set([wrong])
     assert [finding.kind for finding in report.findings] == ["size"]
     assert "asks for 40x30" in report.findings[0].message
-    (tmp_path / "lr.png").write_bytes(b"no picture")
+    (tmp_path / "lr.png").write_bytes(b"no image")
     assert [finding.kind for finding in check_set([wrong]).findings] == ["unreadable"]
     made = Pair("made", 4, tmp_path / "hr.png", None)
     report = check_set([made], train=[tmp_path / "lr.png"])
@@ -126,7 +126,7 @@ def test_copies_of_every_kind_are_found_and_others_are_not(tmp_path: Path) -> No
     train = sorted(path for path in tmp_path.iterdir() if path.name != "test.png")
     copies = find_copies([look(tmp_path / "test.png")], [look(path) for path in train])
     found = {copy.train.stem: copy.kind for copy in copies}
-    same = dict.fromkeys(["jpeg", "small", "flipped", "turned", "grey"], "same picture")
+    same = dict.fromkeys(["jpeg", "small", "flipped", "turned", "grey"], "same image")
     assert found == same | {"crop": "part", "same": "same file"}
     report = check_set([Pair("test", 2, tmp_path / "test.png", None)], train=train)
     assert {finding.kind for finding in report.findings} == {"copy"}
@@ -137,7 +137,7 @@ def test_copies_of_every_kind_are_found_and_others_are_not(tmp_path: Path) -> No
     assert [copy.kind for copy in find_copies([crop], [whole])] == ["part"]
 
 
-def test_symmetric_forms_are_those_of_the_turned_picture() -> None:
+def test_symmetric_forms_are_those_of_the_turned_image() -> None:
     thumb = torch.rand(96, 96, generator=torch.Generator().manual_seed(0))
     forms = symmetric_forms(describe(thumb[None]))[:, 0]
     for form in range(8):
@@ -159,5 +159,5 @@ def test_published_sets_are_right_and_a_known_copy_is_found(data_root: Path) -> 
     report = check_set(
         load_pairs("set5", scale=2, root=data_root), train=[*others, train / "302003.jpg"]
     )
-    # Set5's "woman" is a training picture of BSDS500.
-    assert [finding.picture for finding in report.findings] == ["img_005_SRF_2_HR.png"]
+    # Set5's "woman" is a training image of BSDS500.
+    assert [finding.image for finding in report.findings] == ["img_005_SRF_2_HR.png"]

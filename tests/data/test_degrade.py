@@ -1,4 +1,4 @@
-"""LR pictures: each named way against an independent maker."""
+"""LR images: each named way against an independent maker."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from edgekeeper.errors import InputError
 
 
 @pytest.fixture
-def picture() -> torch.Tensor:
+def image() -> torch.Tensor:
     rng = np.random.default_rng(3)
     return torch.from_numpy(rng.integers(0, 256, (1, 3, 36, 48), dtype=np.uint8))
 
@@ -27,18 +27,18 @@ def picture() -> torch.Tensor:
     ],
 )
 def test_pillow_kernels_give_pillows_pixels(
-    picture: torch.Tensor, kernel: LrKernel, method: Image.Resampling, scale: int
+    image: torch.Tensor, kernel: LrKernel, method: Image.Resampling, scale: int
 ) -> None:
-    image = Image.fromarray(picture[0].permute(1, 2, 0).numpy())
-    want = np.array(image.resize((48 // scale, 36 // scale), method))
-    ours = to_bytes(make_lr(picture / 255, scale=scale, kernel=kernel))[0].permute(1, 2, 0)
+    opened = Image.fromarray(image[0].permute(1, 2, 0).numpy())
+    want = np.array(opened.resize((48 // scale, 36 // scale), method))
+    ours = to_bytes(make_lr(image / 255, scale=scale, kernel=kernel))[0].permute(1, 2, 0)
     assert np.array_equal(ours.numpy(), want)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_box_is_the_mean_of_blocks(picture: torch.Tensor, scale: int) -> None:
-    ours = to_bytes(make_lr(picture / 255, scale=scale, kernel="box"))[0].numpy()
-    blocks = picture[0].numpy().astype(int)
+def test_box_is_the_mean_of_blocks(image: torch.Tensor, scale: int) -> None:
+    ours = to_bytes(make_lr(image / 255, scale=scale, kernel="box"))[0].numpy()
+    blocks = image[0].numpy().astype(int)
     sums = sum(blocks[:, i::scale, j::scale] for i in range(scale) for j in range(scale))
     want = (2 * sums + scale * scale) // (2 * scale * scale)  # halves upwards, in whole numbers
     # A mean of exactly one half may fall either way in float32; nothing else may differ.
@@ -48,25 +48,25 @@ def test_box_is_the_mean_of_blocks(picture: torch.Tensor, scale: int) -> None:
 
 
 @pytest.mark.parametrize("kernel", LR_KERNELS)
-def test_every_kernel_keeps_a_flat_picture_and_the_grid(
-    picture: torch.Tensor, kernel: LrKernel
+def test_every_kernel_keeps_a_flat_image_and_the_grid(
+    image: torch.Tensor, kernel: LrKernel
 ) -> None:
     flat = torch.full((1, 3, 24, 24), 77 / 255)
     assert (to_bytes(make_lr(flat, scale=4, kernel=kernel)) == 77).all()
-    lr = make_lr(picture / 255, scale=4, kernel=kernel)
+    lr = make_lr(image / 255, scale=4, kernel=kernel)
     assert torch.equal(to_bytes(lr).float() / 255, lr)
 
 
-def test_wrong_arguments(picture: torch.Tensor) -> None:
+def test_wrong_arguments(image: torch.Tensor) -> None:
     with pytest.raises(InputError, match="multiples of 5"):
-        make_lr(picture / 255, scale=5, kernel="box")
+        make_lr(image / 255, scale=5, kernel="box")
     with pytest.raises(InputError, match="LR kernel is 'lanczos'"):
-        make_lr(picture / 255, scale=4, kernel="lanczos")  # type: ignore[arg-type]
+        make_lr(image / 255, scale=4, kernel="lanczos")  # type: ignore[arg-type]
 
 
-def test_cropping_keeps_the_top_left(picture: torch.Tensor) -> None:
-    assert torch.equal(crop_to_multiple(picture, 7), picture[..., :35, :42])
-    assert torch.equal(crop_to_multiple(picture, 12), picture)
+def test_cropping_keeps_the_top_left(image: torch.Tensor) -> None:
+    assert torch.equal(crop_to_multiple(image, 7), image[..., :35, :42])
+    assert torch.equal(crop_to_multiple(image, 12), image)
 
 
 @pytest.mark.data
@@ -84,7 +84,7 @@ def test_stored_lr_files_are_reproduced_to_the_last_level(
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "number"), [("comic", 5), ("baboon", 1)])
 def test_newer_matlab_lr_is_reproduced(data_root: Path, name: str, number: int) -> None:
-    # LR of ESRGAN's test pictures, made by MATLAB's imresize on double.
+    # LR of ESRGAN's test images, made by MATLAB's imresize on double.
     folder = data_root / "results" / "ESRGAN_Set14_x4" / "LR"
     want = np.array(Image.open(folder / f"{name}.png").convert("RGB"))
     pair = load_pairs("set14", scale=4, root=data_root)[number - 1]

@@ -29,7 +29,7 @@ def selfexsr(folder: Path, *, scale: int, count: int, side: int = 12) -> None:
 def test_plain_folder_makes_lr_and_repeats_grey(tmp_path: Path) -> None:
     save(tmp_path / "own" / "b.png", height=14, width=17)
     save(tmp_path / "own" / "a.png", height=12, width=12, grey=True)
-    (tmp_path / "own" / "notes.txt").write_text("not a picture")
+    (tmp_path / "own" / "notes.txt").write_text("not an image")
     pairs = load_pairs(tmp_path / "own", scale=3)
     assert [pair.name for pair in pairs] == ["a", "b"]
     assert pairs[0].hr().shape == (1, 3, 12, 12)
@@ -56,14 +56,14 @@ def test_selfexsr_layout_gives_the_stored_lr_and_the_usual_names(tmp_path: Path)
 
 def test_a_set_is_found_in_a_folder_of_sets_and_must_be_whole(tmp_path: Path) -> None:
     selfexsr(tmp_path / "Set5", scale=2, count=4)
-    with pytest.raises(DataError, match=r"holds 4 pictures at scale 2; Set5 .* has 5"):
+    with pytest.raises(DataError, match=r"holds 4 images at scale 2; Set5 .* has 5"):
         load_pairs("set5", scale=2, root=tmp_path)
     with pytest.raises(DataError, match="is not at"):
         load_pairs("set14", scale=2, root=tmp_path)
     (tmp_path / "Set5" / "image_SRF_2" / "img_002_SRF_2_LR.png").unlink()
-    with pytest.raises(DataError, match="no LR picture beside it"):
+    with pytest.raises(DataError, match="no LR image beside it"):
         load_pairs("set5", scale=2, root=tmp_path)
-    with pytest.raises(DataError, match="holds no pictures named"):
+    with pytest.raises(DataError, match="holds no images named"):
         load_pairs("set5", scale=3, root=tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_separate_hr_folder_with_index(tmp_path: Path, index: str) -> None:
     assert pairs[0].hr().shape == (1, 3, 9, 9)
     assert load_pairs(tmp_path, scale=2)[0].lr_path is None
     (tmp_path / "image_SRF_3" / "img_002_SRF_3_LR.png").unlink()
-    with pytest.raises(DataError, match="has no LR picture at scale 3"):
+    with pytest.raises(DataError, match="has no LR image at scale 3"):
         load_pairs(tmp_path, scale=3)
     (tmp_path / "index.csv").write_text("lr_name,hr_file\nimg_001,none.jpg\n")
     with pytest.raises(DataError, match="must have the columns"):
@@ -104,7 +104,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         load_pairs("set5", scale=1, root=tmp_path)
     with pytest.raises(DataError, match="no folder"):
         load_pairs(tmp_path / "none", scale=2)
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         load_pairs(tmp_path, scale=2)
 
 

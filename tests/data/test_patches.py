@@ -53,19 +53,19 @@ def test_all_positions_are_equally_likely() -> None:
     assert positions.total == 6 + 20
     count = 52_000
     places = positions.random(seed=1, step=2, first=0, count=count, whole=count, augment="eight")
-    assert set(places.picture.tolist()) == {0, 2}
+    assert set(places.image.tolist()) == {0, 2}
     hits = np.zeros((3, 4, 5))
-    np.add.at(hits, (places.picture, places.top, places.left), 1)
+    np.add.at(hits, (places.image, places.top, places.left), 1)
     seen = hits[hits > 0]
     assert len(seen) == 26
-    assert (places.top < positions.rows[places.picture]).all()
-    assert (places.left < positions.columns[places.picture]).all()
+    assert (places.top < positions.rows[places.image]).all()
+    assert (places.left < positions.columns[places.image]).all()
     assert ((seen - count / 26) ** 2 / (count / 26)).sum() < 52.6
     # ... and the symmetries (7 degrees of freedom), at every place.
     turns = np.bincount(places.symmetry, minlength=8)
     assert ((turns - count / 8) ** 2 / (count / 8)).sum() < 24.3
     both = np.zeros((3, 4, 5, 8))
-    np.add.at(both, (places.picture, places.top, places.left, places.symmetry), 1)
+    np.add.at(both, (places.image, places.top, places.left, places.symmetry), 1)
     assert (both > 0).sum() == 26 * 8
 
 
@@ -78,20 +78,20 @@ def test_augment_limits_the_symmetries() -> None:
         positions.random(seed=0, step=0, first=0, count=1, whole=1, augment="all")  # type: ignore[arg-type]
 
 
-def test_centre_crops_take_each_fitting_picture_once_per_epoch() -> None:
+def test_centre_crops_take_each_fitting_image_once_per_epoch() -> None:
     regions = [Region(0, 5, 6), Region(0, 2, 2), Region(0, 9, 3), Region(0, 4, 4)]
     positions = Positions(regions, patch=3)
     draws = [
         positions.centre(seed=0, step=step, first=0, count=2, whole=2, augment="none")
         for step in range(30)
     ]
-    order = np.concatenate([d.picture for d in draws]).reshape(-1, 3)
+    order = np.concatenate([d.image for d in draws]).reshape(-1, 3)
     assert all(sorted(epoch) == [0, 2, 3] for epoch in order.tolist())
     assert len({tuple(epoch) for epoch in order.tolist()}) > 3
     where = {
         (p, t, x)
         for d in draws
-        for p, t, x in zip(d.picture.tolist(), d.top.tolist(), d.left.tolist(), strict=True)
+        for p, t, x in zip(d.image.tolist(), d.top.tolist(), d.left.tolist(), strict=True)
     }
     assert where == {(0, 1, 1), (2, 3, 0), (3, 0, 0)}
 
@@ -101,28 +101,28 @@ def test_too_large_a_patch_says_what_fits() -> None:
         Positions([Region(0, 4, 9), Region(0, 3, 3)], patch=5)
 
 
-def expected(picture: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
+def expected(image: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
     if symmetry & 1:
-        picture = picture[:, :, ::-1]
+        image = image[:, :, ::-1]
     if symmetry & 2:
-        picture = picture[:, ::-1]
-    return picture.transpose(0, 2, 1) if symmetry & 4 else picture
+        image = image[:, ::-1]
+    return image.transpose(0, 2, 1) if symmetry & 4 else image
 
 
 @pytest.mark.parametrize("patch", [1, 2, 5])
 def test_walks_read_what_numpy_cuts_on_both_ways(patch: int) -> None:
     shapes = [(7, 9), (10, 5)]
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (3, 2 * h, 2 * w), dtype=np.uint8) for h, w in shapes]
-    flat = np.concatenate([p.ravel() for p in pictures])
-    regions = [Region(0, 14, 18), Region(pictures[0].size, 20, 10)]
+    images = [rng.integers(0, 256, (3, 2 * h, 2 * w), dtype=np.uint8) for h, w in shapes]
+    flat = np.concatenate([p.ravel() for p in images])
+    regions = [Region(0, 14, 18), Region(images[0].size, 20, 10)]
     for number, (h, w) in enumerate(shapes):
         for top, left in ((0, 0), (h - patch, w - patch), ((h - patch) // 2, 0)):
             places = Places(
                 np.full(8, number), np.full(8, top), np.full(8, left), np.arange(8, dtype=np.int64)
             )
             walks = windows(places, regions, patch=patch, factor=2)
-            cut = pictures[number][:, 2 * top : 2 * (top + patch), 2 * left : 2 * (left + patch)]
+            cut = images[number][:, 2 * top : 2 * (top + patch), 2 * left : 2 * (left + patch)]
             memory = read_memory(flat, walks)
             device = read_device(torch.from_numpy(flat), walks)
             assert memory.is_contiguous() and device.is_contiguous()

@@ -11,7 +11,7 @@ from PIL import Image
 from edgekeeper.data.degrade import make_lr, to_bytes
 from edgekeeper.data.prepare import Source, prepare_store, sources_in
 from edgekeeper.data.store import Batch, Store
-from edgekeeper.errors import DataError, InputError, PictureError
+from edgekeeper.errors import DataError, ImageError, InputError
 from edgekeeper.ops.resize import imresize
 
 
@@ -25,7 +25,7 @@ def save(path: Path, *, height: int, width: int, seed: int, grey: bool = False) 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     save(folder / "a.png", height=50, width=61, seed=0)
     save(folder / "b.png", height=75, width=38, seed=1)
     save(folder / "grey.png", height=40, width=40, seed=2, grey=True)
@@ -41,9 +41,9 @@ def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_what_the_store_holds(store: Store, folder: Path) -> None:
     assert store.scales == (2, 3, 4)
     assert store.lr_kernel == "matlab_uint8"
-    names = [entry.name for entry in store.pictures]
+    names = [entry.name for entry in store.images]
     assert names == ["a", "a_shrunk2", "b", "b_shrunk2", "grey", "grey_shrunk2"]
-    assert {entry.licence for entry in store.pictures} == {"CC0-1.0"}
+    assert {entry.licence for entry in store.images} == {"CC0-1.0"}
     # 50x61 cropped to multiples of 12; shrunk to 25x31 and cropped.
     assert store.hr(0).shape == (3, 48, 60)
     assert store.hr(1).shape == (3, 24, 24)
@@ -61,7 +61,7 @@ def test_what_the_store_holds(store: Store, folder: Path) -> None:
     assert not store.pixels.flags.writeable
 
 
-def test_patches_are_aligned_parts_of_the_pictures(store: Store) -> None:
+def test_patches_are_aligned_parts_of_the_images(store: Store) -> None:
     batch = store.batch(seed=0, step=0, size=40, patch=12, scale=3, augment="none")
     assert batch.lr.shape == (40, 3, 4, 4) and batch.hr.shape == (40, 3, 12, 12)
     assert batch.lr.dtype == batch.hr.dtype == torch.uint8
@@ -73,15 +73,15 @@ def test_patches_are_aligned_parts_of_the_pictures(store: Store) -> None:
         )
 
 
-def places(picture: torch.Tensor, part: torch.Tensor) -> list[tuple[int, int]]:
+def places(image: torch.Tensor, part: torch.Tensor) -> list[tuple[int, int]]:
     side = part.shape[-1]
-    cuts = picture.unfold(1, side, 1).unfold(2, side, 1)  # (3, rows, columns, side, side)
+    cuts = image.unfold(1, side, 1).unfold(2, side, 1)  # (3, rows, columns, side, side)
     same = (cuts == part[:, None, None]).all(dim=-1).all(dim=-1).all(dim=0)
     return [(int(y), int(x)) for y, x in same.nonzero()]
 
 
 def test_turned_lr_is_the_lr_of_turned_hr(store: Store) -> None:
-    # With a patch as large as the picture, LR is what the kernel makes of HR, however turned.
+    # With a patch as large as the image, LR is what the kernel makes of HR, however turned.
     # (Rounding after each pass makes the transposed ones differ by two levels here and there.)
     batch = store.batch(seed=5, step=0, size=64, patch=24, scale=2)
     lr = to_bytes(make_lr(batch.hr / 255, scale=2, kernel="matlab_uint8")).int()
@@ -110,9 +110,16 @@ def test_a_batch_is_a_pure_function_of_seed_step_and_index(store: Store) -> None
 def test_centre_crops_over_ranks_make_one_sequence(store: Store) -> None:
     def read(step: int, size: int, rank: int = 0, ranks: int = 1) -> torch.Tensor:
         return store.batch(
-            seed=0, step=step, size=size, patch=12, scale=2, crop="centre", augment="none",
-            rank=rank, ranks=ranks,
-        ).hr  # fmt: skip
+            seed=0,
+            step=step,
+            size=size,
+            patch=12,
+            scale=2,
+            crop="centre",
+            augment="none",
+            rank=rank,
+            ranks=ranks,
+        ).hr
 
     whole = torch.cat([read(0, 4), read(1, 4), read(2, 4)])
     parts = [read(step, 2, rank, 2) for step in range(3) for rank in range(2)]
@@ -135,7 +142,7 @@ def test_any_number_of_workers_and_a_later_start_give_the_same_batches(
 
 def test_an_error_in_a_worker_reaches_the_caller(store: Store) -> None:
     batches = store.batches(seed=0, size=3, patch=1000, scale=2, workers=2)
-    with pytest.raises(DataError, match="No picture of the store holds"):
+    with pytest.raises(DataError, match="No image of the store holds"):
         next(batches)
 
 
@@ -170,11 +177,11 @@ def test_wrong_arguments(store: Store) -> None:
         store.batches(seed=0, size=1, patch=8, scale=2, workers=-1)
 
 
-def test_small_pictures_are_left_out(folder: Path, tmp_path: Path) -> None:
+def test_small_images_are_left_out(folder: Path, tmp_path: Path) -> None:
     sources = sources_in(folder)
     store = prepare_store(sources, tmp_path / "s", scales=(2,), shrink=(1, 2), min_side=40)
-    assert [entry.name for entry in store.pictures] == ["a", "grey"]
-    with pytest.raises(DataError, match="No picture is large enough"):
+    assert [entry.name for entry in store.images] == ["a", "grey"]
+    with pytest.raises(DataError, match="No image is large enough"):
         prepare_store(sources, tmp_path / "none", min_side=100)
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
@@ -185,17 +192,17 @@ def test_long_sides_shrink_to_so_many_pixels_and_never_enlarge(
     sources = sources_in(folder)
     whole = prepare_store(sources, tmp_path / "whole", scales=(2,))
     store = prepare_store(sources, tmp_path / "store", scales=(2,), long_sides=(24, 30, 9999))
-    sides = {max(entry.hr.height, entry.hr.width) for entry in whole.pictures}
+    sides = {max(entry.hr.height, entry.hr.width) for entry in whole.images}
     found: dict[str, list[int]] = {}
-    for entry in store.pictures:
+    for entry in store.images:
         found.setdefault(entry.source, []).append(max(entry.hr.height, entry.hr.width))
     assert all(lengths[:2] == [24, 30] and lengths[2] in sides for lengths in found.values())
-    assert {entry.shrink for entry in store.pictures if entry.shrink == 1}
+    assert {entry.shrink for entry in store.images if entry.shrink == 1}
     with pytest.raises(InputError, match=r"long_sides is .0,.; give pixels from 1 on"):
         prepare_store(sources, tmp_path / "none", long_sides=(0,))
 
 
-def test_a_table_gives_each_picture_its_own_licence(folder: Path, tmp_path: Path) -> None:
+def test_a_table_gives_each_image_its_own_licence(folder: Path, tmp_path: Path) -> None:
     first, *others = sources_in(folder)
     beside = tmp_path / "beside"
     beside.mkdir()
@@ -218,7 +225,7 @@ def test_a_failure_leaves_nothing_and_the_old_store(folder: Path, tmp_path: Path
     broken.write_bytes((folder / "a.png").read_bytes()[:200])
     with pytest.raises(DataError, match="exists already"):
         prepare_store(sources_in(folder), target, scales=(2,))
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         prepare_store(
             [*sources_in(folder), Source(broken)], target, scales=(2,), overwrite="replace"
         )
@@ -238,36 +245,36 @@ def test_a_failure_leaves_nothing_and_the_old_store(folder: Path, tmp_path: Path
 
 
 def test_wrong_preparations(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no pictures to prepare"):
+    with pytest.raises(InputError, match="no images to prepare"):
         prepare_store([], tmp_path / "s")
     with pytest.raises(InputError, match="scales is"):
         prepare_store(sources_in(folder), tmp_path / "s", scales=(1, 2))
     with pytest.raises(InputError, match="shrink is"):
         prepare_store(sources_in(folder), tmp_path / "s", shrink=(0,))
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         sources_in(tmp_path)
 
 
 def damaged(content: dict[str, object], what: str) -> None:
-    pictures = content["pictures"]
-    assert isinstance(pictures, list)
+    images = content["images"]
+    assert isinstance(images, list)
     if what == "version":
         content["version"] = 99
     elif what == "format":
         content["format"] = "other"
     elif what == "offset":
-        pictures[0]["lr"]["2"]["offset"] += 3
+        images[0]["lr"]["2"]["offset"] += 3
     elif what == "size":
-        pictures[0]["hr"]["width"] += 12
+        images[0]["hr"]["width"] += 12
     elif what == "shape":
-        hr = pictures[0]["hr"]
+        hr = images[0]["hr"]
         hr["height"], hr["width"] = hr["width"], hr["height"]
     elif what == "scale":
-        del pictures[0]["lr"]["2"]
+        del images[0]["lr"]["2"]
     elif what == "unknown key":
-        pictures[0]["colour"] = "red"
-    elif what == "no pictures":
-        pictures.clear()
+        images[0]["colour"] = "red"
+    elif what == "no images":
+        images.clear()
 
 
 @pytest.mark.parametrize(
@@ -280,7 +287,7 @@ def damaged(content: dict[str, object], what: str) -> None:
         ("shape", "place or size"),
         ("scale", "lacks LR"),
         ("unknown key", "damaged"),
-        ("no pictures", "describes 0"),
+        ("no images", "describes 0"),
     ],
 )
 def test_a_damaged_index_is_refused(folder: Path, tmp_path: Path, what: str, message: str) -> None:

@@ -47,7 +47,7 @@ def spoilt(x: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "mine"
     folder.mkdir()
     y, x = np.mgrid[:128, :160]
@@ -57,24 +57,24 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def compared(a: object, b: object, pictures: Path, **settings: object) -> PairedComparison:
-    return compare(a, b, sets=[pictures], scale=2, data_root=".", **settings)  # type: ignore[arg-type]
+def compared(a: object, b: object, images: Path, **settings: object) -> PairedComparison:
+    return compare(a, b, sets=[images], scale=2, data_root=".", **settings)  # type: ignore[arg-type]
 
 
-def test_rows_are_the_statistics_of_both_evaluations(pictures: Path) -> None:
+def test_rows_are_the_statistics_of_both_evaluations(images: Path) -> None:
     better, worse = Network(lambda x: x), Network(blurred)
-    found = compared(worse, better, pictures, metrics=("psnr", "gmsd", "gv_ratio"))
-    a = evaluate(worse, sets=[pictures], scale=2, data_root=".")
-    b = evaluate(better, sets=[pictures], scale=2, data_root=".")
+    found = compared(worse, better, images, metrics=("psnr", "gmsd", "gv_ratio"))
+    a = evaluate(worse, sets=[images], scale=2, data_root=".")
+    b = evaluate(better, sets=[images], scale=2, data_root=".")
     psnr, gmsd, ratio = found.rows
-    assert [(one.picture, other.picture) for one, other in found.scores] == [(n, n) for n in NAMES]
+    assert [(one.image, other.image) for one, other in found.scores] == [(n, n) for n in NAMES]
     expected = describe([s.psnr for s in b], [s.psnr for s in a])
     assert (psnr.difference, psnr.low, psnr.high) == pytest.approx(
         (expected.mean, expected.low, expected.high)
     )
     assert psnr.p == pytest.approx(stats.wilcoxon([s.psnr for s in b], [s.psnr for s in a]).pvalue)
     assert psnr.a == pytest.approx(np.mean([s.psnr for s in a]))
-    assert (psnr.verdict, psnr.better, psnr.worse, psnr.pictures) == ("better", 7, 0, 7)
+    assert (psnr.verdict, psnr.better, psnr.worse, psnr.images) == ("better", 7, 0, 7)
     # GMSD is good when low, a ratio when near 1.
     assert gmsd.difference is not None and gmsd.difference < 0
     assert (gmsd.verdict, gmsd.better, gmsd.worse) == ("better", 7, 0)
@@ -82,19 +82,19 @@ def test_rows_are_the_statistics_of_both_evaluations(pictures: Path) -> None:
     assert ratio.b == pytest.approx(np.mean([abs(s.gv_ratio - 1) for s in b]))
 
 
-def test_the_other_way_round_is_worse(pictures: Path) -> None:
+def test_the_other_way_round_is_worse(images: Path) -> None:
     better, worse = Network(lambda x: x), Network(blurred)
-    forward = compared(worse, better, pictures).rows[0]
-    backward = compared(better, worse, pictures).rows[0]
+    forward = compared(worse, better, images).rows[0]
+    backward = compared(better, worse, images).rows[0]
     assert (forward.verdict, backward.verdict) == ("better", "worse")
     assert backward.difference == pytest.approx(-(forward.difference or 0))
     assert backward.p == forward.p
     assert (backward.better, backward.worse) == (0, 7)
 
 
-def test_equal_subjects_differ_in_nothing(pictures: Path) -> None:
+def test_equal_subjects_differ_in_nothing(images: Path) -> None:
     model = Network(lambda x: x)
-    found = compared(model, model, pictures)
+    found = compared(model, model, images)
     assert (found.a, found.b) == ("Network (A)", "Network (B)")
     assert found.places == ()
     for row in found.rows:
@@ -105,8 +105,8 @@ def test_equal_subjects_differ_in_nothing(pictures: Path) -> None:
         draw_places(found, path="never.png")
 
 
-def test_the_worst_place_is_where_it_was_spoilt(pictures: Path, tmp_path: Path) -> None:
-    found = compared(Network(lambda x: x), Network(spoilt), pictures, places=3)
+def test_the_worst_place_is_where_it_was_spoilt(images: Path, tmp_path: Path) -> None:
+    found = compared(Network(lambda x: x), Network(spoilt), images, places=3)
     assert len(found.places) == 3
     assert [place.excess for place in found.places] == sorted(
         (place.excess for place in found.places), reverse=True
@@ -122,67 +122,78 @@ def test_the_worst_place_is_where_it_was_spoilt(pictures: Path, tmp_path: Path) 
     file = draw_places(found, path=tmp_path / "worse.png")
     with Image.open(file) as image:
         assert image.width > 500
-    assert compared(Network(lambda x: x), Network(spoilt), pictures, places=0).places == ()
+    assert compared(Network(lambda x: x), Network(spoilt), images, places=0).places == ()
 
 
-def test_pictures_without_a_number_are_left_out_and_named(pictures: Path, tmp_path: Path) -> None:
+def test_images_without_a_number_are_left_out_and_named(images: Path, tmp_path: Path) -> None:
     exact = tmp_path / "exact"
     exact.mkdir()
     for number, name in enumerate(NAMES):
-        with Image.open(pictures / f"{name}.png") as image:
+        with Image.open(images / f"{name}.png") as image:
             level = 1.0 if name == "bee" else 0.9 - 0.01 * number
             image.point(lambda v, level=level: v * level).save(exact / f"{name}.png")
-    found = compared("bicubic", exact, pictures, metrics=("psnr", "lpips"), weights=tmp_path)
+    found = compared("bicubic", exact, images, metrics=("psnr", "lpips"), weights=tmp_path)
     psnr, lpips = found.rows
-    assert psnr.pictures == 6
+    assert psnr.images == 6
     assert any("PSNR leaves out 'bee', where a result equals" in note for note in found.notes)
-    assert (lpips.pictures, lpips.difference, lpips.p) == (0, None, None)
-    assert lpips.verdict == "too few pictures"
-    assert any("LPIPS is unavailable for every picture" in note for note in found.notes)
+    assert (lpips.images, lpips.difference, lpips.p) == (0, None, None)
+    assert lpips.verdict == "too few images"
+    assert any("LPIPS is unavailable for every image" in note for note in found.notes)
 
 
-def test_few_pictures_come_with_a_warning(pictures: Path) -> None:
+def test_few_images_come_with_a_warning(images: Path) -> None:
     for name in NAMES[2:]:
-        (pictures / f"{name}.png").unlink()
-    found = compared("bicubic", Network(blurred), pictures)
-    assert any("with 2 pictures p cannot be below 0.5" in note for note in found.notes)
-    (pictures / "ant.png").unlink()
-    row = compared("bicubic", Network(blurred), pictures).rows[0]
-    assert (row.pictures, row.low, row.p, row.verdict) == (1, None, None, "too few pictures")
+        (images / f"{name}.png").unlink()
+    found = compared("bicubic", Network(blurred), images)
+    assert any("with 2 images p cannot be below 0.5" in note for note in found.notes)
+    (images / "ant.png").unlink()
+    row = compared("bicubic", Network(blurred), images).rows[0]
+    assert (row.images, row.low, row.p, row.verdict) == (1, None, None, "too few images")
     assert row.difference is not None and row.difference < 0
 
 
-def test_several_sets_have_rows_of_their_own(pictures: Path, tmp_path: Path) -> None:
+def test_several_sets_have_rows_of_their_own(images: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     for name in NAMES[:3]:
-        (other / f"{name}.png").write_bytes((pictures / f"{name}.png").read_bytes())
+        (other / f"{name}.png").write_bytes((images / f"{name}.png").read_bytes())
     found = compare(
-        "bicubic", Network(blurred), sets=[pictures, other], scale=2, data_root=".",
-        metrics=("psnr", "ssim"), names=("old", "new"),
-    )  # fmt: skip
-    assert [(row.set, row.metric, row.pictures) for row in found.rows] == [
-        ("mine", "psnr", 7), ("mine", "ssim", 7), ("other", "psnr", 3), ("other", "ssim", 3),
-    ]  # fmt: skip
+        "bicubic",
+        Network(blurred),
+        sets=[images, other],
+        scale=2,
+        data_root=".",
+        metrics=("psnr", "ssim"),
+        names=("old", "new"),
+    )
+    assert [(row.set, row.metric, row.images) for row in found.rows] == [
+        ("mine", "psnr", 7),
+        ("mine", "ssim", 7),
+        ("other", "psnr", 3),
+        ("other", "ssim", 3),
+    ]
     assert (found.a, found.b) == ("old", "new")
 
 
-def test_wrong_arguments(pictures: Path) -> None:
+def test_wrong_arguments(images: Path) -> None:
     with pytest.raises(InputError, match="'places' is -1"):
-        compared("bicubic", "bicubic", pictures, places=-1)
+        compared("bicubic", "bicubic", images, places=-1)
     with pytest.raises(InputError, match="Did you mean 'psnr'"):
-        compared("bicubic", "bicubic", pictures, metrics=("psrn",))
+        compared("bicubic", "bicubic", images, metrics=("psrn",))
     with pytest.raises(InputError, match="neither a folder"):
-        compared("bicubic", "bicubik", pictures)
+        compared("bicubic", "bicubik", images)
 
 
 class TestReport:
     @pytest.fixture
-    def found(self, pictures: Path) -> PairedComparison:
+    def found(self, images: Path) -> PairedComparison:
         return compared(
-            Network(lambda x: x), Network(spoilt), pictures, metrics=("gv_ratio", "psnr"),
+            Network(lambda x: x),
+            Network(spoilt),
+            images,
+            metrics=("gv_ratio", "psnr"),
             names=("plain", "spoilt"),
-        )  # fmt: skip
+        )
 
     def test_table(self, found: PairedComparison) -> None:
         table = comparison_table(found)
@@ -197,37 +208,43 @@ class TestReport:
 
     def test_an_open_verdict_and_a_missing_number(self, found: PairedComparison) -> None:
         row = replace(
-            found.rows[1], verdict="not distinguishable", a=None, b=None, difference=None,
-            low=None, high=None, p=None,
-        )  # fmt: skip
+            found.rows[1],
+            verdict="not distinguishable",
+            a=None,
+            b=None,
+            difference=None,
+            low=None,
+            high=None,
+            p=None,
+        )
         cells = comparison_table(replace(found, rows=(row,))).cells[0]
         assert cells[2:6] == ("–", "–", "–", "–")
         assert cells[-1] == "undecided"
 
-    def test_worst_pictures_come_first(self, found: PairedComparison) -> None:
+    def test_worst_images_come_first(self, found: PairedComparison) -> None:
         by_psnr = replace(found, metrics=("psnr", "gv_ratio"))
-        table = worst_table(by_psnr, pictures=3)
+        table = worst_table(by_psnr, images=3)
         losses = [float(cells[2]) for cells in table.cells]
         every = [b.psnr - a.psnr for a, b in found.scores]
         assert losses == pytest.approx(sorted(every)[:3], abs=0.005)
         # What is good when low is worst when it grew most.
-        table = worst_table(found, pictures=7)
+        table = worst_table(found, images=7)
         growth = [float(cells[2].removeprefix("±")) for cells in table.cells]
         assert growth == sorted(growth, reverse=True)
 
-    def test_json_has_every_picture(self, found: PairedComparison, tmp_path: Path) -> None:
+    def test_json_has_every_image(self, found: PairedComparison, tmp_path: Path) -> None:
         path = tmp_path / "difference.json"
         write_comparison(found, path)
         record = json.loads(path.read_text(encoding="utf-8"))
         assert (record["a"], record["b"], record["scale"]) == ("plain", "spoilt", 2)
         assert record["protocol"]["name"] == "y_matlab"
         assert [row["metric"] for row in record["rows"]] == ["gv_ratio_error", "psnr"]
-        assert [one["picture"] for one in record["pictures"]] == list(NAMES)
-        for one, (a, b) in zip(record["pictures"], found.scores, strict=True):
+        assert [one["image"] for one in record["images"]] == list(NAMES)
+        for one, (a, b) in zip(record["images"], found.scores, strict=True):
             assert one["psnr"] == pytest.approx(
                 {"a": a.psnr, "b": b.psnr, "difference": b.psnr - a.psnr}
             )
-        assert record["places"][0].keys() >= {"set", "picture", "top", "left", "psnr_a"}
+        assert record["places"][0].keys() >= {"set", "image", "top", "left", "psnr_a"}
         assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["difference.json"]
         with pytest.raises(DataError, match="cannot be written"):
             write_comparison(found, tmp_path / "no" / "difference.json")
@@ -236,9 +253,15 @@ class TestReport:
 @pytest.mark.data
 def test_rcan_is_better_than_bicubic_on_set5(data_root: Path) -> None:
     found = compare(
-        "bicubic", data_root / "results" / "RCAN", sets=["set5"], scale=4, data_root=data_root,
-        protocol="y_float", metrics=("psnr", "lpips"), weights=data_root / "weights",
-    )  # fmt: skip
+        "bicubic",
+        data_root / "results" / "RCAN",
+        sets=["set5"],
+        scale=4,
+        data_root=data_root,
+        protocol="y_float",
+        metrics=("psnr", "lpips"),
+        weights=data_root / "weights",
+    )
     psnr, lpips = found.rows
     assert psnr.b == pytest.approx(32.63, abs=0.005)
     assert psnr.difference == pytest.approx(4.2, abs=0.1)
@@ -247,9 +270,9 @@ def test_rcan_is_better_than_bicubic_on_set5(data_root: Path) -> None:
     assert not math.isnan(lpips.difference or math.nan)
 
 
-def test_no_picture_is_kept(pictures: Path) -> None:
-    found = compared(Network(lambda x: x), Network(spoilt), pictures)
+def test_no_image_is_kept(images: Path) -> None:
+    found = compared(Network(lambda x: x), Network(spoilt), images)
     kept = [crop for place in found.places for crop in place.crops]
-    # Crops of their own, not views that hold whole pictures.
+    # Crops of their own, not views that hold whole images.
     assert all(crop.untyped_storage().nbytes() == 4 * crop.numel() for crop in kept)
     assert torch.stack([crop.max() for crop in kept]).max() <= 1

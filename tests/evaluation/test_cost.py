@@ -46,12 +46,12 @@ MEAN_SHIFT_BIAS = {2: 15, 3: 30, 4: 51}
 
 
 def per_image(number: int) -> float:
-    """What is computed once for each picture, as MACs per LR pixel of one of 50 x 50."""
+    """What is computed once for each image, as MACs per LR pixel of one of 50 x 50."""
     return number / 2500
 
 
 # Parameters, MACs per LR pixel and outputs with a bias per LR pixel, counted on the official or
-# reference modules. Attention works on one number for each map of a picture.
+# reference modules. Attention works on one number for each map of an image.
 COUNTS: dict[str, tuple[Spec[SRModel], int, float, float]] = {
     "rrdb": (spec(RRDB), 16_697_987, 17_926_848, 15_728),
     "spsr": (spec(SPSR), 24_796_230, 52_399_488, 37_920),
@@ -112,7 +112,7 @@ COUNTS: dict[str, tuple[Spec[SRModel], int, float, float]] = {
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_are_those_of_the_official_modules(name: str) -> None:
     model, parameters, macs, biases = COUNTS[name]
-    found = count(model.build(), of="picture and gradient map")
+    found = count(model.build(), of="image and gradient map")
     assert found.parameters == parameters
     assert found.macs_per_pixel == pytest.approx(macs, abs=1e-9)
     assert found.bias_outputs / 2500 == pytest.approx(biases, abs=1e-9)
@@ -151,7 +151,7 @@ class TestCount:
 
     def test_the_gradient_map_is_made_in_training_only(self) -> None:
         model = SPSR(width=8, blocks=1, growth=4, taps=(1,))
-        use, training = count(model), count(model, of="picture and gradient map")
+        use, training = count(model), count(model, of="image and gradient map")
         assert training.macs - use.macs == 50 * 50 * 16 * 8 * 3  # the 1 x 1 convolution
         assert training.parameters == use.parameters
 
@@ -178,23 +178,23 @@ class TestCount:
             count(exported)
 
     @pytest.mark.parametrize("size", [(0, 5), (5, -1)])
-    def test_a_picture_without_pixels(self, size: tuple[int, int]) -> None:
+    def test_a_image_without_pixels(self, size: tuple[int, int]) -> None:
         with pytest.raises(InputError, match="has none"):
             count(ESPCN(scale=2), size=size)
 
     @pytest.mark.parametrize("size", [(999_999_999, 999_999_999), (10_001, 10_000)])
-    def test_a_picture_with_too_many_pixels(self, size: tuple[int, int]) -> None:
+    def test_a_image_with_too_many_pixels(self, size: tuple[int, int]) -> None:
         for counted in (count, count_with_gradient, measure):
             with pytest.raises(InputError, match="too large; give one of at most 100,000,000"):
                 counted(SPSR(width=4, blocks=1, growth=2, taps=(1,)), size=size)
 
-    def test_the_largest_picture_is_counted(self) -> None:
+    def test_the_largest_image_is_counted(self) -> None:
         assert count(ESPCN(scale=2), size=(10_000, 10_000)).macs == 21_184 * 10**8
 
     def test_with_the_gradient_map_where_there_is_one(self) -> None:
         model = SPSR(width=8, blocks=1, growth=4, taps=(1,))
         found = count_with_gradient(model, size=(5, 6))
-        assert found == count(model, size=(5, 6), of="picture and gradient map")
+        assert found == count(model, size=(5, 6), of="image and gradient map")
         assert found != count(model, size=(5, 6))
         assert count_with_gradient(EDSR(scale=2, width=4, blocks=1)) is None
         assert count_with_gradient(DGGGAN(width=4, blocks=1, gradient_branch=False)) is None
@@ -296,12 +296,12 @@ class TestMeasure:
     @pytest.mark.parametrize(
         "error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()]
     )
-    def test_a_picture_that_does_not_fit_into_memory(self, error: Exception) -> None:
+    def test_a_image_that_does_not_fit_into_memory(self, error: Exception) -> None:
         class Full(_Layers):
             def forward(self, lr: Tensor) -> Tensor:
                 raise error
 
-        with pytest.raises(InputError, match="Full and a picture of 8x9 pixels do not fit"):
+        with pytest.raises(InputError, match="Full and an image of 8x9 pixels do not fit"):
             measure(Full(), size=(8, 9))
 
     def test_another_failure_is_not_taken_for_want_of_memory(self) -> None:

@@ -14,7 +14,7 @@ from edgekeeper.data.catalogue import find_set
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.evaluation.evaluate import Score, evaluate, match_results, mean_scores
-from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import PROTOCOLS
 from edgekeeper.metrics import psnr as psnr_of
 from edgekeeper.models.base import SRModel
@@ -35,15 +35,15 @@ class Bicubic(SRModel):
 
 
 class Overshooting(Bicubic):
-    """Leaves the range of pictures."""
+    """Leaves the range of images."""
 
     def forward(self, lr: Tensor) -> Tensor:
         return 1.2 * super().forward(lr)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of three HR pictures, one of them of odd size."""
+def images(tmp_path: Path) -> Path:
+    """A folder of three HR images, one of them of odd size."""
     folder = tmp_path / "mine"
     folder.mkdir()
     y, x = np.mgrid[:47, :50]
@@ -53,8 +53,8 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def save(picture: Tensor, path: Path) -> None:
-    pixels = (picture[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+def save(image: Tensor, path: Path) -> None:
+    pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(path)
 
 
@@ -62,18 +62,18 @@ def numbers(scores: list[Score]) -> list[float]:
     return [number for s in scores for number in (s.psnr, s.ssim, s.gmsd, s.gv_gap)]
 
 
-def test_a_network_the_interpolation_and_a_folder_agree(pictures: Path, tmp_path: Path) -> None:
+def test_a_network_the_interpolation_and_a_folder_agree(images: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     results.mkdir()
 
     def keep(score: Score, result: Tensor) -> None:
-        save(result, results / f"{score.picture}_ours_x2.png")
+        save(result, results / f"{score.image}_ours_x2.png")
 
-    network = evaluate(Bicubic(scale=2), sets=[pictures], scale=2, data_root=".", on_picture=keep)
-    plain = evaluate("bicubic", sets=[pictures], scale=2, data_root=".")
-    folder = evaluate(results, sets=[pictures], scale=2, data_root=".", model_name="ours")
+    network = evaluate(Bicubic(scale=2), sets=[images], scale=2, data_root=".", on_image=keep)
+    plain = evaluate("bicubic", sets=[images], scale=2, data_root=".")
+    folder = evaluate(results, sets=[images], scale=2, data_root=".", model_name="ours")
     for scores in (network, plain, folder):
-        assert [s.picture for s in scores] == ["cat", "dog", "dogma"]
+        assert [s.image for s in scores] == ["cat", "dog", "dogma"]
     assert numbers(network) == pytest.approx(numbers(plain))
     assert numbers(folder) == pytest.approx(numbers(plain))
     assert {(s.set, s.scale, s.protocol.name) for s in network} == {("mine", 2, "y_matlab")}
@@ -81,14 +81,14 @@ def test_a_network_the_interpolation_and_a_folder_agree(pictures: Path, tmp_path
     assert (network[0].lr_kernel, folder[0].lr_kernel) == ("matlab_uint8", "unknown")
 
 
-def test_the_network_runs_in_evaluation_mode_and_stays_as_it_was(pictures: Path) -> None:
+def test_the_network_runs_in_evaluation_mode_and_stays_as_it_was(images: Path) -> None:
     model = Bicubic(scale=2).train()
-    evaluate(model, sets=[pictures], scale=2, data_root=".")
+    evaluate(model, sets=[images], scale=2, data_root=".")
     assert model.modes == [False] * 3
     assert model.training
 
 
-def test_clipping_is_up_to_the_protocol(pictures: Path) -> None:
+def test_clipping_is_up_to_the_protocol(images: Path) -> None:
     seen: list[float] = []
 
     def largest(score: Score, result: Tensor) -> None:
@@ -96,7 +96,7 @@ def test_clipping_is_up_to_the_protocol(pictures: Path) -> None:
 
     model = Overshooting(scale=2)
     clipped, loose = (
-        evaluate(model, sets=[pictures], scale=2, data_root=".", protocol=p, on_picture=largest)
+        evaluate(model, sets=[images], scale=2, data_root=".", protocol=p, on_image=largest)
         for p in ("rgb_matlab", "gv_repo")
     )
     assert max(seen) > 1
@@ -104,65 +104,69 @@ def test_clipping_is_up_to_the_protocol(pictures: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_every_protocol_makes_its_own_lr(name: str, pictures: Path) -> None:
-    score = evaluate("bicubic", sets=[pictures], scale=2, data_root=".", protocol=name)[0]
+def test_every_protocol_makes_its_own_lr(name: str, images: Path) -> None:
+    score = evaluate("bicubic", sets=[images], scale=2, data_root=".", protocol=name)[0]
     expected = {"spsr_toolbox": "matlab_unrounded", "gv_repo": "pillow_bilinear"}
     assert score.lr_kernel == expected.get(name, "matlab_uint8")
     assert score.model == ("bilinear" if name == "gv_repo" else "bicubic")
     assert score.protocol == PROTOCOLS[name]
 
 
-def test_several_sets_from_one_folder_of_folders(pictures: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(pictures, tmp_path / "Other")
+def test_several_sets_from_one_folder_of_folders(images: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(images, tmp_path / "Other")
     for inner, level in (("mine_x2", 1.0), ("other", 0.5)):
         (tmp_path / "results" / inner).mkdir(parents=True)
-        for file in pictures.iterdir():
-            picture = Image.open(file).crop((0, 0, 50, 46))
-            picture.point(lambda v, level=level: v * level).save(
+        for file in images.iterdir():
+            image = Image.open(file).crop((0, 0, 50, 46))
+            image.point(lambda v, level=level: v * level).save(
                 tmp_path / "results" / inner / file.name
             )
-    scores = evaluate(tmp_path / "results", sets=[pictures, other], scale=2, data_root=".")
+    scores = evaluate(tmp_path / "results", sets=[images, other], scale=2, data_root=".")
     assert [s.set for s in scores] == ["mine"] * 3 + ["Other"] * 3
     assert all(s.psnr == float("inf") for s in scores[:3])
     assert all(s.psnr < 20 for s in scores[3:])
 
 
-def test_wrong_subjects_are_refused(pictures: Path, tmp_path: Path) -> None:
+def test_wrong_subjects_are_refused(images: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="enlarges by 2, not by 3"):
-        evaluate(Bicubic(scale=2), sets=[pictures], scale=3, data_root=".")
+        evaluate(Bicubic(scale=2), sets=[images], scale=3, data_root=".")
     with pytest.raises(InputError, match="'bicubik' is neither a folder"):
-        evaluate("bicubik", sets=[pictures], scale=2, data_root=".")
+        evaluate("bicubik", sets=[images], scale=2, data_root=".")
     with pytest.raises(InputError, match="Did you mean 'y_float'"):
-        evaluate("bicubic", sets=[pictures], scale=2, data_root=".", protocol="y_flaot")
+        evaluate("bicubic", sets=[images], scale=2, data_root=".", protocol="y_flaot")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"'cat' has no file; 'dog' has no file"):
-        evaluate(tmp_path / "empty", sets=[pictures], scale=2, data_root=".")
-    # The results must be as large as the cropped HR picture, 50x46.
+        evaluate(tmp_path / "empty", sets=[images], scale=2, data_root=".")
+    # The results must be as large as the cropped HR image, 50x46.
     with pytest.raises(DataError, match=r"'cat': the result of mine is 50x47, .* is 50x46"):
-        evaluate(pictures, sets=[pictures], scale=2, data_root=".")
+        evaluate(images, sets=[images], scale=2, data_root=".")
 
 
 def test_perceptual_metrics_are_measured_when_they_are_named(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("EDGEKEEPER_DATA", raising=False)
-    (plain, *_) = evaluate("bicubic", sets=[pictures], scale=2, data_root=".")
+    (plain, *_) = evaluate("bicubic", sets=[images], scale=2, data_root=".")
     assert plain.asked == ()
     asked = evaluate(
-        "bicubic", sets=[pictures], scale=2, data_root=".", metrics=("psnr", "lpips", "pi"),
+        "bicubic",
+        sets=[images],
+        scale=2,
+        data_root=".",
+        metrics=("psnr", "lpips", "pi"),
         weights=tmp_path,
-    )  # fmt: skip
+    )
     assert [score.asked for score in asked] == [("lpips", "pi")] * 3
     assert asked[0].psnr == plain.psnr
     assert f"'{tmp_path}' does not hold it" in dict(asked[0].unavailable)["lpips"]
     with pytest.raises(InputError, match="Did you mean 'niqe'"):
-        evaluate("bicubic", sets=[pictures], scale=2, data_root=".", metrics=("nique",))
+        evaluate("bicubic", sets=[images], scale=2, data_root=".", metrics=("nique",))
 
 
-def test_everything_is_looked_up_before_the_first_picture(pictures: Path, tmp_path: Path) -> None:
+def test_everything_is_looked_up_before_the_first_image(images: Path, tmp_path: Path) -> None:
     model = Bicubic(scale=2)
     with pytest.raises(DataError, match="There is no folder"):
-        evaluate(model, sets=[pictures, tmp_path / "missing"], scale=2, data_root=".")
+        evaluate(model, sets=[images, tmp_path / "missing"], scale=2, data_root=".")
     assert model.modes == []
 
 
@@ -172,9 +176,17 @@ def paths(*names: str) -> list[Path]:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["{}.png", "{}x4.png", "{}_RCAN_x4.png", "{}_SRF_4_HR.png", "{}-ours.webp", "x4_{}.PNG",
-     "ESRGAN_{}_x4.png", "{}.x4.png"],
-)  # fmt: skip
+    [
+        "{}.png",
+        "{}x4.png",
+        "{}_RCAN_x4.png",
+        "{}_SRF_4_HR.png",
+        "{}-ours.webp",
+        "x4_{}.PNG",
+        "ESRGAN_{}_x4.png",
+        "{}.x4.png",
+    ],
+)
 def test_names_from_anywhere_are_matched(pattern: str) -> None:
     for label in ("set5", "set14"):
         names = find_set(label).names
@@ -199,8 +211,9 @@ def test_numbers_stand_for_names_in_numbered_sets() -> None:
 
 def test_other_spellings() -> None:
     names = find_set("set14").names
-    files = paths(*(f"{n}.png" for n in names if n not in ("lenna", "pepper")), "lena.png",
-                  "Peppers.png")  # fmt: skip
+    files = paths(
+        *(f"{n}.png" for n in names if n not in ("lenna", "pepper")), "lena.png", "Peppers.png"
+    )
     found = match_results(files, set_name="set14", names=names, scale=4)
     assert (found["lenna"].name, found["pepper"].name) == ("lena.png", "Peppers.png")
 
@@ -220,7 +233,7 @@ def test_ambiguous_and_missing_names_are_all_listed() -> None:
     message = str(caught.value)
     assert "'cat' has 2 files (cat.png, cat_ours.png)" in message
     assert "'emu' has no file" in message
-    assert "'dog_cow.png' fits several pictures" in message
+    assert "'dog_cow.png' fits several images" in message
     assert "catalogue" not in message
 
 
@@ -232,12 +245,16 @@ BICUBIC = {
 }
 # x4, by an independent numpy script on LR rounded once at the end: PSNR, plain SSIM.
 BICUBIC_ROUNDED_ONCE = {
-    "set5": (28.4189, 0.8102), "set14": (26.0874, 0.7042), "bsd100": (25.9579, 0.6674),
-}  # fmt: skip
+    "set5": (28.4189, 0.8102),
+    "set14": (26.0874, 0.7042),
+    "bsd100": (25.9579, 0.6674),
+}
 # SPSR (CVPR 2020), Table 1, row Bicubic; four digits by the same script.
 SPSR_BICUBIC = {
-    "set5": (28.4197, 0.8245), "set14": (26.1001, 0.7850), "bsd100": (25.9614, 0.6675),
-}  # fmt: skip
+    "set5": (28.4197, 0.8245),
+    "set14": (26.1001, 0.7850),
+    "bsd100": (25.9614, 0.6675),
+}
 # The input of the networks in the code of the gradient variance loss: Pillow bilinear.
 GV_INPUT = {
     "set5": {2: (29.17, 0.8892), 3: (27.09, 0.8341), 4: (25.07, 0.7640)},
@@ -293,12 +310,12 @@ def test_published_results_of_rcan(data_root: Path) -> None:
 
 @pytest.mark.data
 def test_results_of_esrgan(data_root: Path) -> None:
-    # Pictures published with ESRGAN (Set14 comic and baboon); 20.97 and 20.32 dB are what an
+    # Images published with ESRGAN (Set14 comic and baboon); 20.97 and 20.32 dB are what an
     # independent script measured on them.
     folder = data_root / "results" / "ESRGAN_Set14_x4"
     pairs = {pair.name: pair for pair in load_pairs("set14", scale=4, root=data_root)}
     for name, expected in (("comic", 20.97), ("baboon", 20.32)):
-        sr = to_rgb_tensor(read_picture(folder / f"{name}.png"))
+        sr = to_rgb_tensor(read_image(folder / f"{name}.png"))
         found = psnr_of(sr, pairs[name].hr(), protocol="y_float", scale=4).item()
         assert found == pytest.approx(expected, abs=0.005)
 
@@ -306,14 +323,24 @@ def test_results_of_esrgan(data_root: Path) -> None:
 @pytest.mark.data
 def test_perceptual_numbers_of_published_results(data_root: Path) -> None:
     found = evaluate(
-        data_root / "results" / "RCAN", sets=["set5"], scale=4, data_root=data_root,
-        metrics=("lpips", "niqe", "pi"), weights=data_root / "weights",
-    )  # fmt: skip
+        data_root / "results" / "RCAN",
+        sets=["set5"],
+        scale=4,
+        data_root=data_root,
+        metrics=("lpips", "niqe", "pi"),
+        weights=data_root / "weights",
+    )
     means = mean_scores(found)
     interpolated = mean_scores(
-        evaluate("bicubic", sets=["set5"], scale=4, data_root=data_root, metrics=("lpips",),
-                 weights=data_root / "weights")
-    )  # fmt: skip
+        evaluate(
+            "bicubic",
+            sets=["set5"],
+            scale=4,
+            data_root=data_root,
+            metrics=("lpips",),
+            weights=data_root / "weights",
+        )
+    )
     assert 0 < means["lpips"] < 0.6 * interpolated["lpips"]
     assert all(score.niqe is not None for score in found)
     if not (data_root / "weights" / "model.mat").is_file():

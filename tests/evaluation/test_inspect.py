@@ -12,9 +12,9 @@ from torch import Tensor
 
 from edgekeeper.cli import group
 from edgekeeper.cli.inspect import describe
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.evaluation.inspect import Inspection, inspect, inspect_files, overlay
-from edgekeeper.image import Picture, from_tensor, read_picture, to_rgb_tensor, write_picture
+from edgekeeper.image import Image, from_tensor, read_image, to_rgb_tensor, write_image
 from edgekeeper.metrics.risk import shrink
 from edgekeeper.ops.color import rgb_to_grey_gv
 
@@ -30,14 +30,14 @@ def hr() -> Tensor:
 @pytest.fixture
 def changed(hr: Tensor, generator: torch.Generator) -> Tensor:
     """The same with noise in the 16 × 16 pixels from (32, 64) on."""
-    picture = hr.clone()
-    picture[..., 32:48, 64:80] += 0.1 * torch.randn(1, 3, 16, 16, generator=generator)
-    return picture.clamp(0, 1)
+    image = hr.clone()
+    image[..., 32:48, 64:80] += 0.1 * torch.randn(1, 3, 16, 16, generator=generator)
+    return image.clamp(0, 1)
 
 
-def save(path: Path, picture: Tensor, *, alpha: Tensor | None = None) -> Path:
+def save(path: Path, image: Tensor, *, alpha: Tensor | None = None) -> Path:
     mask = None if alpha is None else from_tensor(alpha)[..., 0]
-    write_picture(Picture(pixels=from_tensor(picture), alpha=mask), path)
+    write_image(Image(pixels=from_tensor(image), alpha=mask), path)
     return path
 
 
@@ -94,23 +94,23 @@ class TestReport:
         assert set(found) | {"unsupported"} == set(Inspection.__dataclass_fields__)
         assert set(found["worst"]) == {"top", "left", "height", "width", "share"}
 
-    def test_one_picture_at_a_time(self, hr: Tensor) -> None:
+    def test_one_image_at_a_time(self, hr: Tensor) -> None:
         with pytest.raises(InputError, match="one input and one result; got 2 and 2"):
             inspect(shrink(hr, scale=4).repeat(2, 1, 1, 1), hr.repeat(2, 1, 1, 1), scale=4)
 
 
 class TestOverlay:
-    def test_is_the_grey_picture_where_nothing_is_in_doubt(self, hr: Tensor) -> None:
-        picture = overlay(inspect(shrink(hr, scale=4), hr, scale=4), hr)
-        torch.testing.assert_close(picture, rgb_to_grey_gv(hr).expand_as(hr), atol=1e-4, rtol=0)
+    def test_is_the_grey_image_where_nothing_is_in_doubt(self, hr: Tensor) -> None:
+        image = overlay(inspect(shrink(hr, scale=4), hr, scale=4), hr)
+        torch.testing.assert_close(image, rgb_to_grey_gv(hr).expand_as(hr), atol=1e-4, rtol=0)
 
     def test_is_coloured_where_it_is(self, hr: Tensor, changed: Tensor) -> None:
-        picture = overlay(inspect(shrink(hr, scale=4), changed, scale=4), changed)
-        redness = (picture[:, 0] - picture[:, 2])[0]
+        image = overlay(inspect(shrink(hr, scale=4), changed, scale=4), changed)
+        redness = (image[:, 0] - image[:, 2])[0]
         assert redness[36:44, 68:76].mean() > 0.3
         assert redness[32:48, 64:80].min() > 0.1
         assert redness[:24].abs().max() < 0.02
-        assert picture.min() >= 0 <= picture.max() <= 1
+        assert image.min() >= 0 <= image.max() <= 1
 
     def test_bands_leave_no_seam(self, changed: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
         tall = changed.repeat(1, 1, 2, 1)
@@ -119,7 +119,7 @@ class TestOverlay:
         monkeypatch.setattr("edgekeeper.evaluation.inspect._BAND_PIXELS", 1)
         torch.testing.assert_close(overlay(report, tall), whole)
 
-    def test_refuses_another_picture(self, hr: Tensor) -> None:
+    def test_refuses_another_image(self, hr: Tensor) -> None:
         report = inspect(shrink(hr, scale=4), hr, scale=4)
         with pytest.raises(InputError, match="The report is on a result"):
             overlay(report, hr[..., :32])
@@ -130,9 +130,9 @@ class TestFiles:
         lr_file = save(tmp_path / "lr.png", shrink(hr, scale=4))
         sr_file = save(tmp_path / "sr.png", changed)
         report = inspect_files(lr_file, sr_file, overlay_path=tmp_path / "risk.png")
-        lr, sr = (to_rgb_tensor(read_picture(file)) for file in (lr_file, sr_file))
+        lr, sr = (to_rgb_tensor(read_image(file)) for file in (lr_file, sr_file))
         assert report == inspect(lr, sr, scale=4)
-        drawn = read_picture(tmp_path / "risk.png").pixels
+        drawn = read_image(tmp_path / "risk.png").pixels
         assert np.array_equal(drawn, from_tensor(overlay(report, sr)))
 
     def test_what_is_transparent_does_not_count(
@@ -154,7 +154,7 @@ class TestFiles:
 
     def test_an_overlay_that_exists_is_kept(self, hr: Tensor, tmp_path: Path) -> None:
         there = save(tmp_path / "there.png", hr)
-        with pytest.raises(PictureError, match="exists"):
+        with pytest.raises(ImageError, match="exists"):
             inspect_files(tmp_path / "none.png", there, overlay_path=there)
 
 

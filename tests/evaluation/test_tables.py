@@ -34,7 +34,7 @@ ROW = Row(
     low=-0.004,
     high=0.7,
     verdict="not distinguishable",
-    pictures=5,
+    images=5,
     seeds=1,
     paper_without=26.49,
     paper_added=26.48,
@@ -58,7 +58,7 @@ def mean(model: str, *, protocol: str = "y_matlab", **numbers: float) -> SetMean
         model=model,
         protocol=PROTOCOLS[protocol],
         lr_kernel="set_files",
-        pictures=5,
+        images=5,
         means={**means, **numbers},
     )
 
@@ -139,11 +139,11 @@ class TestScores:
     def test_one_model_alone_is_not_starred(self) -> None:
         assert "*" not in "".join(score_table([mean("a")]).cells[0])
 
-    def test_perceptual_columns_say_over_how_many_pictures(self) -> None:
+    def test_perceptual_columns_say_over_how_many_images(self) -> None:
         one = dataclasses.replace(
             mean("a", lpips=0.2, niqe=5.0),
             counted={"lpips": 5, "niqe": 3, "pi": 0},
-            notes=("set5: NIQE is unavailable for 2 of 5 pictures.",),
+            notes=("set5: NIQE is unavailable for 2 of 5 images.",),
         )
         table = score_table([one])
         assert [column.title for column in table.columns][-3:] == ["LPIPS ↓", "NIQE ↓", "PI ↓"]
@@ -155,7 +155,7 @@ class TestScores:
         assert [column.title for column in table.columns][4:] == ["SSIM ↑", "PSNR ↑"]
         assert table.cells[0][4:] == ("0.9000", "31.00")
 
-    def test_means_over_unlike_pictures_are_not_starred(self) -> None:
+    def test_means_over_unlike_images_are_not_starred(self) -> None:
         def counted(model: str, count: int, niqe: float) -> SetMean:
             return dataclasses.replace(mean(model, niqe=niqe), counted={"niqe": count})
 

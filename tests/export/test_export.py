@@ -1,4 +1,4 @@
-"""Exported files: the same pictures as the torch network, at any size, or no file."""
+"""Exported files: the same images as the torch network, at any size, or no file."""
 
 import importlib.util
 import json
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image as PILImage
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +18,7 @@ from edgekeeper.checkpoint import save_model
 from edgekeeper.cli.export import command
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate, mean_scores
-from edgekeeper.export import export_network, halves, int8, weights, with_runtime, writers
+from edgekeeper.export import export_network, int8, networks, weights, with_runtime, writers
 from edgekeeper.export.graph import (
     Graph,
     Range,
@@ -26,8 +26,8 @@ from edgekeeper.export.graph import (
     step_and_zero,
 )
 from edgekeeper.export.weights import rounded_weights
-from edgekeeper.image import Metadata, Picture
-from edgekeeper.inference import upscale_picture
+from edgekeeper.image import Image, Metadata
+from edgekeeper.inference import upscale_image
 from edgekeeper.inference.network import infer
 from edgekeeper.models import (
     EDSR,
@@ -136,14 +136,14 @@ def filled(name: str) -> SRModel:
     return model.eval()
 
 
-def pictures(folder: Path, *, count: int = 2, side: int = 72) -> Path:
-    """A folder of smooth pictures with edges."""
+def images(folder: Path, *, count: int = 2, side: int = 72) -> Path:
+    """A folder of smooth images with edges."""
     folder.mkdir()
     for index in range(count):
         coarse = torch.rand((3, 9, 9), generator=torch.Generator().manual_seed(index))
-        picture = imresize(coarse, size=(side, side)).clamp(0, 1)
-        array = (255 * picture).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(array).save(folder / f"{index}.png")
+        image = imresize(coarse, size=(side, side)).clamp(0, 1)
+        array = (255 * image).round().byte().permute(1, 2, 0).numpy()
+        PILImage.fromarray(array).save(folder / f"{index}.png")
     return folder
 
 
@@ -240,14 +240,21 @@ class TestGraph:
 
 
 class TestLayers:
-    def test_only_those_that_the_picture_passes_in_their_order(self) -> None:
+    def test_only_those_that_the_image_passes_in_their_order(self) -> None:
         model = filled("branch on edsr")
         assert int8.layers(model) == [
-            "backbone.head", "backbone.blocks.0.conv1", "backbone.blocks.0.conv2",
-            "backbone.blocks.1.conv1", "backbone.blocks.1.conv2", "backbone.after_blocks", "head",
+            "backbone.head",
+            "backbone.blocks.0.conv1",
+            "backbone.blocks.0.conv2",
+            "backbone.blocks.1.conv1",
+            "backbone.blocks.1.conv2",
+            "backbone.after_blocks",
+            "head",
             *(f"steps.{step}.conv{k}" for step in range(4) for k in (1, 2)),
-            "fusion.0", "fusion.2", "backbone.upsampler.0",
-        ]  # fmt: skip
+            "fusion.0",
+            "fusion.2",
+            "backbone.upsampler.0",
+        ]
         light = int8.layers(filled("dgggan light"))
         assert light[0] == "head" and light[-1] == "last"
         assert not [name for name in light if name.startswith("gradient")]
@@ -271,7 +278,7 @@ class TestLayers:
 
 class TestFloat:
     @pytest.mark.parametrize("name", NETWORKS)
-    def test_onnx_gives_the_picture_of_the_network(self, tmp_path: Path, name: str) -> None:
+    def test_onnx_gives_the_image_of_the_network(self, tmp_path: Path, name: str) -> None:
         model = filled(name)
         found = export_network(model, tmp_path / "network.onnx")
         exported = load_exported(found.path, threads=1)
@@ -284,11 +291,20 @@ class TestFloat:
         assert all(getattr(exported, key) == getattr(model, key) for key in kept)
 
     @pytest.mark.skipif(NO_OPENVINO, reason="needs the extra openvino")
-    @pytest.mark.parametrize("name", [
-        "espcn", "edsr light", "vdsr gv", "rrdb", "srresnet", "dgggan light", "branch on edsr",
-        "branch on srresnet",
-    ])  # fmt: skip
-    def test_openvino_gives_the_picture_of_the_network(self, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "espcn",
+            "edsr light",
+            "vdsr gv",
+            "rrdb",
+            "srresnet",
+            "dgggan light",
+            "branch on edsr",
+            "branch on srresnet",
+        ],
+    )
+    def test_openvino_gives_the_image_of_the_network(self, tmp_path: Path, name: str) -> None:
         model = filled(name)
         found = export_network(model, tmp_path / "network.xml")
         exported = load_exported(found.path, threads=1)
@@ -322,14 +338,14 @@ class TestFloat:
         assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
 
     @pytest.mark.parametrize("ending", ENDINGS)
-    def test_a_picture_in_tiles_is_the_same(self, tmp_path: Path, ending: str) -> None:
+    def test_a_image_in_tiles_is_the_same(self, tmp_path: Path, ending: str) -> None:
         model = filled("espcn")
         exported = load_exported(export_network(model, tmp_path / f"network{ending}").path)
         numbers = np.random.default_rng(0)
         pixels = numbers.integers(0, 256, (30, 25, 3), dtype=np.uint8)
-        picture = Picture(pixels=pixels, alpha=None, metadata=Metadata())
-        ours = upscale_picture(picture, model=exported, tile=16).pixels.astype(int)
-        theirs = upscale_picture(picture, model=model).pixels.astype(int)
+        image = Image(pixels=pixels, alpha=None, metadata=Metadata())
+        ours = upscale_image(image, model=exported, tile=16).pixels.astype(int)
+        theirs = upscale_image(image, model=model).pixels.astype(int)
         assert ours.shape == (90, 75, 3)
         assert np.abs(ours - theirs).max() <= 1  # a rounding that fell the other way
 
@@ -353,7 +369,7 @@ class Other(SRModel):
     def forward(self, lr: Tensor) -> Tensor:
         maps = functional.leaky_relu(self.first(lr), 0.2)
         maps = functional.interpolate(maps, scale_factor=2, mode="nearest")
-        return self.last(maps)  # type: ignore[no-any-return]
+        return self.last(maps)
 
 
 class Frozen(Other):
@@ -370,7 +386,7 @@ class TestRefusals:
         exported = load_exported(export_network(model, tmp_path / "network.onnx").path)
         assert apart(exported, model, 2, 3, 5, 11) < 1e-5
         with pytest.raises(InputError, match="int8 knows the layers of"):
-            folder = pictures(tmp_path / "pictures")
+            folder = images(tmp_path / "images")
             export_network(model, tmp_path / "int8.onnx", calibration=folder)
         assert not (tmp_path / "int8.onnx").exists()
 
@@ -379,14 +395,16 @@ class TestRefusals:
         exported = load_exported(export_network(model, tmp_path / "network.onnx").path)
         assert apart(exported, model, 2, COLOUR_COUNT[model.channels], 5, 11) < 1e-5
         with pytest.raises(InputError, match=r"int8 knows .*GradientBranch, not of FSRCNN"):
-            folder = pictures(tmp_path / "pictures")
+            folder = images(tmp_path / "images")
             export_network(model, tmp_path / "int8.onnx", calibration=folder)
 
     def test_a_file_of_a_branch_says_what_is_inside(self, tmp_path: Path) -> None:
         description = spec(
-            GradientBranch, backbone=spec(EDSR, scale=2, width=4, blocks=1), width=4,
+            GradientBranch,
+            backbone=spec(EDSR, scale=2, width=4, blocks=1),
+            width=4,
             taps=("blocks.0",),
-        )  # fmt: skip
+        )
         model = description.build()
         save_model(tmp_path / "network.safetensors", model, spec=description, card={"steps": 1})
         found = export_network(tmp_path / "network.safetensors", tmp_path / "network.onnx")
@@ -415,7 +433,7 @@ class TestRefusals:
     def test_a_network_that_interpolates_needs_its_function(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delitem(halves.HALVES, SRCNN)
+        monkeypatch.delitem(networks.NETWORKS, SRCNN)
         with pytest.raises(InputError, match="PyTorch cannot write SRCNN as ONNX"):
             export_network(filled("srcnn"), tmp_path / "network.onnx")
 
@@ -492,19 +510,31 @@ def stored_weights(path: Path) -> list[np.ndarray]:
 
 class TestInt8:
     @pytest.mark.parametrize("ending", ENDINGS)
-    @pytest.mark.parametrize("name", [
-        "edsr light", "vdsr", "espcn rgb", "rrdb x3", "srresnet", "msrresnet", "dgggan light",
-        "branch on edsr", "branch on srresnet",
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "edsr light",
+            "vdsr",
+            "espcn rgb",
+            "rrdb x3",
+            "srresnet",
+            "msrresnet",
+            "dgggan light",
+            "branch on edsr",
+            "branch on srresnet",
+        ],
+    )
     def test_eight_bits_lose_little_and_say_so(
         self, tmp_path: Path, name: str, ending: str
     ) -> None:
         model = filled(name)
         found = export_network(
-            model, tmp_path / f"network{ending}", calibration=pictures(tmp_path / "pictures"),
+            model,
+            tmp_path / f"network{ending}",
+            calibration=images(tmp_path / "images"),
             allowed_loss_db=1.0,
-        )  # fmt: skip
-        assert found.loss is not None and found.loss.pictures == 2
+        )
+        assert found.loss is not None and found.loss.images == 2
         assert found.loss.psnr_between > 30
         assert found.loss.db == found.loss.psnr_float - found.loss.psnr_int8
         exported = load_exported(found.path)
@@ -518,9 +548,12 @@ class TestInt8:
 
     def test_layers_really_hold_eight_bits(self, tmp_path: Path) -> None:
         path = export_network(
-            filled("edsr light"), tmp_path / "network.onnx", keep="ends", allowed_loss_db=1.0,
-            calibration=pictures(tmp_path / "pictures"),
-        ).path  # fmt: skip
+            filled("edsr light"),
+            tmp_path / "network.onnx",
+            keep="ends",
+            allowed_loss_db=1.0,
+            calibration=images(tmp_path / "images"),
+        ).path
         assert len(stored_weights(path)) == len(int8.layers(filled("edsr light"))) - 2
 
     @pytest.mark.parametrize("ending", ENDINGS)
@@ -529,9 +562,12 @@ class TestInt8:
         # off what is larger. Which two depends on the kernel: the worst are taken.
         model = filled("edsr light")
         path = export_network(
-            model, tmp_path / f"network{ending}", keep="none", allowed_loss_db=1.0,
-            calibration=pictures(tmp_path / "pictures"),
-        ).path  # fmt: skip
+            model,
+            tmp_path / f"network{ending}",
+            keep="none",
+            allowed_loss_db=1.0,
+            calibration=images(tmp_path / "images"),
+        ).path
         weights = stored_weights(path)
         assert len(weights) == len(int8.layers(model))
         limits = np.iinfo(np.int16)
@@ -542,12 +578,14 @@ class TestInt8:
             assert np.abs(ordered).max() == 64  # and no less than seven bits are used
 
     def test_too_large_a_loss_leaves_no_file(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "pictures")
-        with pytest.raises(CheckpointError, match=r"loses .* dB on the calibration pictures"):
+        folder = images(tmp_path / "images")
+        with pytest.raises(CheckpointError, match=r"loses .* dB on the calibration images"):
             export_network(
-                filled("espcn"), tmp_path / "network.onnx", calibration=folder,
+                filled("espcn"),
+                tmp_path / "network.onnx",
+                calibration=folder,
                 allowed_loss_db=-50,
-            )  # fmt: skip
+            )
         assert list(tmp_path.iterdir()) == [folder]
 
     def test_nothing_to_round(self) -> None:
@@ -556,19 +594,19 @@ class TestInt8:
                 Other(), [], method="minmax", keep="ends", signed="int8", outputs="float"
             )
 
-    def test_folders_without_pictures(self, tmp_path: Path) -> None:
+    def test_folders_without_images(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="There is no folder"):
-            int8.calibration_pictures(tmp_path / "nothing", scale=2)
-        folder = pictures(tmp_path / "small", side=40)
-        with pytest.raises(InputError, match="no picture of at least 64"):
-            int8.calibration_pictures(folder, scale=2)
+            int8.calibration_images(tmp_path / "nothing", scale=2)
+        folder = images(tmp_path / "small", side=40)
+        with pytest.raises(InputError, match="no image of at least 64"):
+            int8.calibration_images(folder, scale=2)
 
     def test_ranges_without_the_outermost_values(self) -> None:
         layer = nn.Conv2d(1, 1, 1)
 
         class One(SRModel):
             def forward(self, lr: Tensor) -> Tensor:
-                return layer(8 * lr - 4)  # type: ignore[no-any-return]
+                return layer(8 * lr - 4)
 
         model = One()
         model.scale, model.channels, model.receptive_field = 1, "rgb", 0
@@ -627,7 +665,7 @@ class TestCommand:
         assert load_exported(target).scale == 2
 
     def test_eight_bits_are_never_silent(self, tmp_path: Path) -> None:
-        folder, target = pictures(tmp_path / "pictures"), tmp_path / "network.onnx"
+        folder, target = images(tmp_path / "images"), tmp_path / "network.onnx"
         given = ["espcn_x2", "--to", "onnx", "-o", str(target), "--int8", str(folder)]
         shown = CliRunner().invoke(command, [*given, "--allowed-loss", "5"])
         assert shown.exit_code == 0, shown.output

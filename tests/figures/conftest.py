@@ -1,4 +1,4 @@
-"""Fixtures of the figures' tests: a picture, results of it, and a look at what was drawn."""
+"""Fixtures of the figures' tests: an image, results of it, and a look at what was drawn."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from edgekeeper.figures import Panel
 
 @pytest.fixture
 def hr(generator: torch.Generator) -> Tensor:
-    """A smooth picture, 64 high and 80 wide, with noise in the square from (40, 24) on."""
-    picture = torch.linspace(0.2, 0.8, 80).expand(1, 3, 64, 80).clone()
-    picture[..., 40:56, 24:40] = torch.rand(1, 3, 16, 16, generator=generator)
-    return picture
+    """A smooth image, 64 high and 80 wide, with noise in the square from (40, 24) on."""
+    image = torch.linspace(0.2, 0.8, 80).expand(1, 3, 64, 80).clone()
+    image[..., 40:56, 24:40] = torch.rand(1, 3, 16, 16, generator=generator)
+    return image
 
 
 @pytest.fixture

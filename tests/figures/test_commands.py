@@ -26,9 +26,9 @@ def draw(*arguments: str | Path) -> str:
     return found.output
 
 
-def save(picture: Tensor, path: Path) -> Path:
+def save(image: Tensor, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (picture[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = (image[0] * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(path)
     return path
 
@@ -76,10 +76,26 @@ class TestCrops:
     ) -> None:
         save(hr, tmp_path / "results" / "leaf_x2.png")
         printed = draw(
-            "crops", "bicubic", edsr, tmp_path / "results", "--hr", leaf, "--hr", twig,
-            "--scale", "2", "--box", "16", "--box", "0,0,20,20", "--original", "first",
-            "--whole", "-o", tmp_path / "c.svg",
-        )  # fmt: skip
+            "crops",
+            "bicubic",
+            edsr,
+            tmp_path / "results",
+            "--hr",
+            leaf,
+            "--hr",
+            twig,
+            "--scale",
+            "2",
+            "--box",
+            "16",
+            "--box",
+            "0,0,20,20",
+            "--original",
+            "first",
+            "--whole",
+            "-o",
+            tmp_path / "c.svg",
+        )
         assert "'results' holds no result for 'twig': left empty." in printed
         columns = ["original", "bicubic", "edsr", "results"]
         assert titles(drawn[0]) == ["leaf", *columns, "twig", *columns]
@@ -113,17 +129,22 @@ class TestCrops:
         ("options", "message"),
         [
             (("--box", "1,2"), "--box is '1,2'"),
-            (("--box", "0,0,999,4"), "not inside the picture of 80x64"),
-            (("--box", "8", "--box", "8"), "1 pictures but 2 --box"),
+            (("--box", "0,0,999,4"), "not inside the image of 80x64"),
+            (("--box", "8", "--box", "8"), "1 images but 2 --box"),
             (("--numbers", "psmr"), "Did you mean 'psnr'"),
             (("--protocol", "y_matlap"), "Did you mean 'y_matlab'"),
             (("-o", "c.jpg"), "figures are .svg"),
         ],
     )
     def test_mistakes_are_told_before_any_network_runs(
-        self, leaf: Path, edsr: Path, tmp_path: Path, options: tuple[str, ...], message: str,
+        self,
+        leaf: Path,
+        edsr: Path,
+        tmp_path: Path,
+        options: tuple[str, ...],
+        message: str,
         monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
+    ) -> None:
         def refuse(*_given: object) -> None:
             raise AssertionError("a network ran")
 
@@ -133,19 +154,27 @@ class TestCrops:
             draw("crops", edsr, "--hr", leaf, "--scale", "2", *target, *options)
         assert message in str(told.value)
 
-    def test_a_folder_without_any_of_the_pictures(self, leaf: Path, tmp_path: Path) -> None:
+    def test_a_folder_without_any_of_the_images(self, leaf: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         with pytest.raises(DataError, match="'empty' holds no result for 'leaf'"):
             draw("crops", tmp_path / "empty", "--hr", leaf, "-o", tmp_path / "c.png")
 
     @pytest.mark.data
-    def test_published_pictures_have_their_published_numbers(
+    def test_published_images_have_their_published_numbers(
         self, data_root: Path, tmp_path: Path, drawn: list[Any]
     ) -> None:
         draw(
-            "crops", data_root / "results" / "ESRGAN_Set14_x4", "--hr", "set14/baboon",
-            "--hr", "set14/comic", "--protocol", "y_float", "-o", tmp_path / "c.pdf",
-        )  # fmt: skip
+            "crops",
+            data_root / "results" / "ESRGAN_Set14_x4",
+            "--hr",
+            "set14/baboon",
+            "--hr",
+            "set14/comic",
+            "--protocol",
+            "y_float",
+            "-o",
+            tmp_path / "c.pdf",
+        )
         written = [[text.get_text() for text in axis.texts] for axis in drawn[0].axes]
         assert written[0] == ["20.32", "0.203"] and written[2] == ["20.97", "0.137"]
 
@@ -160,7 +189,7 @@ class TestGradients:
         assert maps[1][0].images[0].get_array().shape == (64, 80)
 
 
-class TestOnePicture:
+class TestOneImage:
     def test_comparison_and_variances(
         self, leaf: Path, twig: Path, edsr: Path, tmp_path: Path
     ) -> None:
@@ -168,16 +197,16 @@ class TestOnePicture:
         draw("comparison", *options, "-o", tmp_path / "c.svg")
         printed = draw("variances", *options, "-o", tmp_path / "v.svg", "--patch", "4")
         assert "mean gradient variance" in printed and (tmp_path / "v.json").is_file()
-        with pytest.raises(InputError, match="shows one picture; give --hr once"):
+        with pytest.raises(InputError, match="shows one image; give --hr once"):
             draw("comparison", *options, "--hr", twig, "-o", tmp_path / "c.svg")
 
 
 class TestEdge:
-    def test_the_explanation_needs_no_picture(self, tmp_path: Path, drawn: list[Any]) -> None:
+    def test_the_explanation_needs_no_image(self, tmp_path: Path, drawn: list[Any]) -> None:
         draw("edge", "-o", tmp_path / "e.svg")
         assert titles(drawn[0]) == ["original", "blurry", "sharp"]
 
-    def test_a_line_through_pictures(
+    def test_a_line_through_images(
         self, leaf: Path, edsr: Path, tmp_path: Path, drawn: list[Any]
     ) -> None:
         options = ("edge", "bicubic", edsr, "--hr", leaf, "--scale", "2", "-o", tmp_path / "e.png")
@@ -195,7 +224,7 @@ class TestEdge:
             draw("edge", "--hr", leaf, *out)
         with pytest.raises(InputError, match="ROW,COLUMN"):
             draw("edge", "bicubic", "--hr", leaf, "--at", "3", *out)
-        with pytest.raises(InputError, match="not inside the picture"):
+        with pytest.raises(InputError, match="not inside the image"):
             draw("edge", "bicubic", "--hr", leaf, "--at", "3,4", *out)
 
     def test_options_that_would_do_nothing_are_refused(self, leaf: Path, tmp_path: Path) -> None:
@@ -226,7 +255,7 @@ class TestBranches:
         draw("branch", spsr, wrapped, *options)
         columns = ["M(original)", "M(bicubic)", "spsr: branch", "wrapped: branch"]
         assert titles(drawn[0]) == columns
-        draw("branch", spsr, "--columns", "picture,original,branch", *options)
+        draw("branch", spsr, "--columns", "image,original,branch", *options)
         assert titles(drawn[1]) == ["original", "M(original)", "spsr: branch"]
 
     def test_dgggan(self, hr: Tensor, tmp_path: Path, drawn: list[Any]) -> None:
@@ -237,9 +266,13 @@ class TestBranches:
         plain = spec(DGGGAN, width=4, blocks=3, gradient_branch=False)
         with pytest.raises(InputError, match="built without its gradient branch"):
             draw(
-                "branch", network(plain, tmp_path / "p.safetensors"), "--hr", leaf,
-                "-o", tmp_path / "b.png",
-            )  # fmt: skip
+                "branch",
+                network(plain, tmp_path / "p.safetensors"),
+                "--hr",
+                leaf,
+                "-o",
+                tmp_path / "b.png",
+            )
 
     def test_without_and_with(
         self, leaf: Path, spsr: Path, wrapped: Path, tmp_path: Path, drawn: list[Any]

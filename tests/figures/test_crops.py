@@ -35,30 +35,33 @@ def test_rows_share_columns_and_a_missing_result_stays_empty(
     assert [axis.get_title() for axis in axes] == ["original", "a", "b", "c", "", "", "", ""]
     there = [[len(axis.images) == 1 for axis in part] for part in (axes[:4], axes[4:])]
     assert there == [[True, True, True, False], [True, False, True, True]]
-    assert written(axes[3]) == written(axes[5]) == ["no picture"]
+    assert written(axes[3]) == written(axes[5]) == ["no image"]
     assert {text.get_text() for text in drawn[0].texts} == {"first", "second"}
     second = torch.from_numpy(axes[6].images[0].get_array().copy()).permute(2, 0, 1)
     assert torch.equal(second, box.cut(hr * 0.9)[0])
 
 
-def test_numbers_are_of_the_whole_picture_and_the_best_is_bold(
+def test_numbers_are_of_the_whole_image_and_the_best_is_bold(
     hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
 ) -> None:
     crops(
-        [Row(hr, panels, box=Box(0, 0, 8, 8))], path=tmp_path / "c.svg",
-        numbers=("psnr", "ssim"), scale=2, protocol="rgb_matlab",
-    )  # fmt: skip
+        [Row(hr, panels, box=Box(0, 0, 8, 8))],
+        path=tmp_path / "c.svg",
+        numbers=("psnr", "ssim"),
+        scale=2,
+        protocol="rgb_matlab",
+    )
     axes = titled(drawn[0])
     for panel, weight in zip(panels, ("normal", "bold"), strict=True):
         options: dict[str, Any] = {"protocol": "rgb_matlab", "scale": 2}
         texts = axes[panel.label].texts
         assert [text.get_text() for text in texts] == [
-            f"{psnr(panel.picture, hr, **options).item():.2f}",
-            f"{ssim(panel.picture, hr, **options).item():.4f}",
+            f"{psnr(panel.image, hr, **options).item():.2f}",
+            f"{ssim(panel.image, hr, **options).item():.4f}",
         ]
         assert [text.get_weight() for text in texts] == [weight, weight]
     assert written(axes["original"]) == ["PSNR in dB ↑", "SSIM ↑"]
-    assert drawn[0].texts[0].get_text() == "numbers of the whole pictures, protocol rgb_matlab, ×2"
+    assert drawn[0].texts[0].get_text() == "numbers of the whole images, protocol rgb_matlab, ×2"
 
 
 def test_equal_numbers_are_equally_bold(hr: Tensor, tmp_path: Path, drawn: list[Any]) -> None:
@@ -81,18 +84,24 @@ def test_all_crops_have_one_size_and_do_not_overlap(
     panels = [Panel(f"a network with a long name, number {k}", hr * (k / 5)) for k in range(4)]
     rows = [Row(hr, panels, "one", Box(0, 0, 20, 24)), Row(hr, panels, "two", Box(9, 9, 24, 20))]
     crops(
-        rows, path=tmp_path / "c.png", numbers=("psnr", "ssim"), scale=2, whole="shown",
+        rows,
+        path=tmp_path / "c.png",
+        numbers=("psnr", "ssim"),
+        scale=2,
+        whole="shown",
         per_line=per_line,
-    )  # fmt: skip
+    )
     figure = drawn[0]
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [axis.get_tightbbox(renderer) for axis in figure.axes]
     for k, box in enumerate(boxes):
         for other in boxes[k + 1 :]:
             apart = (
-                box.x1 <= other.x0 + 0.5 or other.x1 <= box.x0 + 0.5
-                or box.y1 <= other.y0 + 0.5 or other.y1 <= box.y0 + 0.5
-            )  # fmt: skip
+                box.x1 <= other.x0 + 0.5
+                or other.x1 <= box.x0 + 0.5
+                or box.y1 <= other.y0 + 0.5
+                or other.y1 <= box.y0 + 0.5
+            )
             assert apart
     crops_drawn = [axis for axis in figure.axes if axis.get_title() not in ("one", "two")]
     assert len(crops_drawn) == 10

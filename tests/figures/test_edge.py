@@ -32,10 +32,10 @@ DIFFERENCES = {
 @pytest.fixture
 def wall() -> Tensor:
     """Dark left of column 30, bright from there on; the edge is strongest in row 17."""
-    picture = torch.full((1, 3, 40, 60), 0.3)
-    picture[..., 30:] = 0.6
-    picture[..., 16:19, 30:] = 0.9
-    return picture
+    image = torch.full((1, 3, 40, 60), 0.3)
+    image[..., 30:] = 0.6
+    image[..., 16:19, 30:] = 0.9
+    return image
 
 
 def test_the_explanation(tmp_path: Path, drawn: list[Any]) -> None:
@@ -61,7 +61,7 @@ def test_the_strongest_line_crosses_the_edge(wall: Tensor) -> None:
     assert strongest_line(wall, length=10, part=Box(0, 20, 8, 20)).row < 8
 
 
-def test_the_line_lies_in_the_picture(wall: Tensor) -> None:
+def test_the_line_lies_in_the_image(wall: Tensor) -> None:
     near = wall.clone()
     near[..., 1:] = 0.3
     near[..., 0] = 1.0  # the strongest edge is where no line of 10 pixels fits across
@@ -88,19 +88,19 @@ def test_profiles_are_the_grey_values_along_the_line(wall: Tensor) -> None:
         expected = rgb_to_grey_gv(other)[0, 0][part].flatten()
         assert torch.allclose(torch.tensor(second.values), expected)
         assert second.around is not None
-        around = second.around.line.cut(second.around.picture)
+        around = second.around.line.cut(second.around.image)
         assert torch.equal(around[0], other[0, :, part[0], part[1]])
 
 
-def test_pictures_stand_above_their_curves(wall: Tensor, tmp_path: Path, drawn: list[Any]) -> None:
+def test_images_stand_above_their_curves(wall: Tensor, tmp_path: Path, drawn: list[Any]) -> None:
     profiles = profiles_along(wall, [Panel("same", wall)], line=strongest_line(wall, length=12))
     edge(profiles, path=tmp_path / "e.png")
-    pictures = [axis for axis in drawn[0].axes if axis.images]
-    assert [axis.get_title() for axis in pictures] == ["original", "same"]
+    images = [axis for axis in drawn[0].axes if axis.images]
+    assert [axis.get_title() for axis in images] == ["original", "same"]
     renderer = FigureCanvasAgg(drawn[0]).get_renderer()
     plots = [axis for axis in drawn[0].axes if not axis.images]
     highest = max(axis.get_tightbbox(renderer).y1 for axis in plots)
-    assert all(axis.get_window_extent().y0 > highest for axis in pictures)
+    assert all(axis.get_window_extent().y0 > highest for axis in images)
 
 
 def test_what_cannot_be_drawn(tmp_path: Path) -> None:

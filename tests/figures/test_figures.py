@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekeeper.errors import InputError, PictureError, UnavailableError
+from edgekeeper.errors import ImageError, InputError, UnavailableError
 from edgekeeper.figures import (
     Box,
     Panel,
@@ -23,7 +23,7 @@ from edgekeeper.figures import (
     structured_box,
     variance_curves,
 )
-from edgekeeper.image import read_picture
+from edgekeeper.image import read_image
 from edgekeeper.metrics import gv_gap, psnr, ssim
 from edgekeeper.ops.color import rgb_to_grey_gv
 
@@ -33,7 +33,7 @@ class TestBox:
         box = structured_box(hr, side=16)
         assert (box.top, box.left, box.height, box.width) == (40, 24, 16, 16)
 
-    def test_it_is_never_larger_than_the_picture(self, hr: Tensor) -> None:
+    def test_it_is_never_larger_than_the_image(self, hr: Tensor) -> None:
         box = structured_box(hr, side=500)
         assert (box.height, box.width) == (64, 64)
         box.cut(hr)
@@ -46,7 +46,7 @@ class TestBox:
         "box", [Box(-1, 0, 2, 2), Box(0, 4, 2, 2), Box(3, 0, 2, 2), Box(0, 0, 0, 2)]
     )
     def test_outside(self, box: Box) -> None:
-        with pytest.raises(InputError, match="not inside the picture of 5x4"):
+        with pytest.raises(InputError, match="not inside the image of 5x4"):
             box.cut(torch.zeros(1, 1, 4, 5))
 
 
@@ -119,16 +119,16 @@ class TestVarianceCurves:
 
 
 class TestCrops:
-    def test_the_same_part_of_every_picture(
+    def test_the_same_part_of_every_image(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
     ) -> None:
         box = Box(40, 24, 8, 12)
         crops([Row(hr, panels, box=box)], path=tmp_path / "crops.png")
         axes = drawn[0].axes
         assert [axis.get_title() for axis in axes] == ["without GV", "with GV", "original"]
-        for axis, picture in zip(axes, [*(p.picture for p in panels), hr], strict=True):
+        for axis, image in zip(axes, [*(p.image for p in panels), hr], strict=True):
             shown = torch.from_numpy(np.array(axis.images[0].get_array())).permute(2, 0, 1)
-            assert torch.equal(shown, picture[0, :, 40:48, 24:36])
+            assert torch.equal(shown, image[0, :, 40:48, 24:36])
 
 
 class TestFrontier:
@@ -167,7 +167,7 @@ class TestComparison:
         written = {text.get_text(): text.get_weight() for text in texts}
         for measure, digits, best in ((psnr, 2, 1), (ssim, 4, 1), (gv_gap, 3, 1)):
             for k, panel in enumerate(panels):
-                value = measure(panel.picture, hr, protocol="rgb_matlab", scale=2).item()
+                value = measure(panel.image, hr, protocol="rgb_matlab", scale=2).item()
                 weight = "bold" if k == best else "normal"
                 assert written[f"{value:.{digits}f}"] == weight
         assert any("rgb_matlab" in text for text in written)
@@ -175,14 +175,14 @@ class TestComparison:
     def test_titles(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
     ) -> None:
-        comparison(hr, panels, path=tmp_path / "c.svg", scale=2, title="a picture")
+        comparison(hr, panels, path=tmp_path / "c.svg", scale=2, title="an image")
         titles = {axis.get_title() for axis in drawn[0].axes}
-        assert {"a picture", "without GV", "with GV", "original"} <= titles
+        assert {"an image", "without GV", "with GV", "original"} <= titles
 
-    def test_a_tall_picture_and_one_panel(self, tmp_path: Path) -> None:
+    def test_a_tall_image_and_one_panel(self, tmp_path: Path) -> None:
         tall = torch.rand(1, 3, 120, 40, generator=torch.Generator().manual_seed(1))
         comparison(tall, [Panel("same", tall)], path=tmp_path / "c.png", scale=2)
-        pixels = read_picture(tmp_path / "c.png").pixels
+        pixels = read_image(tmp_path / "c.png").pixels
         assert pixels.shape[0] > 400 and pixels.shape[1] > 600
 
 
@@ -213,7 +213,7 @@ class TestFiles:
     def test_a_folder_that_is_missing(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path
     ) -> None:
-        with pytest.raises(PictureError, match="there is no folder"):
+        with pytest.raises(ImageError, match="there is no folder"):
             crops([Row(hr, panels)], path=tmp_path / "missing" / "c.png")
 
     def test_without_matplotlib(
@@ -233,7 +233,7 @@ class TestFiles:
         assert dict(matplotlib.rcParams) == before
 
 
-class TestWrongPictures:
+class TestWrongImages:
     def test_another_size(self, hr: Tensor, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="'small' is"):
             crops([Row(hr, [Panel("small", hr[..., :32, :32])])], path=tmp_path / "c.png")
@@ -245,5 +245,5 @@ class TestWrongPictures:
             crops([Row(hr, [Panel("original", hr)])], path=tmp_path / "c.png")
 
     def test_a_batch(self, hr: Tensor, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="one RGB picture"):
+        with pytest.raises(InputError, match="one RGB image"):
             crops([Row(hr.repeat(2, 1, 1, 1), [])], path=tmp_path / "c.png")

@@ -18,14 +18,14 @@ def shown(axis: Any) -> Tensor:
     return torch.from_numpy(np.array(axis.images[0].get_array()))
 
 
-def with_pictures(figure: Any) -> list[Any]:
-    """The axes of pictures and maps, without the colour bar."""
+def with_images(figure: Any) -> list[Any]:
+    """The axes of images and maps, without the colour bar."""
     return [axis for axis in figure.axes if axis.images]
 
 
-def by_hand(picture: Tensor) -> np.ndarray[Any, Any]:
+def by_hand(image: Tensor) -> np.ndarray[Any, Any]:
     """Mean over R, G and B of the length of the central differences, borders repeated."""
-    padded = np.pad(picture[0].double().numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    padded = np.pad(image[0].double().numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
     x = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
     y = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
     mean: np.ndarray[Any, Any] = np.sqrt(x**2 + y**2 + 1e-6).mean(axis=0)
@@ -38,20 +38,20 @@ class TestLength:
     ) -> None:
         box = Box(4, 2, 30, 40)
         gradient_maps([Row(hr, panels, box=box)], path=tmp_path / "m.svg", kind="length")
-        axes = with_pictures(drawn[0])
+        axes = with_images(drawn[0])
         assert [axis.get_title() for axis in axes[:3]] == ["original", "without GV", "with GV"]
-        for axis, picture in zip(axes, [hr, *(p.picture for p in panels)], strict=False):
-            expected = by_hand(picture)[4:34, 2:42]
+        for axis, image in zip(axes, [hr, *(p.image for p in panels)], strict=False):
+            expected = by_hand(image)[4:34, 2:42]
             assert np.allclose(shown(axis).numpy(), expected, atol=1e-6)
 
     def test_one_scale_for_all_rows(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
     ) -> None:
         whole = Box(0, 0, 64, 80)
-        pale = [Panel(p.label, p.picture * 0.5) for p in panels]
+        pale = [Panel(p.label, p.image * 0.5) for p in panels]
         rows = [Row(hr * 0.5, pale, box=whole), Row(hr, panels, box=whole)]
         gradient_maps(rows, path=tmp_path / "m.png", kind="length")
-        limits = {axis.images[0].get_clim() for axis in with_pictures(drawn[0])[:6]}
+        limits = {axis.images[0].get_clim() for axis in with_images(drawn[0])[:6]}
         assert len(limits) == 1
         assert limits.pop() == pytest.approx((0, by_hand(hr).max()), rel=1e-5)
 
@@ -68,9 +68,9 @@ class TestBranchMaps:
         self, row: BranchRow, tmp_path: Path, drawn: list[Any]
     ) -> None:
         branch_maps([row], path=tmp_path / "b.pdf")
-        axes = with_pictures(drawn[0])[:3]
+        axes = with_images(drawn[0])[:3]
         assert [a.get_title() for a in axes] == ["M(original)", "M(bicubic)", "net: branch"]
-        sources = (gradient_map(row.hr), gradient_map(row.bicubic), row.outputs[0].picture)
+        sources = (gradient_map(row.hr), gradient_map(row.bicubic), row.outputs[0].image)
         for axis, expected in zip(axes, sources, strict=True):
             # The outermost ring, where M sees the zeros beyond the border, is left out.
             inner = expected.clamp(0, 1).mean(dim=1)[0, 1:-1, 1:-1]
@@ -79,7 +79,7 @@ class TestBranchMaps:
 
     def test_distances(self, row: BranchRow, tmp_path: Path, drawn: list[Any]) -> None:
         branch_maps([row], path=tmp_path / "b.svg")
-        target, other, made = (axis.texts[0] for axis in with_pictures(drawn[0])[:3])
+        target, other, made = (axis.texts[0] for axis in with_images(drawn[0])[:3])
         assert target.get_text() == "mean |difference| ↓"
         assert (made.get_text(), made.get_weight()) == ("0.0100", "bold")
         distance = (gradient_map(row.bicubic) - gradient_map(row.hr)).abs()
@@ -90,8 +90,8 @@ class TestBranchMaps:
     def test_the_original_itself_may_stand_first(
         self, row: BranchRow, tmp_path: Path, drawn: list[Any]
     ) -> None:
-        branch_maps([row], path=tmp_path / "b.svg", columns=("picture", "original", "branch"))
-        axes = with_pictures(drawn[0])[:3]
+        branch_maps([row], path=tmp_path / "b.svg", columns=("image", "original", "branch"))
+        axes = with_images(drawn[0])[:3]
         assert [a.get_title() for a in axes] == ["original", "M(original)", "net: branch"]
         assert torch.equal(shown(axes[0]).permute(2, 0, 1), row.hr[0, :, 1:-1, 1:-1])
 
@@ -101,18 +101,18 @@ class TestBranchMaps:
         output = Panel("y: branch", gradient_map(rgb_to_y(row.hr)))
         luma = BranchRow(row.hr, row.bicubic, [output], box=row.box)
         branch_maps([luma], path=tmp_path / "b.svg")
-        assert with_pictures(drawn[0])[2].texts[0].get_text() == "0.0000"
+        assert with_images(drawn[0])[2].texts[0].get_text() == "0.0000"
         mixed = BranchRow(row.hr, row.bicubic, [*row.outputs, output])
         with pytest.raises(InputError, match="all work on RGB or all on luma"):
             branch_maps([mixed], path=tmp_path / "b.svg")
 
     @pytest.mark.parametrize("columns", [(), ("branchy",), ("branch", "branch")])
     def test_wrong_columns(self, row: BranchRow, tmp_path: Path, columns: tuple[str, ...]) -> None:
-        with pytest.raises(InputError, match="choose from picture, original, bicubic, branch"):
+        with pytest.raises(InputError, match="choose from image, original, bicubic, branch"):
             branch_maps([row], path=tmp_path / "b.svg", columns=columns)
 
     def test_a_map_of_another_size(self, row: BranchRow, tmp_path: Path) -> None:
-        wrong = BranchRow(row.hr, row.bicubic, [Panel("net", row.outputs[0].picture[..., 1:])])
+        wrong = BranchRow(row.hr, row.bicubic, [Panel("net", row.outputs[0].image[..., 1:])])
         with pytest.raises(InputError, match="the original's size"):
             branch_maps([wrong], path=tmp_path / "b.svg")
 
@@ -121,7 +121,7 @@ class TestBranchMaps:
         with pytest.raises(InputError, match="nothing but the border"):
             branch_maps([thin], path=tmp_path / "b.svg")
         outside = BranchRow(row.hr, row.bicubic, row.outputs, box=Box(0, 0, 65, 80))
-        with pytest.raises(InputError, match="not inside the picture"):
+        with pytest.raises(InputError, match="not inside the image"):
             branch_maps([outside], path=tmp_path / "b.svg")
 
     def test_no_rows(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of what figures show: pictures of files and sets, networks, results, branches."""
+"""Tests of what figures show: images of files and sets, networks, results, branches."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgekeeper.checkpoint import save_model
 from edgekeeper.data.degrade import make_lr
-from edgekeeper.errors import DataError, InputError, PictureError
+from edgekeeper.errors import DataError, ImageError, InputError
 from edgekeeper.figures.subjects import (
     Sample,
     Subject,
@@ -34,9 +34,9 @@ from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.spec import spec
 
 
-def save(picture: Tensor, path: Path) -> Path:
+def save(image: Tensor, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (picture[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = (image[0] * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(path)
     return path
 
@@ -47,7 +47,7 @@ def sample(hr: Tensor) -> Sample:
 
 
 def branched(backbone: SRModel) -> GradientBranch:
-    """A network with a branch that changes its pictures."""
+    """A network with a branch that changes its images."""
     torch.manual_seed(1)
     model = GradientBranch(backbone=backbone, width=4)
     for parameter in model.fusion[-1].parameters():
@@ -63,7 +63,7 @@ class TestSamples:
         assert found.hr.shape == (1, 3, 60, 76) and found.lr.shape == (1, 3, 15, 19)
         assert torch.equal(found.lr, make_lr(found.hr, scale=4, kernel="matlab_uint8"))
 
-    def test_a_picture_of_a_set_brings_its_lr(self, hr: Tensor, tmp_path: Path) -> None:
+    def test_a_image_of_a_set_brings_its_lr(self, hr: Tensor, tmp_path: Path) -> None:
         folder = tmp_path / "Set5" / "image_SRF_2"
         for number in range(1, 6):
             save(hr * number / 5, folder / f"img_00{number}_SRF_2_HR.png")
@@ -72,13 +72,13 @@ class TestSamples:
         assert (found.name, found.set_name) == ("butterfly", "set5")
         assert (found.hr - hr * 3 / 5).abs().max() < 0.003
         assert (found.lr - hr[..., ::2, ::2] * 3 / 5).abs().max() < 0.003
-        with pytest.raises(InputError, match=r"no picture 'butterfl' .*Did you mean 'butterfly'"):
+        with pytest.raises(InputError, match=r"no image 'butterfl' .*Did you mean 'butterfly'"):
             read_sample("set5/butterfl", scale=2, data=tmp_path)
         with pytest.raises(InputError, match="--data"):
             read_sample("set5/butterfly", scale=2)
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(PictureError, match="no such file"):
+        with pytest.raises(ImageError, match="no such file"):
             read_sample(str(tmp_path / "none.png"), scale=2)
 
 
@@ -87,7 +87,7 @@ class TestResults:
         model = EDSR(scale=2, width=4, blocks=1)
         found = result(Subject("net", model), sample)
         assert found is not None and found.label == "net"
-        assert torch.equal(found.picture, infer(model, sample.lr))
+        assert torch.equal(found.image, infer(model, sample.lr))
 
     def test_of_a_network_of_another_scale(self, sample: Sample) -> None:
         with pytest.raises(InputError, match="'net' enlarges by 3, not 2; give --scale 3"):
@@ -97,16 +97,16 @@ class TestResults:
         file = save(sample.hr, tmp_path / "a" / "leaf_x2.png")
         for source in (file, file.parent):
             found = result(open_subject(str(source), label="a"), sample)
-            assert found is not None and (found.picture - sample.hr).abs().max() < 0.003
+            assert found is not None and (found.image - sample.hr).abs().max() < 0.003
 
     def test_a_folder_may_hold_one_for_each_set(self, sample: Sample, tmp_path: Path) -> None:
         save(sample.hr, tmp_path / "Set5_x2" / "img_001.png")
         save(sample.hr * 0, tmp_path / "Set14_x2" / "baby.png")
         of_set = Sample("baby", "set5", 2, sample.hr, sample.lr)
         found = result(Subject("a", tmp_path), of_set)
-        assert found is not None and (found.picture - sample.hr).abs().max() < 0.003
+        assert found is not None and (found.image - sample.hr).abs().max() < 0.003
 
-    def test_a_folder_without_the_picture_gives_none(self, sample: Sample, tmp_path: Path) -> None:
+    def test_a_folder_without_the_image_gives_none(self, sample: Sample, tmp_path: Path) -> None:
         save(sample.hr, tmp_path / "twig.png")
         assert result(Subject("a", tmp_path), sample) is None
 
@@ -120,8 +120,8 @@ class TestResults:
 
     def test_bicubic(self, sample: Sample) -> None:
         found = result(open_subject("bicubic", label="b"), sample)
-        assert found is not None and torch.equal(found.picture, sample.bicubic())
-        levels = found.picture * 255
+        assert found is not None and torch.equal(found.image, sample.bicubic())
+        levels = found.image * 255
         assert (levels - levels.round()).abs().max() < 1e-4  # rounded, as in the tables
 
     def test_a_file_of_a_network(self, sample: Sample, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ class TestResults:
         model = description.build()
         save_model(tmp_path / "net.safetensors", model, spec=description, card={})
         found = result(open_subject(str(tmp_path / "net.safetensors"), label="n"), sample)
-        assert found is not None and torch.equal(found.picture, infer(model.eval(), sample.lr))
+        assert found is not None and torch.equal(found.image, infer(model.eval(), sample.lr))
 
 
 class TestBranches:
@@ -142,27 +142,27 @@ class TestBranches:
         ],
         ids=["spsr", "gradient_branch", "dgggan"],
     )
-    def test_output_and_picture_without_it(self, build: object, sample: Sample) -> None:
+    def test_output_and_image_without_it(self, build: object, sample: Sample) -> None:
         assert callable(build)
         model = build().train()
         subject = Subject("net", model)
         found = gradient_output(subject, sample)
         assert found.label == "net: branch" and model.training
         with torch.no_grad():
-            assert torch.equal(found.picture, model.with_gradient(sample.lr).gradient)
+            assert torch.equal(found.image, model.with_gradient(sample.lr).gradient)
             alone = model.sr_branch_only(sample.lr).clamp(0, 1)
         panel = result(without_branch(subject), sample)
-        assert panel is not None and torch.equal(panel.picture, alone)
+        assert panel is not None and torch.equal(panel.image, alone)
 
     def test_luma_networks(self, sample: Sample) -> None:
         model = branched(ESPCN(scale=2))
         found = gradient_output(Subject("net", model), sample)
         with torch.no_grad():
             expected = model.with_gradient(rgb_to_y(sample.lr)).gradient
-        assert found.picture.shape == (1, 1, 64, 80) and torch.equal(found.picture, expected)
+        assert found.image.shape == (1, 1, 64, 80) and torch.equal(found.image, expected)
         panel = result(without_branch(Subject("net", model)), sample)
         assert panel is not None
-        assert torch.equal(panel.picture, infer(model.backbone, sample.lr))
+        assert torch.equal(panel.image, infer(model.backbone, sample.lr))
 
     def test_networks_without_a_branch_say_so(self, sample: Sample) -> None:
         plain = Subject("plain", EDSR(scale=2, width=4, blocks=1))

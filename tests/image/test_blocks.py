@@ -86,7 +86,7 @@ def test_directories_that_go_in_circles_end():
     assert 0x8769 in parse_exif(circle).details
 
 
-def test_settled_exif_tells_of_the_picture_as_it_is_now():
+def test_settled_exif_tells_of_the_image_as_it_is_now():
     exif = parse_exif(pillow_block("<"))
     exif.main[0x0100] = exif.details[0xA003] = Tag(3, b"\1\0")
     exif.details[0x9214] = Tag(3, b"\1\0\2\0")
@@ -148,9 +148,12 @@ def test_captions_of_a_tiff_are_bytes_whatever_it_calls_them(order, kind):
 def test_a_description_that_tells_of_another_layout_is_left_out():
     for text, kept in ((b"A boat on a lake\0", True), (b'{"shape": [4, 4, 3]}\0', False)):
         file = io.BytesIO(
-            b"II*\0" + struct.pack("<IH", 8, 1)
-            + struct.pack("<HHII", 270, 2, len(text), 26) + bytes(4) + text
-        )  # fmt: skip
+            b"II*\0"
+            + struct.pack("<IH", 8, 1)
+            + struct.pack("<HHII", 270, 2, len(text), 26)
+            + bytes(4)
+            + text
+        )
         exif = tiff_exif(file)
         assert (exif is not None) == kept
 

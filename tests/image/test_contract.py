@@ -1,4 +1,4 @@
-"""The photo contract, cell by cell: formats by what a picture has, also in others' files."""
+"""The photo contract, cell by cell: formats by what an image has, also in others' files."""
 
 import io
 import struct
@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import pyvips
 import tifffile
-from PIL import Image, ImageCms, ImageOps, IptcImagePlugin
+from PIL import Image as PILImage
+from PIL import ImageCms, ImageOps, IptcImagePlugin
 
 from edgekeeper.image import (
     FORMATS,
+    Image,
     Metadata,
-    Picture,
     SaveOptions,
-    open_picture,
-    read_picture,
-    write_picture,
+    open_image,
+    read_image,
+    write_image,
 )
 
 WRITTEN = ("png", "jpeg", "webp", "tiff", "avif")
@@ -40,7 +41,7 @@ def place(folder: Path, name: str) -> Path:
 
 def noise(rng: np.random.Generator, *, channels=3, dtype=np.uint8, alpha=False, size=(12, 20)):
     top = np.iinfo(dtype).max
-    return Picture(
+    return Image(
         pixels=rng.integers(0, top, (*size, channels), dtype=dtype, endpoint=True),
         alpha=rng.integers(0, top, size, dtype=dtype, endpoint=True) if alpha else None,
     )
@@ -52,7 +53,7 @@ def ramps(size=(24, 40)) -> np.ndarray:
 
 
 def notes(path: Path) -> tuple[str, ...]:
-    with open_picture(path) as reader:
+    with open_image(path) as reader:
         return reader.header.notes
 
 
@@ -61,13 +62,15 @@ def notes(path: Path) -> tuple[str, ...]:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("alpha", [False, True])
 def test_depth_colours_and_alpha_come_back(tmp_path, rng, name, dtype, channels, alpha):
-    picture = noise(rng, channels=channels, dtype=dtype, alpha=alpha)
+    image = noise(rng, channels=channels, dtype=dtype, alpha=alpha)
     path = place(tmp_path, name)
-    write_picture(picture, path, quality=100)
-    again, form = read_picture(path), FORMATS[name]
-    expected = picture.pixels if form.grey == "as grey" else np.broadcast_to(
-        picture.pixels, (*picture.pixels.shape[:2], 3)
-    )  # fmt: skip
+    write_image(image, path, quality=100)
+    again, form = read_image(path), FORMATS[name]
+    expected = (
+        image.pixels
+        if form.grey == "as grey"
+        else np.broadcast_to(image.pixels, (*image.pixels.shape[:2], 3))
+    )
     assert again.depth == (8 if dtype == np.uint8 or form.depth == 8 else 16)
     scale = 257 if again.depth == 8 and dtype == np.uint16 else 1
     # of the 12 bits of AVIF one step is 16, so that rounding is 8 away
@@ -76,15 +79,15 @@ def test_depth_colours_and_alpha_come_back(tmp_path, rng, name, dtype, channels,
     assert np.abs(again.pixels.astype(int) * scale - expected).max() <= close
     assert (again.alpha is None) == (not alpha)
     if alpha:
-        assert np.abs(again.alpha.astype(int) * scale - picture.alpha).max() <= close
+        assert np.abs(again.alpha.astype(int) * scale - image.alpha).max() <= close
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_jpeg_keeps_grey_and_becomes_8_bits(tmp_path, channels, dtype):
     pixels = (ramps()[..., :channels].astype(int) * (1 if dtype == np.uint8 else 257)).astype(dtype)
-    write_picture(Picture(pixels=pixels), tmp_path / "p.jpg")
-    again = read_picture(tmp_path / "p.jpg")
+    write_image(Image(pixels=pixels), tmp_path / "p.jpg")
+    again = read_image(tmp_path / "p.jpg")
     assert (again.depth, again.pixels.shape) == (8, pixels.shape)
     assert np.abs(again.pixels.astype(int) - ramps()[..., :channels]).max() <= 6
 
@@ -93,31 +96,31 @@ def test_jpeg_keeps_grey_and_becomes_8_bits(tmp_path, channels, dtype):
 def test_white_and_black_of_16_bits_stay_white_and_black(tmp_path, name, bits):
     levels = np.repeat(np.array([0, 65535], np.uint16), 400).reshape(20, 40, 1)
     path = place(tmp_path, name)
-    write_picture(Picture(pixels=np.repeat(levels, 3, axis=2)), path, quality=100)
-    again = read_picture(path).pixels
+    write_image(Image(pixels=np.repeat(levels, 3, axis=2)), path, quality=100)
+    again = read_image(path).pixels
     assert (again.min(), again.max()) == (0, 65535)
 
 
 def test_avif_of_10_bits_fills_16(tmp_path):
     wide = np.repeat(np.array([0, 65535], np.uint16), 400).reshape(20, 40, 1).repeat(3, 2)
-    image = pyvips.Image.new_from_array(wide, interpretation="rgb16")
-    image.heifsave(str(tmp_path / "p.avif"), compression="av1", bitdepth=10, lossless=True)
-    np.testing.assert_array_equal(read_picture(tmp_path / "p.avif").pixels, wide)
+    opened = pyvips.Image.new_from_array(wide, interpretation="rgb16")
+    opened.heifsave(str(tmp_path / "p.avif"), compression="av1", bitdepth=10, lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "p.avif").pixels, wide)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".gif", ".tif"])
 def test_palettes_are_expanded(tmp_path, suffix):
-    image = Image.fromarray(ramps()).quantize(16)
-    image.save(tmp_path / f"p{suffix}")
-    again = read_picture(tmp_path / f"p{suffix}")
-    np.testing.assert_array_equal(again.pixels, np.asarray(image.convert("RGB")))
+    opened = PILImage.fromarray(ramps()).quantize(16)
+    opened.save(tmp_path / f"p{suffix}")
+    again = read_image(tmp_path / f"p{suffix}")
+    np.testing.assert_array_equal(again.pixels, np.asarray(opened.convert("RGB")))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_one_bit_becomes_grey_of_8_bits(tmp_path, suffix):
-    Image.fromarray(np.eye(9, dtype=bool)).save(tmp_path / f"p{suffix}")
+    PILImage.fromarray(np.eye(9, dtype=bool)).save(tmp_path / f"p{suffix}")
     expected = np.eye(9, dtype=np.uint8)[..., None] * 255
-    np.testing.assert_array_equal(read_picture(tmp_path / f"p{suffix}").pixels, expected)
+    np.testing.assert_array_equal(read_image(tmp_path / f"p{suffix}").pixels, expected)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".gif", ".avif"])
@@ -125,9 +128,9 @@ def test_alpha_of_pillow_is_read_straight(tmp_path, rng, suffix):
     pixels = noise(rng).pixels if suffix != ".avif" else ramps((12, 20))
     alpha = np.where(np.arange(20) < 8, 0, 255).astype(np.uint8)[None].repeat(12, 0)
     options = {".webp": {"lossless": True, "exact": True}, ".avif": {"quality": 100}}
-    picture = Image.fromarray(np.dstack([pixels, alpha]), "RGBA")
-    picture.save(tmp_path / f"p{suffix}", **options.get(suffix, {}))
-    again = read_picture(tmp_path / f"p{suffix}")
+    image = PILImage.fromarray(np.dstack([pixels, alpha]), "RGBA")
+    image.save(tmp_path / f"p{suffix}", **options.get(suffix, {}))
+    again = read_image(tmp_path / f"p{suffix}")
     assert np.abs(again.alpha.astype(int) - alpha).max() <= 1
     if suffix != ".gif":  # has 256 colours
         visible = alpha > 0 if suffix == ".avif" else alpha >= 0
@@ -140,16 +143,25 @@ def tiff_file(samples: np.ndarray, *, photometric: int, extra: int | None = None
     height, width, bands = samples.shape
     bits = samples.dtype.itemsize * 8
     entries = {
-        256: (4, [width]), 257: (4, [height]), 258: (3, [bits] * bands), 259: (3, [1]),
-        262: (3, [photometric]), 273: (4, [0]), 277: (3, [bands]), 278: (4, [height]),
-        279: (4, [samples.nbytes]), **dict(tags),
-    }  # fmt: skip
+        256: (4, [width]),
+        257: (4, [height]),
+        258: (3, [bits] * bands),
+        259: (3, [1]),
+        262: (3, [photometric]),
+        273: (4, [0]),
+        277: (3, [bands]),
+        278: (4, [height]),
+        279: (4, [samples.nbytes]),
+        **dict(tags),
+    }
     if extra is not None:
         entries[338] = (3, [extra])
     at = 8 + 2 + 12 * len(entries) + 4
     table, values = struct.pack("<H", len(entries)), b""
-    sizes = {tag: struct.calcsize(f"<{len(v)}{'H' if k == 3 else 'I'}") for tag, (k, v) in
-             entries.items()}  # fmt: skip
+    sizes = {
+        tag: struct.calcsize(f"<{len(v)}{'H' if k == 3 else 'I'}")
+        for tag, (k, v) in entries.items()
+    }
     data_at = at + sum(size for size in sizes.values() if size > 4)
     entries[273] = (4, [data_at])
     for tag, (kind, numbers) in sorted(entries.items()):
@@ -172,17 +184,17 @@ def test_premultiplied_alpha_is_divided_out_and_written_as_straight(tmp_path, dt
     samples = np.dstack([multiplied, alpha]).astype(dtype)
     path = tmp_path / "in.tif"
     path.write_bytes(tiff_file(samples, photometric=1 if channels == 1 else 2, extra=1))
-    picture = read_picture(path)
-    assert picture.pixels.shape == (*size, channels)
-    np.testing.assert_array_equal(picture.alpha, alpha)
+    image = read_image(path)
+    assert image.pixels.shape == (*size, channels)
+    np.testing.assert_array_equal(image.alpha, alpha)
     # what was rounded when it was multiplied is off by half a step, divided by the alpha
     allowed = 1 + 0.5 * top / np.maximum(alpha, 1)
-    off = np.abs(picture.pixels - straight).max(2)
+    off = np.abs(image.pixels - straight).max(2)
     assert (off <= allowed)[alpha > 0].all()
-    write_picture(picture, tmp_path / "out.tif")
+    write_image(image, tmp_path / "out.tif")
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         assert file.pages[0].extrasamples == (tifffile.EXTRASAMPLE.UNASSALPHA,)
-    np.testing.assert_array_equal(read_picture(tmp_path / "out.tif").pixels, picture.pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "out.tif").pixels, image.pixels)
 
 
 def cmyk_profile() -> bytes:
@@ -222,24 +234,27 @@ def cmyk_profile() -> bytes:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 def test_cmyk_becomes_srgb_through_its_own_profile(tmp_path, suffix):
-    ink = Image.merge("CMYK", [Image.new("L", (16, 16), v) for v in (0, 255, 255, 0)])
+    ink = PILImage.merge("CMYK", [PILImage.new("L", (16, 16), v) for v in (0, 255, 255, 0)])
     path, profile = tmp_path / f"p{suffix}", cmyk_profile()
     ink.save(path, icc_profile=profile, **({"quality": 100} if suffix == ".jpg" else {}))
     theirs = ImageCms.profileToProfile(
-        ink, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB",
+        ink,
+        io.BytesIO(profile),
+        ImageCms.createProfile("sRGB"),
+        outputMode="RGB",
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-    )  # fmt: skip
-    picture = read_picture(path)
-    assert np.abs(picture.pixels.astype(int) - np.asarray(theirs)).max() <= 3
-    assert picture.metadata.icc is None
+    )
+    image = read_image(path)
+    assert np.abs(image.pixels.astype(int) - np.asarray(theirs)).max() <= 3
+    assert image.metadata.icc is None
     assert notes(path) == ("converted from CMYK to sRGB",)
 
 
 def test_cmyk_of_16_bits_becomes_srgb_of_16_bits(tmp_path):
     ink = np.full((4, 4, 4), (0, 65535, 65535, 0), np.uint16)
     (tmp_path / "p.tif").write_bytes(tiff_file(ink, photometric=5))
-    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "8.tif")
-    wide, narrow = read_picture(tmp_path / "p.tif"), read_picture(tmp_path / "8.tif")
+    PILImage.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "8.tif")
+    wide, narrow = read_image(tmp_path / "p.tif"), read_image(tmp_path / "8.tif")
     assert wide.depth == 16
     assert np.abs(wide.pixels / 257 - narrow.pixels).max() <= 1
 
@@ -250,44 +265,51 @@ def test_lab_of_16_bits_becomes_srgb(tmp_path):
     lab[:2] = (35127, 0, 0) - np.array([65536, 0, 0])  # L* 53.6 as two's complement
     lab[2:] = (35127 - 65536, 20480, 17203)  # a* 80, b* 67.2: sRGB red
     (tmp_path / "p.tif").write_bytes(tiff_file(lab.view(np.uint16), photometric=8))
-    picture = read_picture(tmp_path / "p.tif")
-    assert picture.depth == 16
+    image = read_image(tmp_path / "p.tif")
+    assert image.depth == 16
     # CIE 15 and IEC 61966-2-1: L* 53.6 is sRGB 128; (53.2, 80.1, 67.2) is (255, 0, 0)
-    assert np.abs(picture.pixels[0, 0] / 257 - 128).max() <= 1.5
-    assert np.abs(picture.pixels[3, 0] / 257 - [255, 0, 0]).max() <= 6
+    assert np.abs(image.pixels[0, 0] / 257 - 128).max() <= 1.5
+    assert np.abs(image.pixels[3, 0] / 257 - [255, 0, 0]).max() <= 6
     assert notes(tmp_path / "p.tif") == ("converted from CIE Lab to sRGB",)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 def test_orientation_is_applied_once(tmp_path, orientation, suffix):
-    exif = Image.Exif()
+    exif = PILImage.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if suffix == ".webp" else {}
     path, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
-    Image.fromarray(ramps()).save(path, exif=exif, **options)
-    with Image.open(path) as image:
-        expected = np.asarray(ImageOps.exif_transpose(image))
-    picture = read_picture(path)
-    assert np.abs(picture.pixels.astype(int) - expected).max() <= (2 if suffix == ".jpg" else 0)
-    write_picture(picture, out, quality=100)
-    with Image.open(out) as image:
-        assert image.getexif().get(0x0112) == 1
-    assert read_picture(out).pixels.shape == expected.shape
+    PILImage.fromarray(ramps()).save(path, exif=exif, **options)
+    with PILImage.open(path) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    image = read_image(path)
+    assert np.abs(image.pixels.astype(int) - expected).max() <= (2 if suffix == ".jpg" else 0)
+    write_image(image, out, quality=100)
+    with PILImage.open(out) as opened:
+        assert opened.getexif().get(0x0112) == 1
+    assert read_image(out).pixels.shape == expected.shape
 
 
-def pillow_exif() -> Image.Exif:
-    exif = Image.Exif()
+def pillow_exif() -> PILImage.Exif:
+    exif = PILImage.Exif()
     exif[0x0112], exif[0x010F], exif[0x010E], exif[0x8298] = 6, "A maker", "A boat", "(c) someone"
-    exif.get_ifd(0x8769).update({
-        0x8827: 200, 0x927C: b"MAKER NOTE\x00\x01", 0xA002: 9999, 0xA003: 77,
-        0x9003: "2024:05:06 07:08:09", 0x9214: (4, 5), 0x829A: 0.004,
-    })  # fmt: skip
+    exif.get_ifd(0x8769).update(
+        {
+            0x8827: 200,
+            0x927C: b"MAKER NOTE\x00\x01",
+            0xA002: 9999,
+            0xA003: 77,
+            0x9003: "2024:05:06 07:08:09",
+            0x9214: (4, 5),
+            0x829A: 0.004,
+        }
+    )
     exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 30.0, 12.5)})
     return exif
 
 
-def tiff_around(exif: Image.Exif, pixels: np.ndarray, *, order: str) -> bytes:
+def tiff_around(exif: PILImage.Exif, pixels: np.ndarray, *, order: str) -> bytes:
     """A TIFF whose directory is that of Pillow's EXIF block with the tags of a layout among it."""
     exif.endian = order
     block = exif.tobytes().removeprefix(b"Exif\0\0")
@@ -300,9 +322,15 @@ def tiff_around(exif: Image.Exif, pixels: np.ndarray, *, order: str) -> bytes:
     height, width, _ = pixels.shape
     bits_at = len(block)
     layout = {
-        256: width, 257: height, 259: 1, 262: 2, 273: bits_at + 6, 277: 3, 278: height,
+        256: width,
+        257: height,
+        259: 1,
+        262: 2,
+        273: bits_at + 6,
+        277: 3,
+        278: height,
         279: pixels.nbytes,
-    }  # fmt: skip
+    }
     for tag, number in layout.items():
         entries[tag] = struct.pack(f"{order}HHII", tag, 4, 1, number)
     entries[258] = struct.pack(f"{order}HHII", 258, 3, 3, bits_at)
@@ -325,14 +353,14 @@ def test_exif_goes_from_every_format_to_every_other(tmp_path, rng, source, targe
         path.write_bytes(tiff_around(exif, pixels, order=source[-1]))
     else:
         exif[0x0100], exif[0x0101] = 5, 5  # in a TIFF they are the layout
-        Image.fromarray(pixels).save(path, format=source, exif=exif)
-    picture = read_picture(path)
-    assert picture.pixels.shape == (20, 12, 3)
-    write_picture(picture, out)
-    with Image.open(out) as image:
-        exif = image.getexif()
+        PILImage.fromarray(pixels).save(path, format=source, exif=exif)
+    image = read_image(path)
+    assert image.pixels.shape == (20, 12, 3)
+    write_image(image, out)
+    with PILImage.open(out) as opened:
+        exif = opened.getexif()
         details, position = exif.get_ifd(0x8769), exif.get_ifd(0x8825)
-        assert image.size == (12, 20)
+        assert opened.size == (12, 20)
     assert exif.get(0x0100, 12) == 12
     assert (exif[0x0112], exif[0x010F], exif[0x8298]) == (1, "A maker", "(c) someone")
     assert exif[0x010E] == "A boat"
@@ -340,14 +368,14 @@ def test_exif_goes_from_every_format_to_every_other(tmp_path, rng, source, targe
     assert details[0x9003] == "2024:05:06 07:08:09"
     assert details[0x829A] == pytest.approx(0.004)
     assert (details[0xA002], details[0xA003]) == (12, 20)  # as the pixels are now
-    assert 0x9214 not in details  # the subject's place in the old picture
+    assert 0x9214 not in details  # the subject's place in the old image
     assert (position[1], position[2]) == ("N", (52.0, 30.0, 12.5))
 
 
 def with_iptc(folder: Path) -> Path:
     """A JPEG with captions beside another resource of Photoshop, put in by hand."""
     buffer = io.BytesIO()
-    Image.fromarray(ramps()).save(buffer, "jpeg")
+    PILImage.fromarray(ramps()).save(buffer, "jpeg")
     other = b"8BIM\x04\x25\x03abc" + struct.pack(">I", 3) + b"xyz\0"
     records = b"8BIM\x04\x04\x00\x00" + struct.pack(">I", len(RECORDS)) + RECORDS
     block = b"Photoshop 3.0\0" + other + records + bytes(len(RECORDS) % 2)
@@ -359,61 +387,61 @@ def with_iptc(folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["jpeg", "tiff"])
 def test_iptc_is_written_back_where_there_is_a_place_for_it(tmp_path, name):
-    picture = read_picture(with_iptc(tmp_path))
-    assert picture.metadata.iptc == RECORDS
-    write_picture(picture, place(tmp_path, name))
-    assert read_picture(place(tmp_path, name)).metadata.iptc == RECORDS
-    with Image.open(place(tmp_path, name)) as image:
-        captions = IptcImagePlugin.getiptcinfo(image)
+    image = read_image(with_iptc(tmp_path))
+    assert image.metadata.iptc == RECORDS
+    write_image(image, place(tmp_path, name))
+    assert read_image(place(tmp_path, name)).metadata.iptc == RECORDS
+    with PILImage.open(place(tmp_path, name)) as opened:
+        captions = IptcImagePlugin.getiptcinfo(opened)
     assert captions == {(2, 120): b"hello", (2, 80): b"me"}
 
 
 @pytest.mark.parametrize("name", ["png", "webp", "avif"])
 def test_iptc_is_left_out_where_there_is_no_place_for_it(tmp_path, name):
-    write_picture(read_picture(with_iptc(tmp_path)), place(tmp_path, name))
-    assert read_picture(place(tmp_path, name)).metadata.iptc is None
+    write_image(read_image(with_iptc(tmp_path)), place(tmp_path, name))
+    assert read_image(place(tmp_path, name)).metadata.iptc is None
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_xmp_is_written_back_with_its_orientation_set_right(tmp_path, rng, name):
-    picture = replace(noise(rng), metadata=Metadata(xmp=XMP))
-    write_picture(picture, place(tmp_path, name))
-    assert read_picture(place(tmp_path, name)).metadata.xmp.rstrip(b"\0") == SETTLED_XMP
+    image = replace(noise(rng), metadata=Metadata(xmp=XMP))
+    write_image(image, place(tmp_path, name))
+    assert read_image(place(tmp_path, name)).metadata.xmp.rstrip(b"\0") == SETTLED_XMP
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_icc_profiles_stay_and_the_numbers_with_them(tmp_path, rng, name):
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     odd = icc.replace(b"sRGB", b"oRGB")  # another space for all that reads its name
-    picture = replace(noise(rng), metadata=Metadata(icc=odd))
-    write_picture(picture, place(tmp_path, name), quality=100)
-    again = read_picture(place(tmp_path, name))
+    image = replace(noise(rng), metadata=Metadata(icc=odd))
+    write_image(image, place(tmp_path, name), quality=100)
+    again = read_image(place(tmp_path, name))
     assert again.metadata.icc == odd
     if name != "jpeg":
-        np.testing.assert_array_equal(again.pixels, picture.pixels)
+        np.testing.assert_array_equal(again.pixels, image.pixels)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("density", [(300.0, 300.0), (96.0, 200.0)])
 def test_density_is_written_back(tmp_path, rng, name, density):
     per_mm = (density[0] / 25.4, density[1] / 25.4)
-    picture = replace(noise(rng), metadata=Metadata(pixels_per_mm=per_mm))
-    write_picture(picture, place(tmp_path, name))
-    assert read_picture(place(tmp_path, name)).metadata.pixels_per_mm == pytest.approx(
+    image = replace(noise(rng), metadata=Metadata(pixels_per_mm=per_mm))
+    write_image(image, place(tmp_path, name))
+    assert read_image(place(tmp_path, name)).metadata.pixels_per_mm == pytest.approx(
         per_mm, rel=1e-3
     )
-    with Image.open(place(tmp_path, name)) as image:
+    with PILImage.open(place(tmp_path, name)) as opened:
         if name in ("png", "tiff"):
-            assert tuple(map(float, image.info["dpi"])) == pytest.approx(density, rel=1e-2)
+            assert tuple(map(float, opened.info["dpi"])) == pytest.approx(density, rel=1e-2)
         else:
-            exif = image.getexif()
+            exif = opened.getexif()
             assert (exif[0x011A], exif[0x011B], exif[0x0128]) == (*density, 2)
 
 
 def test_a_density_that_nobody_stated_is_written_as_72_per_inch(tmp_path, rng):
-    write_picture(noise(rng), tmp_path / "p.png")
-    with Image.open(tmp_path / "p.png") as image:
-        assert image.info["dpi"] == pytest.approx((72, 72), rel=1e-3)
+    write_image(noise(rng), tmp_path / "p.png")
+    with PILImage.open(tmp_path / "p.png") as opened:
+        assert opened.info["dpi"] == pytest.approx((72, 72), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -423,10 +451,8 @@ def test_strip_leaves_nothing_but_the_profile(tmp_path, rng, name):
         icc=icc, exif=pillow_exif().tobytes(), xmp=XMP, iptc=RECORDS, pixels_per_mm=(11.8, 11.8)
     )
     path = place(tmp_path, name)
-    write_picture(
-        replace(noise(rng), metadata=metadata), path, options=SaveOptions(metadata="strip")
-    )
-    again = read_picture(path).metadata
+    write_image(replace(noise(rng), metadata=metadata), path, options=SaveOptions(metadata="strip"))
+    again = read_image(path).metadata
     assert again.icc == icc
     assert (again.exif, again.xmp, again.iptc) == (None, None, None)
     assert again.pixels_per_mm != pytest.approx((11.8, 11.8), rel=0.1)
@@ -435,9 +461,9 @@ def test_strip_leaves_nothing_but_the_profile(tmp_path, rng, name):
     assert b"hello" not in content
 
 
-def frames(rng: np.random.Generator) -> list[Image.Image]:
+def frames(rng: np.random.Generator) -> list[PILImage.Image]:
     flat = rng.integers(0, 255, (3, 1, 1, 3), dtype=np.uint8).repeat(12, 1).repeat(20, 2)
-    return [Image.fromarray(pixels) for pixels in flat]
+    return [PILImage.fromarray(pixels) for pixels in flat]
 
 
 @pytest.mark.parametrize(
@@ -454,28 +480,28 @@ def test_of_several_frames_the_first_is_taken_with_a_note(tmp_path, rng, suffix,
     first, *others = frames(rng)
     options = {".webp": {"lossless": True}, ".avif": {"quality": 100}}.get(suffix, {})
     first.save(tmp_path / f"p{suffix}", save_all=True, append_images=others, **options)
-    with open_picture(tmp_path / f"p{suffix}") as reader:
+    with open_image(tmp_path / f"p{suffix}") as reader:
         assert reader.header.notes == (note,)
         assert reader.header.height == 12
-    error = read_picture(tmp_path / f"p{suffix}").pixels.astype(int) - np.asarray(first)
+    error = read_image(tmp_path / f"p{suffix}").pixels.astype(int) - np.asarray(first)
     assert np.abs(error).max() <= (3 if suffix == ".avif" else 0)
 
 
-def test_what_a_picture_is_called_does_not_matter(tmp_path, rng):
-    picture = noise(rng)
-    write_picture(picture, tmp_path / "p.png")
+def test_what_a_image_is_called_does_not_matter(tmp_path, rng):
+    image = noise(rng)
+    write_image(image, tmp_path / "p.png")
     (tmp_path / "p.png").rename(tmp_path / "p.jpg")
-    np.testing.assert_array_equal(read_picture(tmp_path / "p.jpg").pixels, picture.pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "p.jpg").pixels, image.pixels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_thin_pictures(tmp_path, rng, name, size):
-    picture = noise(rng, size=size, alpha=True)
-    write_picture(picture, place(tmp_path, name), quality=100)
-    again = read_picture(place(tmp_path, name))
-    np.testing.assert_array_equal(again.pixels, picture.pixels)
-    np.testing.assert_array_equal(again.alpha, picture.alpha)
+def test_thin_images(tmp_path, rng, name, size):
+    image = noise(rng, size=size, alpha=True)
+    write_image(image, place(tmp_path, name), quality=100)
+    again = read_image(place(tmp_path, name))
+    np.testing.assert_array_equal(again.pixels, image.pixels)
+    np.testing.assert_array_equal(again.alpha, image.alpha)
 
 
 def png_chunk(name: bytes, data: bytes) -> bytes:
@@ -487,9 +513,11 @@ def test_grey_of_16_bits_with_alpha_made_by_hand(tmp_path):
     lines = b"".join(b"\0" + row.tobytes() for row in samples)
     head = struct.pack(">IIBBBBB", 3, 2, 16, 4, 0, 0, 0)
     (tmp_path / "p.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", head)
-        + png_chunk(b"IDAT", zlib.compress(lines)) + png_chunk(b"IEND", b"")
-    )  # fmt: skip
-    picture = read_picture(tmp_path / "p.png")
-    np.testing.assert_array_equal(picture.pixels[..., 0], samples[..., 0])
-    np.testing.assert_array_equal(picture.alpha, samples[..., 1])
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", head)
+        + png_chunk(b"IDAT", zlib.compress(lines))
+        + png_chunk(b"IEND", b"")
+    )
+    image = read_image(tmp_path / "p.png")
+    np.testing.assert_array_equal(image.pixels[..., 0], samples[..., 0])
+    np.testing.assert_array_equal(image.alpha, samples[..., 1])

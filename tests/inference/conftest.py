@@ -1,11 +1,11 @@
-"""Small networks and pictures that the tests of upscaling share."""
+"""Small networks and images that the tests of upscaling share."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.image import Metadata, Picture
+from edgekeeper.image import Image, Metadata
 from edgekeeper.models import SRModel
 
 
@@ -52,10 +52,10 @@ class Wavy(SRModel):
         return large + self.layers(lr) * self.strength
 
 
-def make_picture(*, size=(21, 33), colours=3, dtype=np.uint8, alpha=False) -> Picture:
+def make_image(*, size=(21, 33), colours=3, dtype=np.uint8, alpha=False) -> Image:
     rng = np.random.default_rng(0)
     top = np.iinfo(dtype).max
-    return Picture(
+    return Image(
         pixels=rng.integers(0, top, (*size, colours), dtype=dtype, endpoint=True),
         alpha=rng.integers(0, top, size, dtype=dtype, endpoint=True) if alpha else None,
         metadata=Metadata(pixels_per_mm=(3.0, 4.0)),
@@ -73,5 +73,5 @@ def wavy() -> type[Wavy]:
 
 
 @pytest.fixture
-def picture():
-    return make_picture
+def image():
+    return make_image

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edgekeeper.errors import PictureError
+from edgekeeper.errors import ImageError
 from edgekeeper.image import Header
 from edgekeeper.inference.background import ReadAhead, WriteBehind
 
@@ -43,7 +43,7 @@ class Endless:
     def parts(self):
         for value in range(1000):
             if value == self.broken:
-                raise PictureError("cut short")
+                raise ImageError("cut short")
             self.given += 1
             yield row(value)
 
@@ -85,9 +85,9 @@ def test_what_goes_wrong_while_reading_comes_after_what_was_read(pool):
     source = ReadAhead(Endless(broken=5).open, pool=pool)
     source.announce()
     seen = []
-    with pytest.raises(PictureError, match="cut short"):
+    with pytest.raises(ImageError, match="cut short"):
         seen.extend(int(part[0, 0, 0]) for part in source.parts())
-    with pytest.raises(PictureError, match="cut short"):
+    with pytest.raises(ImageError, match="cut short"):
         next(source.parts())
 
 
@@ -124,10 +124,10 @@ def test_what_was_begun_is_thrown_away_after_an_error(pool):
 def test_what_goes_wrong_while_writing_is_raised_where_rows_are_given(pool):
     class Full(Kept):
         def write(self, rows) -> None:
-            raise PictureError("no space left")
+            raise ImageError("no space left")
 
     given = 0
-    with pytest.raises(PictureError, match="no space left"), WriteBehind(Full(), pool=pool) as sink:
+    with pytest.raises(ImageError, match="no space left"), WriteBehind(Full(), pool=pool) as sink:
         for value in range(1000):
             sink.write(row(value))
             given += 1

@@ -1,15 +1,15 @@
-"""Maps of categories: cut as the picture, turned as the picture, refused where they do not fit."""
+"""Maps of categories: cut as the image, turned as the image, refused where they do not fit."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image as PILImage
 
 import edgekeeper
-from edgekeeper.errors import InputError, PictureError
-from edgekeeper.image import Picture, from_tensor, to_tensor, write_picture
+from edgekeeper.errors import ImageError, InputError
+from edgekeeper.image import Image, from_tensor, to_tensor, write_image
 from edgekeeper.inference import (
     CategoryMap,
     Enlargement,
@@ -19,7 +19,7 @@ from edgekeeper.inference import (
     find_maps,
     upscale_file,
     upscale_folder,
-    upscale_picture,
+    upscale_image,
     upscale_with_report,
     verify_seams,
 )
@@ -47,18 +47,18 @@ def labels(height: int, width: int) -> np.ndarray:
 
 def stored(values: np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path)
+    PILImage.fromarray(values).save(path)
     return path
 
 
-def some_picture(height: int = 30, width: int = 40, *, colours: int = 3) -> Picture:
+def some_image(height: int = 30, width: int = 40, *, colours: int = 3) -> Image:
     values = np.random.default_rng(1).integers(60, 200, (height, width, colours), dtype=np.uint8)
-    return Picture(pixels=values)
+    return Image(pixels=values)
 
 
-def by_hand(model: SFTGAN, picture: Picture, values: np.ndarray) -> np.ndarray:
-    """The whole picture at once with labels of HR size."""
-    lr = to_tensor(picture)
+def by_hand(model: SFTGAN, image: Image, values: np.ndarray) -> np.ndarray:
+    """The whole image at once with labels of HR size."""
+    lr = to_tensor(image)
     maps = torch.eye(8)[torch.from_numpy(values.astype(np.int64))].permute(2, 0, 1)[None]
     with torch.no_grad():
         sr = model.with_conditions(lr.expand(-1, 3, -1, -1), maps).clamp(0, 1)
@@ -88,7 +88,7 @@ class TestPartsOfAMap:
     def test_other_sizes_are_refused(self, size: tuple[int, int]) -> None:
         given = CategoryMap(labels=labels(*size), name="'m.png'")
         said = rf"'m.png' has {size[1]} x {size[0]} pixels; .* must have 3 x 2, or 6 x 4 as"
-        with pytest.raises(PictureError, match=said):
+        with pytest.raises(ImageError, match=said):
             given.check_size((2, 3), scale=2)
 
     @pytest.mark.parametrize(
@@ -110,46 +110,46 @@ class TestResults:
     @pytest.mark.parametrize("colours", [1, 3])
     @pytest.mark.parametrize("large", [False, True])
     def test_tiles_equal_the_whole(self, colours: int, large: bool) -> None:
-        model, picture = tiny(), some_picture(colours=colours)
+        model, image = tiny(), some_image(colours=colours)
         values = labels(60, 80) if large else labels(30, 40)
-        whole = upscale_picture(picture, model=model, categories=CategoryMap(labels=values))
+        whole = upscale_image(image, model=model, categories=CategoryMap(labels=values))
         tile = 2 * model.overlap + 5
         assert len(plan_axis(30, tile=tile, overlap=model.overlap)) > 2
-        tiled = upscale_picture(
-            picture, model=model, tile=tile, categories=CategoryMap(labels=values)
-        )
+        tiled = upscale_image(image, model=model, tile=tile, categories=CategoryMap(labels=values))
         assert np.abs(tiled.pixels.astype(int) - whole.pixels).max() <= 1
         assert (tiled.pixels != whole.pixels).mean() < 0.001  # rounding
         if colours == 3:
             full = values if large else values.repeat(2, 0).repeat(2, 1)
-            expected = by_hand(model, picture, full)
+            expected = by_hand(model, image, full)
             assert np.abs(whole.pixels.astype(int) - expected).max() <= 1
-        without = upscale_picture(picture, model=model)
+        without = upscale_image(image, model=model)
         assert np.abs(whole.pixels.astype(int) - without.pixels).mean() > 1
 
     def test_in_float_tiles_equal_the_whole_to_rounding(self) -> None:
         model = tiny()
-        lr = to_tensor(some_picture())
+        lr = to_tensor(some_image())
         maps = CategoryMap(labels=labels(60, 80)).whole((30, 40), scale=2)
         seams = verify_seams(model, lr, tile=2 * model.overlap + 5, maps=maps)
         assert seams.levels < 1e-3
-        # and the map matters: in another order it gives another picture
+        # and the map matters: in another order it gives another image
         enlarger = Enlarger(model, manner=Manner())
         assert (enlarger(lr, maps=maps) - enlarger(lr, maps=maps.flip(-1))).abs().max() > 0.1
 
     def test_two_passes_take_the_same_map(self) -> None:
-        model, picture, values = tiny(), some_picture(12, 10), labels(12, 10)
-        once = upscale_picture(picture, model=model, categories=CategoryMap(labels=values))
-        twice = upscale_picture(
-            picture, model=model, categories=CategoryMap(labels=values),
+        model, image, values = tiny(), some_image(12, 10), labels(12, 10)
+        once = upscale_image(image, model=model, categories=CategoryMap(labels=values))
+        twice = upscale_image(
+            image,
+            model=model,
+            categories=CategoryMap(labels=values),
             enlargement=Enlargement(factor=4),
-        )  # fmt: skip
+        )
         # The second pass begins from what was not yet rounded, so that a level may differ.
         again = by_hand(model, once, values.repeat(4, 0).repeat(4, 1))
         assert twice.pixels.shape == (48, 40, 3)
         assert np.abs(twice.pixels.astype(int) - again).mean() < 1
 
-    def test_the_map_is_turned_with_the_picture(self) -> None:
+    def test_the_map_is_turned_with_the_image(self) -> None:
         model = tiny(3)
         lr = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0))
         maps = CategoryMap(labels=labels(18, 27)).whole((6, 9), scale=3)
@@ -186,26 +186,26 @@ class TestResults:
 
     def test_without_a_map_the_report_says_so(self) -> None:
         networks = Networks(factors=(2,), load=lambda factor: model)
-        model, picture = tiny(), some_picture(12, 10)
-        bare = upscale_with_report(picture, settings=Settings(networks=networks))
+        model, image = tiny(), some_image(12, 10)
+        bare = upscale_with_report(image, settings=Settings(networks=networks))
         assert bare.report.notes == (NO_MAP,)
         sky = CategoryMap(labels=labels(12, 10))
-        told = upscale_with_report(picture, settings=Settings(networks=networks, categories=sky))
+        told = upscale_with_report(image, settings=Settings(networks=networks, categories=sky))
         assert told.report.notes == ()
 
 
 class TestPython:
     def test_a_category_by_name(self, tmp_path: Path) -> None:
-        model, lr = tiny(), to_tensor(some_picture(12, 10))
+        model, lr = tiny(), to_tensor(some_image(12, 10))
         sr = edgekeeper.upscale(lr, model=model, categories="water")
         expected = infer(model, lr, maps=model.constant_map(lr, category="water"))
         assert torch.equal(sr, expected)
         assert not torch.equal(sr, edgekeeper.upscale(lr, model=model, categories="sky"))
-        picture = edgekeeper.upscale(some_picture(12, 10), model=model, categories="water")
-        assert np.abs(picture.pixels.astype(int) - from_tensor(expected)).max() <= 1
+        image = edgekeeper.upscale(some_image(12, 10), model=model, categories="water")
+        assert np.abs(image.pixels.astype(int) - from_tensor(expected)).max() <= 1
 
     def test_the_file_of_a_map(self, tmp_path: Path) -> None:
-        model, lr = tiny(), to_tensor(some_picture(12, 10))
+        model, lr = tiny(), to_tensor(some_image(12, 10))
         path = stored(labels(12, 10), tmp_path / "map.png")
         sr = edgekeeper.upscale(lr, model=model, categories=path)
         maps = CategoryMap(labels=labels(12, 10)).whole((12, 10), scale=2)
@@ -216,46 +216,46 @@ class TestPython:
 
     @pytest.mark.parametrize("scale", [2, 0.5])
     def test_a_network_that_takes_no_map_refuses_one(self, scale: float) -> None:
-        lr = to_tensor(some_picture(12, 10))
-        for picture in (lr, some_picture(12, 10)):
+        lr = to_tensor(some_image(12, 10))
+        for image in (lr, some_image(12, 10)):
             with pytest.raises(InputError, match=r"ESPCN takes no map of categories; only SFTGAN"):
-                edgekeeper.upscale(picture, model="espcn_x2", scale=scale, categories="sky")
+                edgekeeper.upscale(image, model="espcn_x2", scale=scale, categories="sky")
 
     def test_what_is_wrong_is_said(self, tmp_path: Path) -> None:
-        model, lr = tiny(), to_tensor(some_picture(12, 10))
+        model, lr = tiny(), to_tensor(some_image(12, 10))
         with pytest.raises(InputError, match=r"no category and no file 'watr'.*mean 'water'"):
             edgekeeper.upscale(lr, model=model, categories="watr")
         wrong = stored(labels(13, 10), tmp_path / "map.png")
-        for picture in (lr, some_picture(12, 10)):
-            with pytest.raises(PictureError, match=r"map.png' has 10 x 13 pixels; .* 20 x 24"):
-                edgekeeper.upscale(picture, model=model, categories=wrong)
+        for image in (lr, some_image(12, 10)):
+            with pytest.raises(ImageError, match=r"map.png' has 10 x 13 pixels; .* 20 x 24"):
+                edgekeeper.upscale(image, model=model, categories=wrong)
         colour = stored(np.zeros((12, 10, 3), np.uint8), tmp_path / "colour.png")
-        with pytest.raises(PictureError, match=r"colour.png' is in colour; a map is grey"):
+        with pytest.raises(ImageError, match=r"colour.png' is in colour; a map is grey"):
             edgekeeper.upscale(lr, model=model, categories=colour)
         large = stored(np.full((12, 10), 255, np.uint8), tmp_path / "large.png")
-        with pytest.raises(PictureError, match=r"large.png' holds the value 255; .* 7 animal"):
+        with pytest.raises(ImageError, match=r"large.png' holds the value 255; .* 7 animal"):
             edgekeeper.upscale(lr, model=model, categories=large)
 
     def test_all_categories_can_be_named(self) -> None:
         for number, name in enumerate(CATEGORIES):
-            (of,) = [find_maps(name, pictures=[Path("a"), Path("b")])]
+            (of,) = [find_maps(name, images=[Path("a"), Path("b")])]
             assert of(Path("b")).labels.tolist() == [[number]]
 
 
 class TestFiles:
     def test_a_file(self, tmp_path: Path) -> None:
-        model, picture = tiny(), some_picture(12, 10)
-        write_picture(picture, tmp_path / "a.png")
+        model, image = tiny(), some_image(12, 10)
+        write_image(image, tmp_path / "a.png")
         given = stored(labels(12, 10), tmp_path / "m.png")
         upscale_file(tmp_path / "a.png", tmp_path / "b.png", model=model, categories=given)
-        expected = upscale_picture(picture, model=model, categories=given)
-        assert np.array_equal(edgekeeper.read_picture(tmp_path / "b.png").pixels, expected.pixels)
+        expected = upscale_image(image, model=model, categories=given)
+        assert np.array_equal(edgekeeper.read_image(tmp_path / "b.png").pixels, expected.pixels)
 
-    def test_in_a_folder_each_picture_has_its_own(self, tmp_path: Path) -> None:
+    def test_in_a_folder_each_image_has_its_own(self, tmp_path: Path) -> None:
         model, source, maps = tiny(), tmp_path / "in", tmp_path / "maps"
         for number, place in enumerate(("a", "sub/a", "none", "wrong")):
             (source / place).parent.mkdir(parents=True, exist_ok=True)
-            write_picture(some_picture(12, 10 + number), source / f"{place}.png")
+            write_image(some_image(12, 10 + number), source / f"{place}.png")
         stored(labels(12, 10), maps / "a.tif")
         stored(labels(24, 22), maps / "sub" / "a.png")
         stored(labels(5, 5), maps / "wrong.png")
@@ -264,34 +264,37 @@ class TestFiles:
             for r in upscale_folder(source, tmp_path / "out", model=model, categories=maps)
         }
         assert {name: r.status for name, r in results.items()} == {
-            "a.png": "done", "none.png": "failed", "sub/a.png": "done", "wrong.png": "failed",
-        }  # fmt: skip
+            "a.png": "done",
+            "none.png": "failed",
+            "sub/a.png": "done",
+            "wrong.png": "failed",
+        }
         said = results["none.png"].message
         assert "no map of categories for" in said and "maps/none.png' (or .tif, .tiff)" in said
         assert "wrong.png' has 5 x 5 pixels" in results["wrong.png"].message
         for name, values, width in (("a", labels(12, 10), 10), ("sub/a", labels(24, 22), 11)):
-            made = edgekeeper.read_picture(tmp_path / "out" / f"{name}.png")
-            expected = upscale_picture(
-                some_picture(12, width), model=model, categories=CategoryMap(labels=values)
+            made = edgekeeper.read_image(tmp_path / "out" / f"{name}.png")
+            expected = upscale_image(
+                some_image(12, width), model=model, categories=CategoryMap(labels=values)
             )
             assert np.array_equal(made.pixels, expected.pixels)
         names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
         assert names == {"a.png", "sub/a.png"}
 
-    def test_one_map_for_several_pictures_is_refused(self, tmp_path: Path) -> None:
+    def test_one_map_for_several_images_is_refused(self, tmp_path: Path) -> None:
         given = stored(labels(3, 3), tmp_path / "m.png")
-        with pytest.raises(InputError, match=r"is one map, and there are 2 pictures; give a fold"):
-            find_maps(given, pictures=[Path("a.png"), Path("b.png")])
+        with pytest.raises(InputError, match=r"is one map, and there are 2 images; give a fold"):
+            find_maps(given, images=[Path("a.png"), Path("b.png")])
 
-    def test_two_pictures_never_share_a_map_of_a_folder(self, tmp_path: Path) -> None:
+    def test_two_images_never_share_a_map_of_a_folder(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"'x/a.png' and 'y/a.jpg' would both have the map"):
-            find_maps(tmp_path, pictures=[Path("x/a.png"), Path("y/a.jpg")])
+            find_maps(tmp_path, images=[Path("x/a.png"), Path("y/a.jpg")])
 
     def test_a_network_without_maps_refuses_before_anything_is_written(
         self, tmp_path: Path
     ) -> None:
         (tmp_path / "in").mkdir()
-        write_picture(some_picture(), tmp_path / "in" / "a.png")
+        write_image(some_image(), tmp_path / "in" / "a.png")
         model = edgekeeper.load("espcn_x2")
         with pytest.raises(InputError, match="ESPCN takes no map"):
             upscale_folder(tmp_path / "in", tmp_path / "out", model=model, categories="sky")

@@ -49,7 +49,7 @@ def test_eight_symmetries_of_what_treats_directions_alike(nearest, tile):
 
 @pytest.mark.parametrize("colours", [1, 3])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_a_consistent_result_gives_the_picture_back(wavy, tile, scale, colours):
+def test_a_consistent_result_gives_the_image_back(wavy, tile, scale, colours):
     tile = tile[:, :colours]
     model = wavy(scale=scale, strength=0.05)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 from torch import Tensor
 
-from edgekeeper.errors import InputError, PictureError
-from edgekeeper.image import Picture, SaveOptions, read_picture, write_picture
+from edgekeeper.errors import ImageError, InputError
+from edgekeeper.image import Image, SaveOptions, read_image, write_image
 from edgekeeper.inference import (
     Enlargement,
     Networks,
@@ -32,13 +32,13 @@ def no_thread_is_left():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, picture) -> Path:
-    """Three pictures: a.png, b.png, c.png."""
+def folder(tmp_path: Path, image) -> Path:
+    """Three images: a.png, b.png, c.png."""
     source = tmp_path / "in"
     source.mkdir()
     for number, name in enumerate("abc"):
-        pixels = picture(size=(20, 30)).pixels // 4 + 40 * number
-        write_picture(Picture(pixels=pixels), source / f"{name}.png")
+        pixels = image(size=(20, 30)).pixels // 4 + 40 * number
+        write_image(Image(pixels=pixels), source / f"{name}.png")
     return source
 
 
@@ -51,27 +51,30 @@ def as_settings(model, **others) -> Settings:
 
 
 def is_repeated(source: Path, target: Path) -> bool:
-    small, large = read_picture(source).pixels, read_picture(target).pixels
+    small, large = read_image(source).pixels, read_image(target).pixels
     return np.array_equal(large, small.repeat(2, axis=0).repeat(2, axis=1))
 
 
 def test_a_result_says_how_it_was_made(folder, tmp_path, wavy):
     result = upscale_file(
-        folder / "a.png", tmp_path / "out.png", model=wavy(scale=3),
-        enlargement=Enlargement(width=80), consistent="yes",
-    )  # fmt: skip
+        folder / "a.png",
+        tmp_path / "out.png",
+        model=wavy(scale=3),
+        enlargement=Enlargement(width=80),
+        consistent="yes",
+    )
     assert (result.source_size, result.size) == ((20, 30), (53, 80))
     assert result.precision == "float32"
     assert 0 < result.network_seconds < result.seconds
     assert result.drift is not None
     assert result.notes == ()
-    assert read_picture(tmp_path / "out.png").pixels.shape == (53, 80, 3)
+    assert read_image(tmp_path / "out.png").pixels.shape == (53, 80, 3)
 
 
-def test_notes_of_reading_and_writing_come_along(tmp_path, nearest, picture):
-    frames = [Image.new("RGB", (9, 7), (30 * k, 0, 0)) for k in range(3)]
+def test_notes_of_reading_and_writing_come_along(tmp_path, nearest, image):
+    frames = [PILImage.new("RGB", (9, 7), (30 * k, 0, 0)) for k in range(3)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    write_picture(picture(dtype=np.uint16), tmp_path / "wide.png")
+    write_image(image(dtype=np.uint16), tmp_path / "wide.png")
     moving = upscale_file(tmp_path / "moving.gif", tmp_path / "a.png", model=nearest())
     assert any("3 frames" in note for note in moving.notes)
     wide = upscale_file(tmp_path / "wide.png", tmp_path / "b.jpg", model=nearest())
@@ -108,10 +111,12 @@ def test_what_exists_is_skipped_failed_or_replaced(folder, tmp_path, nearest):
 
 def test_names_and_formats_may_change(folder, tmp_path, nearest):
     results = upscale_folder(
-        folder, tmp_path / "out", model=nearest(),
+        folder,
+        tmp_path / "out",
+        model=nearest(),
         name=lambda path: path.with_name(f"{path.stem}_x2.webp"),
         options=SaveOptions(quality=100),
-    )  # fmt: skip
+    )
     assert {result.status for result in results} == {"done"}
     assert files(tmp_path / "out") == ["a_x2.webp", "b_x2.webp", "c_x2.webp"]
     assert is_repeated(folder / "a.png", tmp_path / "out" / "a_x2.webp")
@@ -119,7 +124,7 @@ def test_names_and_formats_may_change(folder, tmp_path, nearest):
 
 def test_what_can_only_be_read_becomes_png(folder, tmp_path, nearest):
     for name in ("a.gif", "d.gif"):
-        Image.new("L", (5, 4)).save(folder / name)
+        PILImage.new("L", (5, 4)).save(folder / name)
     list(upscale_folder(folder, tmp_path / "out", model=nearest()))
     assert files(tmp_path / "out") == ["a.gif.png", "a.png", "b.png", "c.png", "d.png"]
 
@@ -150,28 +155,28 @@ class Full:
 
     def __exit__(self, kind, error, trace) -> None:
         if error is None and self.rows is None:
-            raise PictureError("'b.png' cannot be written: no space left on device.")
+            raise ImageError("'b.png' cannot be written: no space left on device.")
 
     def write(self, rows) -> None:
         if self.rows is not None:
-            raise PictureError("'b.png' cannot be written: no space left on device.")
+            raise ImageError("'b.png' cannot be written: no space left on device.")
 
 
 @pytest.mark.parametrize("rows", [0, None], ids=["in the middle", "at the end"])
 @pytest.mark.parametrize("on_error", ["report", "raise"])
-def test_a_full_disk_fails_its_picture(rows, on_error, folder, tmp_path, nearest, monkeypatch):
-    original = batch.create_picture
+def test_a_full_disk_fails_its_image(rows, on_error, folder, tmp_path, nearest, monkeypatch):
+    original = batch.create_image
 
     def create(target, header, *, options, overwrite):
         if target.name == "b.png":
             return Full(rows=rows)
         return original(target, header, options=options, overwrite=overwrite)
 
-    monkeypatch.setattr(batch, "create_picture", create)
+    monkeypatch.setattr(batch, "create_image", create)
     results = upscale_folder(folder, tmp_path / "out", model=nearest(), on_error=on_error)
     assert next(results).status == "done"
     if on_error == "raise":
-        with pytest.raises(PictureError, match="no space left"):
+        with pytest.raises(ImageError, match="no space left"):
             list(results)
         return
     failed, done = results
@@ -184,7 +189,7 @@ def test_memory_running_out_begins_the_file_again(folder, tmp_path, nearest):
     model = nearest(memory=300)
     results = list(upscale_folder(folder, tmp_path / "out", model=model))
     assert all(is_repeated(result.path, result.target) for result in results)
-    assert results[0].notes == ("Memory ran out; the picture was made in tiles of 15 pixels.",)
+    assert results[0].notes == ("Memory ran out; the image was made in tiles of 15 pixels.",)
     assert files(tmp_path / "out") == ["a.png", "b.png", "c.png"]
 
 
@@ -234,16 +239,16 @@ def test_the_next_is_read_and_the_last_written_while_the_network_works(
     patience = 10
     opened = {name: threading.Event() for name in ("a.png", "b.png", "c.png")}
     begun = {value: threading.Event() for value in range(3)}
-    open_stored, create = batch.open_stored, batch.create_picture
+    open_source, create = batch.open_source, batch.create_image
 
     @contextmanager
     def watched_open(path, *, target, options):
-        with open_stored(path, target=target, options=options) as source:
+        with open_source(path, target=target, options=options) as source:
             opened[path.name].set()
             yield source
 
     class Waiting:
-        """A writer whose end waits for the network to have begun the next picture."""
+        """A writer whose end waits for the network to have begun the next image."""
 
         def __init__(self, writer, number: int) -> None:
             self.writer, self.number, self.notes = writer, number, ()
@@ -268,17 +273,17 @@ def test_the_next_is_read_and_the_last_written_while_the_network_works(
                 assert opened[["b.png", "c.png"][number]].wait(patience)
             return super().forward(lr)
 
-    monkeypatch.setattr(batch, "open_stored", watched_open)
-    monkeypatch.setattr(batch, "create_picture", watched_create)
+    monkeypatch.setattr(batch, "open_source", watched_open)
+    monkeypatch.setattr(batch, "create_image", watched_create)
     results = list(upscale_folder(folder, tmp_path / "out", model=Patient()))
     assert [result.status for result in results] == ["done"] * 3
 
 
-def test_a_picture_larger_than_what_may_wait_flows_through(tmp_path, nearest, monkeypatch):
+def test_a_image_larger_than_what_may_wait_flows_through(tmp_path, nearest, monkeypatch):
     monkeypatch.setattr("edgekeeper.inference.batch._PART_BYTES", 100)
     monkeypatch.setattr("edgekeeper.inference.rows._ROUNDED", 50)
     pixels = np.random.default_rng(0).integers(0, 255, (300, 20, 3), dtype=np.uint8)
-    write_picture(Picture(pixels=pixels), tmp_path / "in.tif")
+    write_image(Image(pixels=pixels), tmp_path / "in.tif")
     upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", model=nearest(), tile=32)
     assert is_repeated(tmp_path / "in.tif", tmp_path / "out.tif")
 
@@ -288,7 +293,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 import torch
-from edgekeeper.image import Header, create_picture
+from edgekeeper.image import Header, create_image
 from edgekeeper.models import SRModel
 from edgekeeper.inference import background, upscale_file
 
@@ -302,7 +307,7 @@ folder, width = Path(sys.argv[1]), 1000
 for height in (2000, 2000, 8000):
     name = folder / f"{height}.tif"
     header = Header(height=height, width=width, colours=3)
-    with create_picture(name, header, overwrite="replace") as file:
+    with create_image(name, header, overwrite="replace") as file:
         for _ in range(0, height, 100):
             file.write(np.zeros((100, width, 3), np.uint8))
     upscale_file(name, folder / "large.tif", model=Nearest(), overwrite="replace")
@@ -315,8 +320,11 @@ for height in (2000, 2000, 8000):
 def test_memory_does_not_grow_with_the_height(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, str(tmp_path)],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     _, low, high = map(int, done.stdout.split())
     # Held whole, what is higher would take 72 MB more as bytes and 288 MB more as floats.
     assert high - low < 70

@@ -1,4 +1,4 @@
-"""Pictures through the whole flow: any size, several passes, alpha, bands, memory."""
+"""Images through the whole flow: any size, several passes, alpha, bands, memory."""
 
 from contextlib import nullcontext
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.image import Picture, alpha_tensor, from_tensor, to_rgb_tensor, to_tensor
+from edgekeeper.image import Image, alpha_tensor, from_tensor, to_rgb_tensor, to_tensor
 from edgekeeper.inference import (
     Enlargement,
     Manner,
@@ -17,11 +17,11 @@ from edgekeeper.inference import (
     remembered,
     rows,
     upscale,
-    upscale_picture,
+    upscale_image,
     upscale_with_report,
 )
 from edgekeeper.inference.engine import run
-from edgekeeper.inference.images import Collector, HeldPicture
+from edgekeeper.inference.images import Collector, ImageSource
 from edgekeeper.inference.memory import tile_side
 from edgekeeper.inference.network import infer
 from edgekeeper.models import ESPCN
@@ -41,11 +41,9 @@ def levels(one: np.ndarray, other: np.ndarray) -> int:
 
 @pytest.mark.parametrize("factor", [0.4, 1, 1.5, 2, 2.7, 3, 5.3, 6])
 @pytest.mark.parametrize("tile", [16, "auto"])
-def test_any_factor_is_the_passes_and_one_exact_resize(factor, tile, networks, wavy, picture):
-    small = picture(size=(24, 37))
-    result = upscale_picture(
-        small, model=networks, enlargement=Enlargement(factor=factor), tile=tile
-    )
+def test_any_factor_is_the_passes_and_one_exact_resize(factor, tile, networks, wavy, image):
+    small = image(size=(24, 37))
+    result = upscale_image(small, model=networks, enlargement=Enlargement(factor=factor), tile=tile)
     expected = to_rgb_tensor(small)
     passes = {0.4: (), 1: (), 1.5: (2,), 2: (2,), 2.7: (3,), 3: (3,), 5.3: (2, 3), 6: (2, 3)}
     for scale in passes[factor]:
@@ -61,38 +59,38 @@ def test_any_factor_is_the_passes_and_one_exact_resize(factor, tile, networks, w
 @pytest.mark.parametrize("colours", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("alpha", [False, True])
-def test_depth_colours_and_alpha_are_kept_at_any_factor(colours, dtype, alpha, networks, picture):
-    small = picture(colours=colours, dtype=dtype, alpha=alpha)
-    result = upscale_picture(small, model=networks, enlargement=Enlargement(width=77), tile=16)
+def test_depth_colours_and_alpha_are_kept_at_any_factor(colours, dtype, alpha, networks, image):
+    small = image(colours=colours, dtype=dtype, alpha=alpha)
+    result = upscale_image(small, model=networks, enlargement=Enlargement(width=77), tile=16)
     assert result.pixels.shape == (49, 77, colours)
     assert result.pixels.dtype == dtype
     assert (result.alpha is not None) == alpha
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.7, 2, 6])
-def test_alpha_is_one_exact_resize_whatever_the_passes(factor, networks, picture):
-    small = picture(alpha=True, size=(70, 30))
-    result = upscale_picture(small, model=networks, enlargement=Enlargement(factor=factor), tile=24)
+def test_alpha_is_one_exact_resize_whatever_the_passes(factor, networks, image):
+    small = image(alpha=True, size=(70, 30))
+    result = upscale_image(small, model=networks, enlargement=Enlargement(factor=factor), tile=24)
     assert result.alpha is not None
     expected = imresize(alpha_tensor(small), size=result.alpha.shape)
     assert levels(result.alpha, from_tensor(expected)[..., 0]) <= 1
 
 
-def test_grey_through_a_colour_network_is_its_luma(networks, wavy, picture):
-    small = picture(colours=1, dtype=np.uint16)
-    result = upscale_picture(small, model=networks, enlargement=Enlargement(factor=2), tile=16)
+def test_grey_through_a_colour_network_is_its_luma(networks, wavy, image):
+    small = image(colours=1, dtype=np.uint16)
+    result = upscale_image(small, model=networks, enlargement=Enlargement(factor=2), tile=16)
     rgb = infer(wavy(scale=2), to_tensor(small).expand(-1, 3, -1, -1), clamp="none")
     weights = torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 219  # BT.601
     expected = (rgb * weights).sum(1, keepdim=True)
     assert levels(result.pixels, from_tensor(expected, depth=16)) <= 2
 
 
-def test_alpha_with_holes_is_filled_alike_in_tiles_and_whole(wavy, picture):
-    small = picture(size=(200, 150), alpha=True)
+def test_alpha_with_holes_is_filled_alike_in_tiles_and_whole(wavy, image):
+    small = image(size=(200, 150), alpha=True)
     alpha = np.where(np.random.default_rng(1).random((200, 150)) < 0.99, 0, small.alpha)
-    hollow = Picture(pixels=small.pixels, alpha=alpha.astype(np.uint8))
-    tiled = upscale_picture(hollow, model=wavy(), tile=32)
-    whole = upscale_picture(hollow, model=wavy(), tile=1000)
+    hollow = Image(pixels=small.pixels, alpha=alpha.astype(np.uint8))
+    tiled = upscale_image(hollow, model=wavy(), tile=32)
+    whole = upscale_image(hollow, model=wavy(), tile=1000)
     assert levels(tiled.pixels, whole.pixels) <= 1
     np.testing.assert_array_equal(tiled.alpha, whole.alpha)
 
@@ -110,10 +108,12 @@ def test_a_red_disc_has_no_rim(factor, behind, nearest):
     pixels = np.where(coverage > 0, [230, 20, 20], 0).astype(np.uint8)
     alpha = np.rint(coverage[..., 0] * 255).astype(np.uint8)
     networks = remembered(lambda scale: Bicubic(scale=scale), factors=(2, 3, 4))
-    result = upscale_picture(
-        Picture(pixels=pixels, alpha=alpha), model=networks,
-        enlargement=Enlargement(factor=factor), tile=16,
-    )  # fmt: skip
+    result = upscale_image(
+        Image(pixels=pixels, alpha=alpha),
+        model=networks,
+        enlargement=Enlargement(factor=factor),
+        tile=16,
+    )
     seen = result.alpha[..., None] / 255
     after = result.pixels / 255 * seen + behind * (1 - seen)
     before = pixels / 255 * (alpha[..., None] / 255) + behind * (1 - alpha[..., None] / 255)
@@ -126,9 +126,9 @@ def test_a_red_disc_has_no_rim(factor, behind, nearest):
     assert np.abs(after - reference).max() < 2 / 255
 
 
-def test_bands_are_low_where_the_picture_is_wide(wavy, picture, monkeypatch):
-    wide = picture(size=(60, 64))
-    whole = upscale_picture(wide, model=wavy(), tile=64)
+def test_bands_are_low_where_the_image_is_wide(wavy, image, monkeypatch):
+    wide = image(size=(60, 64))
+    whole = upscale_image(wide, model=wavy(), tile=64)
     monkeypatch.setattr(rows, "BAND_BYTES", 64 * 4 * 3 * 4 * 10)  # ten LR rows, enlarged
     heights = []
     original = rows.from_rows
@@ -142,7 +142,7 @@ def test_bands_are_low_where_the_picture_is_wide(wavy, picture, monkeypatch):
         return original(rows.replace(flow, bands=bands()), depth=depth)
 
     monkeypatch.setattr("edgekeeper.inference.engine.from_rows", watched)
-    low = upscale_picture(wide, model=wavy(), tile=64)
+    low = upscale_image(wide, model=wavy(), tile=64)
     assert levels(low.pixels, whole.pixels) <= 1
     assert len(heights) > 4
     assert max(heights) <= 2 * (10 + 3)  # the first and the last keep their border
@@ -150,12 +150,12 @@ def test_bands_are_low_where_the_picture_is_wide(wavy, picture, monkeypatch):
 
 
 @pytest.mark.parametrize("alpha", [False, True])
-def test_no_more_is_read_than_the_next_tiles_need(alpha, networks, picture):
-    """Rows read and not yet written stay the same in number however high the picture is."""
-    small = picture(size=(2000, 6), alpha=alpha)
+def test_no_more_is_read_than_the_next_tiles_need(alpha, networks, image):
+    """Rows read and not yet written stay the same in number however high the image is."""
+    small = image(size=(2000, 6), alpha=alpha)
     read = written = most = 0
 
-    class Counted(HeldPicture):
+    class Counted(ImageSource):
         def parts(self):
             nonlocal read
             for part in super().parts():
@@ -181,25 +181,28 @@ def test_no_more_is_read_than_the_next_tiles_need(alpha, networks, picture):
     assert written == 5000
     # A tile and its context, the window of the last resize, and with alpha two blocks to fill.
     assert most <= 30 + 10 + 64 / 2.5 + 10 + alpha * 3 * 64
-    expected = upscale_picture(small, model=networks, enlargement=Enlargement(factor=2.5))
-    assert levels(sinks[0].picture().pixels, expected.pixels) <= 1
+    expected = upscale_image(small, model=networks, enlargement=Enlargement(factor=2.5))
+    assert levels(sinks[0].image().pixels, expected.pixels) <= 1
 
 
-def test_tiles_of_all_passes_are_counted(networks, picture):
+def test_tiles_of_all_passes_are_counted(networks, image):
     calls = []
-    upscale_picture(
-        picture(size=(20, 20)), model=networks, enlargement=Enlargement(factor=6), tile=20,
+    upscale_image(
+        image(size=(20, 20)),
+        model=networks,
+        enlargement=Enlargement(factor=6),
+        tile=20,
         on_tile=lambda done, total: calls.append((done, total)),
-    )  # fmt: skip
+    )
     total = calls[0][1]
     assert calls == [(done, total) for done in range(1, total + 1)]
     assert total == 1 + 9
 
 
-def test_memory_running_out_in_a_later_pass_halves_all_tiles(nearest, picture):
+def test_memory_running_out_in_a_later_pass_halves_all_tiles(nearest, image):
     made = {2: nearest(scale=2), 3: nearest(scale=3, memory=500)}
     report = upscale_with_report(
-        picture(size=(30, 30)),
+        image(size=(30, 30)),
         settings=Settings(
             networks=Networks(factors=(2, 3), load=made.__getitem__),
             enlargement=Enlargement(factor=6),
@@ -207,40 +210,43 @@ def test_memory_running_out_in_a_later_pass_halves_all_tiles(nearest, picture):
     ).report
     assert made[3].seen[:2] == [(60, 60), (30, 30)]
     assert made[3].seen[2] == (15, 15)
-    assert report.notes == ("Memory ran out; the picture was made in tiles of 7 pixels.",)
+    assert report.notes == ("Memory ran out; the image was made in tiles of 7 pixels.",)
     assert report.tile == 7
 
 
-def test_the_report(networks, wavy, picture):
+def test_the_report(networks, wavy, image):
     settings = Settings(
-        networks=networks, enlargement=Enlargement(factor=5),
+        networks=networks,
+        enlargement=Enlargement(factor=5),
         manner=Manner(ensemble="eight", consistent="yes"),
-    )  # fmt: skip
-    made = upscale_with_report(picture(), settings=settings)
-    assert made.picture.pixels.shape == (105, 165, 3)
+    )
+    made = upscale_with_report(image(), settings=settings)
+    assert made.image.pixels.shape == (105, 165, 3)
     report = made.report
     assert (report.plan.passes, report.plan.source, report.plan.size) == (
-        (2, 3), (21, 33), (105, 165),
-    )  # fmt: skip
+        (2, 3),
+        (21, 33),
+        (105, 165),
+    )
     assert report.precision == "float32"
     assert 0 < report.network_seconds < report.seconds
     assert report.drift is not None
     assert report.drift.after < report.drift.before
 
 
-def test_a_picture_that_no_network_sees(networks, picture):
+def test_a_image_that_no_network_sees(networks, image):
     settings = Settings(networks=networks, enlargement=Enlargement(factor=0.5))
-    report = upscale_with_report(picture(), settings=settings).report
+    report = upscale_with_report(image(), settings=settings).report
     assert (report.precision, report.tile, report.network_seconds) == (None, 0, 0)
 
 
-def test_a_network_that_makes_another_size_is_refused(nearest, picture):
+def test_a_network_that_makes_another_size_is_refused(nearest, image):
     class Liar(nearest):
         def forward(self, lr: Tensor) -> Tensor:
             return super().forward(lr)[..., 1:]
 
     with pytest.raises(InputError, match=r"must be \(42, 66\)"):
-        upscale_picture(picture(), model=Liar())
+        upscale_image(image(), model=Liar())
 
 
 class TestUpscale:
@@ -256,8 +262,8 @@ class TestUpscale:
             with pytest.raises(InputError, match="RGB batch"):
                 upscale(lr[:, :1], scale=scale, model=model)
 
-    def test_a_picture_and_the_networks_that_ship(self, picture):
-        small = picture(size=(8, 9))
+    def test_a_image_and_the_networks_that_ship(self, image):
+        small = image(size=(8, 9))
         assert upscale(small).pixels.shape == (32, 36, 3)
         assert upscale(small, scale=2.5, style="sharp").pixels.shape == (20, 23, 3)
         assert upscale(small, model="espcn_x3").pixels.shape == (24, 27, 3)
@@ -276,16 +282,16 @@ class TestTileSide:
         assert sides[-1] >= 3 * 16
         assert len(set(sides)) >= 3
 
-    def test_it_is_not_larger_than_the_picture(self):
+    def test_it_is_not_larger_than_the_image(self):
         assert tile_side("auto", overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
         assert tile_side(100, overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
 
 
-def test_small_networks_of_the_package_in_tiles_and_whole(picture):
+def test_small_networks_of_the_package_in_tiles_and_whole(image):
     torch.manual_seed(0)
-    small = picture(size=(40, 60))
+    small = image(size=(40, 60))
     model = ESPCN(scale=2).eval()
     with torch.no_grad():
         model.conv3.weight.mul_(100)
-    tiled = upscale_picture(small, model=model, tile=24)
+    tiled = upscale_image(small, model=model, tile=24)
     assert levels(tiled.pixels, from_tensor(infer(model, to_rgb_tensor(small)))) <= 1

@@ -1,4 +1,4 @@
-"""From file to larger file: nothing of the picture is lost, and one bad file harms no other."""
+"""From file to larger file: nothing of the image is lost, and one bad file harms no other."""
 
 import os
 from itertools import pairwise
@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image as PILImage
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import (
+    Image,
     Metadata,
-    Picture,
     from_tensor,
-    read_picture,
+    read_image,
     to_rgb_tensor,
-    write_picture,
+    write_image,
 )
-from edgekeeper.inference import FolderStep, upscale_file, upscale_folder, upscale_picture
+from edgekeeper.inference import FolderStep, upscale_file, upscale_folder, upscale_image
 from edgekeeper.inference.network import infer
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
@@ -68,7 +68,7 @@ class Wavy(SRModel):
 
 
 class Broken(Nearest):
-    """Gives NaN where the picture is white: as a damaged network, on some pictures only."""
+    """Gives NaN where the image is white: as a damaged network, on some images only."""
 
     def forward(self, lr: Tensor) -> Tensor:
         return torch.where(super().forward(lr) < 1, super().forward(lr), torch.nan)
@@ -78,10 +78,10 @@ def repeat(samples: np.ndarray, scale: int) -> np.ndarray:
     return samples.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def random_picture(*, size=(21, 33), channels=3, dtype=np.uint8, alpha=False) -> Picture:
+def random_image(*, size=(21, 33), channels=3, dtype=np.uint8, alpha=False) -> Image:
     rng = np.random.default_rng(0)
     top = np.iinfo(dtype).max
-    return Picture(
+    return Image(
         pixels=rng.integers(0, top, (*size, channels), dtype=dtype, endpoint=True),
         alpha=np.full(size, top, dtype) if alpha else None,
         metadata=Metadata(icc=b"profile", exif=b"exif", xmp=b"xmp", pixels_per_mm=(3, 4)),
@@ -93,15 +93,15 @@ def random_picture(*, size=(21, 33), channels=3, dtype=np.uint8, alpha=False) ->
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("network", ["rgb", "y"])
 def test_depth_colours_alpha_and_metadata_are_kept(dtype, channels, alpha, network):
-    picture = random_picture(dtype=dtype, channels=channels, alpha=alpha)
+    image = random_image(dtype=dtype, channels=channels, alpha=alpha)
     model = Nearest(scale=3, channels=network)
-    result = upscale_picture(picture, model=model, tile=16)
+    result = upscale_image(image, model=model, tile=16)
     assert len(model.seen) > 1
-    assert result.metadata == picture.metadata
+    assert result.metadata == image.metadata
     assert result.pixels.dtype == dtype
     assert result.pixels.shape == (63, 99, channels)
     if network == "rgb" or channels == 1:  # a luma network interpolates colour
-        np.testing.assert_array_equal(result.pixels, repeat(picture.pixels, 3))
+        np.testing.assert_array_equal(result.pixels, repeat(image.pixels, 3))
     if alpha:
         np.testing.assert_array_equal(result.alpha, np.full((63, 99), np.iinfo(dtype).max, dtype))
     else:
@@ -110,11 +110,11 @@ def test_depth_colours_alpha_and_metadata_are_kept(dtype, channels, alpha, netwo
 
 @pytest.mark.parametrize("network", ["rgb", "y"])
 @pytest.mark.parametrize("size", [(40, 57), (1, 70), (57, 1)])
-def test_tiles_give_the_same_picture_as_the_network_at_once(network, size):
-    picture = random_picture(size=size)
+def test_tiles_give_the_same_image_as_the_network_at_once(network, size):
+    image = random_image(size=size)
     model = Wavy(channels=network)
-    tiled = upscale_picture(picture, model=model, tile=17)
-    whole = from_tensor(infer(model, to_rgb_tensor(picture)))
+    tiled = upscale_image(image, model=model, tile=17)
+    whole = from_tensor(infer(model, to_rgb_tensor(image)))
     assert not model.training  # dropout is off
     # Float rounding may move a value over a half; nothing more.
     difference = np.abs(tiled.pixels.astype(int) - whole)
@@ -123,11 +123,11 @@ def test_tiles_give_the_same_picture_as_the_network_at_once(network, size):
 
 
 def test_alpha_is_bicubic():
-    picture = random_picture(alpha=True)
+    image = random_image(alpha=True)
     rows, columns = np.mgrid[:21, :33]
     alpha = np.clip((rows - 10) * 20 + columns, 0, 255).astype(np.uint8)
-    picture = Picture(pixels=picture.pixels, alpha=alpha)
-    result = upscale_picture(picture, model=Nearest(), tile=12)
+    image = Image(pixels=image.pixels, alpha=alpha)
+    result = upscale_image(image, model=Nearest(), tile=12)
     expected = imresize(torch.from_numpy(alpha / 255.0)[None, None], scale=2)
     assert (expected < 0).any(), "the interpolation overshoots, which must be clipped"
     difference = np.abs(result.alpha.astype(int) - from_tensor(expected)[..., 0])
@@ -140,44 +140,44 @@ def test_no_fringe_from_colours_stored_under_transparent_pixels():
     rows, columns = np.mgrid[:40, :40]
     disc = (rows - 20) ** 2 + (columns - 22) ** 2 < 100
     pixels = np.where(disc[..., None], [230, 20, 20], [0, 0, 0]).astype(np.uint8)
-    picture = Picture(pixels=pixels, alpha=disc.astype(np.uint8) * 255)
+    image = Image(pixels=pixels, alpha=disc.astype(np.uint8) * 255)
 
     class Bicubic(Nearest):
         def forward(self, lr: Tensor) -> Tensor:
             return imresize(lr, scale=self.scale)
 
-    result = upscale_picture(picture, model=Bicubic(scale=4))
+    result = upscale_image(image, model=Bicubic(scale=4))
     assert (result.pixels[result.alpha > 0] == [230, 20, 20]).all()
     assert (result.pixels == [230, 20, 20]).all()  # one colour is all that there is to spread
 
 
 def test_visible_pixels_keep_their_colours_and_holes_take_those_near():
-    picture = random_picture(alpha=True, dtype=np.uint16)
+    image = random_image(alpha=True, dtype=np.uint16)
     holes = np.random.default_rng(1).random((21, 33)) < 0.7
-    pixels = picture.pixels // 4 + 20000
+    pixels = image.pixels // 4 + 20000
     pixels[holes] = 0
     alpha = np.where(holes, 0, 1).astype(np.uint16)
-    result = upscale_picture(Picture(pixels=pixels, alpha=alpha), model=Nearest(scale=1))
+    result = upscale_image(Image(pixels=pixels, alpha=alpha), model=Nearest(scale=1))
     np.testing.assert_array_equal(result.pixels[~holes], pixels[~holes])
     assert result.pixels.min() >= 20000
     assert result.pixels.max() <= 20000 + 65535 // 4
 
 
-def test_a_picture_without_any_visible_pixel_stays_as_it_is():
-    picture = random_picture()
-    hidden = Picture(pixels=picture.pixels, alpha=np.zeros((21, 33), np.uint8))
-    result = upscale_picture(hidden, model=Nearest(scale=1))
-    np.testing.assert_array_equal(result.pixels, picture.pixels)
+def test_a_image_without_any_visible_pixel_stays_as_it_is():
+    image = random_image()
+    hidden = Image(pixels=image.pixels, alpha=np.zeros((21, 33), np.uint8))
+    result = upscale_image(hidden, model=Nearest(scale=1))
+    np.testing.assert_array_equal(result.pixels, image.pixels)
     assert not result.alpha.any()
 
 
 def test_memory_running_out_halves_the_tile_and_starts_over():
-    picture = random_picture(size=(50, 64))
+    image = random_image(size=(50, 64))
     model, calls = Nearest(memory=500), []
-    result = upscale_picture(
-        picture, model=model, on_tile=lambda done, total: calls.append((done, total))
+    result = upscale_image(
+        image, model=model, on_tile=lambda done, total: calls.append((done, total))
     )
-    np.testing.assert_array_equal(result.pixels, repeat(picture.pixels, 2))
+    np.testing.assert_array_equal(result.pixels, repeat(image.pixels, 2))
     assert model.seen[:3] == [(50, 64), (32, 32), (16, 16)]
     assert calls == [(done, 20) for done in range(1, 21)]
 
@@ -189,17 +189,17 @@ def test_memory_running_out_on_the_cpu_is_the_same():
                 torch.empty(2**52)  # what PyTorch itself says when this fails
             return super().forward(lr)
 
-    picture = random_picture(size=(50, 64))
+    image = random_image(size=(50, 64))
     model = Greedy()
-    result = upscale_picture(picture, model=model)
-    np.testing.assert_array_equal(result.pixels, repeat(picture.pixels, 2))
+    result = upscale_image(image, model=model)
+    np.testing.assert_array_equal(result.pixels, repeat(image.pixels, 2))
     assert set(model.seen) == {(32, 32)}
 
 
 def test_memory_that_never_suffices_is_one_sentence():
-    with pytest.raises(PictureError, match=r"64 x 50 pixels needs more memory.*tiles of 12 pixels"):
-        upscale_picture(
-            random_picture(size=(50, 64)), model=Nearest(memory=100, receptive_field=4), tile=40
+    with pytest.raises(ImageError, match=r"64 x 50 pixels needs more memory.*tiles of 12 pixels"):
+        upscale_image(
+            random_image(size=(50, 64)), model=Nearest(memory=100, receptive_field=4), tile=40
         )
 
 
@@ -209,35 +209,35 @@ def test_other_errors_of_a_network_are_not_taken_for_memory():
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        upscale_picture(random_picture(), model=Faulty())
+        upscale_image(random_image(), model=Faulty())
 
 
 def test_a_tile_smaller_than_the_context_is_refused():
     with pytest.raises(InputError, match=r"looks 36 pixels around\. Use at least 73"):
-        upscale_picture(random_picture(), model=Nearest(receptive_field=36), tile=72)
+        upscale_image(random_image(), model=Nearest(receptive_field=36), tile=72)
 
 
 @pytest.mark.parametrize("radius", [0, 3, 36, 68, 300])
 def test_the_automatic_tile_keeps_half_of_what_it_reads(radius):
     model = Nearest(scale=1, receptive_field=radius)
-    upscale_picture(random_picture(size=(1300, 4), channels=1), model=model)
+    upscale_image(random_image(size=(1300, 4), channels=1), model=model)
     side = model.seen[0][0]
     assert 256 <= side <= max(512, 4 * radius)
     assert side - 2 * radius >= side / 2
 
 
 def test_values_that_are_not_finite_yield_no_file(tmp_path):
-    white = Picture(pixels=np.full((4, 4, 3), 255, np.uint8))
-    write_picture(white, tmp_path / "white.png")
-    with pytest.raises(PictureError, match=r"white\.png' cannot be upscaled: .*not finite"):
+    white = Image(pixels=np.full((4, 4, 3), 255, np.uint8))
+    write_image(white, tmp_path / "white.png")
+    with pytest.raises(ImageError, match=r"white\.png' cannot be upscaled: .*not finite"):
         upscale_file(tmp_path / "white.png", tmp_path / "big.png", model=Broken())
     assert os.listdir(tmp_path) == ["white.png"]  # noqa: PTH208
 
 
 def test_a_file_is_upscaled(tmp_path):
-    picture = random_picture(dtype=np.uint16)
-    picture = Picture(pixels=picture.pixels)
-    write_picture(picture, tmp_path / "in.png")
+    image = random_image(dtype=np.uint16)
+    image = Image(pixels=image.pixels)
+    write_image(image, tmp_path / "in.png")
     calls = []
     result = upscale_file(
         tmp_path / "in.png",
@@ -251,26 +251,26 @@ def test_a_file_is_upscaled(tmp_path):
     assert result.seconds > 0
     assert calls[-1] == (4, 4)
     np.testing.assert_array_equal(
-        read_picture(result.target).pixels, repeat(picture.pixels, 2), strict=True
+        read_image(result.target).pixels, repeat(image.pixels, 2), strict=True
     )
 
 
 def test_what_can_be_refused_is_refused_before_the_network_runs(tmp_path):
-    clear = random_picture(alpha=True)
+    clear = random_image(alpha=True)
     clear.alpha[0] = 0
     source = tmp_path / "in.png"
-    write_picture(Picture(pixels=clear.pixels, alpha=clear.alpha), source)
+    write_image(Image(pixels=clear.pixels, alpha=clear.alpha), source)
     (tmp_path / "there.png").touch()
     model = Nearest(scale=8)
     long = tmp_path / "long.png"
-    write_picture(Picture(pixels=np.zeros((1, 2048, 1), np.uint8)), long)
+    write_image(Image(pixels=np.zeros((1, 2048, 1), np.uint8)), long)
     for start, target, error, reason in [
         (source, source, InputError, "its own target"),
-        (source, tmp_path / "there.png", PictureError, "exists already"),
-        (source, tmp_path / "out.jpg", PictureError, "no transparency"),
-        (source, tmp_path / "out.xyz", PictureError, r"\.xyz"),
-        (source, tmp_path / "none" / "out.png", PictureError, "no folder"),
-        (long, tmp_path / "out.webp", PictureError, "16384 pixels on a side"),
+        (source, tmp_path / "there.png", ImageError, "exists already"),
+        (source, tmp_path / "out.jpg", ImageError, "no transparency"),
+        (source, tmp_path / "out.xyz", ImageError, r"\.xyz"),
+        (source, tmp_path / "none" / "out.png", ImageError, "no folder"),
+        (long, tmp_path / "out.webp", ImageError, "16384 pixels on a side"),
     ]:
         with pytest.raises(error, match=reason):
             upscale_file(start, target, model=model)
@@ -279,15 +279,15 @@ def test_what_can_be_refused_is_refused_before_the_network_runs(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A tree with two good pictures, a bad one, one that breaks the network, and other files."""
+    """A tree with two good images, a bad one, one that breaks the network, and other files."""
     source = tmp_path / "in"
     (source / "trip" / "day 1").mkdir(parents=True)
-    picture = Picture(pixels=random_picture(size=(10, 12)).pixels // 2)
-    write_picture(picture, source / "a.png")
+    image = Image(pixels=random_image(size=(10, 12)).pixels // 2)
+    write_image(image, source / "a.png")
     (source / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut short")
-    write_picture(Picture(pixels=np.full((9, 9, 3), 255, np.uint8)), source / "c.png")
-    write_picture(picture, source / "trip" / "day 1" / "d.tif")
-    (source / "notes.txt").write_text("not a picture")
+    write_image(Image(pixels=np.full((9, 9, 3), 255, np.uint8)), source / "c.png")
+    write_image(image, source / "trip" / "day 1" / "d.tif")
+    (source / "notes.txt").write_text("not an image")
     return source
 
 
@@ -305,9 +305,9 @@ def test_a_folder_gives_the_same_tree_and_goes_on_after_bad_files(folder, tmp_pa
     assert "cut short" in results[1].message
     assert "not finite" in results[2].message
     assert files(tmp_path / "out") == ["a.png", os.path.join("trip", "day 1", "d.tif")]  # noqa: PTH118
-    original = read_picture(folder / "a.png").pixels
+    original = read_image(folder / "a.png").pixels
     for result in (results[0], results[3]):
-        np.testing.assert_array_equal(read_picture(result.target).pixels, repeat(original, 2))
+        np.testing.assert_array_equal(read_image(result.target).pixels, repeat(original, 2))
     assert {(step.file, step.files) for step in steps} == {(n, 4) for n in (1, 2, 3, 4)}
     assert [(step.tile, step.tiles) for step in steps if step.file == 1] == [
         (0, 0),
@@ -330,13 +330,13 @@ def test_a_second_run_skips_what_is_there_and_replaces_on_request(folder, tmp_pa
     model = Broken()
     third = list(upscale_folder(folder, out, model=model, overwrite="replace"))
     assert third[0].status == "done"
-    assert read_picture(out / "a.png").pixels.shape == (20, 24, 3)
+    assert read_image(out / "a.png").pixels.shape == (20, 24, 3)
 
 
 def test_errors_end_a_folder_when_asked(folder, tmp_path):
     results = upscale_folder(folder, tmp_path / "out", model=Nearest(), on_error="raise")
     assert next(results).status == "done"
-    with pytest.raises(PictureError, match=r"b\.jpg"):
+    with pytest.raises(ImageError, match=r"b\.jpg"):
         next(results)
 
 
@@ -351,8 +351,8 @@ def test_a_folder_is_checked_before_it_starts(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     for source, target, options, error, reason in [
         (folder, folder, {}, InputError, "its own target"),
-        (tmp_path / "empty", tmp_path / "out", {}, PictureError, "holds no pictures"),
-        (tmp_path / "none", tmp_path / "out", {}, PictureError, "is not a folder"),
+        (tmp_path / "empty", tmp_path / "out", {}, ImageError, "holds no images"),
+        (tmp_path / "none", tmp_path / "out", {}, ImageError, "is not a folder"),
         (folder, tmp_path / "out", {"tile": 4}, InputError, "too small"),
     ]:
         with pytest.raises(error, match=reason):
@@ -369,20 +369,20 @@ def test_a_folder_that_cannot_be_made_fails_its_files_only(folder, tmp_path):
 
 
 def test_orientation_is_applied_once_on_the_whole_way(tmp_path):
-    exif = Image.Exif()
+    exif = PILImage.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (30, 20)).save(tmp_path / "in.jpg", exif=exif)
+    PILImage.new("RGB", (30, 20)).save(tmp_path / "in.jpg", exif=exif)
     upscale_file(tmp_path / "in.jpg", tmp_path / "out.jpg", model=Nearest())
-    with Image.open(tmp_path / "out.jpg") as image:
-        assert image.size == (40, 60)
-        assert image.getexif()[0x0112] == 1
+    with PILImage.open(tmp_path / "out.jpg") as opened:
+        assert opened.size == (40, 60)
+        assert opened.getexif()[0x0112] == 1
 
 
 @pytest.mark.gpu
 def test_the_models_device_is_used():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    picture = random_picture(alpha=True)
-    on_cpu = upscale_picture(picture, model=Wavy(), tile=16)
-    on_gpu = upscale_picture(picture, model=Wavy().cuda(), tile=16)
+    image = random_image(alpha=True)
+    on_cpu = upscale_image(image, model=Wavy(), tile=16)
+    on_gpu = upscale_image(image, model=Wavy().cuda(), tile=16)
     assert np.abs(on_cpu.pixels.astype(int) - on_gpu.pixels).max() <= 1

@@ -39,10 +39,13 @@ def lr(generator: torch.Generator) -> Tensor:
 
 
 NETWORKS = [
-    ESPCN(scale=3), ESPCN(scale=2, channels="rgb"), SRCNN(scale=2, middle=1),
-    EDSR(scale=4, width=4, blocks=1), EDSR(scale=2, width=4, blocks=1, skip="bicubic"),
+    ESPCN(scale=3),
+    ESPCN(scale=2, channels="rgb"),
+    SRCNN(scale=2, middle=1),
+    EDSR(scale=4, width=4, blocks=1),
+    EDSR(scale=2, width=4, blocks=1, skip="bicubic"),
     VDSR(scale=2, variant="gv"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("model", NETWORKS, ids=lambda m: f"{type(m).__name__}-{m.channels}")
@@ -56,13 +59,13 @@ def test_rgb_in_rgb_out(model: SRModel, lr: Tensor) -> None:
 
 
 @pytest.mark.parametrize("model", NETWORKS, ids=lambda m: f"{type(m).__name__}-{m.channels}")
-def test_a_batch_is_its_pictures(model: SRModel, lr: Tensor) -> None:
+def test_a_batch_is_its_images(model: SRModel, lr: Tensor) -> None:
     seeded(model)
     alone = torch.cat([infer(model, lr[k : k + 1]) for k in range(2)])
     torch.testing.assert_close(infer(model, lr), alone, atol=1e-5, rtol=0)
 
 
-def test_an_rgb_network_gets_the_picture_as_it_is(lr: Tensor) -> None:
+def test_an_rgb_network_gets_the_image_as_it_is(lr: Tensor) -> None:
     model = seeded(EDSR(scale=2, width=4, blocks=1))
     with torch.no_grad():
         assert torch.equal(infer(model, lr, clamp="none"), model(lr))
@@ -88,18 +91,23 @@ def test_interpolation_through_infer_is_interpolation(channels: str, lr: Tensor)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "model",
-    [ESPCN(scale=2), SRCNN(scale=3, middle=1), VDSR(scale=2, variant="y"),
-     EDSR(scale=2, width=4, blocks=1, skip="bicubic"), VDSR(scale=2, variant="gv")],
+    [
+        ESPCN(scale=2),
+        SRCNN(scale=3, middle=1),
+        VDSR(scale=2, variant="y"),
+        EDSR(scale=2, width=4, blocks=1, skip="bicubic"),
+        VDSR(scale=2, variant="gv"),
+    ],
     ids=["espcn-y", "srcnn-y", "vdsr-y", "edsr-rgb", "vdsr-gv"],
-)  # fmt: skip
-def test_a_grey_picture_stays_grey(
+)
+def test_a_grey_image_stays_grey(
     model: SRModel, precision: str, generator: torch.Generator
 ) -> None:
     if not isinstance(model, EDSR):  # EDSR begins as interpolation, which keeps grey
         seeded(model)
     grey = torch.rand(1, 1, 8, 8, generator=generator).expand(1, 3, 8, 8)
     sr = infer(model, grey, precision=precision, clamp="none")  # type: ignore[arg-type]
-    assert float(sr.std()) > 0.001  # something is in the picture
+    assert float(sr.std()) > 0.001  # something is in the image
     assert float((sr.amax(1) - sr.amin(1)).max()) < 1e-5
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.tiles import measure_reach
 from edgekeeper.pretrained.zoo import load
@@ -27,7 +27,7 @@ def test_the_table_is_what_is_measured(name, overlap, gradients, perturbation, d
     model, found = load(name), {"gradients": 0, "perturbation": 0}
     for number in (1, 2, 3, 4):
         folder = data_root / "benchmarks" / "Set14" / "image_SRF_2"
-        lr = to_rgb_tensor(read_picture(folder / f"img_{number:03d}_SRF_2_HR.png"))
+        lr = to_rgb_tensor(read_image(folder / f"img_{number:03d}_SRF_2_HR.png"))
         row, column = lr.shape[-2] // 2, lr.shape[-1] // 2
         lr = lr[..., row - 40 : row + 40, column - 40 : column + 40]
         if model.channels == "y":

@@ -12,20 +12,42 @@ from edgekeeper.inference import Enlargement, choose_passes, plan_enlargement, r
 @pytest.mark.parametrize(
     ("wanted", "passes"),
     [
-        (0.3, ()), (1, ()), (1.01, ()), (1.02, (2,)), (1.5, (2,)), (2, (2,)), (2.0005, (2,)),
-        (2.5, (3,)), (3, (3,)), (3.7, (4,)), (4, (4,)), (5, (2, 3)), (6, (2, 3)), (7, (2, 4)),
-        (8, (2, 4)), (9, (3, 3)), (10, (3, 4)), (16, (4, 4)), (17, (2, 3, 3)), (64, (4, 4, 4)),
+        (0.3, ()),
+        (1, ()),
+        (1.01, ()),
+        (1.02, (2,)),
+        (1.5, (2,)),
+        (2, (2,)),
+        (2.0005, (2,)),
+        (2.5, (3,)),
+        (3, (3,)),
+        (3.7, (4,)),
+        (4, (4,)),
+        (5, (2, 3)),
+        (6, (2, 3)),
+        (7, (2, 4)),
+        (8, (2, 4)),
+        (9, (3, 3)),
+        (10, (3, 4)),
+        (16, (4, 4)),
+        (17, (2, 3, 3)),
+        (64, (4, 4, 4)),
     ],
-)  # fmt: skip
+)
 def test_passes_of_the_networks_for_2_3_and_4(wanted, passes):
     assert choose_passes(wanted, factors=(2, 3, 4)) == passes
 
 
 @pytest.mark.parametrize(
     ("wanted", "factors", "passes"),
-    [(6, (2,), (2, 2, 2)), (3, (4,), (4,)), (5, (4,), (4, 4)), (2, (8, 2), (2,)),
-     (9, (2, 8), (2, 8))],
-)  # fmt: skip
+    [
+        (6, (2,), (2, 2, 2)),
+        (3, (4,), (4,)),
+        (5, (4,), (4, 4)),
+        (2, (8, 2), (2,)),
+        (9, (2, 8), (2, 8)),
+    ],
+)
 def test_passes_of_other_networks(wanted, factors, passes):
     assert choose_passes(wanted, factors=factors) == passes
 
@@ -61,7 +83,7 @@ def test_networks_that_do_not_enlarge():
         (Enlargement(fit=(100, 100)), (50, 100), ()),
     ],
 )
-def test_sizes_of_a_picture_of_200_by_100(request_, size, passes):
+def test_sizes_of_a_image_of_200_by_100(request_, size, passes):
     plan = plan_enlargement((100, 200), enlargement=request_, factors=(2, 3, 4))
     assert (plan.size, plan.passes) == (size, passes)
 
@@ -82,9 +104,18 @@ def test_without_a_request_it_is_the_network_s_factor():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"factor": 2, "width": 9}, {"factor": 0}, {"factor": -1}, {"factor": math.inf},
-     {"factor": math.nan}, {"width": 0}, {"fit": (0, 4)}, {"fit": (4, 4), "height": 4}],
-)  # fmt: skip
+    [
+        {},
+        {"factor": 2, "width": 9},
+        {"factor": 0},
+        {"factor": -1},
+        {"factor": math.inf},
+        {"factor": math.nan},
+        {"width": 0},
+        {"fit": (0, 4)},
+        {"fit": (4, 4), "height": 4},
+    ],
+)
 def test_what_cannot_be_asked_for(arguments):
     with pytest.raises(InputError, match=r"positive number|Say once"):
         Enlargement(**arguments)

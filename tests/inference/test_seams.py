@@ -17,10 +17,15 @@ def seeded(model):
 
 
 NETWORKS = [
-    SRCNN(scale=2), SRCNN(scale=3, channels="rgb", middle=1), VDSR(scale=2), ESPCN(scale=4),
-    ESPCN(scale=2, channels="rgb"), EDSR(scale=2, width=8, blocks=2),
-    EDSR(scale=3, width=8, blocks=1, skip="bicubic"), EDSR(scale=4, width=8, blocks=1),
-]  # fmt: skip
+    SRCNN(scale=2),
+    SRCNN(scale=3, channels="rgb", middle=1),
+    VDSR(scale=2),
+    ESPCN(scale=4),
+    ESPCN(scale=2, channels="rgb"),
+    EDSR(scale=2, width=8, blocks=2),
+    EDSR(scale=3, width=8, blocks=1, skip="bicubic"),
+    EDSR(scale=4, width=8, blocks=1),
+]
 
 
 @pytest.mark.parametrize("model", NETWORKS, ids=lambda m: f"{type(m).__name__}-x{m.scale}")
@@ -36,10 +41,14 @@ def test_networks_in_tiles_are_the_whole(model, precision, generator):
 
 
 @pytest.mark.parametrize(
-    "manner", [Manner(ensemble="eight"), Manner(consistent="yes"),
-               Manner(ensemble="eight", consistent="yes")],
+    "manner",
+    [
+        Manner(ensemble="eight"),
+        Manner(consistent="yes"),
+        Manner(ensemble="eight", consistent="yes"),
+    ],
     ids=["eight", "consistent", "both"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("colours", [1, 3])
 def test_what_is_done_to_a_tile_leaves_no_seams(manner, colours, wavy, generator):
     # So long that a tile with less context would have to do with less.

@@ -17,16 +17,20 @@ class TestRelativisticGAN:
     @pytest.mark.parametrize("means", ["attached", "detached"])
     def test_published_values(self, means: str) -> None:
         half = RelativisticGAN(means=means)  # type: ignore[arg-type]
-        assert half.critic(REAL, FAKE).item() == pytest.approx(0.36916233222900785, abs=1e-12)
+        assert half.discriminator(REAL, FAKE).item() == pytest.approx(
+            0.36916233222900785, abs=1e-12
+        )
         assert half.generator(REAL, FAKE).item() == pytest.approx(1.452495665562341, abs=1e-12)
         whole = RelativisticGAN(total="whole")
-        assert whole.critic(REAL, FAKE).item() == pytest.approx(0.7383246644580157, abs=1e-12)
+        assert whole.discriminator(REAL, FAKE).item() == pytest.approx(
+            0.7383246644580157, abs=1e-12
+        )
         assert whole.generator(REAL, FAKE).item() == pytest.approx(2.904991331124682, abs=1e-12)
 
     def test_equal_constant_logits_give_log_two(self) -> None:
         logits = torch.full((4, 1), 0.7, dtype=torch.float64)
         gan = RelativisticGAN()
-        assert gan.critic(logits, logits).item() == pytest.approx(math.log(2), abs=1e-15)
+        assert gan.discriminator(logits, logits).item() == pytest.approx(math.log(2), abs=1e-15)
         assert gan.generator(logits, logits).item() == pytest.approx(math.log(2), abs=1e-15)
 
     def test_the_generator_s_gradient_goes_to_the_fake_only(self) -> None:
@@ -40,7 +44,7 @@ class TestRelativisticGAN:
         found = {}
         for means in ("attached", "detached"):
             real = REAL.clone().requires_grad_()
-            RelativisticGAN(means=means).critic(real, FAKE).backward()  # type: ignore[arg-type]
+            RelativisticGAN(means=means).discriminator(real, FAKE).backward()  # type: ignore[arg-type]
             assert real.grad is not None
             found[means] = real.grad
         # 1/2 d/dr mean l(r - mean f, 1) alone: (sigmoid - 1) / (2 n)
@@ -50,7 +54,7 @@ class TestRelativisticGAN:
 
     def test_gradient_in_float64(self) -> None:
         inputs = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
-        assert torch.autograd.gradcheck(RelativisticGAN().critic, inputs)
+        assert torch.autograd.gradcheck(RelativisticGAN().discriminator, inputs)
         assert torch.autograd.gradcheck(lambda f: RelativisticGAN().generator(REAL, f), inputs[1:])
 
     def test_large_logits_stay_finite(self) -> None:
@@ -66,7 +70,7 @@ class TestRelativisticGAN:
 
 def test_vanilla_values() -> None:
     gan = VanillaGAN()
-    assert gan.critic(REAL, FAKE).item() == pytest.approx(1.1385654549276683, abs=1e-12)
+    assert gan.discriminator(REAL, FAKE).item() == pytest.approx(1.1385654549276683, abs=1e-12)
     assert gan.generator(REAL, FAKE).item() == pytest.approx(0.7877593638590575, abs=1e-12)
 
 
@@ -76,14 +80,14 @@ class TestAnyGAN:
         self, gan: RelativisticGAN | VanillaGAN | WassersteinGP
     ) -> None:
         real, fake = REAL.bfloat16(), FAKE.bfloat16()
-        for side in (gan.critic, gan.generator):
+        for side in (gan.discriminator, gan.generator):
             found = side(real, fake)
             assert found.dtype == torch.float32
             assert found.item() == side(real.float(), fake.float()).item()
 
     def test_refused_logits(self, gan: RelativisticGAN | VanillaGAN | WassersteinGP) -> None:
         with pytest.raises(InputError, match="'fake'"):
-            gan.critic(REAL, FAKE[:0])
+            gan.discriminator(REAL, FAKE[:0])
         with pytest.raises(InputError, match="int64"):
             gan.generator(REAL, FAKE.long())
 
@@ -103,65 +107,69 @@ def quadratic(x: Tensor) -> Tensor:
 
 
 class TestWassersteinGP:
-    def test_linear_critic(self) -> None:
+    def test_linear_discriminator(self) -> None:
         gan = WassersteinGP()
         penalty = gan.penalty(linear, real=THEIRS, fake=OURS, shares=SHARES)
         assert penalty.item() == pytest.approx(0.000101012677666933, abs=1e-12)
-        critic = gan.critic(linear(THEIRS), linear(OURS)) + gan.penalty_weight * penalty
-        assert critic.item() == pytest.approx(0.4510101267766693, abs=1e-12)
+        discriminator = (
+            gan.discriminator(linear(THEIRS), linear(OURS)) + gan.penalty_weight * penalty
+        )
+        assert discriminator.item() == pytest.approx(0.4510101267766693, abs=1e-12)
         assert gan.generator(linear(THEIRS), linear(OURS)).item() == pytest.approx(-0.9, abs=1e-12)
 
-    def test_quadratic_critic(self) -> None:
+    def test_quadratic_discriminator(self) -> None:
         gan = WassersteinGP()
         penalty = gan.penalty(quadratic, real=THEIRS, fake=OURS, shares=SHARES)
         assert penalty.item() == pytest.approx(0.3387113246557908, abs=1e-12)
-        critic = gan.critic(quadratic(THEIRS), quadratic(OURS)) + 10 * penalty
-        assert critic.item() == pytest.approx(2.8871132465579077, abs=1e-12)
+        discriminator = gan.discriminator(quadratic(THEIRS), quadratic(OURS)) + 10 * penalty
+        assert discriminator.item() == pytest.approx(2.8871132465579077, abs=1e-12)
 
     def test_the_length_is_over_channels_and_pixels(self, generator: torch.Generator) -> None:
         # D(x) = c sum(x) has the slope c everywhere: length c sqrt(C H W), in any layout.
-        theirs = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+        hr = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
         penalty = WassersteinGP().penalty(
-            lambda x: 0.5 * x.sum(dim=(1, 2, 3)), real=theirs, fake=theirs.flip(0), shares=SHARES
+            lambda x: 0.5 * x.sum(dim=(1, 2, 3)), real=hr, fake=hr.flip(0), shares=SHARES
         )
         assert penalty.item() == pytest.approx((0.5 * math.sqrt(60) - 1) ** 2, abs=1e-12)
 
-    def test_each_picture_counts_by_itself(self, generator: torch.Generator) -> None:
-        theirs, ours = torch.rand(2, 4, 3, 8, 8, generator=generator, dtype=torch.float64)
+    def test_each_image_counts_by_itself(self, generator: torch.Generator) -> None:
+        hr, sr = torch.rand(2, 4, 3, 8, 8, generator=generator, dtype=torch.float64)
         shares = torch.rand(4, generator=generator, dtype=torch.float64)
-        critic = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(1))
-        critic = critic.double()
+        discriminator = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(1))
+        discriminator = discriminator.double()
         with torch.no_grad():
-            critic(theirs)
-            critic[3].weight.normal_(0, 0.3, generator=generator)
-            critic[0].weight.normal_(0, 0.3, generator=generator)
+            discriminator(hr)
+            discriminator[3].weight.normal_(0, 0.3, generator=generator)
+            discriminator[0].weight.normal_(0, 0.3, generator=generator)
         gan = WassersteinGP()
-        together = gan.penalty(critic, real=theirs, fake=ours, shares=shares)
+        together = gan.penalty(discriminator, real=hr, fake=sr, shares=shares)
         alone = [
             gan.penalty(
-                critic, real=theirs[i : i + 1], fake=ours[i : i + 1], shares=shares[i : i + 1]
+                discriminator, real=hr[i : i + 1], fake=sr[i : i + 1], shares=shares[i : i + 1]
             )
             for i in range(4)
         ]
         assert together.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-12)
 
-    def test_the_gradient_reaches_the_critic_and_no_picture(
+    def test_the_gradient_reaches_the_discriminator_and_no_image(
         self, generator: torch.Generator
     ) -> None:
-        critic = nn.Sequential(
+        discriminator = nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(64, 1)
         )
-        theirs = torch.rand(2, 3, 6, 6, generator=generator, requires_grad=True)
-        ours = torch.rand(2, 3, 6, 6, generator=generator, requires_grad=True)
+        hr = torch.rand(2, 3, 6, 6, generator=generator, requires_grad=True)
+        sr = torch.rand(2, 3, 6, 6, generator=generator, requires_grad=True)
         with torch.no_grad():  # the penalty makes its own graph
             penalty = WassersteinGP().penalty(
-                critic, real=theirs, fake=ours, shares=torch.rand(2, generator=generator)
+                discriminator, real=hr, fake=sr, shares=torch.rand(2, generator=generator)
             )
         penalty.backward()
-        weights = [p.grad for name, p in critic.named_parameters() if name.endswith("weight")]
+        weights = [
+            p.grad for name, p in discriminator.named_parameters() if name.endswith("weight")
+        ]
         assert all(grad is not None and grad.abs().max().item() > 0 for grad in weights)
-        assert theirs.grad is None
-        assert ours.grad is None
+        assert hr.grad is None
+        assert sr.grad is None
 
     def test_the_derivative_by_differences(self) -> None:
         weights = WEIGHTS.clone().requires_grad_()
@@ -173,7 +181,7 @@ class TestWassersteinGP:
 
         assert torch.autograd.gradcheck(penalty, (weights,))
 
-    def test_a_flat_critic_has_a_finite_derivative(self) -> None:
+    def test_a_flat_discriminator_has_a_finite_derivative(self) -> None:
         weight = torch.zeros(4, dtype=torch.float64, requires_grad=True)
         penalty = WassersteinGP().penalty(
             lambda x: x @ weight, real=THEIRS, fake=OURS, shares=SHARES
@@ -184,13 +192,13 @@ class TestWassersteinGP:
         assert weight.grad.isfinite().all()
 
     def test_inside_autocast_the_slope_keeps_its_digits(self, generator: torch.Generator) -> None:
-        critic = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-        theirs, ours = torch.rand(2, 2, 3, 2, 2, generator=generator)
+        discriminator = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+        hr, sr = torch.rand(2, 2, 3, 2, 2, generator=generator)
         shares = torch.rand(2, generator=generator)
-        plain = WassersteinGP().penalty(critic, real=theirs, fake=ours, shares=shares)
+        plain = WassersteinGP().penalty(discriminator, real=hr, fake=sr, shares=shares)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             inside = WassersteinGP().penalty(
-                critic, real=theirs, fake=ours.bfloat16().float(), shares=shares
+                discriminator, real=hr, fake=sr.bfloat16().float(), shares=shares
             )
         assert inside.dtype == torch.float32
         assert inside.item() == pytest.approx(plain.item(), rel=1e-6)
@@ -198,7 +206,7 @@ class TestWassersteinGP:
     def test_refused_arguments(self) -> None:
         with pytest.raises(InputError, match="one shape"):
             WassersteinGP().penalty(linear, real=THEIRS, fake=OURS[:1], shares=SHARES)
-        with pytest.raises(InputError, match="one share per picture"):
+        with pytest.raises(InputError, match="one share per image"):
             WassersteinGP().penalty(linear, real=THEIRS, fake=OURS, shares=SHARES[:1])
         with pytest.raises(InputError, match="penalty_weight"):
             WassersteinGP(penalty_weight=0)

@@ -39,19 +39,18 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def oracle(ours: torch.Tensor, theirs: torch.Tensor, **options: Any) -> float:
-    """The loss by loops over pictures, pixels and patches, from the definition."""
+def oracle(sr: torch.Tensor, hr: torch.Tensor, **options: Any) -> float:
+    """The loss by loops over images, pixels and patches, from the definition."""
     totals = [
-        picture_loss(one, other, **options)
-        for one, other in zip(ours.numpy(), theirs.numpy(), strict=True)
+        image_loss(one, other, **options) for one, other in zip(sr.numpy(), hr.numpy(), strict=True)
     ]
     return float(np.mean(totals))
 
 
-def picture_loss(ours: Array, theirs: Array, **options: Any) -> float:
+def image_loss(sr: Array, hr: Array, **options: Any) -> float:
     total = 0.0
     for kernel in KERNELS[options.get("operator", "sobel")]:
-        statistics = [patch_statistics(picture, kernel, **options) for picture in (ours, theirs)]
+        statistics = [patch_statistics(image, kernel, **options) for image in (sr, hr)]
         difference = statistics[0] - statistics[1]
         if options.get("norm", "mse") == "l2":
             total += float(np.sqrt((difference**2).sum()))
@@ -60,12 +59,10 @@ def picture_loss(ours: Array, theirs: Array, **options: Any) -> float:
     return total
 
 
-def patch_statistics(picture: Array, kernel: npt.NDArray[Any], **options: Any) -> Array:
+def patch_statistics(image: Array, kernel: npt.NDArray[Any], **options: Any) -> Array:
     patch = options["patch"]
     stride = options.get("stride", patch)
-    grey = (
-        sum(w * c for w, c in zip(GREY, picture, strict=True)) if len(picture) == 3 else picture[0]
-    )
+    grey = sum(w * c for w, c in zip(GREY, image, strict=True)) if len(image) == 3 else image[0]
     grey = grey / options.get("data_range", 1.0)
     if options.get("border", "zero") == "zero":
         grey = np.pad(grey, 1)
@@ -83,26 +80,26 @@ def patch_statistics(picture: Array, kernel: npt.NDArray[Any], **options: Any) -
     return np.array(values)
 
 
-def plain(ours: torch.Tensor, theirs: torch.Tensor, *, patch: int) -> torch.Tensor:
+def plain(sr: torch.Tensor, hr: torch.Tensor, *, patch: int) -> torch.Tensor:
     """The usual form: convolution, unfold, variance, mean square."""
-    weights = torch.tensor(GREY, dtype=ours.dtype).view(1, 3, 1, 1)
-    total = torch.zeros((), dtype=ours.dtype)
+    weights = torch.tensor(GREY, dtype=sr.dtype).view(1, 3, 1, 1)
+    total = torch.zeros((), dtype=sr.dtype)
     for array in KERNELS["sobel"]:
-        kernel = torch.from_numpy(array).to(ours.dtype)[None, None]
+        kernel = torch.from_numpy(array).to(sr.dtype)[None, None]
         maps = [
             functional.unfold(
                 functional.conv2d((x * weights).sum(1, keepdim=True), kernel, padding=1),
                 patch,
                 stride=patch,
             ).var(1)
-            for x in (ours, theirs)
+            for x in (sr, hr)
         ]
         total = total + functional.mse_loss(*maps)
     return total
 
 
 def numbers(seed: int, *, height: int = 6, width: int = 6) -> torch.Tensor:
-    """Test picture (1, 3, H, W) of a linear congruential generator, filled as H, W, C."""
+    """Test image (1, 3, H, W) of a linear congruential generator, filled as H, W, C."""
     state, values = seed, []
     for _ in range(height * width * 3):
         state = (1664525 * state + 1013904223) % 2**32
@@ -118,13 +115,13 @@ def pair(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list
 
 class TestValues:
     # Values of an independent numpy script in float64; the official code of the paper gives
-    # the "mse" numbers to 2e-15. Pictures: a typed step and `numbers` of the seeds named.
+    # the "mse" numbers to 2e-15. Images: a typed step and `numbers` of the seeds named.
 
     def test_vertical_step(self) -> None:
-        ours = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64).expand(1, 3, 4, 4)
-        theirs = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64).expand(1, 3, 4, 4)
-        mse = GradientVariance(patch=2)(ours, theirs)
-        l2 = GradientVariance(patch=2, norm="l2")(ours, theirs)
+        sr = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64).expand(1, 3, 4, 4)
+        hr = torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64).expand(1, 3, 4, 4)
+        mse = GradientVariance(patch=2)(sr, hr)
+        l2 = GradientVariance(patch=2, norm="l2")(sr, hr)
         assert mse.item() == pytest.approx(87.03462189048504, abs=1e-12)
         assert l2.item() == pytest.approx(21.449797627011876, abs=1e-12)
 
@@ -137,17 +134,17 @@ class TestValues:
         ],
     )
     def test_seeds_7_and_8(self, patch: int, mse: float, l2: float) -> None:
-        ours, theirs = numbers(7), numbers(8)
-        by_mse = GradientVariance(patch=patch)(ours, theirs).item()
-        by_l2 = GradientVariance(patch=patch, norm="l2")(ours, theirs).item()
+        sr, hr = numbers(7), numbers(8)
+        by_mse = GradientVariance(patch=patch)(sr, hr).item()
+        by_l2 = GradientVariance(patch=patch, norm="l2")(sr, hr).item()
         assert by_mse == pytest.approx(mse, abs=1e-12)
         assert by_l2 == pytest.approx(l2, abs=1e-12)
 
     def test_batch_of_two(self) -> None:
-        ours = torch.cat([numbers(7), numbers(8)])
-        theirs = torch.cat([numbers(8), numbers(8) / 2])
-        by_mse = GradientVariance(patch=2)(ours, theirs).item()
-        by_l2 = GradientVariance(patch=2, norm="l2")(ours, theirs).item()
+        sr = torch.cat([numbers(7), numbers(8)])
+        hr = torch.cat([numbers(8), numbers(8) / 2])
+        by_mse = GradientVariance(patch=2)(sr, hr).item()
+        by_l2 = GradientVariance(patch=2, norm="l2")(sr, hr).item()
         assert by_mse == pytest.approx(4.490603904993233, abs=1e-12)
         assert by_l2 == pytest.approx(8.342902136979657, abs=1e-12)
 
@@ -173,56 +170,56 @@ class TestValues:
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
     def test_every_option_against_loops(self, options: dict[str, Any], channels: int) -> None:
-        ours, theirs = pair(2, channels, 9, 11)
-        value = GradientVariance(**options)(ours, theirs).item()
-        assert value == pytest.approx(oracle(ours, theirs, **options), rel=1e-12)
+        sr, hr = pair(2, channels, 9, 11)
+        value = GradientVariance(**options)(sr, hr).item()
+        assert value == pytest.approx(oracle(sr, hr, **options), rel=1e-12)
 
     @pytest.mark.parametrize("patch", [8, 16])
     def test_plain_form_and_its_derivative(self, patch: int) -> None:
-        ours, theirs = pair(3, 3, 50, 41)
-        ours.requires_grad_()
-        expected = plain(ours, theirs, patch=patch)
-        (slope,) = torch.autograd.grad(expected, ours)
-        value = GradientVariance(patch=patch)(ours, theirs)
+        sr, hr = pair(3, 3, 50, 41)
+        sr.requires_grad_()
+        expected = plain(sr, hr, patch=patch)
+        (slope,) = torch.autograd.grad(expected, sr)
+        value = GradientVariance(patch=patch)(sr, hr)
         value.backward()
         assert value.item() == pytest.approx(expected.item(), rel=1e-12)
-        torch.testing.assert_close(ours.grad, slope, rtol=1e-10, atol=1e-14)
+        torch.testing.assert_close(sr.grad, slope, rtol=1e-10, atol=1e-14)
 
     def test_grey_is_that_of_the_colour_module(self) -> None:
-        ours, theirs = pair(1, 3, 16, 16)
+        sr, hr = pair(1, 3, 16, 16)
         loss = GradientVariance()
-        expected = loss(rgb_to_grey_gv(ours), rgb_to_grey_gv(theirs)).item()
-        assert loss(ours, theirs).item() == pytest.approx(expected, rel=1e-12)
+        expected = loss(rgb_to_grey_gv(sr), rgb_to_grey_gv(hr)).item()
+        assert loss(sr, hr).item() == pytest.approx(expected, rel=1e-12)
 
 
 class TestDerivative:
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
     def test_gradcheck(self, options: dict[str, Any], channels: int) -> None:
-        ours, theirs = pair(2 if channels == 1 else 1, channels, 7, 8)
+        sr, hr = pair(2 if channels == 1 else 1, channels, 7, 8)
         loss = GradientVariance(**options)
-        ours.requires_grad_()
-        assert torch.autograd.gradcheck(lambda x: loss(x, theirs), (ours,))
+        sr.requires_grad_()
+        assert torch.autograd.gradcheck(lambda x: loss(x, hr), (sr,))
 
-    def test_pictures_in_several_portions(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        ours, theirs = pair(5, 3, 12, 13)
+    def test_images_in_several_portions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sr, hr = pair(5, 3, 12, 13)
         results = []
         for pixels in (1, 2 * 14 * 15, 10**6):  # one, two (so 2 + 2 + 1) and all five at once
             monkeypatch.setattr(variances_module, "PIXELS_AT_ONCE", pixels)
-            x = ours.clone().requires_grad_()
-            value = GradientVariance(patch=3, stride=1)(x, theirs)
+            x = sr.clone().requires_grad_()
+            value = GradientVariance(patch=3, stride=1)(x, hr)
             value.backward()
             results.append((value.detach(), x.grad))
         for value, slope in results[1:]:
             torch.testing.assert_close(value, results[0][0], rtol=1e-14, atol=0)
             torch.testing.assert_close(slope, results[0][1], rtol=1e-12, atol=1e-15)
 
-    def test_one_bad_picture_leaves_the_others_alone(self) -> None:
-        ours, _ = pair(3, 3, 9, 9)
+    def test_one_bad_image_leaves_the_others_alone(self) -> None:
+        sr, _ = pair(3, 3, 9, 9)
         layout = Layout(operator="sobel", border="zero", patch=3, stride=3, weights=GREY)
-        spoiled = ours.clone()
+        spoiled = sr.clone()
         spoiled[1] = float("nan")
-        clean, dirty = ours.clone().requires_grad_(), spoiled.requires_grad_()
+        clean, dirty = sr.clone().requires_grad_(), spoiled.requires_grad_()
         for x in (clean, dirty):
             gradient_variances(x, layout)[:, [0, 2]].sum().backward()
         assert clean.grad is not None
@@ -230,37 +227,35 @@ class TestDerivative:
         torch.testing.assert_close(dirty.grad[[0, 2]], clean.grad[[0, 2]], rtol=0, atol=0)
 
     def test_upstream_factor_and_accumulation(self) -> None:
-        ours, theirs = pair(2, 3, 9, 9)
+        sr, hr = pair(2, 3, 9, 9)
         loss = GradientVariance(patch=3)
-        ours.requires_grad_()
-        (slope,) = torch.autograd.grad(loss(ours, theirs), ours)
-        (0.01 * loss(ours, theirs) + loss(ours * 1.0, theirs)).backward()
-        torch.testing.assert_close(ours.grad, 1.01 * slope, rtol=1e-12, atol=1e-15)
+        sr.requires_grad_()
+        (slope,) = torch.autograd.grad(loss(sr, hr), sr)
+        (0.01 * loss(sr, hr) + loss(sr * 1.0, hr)).backward()
+        torch.testing.assert_close(sr.grad, 1.01 * slope, rtol=1e-12, atol=1e-15)
 
     def test_second_derivative_is_refused(self) -> None:
-        ours, theirs = pair(1, 3, 8, 8)
-        ours.requires_grad_()
-        (slope,) = torch.autograd.grad(
-            GradientVariance(patch=4)(ours, theirs), ours, create_graph=True
-        )
+        sr, hr = pair(1, 3, 8, 8)
+        sr.requires_grad_()
+        (slope,) = torch.autograd.grad(GradientVariance(patch=4)(sr, hr), sr, create_graph=True)
         with pytest.raises(RuntimeError, match="differentiate twice"):
             slope.square().sum().backward()
 
     @pytest.mark.parametrize("norm", ["mse", "l2"])
     @pytest.mark.parametrize("statistic", ["variance", "deviation"])
-    def test_finite_at_equal_and_at_flat_pictures(self, norm: Any, statistic: Any) -> None:
+    def test_finite_at_equal_and_at_flat_images(self, norm: Any, statistic: Any) -> None:
         loss = GradientVariance(patch=3, norm=norm, statistic=statistic, border="valid")
-        for ours in (pair(1, 3, 8, 8)[0], torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)):
-            x = ours.clone().requires_grad_()
-            value = loss(x, ours)
+        for sr in (pair(1, 3, 8, 8)[0], torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)):
+            x = sr.clone().requires_grad_()
+            value = loss(x, sr)
             value.backward()
             assert value.item() == 0.0
             assert x.grad is not None
             assert x.grad.abs().max().item() == 0.0
 
     def test_theirs_gets_no_graph(self) -> None:
-        ours, theirs = pair(1, 3, 16, 16)
-        ours.requires_grad_()
+        sr, hr = pair(1, 3, 16, 16)
+        sr.requires_grad_()
         kept: list[torch.Tensor] = []
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -268,78 +263,78 @@ class TestDerivative:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            GradientVariance()(ours, theirs)
-        # two gradient maps of ours with its frame, and per-patch numbers: nothing of theirs
+            GradientVariance()(sr, hr)
+        # two gradient maps of sr with its frame, and per-patch numbers: nothing of hr
         large = [tensor.numel() for tensor in kept if tensor.numel() >= 16 * 16]
         assert large == [2 * 18 * 18]
-        assert not GradientVariance()(ours.detach(), theirs).requires_grad
+        assert not GradientVariance()(sr.detach(), hr).requires_grad
         with torch.no_grad():
-            assert not GradientVariance()(ours, theirs).requires_grad
+            assert not GradientVariance()(sr, hr).requires_grad
 
     def test_theirs_that_requires_a_gradient_is_refused(self) -> None:
-        ours, theirs = pair(1, 3, 8, 8)
-        with pytest.raises(InputError, match=r"theirs\.detach\(\)"):
-            GradientVariance()(ours, theirs.requires_grad_())
+        sr, hr = pair(1, 3, 8, 8)
+        with pytest.raises(InputError, match=r"hr\.detach\(\)"):
+            GradientVariance()(sr, hr.requires_grad_())
 
 
 class TestProperties:
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
-    def test_equal_pictures_give_exactly_zero(self, options: dict[str, Any]) -> None:
-        ours, _ = pair(2, 3, 9, 11)
-        assert GradientVariance(**options)(ours, ours.clone()).item() == 0.0
+    def test_equal_images_give_exactly_zero(self, options: dict[str, Any]) -> None:
+        sr, _ = pair(2, 3, 9, 11)
+        assert GradientVariance(**options)(sr, sr.clone()).item() == 0.0
 
     def test_contrast(self) -> None:
-        ours, theirs = pair(2, 3, 16, 16)
+        sr, hr = pair(2, 3, 16, 16)
         for norm, power in (("mse", 4), ("l2", 2)):
             loss = GradientVariance(norm=norm)  # type: ignore[arg-type]
-            expected = 3**power * loss(ours, theirs).item()
-            assert loss(3 * ours, 3 * theirs).item() == pytest.approx(expected, rel=1e-12)
+            expected = 3**power * loss(sr, hr).item()
+            assert loss(3 * sr, 3 * hr).item() == pytest.approx(expected, rel=1e-12)
 
     def test_data_range_of_255(self) -> None:
-        ours, theirs = pair(2, 3, 16, 16)
-        expected = GradientVariance()(ours, theirs).item()
-        value = GradientVariance(data_range=255)(ours * 255, theirs * 255).item()
+        sr, hr = pair(2, 3, 16, 16)
+        expected = GradientVariance()(sr, hr).item()
+        value = GradientVariance(data_range=255)(sr * 255, hr * 255).item()
         assert value == pytest.approx(expected, rel=1e-12)
 
     def test_brightness_changes_only_patches_at_the_border(self) -> None:
-        ours, _ = pair(1, 3, 16, 16)
+        sr, _ = pair(1, 3, 16, 16)
         layout = Layout(operator="sobel", border="zero", patch=4, stride=4, weights=GREY)
-        before, after = (gradient_variances(x, layout).view(2, 4, 4) for x in (ours, ours + 0.3))
+        before, after = (gradient_variances(x, layout).view(2, 4, 4) for x in (sr, sr + 0.3))
         torch.testing.assert_close(after[:, 1:-1, 1:-1], before[:, 1:-1, 1:-1])
         inside = torch.zeros(4, 4, dtype=torch.bool)
         inside[1:-1, 1:-1] = True
         changed = ((after - before).abs() > 1e-3).any(0)
         assert torch.equal(changed, ~inside)
         valid = GradientVariance(patch=7, border="valid")
-        assert valid(ours + 0.3, ours).item() == pytest.approx(0.0, abs=1e-24)
+        assert valid(sr + 0.3, sr).item() == pytest.approx(0.0, abs=1e-24)
 
     @pytest.mark.parametrize("norm", ["mse", "l2"])
-    def test_batch_is_the_mean_of_its_pictures(self, norm: Any) -> None:
-        ours, theirs = pair(5, 3, 17, 19)
+    def test_batch_is_the_mean_of_its_images(self, norm: Any) -> None:
+        sr, hr = pair(5, 3, 17, 19)
         loss = GradientVariance(patch=4, norm=norm)
-        alone = [loss(ours[i : i + 1], theirs[i : i + 1]).item() for i in range(5)]
-        assert loss(ours, theirs).item() == pytest.approx(float(np.mean(alone)), rel=1e-13)
+        alone = [loss(sr[i : i + 1], hr[i : i + 1]).item() for i in range(5)]
+        assert loss(sr, hr).item() == pytest.approx(float(np.mean(alone)), rel=1e-13)
 
-    def test_flips_and_transposition_when_patches_fill_the_picture(self) -> None:
-        ours, theirs = pair(2, 3, 16, 16)
+    def test_flips_and_transposition_when_patches_fill_the_image(self) -> None:
+        sr, hr = pair(2, 3, 16, 16)
         loss = GradientVariance()
-        expected = loss(ours, theirs).item()
+        expected = loss(sr, hr).item()
         for change in (lambda x: x.flip(3), lambda x: x.flip(2), lambda x: x.transpose(2, 3)):
-            assert loss(change(ours), change(theirs)).item() == pytest.approx(expected, rel=1e-12)
+            assert loss(change(sr), change(hr)).item() == pytest.approx(expected, rel=1e-12)
 
     def test_remainder_is_not_looked_at(self) -> None:
         # rows 16 to 19: only row 16 is seen, by the Sobel window of row 15
-        ours, theirs = pair(1, 3, 20, 16)
-        changed = ours.clone()
+        sr, hr = pair(1, 3, 20, 16)
+        changed = sr.clone()
         changed[:, :, 17:] = 0
         loss = GradientVariance(remainder="drop")
-        assert loss(changed, theirs).item() == loss(ours, theirs).item()
+        assert loss(changed, hr).item() == loss(sr, hr).item()
 
     def test_stride_of_one_sees_every_window(self) -> None:
-        ours, _ = pair(1, 1, 6, 7)
+        sr, _ = pair(1, 1, 6, 7)
         layout = Layout(operator="central", border="valid", patch=2, stride=1, weights=(1.0,))
-        found = gradient_variances(ours, layout)
-        horizontal = ours[0, 0, 1:-1, 2:] - ours[0, 0, 1:-1, :-2]
+        found = gradient_variances(sr, layout)
+        horizontal = sr[0, 0, 1:-1, 2:] - sr[0, 0, 1:-1, :-2]
         windows = horizontal.unfold(0, 2, 1).unfold(1, 2, 1).reshape(-1, 4).var(1)
         torch.testing.assert_close(found[0, 0].sort().values, windows.sort().values)
 
@@ -352,43 +347,43 @@ class TestPrecision:
         # zeros variances are large, so less noise than 1e-3 drowns in the rounding of the grey.
         generator = torch.Generator().manual_seed(0)
         ramp = torch.linspace(0, 1, 64).expand(2, 3, 64, 64)
-        ours, theirs = (
+        sr, hr = (
             ramp + s * noise * torch.randn(2, 3, 64, 64, generator=generator) for s in (1.0, 0.75)
         )
         loss = GradientVariance(border=border)
-        exact_ours = ours.double().requires_grad_()
-        exact = loss(exact_ours, theirs.double())
+        exact_ours = sr.double().requires_grad_()
+        exact = loss(exact_ours, hr.double())
         exact.backward()
-        ours.requires_grad_()
-        value = loss(ours, theirs)
+        sr.requires_grad_()
+        value = loss(sr, hr)
         value.backward()
         assert value.item() == pytest.approx(exact.item(), rel=1e-4)
-        assert ours.grad is not None
+        assert sr.grad is not None
         assert exact_ours.grad is not None
-        error = (ours.grad - exact_ours.grad).norm() / exact_ours.grad.norm()
+        error = (sr.grad - exact_ours.grad).norm() / exact_ours.grad.norm()
         assert error.item() < 2e-4
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     def test_half_precision_inside_autocast(self, dtype: torch.dtype) -> None:
-        ours, theirs = (x.to(dtype) for x in pair(2, 3, 17, 16, dtype=torch.float32))
-        ours.requires_grad_()
-        full = ours.detach().float().requires_grad_()
+        sr, hr = (x.to(dtype) for x in pair(2, 3, 17, 16, dtype=torch.float32))
+        sr.requires_grad_()
+        full = sr.detach().float().requires_grad_()
         with torch.autocast("cpu", dtype=dtype):
-            value = GradientVariance()(ours, theirs)
-        expected = GradientVariance()(full, theirs.float())
+            value = GradientVariance()(sr, hr)
+        expected = GradientVariance()(full, hr.float())
         assert value.dtype == torch.float32
         assert value.item() == expected.item()
         value.backward()
         expected.backward()
-        assert ours.grad is not None
+        assert sr.grad is not None
         assert full.grad is not None
-        assert ours.grad.dtype == dtype
-        torch.testing.assert_close(ours.grad, full.grad.to(dtype), rtol=0, atol=0)
+        assert sr.grad.dtype == dtype
+        torch.testing.assert_close(sr.grad, full.grad.to(dtype), rtol=0, atol=0)
 
     def test_half_precision_against_float32_target(self) -> None:
-        ours, theirs = pair(1, 3, 16, 16, dtype=torch.float32)
-        value = GradientVariance()(ours.bfloat16(), theirs)
-        assert value.item() == GradientVariance()(ours.bfloat16().float(), theirs).item()
+        sr, hr = pair(1, 3, 16, 16, dtype=torch.float32)
+        value = GradientVariance()(sr.bfloat16(), hr)
+        assert value.item() == GradientVariance()(sr.bfloat16().float(), hr).item()
 
     def test_float64_stays_float64(self) -> None:
         assert GradientVariance()(*pair(1, 3, 16, 16)).dtype == torch.float64

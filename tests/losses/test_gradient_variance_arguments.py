@@ -28,23 +28,23 @@ class TestMemoryLayouts:
         ids=["channels_last", "transposed", "every second", "cut out"],
     )
     def test_equal_to_contiguous(self, change: Any) -> None:
-        ours, theirs = pair(2, 3, 17, 18, dtype=torch.float32)
-        ours.requires_grad_()
-        expected = GradientVariance()(ours, theirs)
-        (slope,) = torch.autograd.grad(expected, ours)
-        value = GradientVariance()(change(ours), change(theirs))
-        (other,) = torch.autograd.grad(value, ours)
+        sr, hr = pair(2, 3, 17, 18, dtype=torch.float32)
+        sr.requires_grad_()
+        expected = GradientVariance()(sr, hr)
+        (slope,) = torch.autograd.grad(expected, sr)
+        value = GradientVariance()(change(sr), change(hr))
+        (other,) = torch.autograd.grad(value, sr)
         assert value.item() == expected.item()
         torch.testing.assert_close(other, slope, rtol=0, atol=0)
 
     def test_arguments_are_left_as_they_were(self) -> None:
         for channels, border in itertools.product((1, 3), ("zero", "valid")):
-            ours, theirs = pair(2, channels, 12, 12)
-            copies = ours.clone(), theirs.clone()
-            ours.requires_grad_()
-            GradientVariance(patch=2, border=border)(ours, theirs).backward()  # type: ignore[arg-type]
-            assert torch.equal(ours.detach(), copies[0])
-            assert torch.equal(theirs, copies[1])
+            sr, hr = pair(2, channels, 12, 12)
+            copies = sr.clone(), hr.clone()
+            sr.requires_grad_()
+            GradientVariance(patch=2, border=border)(sr, hr).backward()  # type: ignore[arg-type]
+            assert torch.equal(sr.detach(), copies[0])
+            assert torch.equal(hr, copies[1])
 
 
 class TestRefusals:

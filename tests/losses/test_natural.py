@@ -1,4 +1,4 @@
-"""Naturalness: its pictures that are not natural, both sides, the discriminator held still."""
+"""Naturalness: its images that are not natural, both sides, the discriminator frozen."""
 
 import math
 from pathlib import Path
@@ -41,7 +41,9 @@ class TestNaturalManifold:
         right = sum(-math.log(p(x)) for x in natural) / 2
         wrong = sum(-math.log(1 - p(x)) for x in unnatural) / 3
         both = NaturalManifold()
-        assert both.critic(natural, unnatural).item() == pytest.approx(right + wrong, abs=1e-12)
+        assert both.discriminator(natural, unnatural).item() == pytest.approx(
+            right + wrong, abs=1e-12
+        )
         asked = sum(-math.log(p(x)) for x in unnatural) / 3
         assert both.generator(natural, unnatural).item() == pytest.approx(asked, abs=1e-12)
 
@@ -54,7 +56,7 @@ class TestUnnatural:
         soft = imresize(imresize(hr, scale=0.25), scale=4)
         torch.testing.assert_close(made[:2], 0.3 * hr + 0.7 * soft)
 
-    def test_a_share_of_zero_is_the_enlarged_picture(self) -> None:
+    def test_a_share_of_zero_is_the_enlarged_image(self) -> None:
         hr = torch.rand(1, 3, 12, 12, generator=seeded())
         expected = imresize(imresize(hr, scale=1 / 3), scale=3)
         torch.testing.assert_close(Unnatural(scale=3, share=0).blurred(hr), expected)
@@ -83,7 +85,7 @@ class TestUnnatural:
         assert torch.equal(first, again)
         assert not torch.equal(first, Unnatural()(hr, generator=seeded(8)))
 
-    def test_harder_is_nearer_to_the_picture(self) -> None:
+    def test_harder_is_nearer_to_the_image(self) -> None:
         hr = torch.rand(1, 3, 32, 32, generator=seeded())
         easy, hard = Unnatural(), Unnatural().harder()
         assert (hard.share, hard.deviation) == (0.6, pytest.approx(0.08))
@@ -91,7 +93,7 @@ class TestUnnatural:
             far, near = (u(hr, generator=seeded())[which : which + 1] - hr for u in (easy, hard))
             assert near.norm() < 0.9 * far.norm()
 
-    def test_it_never_reaches_the_picture(self) -> None:
+    def test_it_never_reaches_the_image(self) -> None:
         hardest = Unnatural()
         for _ in range(20):
             hardest = hardest.harder()
@@ -126,9 +128,9 @@ def discriminator() -> NaturalManifoldDiscriminator:
 class TestNaturalness:
     def test_it_is_the_entropy_of_the_logits(self) -> None:
         network = discriminator().double()
-        ours = torch.rand(2, 3, 24, 20, generator=seeded(), dtype=torch.float64)
-        loss = Naturalness(discriminator=network)(ours, torch.zeros_like(ours))
-        expected = (1 + (-network(ours)).exp()).log().mean()
+        sr = torch.rand(2, 3, 24, 20, generator=seeded(), dtype=torch.float64)
+        loss = Naturalness(discriminator=network)(sr, torch.zeros_like(sr))
+        expected = (1 + (-network(sr)).exp()).log().mean()
         torch.testing.assert_close(loss, expected)
 
     def test_the_discriminator_is_held_still(self) -> None:
@@ -136,20 +138,20 @@ class TestNaturalness:
         loss = Naturalness(discriminator=network)
         assert not any(p.requires_grad for p in loss.parameters())
         assert loss.train() is loss and not network.training and not network[1].training
-        ours = torch.rand(1, 3, 16, 16, generator=seeded(), requires_grad=True)
-        loss(ours, ours.detach()).backward()
-        assert ours.grad is not None and ours.grad.abs().max() > 0
+        sr = torch.rand(1, 3, 16, 16, generator=seeded(), requires_grad=True)
+        loss(sr, sr.detach()).backward()
+        assert sr.grad is not None and sr.grad.abs().max() > 0
         assert all(p.grad is None for p in loss.parameters())
 
     def test_a_step_against_the_gradient_is_more_natural(self) -> None:
         network = discriminator()
         loss = Naturalness(discriminator=network)
-        ours = torch.rand(1, 3, 16, 16, generator=seeded(), requires_grad=True)
-        value = loss(ours, ours.detach())
-        (slope,) = torch.autograd.grad(value, ours)
-        moved = (ours - 0.01 * slope / slope.norm()).detach()
+        sr = torch.rand(1, 3, 16, 16, generator=seeded(), requires_grad=True)
+        value = loss(sr, sr.detach())
+        (slope,) = torch.autograd.grad(value, sr)
+        moved = (sr - 0.01 * slope / slope.norm()).detach()
         assert loss(moved, moved) < value
-        assert network(moved) > network(ours)
+        assert network(moved) > network(sr)
 
     def test_from_a_spec_and_a_file(self, tmp_path: Path) -> None:
         network, path = discriminator(), tmp_path / "natural.safetensors"
@@ -157,9 +159,9 @@ class TestNaturalness:
         described = spec(
             Naturalness, discriminator=spec(NaturalManifoldDiscriminator, width=2), weights=path
         )
-        ours = torch.rand(1, 3, 16, 16, generator=seeded())
+        sr = torch.rand(1, 3, 16, 16, generator=seeded())
         torch.testing.assert_close(
-            described.build()(ours, ours), Naturalness(discriminator=network)(ours, ours)
+            described.build()(sr, sr), Naturalness(discriminator=network)(sr, sr)
         )
 
     def test_a_spec_needs_weights(self) -> None:
@@ -177,7 +179,7 @@ class TestNaturalness:
         with pytest.raises(CheckpointError, match="does not hold the weights"):
             Naturalness(discriminator=discriminator(), weights=path)
 
-    def test_pictures_that_do_not_fit(self) -> None:
+    def test_images_that_do_not_fit(self) -> None:
         loss = Naturalness(discriminator=discriminator())
         with pytest.raises(InputError, match="both must be equal"):
             loss(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 20))
@@ -186,28 +188,28 @@ class TestNaturalness:
 
 
 def squares(generator: torch.Generator, *, batch: int = 8) -> Tensor:
-    """Pictures with sharp edges and no noise: squares on flat ground."""
-    pictures = torch.rand(batch, 3, 1, 1, generator=generator).expand(-1, -1, 32, 32).clone()
-    for picture in pictures:
+    """Images with sharp edges and no noise: squares on flat ground."""
+    images = torch.rand(batch, 3, 1, 1, generator=generator).expand(-1, -1, 32, 32).clone()
+    for image in images:
         for _ in range(6):
             top, left = torch.randint(0, 24, (2,), generator=generator).tolist()
             side = int(torch.randint(4, 12, (1,), generator=generator))
             colour = torch.rand(3, 1, 1, generator=generator)
-            picture[:, top : top + side, left : left + side] = colour
-    return pictures
+            image[:, top : top + side, left : left + side] = colour
+    return images
 
 
 def test_a_discriminator_learns_to_tell_and_then_guides() -> None:
     torch.manual_seed(0)
     network, generator = NaturalManifoldDiscriminator(width=4), seeded(0)
     both, unnatural = NaturalManifold(), Unnatural(share=0.2, deviation=0.3)
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(50):
         hr = squares(generator)
-        loss = both.critic(network(hr), network(unnatural(hr, generator=generator)))
-        optimiser.zero_grad()
+        loss = both.discriminator(network(hr), network(unnatural(hr, generator=generator)))
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     hr = squares(generator, batch=32)
     asks = Naturalness(discriminator=network)
     with torch.no_grad():

@@ -29,34 +29,34 @@ def folder(tmp_path: Path, generator: torch.Generator) -> Path:
 def test_it_is_the_mean_difference_of_the_maps(
     folder: Path, activation: str, generator: torch.Generator
 ) -> None:
-    ours, theirs = torch.rand(2, 2, 3, 8, 10, generator=generator)
+    sr, hr = torch.rand(2, 2, 3, 8, 10, generator=generator)
     kind = {"layer": "conv2_1", "activation": activation, "folder": folder}
     network = VGG19(layers=("conv2_1",), activation=activation, folder=folder)  # type: ignore[arg-type]
-    difference = network(ours)[0] - network(theirs)[0]
-    l1 = Perceptual(**kind)(ours, theirs)  # type: ignore[arg-type]
-    mse = Perceptual(norm="mse", **kind)(ours, theirs)  # type: ignore[arg-type]
+    difference = network(sr)[0] - network(hr)[0]
+    l1 = Perceptual(**kind)(sr, hr)  # type: ignore[arg-type]
+    mse = Perceptual(norm="mse", **kind)(sr, hr)  # type: ignore[arg-type]
     assert l1.item() == pytest.approx(difference.abs().mean().item(), rel=1e-6)
     assert mse.item() == pytest.approx(difference.square().mean().item(), rel=1e-6)
-    assert Perceptual(**kind)(ours, ours).item() == 0.0  # type: ignore[arg-type]
+    assert Perceptual(**kind)(sr, sr).item() == 0.0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("norm", ["l1", "mse"])
 def test_gradient_in_float64(folder: Path, norm: str, generator: torch.Generator) -> None:
     loss = Perceptual(layer="conv2_1", norm=norm, folder=folder).double()  # type: ignore[arg-type]
-    ours = torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    theirs = torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: loss(x, theirs), (ours,))
+    sr = torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    hr = torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: loss(x, hr), (sr,))
 
 
 def test_the_gradient_goes_to_ours_only(folder: Path, generator: torch.Generator) -> None:
     loss = Perceptual(layer="conv1_2", folder=folder)
-    ours = torch.rand(1, 3, 8, 8, generator=generator, requires_grad=True)
-    theirs = torch.rand(1, 3, 8, 8, generator=generator, requires_grad=True)
+    sr = torch.rand(1, 3, 8, 8, generator=generator, requires_grad=True)
+    hr = torch.rand(1, 3, 8, 8, generator=generator, requires_grad=True)
     loss.train()
-    loss(ours, theirs).backward()
-    assert ours.grad is not None
-    assert ours.grad.abs().max().item() > 0
-    assert theirs.grad is None
+    loss(sr, hr).backward()
+    assert sr.grad is not None
+    assert sr.grad.abs().max().item() > 0
+    assert hr.grad is None
     assert all(p.grad is None and not p.requires_grad for p in loss.parameters())
     assert not loss.network.training
 
@@ -65,17 +65,17 @@ def test_inside_autocast_the_difference_is_in_float32(
     folder: Path, generator: torch.Generator
 ) -> None:
     loss = Perceptual(layer="conv2_1", folder=folder)
-    ours = torch.rand(1, 3, 16, 16, generator=generator, requires_grad=True)
-    theirs = torch.rand(1, 3, 16, 16, generator=generator)
-    plain = loss(ours, theirs).item()
+    sr = torch.rand(1, 3, 16, 16, generator=generator, requires_grad=True)
+    hr = torch.rand(1, 3, 16, 16, generator=generator)
+    plain = loss(sr, hr).item()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = loss(ours, theirs)
+        inside = loss(sr, hr)
     inside.backward()
     assert inside.dtype == torch.float32
     assert inside.item() == pytest.approx(plain, rel=0.02)
     assert inside.item() != plain  # the convolutions did follow autocast
-    assert ours.grad is not None
-    assert ours.grad.isfinite().all()
+    assert sr.grad is not None
+    assert sr.grad.isfinite().all()
 
 
 def test_refused_arguments(folder: Path, tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_refused_arguments(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.data
 def test_more_blur_is_a_greater_difference(data_root: Path, generator: torch.Generator) -> None:
     loss = Perceptual(folder=data_root / "weights")
-    theirs = torch.rand(1, 3, 32, 32, generator=generator)
+    hr = torch.rand(1, 3, 32, 32, generator=generator)
     values = [
-        loss(torch.nn.functional.avg_pool2d(theirs, size, 1, size // 2), theirs).item()
+        loss(torch.nn.functional.avg_pool2d(hr, size, 1, size // 2), hr).item()
         for size in (1, 3, 5)
     ]
     assert values[0] == 0.0

@@ -17,34 +17,34 @@ def test_values_of_a_case_done_by_hand() -> None:
     assert Charbonnier(epsilon=2.0)(OURS, THEIRS).item() == pytest.approx(by_hand, abs=1e-15)
 
 
-def test_charbonnier_of_equal_pictures_is_epsilon_with_a_flat_derivative() -> None:
-    ours = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64, requires_grad=True)
-    loss = Charbonnier(epsilon=1e-3)(ours, ours.detach())
+def test_charbonnier_of_equal_images_is_epsilon_with_a_flat_derivative() -> None:
+    sr = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64, requires_grad=True)
+    loss = Charbonnier(epsilon=1e-3)(sr, sr.detach())
     loss.backward()
     assert loss.item() == pytest.approx(1e-3, rel=1e-12)
-    assert ours.grad is not None
-    assert ours.grad.abs().max().item() == 0.0
+    assert sr.grad is not None
+    assert sr.grad.abs().max().item() == 0.0
 
 
 @pytest.mark.parametrize("loss", [L1(), L2(), Charbonnier(epsilon=0.1)])
 def test_gradient_in_float64(loss: torch.nn.Module, generator: torch.Generator) -> None:
-    ours = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
-    theirs = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: loss(x, theirs), (ours,))
+    sr = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    hr = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: loss(x, hr), (sr,))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("loss", [L1(), L2(), Charbonnier()])
 def test_half_precision_is_computed_in_float32(loss: torch.nn.Module, dtype: torch.dtype) -> None:
     # 1e-4 squared is below the smallest float16, so a mean of squares in float16 would be 0
-    ours = torch.full((1, 1, 4, 4), 1e-4, dtype=dtype, requires_grad=True)
-    theirs = torch.zeros(1, 1, 4, 4, dtype=dtype)
-    value = loss(ours, theirs)
+    sr = torch.full((1, 1, 4, 4), 1e-4, dtype=dtype, requires_grad=True)
+    hr = torch.zeros(1, 1, 4, 4, dtype=dtype)
+    value = loss(sr, hr)
     assert value.dtype == torch.float32
-    assert value.item() == loss(ours.float(), theirs.float()).item() > 0
+    assert value.item() == loss(sr.float(), hr.float()).item() > 0
     value.backward()
-    assert ours.grad is not None
-    assert ours.grad.dtype == dtype
+    assert sr.grad is not None
+    assert sr.grad.dtype == dtype
 
 
 @pytest.mark.parametrize("loss", [L1(), L2(), Charbonnier(), TV(), GradientVariance(patch=2)])
@@ -62,12 +62,12 @@ class TestRefusedArguments:
             loss(torch.rand(3, 8, 8), torch.rand(3, 8, 8))
 
     def test_integers(self, loss: torch.nn.Module) -> None:
-        picture = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+        image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
         with pytest.raises(InputError, match=r"torch\.uint8.*float\(\) / 255"):
-            loss(picture, picture)
+            loss(image, image)
 
     def test_no_tensor(self, loss: torch.nn.Module) -> None:
-        with pytest.raises(InputError, match="'theirs' is of type list"):
+        with pytest.raises(InputError, match="'hr' is of type list"):
             loss(torch.rand(1, 3, 8, 8), [0.0])
 
     def test_no_pixel(self, loss: torch.nn.Module) -> None:

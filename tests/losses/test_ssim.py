@@ -7,7 +7,7 @@ from edgekeeper.losses import SSIM
 
 
 def numbers(seed: int, *, height: int, width: int) -> torch.Tensor:
-    """Test picture (1, 3, H, W) of a linear congruential generator, filled as H, W, C."""
+    """Test image (1, 3, H, W) of a linear congruential generator, filled as H, W, C."""
     state, values = seed, []
     for _ in range(height * width * 3):
         state = (1664525 * state + 1013904223) % 2**32
@@ -32,7 +32,7 @@ def test_valid_border_against_windows_one_by_one(pair: tuple[torch.Tensor, torch
     axis = np.arange(-5, 6)
     line = np.exp(-(axis**2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
-    x, y = (picture.numpy()[0] for picture in pair)
+    x, y = (image.numpy()[0] for image in pair)
     values = []
     for channel in range(3):
         for top in range(2):
@@ -50,43 +50,43 @@ def test_valid_border_against_windows_one_by_one(pair: tuple[torch.Tensor, torch
 
 
 @pytest.mark.parametrize("border", ["zero", "valid", "symmetric"])
-def test_equal_pictures_give_zero(border: str, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_equal_images_give_zero(border: str, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     loss = SSIM(border=border)  # type: ignore[arg-type]
     assert loss(pair[0], pair[0]).item() == pytest.approx(0.0, abs=1e-14)
 
 
-def test_data_range_scales_with_the_pictures(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-    ours, theirs = pair
-    by_255 = SSIM(data_range=255.0)(ours * 255, theirs * 255)
-    assert by_255.item() == pytest.approx(SSIM()(ours, theirs).item(), abs=1e-12)
+def test_data_range_scales_with_the_images(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    sr, hr = pair
+    by_255 = SSIM(data_range=255.0)(sr * 255, hr * 255)
+    assert by_255.item() == pytest.approx(SSIM()(sr, hr).item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("border", ["zero", "valid", "symmetric"])
 def test_gradient_in_float64(border: str, pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-    ours, theirs = (picture[:, :1] for picture in pair)
+    sr, hr = (image[:, :1] for image in pair)
     loss = SSIM(border=border)  # type: ignore[arg-type]
-    ours = ours.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: loss(x, theirs), (ours,))
+    sr = sr.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss(x, hr), (sr,))
 
 
 def test_bfloat16_is_computed_in_float32(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-    ours, theirs = (picture.bfloat16() for picture in pair)
-    ours.requires_grad_()
+    sr, hr = (image.bfloat16() for image in pair)
+    sr.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = SSIM()(ours, theirs)
+        value = SSIM()(sr, hr)
     assert value.dtype == torch.float32
-    assert value.item() == SSIM()(ours.float(), theirs.float()).item()
+    assert value.item() == SSIM()(sr.float(), hr.float()).item()
     value.backward()
-    assert ours.grad is not None
-    assert ours.grad.isfinite().all()
+    assert sr.grad is not None
+    assert sr.grad.isfinite().all()
 
 
 def test_refusals() -> None:
-    picture = torch.rand(1, 3, 12, 12)
+    image = torch.rand(1, 3, 12, 12)
     with pytest.raises(InputError, match="must be equal"):
-        SSIM()(picture, picture[..., :-1])
+        SSIM()(image, image[..., :-1])
     with pytest.raises(InputError, match=r"torch\.int64"):
-        SSIM()(picture.long(), picture.long())
+        SSIM()(image.long(), image.long())
     with pytest.raises(InputError, match="Did you mean 'symmetric'"):
         SSIM(border="symetric")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"data_range.*above 0"):

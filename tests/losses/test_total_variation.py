@@ -21,11 +21,11 @@ def test_sum_over_batch_and_channels() -> None:
 
 
 def test_theirs_takes_no_part(generator: torch.Generator) -> None:
-    theirs = torch.rand(RAMP.shape, generator=generator, dtype=torch.float64)
-    assert TV()(RAMP, theirs).item() == TV()(RAMP, RAMP).item()
+    hr = torch.rand(RAMP.shape, generator=generator, dtype=torch.float64)
+    assert TV()(RAMP, hr).item() == TV()(RAMP, RAMP).item()
 
 
-def test_flat_picture_and_single_pixel_are_zero() -> None:
+def test_flat_image_and_single_pixel_are_zero() -> None:
     for shape in ((1, 3, 5, 5), (1, 1, 1, 1)):
         flat = torch.full(shape, 0.3)
         assert TV()(flat, flat).item() == 0.0
@@ -33,17 +33,17 @@ def test_flat_picture_and_single_pixel_are_zero() -> None:
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_gradient_in_float64(reduction: str, generator: torch.Generator) -> None:
-    ours = torch.rand(2, 2, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    theirs = ours.detach()
+    sr = torch.rand(2, 2, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    hr = sr.detach()
     loss = TV(reduction=reduction)  # type: ignore[arg-type]
-    assert torch.autograd.gradcheck(lambda x: loss(x, theirs), (ours,))
+    assert torch.autograd.gradcheck(lambda x: loss(x, hr), (sr,))
 
 
 def test_half_precision_sums_beyond_its_range() -> None:
     # 2 · 256 · 255 unit steps: 130,560 lies beyond float16's 65,504
     checkers = (torch.arange(256)[:, None] + torch.arange(256)) % 2
-    ours = checkers.to(torch.float16)[None, None]
-    assert TV()(ours, ours).item() == 2 * 256 * 255
+    sr = checkers.to(torch.float16)[None, None]
+    assert TV()(sr, sr).item() == 2 * 256 * 255
 
 
 def test_unknown_reduction() -> None:

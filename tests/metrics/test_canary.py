@@ -12,7 +12,7 @@ from edgekeeper.ops.resize import imresize, pillow_resize
 
 
 def waves(phase: float) -> Tensor:
-    """A picture of waves, an edge and some noise, (1, 3, 64, 72) on the grid of 1/255."""
+    """An image of waves, an edge and some noise, (1, 3, 64, 72) on the grid of 1/255."""
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(72.0), indexing="ij")
     edge = torch.sign(torch.sin(0.2 * (x + y) + phase))
     planes = [torch.sin(x * 0.3 + phase), torch.cos(y * 0.5 - phase) * edge, edge]
@@ -31,17 +31,17 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> tuple[End, End]:
         psnr(imresize(end.lr, scale=2), end.hr, protocol="y_matlab", scale=2).item()
         for end in found
     )
-    monkeypatch.setitem(CANARIES, "waves", Canary(pictures=2, first={2: first}, last={2: last}))
+    monkeypatch.setitem(CANARIES, "waves", Canary(images=2, first={2: first}, last={2: last}))
     return found[0], found[1]
 
 
-def check(first: End, last: End, *, pictures: int = 2, scale: int = 2) -> None:
-    check_set("Waves", scale=scale, pictures=pictures, ends=(first, last))
+def check(first: End, last: End, *, images: int = 2, scale: int = 2) -> None:
+    check_set("Waves", scale=scale, images=images, ends=(first, last))
 
 
 def test_the_right_set_passes_and_others_are_not_judged(ends: tuple[End, End]) -> None:
     check(*ends)
-    check_set("my own", scale=2, pictures=7, ends=(ends[1], ends[0]))
+    check_set("my own", scale=2, images=7, ends=(ends[1], ends[0]))
 
 
 def test_both_ways_of_matlab_pass(ends: tuple[End, End]) -> None:
@@ -56,7 +56,7 @@ def test_both_ways_of_matlab_pass(ends: tuple[End, End]) -> None:
         (lambda hr: torch.nn.functional.avg_pool2d(hr, 2), "the mean of each block"),
         (lambda hr: hr[..., ::2, ::2], "taking single pixels"),
         (lambda hr: stored_lr(hr.roll(1, dims=-1)), "another kernel, a shift"),
-        (lambda hr: stored_lr(waves(1.0)), "another picture's LR"),
+        (lambda hr: stored_lr(waves(1.0)), "another image's LR"),
     ],
 )
 def test_a_wrong_lr_is_told(ends: tuple[End, End], lr: object, cause: str) -> None:
@@ -66,20 +66,20 @@ def test_a_wrong_lr_is_told(ends: tuple[End, End], lr: object, cause: str) -> No
         check(broken, ends[1])
 
 
-def test_the_last_picture_counts_too(ends: tuple[End, End]) -> None:
+def test_the_last_image_counts_too(ends: tuple[End, End]) -> None:
     with pytest.raises(DataError, match="bicubic on 'two'"):
         check(ends[0], End("two", ends[1].hr, ends[0].lr))
 
 
 def test_another_hr_is_told(ends: tuple[End, End]) -> None:
     hr = round_uint8(ends[0].hr * 0.9)
-    with pytest.raises(DataError, match="HR is another picture than the public one"):
+    with pytest.raises(DataError, match="HR is another image than the public one"):
         check(End("one", hr, stored_lr(hr)), ends[1])
 
 
 def test_sizes_and_numbers_are_told(ends: tuple[End, End]) -> None:
-    with pytest.raises(DataError, match="Waves has 2 pictures; 3 were found"):
-        check(*ends, pictures=3)
+    with pytest.raises(DataError, match="Waves has 2 images; 3 were found"):
+        check(*ends, images=3)
     with pytest.raises(DataError, match=r"'one': HR is 71x64 and LR 36x32"):
         check(End("one", ends[0].hr[..., :-1], ends[0].lr), ends[1])
 

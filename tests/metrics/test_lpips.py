@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import lpips
 
 LAYERS = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
@@ -39,7 +39,7 @@ def test_properties(folder: Path, generator: torch.Generator) -> None:
     assert both.tolist() == pytest.approx(alone, rel=1e-5)
 
 
-def test_pictures_are_rounded_to_uint8(folder: Path, generator: torch.Generator) -> None:
+def test_images_are_rounded_to_uint8(folder: Path, generator: torch.Generator) -> None:
     hr = torch.rand(1, 3, 40, 40, generator=generator).mul(255).round().div(255)
     assert lpips(hr + 0.4 / 255, hr, folder=folder).item() == 0.0
     assert lpips(hr + 0.6 / 255, hr, folder=folder).item() > 0.0
@@ -61,17 +61,17 @@ def test_refused_arguments(folder: Path, tmp_path: Path) -> None:
         lpips(x[..., :30], x[..., :30], folder=folder)
 
 
-def picture(path: Path) -> Tensor:
-    return to_rgb_tensor(read_picture(path))
+def image(path: Path) -> Tensor:
+    return to_rgb_tensor(read_image(path))
 
 
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "expected"), [("ex_p0", 0.7219), ("ex_p1", 0.1376)])
 def test_the_authors_examples(data_root: Path, name: str, expected: float) -> None:
-    # Printed by the authors' package (lpips 0.1.4) for its own pictures.
+    # Printed by the authors' package (lpips 0.1.4) for its own images.
     cases = data_root / "metric_cases"
     value = lpips(
-        picture(cases / f"{name}.png"), picture(cases / "ex_ref.png"), folder=data_root / "weights"
+        image(cases / f"{name}.png"), image(cases / "ex_ref.png"), folder=data_root / "weights"
     )
     assert value.item() == pytest.approx(expected, abs=5e-5)
 
@@ -80,12 +80,12 @@ def test_the_authors_examples(data_root: Path, name: str, expected: float) -> No
 @pytest.mark.parametrize(
     ("name", "number", "expected"), [("comic", 5, 0.1371), ("baboon", 1, 0.2031)]
 )
-def test_esrgan_s_published_pictures(
+def test_esrgan_s_published_images(
     data_root: Path, name: str, number: int, expected: float
 ) -> None:
-    # lpips 0.1.4 on the same pictures.
-    sr = picture(data_root / "results" / "ESRGAN_Set14_x4" / f"{name}.png")
+    # lpips 0.1.4 on the same images.
+    sr = image(data_root / "results" / "ESRGAN_Set14_x4" / f"{name}.png")
     folder = data_root / "benchmarks" / "Set14" / "image_SRF_4"
-    hr = picture(folder / f"img_{number:03d}_SRF_4_HR.png")
+    hr = image(folder / f"img_{number:03d}_SRF_4_HR.png")
     value = lpips(sr, hr, folder=data_root / "weights")
     assert value.item() == pytest.approx(expected, abs=5e-5)

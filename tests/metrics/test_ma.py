@@ -37,13 +37,31 @@ class TestFeatures:
     # An independent numpy script that follows the MATLAB release; the pyramid and the singular
     # values agree with pyiqa to 3e-7.
     FREQUENCY = (
-        (0.30561363636363637, 0.5195204545454546, 2.630027683598699,
-         1.7867696050550002, 0.9224416284151995, 0.3571540950613349),
-        (0.2671818181818182, 0.35700000000000004, 3.2510796687693575,
-         2.386665425370997, 1.1397905261975163, 0.3560140132025575),
-        (0.2976666666666667, 0.4224333333333334, 2.5651709151515645,
-         2.037149931624201, 0.5158001202336384, 0.18591497072264943),
-    )  # fmt: skip
+        (
+            0.30561363636363637,
+            0.5195204545454546,
+            2.630027683598699,
+            1.7867696050550002,
+            0.9224416284151995,
+            0.3571540950613349,
+        ),
+        (
+            0.2671818181818182,
+            0.35700000000000004,
+            3.2510796687693575,
+            2.386665425370997,
+            1.1397905261975163,
+            0.3560140132025575,
+        ),
+        (
+            0.2976666666666667,
+            0.4224333333333334,
+            2.5651709151515645,
+            2.037149931624201,
+            0.5158001202336384,
+            0.18591497072264943,
+        ),
+    )
     SINGULAR = (
         (31.262476598493205, 4.363045905176463, 1.8537024352274403),
         (15.242442287268084, 3.3561629955275953, 1.354237387620674),
@@ -81,32 +99,71 @@ class TestBands:
         y = torch.fft.fftfreq(64, dtype=torch.float64)[:, None]
         x = torch.fft.fftfreq(96, dtype=torch.float64)
         kept = (torch.hypot(y, x) > 1 / 8) & (y.abs() < 0.5) & (x.abs() < 0.5)
-        picture = torch.fft.ifft2(spectrum * kept).real
-        pyramid = steerable_pyramid(picture)
+        image = torch.fft.ifft2(spectrum * kept).real
+        pyramid = steerable_pyramid(image)
         assert [tuple(bands.shape) for bands in pyramid.bands] == [(6, 64, 96), (6, 32, 48)]
         energy = pyramid.residual.square().sum() + sum(
             bands.square().sum() / 4**k for k, bands in enumerate(pyramid.bands)
         )
-        assert float(energy) == pytest.approx(picture.square().sum().item(), rel=1e-12)
+        assert float(energy) == pytest.approx(image.square().sum().item(), rel=1e-12)
 
     def test_a_wave_is_in_the_band_of_its_direction(self) -> None:
         x = torch.arange(64, dtype=torch.float64)
         wave = torch.sin(2 * torch.pi * x * 16 / 64).expand(64, 64)
-        for k, picture in ((0, wave), (3, wave.T)):
-            first = steerable_pyramid(picture).bands[0].square().mean(dim=(1, 2))
+        for k, image in ((0, wave), (3, wave.T)):
+            first = steerable_pyramid(image).bands[0].square().mean(dim=(1, 2))
             assert int(first.argmax()) == k
 
     def test_what_another_port_gives(self) -> None:
-        # pyiqa 0.1.14.1 on the same picture. It fits and normalises slightly otherwise and
+        # pyiqa 0.1.14.1 on the same image. It fits and normalises slightly otherwise and
         # cuts off negative structure terms, so the two agree roughly, not to the digit.
         theirs = [
-            2.301, 2.388, 2.466, 2.349, 2.483, 2.489, 2.246, 2.177, 2.512, 2.442, 2.376, 2.672,
-            1.147, 1.294, 1.342, 1.302, 1.445, 1.294,
-            0.633217, 0.633187, 0.632756, 0.632593, 0.632182, 0.632043,
-            0.586253, 0.593745, 0.597701, 0.591968, 0.601375, 0.597259,
-            0.97858, 0.949062, 0.934695, 0.921981, 0.893025, 0.97994, 0.948054, 0.935592,
-            0.924019, 0.97854, 0.948543, 0.936548, 0.978754, 0.948255, 0.979341,
-        ]  # fmt: skip
+            2.301,
+            2.388,
+            2.466,
+            2.349,
+            2.483,
+            2.489,
+            2.246,
+            2.177,
+            2.512,
+            2.442,
+            2.376,
+            2.672,
+            1.147,
+            1.294,
+            1.342,
+            1.302,
+            1.445,
+            1.294,
+            0.633217,
+            0.633187,
+            0.632756,
+            0.632593,
+            0.632182,
+            0.632043,
+            0.586253,
+            0.593745,
+            0.597701,
+            0.591968,
+            0.601375,
+            0.597259,
+            0.97858,
+            0.949062,
+            0.934695,
+            0.921981,
+            0.893025,
+            0.97994,
+            0.948054,
+            0.935592,
+            0.924019,
+            0.97854,
+            0.948543,
+            0.936548,
+            0.978754,
+            0.948255,
+            0.979341,
+        ]
         ours = band_features(synthetic(96, 128)).tolist()
         assert ours[:12] == pytest.approx(theirs[:12], abs=0.05)
         assert ours[12:18] == pytest.approx(theirs[12:18], abs=0.005)
@@ -127,9 +184,13 @@ def tree(generator: np.random.Generator, *, features: int, trees: int = 3) -> di
     best = np.zeros(shape)
     best[:3] = generator.integers(1, features + 1, (3, trees))
     return {
-        "lDau": left, "rDau": right, "nodestatus": status, "mbest": best,
-        "upper": generator.uniform(0, 1, shape), "avnode": generator.uniform(0, 10, shape),
-    }  # fmt: skip
+        "lDau": left,
+        "rDau": right,
+        "nodestatus": status,
+        "mbest": best,
+        "upper": generator.uniform(0, 1, shape),
+        "avnode": generator.uniform(0, 10, shape),
+    }
 
 
 def answer(stored: dict[str, np.ndarray], features: list[float]) -> float:
@@ -205,7 +266,7 @@ class TestScore:
             with pytest.raises(UnavailableError, match=str(tmp_path)):
                 metric(torch.rand(1, 3, 200, 200), folder=tmp_path)
 
-    def test_refused_pictures(self, tmp_path: Path, stored: list[dict[str, np.ndarray]]) -> None:
+    def test_refused_images(self, tmp_path: Path, stored: list[dict[str, np.ndarray]]) -> None:
         folder = save(tmp_path, stored, list(self.LINEAR))
         with pytest.raises(UnavailableError, match="100 pixels a side"):
             ma(torch.rand(1, 3, 107, 200), folder=folder)

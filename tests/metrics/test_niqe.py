@@ -9,7 +9,7 @@ from scipy.io import loadmat, savemat
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import niqe
 from edgekeeper.metrics.niqe import block_features, fit_asymmetric, fit_features, shaved_luma
 from edgekeeper.metrics.shapes import nearest_shape
@@ -31,7 +31,7 @@ def synthetic() -> np.ndarray:
 
 
 def with_luma(luma: np.ndarray) -> Tensor:
-    """A grey RGB picture (1, 3, H, W) whose rounded luma is ``luma`` (within 16 .. 235)."""
+    """A grey RGB image (1, 3, H, W) whose rounded luma is ``luma`` (within 16 .. 235)."""
     grey = (torch.from_numpy(luma) - 16) / 219
     return grey.expand(1, 3, *luma.shape)
 
@@ -55,12 +55,25 @@ def test_the_asymmetric_fit() -> None:
 def test_features_of_a_block() -> None:
     block = torch.from_numpy((noise(3, 36).reshape(1, 6, 6).astype(np.float64) - 128) / 64)
     expected = [
-        10.0, 1.9209479131440044,
-        1.483, 0.03973499739921646, 1.2929631851121273, 1.352731744470451,
-        1.99, -0.129479942724171, 1.7076919155927324, 1.4786619423029028,
-        1.696, -0.5682871013282936, 1.7324633385569097, 0.801568988081485,
-        2.502, -0.6496535199655874, 2.1623933131188715, 0.9243850947558677,
-    ]  # fmt: skip
+        10.0,
+        1.9209479131440044,
+        1.483,
+        0.03973499739921646,
+        1.2929631851121273,
+        1.352731744470451,
+        1.99,
+        -0.129479942724171,
+        1.7076919155927324,
+        1.4786619423029028,
+        1.696,
+        -0.5682871013282936,
+        1.7324633385569097,
+        0.801568988081485,
+        2.502,
+        -0.6496535199655874,
+        2.1623933131188715,
+        0.9243850947558677,
+    ]
     assert fit_features(block)[0].tolist() == pytest.approx(expected, abs=1e-12)
     # Many blocks at once are each block by itself.
     many = torch.cat([block, 2 * block.flip(1), block.transpose(1, 2)])
@@ -68,16 +81,23 @@ def test_features_of_a_block() -> None:
     assert torch.allclose(fit_features(many), alone, rtol=1e-13, atol=0)
 
 
-def test_features_of_a_synthetic_picture() -> None:
+def test_features_of_a_synthetic_image() -> None:
     luma = synthetic()
     digest = hashlib.sha256(luma.astype(np.uint8).tobytes()).hexdigest()
     assert digest == "1c752aed48c35100a97d2035ef9fec19971f67bfe02e8c863349c037693e0c1a"
     features = block_features(torch.from_numpy(luma))
     assert features.shape == (6, 36)
     assert features.mean(dim=0)[:6].tolist() == pytest.approx(
-        [9.524666666666667, 1.158455389807173, 1.262,
-         -0.05834363365749306, 0.4467585860054446, 0.3702372743219951], abs=2e-5
-    )  # fmt: skip
+        [
+            9.524666666666667,
+            1.158455389807173,
+            1.262,
+            -0.05834363365749306,
+            0.4467585860054446,
+            0.3702372743219951,
+        ],
+        abs=2e-5,
+    )
 
 
 def test_the_table_finds_what_a_search_of_all_shapes_finds(generator: torch.Generator) -> None:
@@ -99,7 +119,7 @@ def test_the_score_is_the_distance_of_the_means(folder: Path) -> None:
     score = niqe(with_luma(luma), shave=0, folder=folder)
     assert score.dtype == torch.float64
     assert score.tolist() == pytest.approx([expected], rel=1e-9)
-    # A batch, in any precision that holds the grey levels, is each picture by itself.
+    # A batch, in any precision that holds the grey levels, is each image by itself.
     batch = torch.cat([with_luma(luma), with_luma(luma[::-1].copy())]).float()
     both = niqe(batch, shave=0, folder=folder)
     assert both.tolist() == pytest.approx(
@@ -142,7 +162,7 @@ def test_refused_arguments(tmp_path: Path, folder: Path) -> None:
 
 @pytest.mark.data
 class TestPublished:
-    def test_the_synthetic_picture(self, data_root: Path) -> None:
+    def test_the_synthetic_image(self, data_root: Path) -> None:
         # 29.63898506718638; the rounded luma of RGB holds only 16 .. 235, so straight from luma.
         model = loadmat(data_root / "weights" / "niqe_modelparameters.mat")
         features = block_features(torch.from_numpy(synthetic())).numpy()
@@ -154,7 +174,7 @@ class TestPublished:
     def test_baboon(self, data_root: Path) -> None:
         # 5.72957338: MATLAB R2021a as reported by BasicSR.
         path = data_root / "benchmarks" / "Set14" / "image_SRF_4" / "img_001_SRF_4_HR.png"
-        x = to_rgb_tensor(read_picture(path))
+        x = to_rgb_tensor(read_image(path))
         weights = data_root / "weights"
         score = niqe(x, shave=0, folder=weights).item()
         assert score == pytest.approx(5.729573884151673, abs=2e-5)
@@ -163,13 +183,16 @@ class TestPublished:
 
     def test_set5(self, data_root: Path) -> None:
         expected = [
-            3.322401354167404, 5.283541252653707, 5.205036384383833,
-            8.741161948002866, 4.635479274108197,
-        ]  # fmt: skip
+            3.322401354167404,
+            5.283541252653707,
+            5.205036384383833,
+            8.741161948002866,
+            4.635479274108197,
+        ]
         folder = data_root / "benchmarks" / "Set5" / "image_SRF_4"
         found = [
             niqe(
-                to_rgb_tensor(read_picture(folder / f"img_{k:03d}_SRF_4_HR.png")),
+                to_rgb_tensor(read_image(folder / f"img_{k:03d}_SRF_4_HR.png")),
                 folder=data_root / "weights",
             ).item()
             for k in range(1, 6)

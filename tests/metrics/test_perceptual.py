@@ -6,10 +6,10 @@ from torch import Tensor
 
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import UnavailableError
-from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import PROTOCOLS, lpips, niqe, perceptual
 from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
-from edgekeeper.metrics.score import score_picture
+from edgekeeper.metrics.score import score_image
 
 
 def constant(value: float, *, calls: list[float] | None = None) -> object:
@@ -76,33 +76,40 @@ def test_without_forests_pi_does_not_wait_for_niqe(
     assert measure_perceptual(X, X, metrics=("pi", "niqe")).values == {"niqe": 5.0}
 
 
-def test_a_picture_too_small_for_lpips_is_no_error(noted: list[float]) -> None:
+def test_a_image_too_small_for_lpips_is_no_error(noted: list[float]) -> None:
     small = X[..., :30]
     found = measure_perceptual(small, small, metrics=("lpips",))
-    assert found.unavailable == {"lpips": "LPIPS needs 31 pixels a side; this picture has 40x30."}
+    assert found.unavailable == {"lpips": "LPIPS needs 31 pixels a side; this image has 40x30."}
     assert measure_perceptual(X[..., :31], X[..., :31], metrics=("lpips",)).values
 
 
-# Pictures published with ESRGAN: what independent programs measured on them (lpips 0.1.4; PSNR
+# Images published with ESRGAN: what independent programs measured on them (lpips 0.1.4; PSNR
 # of float luma with a border of 4).
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "psnr", "distance"), [("comic", 20.97, 0.1371), ("baboon", 20.32, 0.2031)]
 )
-def test_esrgan_s_published_pictures(
+def test_esrgan_s_published_images(
     name: str, psnr: float, distance: float, data_root: Path
 ) -> None:
     weights = data_root / "weights"
     pairs = {pair.name: pair for pair in load_pairs("set14", scale=4, root=data_root)}
     hr = pairs[name].hr()
-    sr = to_rgb_tensor(read_picture(data_root / "results" / "ESRGAN_Set14_x4" / f"{name}.png"))
-    score = score_picture(
-        sr, hr, set_name="set14", picture=name, scale=4, model="ESRGAN",
-        protocol=PROTOCOLS["y_float"], lr_kernel="unknown", metrics=("lpips", "niqe"),
+    sr = to_rgb_tensor(read_image(data_root / "results" / "ESRGAN_Set14_x4" / f"{name}.png"))
+    score = score_image(
+        sr,
+        hr,
+        set_name="set14",
+        image=name,
+        scale=4,
+        model="ESRGAN",
+        protocol=PROTOCOLS["y_float"],
+        lr_kernel="unknown",
+        metrics=("lpips", "niqe"),
         weights=weights,
-    )  # fmt: skip
+    )
     assert score.psnr == pytest.approx(psnr, abs=0.005)
-    # The whole RGB picture, no border left out; NIQE on luma without 4 pixels on each side.
+    # The whole RGB image, no border left out; NIQE on luma without 4 pixels on each side.
     assert score.lpips == pytest.approx(distance, abs=5e-5)
     assert score.lpips == lpips(sr, hr, folder=weights).item()
     assert score.niqe == niqe(sr, shave=4, folder=weights).item()

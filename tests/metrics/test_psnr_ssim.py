@@ -36,13 +36,31 @@ def colour_pair() -> tuple[Tensor, Tensor]:
 # (commit 8d56e3a) on the same pair: agreement 1e-6 dB and 4e-9.
 PUBLISHED = {
     # border: psnr rgb, y_matlab, y_float; ssim rgb, y_matlab, y_float
-    0: (32.465017115343194, 37.29678532702174, 37.332528997083834,
-        0.931026618507135, 0.9772245184924009, 0.977427801919498),
-    2: (32.463199435731944, 37.28640730758187, 37.323033185294115,
-        0.9320593840580719, 0.9772307137131057, 0.9774729220920425),
-    4: (32.43318861328073, 37.26320238256673, 37.30484898965316,
-        0.9329243953320621, 0.9772531717919867, 0.9775708219514857),
-}  # fmt: skip
+    0: (
+        32.465017115343194,
+        37.29678532702174,
+        37.332528997083834,
+        0.931026618507135,
+        0.9772245184924009,
+        0.977427801919498,
+    ),
+    2: (
+        32.463199435731944,
+        37.28640730758187,
+        37.323033185294115,
+        0.9320593840580719,
+        0.9772307137131057,
+        0.9774729220920425,
+    ),
+    4: (
+        32.43318861328073,
+        37.26320238256673,
+        37.30484898965316,
+        0.9329243953320621,
+        0.9772531717919867,
+        0.9775708219514857,
+    ),
+}
 
 
 @pytest.mark.parametrize("border", [0, 2, 4])
@@ -108,8 +126,8 @@ def test_rounded_luma_agrees_with_scikit_image(generator: torch.Generator) -> No
     hr = torch.rand(1, 3, 40, 53, generator=generator).mul(255).round() / 255
     sr = (hr + 0.05 * torch.randn(hr.shape, generator=generator)).mul(255).round() / 255
     arrays = []
-    for picture in (sr, hr):
-        red, green, blue = np.round(picture[0].clamp(0, 1).double().numpy() * 255)
+    for image in (sr, hr):
+        red, green, blue = np.round(image[0].clamp(0, 1).double().numpy() * 255)
         y = 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
         arrays.append(np.floor(y + 0.5)[3:-3, 3:-3])
     assert psnr(sr, hr, scale=3).item() == pytest.approx(
@@ -135,7 +153,7 @@ def test_unclipped_output_counts_only_where_the_protocol_says_so() -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_equal_pictures_and_batches(protocol: str, generator: torch.Generator) -> None:
+def test_equal_images_and_batches(protocol: str, generator: torch.Generator) -> None:
     hr = torch.rand(3, 3, 30, 34, generator=generator)
     sr = torch.rand(3, 3, 30, 34, generator=generator)
     sr[1] = hr[1]
@@ -158,11 +176,11 @@ def test_a_missing_scale_is_named() -> None:
     assert psnr(hr, hr, protocol="spsr_toolbox").item() == math.inf
 
 
-def test_wrong_pictures_are_refused() -> None:
+def test_wrong_images_are_refused() -> None:
     hr = torch.rand(1, 3, 24, 24)
     with pytest.raises(InputError, match=r"sr is \(1, 3, 24, 23\), hr is \(1, 3, 24, 24\)"):
         psnr(hr[..., :-1], hr, scale=2)
-    with pytest.raises(InputError, match="Repeat a grey picture"):
+    with pytest.raises(InputError, match="Repeat a grey image"):
         psnr(hr[:, :1], hr[:, :1], scale=2)
     with pytest.raises(InputError, match="float RGB"):
         psnr((hr * 255).to(torch.uint8), (hr * 255).to(torch.uint8), scale=2)

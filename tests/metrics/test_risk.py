@@ -12,7 +12,7 @@ from torch.nn import functional
 import edgekeeper
 from edgekeeper.data.pairs import Pair, load_pairs
 from edgekeeper.errors import InputError
-from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics import risk
 from edgekeeper.metrics.risk import CEILING, FLOOR, shrink, structure_risk
@@ -23,14 +23,14 @@ Paste = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def smooth(height: int = 128, width: int = 160) -> Tensor:
-    """A picture of slow waves, different in each colour, with one straight edge."""
+    """An image of slow waves, different in each colour, with one straight edge."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     waves = [0.45 + 0.12 * torch.sin(x / (19 + 3 * k)) * torch.cos(y / 23) for k in range(3)]
     return (torch.stack(waves) + 0.2 * (x + 0.4 * y > 150))[None]
 
 
 def sky(height: int = 128, width: int = 160) -> Tensor:
-    """A picture that changes by less than half a level per pixel."""
+    """An image that changes by less than half a level per pixel."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return ((100 + 0.3 * x + 0.2 * y) / 255).expand(1, 3, height, width)
 
@@ -58,18 +58,18 @@ def fine_stripes(part: Tensor, generator: torch.Generator) -> Tensor:
     return part + 15 / 255 * torch.sin(2 * math.pi / 4 * torch.arange(part.shape[-1]))
 
 
-def pasted(picture: Tensor, paste: Paste, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """The picture with a sixteenth of it changed somewhere, and which LR pixels at ×4 it was.
+def pasted(image: Tensor, paste: Paste, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The image with a sixteenth of it changed somewhere, and which LR pixels at ×4 it was.
 
     LR pixels that the change covers in part are 0.5.
     """
     generator = torch.Generator().manual_seed(seed)
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     top = int(torch.randint(0, height - height // 4, (1,), generator=generator))
     left = int(torch.randint(0, width - width // 4, (1,), generator=generator))
     inside = (..., slice(top, top + height // 4), slice(left, left + width // 4))
-    changed, mask = picture.clone(), torch.zeros(1, 1, height, width)
-    changed[inside], mask[inside] = paste(picture[inside], generator), 1
+    changed, mask = image.clone(), torch.zeros(1, 1, height, width)
+    changed[inside], mask[inside] = paste(image[inside], generator), 1
     share = functional.avg_pool2d(mask, 4)
     return changed.clamp(0, 1), torch.where((share > 0) & (share < 1), 0.5, share)
 
@@ -142,7 +142,7 @@ class TestWhatScoresLow:
 
 class TestWhereItPoints:
     @pytest.mark.parametrize("paste", [noise, stripes, fine_stripes])
-    def test_texture_in_a_smooth_picture_is_marked(self, paste: Paste) -> None:
+    def test_texture_in_a_smooth_image_is_marked(self, paste: Paste) -> None:
         hr = sky()
         changed, mask = pasted(hr, paste)
         found = structure_risk(input_of(hr), changed, scale=4)
@@ -173,7 +173,7 @@ class TestWhereItPoints:
 
 
 class TestProperties:
-    def test_a_batch_is_its_pictures(self) -> None:
+    def test_a_batch_is_its_images(self) -> None:
         first, second = smooth(), smooth().flip(-1) ** 2
         changed = pasted(first, noise)[0]
         lr, sr = torch.cat([input_of(first), input_of(second)]), torch.cat([changed, second])
@@ -185,7 +185,7 @@ class TestProperties:
             torch.testing.assert_close(both.unsupported[k : k + 1], one.unsupported)
 
     @pytest.mark.parametrize("turn", [lambda x: x.flip(-1), lambda x: x.rot90(1, (-2, -1))])
-    def test_turning_the_picture_turns_the_map(self, turn: Callable[[Tensor], Tensor]) -> None:
+    def test_turning_the_image_turns_the_map(self, turn: Callable[[Tensor], Tensor]) -> None:
         hr = smooth()
         lr, sr = input_of(hr), pasted(hr, stripes)[0]
         straight, turned = (
@@ -225,7 +225,7 @@ def percent(lr: Tensor, sr: Tensor) -> float:
 
 
 @pytest.mark.data
-class TestRealPictures:
+class TestRealImages:
     def test_originals_score_near_nothing(self, data_root: Path) -> None:
         scores = torch.tensor([percent(p.lr(), p.hr()) for p in every_pair(data_root)])
         assert len(scores) == 119
@@ -238,7 +238,7 @@ class TestRealPictures:
         originals = {p.name: p.hr() for p in load_pairs("set14", scale=4, root=data_root)}
         for name, least in (("comic", 2.5), ("baboon", 5)):
             lr, gan = (
-                to_rgb_tensor(read_picture(place / f"{name}.png"))
+                to_rgb_tensor(read_image(place / f"{name}.png"))
                 for place in (folder / "LR", folder)
             )
             others = (imresize(lr, scale=4).clamp(0, 1), infer(network, lr), originals[name])
@@ -248,7 +248,7 @@ class TestRealPictures:
     def test_results_of_a_faithful_network_score_near_nothing(self, data_root: Path) -> None:
         for pair in load_pairs("set5", scale=4, root=data_root):
             file = data_root / "results" / "RCAN" / "Set5_x4" / f"{pair.name}_RCAN_x4.png"
-            assert percent(pair.lr(), to_rgb_tensor(read_picture(file))) < 0.1
+            assert percent(pair.lr(), to_rgb_tensor(read_image(file))) < 0.1
 
     @pytest.mark.parametrize(
         ("paste", "curve", "share"), [(noise, 0.99, 0.85), (stripes, 0.9, 0.7), (None, 0.8, 0.6)]

@@ -15,19 +15,25 @@ from edgekeeper.metrics.score import (
     find_metrics,
     mean_scores,
     read_scores,
-    score_picture,
+    score_image,
     summarise,
     write_scores,
 )
 
 
-def score(*, equal: bool = False, protocol: str = "y_matlab", picture: str = "baby") -> Score:
+def score(*, equal: bool = False, protocol: str = "y_matlab", image: str = "baby") -> Score:
     hr = torch.rand(1, 3, 40, 44, generator=torch.Generator().manual_seed(1))
     sr = hr if equal else hr * 0.9
-    return score_picture(
-        sr, hr, set_name="set5", picture=picture, scale=2, model="ours",
-        protocol=PROTOCOLS[protocol], lr_kernel="matlab_uint8",
-    )  # fmt: skip
+    return score_image(
+        sr,
+        hr,
+        set_name="set5",
+        image=image,
+        scale=2,
+        model="ours",
+        protocol=PROTOCOLS[protocol],
+        lr_kernel="matlab_uint8",
+    )
 
 
 def test_a_line_of_json_and_back() -> None:
@@ -59,17 +65,23 @@ def test_the_numbers_are_those_of_the_metrics() -> None:
 
 def test_sizes_that_differ_are_both_named() -> None:
     with pytest.raises(DataError, match=r"set5 'baby': the result of RCAN is 44x39.* is 44x40"):
-        score_picture(
-            torch.zeros(1, 3, 39, 44), torch.zeros(1, 3, 40, 44), set_name="set5", picture="baby",
-            scale=2, model="RCAN", protocol=PROTOCOLS["y_matlab"], lr_kernel="unknown",
-        )  # fmt: skip
+        score_image(
+            torch.zeros(1, 3, 39, 44),
+            torch.zeros(1, 3, 40, 44),
+            set_name="set5",
+            image="baby",
+            scale=2,
+            model="RCAN",
+            protocol=PROTOCOLS["y_matlab"],
+            lr_kernel="unknown",
+        )
 
 
 def test_means_per_set_model_and_protocol() -> None:
-    first, second = replace(score(), psnr=30.0), replace(score(picture="bird"), psnr=31.0)
+    first, second = replace(score(), psnr=30.0), replace(score(image="bird"), psnr=31.0)
     other = replace(score(protocol="y_float"), psnr=40.0)
     rows = summarise([first, other, second])
-    assert [(row.protocol.name, row.pictures, row.means["psnr"]) for row in rows] == [
+    assert [(row.protocol.name, row.images, row.means["psnr"]) for row in rows] == [
         ("y_matlab", 2, 30.5),
         ("y_float", 1, 40.0),
     ]
@@ -82,7 +94,7 @@ def test_means_per_set_model_and_protocol() -> None:
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    scores = [score(), score(equal=True, picture="bird")]
+    scores = [score(), score(equal=True, image="bird")]
     path = tmp_path / "scores.jsonl"
     write_scores(scores, path)
     assert read_scores(path) == scores
@@ -131,24 +143,24 @@ def test_a_damaged_list_of_reasons_is_refused() -> None:
         Score.from_json(json.dumps(json.loads(score().to_json()) | {"lpis": 1.0}))
 
 
-def test_a_mean_says_how_many_pictures_entered() -> None:
-    there = [replace(score(picture=name), niqe=value) for name, value in (("a", 4.0), ("b", 6.0))]
+def test_a_mean_says_how_many_images_entered() -> None:
+    there = [replace(score(image=name), niqe=value) for name, value in (("a", 4.0), ("b", 6.0))]
     missing = [
-        replace(score(picture=name), unavailable=(("niqe", "NIQE needs two blocks."),))
+        replace(score(image=name), unavailable=(("niqe", "NIQE needs two blocks."),))
         for name in "cdefgh"
     ]
-    none = replace(score(picture="i"), unavailable=(("niqe", "It is flat."),))
+    none = replace(score(image="i"), unavailable=(("niqe", "It is flat."),))
     (row,) = summarise([*there, *missing, none])
     assert row.means["niqe"] == 5.0
-    assert (row.pictures, row.counted) == (9, {"niqe": 2})
+    assert (row.images, row.counted) == (9, {"niqe": 2})
     assert row.notes == (
-        "set5: NIQE is unavailable for 6 of 9 pictures ('c', 'd', 'e', 'f' and others). "
+        "set5: NIQE is unavailable for 6 of 9 images ('c', 'd', 'e', 'f' and others). "
         "NIQE needs two blocks.",
-        "set5: NIQE is unavailable for 1 of 9 pictures ('i'). It is flat.",
+        "set5: NIQE is unavailable for 1 of 9 images ('i'). It is flat.",
     )
     (row,) = summarise([none])
     assert "niqe" not in row.means
-    assert row.notes == ("set5: NIQE is unavailable for every picture. It is flat.",)
+    assert row.notes == ("set5: NIQE is unavailable for every image. It is flat.",)
     (row,) = summarise([score()])
     assert (row.counted, row.notes) == ({}, ())
 

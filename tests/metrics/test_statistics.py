@@ -43,18 +43,18 @@ def test_interval_covers_the_mean_as_often_as_it_says() -> None:
 
 
 def test_two_levels_add_the_spread_of_seeds() -> None:
-    # Variance of the mean: between seeds 1/4 (8 seeds of deviation sqrt(2)), pictures hardly any.
+    # Variance of the mean: between seeds 1/4 (8 seeds of deviation sqrt(2)), images hardly any.
     rng = np.random.default_rng(3)
     seeds = rng.normal(0, 1, (8, 1))
     seeds = np.sqrt(2) * (seeds - seeds.mean()) / seeds.std()
     values = seeds + 1e-6 * rng.normal(0, 1, (8, 50))
     found = interval(values, draws=20_000)
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.5, rel=0.05)
-    # The same values, each picture's mean over seeds only: no spread is left.
+    # The same values, each image's mean over seeds only: no spread is left.
     assert np.ptp([interval(values.mean(axis=0)).low, interval(values.mean(axis=0)).high]) < 1e-5
 
 
-def test_pairing_removes_the_spread_of_pictures() -> None:
+def test_pairing_removes_the_spread_of_images() -> None:
     a = scores(100)
     b = a - 0.1 + np.random.default_rng(5).normal(0, 0.05, 100)
     found = describe(a, b)
@@ -73,10 +73,10 @@ def test_one_level_equals_the_interval_of_differences() -> None:
 
 
 def test_seeds_of_both_methods_count() -> None:
-    pictures = scores(60)
+    images = scores(60)
     seeds_a, seeds_b = np.array([[0.3], [-0.3], [0.1]]), np.array([[0.2], [-0.2]])
-    assert describe(pictures + seeds_a + 0.1, pictures + seeds_b).verdict == "not distinguishable"
-    assert describe(pictures + 0 * seeds_a + 0.1, pictures + 0 * seeds_b).verdict == "better"
+    assert describe(images + seeds_a + 0.1, images + seeds_b).verdict == "not distinguishable"
+    assert describe(images + 0 * seeds_a + 0.1, images + 0 * seeds_b).verdict == "better"
 
 
 def test_equal_methods_and_equal_seeds() -> None:
@@ -88,7 +88,7 @@ def test_equal_methods_and_equal_seeds() -> None:
     assert describe(a, a[:2], seed=4) != describe(a, a[:2], seed=5)
 
 
-def test_many_pictures_are_drawn_in_blocks() -> None:
+def test_many_images_are_drawn_in_blocks() -> None:
     values = scores(3000)
     found = interval(values, draws=2000)
     half = 1.96 * values.std() / np.sqrt(3000)
@@ -98,7 +98,7 @@ def test_many_pictures_are_drawn_in_blocks() -> None:
 def test_wrong_input_is_refused() -> None:
     with pytest.raises(InputError, match="a has 4, b has 5"):
         describe(scores(4), scores(5))
-    with pytest.raises(InputError, match="at least two pictures; got shape"):
+    with pytest.raises(InputError, match="at least two images; got shape"):
         interval([1.0])
     with pytest.raises(InputError, match="a holds numbers that are not finite"):
         describe([1.0, np.inf], [1.0, 2.0])
@@ -110,14 +110,14 @@ def test_wrong_input_is_refused() -> None:
         describe([1.0, 2.0], [1.0, 2.0], best="best")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("pictures", [1, 2, 5, 14, 100, 500])
-def test_the_signed_rank_test_is_exact(pictures: int) -> None:
-    a, b = scores(pictures), scores(pictures, seed=1) - 0.2
+@pytest.mark.parametrize("images", [1, 2, 5, 14, 100, 500])
+def test_the_signed_rank_test_is_exact(images: int) -> None:
+    a, b = scores(images), scores(images, seed=1) - 0.2
     found = wilcoxon(a, b)
     expected = stats.wilcoxon(a, b, method="exact")
     assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
     assert min(found.above, found.below) == expected.statistic
-    assert found.above + found.below == pictures * (pictures + 1) / 2
+    assert found.above + found.below == images * (images + 1) / 2
 
 
 def test_ties_are_counted_exactly_and_equal_pairs_left_out() -> None:

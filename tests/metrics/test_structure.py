@@ -28,13 +28,13 @@ def pair(*shape: int) -> tuple[Tensor, Tensor]:
     return sr, hr
 
 
-def grey(picture: Tensor) -> np.ndarray:
-    return np.tensordot((0.2989, 0.5870, 0.1140), picture.numpy(), axes=1)
+def grey(image: Tensor) -> np.ndarray:
+    return np.tensordot((0.2989, 0.5870, 0.1140), image.numpy(), axes=1)
 
 
-def variances(picture: Tensor, kernel: np.ndarray, patch: int) -> np.ndarray:
+def variances(image: Tensor, kernel: np.ndarray, patch: int) -> np.ndarray:
     """Patch variances by loops over patches of the valid part of a scipy convolution."""
-    edges = convolve(grey(picture), kernel, mode="constant")[1:-1, 1:-1]
+    edges = convolve(grey(image), kernel, mode="constant")[1:-1, 1:-1]
     rows, columns = (side // patch for side in edges.shape)
     return np.array(
         [
@@ -74,7 +74,7 @@ def test_halved_contrast_quarters_the_variance() -> None:
     assert gv_gap(0.5 * hr, hr, protocol=PLAIN).item() == pytest.approx(0.75)
 
 
-def test_flat_pictures() -> None:
+def test_flat_images() -> None:
     flat = torch.full((1, 3, 24, 24), 0.5)
     sr = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     assert gv_ratio(flat, flat, scale=2).item() == 1
@@ -89,8 +89,8 @@ def test_flat_pictures() -> None:
 def test_gradient_psnr_against_numpy() -> None:
     sr, hr = pair(1, 3, 20, 23)
 
-    def lengths(picture: Tensor) -> np.ndarray:
-        p = picture[0].numpy()
+    def lengths(image: Tensor) -> np.ndarray:
+        p = image[0].numpy()
         x, y = p[:, 1:-1, 2:] - p[:, 1:-1, :-2], p[:, 2:, 1:-1] - p[:, :-2, 1:-1]
         return np.sqrt(x * x + y * y + 1e-6)
 
@@ -102,9 +102,9 @@ def test_gradient_psnr_against_numpy() -> None:
 def test_gmsd_against_the_paper_in_scipy(size: tuple[int, int]) -> None:
     sr, hr = pair(1, 3, *size)
 
-    def lengths(picture: Tensor) -> np.ndarray:
+    def lengths(image: Tensor) -> np.ndarray:
         # MATLAB's conv2(x, ones(2) / 4, 'same') leaves out the first row and column of "full".
-        mean = convolve2d(255 * grey(picture[0]), np.full((2, 2), 0.25), mode="full")[1:, 1:]
+        mean = convolve2d(255 * grey(image[0]), np.full((2, 2), 0.25), mode="full")[1:, 1:]
         kernel = np.array([[1, 0, -1]] * 3) / 3
         small = mean[::2, ::2]
         return np.hypot(
@@ -116,7 +116,7 @@ def test_gmsd_against_the_paper_in_scipy(size: tuple[int, int]) -> None:
     assert gmsd(sr, hr, protocol=PLAIN).item() == pytest.approx(expected, abs=1e-10)
 
 
-def test_equal_pictures_and_batches() -> None:
+def test_equal_images_and_batches() -> None:
     sr, hr = pair(3, 3, 40, 44)
     sr[1] = hr[1]
     for metric, best in ((gv_ratio, 1), (gv_gap, 0), (gradient_psnr, math.inf), (gmsd, 0)):

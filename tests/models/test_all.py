@@ -125,7 +125,7 @@ def built(case: str, *, seed: int = 1) -> SRModel:
     return network
 
 
-def picture(model: SRModel, *, batch: int = 1, height: int = 5, width: int = 7) -> Tensor:
+def image(model: SRModel, *, batch: int = 1, height: int = 5, width: int = 7) -> Tensor:
     colours = 1 if model.channels == "y" else 3
     generator = torch.Generator().manual_seed(height * 100 + width)
     return torch.rand(batch, colours, height, width, generator=generator, dtype=torch.float64)
@@ -133,20 +133,20 @@ def picture(model: SRModel, *, batch: int = 1, height: int = 5, width: int = 7) 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (3, 7)])
 def test_the_output_is_scale_times_the_input(model: SRModel, size: tuple[int, int]) -> None:
-    lr = picture(model, batch=2, height=size[0], width=size[1])
+    lr = image(model, batch=2, height=size[0], width=size[1])
     sr = model(lr)
     assert sr.shape == (2, lr.shape[1], model.scale * size[0], model.scale * size[1])
     assert sr.dtype == lr.dtype
     assert sr.isfinite().all()
 
 
-def test_a_batch_equals_its_pictures_one_by_one(model: SRModel) -> None:
-    lr = picture(model, batch=3)
+def test_a_batch_equals_its_images_one_by_one(model: SRModel) -> None:
+    lr = image(model, batch=3)
     torch.testing.assert_close(model(lr), torch.cat([model(one[None]) for one in lr]))
 
 
-def test_channels_last_gives_the_same_picture(model: SRModel) -> None:
-    lr = picture(model, batch=2)
+def test_channels_last_gives_the_same_image(model: SRModel) -> None:
+    lr = image(model, batch=2)
     expected = model(lr)
     again = model.to(memory_format=torch.channels_last)(
         lr.contiguous(memory_format=torch.channels_last)
@@ -155,14 +155,14 @@ def test_channels_last_gives_the_same_picture(model: SRModel) -> None:
 
 
 def test_forward_is_reconstruct_of_features(model: SRModel) -> None:
-    lr = picture(model)
+    lr = image(model)
     features = model.features(lr)
     assert features.ndim == 4
     assert torch.equal(model.reconstruct(features, lr), model(lr))
 
 
 def test_a_gradient_reaches_every_parameter(model: SRModel) -> None:
-    lr = picture(model, height=9, width=9)
+    lr = image(model, height=9, width=9)
     if isinstance(model, Guided):
         found = model.with_gradient(lr)
         (found.sr.square().sum() + found.gradient.square().sum()).backward()
@@ -177,24 +177,24 @@ def test_a_gradient_reaches_every_parameter(model: SRModel) -> None:
 def test_training_brings_it_nearer(case: str) -> None:
     torch.manual_seed(1)
     model = CASES[case]().train()  # as it starts
-    hr = picture(model, height=6 * model.scale, width=6 * model.scale).float()
+    hr = image(model, height=6 * model.scale, width=6 * model.scale).float()
     lr = imresize(hr, scale=1 / model.scale)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(4):
         loss = (model(lr) - hr).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
 
 
-def test_the_same_picture_gives_the_same_result(model: SRModel) -> None:
-    lr = picture(model)
+def test_the_same_image_gives_the_same_result(model: SRModel) -> None:
+    lr = image(model)
     torch.manual_seed(3)
     first = model(lr)
-    model(picture(model, height=6))  # nothing is remembered
+    model(image(model, height=6))  # nothing is remembered
     torch.manual_seed(4)
     assert torch.equal(model(lr), first)
 
@@ -202,7 +202,7 @@ def test_the_same_picture_gives_the_same_result(model: SRModel) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_state_holds_all_that_was_learnt(case: str) -> None:
     model, other = built(case), built(case, seed=2)
-    lr = picture(model)
+    lr = image(model)
     assert not torch.allclose(other(lr), model(lr))
     state = model.state_dict()
     assert set(state) >= {name for name, _ in model.named_parameters()}
@@ -212,7 +212,7 @@ def test_the_state_holds_all_that_was_learnt(case: str) -> None:
 
 
 def test_float32_gives_float32_near_float64(model: SRModel) -> None:
-    lr = picture(model)
+    lr = image(model)
     with torch.no_grad():
         expected = model(lr)
         sr = model.float()(lr.float())
@@ -220,8 +220,8 @@ def test_float32_gives_float32_near_float64(model: SRModel) -> None:
     torch.testing.assert_close(sr.double(), expected, rtol=0, atol=1e-5 * magnitude(expected))
 
 
-def test_bfloat16_convolutions_give_a_near_picture(model: SRModel) -> None:
-    lr = picture(model).float()
+def test_bfloat16_convolutions_give_a_near_image(model: SRModel) -> None:
+    lr = image(model).float()
     model.float()
     with torch.no_grad():
         expected = model(lr)
@@ -231,8 +231,8 @@ def test_bfloat16_convolutions_give_a_near_picture(model: SRModel) -> None:
     torch.testing.assert_close(sr.float(), expected, rtol=0, atol=0.05 * magnitude(expected))
 
 
-def magnitude(picture: Tensor) -> float:
-    return max(1.0, float(picture.abs().max()))
+def magnitude(image: Tensor) -> float:
+    return max(1.0, float(image.abs().max()))
 
 
 def test_every_network_of_the_table_is_among_the_cases() -> None:
@@ -240,14 +240,14 @@ def test_every_network_of_the_table_is_among_the_cases() -> None:
 
 
 def test_the_input_stays_as_it_was(model: SRModel) -> None:
-    lr = picture(model)
+    lr = image(model)
     before = lr.clone()
     model(lr)
     assert torch.equal(lr, before)
 
 
 def blind(model: SRModel) -> None:
-    """Weigh channels by a half, where a network weighs them by means over the whole picture."""
+    """Weigh channels by a half, where a network weighs them by means over the whole image."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "excite." in name:
@@ -309,7 +309,7 @@ def test_the_receptive_field_is_as_stated(case: str, along: int) -> None:
 def test_a_pixel_changes_nothing_beyond_the_receptive_field(model: SRModel) -> None:
     blind(model)
     radius = model.receptive_field
-    before = picture(model, height=2 * radius + 7, width=3)
+    before = image(model, height=2 * radius + 7, width=3)
     after = before.clone()
     after[:, :, radius + 3] += 0.5
     changed = (model(after) != model(before)).any(dim=3).any(dim=1)[0]

@@ -90,10 +90,12 @@ def by_hand(normalised: np.ndarray, tensors: dict[str, Tensor], *, maps: int) ->
     """The first maps of conv1_1 by SciPy's correlation."""
     weight = tensors["features.0.weight"].double().numpy()
     bias = tensors["features.0.bias"].double().numpy()
-    return np.stack([
-        sum(correlate2d(normalised[c], weight[m, c], mode="same") for c in range(3)) + bias[m]
-        for m in range(maps)
-    ])  # fmt: skip
+    return np.stack(
+        [
+            sum(correlate2d(normalised[c], weight[m, c], mode="same") for c in range(3)) + bias[m]
+            for m in range(maps)
+        ]
+    )
 
 
 class TestVGG19:
@@ -147,9 +149,9 @@ class TestVGG19:
         with pytest.raises(InputError, match="weights"):
             VGG19(weights="caffe", folder=folder)  # type: ignore[arg-type]
 
-    def test_refused_pictures(self, folder: Path) -> None:
+    def test_refused_images(self, folder: Path) -> None:
         network = VGG19(layers=("conv2_1",), folder=folder)
-        with pytest.raises(InputError, match="grey picture three times"):
+        with pytest.raises(InputError, match="grey image three times"):
             network(torch.rand(1, 1, 8, 8))
         with pytest.raises(InputError, match="at least 2 pixels"):
             network(torch.rand(1, 3, 8, 1))
@@ -179,6 +181,10 @@ class TestVGG19:
 def test_the_maps_of_alexnet(data_root: Path) -> None:
     maps = AlexNet(folder=data_root / "weights")(torch.rand(1, 3, 64, 64))
     assert [tuple(m.shape[1:]) for m in maps] == [
-        (64, 15, 15), (192, 7, 7), (384, 3, 3), (256, 3, 3), (256, 3, 3),
-    ]  # fmt: skip
+        (64, 15, 15),
+        (192, 7, 7),
+        (384, 3, 3),
+        (256, 3, 3),
+        (256, 3, 3),
+    ]
     assert min(float(m.min()) for m in maps) == 0.0

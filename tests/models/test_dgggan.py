@@ -46,7 +46,7 @@ def model(request: pytest.FixtureRequest) -> DGGGAN:
 
 
 # (body, switched off) -> parameters, multiply-accumulates of convolutions per LR pixel with
-# the gradient picture, those of the attention per picture; all counted apart on other modules
+# the gradient image, those of the attention per image; all counted apart on other modules
 EXPECTED = {
     ("half", ""): (14_624_582, 4_740_480, 10_240),
     ("half", "se"): (14_532_422, 4_720_000, 0),
@@ -60,7 +60,7 @@ EXPECTED = {
 class TestCounts:
     @pytest.mark.parametrize(("body", "off"), EXPECTED)
     def test_parameters_and_multiply_accumulates(self, body: Body, off: str) -> None:
-        parameters, per_pixel, per_picture = EXPECTED[body, off]
+        parameters, per_pixel, per_image = EXPECTED[body, off]
         with torch.device("meta"):
             network = DGGGAN(body=body, se=off != "se", gradient_branch=off != "gradient_branch")
             lr = torch.zeros(1, 3, 8, 8)
@@ -79,7 +79,7 @@ class TestCounts:
                 module.register_forward_hook(count)
         with torch.no_grad():
             network(lr) if per_pixel is None else network.with_gradient(lr)
-        assert macs[nn.Linear] == per_picture
+        assert macs[nn.Linear] == per_image
         if per_pixel is not None:
             assert macs[nn.Conv2d] == per_pixel * 64
 
@@ -173,7 +173,7 @@ class Restated:
         return large
 
     def run(self, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """The SR picture and the gradient map."""
+        """The SR image and the gradient map."""
         height, width = lr.shape[-2:]
         rows = [min(i, height - 1) for i in range(height + height % self.cell)]
         columns = [min(j, width - 1) for j in range(width + width % self.cell)]
@@ -185,16 +185,16 @@ class Restated:
             g = self.block(f"gradient.blocks.{k - 1}", g)
             if k % self.every == 0:
                 g = g + length(a)
-        image, guide = self.to_hr("image", a + a0), self.to_hr("gradient", g + g0)
+        maps, guide = self.to_hr("image", a + a0), self.to_hr("gradient", g + g0)
         if self.cell == 2:
-            picture = lrelu(self.conv("gradient.picture.1", self.spread(guide)))
-            picture = self.conv("gradient.picture.3", picture)
+            image = lrelu(self.conv("gradient.picture.1", self.spread(guide)))
+            image = self.conv("gradient.picture.3", image)
         else:
-            picture = self.conv("gradient.picture.0", guide)
-        z = torch.cat([self.spread(image), self.spread(self.conv("fusion.gradient", guide))], 1)
+            image = self.conv("gradient.picture.0", guide)
+        z = torch.cat([self.spread(maps), self.spread(self.conv("fusion.gradient", guide))], 1)
         sr = self.conv("fusion.last", lrelu(self.conv("fusion.join", z)))
         kept = (..., slice(self.scale * height), slice(self.scale * width))
-        return sr[kept], picture[kept]
+        return sr[kept], image[kept]
 
 
 def lrelu(x: Tensor) -> Tensor:
@@ -253,7 +253,7 @@ def open_attention(model: DGGGAN, lr: Tensor) -> None:
         handle.remove()
 
 
-def test_the_picture_reaches_all_but_the_map_s_own_convolutions(model: DGGGAN) -> None:
+def test_the_image_reaches_all_but_the_map_s_own_convolutions(model: DGGGAN) -> None:
     lr = torch.rand(2, 3, 8, 8, dtype=torch.float64)
     open_attention(model, lr)
     model(lr).square().sum().backward()
@@ -350,7 +350,7 @@ def test_without_the_branch_there_is_nothing_to_leave_out() -> None:
 
 
 @pytest.mark.parametrize("skip", ["bilinear", "bicubic"])
-def test_the_skip_adds_the_interpolated_picture(skip: str) -> None:
+def test_the_skip_adds_the_interpolated_image(skip: str) -> None:
     plain = awake(DGGGAN(width=4, blocks=3))
     skipping = awake(DGGGAN(width=4, blocks=3, image_skip=skip))  # type: ignore[arg-type]
     assert plain.state_dict().keys() == skipping.state_dict().keys()
@@ -381,7 +381,7 @@ def test_weights_start_as_written() -> None:
 
 
 @pytest.mark.parametrize("skip", ["none", "bilinear", "bicubic"])
-def test_a_new_network_gives_the_interpolated_picture(skip: str) -> None:
+def test_a_new_network_gives_the_interpolated_image(skip: str) -> None:
     model = DGGGAN(width=4, blocks=3, image_skip=skip)  # type: ignore[arg-type]
     lr = torch.rand(1, 3, 5, 6)
     expected = {

@@ -45,7 +45,7 @@ def test_it_is_light(scale: int) -> None:
     for run, counted, expected in (
         (network.with_gradient, network, COUNTS[scale][0]),
         (alone, alone, COUNTS[scale][1]),
-        (network, alone, COUNTS[scale][1]),  # forward makes no gradient picture
+        (network, alone, COUNTS[scale][1]),  # forward makes no gradient image
     ):
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
@@ -112,7 +112,7 @@ def reached(network: DGGGANLight, loss: Tensor) -> set[str]:
     return {n for n, p in network.named_parameters() if p.grad is not None and p.grad.any()}
 
 
-def test_the_branch_s_loss_reaches_the_features_and_the_picture_not_the_branch() -> None:
+def test_the_branch_s_loss_reaches_the_features_and_the_image_not_the_branch() -> None:
     network = tiny()
     names = {name for name, _ in network.named_parameters()}
     branch = {name for name in names if name.startswith("gradient.")}
@@ -124,7 +124,7 @@ def test_the_branch_s_loss_reaches_the_features_and_the_picture_not_the_branch()
     }
 
 
-def test_without_the_branch_the_picture_is_the_same_and_nothing_of_it_is_left() -> None:
+def test_without_the_branch_the_image_is_the_same_and_nothing_of_it_is_left() -> None:
     network = tiny().train()
     light = network.without_gradient_branch()
     lr = torch.rand(1, 3, 5, 7, dtype=torch.float64)
@@ -139,7 +139,7 @@ def test_without_the_branch_the_picture_is_the_same_and_nothing_of_it_is_left() 
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_tiles_give_exactly_the_whole_picture(scale: int) -> None:
+def test_tiles_give_exactly_the_whole_image(scale: int) -> None:
     network = tiny(scale, blocks=2)
     lr = torch.rand(1, 3, 37, 41, dtype=torch.float64)
     assert network.overlap == network.receptive_field == 9

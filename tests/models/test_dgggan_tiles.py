@@ -88,7 +88,7 @@ def tiled(model: DGGGAN, lr: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_without_attention_tiles_give_the_whole_picture(case: str) -> None:
+def test_without_attention_tiles_give_the_whole_image(case: str) -> None:
     model = awake(CASES[case]())
     side = 2 * model.overlap + 8
     lr = torch.rand(1, 3, side + 5, side + 12, dtype=torch.float64)
@@ -115,7 +115,7 @@ def test_tiles_change_only_what_the_attention_averages(body: str) -> None:
 
 
 def seen_by(layers: list[nn.Linear], model: DGGGAN, lr: Tensor) -> list[Tensor]:
-    """What each of the layers gives of the whole picture, in the order in which they run."""
+    """What each of the layers gives of the whole image, in the order in which they run."""
     found: list[Tensor] = []
     handles = [
         layer.register_forward_hook(lambda _module, _given, result: found.append(result))

@@ -32,10 +32,10 @@ def test_parameters(size: int, norm: str, parameters: int) -> None:
 @pytest.mark.parametrize(("size", "macs"), [(128, 2_226_946_148), (192, 5_131_929_700)])
 def test_multiply_accumulates(size: int, macs: int) -> None:
     with torch.device("meta"):
-        network, pictures = VGGDiscriminator(size=size, norm="none"), torch.zeros(1, 3, size, size)
+        network, images = VGGDiscriminator(size=size, norm="none"), torch.zeros(1, 3, size, size)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network(pictures)
+        network(images)
     assert counter.get_total_flops() / 2 == macs
 
 
@@ -59,8 +59,8 @@ def test_the_layout_of_the_one_for_128() -> None:
 def test_a_gradient_reaches_every_parameter(size: int, norm: str) -> None:
     torch.manual_seed(size)
     network = VGGDiscriminator(size=size, width=4, colours=1, norm=norm).double()  # type: ignore[arg-type]
-    pictures = torch.rand(3, 1, size, size, dtype=torch.float64)
-    logits = network(pictures)
+    images = torch.rand(3, 1, size, size, dtype=torch.float64)
+    logits = network(images)
     assert logits.shape == (3, 1)
     logits.square().sum().backward()
     for name, parameter in network.named_parameters():
@@ -69,28 +69,28 @@ def test_a_gradient_reaches_every_parameter(size: int, norm: str) -> None:
         assert before_batch_norm or parameter.grad.abs().max() > 0, name
 
 
-def test_without_normalisation_each_picture_is_judged_alone() -> None:
+def test_without_normalisation_each_image_is_judged_alone() -> None:
     network = VGGDiscriminator(size=24, width=4, norm="none").double()
-    pictures = torch.rand(3, 3, 24, 24, dtype=torch.float64)
-    alone = torch.cat([network(one[None]) for one in pictures])
-    torch.testing.assert_close(network(pictures), alone)
+    images = torch.rand(3, 3, 24, 24, dtype=torch.float64)
+    alone = torch.cat([network(one[None]) for one in images])
+    torch.testing.assert_close(network(images), alone)
     normalised = VGGDiscriminator(size=24, width=4).double()
-    alone = torch.cat([normalised(one[None]) for one in pictures])
-    assert not torch.allclose(normalised(pictures), alone)
+    alone = torch.cat([normalised(one[None]) for one in images])
+    assert not torch.allclose(normalised(images), alone)
 
 
-def test_a_ring_around_the_picture_is_taken() -> None:
+def test_a_ring_around_the_image_is_taken() -> None:
     network = VGGDiscriminator(size=32, width=4)
     assert network(torch.rand(2, 3, 34, 34)).shape == (2, 1)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 32, 24), (1, 1, 32, 32), (1, 3, 64, 64), (3, 32, 32)])
 def test_other_sizes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"takes pictures \(B, 3, 32, 32\), got"):
+    with pytest.raises(InputError, match=r"takes images \(B, 3, 32, 32\), got"):
         VGGDiscriminator(size=32, width=4)(torch.rand(shape))
 
 
 @pytest.mark.parametrize("size", [0, 8, 12, 16, 100, 130, 36])
 def test_sizes_without_a_discriminator_are_refused(size: int) -> None:
-    with pytest.raises(InputError, match=f"for pictures of {size} pixels; the size is 3 or 4"):
+    with pytest.raises(InputError, match=f"for images of {size} pixels; the size is 3 or 4"):
         VGGDiscriminator(size=size)

@@ -31,7 +31,7 @@ def model(request: pytest.FixtureRequest) -> FSRCNN:
     return network
 
 
-def picture(model: FSRCNN, *, batch: int = 1, height: int = 5, width: int = 7) -> Tensor:
+def image(model: FSRCNN, *, batch: int = 1, height: int = 5, width: int = 7) -> Tensor:
     colours = 1 if model.channels == "y" else 3
     generator = torch.Generator().manual_seed(height * 100 + width)
     return torch.rand(batch, colours, height, width, generator=generator, dtype=torch.float64)
@@ -62,7 +62,7 @@ def test_multiply_accumulates() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (3, 7)])
 def test_any_size_is_enlarged(model: FSRCNN, size: tuple[int, int]) -> None:
-    lr = picture(model, batch=2, height=size[0], width=size[1])
+    lr = image(model, batch=2, height=size[0], width=size[1])
     sr = model(lr)
     assert sr.shape == (2, lr.shape[1], model.scale * size[0], model.scale * size[1])
     torch.testing.assert_close(sr, torch.cat([model(one[None]) for one in lr]))
@@ -70,7 +70,7 @@ def test_any_size_is_enlarged(model: FSRCNN, size: tuple[int, int]) -> None:
 
 
 def test_a_gradient_reaches_every_parameter(model: FSRCNN) -> None:
-    model(picture(model, height=9, width=9)).square().sum().backward()
+    model(image(model, height=9, width=9)).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
@@ -79,14 +79,18 @@ def test_the_layout() -> None:
     torch.manual_seed(2)
     network = FSRCNN(scale=3, width=6, narrow=4, mapping=2).double()
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.PReLU)]
-    maps = lr = picture(network)
+    maps = lr = image(network)
     for conv, slopes in zip(layers[::2], layers[1::2], strict=True):
         assert isinstance(conv, nn.Conv2d) and isinstance(slopes, nn.PReLU)
         maps = F.conv2d(maps, conv.weight, conv.bias, padding=conv.kernel_size[0] // 2)
         maps = torch.where(maps < 0, slopes.weight[:, None, None] * maps, maps)
     assert [layer.kernel_size[0] for layer in layers if isinstance(layer, nn.Conv2d)] == [
-        5, 1, 3, 3, 1
-    ]  # fmt: skip
+        5,
+        1,
+        3,
+        3,
+        1,
+    ]
     torch.testing.assert_close(network.features(lr), maps)
     kernel = network.enlarge.weight
     large = torch.zeros(1, 1, 3 * 5 + 20, 3 * 7 + 20, dtype=torch.float64)

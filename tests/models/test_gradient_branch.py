@@ -33,7 +33,7 @@ def model(request: pytest.FixtureRequest) -> GradientBranch:
     return GradientBranch(backbone=build(), width=4, taps=taps).double()
 
 
-def picture(model: SRModel, *, height: int = 5, width: int = 7) -> Tensor:
+def image(model: SRModel, *, height: int = 5, width: int = 7) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     shape = (2, COLOUR_COUNT[model.channels], height, width)
     return torch.rand(shape, generator=generator, dtype=torch.float64)
@@ -47,7 +47,7 @@ def awaken(model: GradientBranch) -> None:
 
 
 def test_at_first_it_changes_nothing(model: GradientBranch) -> None:
-    lr = picture(model)
+    lr = image(model)
     assert torch.equal(model(lr), model.backbone(lr))
     awaken(model)
     assert not torch.allclose(model(lr), model.backbone(lr))
@@ -57,7 +57,7 @@ def test_at_first_it_changes_nothing(model: GradientBranch) -> None:
 
 
 def test_the_sr_branch_alone_is_the_one_with_nothing_fused(model: GradientBranch) -> None:
-    lr = picture(model)
+    lr = image(model)
     awaken(model)
     alone = model.sr_branch_only(lr)
     assert not torch.allclose(model(lr), alone)
@@ -68,7 +68,7 @@ def test_the_sr_branch_alone_is_the_one_with_nothing_fused(model: GradientBranch
 
 def test_shapes_and_halves(model: GradientBranch) -> None:
     awaken(model)
-    lr = picture(model)
+    lr = image(model)
     found = model.with_gradient(lr)
     assert (model.scale, model.channels) == (model.backbone.scale, model.backbone.channels)
     assert found.sr.shape == found.gradient.shape
@@ -80,7 +80,7 @@ def test_shapes_and_halves(model: GradientBranch) -> None:
 def test_a_gradient_reaches_both_networks(model: GradientBranch) -> None:
     awaken(model)
     torch.nn.init.normal_(next(iter(model.backbone.parameters())), 0, 0.1)
-    found = model.with_gradient(picture(model, height=8, width=8))
+    found = model.with_gradient(image(model, height=8, width=8))
     found.sr.square().sum().backward(retain_graph=True)
     for name, parameter in model.named_parameters():
         if not name.startswith("gradient_tail."):
@@ -97,28 +97,28 @@ def test_it_trains() -> None:
     model = GradientBranch(backbone=EDSR(scale=2, width=8, blocks=1), width=4, taps=("blocks.0",))
     hr = torch.rand(2, 3, 16, 16)
     lr = imresize(hr, scale=0.5)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for _ in range(3):
         found = model.with_gradient(lr)
         loss = (found.sr - hr).abs().mean() + 0.5 * (found.gradient - gradient_map(hr)).abs().mean()
         losses.append(float(loss.detach()))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert losses[0] > losses[1] > losses[2]
     named = zip(before, model.named_parameters(), strict=True)
     assert [name for old, (name, new) in named if torch.equal(old, new)] == []
 
 
-def test_its_map_is_of_the_lr_picture_or_of_the_interpolated_one() -> None:
+def test_its_map_is_of_the_lr_image_or_of_the_interpolated_one() -> None:
     for build, enlarged in ((lambda: ESPCN(scale=3), False), (lambda: SRCNN(scale=2), True)):
         backbone: SRModel = build()
         model = GradientBranch(backbone=backbone, width=4).double()
         seen: list[Tensor] = []
         model.head.register_forward_hook(lambda _m, given, _r, seen=seen: seen.append(given[0]))
-        lr = picture(model)
+        lr = image(model)
         model(lr)
         expected = gradient_map(imresize(lr, scale=backbone.scale) if enlarged else lr)
         assert len(seen) == 1 and torch.equal(seen[0], expected)
@@ -181,7 +181,7 @@ class Meeting(SRModel):
         self.wait()
         maps = self.conv(lr)
         self.wait()
-        return maps  # type: ignore[no-any-return]
+        return maps
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
         return features[:, :1]
@@ -193,15 +193,15 @@ def test_two_threads_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STEPS, 1, ())  # a network that does not enlarge will do here
     model = GradientBranch(backbone=backbone, width=4, taps=("conv",)).eval()
     awaken(model)
-    pictures = [torch.rand(1, 1, 4, 5), torch.rand(1, 1, 4, 5)]
+    images = [torch.rand(1, 1, 4, 5), torch.rand(1, 1, 4, 5)]
     with torch.no_grad():
-        expected = [model(lr) for lr in pictures]
+        expected = [model(lr) for lr in images]
     backbone.meet = threading.Barrier(2)
     results: dict[int, Tensor] = {}
 
     def work(index: int) -> None:
         with torch.no_grad():
-            results[index] = model(pictures[index])
+            results[index] = model(images[index])
 
     threads = [threading.Thread(target=work, args=(n,)) for n in (0, 1)]
     for thread in threads:
@@ -226,7 +226,7 @@ def test_a_tap_that_does_not_exist_names_the_nearest() -> None:
 
 
 def test_maps_of_other_sizes_are_refused() -> None:
-    with pytest.raises(InputError, match=r"sizes \[\(3, 3\)\] for a picture of 6 x 6"):
+    with pytest.raises(InputError, match=r"sizes \[\(3, 3\)\] for an image of 6 x 6"):
         GradientBranch(backbone=RRDB(scale=2, width=8, blocks=1, growth=4, unshuffle=2))
 
 

@@ -10,7 +10,7 @@ from edgekeeper.models import IMDN, GradientBranch, parameter_count
 from edgekeeper.models.imdn import ContrastAttention
 
 
-def picture(*, batch: int = 1, height: int = 5, width: int = 7) -> Tensor:
+def image(*, batch: int = 1, height: int = 5, width: int = 7) -> Tensor:
     generator = torch.Generator().manual_seed(height * 100 + width)
     return torch.rand(batch, 3, height, width, generator=generator, dtype=torch.float64)
 
@@ -39,7 +39,7 @@ def test_parameters_and_multiply_accumulates(scale: int, parameters: int, billio
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (3, 7)])
 def test_any_size_is_enlarged(model: IMDN, size: tuple[int, int]) -> None:
-    lr = picture(batch=2, height=size[0], width=size[1])
+    lr = image(batch=2, height=size[0], width=size[1])
     sr = model(lr)
     assert sr.shape == (2, 3, model.scale * size[0], model.scale * size[1])
     assert sr.isfinite().all()
@@ -51,7 +51,7 @@ def test_a_gradient_reaches_every_parameter(model: IMDN) -> None:
     for module in model.modules():
         if isinstance(module, ContrastAttention):  # one hidden map, whose ReLU is to be open
             torch.nn.init.ones_(module.squeeze.bias)  # type: ignore[arg-type]
-    model(picture(height=9, width=9)).square().sum().backward()
+    model(image(height=9, width=9)).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
@@ -83,7 +83,7 @@ def test_the_receptive_field_is_that_of_the_convolutions(
     monkeypatch: pytest.MonkeyPatch, model: IMDN
 ) -> None:
     radius = model.receptive_field + 2
-    before = picture(height=2 * radius + 1, width=3)
+    before = image(height=2 * radius + 1, width=3)
     after = before.clone()
     after[:, :, radius] += 0.5
 
@@ -99,7 +99,7 @@ def test_the_receptive_field_is_that_of_the_convolutions(
 
 def test_a_gradient_branch_fits(model: IMDN) -> None:
     branch = GradientBranch(backbone=model, width=4, taps=("blocks.0",)).double()
-    lr = picture()
+    lr = image()
     assert torch.equal(branch(lr), model(lr))
     found = branch.with_gradient(lr)
     assert found.gradient.shape == found.sr.shape == (1, 3, 5 * model.scale, 7 * model.scale)

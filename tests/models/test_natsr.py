@@ -124,7 +124,7 @@ def test_the_receptive_field_is_as_stated(model: NatSR) -> None:
     assert farthest(model, centre=radius + 2, side=2 * radius + 4) == radius
 
 
-def test_tiles_equal_the_whole_picture(model: NatSR) -> None:
+def test_tiles_equal_the_whole_image(model: NatSR) -> None:
     lr = torch.rand(1, 3, 6, 64, dtype=torch.float64)
     tile = 2 * model.overlap + 5
     with torch.no_grad():
@@ -147,7 +147,7 @@ class TestDiscriminator:
             assert parameter_count(NaturalManifoldDiscriminator()) == weights + biases == 4_689_985
 
     @pytest.mark.parametrize("size", [(16, 16), (16, 40), (37, 23)])
-    def test_one_logit_for_a_picture_of_any_size(self, size: tuple[int, int]) -> None:
+    def test_one_logit_for_a_image_of_any_size(self, size: tuple[int, int]) -> None:
         torch.manual_seed(1)
         network = NaturalManifoldDiscriminator(width=2)
         batch = torch.rand(3, 3, *size)
@@ -158,7 +158,7 @@ class TestDiscriminator:
     def test_the_logit_is_the_mean_of_the_last_map(self) -> None:
         torch.manual_seed(2)
         network = NaturalManifoldDiscriminator(width=2).double()
-        maps = picture = torch.rand(1, 3, 35, 48, dtype=torch.float64)
+        maps = image = torch.rand(1, 3, 35, 48, dtype=torch.float64)
         convs = [m for m in network.layers if isinstance(m, torch.nn.Conv2d)]
         assert [conv.out_channels for conv in convs] == [2, 2, 4, 4, 8, 8, 16, 16]
         for number, conv in enumerate(convs):
@@ -166,25 +166,25 @@ class TestDiscriminator:
             maps = F.max_pool2d(maps, 2) if number % 2 else maps
         assert maps.shape == (1, 16, 2, 3)
         last = F.conv2d(maps, network.last.weight, network.last.bias, padding=1)
-        torch.testing.assert_close(network(picture), last.mean().view(1, 1))
+        torch.testing.assert_close(network(image), last.mean().view(1, 1))
 
-    def test_a_gradient_reaches_pictures_and_weights(self) -> None:
+    def test_a_gradient_reaches_images_and_weights(self) -> None:
         torch.manual_seed(3)
         network = NaturalManifoldDiscriminator(width=4)
-        pictures = torch.rand(2, 3, 32, 32, requires_grad=True)
-        network(pictures).sum().backward()
-        assert pictures.grad is not None and pictures.grad.abs().max() > 0
+        images = torch.rand(2, 3, 32, 32, requires_grad=True)
+        network(images).sum().backward()
+        assert images.grad is not None and images.grad.abs().max() > 0
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
     @pytest.mark.parametrize("shape", [(1, 3, 15, 16), (1, 1, 16, 16), (3, 16, 16)])
-    def test_other_pictures_are_refused(self, shape: tuple[int, ...]) -> None:
+    def test_other_images_are_refused(self, shape: tuple[int, ...]) -> None:
         network = NaturalManifoldDiscriminator(width=1)
         with pytest.raises(InputError, match=r"\(B, 3, H, W\) of 16 pixels a side or more, got"):
             network(torch.rand(shape))
 
 
-def test_gray_pictures_have_a_discriminator_too() -> None:
+def test_gray_images_have_a_discriminator_too() -> None:
     network = NaturalManifoldDiscriminator(width=1, colours=1)
     logit: Tensor = network(torch.rand(1, 1, 16, 16))
     assert logit.shape == (1, 1)

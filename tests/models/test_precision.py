@@ -1,4 +1,4 @@
-"""Under bfloat16 the convolutions may lose digits; the picture they add to may not."""
+"""Under bfloat16 the convolutions may lose digits; the image they add to may not."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def vdsr(scale: int) -> SRModel:
     return silent(network, network.last)
 
 
-PICTURE_PLUS_NOTHING: dict[str, Callable[[], SRModel]] = {
+IMAGE_PLUS_NOTHING: dict[str, Callable[[], SRModel]] = {
     "vdsr_x2": lambda: vdsr(2),
     "vdsr_x3": lambda: vdsr(3),
     # as they are built: the last convolution starts at zero
@@ -34,9 +34,9 @@ PICTURE_PLUS_NOTHING: dict[str, Callable[[], SRModel]] = {
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", PICTURE_PLUS_NOTHING)
-def test_without_a_residual_the_interpolated_picture_comes_out(name: str, precision: str) -> None:
-    network = PICTURE_PLUS_NOTHING[name]()
+@pytest.mark.parametrize("name", IMAGE_PLUS_NOTHING)
+def test_without_a_residual_the_interpolated_image_comes_out(name: str, precision: str) -> None:
+    network = IMAGE_PLUS_NOTHING[name]()
     lr = torch.rand(2, 3, 6, 9, generator=torch.Generator().manual_seed(3))
     # float64 is the reference for the digits of the float32 path
     expected = imresize(lr.double(), scale=network.scale)
@@ -46,7 +46,7 @@ def test_without_a_residual_the_interpolated_picture_comes_out(name: str, precis
     assert (sr - expected).abs().max() < 1e-5
 
 
-def test_without_a_residual_bilinear_vdsr_gives_the_bilinear_picture() -> None:
+def test_without_a_residual_bilinear_vdsr_gives_the_bilinear_image() -> None:
     network = VDSR(scale=2, variant="gv", interpolation="bilinear")
     silent(network, network.last)
     lr = torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(3))

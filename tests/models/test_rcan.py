@@ -35,7 +35,7 @@ COUNTS = {
     3: (15_629_283, 15_500_250 - 9 * 10),
     4: (15_592_355, 15_917_913 - 9 * 17),
 }
-ATTENTION = 102_400  # multiply-accumulates per picture, of any size: 200 blocks of 2 · 64 · 4
+ATTENTION = 102_400  # multiply-accumulates per image, of any size: 200 blocks of 2 · 64 · 4
 
 
 @pytest.mark.parametrize("scale", COUNTS)

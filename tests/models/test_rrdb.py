@@ -156,7 +156,7 @@ def test_the_overlap_is_the_receptive_field_or_64_pixels() -> None:
     assert tiny().overlap == tiny().receptive_field == 19
 
 
-def test_tiles_that_start_at_multiples_equal_the_whole_picture(model: RRDB) -> None:
+def test_tiles_that_start_at_multiples_equal_the_whole_image(model: RRDB) -> None:
     lr = torch.rand(1, 3, 8, 128, dtype=torch.float64)
     tile = 2 * model.overlap + 10
     with torch.no_grad():

@@ -35,7 +35,7 @@ def model(request: pytest.FixtureRequest) -> SFTGAN:
     return CASES[request.param]().double().eval()
 
 
-def pictures(*size: int, batch: int = 1) -> Tensor:
+def images(*size: int, batch: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(sum(size))
     return torch.rand(batch, 3, *size, generator=generator, dtype=torch.float64)
 
@@ -126,21 +126,21 @@ def test_the_factors_of_the_torch_form_start_around_one() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (3, 7)])
 def test_any_size_is_enlarged(model: SFTGAN, size: tuple[int, int]) -> None:
-    lr = pictures(*size, batch=2)
+    lr = images(*size, batch=2)
     for sr in (model(lr), model.with_conditions(lr, some_map(lr, scale=model.scale))):
         assert sr.shape == (2, 3, model.scale * size[0], model.scale * size[1])
         assert sr.isfinite().all()
 
 
 def test_no_map_is_the_uniform_map(model: SFTGAN) -> None:
-    lr = pictures(5, 4, batch=2)
+    lr = images(5, 4, batch=2)
     uniform = torch.full((2, 8, 5 * model.scale, 4 * model.scale), 0.125, dtype=torch.float64)
     assert torch.equal(model.constant_map(lr), uniform)
     torch.testing.assert_close(model(lr), model.with_conditions(lr, uniform), rtol=0, atol=1e-12)
 
 
-def test_a_map_changes_the_picture_where_it_is_and_no_further(model: SFTGAN) -> None:
-    lr = pictures(40, 2)
+def test_a_map_changes_the_image_where_it_is_and_no_further(model: SFTGAN) -> None:
+    lr = images(40, 2)
     maps = model.constant_map(lr).clone()
     row = 20 * model.scale
     maps[:, :, row] = maps.new_tensor([0, 0, 0, 0, 0, 1, 0, 0]).view(1, 8, 1)
@@ -151,7 +151,7 @@ def test_a_map_changes_the_picture_where_it_is_and_no_further(model: SFTGAN) -> 
 
 
 def test_one_map_serves_a_batch(model: SFTGAN) -> None:
-    lr = pictures(3, 4, batch=2)
+    lr = images(3, 4, batch=2)
     one = some_map(lr[:1], scale=model.scale)
     torch.testing.assert_close(
         model.with_conditions(lr, one), model.with_conditions(lr, one.repeat(2, 1, 1, 1))
@@ -159,7 +159,7 @@ def test_one_map_serves_a_batch(model: SFTGAN) -> None:
 
 
 def test_a_category_can_be_named() -> None:
-    network, lr = tiny().double(), pictures(3, 3)
+    network, lr = tiny().double(), images(3, 3)
     found = {}
     for number, name in enumerate(CATEGORIES):
         maps = network.constant_map(lr, category=name)
@@ -172,7 +172,7 @@ def test_a_category_can_be_named() -> None:
 
 
 def test_gradients_reach_the_modulation_with_and_without_a_map(model: SFTGAN) -> None:
-    lr = pictures(4, 4)
+    lr = images(4, 4)
     maps = some_map(lr, scale=model.scale)
     for run in (model, lambda lr: model.with_conditions(lr, maps)):
         model.zero_grad()
@@ -183,14 +183,14 @@ def test_gradients_reach_the_modulation_with_and_without_a_map(model: SFTGAN) ->
 
 
 def test_a_gradient_reaches_the_map() -> None:
-    network, lr = tiny().double(), pictures(3, 3)
+    network, lr = tiny().double(), images(3, 3)
     maps = some_map(lr, scale=4).requires_grad_()
     network.with_conditions(lr, maps).sum().backward()
     assert maps.grad is not None and (maps.grad.abs().amax(dim=(0, 1)) > 0).all()
 
 
 def test_it_says_once_that_there_is_no_map(caplog: pytest.LogCaptureFixture) -> None:
-    network, lr = tiny().double(), pictures(3, 3)
+    network, lr = tiny().double(), images(3, 3)
     with caplog.at_level(logging.WARNING, logger="edgekeeper.models.sftgan"):
         network.with_conditions(lr, network.constant_map(lr, category="sky"))
         assert not caplog.records
@@ -223,13 +223,13 @@ Change = Callable[[Tensor], Tensor]
     ],
 )
 def test_what_is_no_map_is_refused(change: Change, sentence: str) -> None:
-    network, lr = tiny().double(), pictures(3, 4, batch=2)
+    network, lr = tiny().double(), images(3, 4, batch=2)
     with pytest.raises(InputError, match=sentence):
         network.with_conditions(lr, change(some_map(lr, scale=4)))
 
 
 def test_a_map_from_eight_bits_or_half_precision_will_do() -> None:
-    network, lr = tiny(), pictures(3, 4).float()
+    network, lr = tiny(), images(3, 4).float()
     exact = some_map(lr, scale=4)
     whole = network.with_conditions(lr, exact)
     for rounded in (exact.half(), exact.mul(255).round() / 255):
@@ -262,8 +262,8 @@ def test_the_receptive_field_is_as_stated(model: SFTGAN) -> None:
     assert farthest(model, centre=radius + 2, side=2 * radius + 4) == radius
 
 
-def test_tiles_equal_the_whole_picture(model: SFTGAN) -> None:
-    lr = pictures(6, 40)
+def test_tiles_equal_the_whole_image(model: SFTGAN) -> None:
+    lr = images(6, 40)
     tile, overlap, scale = 2 * model.overlap + 5, model.overlap, model.scale
     with torch.no_grad():
         tiled = run_tiled(model, lr, tile=tile, overlap=overlap, scale=scale)

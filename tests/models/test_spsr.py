@@ -72,7 +72,7 @@ class Restated:
         return self.conv(f"{name}.finish", lrelu(self.conv(f"{name}.refine", maps)))
 
     def run(self, lr: Tensor, *, taps: list[int], blocks: int) -> tuple[Tensor, Tensor]:
-        """The SR picture and the gradient map."""
+        """The SR image and the gradient map."""
         padded = F.pad(lr, (1, 1, 1, 1))
         across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
         down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
@@ -115,7 +115,7 @@ def test_any_size_is_enlarged(scale: int, size: tuple[int, int]) -> None:
     assert found.sr.isfinite().all()
 
 
-def test_the_picture_reaches_all_but_the_map_s_own_convolution() -> None:
+def test_the_image_reaches_all_but_the_map_s_own_convolution() -> None:
     network = tiny()
     lr = torch.rand(1, 3, 6, 6, dtype=torch.float64)
     network(lr).square().sum().backward()

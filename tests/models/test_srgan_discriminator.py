@@ -27,10 +27,10 @@ def test_parameters(size: int, norm: str, parameters: int) -> None:
 
 def test_multiply_accumulates() -> None:
     with torch.device("meta"):
-        network, pictures = SRGANDiscriminator(), torch.zeros(1, 3, 96, 96)
+        network, images = SRGANDiscriminator(), torch.zeros(1, 3, 96, 96)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network(pictures)
+        network(images)
     assert counter.get_total_flops() / 2 == 884_147_200
 
 
@@ -62,23 +62,23 @@ def test_a_gradient_reaches_every_parameter(size: int, norm: str) -> None:
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-def test_without_normalisation_each_picture_is_judged_alone() -> None:
-    pictures = torch.rand(3, 3, 32, 32, dtype=torch.float64)
+def test_without_normalisation_each_image_is_judged_alone() -> None:
+    images = torch.rand(3, 3, 32, 32, dtype=torch.float64)
     network = SRGANDiscriminator(size=32, width=4, norm="none").double()
-    alone = torch.cat([network(one[None]) for one in pictures])
-    torch.testing.assert_close(network(pictures), alone)
+    alone = torch.cat([network(one[None]) for one in images])
+    torch.testing.assert_close(network(images), alone)
     normalised = SRGANDiscriminator(size=32, width=4).double()
-    alone = torch.cat([normalised(one[None]) for one in pictures])
-    assert not torch.allclose(normalised(pictures), alone)
+    alone = torch.cat([normalised(one[None]) for one in images])
+    assert not torch.allclose(normalised(images), alone)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 32, 24), (1, 1, 32, 32), (1, 3, 34, 34), (3, 32, 32)])
 def test_other_sizes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"takes pictures \(B, 3, 32, 32\), got"):
+    with pytest.raises(InputError, match=r"takes images \(B, 3, 32, 32\), got"):
         SRGANDiscriminator(size=32, width=4)(torch.rand(shape))
 
 
 @pytest.mark.parametrize("size", [0, 8, 100, -16])
 def test_sizes_without_a_discriminator_are_refused(size: int) -> None:
-    with pytest.raises(InputError, match=f"for pictures of {size} pixels; the size is a multiple"):
+    with pytest.raises(InputError, match=f"for images of {size} pixels; the size is a multiple"):
         SRGANDiscriminator(size=size)

@@ -44,7 +44,7 @@ def awake(network: SRModel) -> SRModel:
     return network
 
 
-def picture(*, batch: int = 1, height: int = 5, width: int = 7) -> Tensor:
+def image(*, batch: int = 1, height: int = 5, width: int = 7) -> Tensor:
     generator = torch.Generator().manual_seed(height * 100 + width)
     return torch.rand(batch, 3, height, width, generator=generator, dtype=torch.float64)
 
@@ -92,7 +92,7 @@ def test_multiply_accumulates(arguments: dict[str, object], macs: int) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (3, 7)])
 def test_any_size_is_enlarged(model: SRModel, size: tuple[int, int]) -> None:
-    lr = picture(batch=2, height=size[0], width=size[1])
+    lr = image(batch=2, height=size[0], width=size[1])
     sr = model(lr)
     assert sr.shape == (2, 3, model.scale * size[0], model.scale * size[1])
     assert sr.isfinite().all()
@@ -100,7 +100,7 @@ def test_any_size_is_enlarged(model: SRModel, size: tuple[int, int]) -> None:
 
 
 def test_forward_is_reconstruct_of_features(model: SRModel) -> None:
-    lr = picture()
+    lr = image()
     features = model.features(lr)
     assert features.shape == (1, 8, 5, 7)
     assert torch.equal(model.reconstruct(features, lr), model(lr))
@@ -109,7 +109,7 @@ def test_forward_is_reconstruct_of_features(model: SRModel) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_a_gradient_reaches_every_parameter(model: SRModel, training: bool) -> None:
     model.train(training)
-    model(picture(height=9, width=9)).square().sum().backward()
+    model(image(height=9, width=9)).square().sum().backward()
     normalised = {
         f"{name.rpartition('.')[0]}.{conv}.bias"
         for name, module in model.named_modules()
@@ -140,7 +140,7 @@ def test_the_layout_of_srresnet() -> None:
     def prelu(maps: Tensor, name: str) -> Tensor:
         return torch.where(maps < 0, own[f"{name}.weight"] * maps, maps)
 
-    lr = picture()
+    lr = image()
     head = prelu(conv(lr, "head"), "activation")
     maps = prelu(norm(conv(head, "blocks.0.conv1"), "blocks.0.norm1"), "blocks.0.activation")
     block = head + norm(conv(maps, "blocks.0.conv2"), "blocks.0.norm2")
@@ -157,7 +157,7 @@ def test_the_layout_of_srresnet() -> None:
     assert not torch.allclose(other(lr), network(lr))
 
 
-def test_without_weights_msrresnet_gives_the_bilinear_picture() -> None:
+def test_without_weights_msrresnet_gives_the_bilinear_image() -> None:
     for scale in (2, 3, 4):
         network = MSRResNet(scale=scale, width=8, blocks=1)
         for parameter in network.parameters():
@@ -170,7 +170,7 @@ def test_without_weights_msrresnet_gives_the_bilinear_picture() -> None:
 def test_normalisation_counts_the_batch_in_training_alone() -> None:
     torch.manual_seed(3)
     network = SRResNet(width=8, blocks=1).double()
-    pair = picture(batch=2)
+    pair = image(batch=2)
     alone = torch.cat([network(one[None]) for one in pair])
     assert not torch.allclose(network(pair), alone)
     network.eval()
@@ -203,8 +203,8 @@ def test_the_receptive_field_is_as_stated(case: str, along: int) -> None:
     assert farthest(network, along=along) == network.receptive_field == network.overlap
 
 
-def test_tiles_equal_the_whole_picture(model: SRModel) -> None:
-    lr = picture(height=4, width=60)
+def test_tiles_equal_the_whole_image(model: SRModel) -> None:
+    lr = image(height=4, width=60)
     with torch.no_grad():
         tiled = run_tiled(model, lr, tile=40, overlap=model.overlap, scale=model.scale)
         torch.testing.assert_close(tiled, model(lr), rtol=0, atol=1e-12)
@@ -218,7 +218,7 @@ def test_a_gradient_branch_fits(case: str) -> None:
     averages = {name: tensor.clone() for name, tensor in backbone.named_buffers()}
     branch = GradientBranch(backbone=backbone, width=4, taps=taps).double().eval()
     assert all(torch.equal(averages[name], t) for name, t in backbone.named_buffers())
-    lr = picture(batch=2)
+    lr = image(batch=2)
     assert torch.equal(branch(lr), backbone(lr))
     for parameter in branch.fusion[-1].parameters():
         nn.init.normal_(parameter, 0, 0.1)

@@ -1,4 +1,4 @@
-"""What flows in bands is what is made of the whole picture."""
+"""What flows in bands is what is made of the whole image."""
 
 import pytest
 import torch

@@ -78,7 +78,7 @@ class TestEveryConversion:
         x = torch.rand(1, 3, 2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(convert, x)
 
-    def test_keeps_dtype_and_treats_each_picture_by_itself(self, convert, generator):
+    def test_keeps_dtype_and_treats_each_image_by_itself(self, convert, generator):
         x = torch.rand(3, 3, 4, 5, generator=generator)
         together = convert(x)
         assert together.dtype == torch.float32

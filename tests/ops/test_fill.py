@@ -62,7 +62,7 @@ def test_the_reach_ends_where_it_is_said_to() -> None:
 
 @pytest.mark.parametrize("density", [0.9, 0.01, 0.0001])
 @pytest.mark.parametrize("step", [7, 64, 500])
-def test_bands_are_filled_as_the_whole_picture(
+def test_bands_are_filled_as_the_whole_image(
     density: float, step: int, generator: torch.Generator
 ) -> None:
     colours = torch.rand(1, 3, 330, 140, generator=generator)

@@ -7,9 +7,9 @@ from torch.nn import functional
 from edgekeeper.errors import InputError
 from edgekeeper.ops.gradient import Gradients, central, gradient_map, magnitude, sobel
 
-# A 4 × 4 picture and its gradients by an independent script; the SPSR values equal those of the
+# A 4 × 4 image and its gradients by an independent script; the SPSR values equal those of the
 # modules in the authors' repository exactly.
-PICTURE = [[0.0, 0.25, 0.5, 0.75], [0.25, 0.25, 0.5, 0.5], [1, 0, 0.25, 0.75], [0.5, 0.5, 0.5, 0.5]]
+IMAGE = [[0.0, 0.25, 0.5, 0.75], [0.25, 0.25, 0.5, 0.5], [1, 0, 0.25, 0.75], [0.5, 0.5, 0.5, 0.5]]
 SOBEL_X = [
     [0.75, 1.25, 1.25, -1.5],
     [0.75, 0.25, 1.75, -1.75],
@@ -58,15 +58,15 @@ def tensor(values):
     ("operator", "x", "y"), [(sobel, SOBEL_X, SOBEL_Y), (central, CENTRAL_X, CENTRAL_Y)]
 )
 def test_reference_values(operator, x, y):
-    gradients = operator(tensor(PICTURE))
+    gradients = operator(tensor(IMAGE))
     assert torch.equal(gradients.x, tensor(x))
     assert torch.equal(gradients.y, tensor(y))
 
 
 def test_spsr_maps_of_both_paddings():
-    same = gradient_map(tensor(PICTURE))
+    same = gradient_map(tensor(IMAGE))
     torch.testing.assert_close(same, tensor(SPSR_MAP), rtol=0, atol=1e-15)
-    wider = gradient_map(tensor(PICTURE), padding=2)
+    wider = gradient_map(tensor(IMAGE), padding=2)
     assert wider.shape == (1, 1, 6, 6)
     torch.testing.assert_close(wider[..., 1:-1, 1:-1], same, rtol=0, atol=0)
     torch.testing.assert_close(wider[0, 0, 0], tensor(SPSR_RING_TOP)[0, 0], rtol=0, atol=1e-15)
@@ -120,7 +120,7 @@ def test_the_map_has_derivatives(operator, generator):
     assert torch.autograd.gradcheck(lambda t: gradient_map(t, operator=operator), x)
 
 
-def test_a_flat_picture_has_a_finite_derivative():
+def test_a_flat_image_has_a_finite_derivative():
     x = torch.full((1, 3, 6, 6), 0.5, requires_grad=True)
     gradient_map(x).sum().backward()
     assert torch.isfinite(x.grad).all()

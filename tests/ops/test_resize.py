@@ -1,4 +1,4 @@
-"""MATLAB's and Pillow's resize: published weights, stored pictures, borders, rounding."""
+"""MATLAB's and Pillow's resize: published weights, stored images, borders, rounding."""
 
 import csv
 
@@ -72,7 +72,7 @@ def test_weights_when_enlarging():
     np.testing.assert_allclose(matrix[15, 2:6], far[::-1], atol=1e-12)
 
 
-def test_a_picture_against_reference_values():
+def test_a_image_against_reference_values():
     # Pixels of the linear congruential generator 1664525 s + 1013904223 mod 2^32, seed 21;
     # values by an independent numpy script, within 5e-5 of BasicSR's imresize.
     state, pixels = 21, []
@@ -96,7 +96,7 @@ def test_a_picture_against_reference_values():
 
 @pytest.mark.parametrize("scale", [0.5, 0.25, 1 / 3, 2, 3, 4, 0.4])
 @pytest.mark.parametrize(("boundary", "mode"), [("symmetric", "symmetric"), ("replicate", "edge")])
-def test_equals_torch_antialias_inside_a_padded_picture(scale, boundary, mode):
+def test_equals_torch_antialias_inside_a_padded_image(scale, boundary, mode):
     # An independent implementation of the same kernel with another rule for borders.
     x = noise(2, 60, 120)
     border = 60  # wider than any of the kernels; all sides are whole after scaling
@@ -111,7 +111,7 @@ def test_equals_torch_antialias_inside_a_padded_picture(scale, boundary, mode):
     torch.testing.assert_close(ours, inside, rtol=0, atol=1e-12)
 
 
-def test_a_border_wider_than_the_picture():
+def test_a_border_wider_than_the_image():
     x = noise(3, 4)
     padded = torch.from_numpy(np.pad(x.numpy(), 48, mode="symmetric"))
     expected = imresize(padded, scale=1 / 6)[8:-8, 8:-8]
@@ -216,7 +216,7 @@ class Enlarge(torch.nn.Module):
         return imresize(imresize(x, scale=2), scale=3, boundary="replicate")
 
 
-def test_a_recorded_graph_with_open_sizes_gives_the_same_picture():
+def test_a_recorded_graph_with_open_sizes_gives_the_same_image():
     sides = {2: torch.export.Dim("h", min=4, max=99), 3: torch.export.Dim("w", min=4, max=99)}
     example = noise(1, 1, 9, 11, dtype=torch.float32)
     graph = torch.export.export(Enlarge(), (example,), dynamic_shapes=(sides,), strict=False)
@@ -234,7 +234,7 @@ def test_a_recorded_graph_keeps_its_precision_under_autocast():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_gives_the_same_picture(monkeypatch):
+def test_a_gpu_gives_the_same_image(monkeypatch):
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     x = levels(2, 3, 60, 48)
     for scale in (1 / 2, 1 / 3, 1 / 4):
@@ -254,7 +254,7 @@ def test_a_gpu_gives_the_same_picture(monkeypatch):
 @pytest.mark.parametrize(
     ("x", "options", "words"),
     [
-        (torch.zeros(4, 4, dtype=torch.uint8), {"scale": 2}, "Divide uint8 pictures by 255"),
+        (torch.zeros(4, 4, dtype=torch.uint8), {"scale": 2}, "Divide uint8 images by 255"),
         (torch.zeros(4), {"scale": 2}, "(..., H, W)"),
         (torch.zeros(3, 0, 4), {"scale": 2}, "at least one pixel"),
         (torch.zeros(4, 4), {}, "either a scale or a size"),
@@ -280,11 +280,11 @@ side = st.integers(1, 80)
 
 
 def by_pillow(x, size, method):
-    picture = Image.fromarray((x * 255).round().to(torch.uint8).numpy())
+    image = Image.fromarray((x * 255).round().to(torch.uint8).numpy())
     # One axis at a time: Pillow 13 goes vertically first when the height shrinks by more than
     # twice as many pixels as the width; all other versions and sizes go horizontally first.
-    picture = picture.resize((size[1], x.shape[0]), FILTERS[method])
-    return torch.from_numpy(np.array(picture.resize((size[1], size[0]), FILTERS[method])))
+    image = image.resize((size[1], x.shape[0]), FILTERS[method])
+    return torch.from_numpy(np.array(image.resize((size[1], size[0]), FILTERS[method])))
 
 
 @given(side, side, side, side, st.sampled_from(["bilinear", "bicubic"]), st.booleans())
@@ -298,10 +298,10 @@ def test_pillow_bit_for_bit(height, width, rows, columns, method, extremes):
 
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_pillow_on_colour_pictures_in_one_call(method, factor):
+def test_pillow_on_colour_images_in_one_call(method, factor):
     x = levels(3, 120, 96)
-    picture = Image.fromarray((x * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
-    small = picture.resize((96 // factor, 120 // factor), FILTERS[method])
+    image = Image.fromarray((x * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    small = image.resize((96 // factor, 120 // factor), FILTERS[method])
     theirs = torch.from_numpy(np.array(small)).permute(2, 0, 1)
     ours = pillow_resize(x, size=(120 // factor, 96 // factor), method=method)
     assert torch.equal(ours, theirs / 255)
@@ -316,7 +316,7 @@ def test_pillow_errors():
         pillow_resize(torch.zeros(4, 4), size=(2, 0), method="bicubic")
 
 
-# Stored pictures ----------------------------------------------------------------------------
+# Stored images ----------------------------------------------------------------------------
 
 
 def read(path):
@@ -327,7 +327,7 @@ def read(path):
 @pytest.mark.data
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize(("name", "count"), [("Set5", 5), ("Set14", 14)])
-def test_stored_lr_pictures_exactly(data_root, name, count, scale):
+def test_stored_lr_images_exactly(data_root, name, count, scale):
     paths = sorted((data_root / "benchmarks" / name / f"image_SRF_{scale}").glob("*_HR.png"))
     assert len(paths) == count
     for path in paths:
@@ -349,19 +349,19 @@ def check_bsd100(root, *, first, stop):
 
 
 @pytest.mark.data
-def test_some_stored_lr_pictures_of_bsd100_exactly(data_root):
+def test_some_stored_lr_images_of_bsd100_exactly(data_root):
     check_bsd100(data_root / "benchmarks" / "BSD100", first=0, stop=10)
 
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_all_stored_lr_pictures_of_bsd100_exactly(data_root):
+def test_all_stored_lr_images_of_bsd100_exactly(data_root):
     check_bsd100(data_root / "benchmarks" / "BSD100", first=10, stop=100)
 
 
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "number"), [("baboon", 1), ("comic", 5)])
-def test_lr_pictures_of_newer_matlab_exactly(data_root, name, number):
+def test_lr_images_of_newer_matlab_exactly(data_root, name, number):
     folder = data_root / "benchmarks" / "Set14" / "image_SRF_4"
     hr = read(folder / f"img_{number:03d}_SRF_4_HR.png")
     lr = read(data_root / "results" / "ESRGAN_Set14_x4" / "LR" / f"{name}.png")

@@ -74,7 +74,7 @@ def test_variances_of_a_part_of_a_larger_tensor():
     [
         ((3, 8, 8), {"patch": 4}, "(B, C, H, W)"),
         ((1, 1, 8, 8), {"patch": 1}, "at least 2"),
-        ((1, 1, 8, 8), {"patch": 9}, "no larger than the picture"),
+        ((1, 1, 8, 8), {"patch": 9}, "no larger than the image"),
         ((1, 1, 8, 9), {"patch": 4, "remainder": "refuse"}, "crop it to a multiple"),
         ((1, 1, 8, 8), {"patch": 4, "remainder": "keep"}, "not 'keep'"),
     ],
@@ -123,7 +123,7 @@ def by_scikit_image(x, y, *, data_range):
 
 @pytest.mark.parametrize("data_range", [1.0, 255.0])
 def test_ssim_equals_scikit_image(data_range):
-    x, y = (data_range * picture for picture in pair(24, 31, channels=3))
+    x, y = (data_range * image for image in pair(24, 31, channels=3))
     symmetric = ssim_map(x, y, data_range=data_range, border="symmetric")
     valid = ssim_map(x, y, data_range=data_range)
     assert symmetric.shape == x.shape
@@ -135,7 +135,7 @@ def test_ssim_equals_scikit_image(data_range):
 
 
 def test_ssim_with_zeros_beyond_the_border_equals_scipy():
-    x, y = (picture[0, 0].numpy() for picture in pair(20, 17))
+    x, y = (image[0, 0].numpy() for image in pair(20, 17))
     line = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
 
@@ -165,7 +165,7 @@ def test_ssim_of_the_reference_pair():
     assert maps.mean().item() == pytest.approx(0.931026618507135, abs=1e-12)
 
 
-def test_symmetric_border_wider_than_the_picture():
+def test_symmetric_border_wider_than_the_image():
     x, y = pair(3, 4)
     mean = torch.from_numpy(
         ndimage.gaussian_filter(x.numpy(), 1.5, truncate=5 / 1.5, mode="reflect", axes=(2, 3))
@@ -187,12 +187,12 @@ def test_symmetric_border_wider_than_the_picture():
 
 @pytest.mark.parametrize("border", ["valid", "zero", "symmetric"])
 def test_ssim_has_derivatives(border):
-    x, y = (picture[:1].requires_grad_() for picture in pair(12, 13))
+    x, y = (image[:1].requires_grad_() for image in pair(12, 13))
     assert torch.autograd.gradcheck(lambda a, b: ssim_map(a, b, border=border), (x, y))
 
 
 def test_the_derivative_of_the_derivative():
-    x, y = (picture[:1] for picture in pair(11, 12))
+    x, y = (image[:1] for image in pair(11, 12))
     x.requires_grad_()
     assert torch.autograd.gradgradcheck(lambda a: ssim_map(a, y), x)
 

@@ -1,4 +1,4 @@
-"""Tiles cover the picture once, and the tiled result equals the whole one."""
+"""Tiles cover the image once, and the tiled result equals the whole one."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_a_plan_worked_out_by_hand():
 
 @settings(deadline=None)
 @given(sizes, sizes, overlaps, cores, st.integers(1, 4))
-def test_a_network_that_copies_returns_the_identical_picture(height, width, overlap, core, scale):
+def test_a_network_that_copies_returns_the_identical_image(height, width, overlap, core, scale):
     lr = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height + width))
     sr = run_tiled(nearest(scale), lr, tile=2 * overlap + core, overlap=overlap, scale=scale)
     assert torch.equal(sr, nearest(scale)(lr))
@@ -107,12 +107,12 @@ def test_one_pixel_less_overlap_is_seen():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (2, 33)])
-def test_thin_pictures(size):
+def test_thin_images(size):
     lr = torch.rand(1, 1, *size)
     assert torch.equal(run_tiled(nearest(2), lr, tile=16, overlap=3, scale=2), nearest(2)(lr))
 
 
-def test_a_tile_larger_than_the_picture_is_one_call_whatever_the_overlap():
+def test_a_tile_larger_than_the_image_is_one_call_whatever_the_overlap():
     shapes = []
 
     def record(part: Tensor) -> Tensor:
@@ -188,8 +188,9 @@ def test_inverting_what_lies_beyond_never_does_more_than_the_gradients_say():
     worst = measure_reach(Blur(5), lr, scale=1, bound=0.34)
     found = measure_reach(Blur(5), lr, scale=1, bound=0.34, method="perturbation")
     assert found.radius <= worst.radius
-    beyond = measure_reach(Blur(5), torch.zeros_like(lr), scale=1, bound=0.34,
-                           method="perturbation")  # fmt: skip
+    beyond = measure_reach(
+        Blur(5), torch.zeros_like(lr), scale=1, bound=0.34, method="perturbation"
+    )
     assert beyond.rest == pytest.approx(40 / 121)  # all of it goes from 0 to 1
 
 
@@ -208,7 +209,7 @@ def test_the_reach_of_interpolation():
         assert reach.radius == 2
 
 
-def test_a_picture_too_small_for_the_reach_is_refused():
+def test_a_image_too_small_for_the_reach_is_refused():
     lr = torch.rand(1, 1, 30, 30)
     for method in ("gradients", "perturbation"):
         with pytest.raises(InputError, match="more than 11 pixels"):

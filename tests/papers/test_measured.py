@@ -50,7 +50,7 @@ TINY = PrintedTable(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with one set: 24 small pictures under the name of Kodak's."""
+    """A data folder with one set: 24 small images under the name of Kodak's."""
     folder = tmp_path_factory.mktemp("data") / "benchmarks" / "Kodak"
     folder.mkdir(parents=True)
     numbers = np.random.default_rng(0)
@@ -231,7 +231,7 @@ class TestSections:
                 assert (value.mean, value.low, value.high) == pytest.approx(
                     (expected.mean, expected.low, expected.high)
                 )
-                assert value.pictures == 24
+                assert value.images == 24
 
     def test_bicubic_depends_on_the_protocol(self, table: str, root: Path) -> None:
         found = beside(table, data_root=root)
@@ -278,7 +278,7 @@ class TestSections:
             "y_matlab",
             "perceptual",
         ]
-        assert stored["contrasts"][0]["pictures"] == 24
+        assert stored["contrasts"][0]["images"] == 24
 
 
 class TestContrasts:
@@ -335,9 +335,9 @@ class TestKeeping:
     ) -> None:
         seen: list[Score] = []
         run()
-        run(on_picture=seen.append)
+        run(on_image=seen.append)
         assert seen == []
-        run(key="other", on_picture=seen.append)
+        run(key="other", on_image=seen.append)
         assert {score.model for score in seen} == {"net"}
 
     def test_damaged_scores_and_those_of_another_protocol_are_made_anew(
@@ -377,7 +377,7 @@ class TestWrongRequests:
             beside("dggan-table3")
 
     def test_an_unknown_set(self, table: str, root: Path) -> None:
-        with pytest.raises(InputError, match="no picture set 'kodac'"):
+        with pytest.raises(InputError, match="no image set 'kodac'"):
             beside(table, data_root=root, sets=("kodac",))
 
     @pytest.mark.parametrize("names", [("a", "A"), ("bicubic",)])
@@ -415,12 +415,15 @@ def test_bicubic_is_what_spsr_prints(data_root: Path, set_name: str) -> None:
 
 
 @pytest.mark.data
-def test_rcan_s_own_pictures_do_not_have_the_printed_lpips(data_root: Path) -> None:
+def test_rcan_s_own_images_do_not_have_the_printed_lpips(data_root: Path) -> None:
     rows = [Ours("RCAN", data_root / "results" / "RCAN" / "Set5_x4")]
     found = beside(
-        "dgggan-table4", ours=rows, data_root=data_root, sets=("set5",),
+        "dgggan-table4",
+        ours=rows,
+        data_root=data_root,
+        sets=("set5",),
         weights=data_root / "weights",
-    )  # fmt: skip
+    )
     ours, paper = (
         line(found, "perceptual", method="RCAN", origin=origin, on="set5").values["lpips"]
         for origin in ("ours", "paper")

@@ -1,4 +1,4 @@
-"""Tests of reproducing a table: tiny runs of the real cells on synthetic pictures."""
+"""Tests of reproducing a table: tiny runs of the real cells on synthetic images."""
 
 import dataclasses
 import json
@@ -23,8 +23,8 @@ from edgekeeper.training.loop import train
 PLAIN, GV = "gv_table1_espcn_x2_quick", "gv_table1_espcn_x2_gv_quick"
 
 
-def write_pictures(folder: Path, *, seed: int, count: int = 3) -> Path:
-    """A folder of small pictures: waves and noise in colour."""
+def write_images(folder: Path, *, seed: int, count: int = 3) -> Path:
+    """A folder of small images: waves and noise in colour."""
     folder.mkdir(parents=True)
     numbers = np.random.default_rng(seed)
     for k in range(count):
@@ -38,13 +38,13 @@ def write_pictures(folder: Path, *, seed: int, count: int = 3) -> Path:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("store")
-    sources = sources_in(write_pictures(folder / "pictures", seed=0), licence="CC0-1.0")
+    sources = sources_in(write_images(folder / "images", seed=0), licence="CC0-1.0")
     return prepare_store(sources, folder / "s", scales=(2,), lr_kernel="pillow_bilinear")
 
 
 @pytest.fixture(scope="module")
 def test_set(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_pictures(tmp_path_factory.mktemp("sets") / "waves", seed=1))
+    return str(write_images(tmp_path_factory.mktemp("sets") / "waves", seed=1))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ class TestCompleteRun:
             assert row.added == pytest.approx(means[GV][row.measure])
             assert row.difference == pytest.approx(row.added - row.without)
             assert row.low <= row.difference <= row.high
-            assert (row.pictures, row.seeds, row.set) == (3, 1, "waves")
+            assert (row.images, row.seeds, row.set) == (3, 1, "waves")
             assert row.paper_without is None and row.paper_difference is None
 
     def test_json_holds_everything(self, run: Callable[..., ReproducedTable]) -> None:
@@ -195,10 +195,10 @@ class TestGoingOn:
     ) -> None:
         run()
         monkeypatch.setattr(edgekeeper.papers.training, "train", refuse_to_train)
-        more = str(write_pictures(tmp_path / "more", seed=2, count=2))
+        more = str(write_images(tmp_path / "more", seed=2, count=2))
         events: list[Event] = []
         table = run(sets=(test_set, more), on_event=events.append)
-        assert [(row.set, row.pictures) for row in table.rows[::3]] == [("waves", 3), ("more", 2)]
+        assert [(row.set, row.images) for row in table.rows[::3]] == [("waves", 3), ("more", 2)]
         assert [event.what for event in events] == [
             "already trained",
             "already scored",
@@ -237,7 +237,7 @@ class TestWrongRequests:
         self, run: Callable[..., ReproducedTable], tmp_path: Path
     ) -> None:
         run()
-        sources = sources_in(write_pictures(tmp_path / "others", seed=9))
+        sources = sources_in(write_images(tmp_path / "others", seed=9))
         other = prepare_store(sources, tmp_path / "s", scales=(2,), lr_kernel="pillow_bilinear")
         with pytest.raises(CheckpointError, match="on another store"):
             run(store=other)
@@ -300,4 +300,4 @@ def test_set5_has_the_papers_numbers(run: Callable[..., ReproducedTable], data_r
     psnr = run(data_root=data_root, sets=("set5",)).rows[0]
     # Table 1, ESPCN ×2 on Set5
     assert (psnr.paper_without, psnr.paper_added) == (30.42, 30.55)
-    assert psnr.pictures == 5
+    assert psnr.images == 5

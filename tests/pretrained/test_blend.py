@@ -94,14 +94,18 @@ class TestBlend:
 
 def saved(model: SRModel, path: Path, **arguments: object) -> Path:
     described = spec(type(model), **{**SMALL, **arguments})
-    save_model(path, model, spec=described, card={"pictures": [{"file": path.stem}]})
+    save_model(path, model, spec=described, card={"images": [{"file": path.stem}]})
     return path
 
 
 BASICSR = {
-    "head": "conv_first", "after_blocks": "conv_body", "enlarge.convs.0": "conv_up1",
-    "enlarge.convs.1": "conv_up2", "refine": "conv_hr", "last": "conv_last",
-}  # fmt: skip
+    "head": "conv_first",
+    "after_blocks": "conv_body",
+    "enlarge.convs.0": "conv_up1",
+    "enlarge.convs.1": "conv_up2",
+    "refine": "conv_hr",
+    "last": "conv_last",
+}
 
 
 def published(seed: int, path: Path, *, growth: int = 4) -> tuple[RRDB, Path]:
@@ -135,7 +139,7 @@ class TestFiles:
         for key, path in (("a", a), ("b", b)):
             assert card[key]["name"] == path.stem
             assert card[key]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-            assert card[key]["card"] == {"pictures": [{"file": path.stem}]}
+            assert card[key]["card"] == {"images": [{"file": path.stem}]}
         assert "commit" in network.card["code"]  # type: ignore[operator]
 
     @pytest.mark.parametrize(("alpha", "same"), [(0, "espcn_x2"), (1, "espcn_x2_gv")])

@@ -36,7 +36,7 @@ class Described:
         return F.interpolate(maps, scale_factor=self.scale)
 
 
-def test_rgb_networks_see_one_picture_at_a_time() -> None:
+def test_rgb_networks_see_one_image_at_a_time() -> None:
     described = Described(scale=3)
     model = CommunityModel(described)
     lr = torch.rand(2, 3, 4, 5)
@@ -199,7 +199,7 @@ class TestSpandrel:
         assert infer(theirs, torch.rand(1, 3, 5, 7)).shape == (1, 3, 10, 14)
         assert infer(theirs, torch.rand(1, 3, 1, 1)).shape == (1, 3, 2, 2)
 
-    def test_a_grey_network_keeps_a_grey_picture_grey(self, tmp_path: Path) -> None:
+    def test_a_grey_network_keeps_a_grey_image_grey(self, tmp_path: Path) -> None:
         weights = compact_weights(colours=1)
         model = load_community(self.saved(weights, tmp_path))
         assert model.channels == "y"

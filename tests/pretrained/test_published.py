@@ -203,19 +203,19 @@ def vdsr_mat(folder: Path, *, kernels: list[Tensor], biases: list[Tensor]) -> Pa
     return path
 
 
-def test_official_vdsr_equals_twenty_convolutions_and_the_picture(tmp_path: Path) -> None:
+def test_official_vdsr_equals_twenty_convolutions_and_the_image(tmp_path: Path) -> None:
     kernels = vdsr_kernels()
     biases = [torch.randn(len(kernel)) * 0.1 for kernel in kernels]
     model = load_published(vdsr_mat(tmp_path, kernels=kernels, biases=biases), scale=3)
     assert isinstance(model, VDSR)
     assert model.channels == "y"
     lr = torch.rand(1, 1, 4, 5)
-    maps = picture = imresize(lr, scale=3)
+    maps = image = imresize(lr, scale=3)
     for index, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
         maps = F.conv2d(maps, kernel, bias, padding=1)
         maps = maps.relu() if index < 19 else maps
     with torch.no_grad():
-        torch.testing.assert_close(model(lr), picture + maps, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(lr), image + maps, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("of", "out", "variant"), [(1, 1, "y"), (3, 1, "gv"), (3, 3, "rgb")])
@@ -230,13 +230,13 @@ def test_vdsr_of_pytorch_names_equals_its_layers(
     model = load_published(saved(weights, tmp_path), scale=2)
     lr = torch.rand(1, of, 4, 5)
     if variant == "gv":
-        picture = F.interpolate(lr, scale_factor=2, mode="bilinear", align_corners=False)
+        image = F.interpolate(lr, scale_factor=2, mode="bilinear", align_corners=False)
     else:
-        picture = imresize(lr, scale=2)
-    maps = picture
+        image = imresize(lr, scale=2)
+    maps = image
     for name in [k for k in weights if k != "output.weight"]:
         maps = F.conv2d(maps, weights[name], padding=1).relu()
-    expected = picture + F.conv2d(maps, weights["output.weight"], padding=1)
+    expected = image + F.conv2d(maps, weights["output.weight"], padding=1)
     with torch.no_grad():
         torch.testing.assert_close(model(lr), expected, rtol=1e-5, atol=1e-5)
     assert model.channels == ("y" if of == 1 else "rgb")
@@ -464,7 +464,7 @@ def test_official_vdsr_reaches_its_published_psnr(
 ) -> None:
     """Set5 as the paper's Table 3 has it.
 
-    HR is the uint8 luma of the uint8 RGB picture; LR is MATLAB's bicubic of it in floating point,
+    HR is the uint8 luma of the uint8 RGB image; LR is MATLAB's bicubic of it in floating point,
     never rounded; the SR luma is rounded to uint8; a border of ``scale`` pixels is left out.
     """
     model = load_published(data_root / "weights" / "VDSR_Official.mat", scale=scale)

@@ -53,7 +53,7 @@ def saved(content: object, folder: Path) -> Path:
 
 
 def run(w: Weights, lr: Tensor, maps: Tensor, *, variant: Variant, blocks: int = 2) -> Tensor:
-    """The published network, layer by layer, on an LR picture and a map."""
+    """The published network, layer by layer, on an LR image and a map."""
     functional = torch.nn.functional
 
     def conv(name: str, x: Tensor, *, padding: int = 1, stride: int = 1) -> Tensor:

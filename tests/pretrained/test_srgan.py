@@ -69,7 +69,7 @@ def keras_weights(*, blocks: int = 2, first: int = 0, norm: str = "batch_normali
     return found
 
 
-def keras(found: Weights, pictures: Tensor, *, blocks: int = 2) -> Tensor:
+def keras(found: Weights, images: Tensor, *, blocks: int = 2) -> Tensor:
     """Keras's network: (B, H, W, 3) on 0..255 in and out, as it was trained."""
     numbers = {"conv2d": 0, "p_re_lu": 0, "batch_normalization": 0}
 
@@ -105,7 +105,7 @@ def keras(found: Weights, pictures: Tensor, *, blocks: int = 2) -> Tensor:
                 large[:, :, row::2, column::2] = maps[:, start : start + count // 4]
         return large
 
-    x = head = activate(conv(pictures.permute(0, 3, 1, 2).double() / 255))
+    x = head = activate(conv(images.permute(0, 3, 1, 2).double() / 255))
     for _ in range(blocks):
         x = x + norm(conv(activate(norm(conv(x)))))
     x = head + norm(conv(x))
@@ -121,11 +121,11 @@ def test_keras_is_run_as_it_was_trained(saved: Callable[..., Path], norm: str, f
     model = load_foreign(path)
     assert isinstance(model, SRResNet) and not model.training
     assert (model.scale, model.channels, len(model.blocks)) == (4, "rgb", 2)
-    pictures = torch.randint(0, 256, (2, 5, 6, 3))
-    expected = keras(keras_weights(), pictures)
+    images = torch.randint(0, 256, (2, 5, 6, 3))
+    expected = keras(keras_weights(), images)
     assert expected.min() < 100 < 155 < expected.max()
     with torch.no_grad():
-        sr = model.double()(pictures.permute(0, 3, 1, 2).double() / 255)
+        sr = model.double()(images.permute(0, 3, 1, 2).double() / 255)
     torch.testing.assert_close(255 * sr, expected.permute(0, 3, 1, 2))
     again = load_published(path, scale=4, kind="srgan_keras")
     assert torch.equal(again.state_dict()["last.weight"], model.float().state_dict()["last.weight"])
@@ -277,34 +277,54 @@ def test_basicsr_s_msrresnet(saved: Callable[..., Path], scale: int, trunk: str)
 # whose weights, what is taken away, what is added, what the error says
 MISFITS: dict[str, tuple[Callable[[], Weights], str, str, str]] = {
     "keras_missing": (
-        keras_weights, "conv2d_3/conv2d_3/bias:0", "",
+        keras_weights,
+        "conv2d_3/conv2d_3/bias:0",
+        "",
         r"missing conv2d_3/conv2d_3/bias:0; unknown none",
     ),
     "keras_unknown": (
-        keras_weights, "", "dense/dense/kernel:0",
+        keras_weights,
+        "",
+        "dense/dense/kernel:0",
         r"missing none; unknown dense/dense/kernel:0",
     ),
     "keras_far": (
-        keras_weights, "", "p_re_lu_999999999/p_re_lu_999999999/alpha:0", r"missing batch_norm",
+        keras_weights,
+        "",
+        "p_re_lu_999999999/p_re_lu_999999999/alpha:0",
+        r"missing batch_norm",
     ),
     "pytorch_missing": (
-        pytorch_weights, "block4.bn2.running_var", "",
+        pytorch_weights,
+        "block4.bn2.running_var",
+        "",
         r"missing block4\.bn2\.running_var; unknown none",
     ),
     "pytorch_unknown": (
-        pytorch_weights, "", "block7.2.weight", r"missing none; unknown block7\.2\.weight",
+        pytorch_weights,
+        "",
+        "block7.2.weight",
+        r"missing none; unknown block7\.2\.weight",
     ),
     "basicsr_missing": (
-        lambda: basicsr_weights(4), "upconv2.weight", "",
+        lambda: basicsr_weights(4),
+        "upconv2.weight",
+        "",
         r"missing upconv2\.weight; unknown none",
     ),
     "basicsr_unknown": (
-        lambda: basicsr_weights(3), "", "conv_body.bias", r"missing none; unknown conv_body\.bias",
+        lambda: basicsr_weights(3),
+        "",
+        "conv_body.bias",
+        r"missing none; unknown conv_body\.bias",
     ),
     "basicsr_far": (
-        lambda: basicsr_weights(3), "", "body.999999999.conv1.bias", r"missing body\.",
+        lambda: basicsr_weights(3),
+        "",
+        "body.999999999.conv1.bias",
+        r"missing body\.",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", MISFITS)
@@ -365,17 +385,17 @@ def test_the_published_keras_file_as_keras_runs_it(data_root: Path) -> None:
         name.replace("batch_normalization_v1", "batch_normalization"): tensor
         for name, tensor in read_weights(path).items()
     }
-    pictures = torch.randint(0, 256, (1, 12, 9, 3), generator=torch.Generator().manual_seed(1))
-    expected = keras(found, pictures, blocks=16)
+    images = torch.randint(0, 256, (1, 12, 9, 3), generator=torch.Generator().manual_seed(1))
+    expected = keras(found, images, blocks=16)
     with torch.no_grad():
-        sr = 255 * model.double()(pictures.permute(0, 3, 1, 2).double() / 255)
+        sr = 255 * model.double()(images.permute(0, 3, 1, 2).double() / 255)
     torch.testing.assert_close(sr, expected.permute(0, 3, 1, 2), rtol=0, atol=1e-9)
 
 
 @pytest.mark.data
 @pytest.mark.slow
 def test_the_published_keras_file_reaches_its_scores(data_root: Path) -> None:
-    """Set5 x4, float luma, border 4; LPIPS of the whole picture."""
+    """Set5 x4, float luma, border 4; LPIPS of the whole image."""
     model = zoo.load(data_root / "weights" / "srgan_generator_x4.h5")
     values = []
     for pair in load_pairs("Set5", scale=4, root=data_root):

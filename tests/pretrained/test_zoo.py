@@ -38,13 +38,13 @@ def test_every_shipped_network_loads_and_enlarges() -> None:
         assert sr.shape == (1, 3, 5 * model.scale, 7 * model.scale)
 
 
-def test_every_shipped_network_was_trained_on_free_pictures_only() -> None:
+def test_every_shipped_network_was_trained_on_free_images_only() -> None:
     for network in networks():
-        pictures = network.card["pictures"]
-        assert isinstance(pictures, list)
-        assert pictures
-        for picture in pictures:
-            assert picture["licence"].startswith(("CC0", "public domain"))
+        images = network.card["pictures"]
+        assert isinstance(images, list)
+        assert images
+        for image in images:
+            assert image["licence"].startswith(("CC0", "public domain"))
 
 
 def test_defaults_ship_for_each_style_and_its_scales() -> None:
@@ -103,12 +103,12 @@ class TestNetworkAroundAnother:
         path = tmp_path / "trained.safetensors"
         shown = CliRunner().invoke(cli, ["models", "card", str(path)])
         assert json.loads(shown.output)["scale"] == 3
-        picture = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(tmp_path / "small.png")
+        image = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "small.png")
         given = [str(tmp_path / "small.png"), "-o", str(tmp_path / "large.png")]
         shown = CliRunner().invoke(cli, ["upscale", *given, "--model", str(path)])
         assert shown.exit_code == 0, shown.output
-        lr = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+        lr = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
         expected = (255 * infer(trained, lr).clamp(0, 1)).round()[0].permute(1, 2, 0)
         large = torch.from_numpy(np.asarray(Image.open(tmp_path / "large.png")).astype(np.float32))
         assert (large - expected).abs().max() <= 1
@@ -159,12 +159,12 @@ class TestScale:
 
 
 class TestUpscaleFunction:
-    def test_a_path_gives_a_picture(self, tmp_path: Path) -> None:
+    def test_a_path_gives_a_image(self, tmp_path: Path) -> None:
         grey = np.full((6, 8), 128, np.uint8)
         Image.fromarray(grey).save(tmp_path / "grey.png")
-        picture = edgekeeper.upscale(tmp_path / "grey.png", scale=3, model="espcn_x3")
-        assert picture.pixels.shape == (18, 24, 1)
-        assert picture.pixels.dtype == np.uint8
+        image = edgekeeper.upscale(tmp_path / "grey.png", scale=3, model="espcn_x3")
+        assert image.pixels.shape == (18, 24, 1)
+        assert image.pixels.dtype == np.uint8
 
     def test_a_network_of_another_scale_is_run_until_it_is_large_enough(self) -> None:
         network, lr = ESPCN(scale=2).eval(), torch.rand(1, 3, 6, 5)

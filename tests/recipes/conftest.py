@@ -34,7 +34,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "SRGANDiscriminator": {"size": PATCH, "width": 2},
     "NaturalManifoldDiscriminator": {"width": 2},
 }
-KNOWN = {name: getattr(where, name) for where in (losses, models) for name in where.__all__ if name[0].isupper()}  # fmt: skip  # noqa: E501
+KNOWN = {
+    name: getattr(where, name)
+    for where in (losses, models)
+    for name in where.__all__
+    if name[0].isupper()
+}
 KNOWN["VanillaGAN"] = VanillaGAN
 
 
@@ -47,7 +52,7 @@ def small_spec(description: Spec[Any]) -> Spec[Any]:
 
 
 def small_stage(stage: Stage) -> Stage:
-    """The stage with two updates, small critics, and L1 in the place of the features of VGG19."""
+    """The stage with two updates, small discriminators, and L1 in the place of VGG19's features."""
 
     def term(original: Term) -> Term:
         perceptual = original.loss.target is Perceptual
@@ -58,7 +63,8 @@ def small_stage(stage: Stage) -> Stage:
         steps=2,
         terms=tuple(map(term, stage.terms)),
         adversaries=tuple(
-            dataclasses.replace(a, critic=small_spec(a.critic)) for a in stage.adversaries
+            dataclasses.replace(a, discriminator=small_spec(a.discriminator))
+            for a in stage.adversaries
         ),
     )
 
@@ -78,12 +84,12 @@ def reduced() -> Callable[[Recipe], Recipe]:
 
 @pytest.fixture(scope="session")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store of two pictures of noise, for x2, x3 and x4."""
+    """A store of two images of noise, for x2, x3 and x4."""
     folder = tmp_path_factory.mktemp("noise")
     numbers = np.random.default_rng(0)
     for k in range(2):
-        picture = numbers.integers(0, 256, (60, 48, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(folder / f"{k}.png")
+        image = numbers.integers(0, 256, (60, 48, 3), dtype=np.uint8)
+        Image.fromarray(image).save(folder / f"{k}.png")
     return prepare_store(sources_in(folder), folder / "store", scales=(2, 3, 4))
 
 
@@ -94,9 +100,10 @@ def run(noise: Store, tmp_path: Path) -> Callable[..., tuple[Outcome, list[dict[
     def run(recipe: Recipe, *, out: str = "out", **options: Any) -> Any:
         folder = tmp_path / out
         outcome = train(
-            recipe, noise,
+            recipe,
+            noise,
             options=RunOptions(out=folder, workers=0, log_every=1, flow_every=0, **options),
-        )  # fmt: skip
+        )
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         return outcome, [line for line in lines if "flow" not in line]
 
@@ -112,7 +119,7 @@ def survives_json() -> Callable[[Recipe], bool]:
         for stage in recipe.stages:
             specs += [term.loss for term in stage.terms]
             for adversary in stage.adversaries:
-                specs += [adversary.critic, adversary.loss]
+                specs += [adversary.discriminator, adversary.loss]
                 specs += [adversary.negatives] if adversary.negatives else []
         plain = recipe.to_json()
         return json.loads(json.dumps(plain)) == plain and all(

@@ -86,15 +86,20 @@ SETTINGS: list[tuple[str, int, int, int, int, dict[int, float]]] = [
     ids=[row[0] for row in SETTINGS],
 )
 def test_the_settings_are_those_of_the_table(
-    network: str, parameters: int, patch: int, batch: int, steps: int, rates: dict[int, float],
+    network: str,
+    parameters: int,
+    patch: int,
+    batch: int,
+    steps: int,
+    rates: dict[int, float],
     built: Callable[..., torch.nn.Module],
-) -> None:  # fmt: skip
+) -> None:
     recipe = PUBLISHED[network]
     stage = recipe.stages[-1]
     model = built(recipe.model)
     assert (parameter_count(model), model.scale) == (parameters, 4)
     assert (recipe.data.patch, recipe.data.batch, stage.steps) == (patch, batch, steps)
-    assert {k: stage.optim.rate_at(k, steps=steps) for k in rates} == pytest.approx(rates)
+    assert {k: stage.optim.learning_rate_at(k, steps=steps) for k in rates} == pytest.approx(rates)
     assert (stage.optim.kind, stage.optim.betas) == ("adam", (0.9, 0.999))
 
 
@@ -125,14 +130,20 @@ def test_networks_for_fidelity_have_one_loss() -> None:
         if len(recipe.stages) == 1
     }
     assert losses == {
-        "srcnn": L2, "fsrcnn": L2, "edsr_large": L1, "rcan": L1, "rdn": L1, "dbpn": L2,
-        "imdn": L1, "srresnet": L2,
-    }  # fmt: skip
+        "srcnn": L2,
+        "fsrcnn": L2,
+        "edsr_large": L1,
+        "rcan": L1,
+        "rdn": L1,
+        "dbpn": L2,
+        "imdn": L1,
+        "srresnet": L2,
+    }
     assert PUBLISHED["dbpn"].stages[0].optim.weight_decay == 1e-4
 
 
 @pytest.mark.parametrize(
-    ("network", "weights", "feature", "critic"),
+    ("network", "weights", "feature", "discriminator"),
     [
         ("srgan", {"perceptual": 0.006, "gan": 1e-3}, ("after_relu", "mse"), 23_563_649),
         ("srgan_5", {"perceptual": 0.006, "gan": 1e-3}, ("after_relu", "mse"), 23_563_649),
@@ -140,9 +151,12 @@ def test_networks_for_fidelity_have_one_loss() -> None:
     ],
 )
 def test_the_objectives_of_srgan_and_sftgan(
-    network: str, weights: dict[str, float], feature: tuple[str, str], critic: int,
+    network: str,
+    weights: dict[str, float],
+    feature: tuple[str, str],
+    discriminator: int,
     built: Callable[..., torch.nn.Module],
-) -> None:  # fmt: skip
+) -> None:
     first, stage = PUBLISHED[network].stages
     assert {p.name: p.weight for p in (*stage.terms, *stage.adversaries)} == weights
     arguments = dict(stage.terms[0].loss.arguments)
@@ -150,7 +164,7 @@ def test_the_objectives_of_srgan_and_sftgan(
     assert (arguments["activation"], arguments["norm"]) == feature
     (gan,) = stage.adversaries
     assert gan.loss.name == "VanillaGAN" and gan.negatives is None
-    assert parameter_count(built(gan.critic)) == critic
+    assert parameter_count(built(gan.discriminator)) == discriminator
     assert first == PUBLISHED["srresnet"].stages[0]
 
 
@@ -161,8 +175,9 @@ def test_srgan_goes_on_from_the_run_of_srresnet(
     checkpoint = tmp_path / "srresnet" / "stage-1.safetensors"
     _, lines = run(reduced(TINY["srgan"]), out="srgan", resume_from=checkpoint)
     assert [(line["step"], line["stage"]) for line in lines] == [
-        (3, "adversarial"), (4, "adversarial"),
-    ]  # fmt: skip
+        (3, "adversarial"),
+        (4, "adversarial"),
+    ]
 
 
 class TestNatSR:
@@ -171,10 +186,10 @@ class TestNatSR:
         weights = {p.name: p.weight for p in (*stage.terms, *stage.adversaries)}
         assert weights == {"pixel": 1.0, "naturalness": 1e-3, "gan": 1e-3}
         natural, gan = stage.adversaries
-        assert natural.loss.name == "NaturalManifold" and natural.sees == "picture"
+        assert natural.loss.name == "NaturalManifold" and natural.sees == "image"
         assert (gan.loss.name, gan.negatives) == ("RelativisticGAN", None)
 
-    def test_unnatural_pictures_get_harder_step_by_step(self) -> None:
+    def test_unnatural_images_get_harder_step_by_step(self) -> None:
         step = Unnatural(scale=4)
         *learning, last = PUBLISHED["natsr"].stages
         assert len(learning) == len(HARDER)
@@ -193,7 +208,7 @@ class TestNatSR:
     ) -> None:
         run(reduced(TINY["natsr"]))
         ends = [load_file(tmp_path / "out" / f"stage-{k}.safetensors") for k in (1, 4, 5, 6)]
-        names = [name for name in ends[0] if name.startswith("critic naturalness.")]
+        names = [name for name in ends[0] if name.startswith("discriminator naturalness.")]
         assert names
         moved = [
             {name for name in names if not torch.equal(before[name], after[name])}
@@ -201,7 +216,7 @@ class TestNatSR:
         ]
         assert moved[0] and moved[1]
         assert moved[2] == set()
-        gan = [name for name in ends[-1] if name.startswith("critic gan.")]
+        gan = [name for name in ends[-1] if name.startswith("discriminator gan.")]
         assert gan and not any(name in ends[0] for name in gan)
 
 

@@ -69,18 +69,19 @@ def test_the_losses_are_those_of_equation_7() -> None:
     stage = dgggan(form="paper").stages[-1]
     losses = {term.name: (term.loss.target, term.on) for term in stage.terms}
     assert losses == {
-        "perceptual": (Perceptual, "picture"),
-        "pixel": (L1, "picture"),
-        "gradient": (Gradient, "picture"),
+        "perceptual": (Perceptual, "image"),
+        "pixel": (L1, "image"),
+        "gradient": (Gradient, "image"),
         "branch": (L1, "branch"),
     }
     assert {a.name: a.sees for a in stage.adversaries} == {
-        "gan": "picture", "gradient gan": "gradient",
-    }  # fmt: skip
+        "gan": "image",
+        "gradient gan": "gradient",
+    }
     for adversary in stage.adversaries:
         loss = adversary.loss.build()
         assert isinstance(loss, WassersteinGP) and loss.penalty_weight == 10
-        assert dict(adversary.critic.arguments)["norm"] == "none"
+        assert dict(adversary.discriminator.arguments)["norm"] == "none"
 
 
 def test_the_paper_s_rates_patches_and_length() -> None:
@@ -89,7 +90,9 @@ def test_the_paper_s_rates_patches_and_length() -> None:
     assert (recipe.data.patch, recipe.data.batch, recipe.steps) == (192, 16, 500_000)
     assert (stage.optim.kind, stage.optim.betas) == ("adam", (0.9, 0.999))
     for optim in (stage.optim, *(a.optim for a in stage.adversaries)):
-        found = [optim.rate_at(k * 1_000, steps=500_000) for k in (0, 49, 50, 100, 200, 300)]
+        found = [
+            optim.learning_rate_at(k * 1_000, steps=500_000) for k in (0, 49, 50, 100, 200, 300)
+        ]
         assert found == pytest.approx([1e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 6.25e-6])
 
 
@@ -109,7 +112,7 @@ def test_the_paper_form_trains_the_networks_of_its_tables(
 ) -> None:
     assert parameter_count(built(ALL[name].model)) == parameters
     for adversary in ALL[name].stages[-1].adversaries:
-        assert parameter_count(built(adversary.critic)) == 20_692_745
+        assert parameter_count(built(adversary.discriminator)) == 20_692_745
 
 
 @pytest.mark.parametrize("name", list(DGGGAN_LIGHT))
@@ -124,7 +127,7 @@ def test_variants_and_designs_differ_in_nothing_else(form: Form) -> None:
         for body in BODIES
         for variant in VARIANTS
     ]
-    for field in ("data", "seed", "average", "validation", "retries", "stage_ends"):
+    for field in ("data", "seed", "ema_decay", "validation", "retries", "stage_ends"):
         assert all(getattr(r, field) == getattr(recipes[0], field) for r in recipes), field
     assert len({recipe.model for recipe in recipes}) == len(recipes)
     assert len({stage.optim for recipe in recipes for stage in recipe.stages[-1:]}) == 1
@@ -142,24 +145,24 @@ def test_a_stage_on_fidelity_can_come_first() -> None:
     assert [stage.name for stage in dgggan(form="small", pixel_steps=0).stages] == ["adversarial"]
 
 
-def test_the_critics_learn_once_or_as_often_as_asked(
+def test_the_discriminators_learn_once_or_as_often_as_asked(
     reduced: Callable[..., Recipe], run: Callable[..., Any]
 ) -> None:
-    assert {recipe.stages[-1].critic_updates for recipe in DGGGAN_TABLES.values()} == {1}
+    assert {recipe.stages[-1].discriminator_updates for recipe in DGGGAN_TABLES.values()} == {1}
     usual, often = (
         dgggan(form="small", pixel_steps=0),
-        dgggan(form="small", pixel_steps=0, critic_updates=5),
+        dgggan(form="small", pixel_steps=0, discriminator_updates=5),
     )
     (stage,) = often.stages
-    assert stage.critic_updates == stage.drawn == 5
-    assert dataclasses.replace(stage, critic_updates=1) == usual.stages[0]
+    assert stage.discriminator_updates == stage.drawn == 5
+    assert dataclasses.replace(stage, discriminator_updates=1) == usual.stages[0]
     outcome, lines = run(reduced(often))
     assert (outcome.status, outcome.step, len(lines)) == ("finished", 2, 2)
-    with pytest.raises(InputError, match="critic_updates = 0; give 1 or more"):
-        dgggan(critic_updates=0)
+    with pytest.raises(InputError, match="discriminator_updates = 0; give 1 or more"):
+        dgggan(discriminator_updates=0)
 
 
-def test_the_small_form_adds_to_the_interpolated_picture() -> None:
+def test_the_small_form_adds_to_the_interpolated_image() -> None:
     for body in BODIES:
         model = dgggan(body=body, form="small").model.build()
         assert model.image_skip == "bilinear"

@@ -42,10 +42,14 @@ class TestGrid:
                 network=network, scale=scale, kind=kind, budget=budget, seed=seed, degradation=lr
             ).name
             for network, scale, kind, budget, seed, lr in product(
-                gv_table1.NETWORKS, gv_table1.SCALES, gv_table1.KINDS,
-                ("quick", "standard", "paper"), (0, 1), ("bilinear", "bicubic"),
+                gv_table1.NETWORKS,
+                gv_table1.SCALES,
+                gv_table1.KINDS,
+                ("quick", "standard", "paper"),
+                (0, 1),
+                ("bilinear", "bicubic"),
             )
-        ]  # fmt: skip
+        ]
         assert len(set(names)) == len(names) == 18 * 3 * 2 * 2
 
     @pytest.mark.parametrize("name", WITH_A_TERM)
@@ -84,13 +88,13 @@ class TestGrid:
 
 class TestPaperSettings:
     def test_vdsr_is_trained_as_in_the_published_code(self) -> None:
-        # 800 pictures in batches of 64 are 13 updates an epoch; 30 epochs, drops after 10 and 20
+        # 800 images in batches of 64 are 13 updates an epoch; 30 epochs, drops after 10 and 20
         recipe = gv_table1.cell(network="vdsr", scale=2, budget="paper")
         optim = recipe.stages[0].optim
         assert (recipe.steps, recipe.data.batch, recipe.data.patch) == (390, 64, 128)
         assert (optim.kind, optim.momentum, optim.weight_decay) == ("sgd", 0.9, 1e-4)
         assert (optim.clip, optim.clip_limit) == ("norm", 0.4)
-        rates = [optim.rate_at(step, steps=390) for step in (0, 129, 130, 259, 260, 389)]
+        rates = [optim.learning_rate_at(step, steps=390) for step in (0, 129, 130, 259, 260, 389)]
         assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
     def test_vdsr_is_the_variant_of_the_published_code(self) -> None:
@@ -102,10 +106,14 @@ class TestPaperSettings:
 
     def test_patches_at_x3_and_x4_are_sixteen_wide(self) -> None:
         patches = {
-            scale: dict(gv_table1.cell(network="edsr", scale=scale, kind="gv").stages[0].terms[1]
-                        .loss.arguments)["patch"]
+            scale: dict(
+                gv_table1.cell(network="edsr", scale=scale, kind="gv")
+                .stages[0]
+                .terms[1]
+                .loss.arguments
+            )["patch"]
             for scale in (2, 3, 4)
-        }  # fmt: skip
+        }
         assert patches == {2: 8, 3: 16, 4: 16}
 
 

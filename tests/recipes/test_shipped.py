@@ -38,8 +38,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("store")
     numbers = np.random.default_rng(0)
     for k in range(2):
-        picture = numbers.integers(0, 256, (36, 48, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(folder / f"{k}.png")
+        image = numbers.integers(0, 256, (36, 48, 3), dtype=np.uint8)
+        Image.fromarray(image).save(folder / f"{k}.png")
     return prepare_store(sources_in(folder), folder / "store", scales=(2, 3, 4))
 
 

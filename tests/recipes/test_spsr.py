@@ -17,8 +17,12 @@ from edgekeeper.training.state import begin
 FORMS = get_args(Form)
 # The weights of equation 13, less the perceptual one, which is the form's.
 WEIGHTS_OF_EQ_13 = {
-    "pixel": 0.01, "gan": 0.005, "gradient": 0.01, "gradient gan": 0.005, "branch": 0.5,
-}  # fmt: skip
+    "pixel": 0.01,
+    "gan": 0.005,
+    "gradient": 0.01,
+    "gradient gan": 0.005,
+    "branch": 0.5,
+}
 
 every_recipe = pytest.mark.parametrize("recipe", SPSR_TABLE2.values(), ids=list(SPSR_TABLE2))
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -32,7 +36,9 @@ def weights(recipe: Recipe) -> dict[str, float]:
 
 def test_every_variant_of_every_form_has_a_name() -> None:
     assert len(SPSR_TABLE2) == len(VARIANTS) * len(FORMS) == 12
-    assert all(name == recipe.name and RECIPES[name] == recipe for name, recipe in SPSR_TABLE2.items())  # fmt: skip  # noqa: E501
+    assert all(
+        name == recipe.name and RECIPES[name] == recipe for name, recipe in SPSR_TABLE2.items()
+    )
     assert {"esrgan", "spsr", "spsr_no_branch", "spsr_no_loss_light"} <= set(SPSR_TABLE2)
 
 
@@ -73,13 +79,17 @@ def test_each_variant_leaves_out_what_table_2_says(form: Form) -> None:
 def test_variants_differ_in_nothing_else(form: Form) -> None:
     recipes = [spsr(variant=variant, form=form, seed=3) for variant in VARIANTS]
     # The same number of updates at the same rates, on the same patches, from the same seed.
-    for field in ("data", "seed", "average", "validation", "retries", "steps"):
+    for field in ("data", "seed", "ema_decay", "validation", "retries", "steps"):
         assert all(getattr(r, field) == getattr(recipes[0], field) for r in recipes), field
     adversarial = [recipe.stages[-1] for recipe in recipes]
     assert len({stage.optim for stage in adversarial}) == 1
-    critics = {(a.critic, a.optim, a.loss) for stage in adversarial for a in stage.adversaries}
-    assert len(critics) == 1
-    with_branch = {r.model for r, v in zip(recipes, VARIANTS, strict=True) if v in ("no_loss", "spsr")}  # fmt: skip  # noqa: E501
+    discriminators = {
+        (a.discriminator, a.optim, a.loss) for stage in adversarial for a in stage.adversaries
+    }
+    assert len(discriminators) == 1
+    with_branch = {
+        r.model for r, v in zip(recipes, VARIANTS, strict=True) if v in ("no_loss", "spsr")
+    }
     assert len(with_branch) == 1 and with_branch.isdisjoint({recipes[0].model, recipes[1].model})
 
 
@@ -101,19 +111,21 @@ def test_the_paper_s_networks_losses_and_rates(built: Callable[..., torch.nn.Mod
     assert parameter_count(built(plain.model)) == 16_697_987
     stage = whole.stages[-1]
     assert [term.loss.target for term in stage.terms[:3:2]] == [Perceptual, Gradient]
-    for adversary, sees in zip(stage.adversaries, ("picture", "gradient"), strict=True):
+    for adversary, sees in zip(stage.adversaries, ("image", "gradient"), strict=True):
         assert adversary.sees == sees and adversary.loss.target is RelativisticGAN
-        assert parameter_count(built(adversary.critic)) == 14_502_281
+        assert parameter_count(built(adversary.discriminator)) == 14_502_281
     assert (whole.data.patch, whole.data.batch, stage.steps) == (128, 15, 500_000)
-    rates = [stage.optim.rate_at(k, steps=500_000) for k in (0, 49_999, 50_000, 300_000)]
+    rates = [stage.optim.learning_rate_at(k, steps=500_000) for k in (0, 49_999, 50_000, 300_000)]
     assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 6.25e-6])
 
 
 @pytest.mark.parametrize("name", list(TEXTURE))
 def test_the_texture_recipes_go_on_from_esrgan_s_light_training(
-    name: str, reduced: Callable[..., Recipe], run: Callable[..., Any],
+    name: str,
+    reduced: Callable[..., Recipe],
+    run: Callable[..., Any],
     survives_json: Callable[[Recipe], bool],
-) -> None:  # fmt: skip
+) -> None:
     recipe, esrgan = TEXTURE[name], spsr(variant="esrgan", form="light")
     assert recipe.name == name and RECIPES[name] == recipe and survives_json(recipe)
     assert (recipe.model, recipe.start) == (esrgan.model, esrgan.start)
@@ -133,9 +145,12 @@ def test_the_light_form_begins_from_the_shipped_network(variant: Any, noise: Any
     file = WEIGHTS / f"{recipe.start.recipe}.safetensors"
     state = begin(recipe, noise, checkpoint=None, start_from=file, device=torch.device("cpu"))
     other = begin(
-        spsr(variant=variant, form="light", seed=1), noise,
-        checkpoint=None, start_from=file, device=torch.device("cpu"),
-    )  # fmt: skip
+        spsr(variant=variant, form="light", seed=1),
+        noise,
+        checkpoint=None,
+        start_from=file,
+        device=torch.device("cpu"),
+    )
     into = recipe.start.into
     ours, theirs = state.model.state_dict(), other.model.state_dict()
     shared = [name for name in ours if name.startswith(into)]

@@ -1,4 +1,4 @@
-"""Training against critics: who learns when, what reaches what, and exact resumption."""
+"""Training against discriminators: who learns when, what reaches what, and exact resumption."""
 
 import copy
 import dataclasses
@@ -32,14 +32,14 @@ from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.gradient_check import check, measure
 from edgekeeper.training.loop import Outcome, RunOptions, train
-from edgekeeper.training.objective import Duel, Objective
+from edgekeeper.training.objective import AdversarialTerm, Objective
 from edgekeeper.training.recipe import Adversary, Data, Optim, Recipe, Stage, Start, Term
 from edgekeeper.training.state import begin, enter
 from edgekeeper.training.update import frozen, numbers_of, update
 
 BACKBONE = spec(EDSR, scale=2, width=4, blocks=2)
 GUIDED = spec(GradientBranch, backbone=BACKBONE, width=4, taps=("blocks.0",))
-ADAM = Optim(rate=1e-3)
+ADAM = Optim(learning_rate=1e-3)
 PIXEL = Term("pixel", spec(L1), weight=0.1)
 GRADIENT = Term("gradient", spec(Gradient), weight=0.1)
 BRANCH = Term("branch", spec(L1), weight=0.5, on="branch")
@@ -48,11 +48,11 @@ BRANCH = Term("branch", spec(L1), weight=0.5, on="branch")
 def adversary(name: str, **changes: Any) -> Adversary:
     base = Adversary(
         name=name,
-        critic=spec(VGGDiscriminator, size=24, width=2),
+        discriminator=spec(VGGDiscriminator, size=24, width=2),
         loss=spec(RelativisticGAN),
         optim=ADAM,
         weight=0.05,
-        sees="gradient" if "gradient" in name else "picture",
+        sees="gradient" if "gradient" in name else "image",
     )
     return dataclasses.replace(base, **changes)
 
@@ -61,15 +61,15 @@ TWO = (adversary("gan"), adversary("gradient gan"))
 PENALISED = tuple(
     adversary(
         name,
-        critic=spec(VGGDiscriminator, size=24, width=2, norm="none"),
+        discriminator=spec(VGGDiscriminator, size=24, width=2, norm="none"),
         loss=spec(WassersteinGP),
-        optim=dataclasses.replace(ADAM, rate=1e-4),
+        optim=dataclasses.replace(ADAM, learning_rate=1e-4),
     )
     for name in ("gan", "gradient gan")
 )
 NATURAL = adversary(
     "natural",
-    critic=spec(NaturalManifoldDiscriminator, width=2),
+    discriminator=spec(NaturalManifoldDiscriminator, width=2),
     loss=spec(NaturalManifold),
     negatives=spec(Unnatural, scale=2),
 )
@@ -87,7 +87,7 @@ def guided(**changes: Any) -> Recipe:
         model=GUIDED,
         data=Data(patch=24, batch=2),
         stages=STAGES,
-        average=0.9,
+        ema_decay=0.9,
         seed=3,
     )
     return dataclasses.replace(recipe, **changes)
@@ -101,14 +101,14 @@ def plain(*adversaries: Adversary, steps: int = 2, **changes: Any) -> Recipe:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("store")
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     numbers = np.random.default_rng(0)
     for k in range(2):
         y, x = np.mgrid[0:40, 0:48, 0:1][:2]
         waves = 128 + 80 * np.sin(x / (3 + k) + y / 5 + np.arange(3))
         noisy = (waves + numbers.normal(0, 15, waves.shape)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(folder / "pictures" / f"{k}.png")
-    sources = sources_in(folder / "pictures", licence="CC0-1.0")
+        Image.fromarray(noisy).save(folder / "images" / f"{k}.png")
+    sources = sources_in(folder / "images", licence="CC0-1.0")
     return prepare_store(sources, folder / "store", scales=(2,))
 
 
@@ -126,7 +126,9 @@ def state_at(recipe: Recipe, store: Store) -> Any:
 
 
 def objective_of(state: Any, stage: Stage) -> Objective:
-    return Objective(stage, critics={name: r.critic for name, r in state.rivals.items()})
+    return Objective(
+        stage, discriminators={name: r.discriminator for name, r in state.adversary_states.items()}
+    )
 
 
 def some_batch(store: Store, *, size: int = 2) -> Any:
@@ -161,27 +163,33 @@ class TestStages:
 
     def test_the_last_stage_changes_every_part(self, ends: Any) -> None:
         assert self.moved(ends[1], ends[2]) == {
-            "backbone", "head", "steps", "fusion", "gradient_tail",
-        }  # fmt: skip
+            "backbone",
+            "head",
+            "steps",
+            "fusion",
+            "gradient_tail",
+        }
 
-    def test_critics_come_with_their_stage_and_go_on_learning(self, ends: Any) -> None:
-        names = [{name for name in end if name.startswith("critic gan.")} for end in ends]
+    def test_discriminators_come_with_their_stage_and_go_on_learning(self, ends: Any) -> None:
+        names = [{name for name in end if name.startswith("discriminator gan.")} for end in ends]
         assert not names[0]
         assert names[1] == names[2] != set()
-        weight = "critic gan.layers.0.weight"
+        weight = "discriminator gan.layers.0.weight"
         assert not torch.equal(ends[1][weight], ends[2][weight])
 
-    def test_critics_begin_a_stage_where_the_one_before_left_them(
+    def test_discriminators_begin_a_stage_where_the_one_before_left_them(
         self, store: Store, tmp_path: Path
     ) -> None:
-        still = tuple(adversary(a.name, optim=dataclasses.replace(ADAM, rate=1e-12)) for a in TWO)
+        still = tuple(
+            adversary(a.name, optim=dataclasses.replace(ADAM, learning_rate=1e-12)) for a in TWO
+        )
         last = dataclasses.replace(STAGES[2], adversaries=still)
         run(guided(stages=(*STAGES[:2], last)), store, tmp_path)
         left, end = (load_file(tmp_path / f"stage-{number}.safetensors") for number in (2, 3))
-        fresh = state_at(guided(stages=STAGES[1:]), store).rivals
+        fresh = state_at(guided(stages=STAGES[1:]), store).adversary_states
         for name in ("gan", "gradient gan"):
-            for part, made in fresh[name].critic.named_parameters():
-                key = f"critic {name}.{part}"
+            for part, made in fresh[name].discriminator.named_parameters():
+                key = f"discriminator {name}.{part}"
                 # The stage before taught all but a constant added to every answer.
                 assert part == "last.bias" or (left[key] - made).abs().max() > 1e-4, key
                 torch.testing.assert_close(end[key], left[key], atol=1e-9, rtol=0.0, msg=key)
@@ -198,10 +206,10 @@ class TestStages:
                 self.norm = nn.BatchNorm2d(4)
 
             def features(self, lr: Tensor) -> Tensor:
-                return self.norm(super().features(lr))  # type: ignore[no-any-return]
+                return self.norm(super().features(lr))
 
         stage = Stage("only", 1, ADAM, (PIXEL,), trains=("upsampler.",))
-        recipe = guided(model=Spec(Normalised, ()), stages=(stage,), average=0.0)
+        recipe = guided(model=Spec(Normalised, ()), stages=(stage,), ema_decay=0.0)
         state = state_at(recipe, store)
         before = copied(state.model)
         update(
@@ -218,7 +226,7 @@ class TestStages:
             state, some_batch(store), objective=objective_of(state, stage), step=0, recipe=recipe
         )
         assert "norm.running_mean" in changed(before, state.model)
-        assert torch.equal(state.average.norm.running_mean, state.model.norm.running_mean)
+        assert torch.equal(state.ema.norm.running_mean, state.model.norm.running_mean)
 
 
 class TestExactResume:
@@ -231,7 +239,7 @@ class TestExactResume:
         self, store: Store, tmp_path: Path, adversaries: tuple[Adversary, ...]
     ) -> None:
         stages = tuple(
-            dataclasses.replace(stage, adversaries=adversaries, critic_updates=2)
+            dataclasses.replace(stage, adversaries=adversaries, discriminator_updates=2)
             if stage.adversaries
             else stage
             for stage in STAGES
@@ -278,7 +286,7 @@ class TestExactResume:
 
 
 class TestUpdate:
-    def test_generator_and_critics_each_follow_their_own_loss(self, store: Store) -> None:
+    def test_generator_and_discriminators_each_follow_their_own_loss(self, store: Store) -> None:
         recipe = plain(*TWO)
         stage = recipe.stages[0]
         state = state_at(recipe, store)
@@ -287,13 +295,18 @@ class TestUpdate:
         values = update(state, batch, objective=objective_of(state, stage), step=0, recipe=recipe)
         lr, hr = batch.lr.float() / 255, batch.hr.float() / 255
         sr = twin.model(lr)
-        critics = {name: rival.critic for name, rival in twin.rivals.items()}
+        discriminators = {
+            name: adversary_state.discriminator
+            for name, adversary_state in twin.adversary_states.items()
+        }
         gan = RelativisticGAN()
         seen = {"gan": (hr, sr), "gradient gan": (gradient_map(hr), gradient_map(sr))}
         total = 0.1 * (sr - hr).abs().mean()
         for name, (real, fake) in seen.items():
-            total = total + 0.05 * gan.generator(critics[name](real), critics[name](fake))
-        twin.optimiser.zero_grad()
+            total = total + 0.05 * gan.generator(
+                discriminators[name](real), discriminators[name](fake)
+            )
+        twin.optimizer.zero_grad()
         total.backward()
         for (name, ours), theirs in zip(
             state.model.named_parameters(), twin.model.parameters(), strict=True
@@ -303,17 +316,19 @@ class TestUpdate:
         names = objective_of(state, stage).names
         measured = dict(zip((*names, "total"), values.tolist(), strict=True))
         for name, (real, fake) in seen.items():
-            critic = critics[name]
-            critic.zero_grad()
-            loss = gan.critic(critic(real), critic(fake.detach()))
+            discriminator = discriminators[name]
+            discriminator.zero_grad()
+            loss = gan.discriminator(discriminator(real), discriminator(fake.detach()))
             loss.backward()
-            assert measured[f"{name}.critic"] == pytest.approx(loss.item(), rel=1e-5)
+            assert measured[f"{name}.discriminator"] == pytest.approx(loss.item(), rel=1e-5)
             for ours, theirs in zip(
-                state.rivals[name].critic.parameters(), critic.parameters(), strict=True
+                state.adversary_states[name].discriminator.parameters(),
+                discriminator.parameters(),
+                strict=True,
             ):
                 torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-3)
 
-    def test_the_penalty_moves_the_critic(self, store: Store) -> None:
+    def test_the_penalty_moves_the_discriminator(self, store: Store) -> None:
         found = []
         for weight in (10.0, 1e-9):
             loss = spec(WassersteinGP, penalty_weight=weight)
@@ -321,7 +336,7 @@ class TestUpdate:
             state = state_at(recipe, store)
             objective = objective_of(state, recipe.stages[0])
             update(state, some_batch(store), objective=objective, step=0, recipe=recipe)
-            gradient = state.rivals["gan"].critic.layers[0].weight.grad  # type: ignore[union-attr]
+            gradient = state.adversary_states["gan"].discriminator.layers[0].weight.grad  # type: ignore[union-attr]
             assert gradient is not None
             found.append(gradient)
         assert not torch.allclose(found[0], found[1], rtol=1e-3)
@@ -331,9 +346,12 @@ class TestUpdate:
     def test_no_gradient_reaches_a_network_but_that_of_its_own_loss(
         self, store: Store, adversaries: tuple[Adversary, ...], turns: int
     ) -> None:
-        recipe = plain(*adversaries, critic_updates=turns)
+        recipe = plain(*adversaries, discriminator_updates=turns)
         state = state_at(recipe, store)
-        networks = {"generator": state.model, **{n: r.critic for n, r in state.rivals.items()}}
+        networks = {
+            "generator": state.model,
+            **{n: r.discriminator for n, r in state.adversary_states.items()},
+        }
         arrived = {
             (n, part): 0 for n, net in networks.items() for part, _ in net.named_parameters()
         }
@@ -352,19 +370,19 @@ class TestUpdate:
         update(state, batch, objective=objective, step=0, recipe=recipe)
         assert arrived == {key: 1 if key[0] == "generator" else turns for key in arrived}
 
-    def test_critics_are_frozen_in_the_generator_s_turn_alone(self, store: Store) -> None:
+    def test_discriminators_are_frozen_in_the_generator_s_turn_alone(self, store: Store) -> None:
         recipe = plain(adversary("gan"))
         state = state_at(recipe, store)
-        critic = state.rivals["gan"].critic
+        discriminator = state.adversary_states["gan"].discriminator
         learns: list[set[bool]] = []
-        critic.register_forward_pre_hook(
+        discriminator.register_forward_pre_hook(
             lambda module, _given: learns.append({p.requires_grad for p in module.parameters()})
         )
         objective = objective_of(state, recipe.stages[0])
         update(state, some_batch(store), objective=objective, step=0, recipe=recipe)
-        # Two calls for the generator, then HR and SR for the critic itself.
+        # Two calls for the generator, then HR and SR for the discriminator itself.
         assert learns == [{False}, {False}, {True}, {True}]
-        assert all(parameter.requires_grad for parameter in critic.parameters())
+        assert all(parameter.requires_grad for parameter in discriminator.parameters())
 
     def test_what_was_frozen_learns_again_after_an_error_and_what_never_learned_does_not(
         self,
@@ -376,12 +394,12 @@ class TestUpdate:
             raise ZeroDivisionError
         assert network.weight.requires_grad and not network.bias.requires_grad
 
-    def test_further_critic_updates_see_pictures_of_their_own(self, store: Store) -> None:
-        recipe = plain(adversary("gan"), critic_updates=3)
+    def test_further_discriminator_updates_see_images_of_their_own(self, store: Store) -> None:
+        recipe = plain(adversary("gan"), discriminator_updates=3)
         state = state_at(recipe, store)
         before = copy.deepcopy(state.model)
         seen: list[Tensor] = []
-        state.rivals["gan"].critic.register_forward_hook(
+        state.adversary_states["gan"].discriminator.register_forward_hook(
             lambda _module, given, _out: seen.append(given[0].detach().clone())
         )
         batch = some_batch(store, size=6)
@@ -397,31 +415,43 @@ class TestUpdate:
             torch.testing.assert_close(fake, expected)
 
     @pytest.mark.parametrize("loss", [spec(RelativisticGAN), spec(VanillaGAN), spec(WassersteinGP)])
-    def test_the_log_tells_the_health_of_every_critic(
+    def test_the_log_tells_the_health_of_every_discriminator(
         self, store: Store, tmp_path: Path, loss: Any
     ) -> None:
-        run(plain(adversary("gan", loss=loss, critic=spec(VGGDiscriminator, size=24, width=2, norm="none"))), store, tmp_path)  # fmt: skip  # noqa: E501
+        run(
+            plain(
+                adversary(
+                    "gan",
+                    loss=loss,
+                    discriminator=spec(VGGDiscriminator, size=24, width=2, norm="none"),
+                )
+            ),
+            store,
+            tmp_path,
+        )
         *_, line = log_of(tmp_path)
-        assert {"gan", "gan.critic", "gan.real", "gan.fake"} <= line.keys()
+        assert {"gan", "gan.discriminator", "gan.real", "gan.fake"} <= line.keys()
         assert ("gan.penalty" in line) == (loss.target is WassersteinGP)
 
-    def test_a_ring_is_what_the_code_of_spsr_gives_its_critic(self) -> None:
+    def test_a_ring_is_what_the_code_of_spsr_gives_its_discriminator(self) -> None:
         seen: list[tuple[int, ...]] = []
 
         class Watching(VGGDiscriminator):
-            def forward(self, pictures: Tensor) -> Tensor:
-                seen.append(tuple(pictures.shape))
-                return super().forward(pictures)
+            def forward(self, images: Tensor) -> Tensor:
+                seen.append(tuple(images.shape))
+                return super().forward(images)
 
-        duel = Duel(adversary("g", sees="gradient_ring"), Watching(size=24, width=2))
-        duel.value(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24))
+        adversarial = AdversarialTerm(
+            adversary("g", sees="gradient_ring"), Watching(size=24, width=2)
+        )
+        adversarial.value(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24))
         assert seen == [(2, 3, 26, 26)] * 2
 
 
 class TestNegatives:
-    """A critic that learns from what its adversary makes of HR, not from SR."""
+    """A discriminator that learns from what its adversary makes of HR, not from SR."""
 
-    def test_the_critic_learns_from_unnatural_pictures_and_the_generator_from_its_opinion(
+    def test_the_discriminator_learns_from_unnatural_images_and_the_generator_from_its_opinion(
         self, store: Store
     ) -> None:
         recipe = plain(NATURAL)
@@ -431,19 +461,23 @@ class TestNegatives:
         values = update(state, batch, objective=objective_of(state, stage), step=0, recipe=recipe)
         measured = dict(zip(objective_of(state, stage).names, values.tolist(), strict=False))
         lr, hr = batch.lr.float() / 255, batch.hr.float() / 255
-        critic, loss = twin.rivals["natural"].critic, NaturalManifold()
-        asked = loss.generator(critic(hr), critic(twin.model(lr)))
+        discriminator, loss = twin.adversary_states["natural"].discriminator, NaturalManifold()
+        asked = loss.generator(discriminator(hr), discriminator(twin.model(lr)))
         assert measured["natural"] == pytest.approx(asked.item(), rel=1e-5)
         numbers = numbers_of(seed=recipe.seed, step=0, turn=0)
         unnatural = Unnatural(scale=2)(hr, generator=numbers)
         assert len(unnatural) == 2 * len(hr)
-        learned = loss.critic(critic(hr), critic(unnatural))
-        assert measured["natural.critic"] == pytest.approx(learned.item(), rel=1e-5)
-        assert measured["natural.fake"] == pytest.approx(critic(unnatural).mean().item(), rel=1e-4)
-        critic.zero_grad()
+        learned = loss.discriminator(discriminator(hr), discriminator(unnatural))
+        assert measured["natural.discriminator"] == pytest.approx(learned.item(), rel=1e-5)
+        assert measured["natural.fake"] == pytest.approx(
+            discriminator(unnatural).mean().item(), rel=1e-4
+        )
+        discriminator.zero_grad()
         learned.backward()
         for ours, theirs in zip(
-            state.rivals["natural"].critic.parameters(), critic.parameters(), strict=True
+            state.adversary_states["natural"].discriminator.parameters(),
+            discriminator.parameters(),
+            strict=True,
         ):
             torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-3)
 
@@ -458,15 +492,15 @@ class TestNegatives:
     def test_half_precision_does_not_touch_them(self, store: Store) -> None:
         recipe = plain(NATURAL)
         state = state_at(recipe, store)
-        critics = {"natural": state.rivals["natural"].critic}
+        discriminators = {"natural": state.adversary_states["natural"].discriminator}
         seen: list[Tensor] = []
-        critics["natural"].register_forward_hook(
+        discriminators["natural"].register_forward_hook(
             lambda _module, given, _out: seen.append(given[0].detach().clone())
         )
         hr = some_batch(store).hr.float() / 255
-        objective = Objective(recipe.stages[0], critics=critics, half=True)
+        objective = Objective(recipe.stages[0], discriminators=discriminators, bfloat16=True)
         numbers = numbers_of(seed=0, step=0, turn=0)
-        objective.judge(objective.duels[0], sr=hr, hr=hr, numbers=numbers)
+        objective.judge(objective.adversarial_terms[0], sr=hr, hr=hr, numbers=numbers)
         expected = Unnatural(scale=2)(hr, generator=numbers_of(seed=0, step=0, turn=0))
         assert torch.equal(seen[0], hr)
         assert torch.equal(seen[1], expected)
@@ -480,33 +514,33 @@ class TestNegatives:
             batch = some_batch(store)
             update(state, batch, objective=objective_of(state, stage), step=0, recipe=r)
         assert not changed(copied(states[0].model), states[1].model)
-        before = copied(state_at(recipe, store).rivals["natural"].critic)
-        assert changed(before, states[0].rivals["natural"].critic)
+        before = copied(state_at(recipe, store).adversary_states["natural"].discriminator)
+        assert changed(before, states[0].adversary_states["natural"].discriminator)
 
-    def test_the_gradient_penalty_cannot_mix_more_pictures_than_there_are(
+    def test_the_gradient_penalty_cannot_mix_more_images_than_there_are(
         self, store: Store, tmp_path: Path
     ) -> None:
         recipe = plain(dataclasses.replace(NATURAL, loss=spec(WassersteinGP)))
-        with pytest.raises(InputError, match="penalty mixes pictures of one shape"):
+        with pytest.raises(InputError, match="penalty mixes images of one shape"):
             run(recipe, store, tmp_path)
 
 
 class Detached(nn.Module):
     """A loss that looks right and reaches nothing."""
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        return (ours.detach() - theirs).abs().mean()
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        return (sr.detach() - hr).abs().mean()
 
 
 class Ignoring(nn.Module):
-    """A critic that answers the same to every picture."""
+    """A discriminator that answers the same to every image."""
 
     def __init__(self) -> None:
         super().__init__()
         self.answer = nn.Parameter(torch.zeros(1))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.answer.expand(len(pictures), 1)
+    def forward(self, images: Tensor) -> Tensor:
+        return self.answer.expand(len(images), 1)
 
 
 class TestFlow:
@@ -522,7 +556,7 @@ class TestFlow:
         assert all(parts["backbone"] > 0 for parts in last["norms"].values())
         assert last["norms"]["branch"]["gradient_tail"] > 0
         assert set(flows["warm-up"]["norms"]["gan"]) == {"fusion", "all"}
-        assert set(last["critics"]) == {"gan", "gradient gan"}
+        assert set(last["discriminators"]) == {"gan", "gradient gan"}
         assert len(last["cosines"]) == 10
         assert all(-1 <= cosine <= 1 for cosine in last["cosines"].values())
 
@@ -545,23 +579,23 @@ class TestFlow:
     def test_measuring_leaves_the_state_as_it_was(self, store: Store) -> None:
         recipe = plain(*TWO)
         state = state_at(recipe, store)
-        critic = state.rivals["gan"].critic
-        before = copied(critic), copied(state.model)
+        discriminator = state.adversary_states["gan"].discriminator
+        before = copied(discriminator), copied(state.model)
         objective = objective_of(state, recipe.stages[0])
         measure(state, some_batch(store), objective=objective, recipe=recipe, step=0)
-        assert not changed(before[0], critic) and not changed(before[1], state.model)
-        assert all(p.grad is None for p in (*critic.parameters(), *state.model.parameters()))
-        assert all(p.requires_grad for p in critic.parameters())
+        assert not changed(before[0], discriminator) and not changed(before[1], state.model)
+        assert all(p.grad is None for p in (*discriminator.parameters(), *state.model.parameters()))
+        assert all(p.requires_grad for p in discriminator.parameters())
 
     def test_a_loss_that_reaches_nothing_is_an_error(self, store: Store, tmp_path: Path) -> None:
         stage = Stage("only", 1, ADAM, (PIXEL, Term("texture", spec(Detached))))
         with pytest.raises(TrainingError, match="'texture' of stage 'only' is dead"):
             run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
 
-    def test_a_critic_that_never_reaches_the_generator_is_an_error(
+    def test_a_discriminator_that_never_reaches_the_generator_is_an_error(
         self, store: Store, tmp_path: Path
     ) -> None:
-        recipe = plain(adversary("gan", critic=spec(Ignoring), loss=spec(VanillaGAN)))
+        recipe = plain(adversary("gan", discriminator=spec(Ignoring), loss=spec(VanillaGAN)))
         with pytest.raises(TrainingError, match="'gan' of stage 'only' is dead"):
             run(recipe, store, tmp_path)
 
@@ -598,16 +632,19 @@ class TestFlow:
         with pytest.raises(InputError, match="gradient branch, but EDSR has none"):
             run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
 
-    def test_a_dead_critic_is_named(self, store: Store) -> None:
+    def test_a_dead_discriminator_is_named(self, store: Store) -> None:
         recipe = plain(adversary("gan"))
         state = state_at(recipe, store)
         flow = measure(
-            state, some_batch(store), objective=objective_of(state, recipe.stages[0]),
-            recipe=recipe, step=0,
-        )  # fmt: skip
+            state,
+            some_batch(store),
+            objective=objective_of(state, recipe.stages[0]),
+            recipe=recipe,
+            step=0,
+        )
         check(flow, stage="only")
-        with pytest.raises(TrainingError, match="critic of 'gan' in stage 'only' is dead"):
-            check(dataclasses.replace(flow, critics={"gan": 0.0}), stage="only")
+        with pytest.raises(TrainingError, match="discriminator of 'gan' in stage 'only' is dead"):
+            check(dataclasses.replace(flow, discriminators={"gan": 0.0}), stage="only")
 
 
 class Poisoned(nn.Module):
@@ -616,9 +653,9 @@ class Poisoned(nn.Module):
     calls = 0
     bad: tuple[int, ...] = ()
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         Poisoned.calls += 1
-        loss = (ours - theirs).abs().mean()
+        loss = (sr - hr).abs().mean()
         return loss * torch.nan if Poisoned.calls in Poisoned.bad else loss
 
 
@@ -636,7 +673,7 @@ class TestRollback:
         lines = [line for line in log_of(tmp_path) if "flow" not in line]
         (back,) = [line for line in lines if "rollback" in line]
         assert back["step"] == 4 and back["rollback"] == 1 and "'bad' became nan" in back["because"]
-        rates = {line["step"]: line["rate"] for line in lines if "rate" in line}
+        rates = {line["step"]: line["learning_rate"] for line in lines if "learning_rate" in line}
         assert [rates[step] for step in range(1, 7)] == [1e-3] * 4 + [5e-4] * 2
         assert all(
             torch.isfinite(t).all() for t in load_file(tmp_path / "last.safetensors").values()
@@ -645,7 +682,7 @@ class TestRollback:
     def test_before_the_first_checkpoint_it_begins_anew(self, store: Store, tmp_path: Path) -> None:
         Poisoned.calls, Poisoned.bad = 0, (3,)
         assert run(self.recipe(retries=1), store, tmp_path).status == "finished"
-        rates = [line["rate"] for line in log_of(tmp_path) if "rate" in line]
+        rates = [line["learning_rate"] for line in log_of(tmp_path) if "learning_rate" in line]
         assert rates == [5e-4] * 6
 
     def test_the_number_of_retries_is_bounded(self, store: Store, tmp_path: Path) -> None:
@@ -662,14 +699,18 @@ class TestRollback:
         assert run(recipe, store, tmp_path, time_limit=1e-6).step == 2
         assert run(recipe, store, tmp_path).status == "finished"
         assert [line["step"] for line in log_of(tmp_path) if "rollback" in line] == [1]
-        rates = {line["step"]: line["rate"] for line in log_of(tmp_path) if "rate" in line}
+        rates = {
+            line["step"]: line["learning_rate"]
+            for line in log_of(tmp_path)
+            if "learning_rate" in line
+        }
         assert rates == {1: 1e-3, 2: 5e-4, 3: 5e-4, 4: 5e-4, 5: 5e-4, 6: 5e-4}
 
 
 class TestStart:
     def test_a_network_becomes_the_backbone(self, store: Store, tmp_path: Path) -> None:
         first = plain(steps=1)
-        first = dataclasses.replace(first, name="first", average=0.0)
+        first = dataclasses.replace(first, name="first", ema_decay=0.0)
         run(first, store, tmp_path / "first")
         file = tmp_path / "first" / "model.safetensors"
         recipe = guided(start=Start("first", into="backbone."))
@@ -684,33 +725,35 @@ class TestRefused:
         with pytest.raises(InputError, match="names a term twice: pixel, pixel"):
             plain(adversary("pixel"))
 
-    def test_no_critic_updates_at_all(self) -> None:
-        with pytest.raises(InputError, match="critic_updates = 0; give 1 or more"):
-            plain(adversary("gan"), critic_updates=0)
+    def test_no_discriminator_updates_at_all(self) -> None:
+        with pytest.raises(InputError, match="discriminator_updates = 0; give 1 or more"):
+            plain(adversary("gan"), discriminator_updates=0)
 
     def test_a_negative_number_of_retries(self) -> None:
         with pytest.raises(InputError, match="retries is -1"):
             guided(retries=-1)
 
-    def test_a_critic_s_rate(self) -> None:
+    def test_a_discriminator_s_rate(self) -> None:
         with pytest.raises(InputError, match="learning rate is 0"):
-            plain(adversary("gan", optim=Optim(rate=0.0)))
+            plain(adversary("gan", optim=Optim(learning_rate=0.0)))
 
-    def test_another_stage_needs_its_own_critics(self, store: Store) -> None:
+    def test_another_stage_needs_its_own_discriminators(self, store: Store) -> None:
         recipe = plain(adversary("gan"))
         state = state_at(recipe, store)
-        first = state.rivals["gan"].critic
+        first = state.adversary_states["gan"].discriminator
         again = dataclasses.replace(recipe.stages[0], name="again")
         enter(state, again, recipe=recipe)
-        assert state.rivals["gan"].critic is first
-        wider = adversary("gan", critic=spec(VGGDiscriminator, size=24, width=3))
+        assert state.adversary_states["gan"].discriminator is first
+        wider = adversary("gan", discriminator=spec(VGGDiscriminator, size=24, width=3))
         enter(state, dataclasses.replace(again, adversaries=(wider,)), recipe=recipe)
-        assert state.rivals["gan"].critic is not first
+        assert state.adversary_states["gan"].discriminator is not first
 
-    def test_luma_networks_train_against_critics_of_one_colour(
+    def test_luma_networks_train_against_discriminators_of_one_colour(
         self, store: Store, tmp_path: Path
     ) -> None:
-        critic = spec(VGGDiscriminator, size=24, width=2, colours=1)
-        stage = Stage("only", 1, ADAM, (PIXEL,), adversaries=(adversary("gan", critic=critic),))
+        discriminator = spec(VGGDiscriminator, size=24, width=2, colours=1)
+        stage = Stage(
+            "only", 1, ADAM, (PIXEL,), adversaries=(adversary("gan", discriminator=discriminator),)
+        )
         recipe = guided(model=spec(ESPCN, scale=2), stages=(stage,))
         assert run(recipe, store, tmp_path).status == "finished"

@@ -42,9 +42,18 @@ def test_a_new_run_begins_an_empty_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    ['{"step": 2, "lo', '{"step": 2', "{", "\0\0\0", "[1, 2]", "3", '{"loss": 1}', '{"step": "x"}',
-     '{"step": null}'],
-)  # fmt: skip
+    [
+        '{"step": 2, "lo',
+        '{"step": 2',
+        "{",
+        "\0\0\0",
+        "[1, 2]",
+        "3",
+        '{"loss": 1}',
+        '{"step": "x"}',
+        '{"step": null}',
+    ],
+)
 def test_a_line_cut_off_or_damaged_is_dropped(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n' + damage, encoding="utf-8")

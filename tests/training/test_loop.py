@@ -1,4 +1,4 @@
-"""Tests of the training loop on tiny networks and a tiny store of synthetic pictures.
+"""Tests of the training loop on tiny networks and a tiny store of synthetic images.
 
 Run as a program (``python test_train.py FOLDER``) the file is the process that is killed in
 ``TestRealProcesses``.
@@ -50,15 +50,15 @@ from edgekeeper.training.update import degraded
 
 
 def make_store(folder: Path, *, seed: int = 0) -> Store:
-    """A store of three small pictures: waves and noise in colour."""
+    """A store of three small images: waves and noise in colour."""
     numbers = np.random.default_rng(seed)
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     for k, (height, width) in enumerate([(30, 36), (24, 24), (36, 24)]):
         y, x = np.mgrid[0:height, 0:width, 0:1][:2]
         waves = 128 + 80 * np.sin(x / (3 + k) + y / 5 + np.arange(3))
         noisy = (waves + numbers.normal(0, 15, waves.shape)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(folder / "pictures" / f"{k}.png")
-    sources = sources_in(folder / "pictures", licence="CC0-1.0")
+        Image.fromarray(noisy).save(folder / "images" / f"{k}.png")
+    sources = sources_in(folder / "images", licence="CC0-1.0")
     return prepare_store(sources, folder / "store", scales=(2, 3))
 
 
@@ -98,9 +98,22 @@ def small(
     **changes: Any,
 ) -> Recipe:
     """Two stages, of three and four updates; everything that can have a state has one."""
-    rate = 1e-2 if kind == "sgd" else 1e-3
-    first = Optim(rate=rate, kind=kind, weight_decay=1e-4, warmup=2, clip="norm", clip_limit=0.1)
-    second = Optim(rate=rate, kind=kind, schedule="cosine", clip="value_over_rate", clip_limit=1e-3)
+    learning_rate = 1e-2 if kind == "sgd" else 1e-3
+    first = Optim(
+        learning_rate=learning_rate,
+        kind=kind,
+        weight_decay=1e-4,
+        warmup=2,
+        clip="norm",
+        clip_limit=0.1,
+    )
+    second = Optim(
+        learning_rate=learning_rate,
+        kind=kind,
+        schedule="cosine",
+        clip="value_over_rate",
+        clip_limit=1e-3,
+    )
     recipe = Recipe(
         name="small",
         model=spec(EDSR, scale=2, width=4, blocks=1),
@@ -109,14 +122,14 @@ def small(
             Stage("first", FIRST, first, (PIXEL,)),
             Stage("second", SECOND, second, second_terms),
         ),
-        average=0.9,
+        ema_decay=0.9,
         seed=5,
     )
     return dataclasses.replace(recipe, **changes)
 
 
 def one_stage(*terms: Term, steps: int, optim: Optim | None = None, **changes: Any) -> Recipe:
-    stage = Stage("only", steps, optim or Optim(rate=1e-3), terms)
+    stage = Stage("only", steps, optim or Optim(learning_rate=1e-3), terms)
     return small(stages=(stage,), **changes)
 
 
@@ -154,43 +167,43 @@ def stop_at(step: int, recipe: Recipe, store: Store, out: Path, **changes: Any) 
 
 @dataclasses.dataclass
 class Watched:
-    """What the optimisers of a run did: rates, gradients, weights before and after each update."""
+    """What the optimizers of a run did: rates, gradients, weights before and after each update."""
 
     rates: list[float] = dataclasses.field(default_factory=list)
     gradients: list[list[Tensor]] = dataclasses.field(default_factory=list)
     before: list[list[Tensor]] = dataclasses.field(default_factory=list)
     after: list[list[Tensor]] = dataclasses.field(default_factory=list)
-    optimisers: list[torch.optim.Optimizer] = dataclasses.field(default_factory=list)
+    optimizers: list[torch.optim.Optimizer] = dataclasses.field(default_factory=list)
 
     @property
     def live(self) -> list[Tensor]:
-        """The live parameters and optimiser state at the end of the run."""
-        optimiser = self.optimisers[-1]
-        parameters = _parameters(optimiser)
-        state = [value for p in parameters for _, value in sorted(optimiser.state[p].items())]
+        """The live parameters and optimizer state at the end of the run."""
+        optimizer = self.optimizers[-1]
+        parameters = _parameters(optimizer)
+        state = [value for p in parameters for _, value in sorted(optimizer.state[p].items())]
         return [*parameters, *(value for value in state if isinstance(value, Tensor))]
 
 
-def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 @contextmanager
 def watching() -> Iterator[Watched]:
-    """Within the block every update of every optimiser is recorded."""
+    """Within the block every update of every optimizer is recorded."""
     watched = Watched()
 
-    def before(optimiser: torch.optim.Optimizer, *_: object) -> None:
-        watched.rates.append(optimiser.param_groups[0]["lr"])
+    def before(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        watched.rates.append(optimizer.param_groups[0]["lr"])
         watched.gradients.append(
-            [p.grad.clone() for p in _parameters(optimiser) if p.grad is not None]
+            [p.grad.clone() for p in _parameters(optimizer) if p.grad is not None]
         )
-        watched.before.append([p.detach().clone() for p in _parameters(optimiser)])
-        if not watched.optimisers or watched.optimisers[-1] is not optimiser:
-            watched.optimisers.append(optimiser)
+        watched.before.append([p.detach().clone() for p in _parameters(optimizer)])
+        if not watched.optimizers or watched.optimizers[-1] is not optimizer:
+            watched.optimizers.append(optimizer)
 
-    def after(optimiser: torch.optim.Optimizer, *_: object) -> None:
-        watched.after.append([p.detach().clone() for p in _parameters(optimiser)])
+    def after(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        watched.after.append([p.detach().clone() for p in _parameters(optimizer)])
 
     hooks = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
     try:
@@ -210,7 +223,7 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def same_run(one: Path, other: Path) -> bool:
-    """Whether two finished runs ended in the same bits: weights, average, optimiser."""
+    """Whether two finished runs ended in the same bits: weights, average, optimizer."""
     return same_file(one / "last.safetensors", other / "last.safetensors") and same_file(
         one / "model.safetensors", other / "model.safetensors"
     )
@@ -235,9 +248,12 @@ class TestStraight:
         outcome = run(small(), store, tmp_path)
         assert outcome == Outcome("finished", STEPS, tmp_path / "model.safetensors")
         assert {path.name for path in tmp_path.iterdir()} == {
-            "last.safetensors", "stage-1.safetensors", "stage-2.safetensors",
-            "model.safetensors", "log.jsonl",
-        }  # fmt: skip
+            "last.safetensors",
+            "stage-1.safetensors",
+            "stage-2.safetensors",
+            "model.safetensors",
+            "log.jsonl",
+        }
         assert step_in(tmp_path / "stage-1.safetensors") == FIRST
         assert step_in(tmp_path / "stage-2.safetensors") == STEPS
         assert step_in(tmp_path / "last.safetensors") == STEPS
@@ -275,8 +291,8 @@ class TestStraight:
         with watching() as watched:
             stop_at(2, small(layout=layout), store, tmp_path)
             run(small(layout=layout), store, tmp_path)
-        for optimiser in watched.optimisers:
-            weights = [p for p in _parameters(optimiser) if p.dim() == 4]
+        for optimizer in watched.optimizers:
+            weights = [p for p in _parameters(optimizer) if p.dim() == 4]
             assert {w.is_contiguous() for w in weights} == {layout == "contiguous"}
 
     def test_every_weight_is_trained(self, store: Store, tmp_path: Path) -> None:
@@ -289,7 +305,7 @@ class TestStraight:
         with watching() as watched:
             run(small(), store, tmp_path)
         saved = load_file(tmp_path / "last.safetensors")
-        kept = [v for k, v in saved.items() if not k.startswith("average.")]
+        kept = [v for k, v in saved.items() if not k.startswith("ema.")]
         assert len(kept) == len(watched.live) == 4 * len(watched.before[0])
         for tensor in watched.live:
             assert any(torch.equal(tensor, other) for other in kept)
@@ -320,7 +336,7 @@ class TestStraight:
         # The decay after n updates is min(average, (1 + n) / (10 + n)), as in the documentation
         # of TensorFlow's ExponentialMovingAverage with num_updates.
         with watching() as watched:
-            run(small(average=limit), store, tmp_path)
+            run(small(ema_decay=limit), store, tmp_path)
         average = [tensor.double() for tensor in watched.before[0]]
         for n, weights in enumerate(watched.after):
             decay = min(limit, (1 + n) / (10 + n))
@@ -333,11 +349,11 @@ class TestStraight:
         self, store: Store, tmp_path: Path
     ) -> None:
         with watching() as watched:
-            run(small(average=0.0), store, tmp_path)
+            run(small(ema_decay=0.0), store, tmp_path)
         model = load_model(tmp_path / "model.safetensors")
         for ours, wanted in zip(model.parameters(), watched.after[-1], strict=True):
             assert torch.equal(ours, wanted)
-        assert not any(k.startswith("average.") for k in load_file(tmp_path / "last.safetensors"))
+        assert not any(k.startswith("ema.") for k in load_file(tmp_path / "last.safetensors"))
 
     def test_the_card_tells_what_made_the_network(self, store: Store, tmp_path: Path) -> None:
         run(small(), store, tmp_path)
@@ -345,8 +361,8 @@ class TestStraight:
         assert card["recipe"] == small().to_json()
         assert card["store"] == store.fingerprint
         assert card["steps"] == STEPS
-        assert [p["name"] for p in card["pictures"]] == ["0.png", "1.png", "2.png"]
-        assert {p["licence"] for p in card["pictures"]} == {"CC0-1.0"}
+        assert [p["name"] for p in card["images"]] == ["0.png", "1.png", "2.png"]
+        assert {p["licence"] for p in card["images"]} == {"CC0-1.0"}
 
     def test_a_run_outside_the_main_thread(self, store: Store, tmp_path: Path) -> None:
         found: list[Outcome] = []
@@ -366,16 +382,16 @@ class Recorder(nn.Module):
 
     seen: list[tuple[Tensor, Tensor]] = []  # noqa: RUF012
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        self.seen.append((ours.detach().clone(), theirs.clone()))
-        return (ours - theirs).abs().mean()
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        self.seen.append((sr.detach().clone(), hr.clone()))
+        return (sr - hr).abs().mean()
 
 
-class TestOptimiser:
+class TestOptimizer:
     def test_each_update_uses_the_rate_of_its_step(self, store: Store, tmp_path: Path) -> None:
         recipe = small()
         wanted = [
-            stage.optim.rate_at(step, steps=stage.steps)
+            stage.optim.learning_rate_at(step, steps=stage.steps)
             for stage, step in map(recipe.stage_at, range(STEPS))
         ]
         with watching() as watched:
@@ -385,10 +401,10 @@ class TestOptimiser:
         assert watched.rates == wanted
         assert len(set(wanted)) > 3
 
-    def test_each_stage_begins_with_a_new_optimiser(self, store: Store, tmp_path: Path) -> None:
+    def test_each_stage_begins_with_a_new_optimizer(self, store: Store, tmp_path: Path) -> None:
         with watching() as watched:
             run(small(), store, tmp_path)
-        assert len(watched.optimisers) == 2
+        assert len(watched.optimizers) == 2
         counts = [k for k in load_file(tmp_path / "last.safetensors") if k.endswith("/step")]
         saved = load_file(tmp_path / "last.safetensors")
         assert {float(saved[k]) for k in counts} == {float(SECOND)}
@@ -400,16 +416,22 @@ class TestOptimiser:
         # plain step never moves a weight by more than theta, whatever the rate.
         theta = 1e-3
         optim = Optim(
-            rate=0.1, kind="sgd", momentum=0.0, schedule="steps", milestones=(2,), gamma=0.1,
-            clip="value_over_rate", clip_limit=theta,
-        )  # fmt: skip
+            learning_rate=0.1,
+            kind="sgd",
+            momentum=0.0,
+            schedule="steps",
+            milestones=(2,),
+            gamma=0.1,
+            clip="value_over_rate",
+            clip_limit=theta,
+        )
         huge = one_stage(Term("pixel", spec(L1), weight=1e5), steps=4, optim=optim)
         with watching() as watched:
             run(huge, store, tmp_path)
         assert watched.rates == pytest.approx([0.1, 0.1, 0.01, 0.01])
-        for rate, gradients in zip(watched.rates, watched.gradients, strict=True):
+        for learning_rate, gradients in zip(watched.rates, watched.gradients, strict=True):
             largest = max(float(gradient.abs().max()) for gradient in gradients)
-            assert largest == pytest.approx(theta / rate, rel=1e-6)
+            assert largest == pytest.approx(theta / learning_rate, rel=1e-6)
         for before, after in zip(watched.before, watched.after, strict=True):
             moved = max(float((b - a).abs().max()) for a, b in zip(before, after, strict=True))
             assert moved == pytest.approx(theta, rel=1e-3)
@@ -420,7 +442,7 @@ class TestOptimiser:
         clips: tuple[Literal["none", "value_over_rate"], ...] = ("none", "value_over_rate")
         found = {}
         for clip in clips:
-            optim = Optim(rate=1e-2, kind="sgd", clip=clip, clip_limit=1e-2)
+            optim = Optim(learning_rate=1e-2, kind="sgd", clip=clip, clip_limit=1e-2)
             with watching() as watched:
                 run(one_stage(PIXEL, steps=1, optim=optim), store, tmp_path / clip)
             found[clip] = watched.gradients[0]
@@ -434,7 +456,7 @@ class TestOptimiser:
         strong = Term("pixel", spec(L1), weight=10.0)
         found = {}
         for clip in ("none", "norm"):
-            optim = Optim(rate=0.1, kind="sgd", clip=clip, clip_limit=0.4)  # type: ignore[arg-type]
+            optim = Optim(learning_rate=0.1, kind="sgd", clip=clip, clip_limit=0.4)  # type: ignore[arg-type]
             with watching() as watched:
                 run(one_stage(strong, steps=1, optim=optim), store, tmp_path / clip)
             found[clip] = torch.cat([g.flatten() for g in watched.gradients[0]])
@@ -444,12 +466,12 @@ class TestOptimiser:
         torch.testing.assert_close(found["norm"], shrunk, atol=1e-6, rtol=1e-4)
 
     def test_momentum_decay_and_betas_arrive(self, store: Store, tmp_path: Path) -> None:
-        sgd = Optim(rate=1e-3, kind="sgd", momentum=0.7, weight_decay=0.02)
-        adam = Optim(rate=1e-3, betas=(0.5, 0.6), epsilon=1e-3, weight_decay=0.03)
+        sgd = Optim(learning_rate=1e-3, kind="sgd", momentum=0.7, weight_decay=0.02)
+        adam = Optim(learning_rate=1e-3, betas=(0.5, 0.6), epsilon=1e-3, weight_decay=0.03)
         with watching() as watched:
             run(one_stage(PIXEL, steps=1, optim=sgd), store, tmp_path / "sgd")
             run(one_stage(PIXEL, steps=1, optim=adam), store, tmp_path / "adam")
-        first, second = (optimiser.param_groups[0] for optimiser in watched.optimisers)
+        first, second = (optimizer.param_groups[0] for optimizer in watched.optimizers)
         assert (first["momentum"], first["weight_decay"]) == (0.7, 0.02)
         assert (second["betas"], second["eps"], second["weight_decay"]) == ((0.5, 0.6), 1e-3, 0.03)
 
@@ -458,14 +480,19 @@ class TestInterrupted:
     """The straight run and the interrupted run end in the same bits."""
 
     @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-    @pytest.mark.parametrize("average", [0.0, 0.9])
+    @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     @pytest.mark.parametrize("kind", ["adam", "sgd", "soap"])
     def test_stopped_three_times_once_at_the_end_of_a_stage(
-        self, store: Store, tmp_path: Path, kind: Literal["adam", "sgd", "soap"], precision: str,
-        average: float, layout: str,
-    ) -> None:  # fmt: skip
-        recipe = small(kind=kind, precision=precision, average=average, layout=layout)
+        self,
+        store: Store,
+        tmp_path: Path,
+        kind: Literal["adam", "sgd", "soap"],
+        precision: str,
+        ema_decay: float,
+        layout: str,
+    ) -> None:
+        recipe = small(kind=kind, precision=precision, ema_decay=ema_decay, layout=layout)
         whole = tmp_path / "straight"
         with watching() as straight:
             run(recipe, store, whole)
@@ -749,7 +776,7 @@ class TestFork:
             {"data": Data(patch=16, batch=3)},
             {"data": Data(patch=16, batch=2, augment="none")},
             {"seed": 6},
-            {"average": 0.8},
+            {"ema_decay": 0.8},
             {"precision": "bfloat16"},
             {"layout": "channels_last"},
         ],
@@ -768,7 +795,7 @@ class TestFork:
         [
             {"terms": (Term("pixel", spec(L2)),)},
             {"terms": (Term("pixel", spec(L1), weight=2.0),)},
-            {"optim": Optim(rate=3e-3)},
+            {"optim": Optim(learning_rate=3e-3)},
             {"steps": FIRST + 1},
         ],
         ids=str,
@@ -789,9 +816,9 @@ class TestFork:
 
     def test_refused_with_another_store(self, store: Store, tmp_path: Path, plain: Path) -> None:
         other = make_store(tmp_path / "other", seed=1)
-        with pytest.raises(CheckpointError, match="another picture store"):
+        with pytest.raises(CheckpointError, match="another image store"):
             run(self.STRUCTURE, other, tmp_path / "f", resume_from=plain / "stage-1.safetensors")
-        with pytest.raises(CheckpointError, match="another picture store"):
+        with pytest.raises(CheckpointError, match="another image store"):
             run(self.PLAIN, other, plain)
 
     def test_a_run_whose_recipe_was_changed_is_not_overwritten(
@@ -810,9 +837,7 @@ class TestFork:
         with pytest.raises(CheckpointError):
             run(self.PLAIN, store, tmp_path / "f", resume_from=plain / "model.safetensors")
 
-    @pytest.mark.parametrize(
-        "part", ["model.head.bias", "average.head.bias", "optimiser.head.bias"]
-    )
+    @pytest.mark.parametrize("part", ["model.head.bias", "ema.head.bias", "optimizer.head.bias"])
     def test_refused_when_the_state_is_not_whole(
         self, store: Store, tmp_path: Path, part: str
     ) -> None:
@@ -916,9 +941,9 @@ class BreaksAt(nn.Module):
         super().__init__()
         self.call, self.value, self.count = call, value, -1  # once more before, for the flow
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         self.count += 1
-        loss = (ours - theirs).square().mean()
+        loss = (sr - hr).square().mean()
         return loss * self.value if self.count == self.call else loss
 
 
@@ -929,9 +954,9 @@ class InfiniteAt(nn.Module):
         super().__init__()
         self.call, self.count = call, -1
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         self.count += 1
-        loss = (ours - theirs).square().mean()
+        loss = (sr - hr).square().mean()
         return loss + math.inf if self.count == self.call else loss
 
 
@@ -942,9 +967,9 @@ class BreaksBackward(nn.Module):
         super().__init__()
         self.count = 0
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         self.count += 1  # the first call is the look at the flow
-        return (ours * 0).sqrt().sum() if self.count > 1 else (ours - theirs).abs().mean()
+        return (sr * 0).sqrt().sum() if self.count > 1 else (sr - hr).abs().mean()
 
 
 class TestNotFinite:
@@ -985,7 +1010,7 @@ class TestNotFinite:
 
     def test_clipping_does_not_hide_it(self, store: Store, tmp_path: Path) -> None:
         for clip in ("norm", "value_over_rate"):
-            optim = Optim(rate=1e-3, clip=clip, clip_limit=0.1)  # type: ignore[arg-type]
+            optim = Optim(learning_rate=1e-3, clip=clip, clip_limit=0.1)  # type: ignore[arg-type]
             bad = Term("bad", spec(BreaksAt, call=2))
             recipe = one_stage(PIXEL, bad, steps=4, optim=optim)
             with pytest.raises(TrainingError, match="'bad'"):
@@ -1016,7 +1041,7 @@ class TestRefused:
         with pytest.raises(EdgekeeperError, match="scale 4"):
             run(wrong, store, tmp_path)
 
-    def test_a_patch_larger_than_every_picture(self, store: Store, tmp_path: Path) -> None:
+    def test_a_patch_larger_than_every_image(self, store: Store, tmp_path: Path) -> None:
         with pytest.raises(EdgekeeperError):
             run(small(data=Data(patch=64, batch=2)), store, tmp_path)
 
@@ -1032,8 +1057,12 @@ class TestLog:
     ) -> None:
         run(small(), store, tmp_path, log_every=2)
         assert [(r["step"], r["stage"]) for r in log_of(tmp_path)] == [
-            (2, "first"), (3, "first"), (4, "second"), (6, "second"), (7, "second"),
-        ]  # fmt: skip
+            (2, "first"),
+            (3, "first"),
+            (4, "second"),
+            (6, "second"),
+            (7, "second"),
+        ]
 
     def test_a_line_tells_the_mean_of_each_term_since_the_last(
         self, store: Store, tmp_path: Path
@@ -1046,7 +1075,7 @@ class TestLog:
         for name in ("pixel", "gv", "total"):
             mean = sum(each[step][name] for step in (5, 6, 7)) / 3
             assert few[7][name] == pytest.approx(mean, rel=1e-5)
-        assert few[7]["rate"] == each[7]["rate"]
+        assert few[7]["learning_rate"] == each[7]["learning_rate"]
 
     def test_the_total_is_the_weighted_sum_of_its_line(self, store: Store, tmp_path: Path) -> None:
         run(small(), store, tmp_path)
@@ -1141,13 +1170,13 @@ class TestValidation:
         expected = float(infer(model, torch.full((1, 3, 6, 6), 0.3)).double().mean())
         assert self.scores(tmp_path)[STEPS] == expected
 
-    @pytest.mark.parametrize("average", [0.0, 0.9])
+    @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
     def test_scoring_does_not_change_the_run(
-        self, store: Store, tmp_path: Path, average: float
+        self, store: Store, tmp_path: Path, ema_decay: float
     ) -> None:
-        scored = dataclasses.replace(self.RECIPE, average=average)
+        scored = dataclasses.replace(self.RECIPE, ema_decay=ema_decay)
         run(scored, store, tmp_path / "scored", data_root=tmp_path)
-        run(small(average=average), store, tmp_path / "plain")
+        run(small(ema_decay=ema_decay), store, tmp_path / "plain")
         assert same_run(tmp_path / "scored", tmp_path / "plain")
 
     @pytest.mark.parametrize("step", range(1, STEPS))
@@ -1174,9 +1203,12 @@ def test_validation_on_the_real_set_scores_an_untrained_network_like_interpolati
 ) -> None:
     # EDSR on top of bicubic begins as bicubic: 33.66 dB on Set5 at x2, luma, in every paper.
     recipe = one_stage(
-        PIXEL, steps=1, optim=Optim(rate=1e-9), validation=Validation(every=1),
+        PIXEL,
+        steps=1,
+        optim=Optim(learning_rate=1e-9),
+        validation=Validation(every=1),
         model=spec(EDSR, scale=2, width=4, blocks=1, skip="bicubic"),
-    )  # fmt: skip
+    )
     run(recipe, store, tmp_path, data_root=data_root)
     (record,) = [r["validation"] for r in log_of(tmp_path) if "validation" in r]
     assert (record["set"], record["protocol"]) == ("set5", "y_matlab")
@@ -1191,8 +1223,8 @@ LONG = small(
     model=spec(EDSR, scale=2, width=64, blocks=1),
     data=Data(patch=8, batch=1),
     stages=(
-        Stage("first", 30, Optim(rate=1e-3, warmup=5), (PIXEL,)),
-        Stage("second", 30, Optim(rate=1e-3, schedule="cosine"), (PIXEL, GV)),
+        Stage("first", 30, Optim(learning_rate=1e-3, warmup=5), (PIXEL,)),
+        Stage("second", 30, Optim(learning_rate=1e-3, schedule="cosine"), (PIXEL, GV)),
     ),
 )
 

@@ -26,40 +26,40 @@ class Constant(nn.Module):
         super().__init__()
         self.value = value
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        return ours.sum() + self.value
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        return sr.sum() + self.value
 
 
 def objective(*terms: Term) -> Objective:
-    return Objective(Stage("only", 10, Optim(rate=1e-3), terms))
+    return Objective(Stage("only", 10, Optim(learning_rate=1e-3), terms))
 
 
 @pytest.fixture
-def pictures(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def images(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return (
         torch.rand(2, 3, 16, 16, generator=generator, requires_grad=True),
         torch.rand(2, 3, 16, 16, generator=generator),
     )
 
 
-def test_the_total_is_the_weighted_sum(pictures: tuple[Tensor, Tensor]) -> None:
+def test_the_total_is_the_weighted_sum(images: tuple[Tensor, Tensor]) -> None:
     weights = {name: 0.5 + k for k, name in enumerate(LOSSES)}
     terms = [Term(name, loss, weight=weights[name]) for name, loss in LOSSES.items()]
-    total, _ = objective(*terms)(*pictures, step=0)
+    total, _ = objective(*terms)(*images, step=0)
     by_hand = sum(
-        weights[name] * float(loss.build()(*pictures).detach()) for name, loss in LOSSES.items()
+        weights[name] * float(loss.build()(*images).detach()) for name, loss in LOSSES.items()
     )
     assert float(total.detach()) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_values_are_unweighted_in_the_order_of_the_names(pictures: tuple[Tensor, Tensor]) -> None:
+def test_values_are_unweighted_in_the_order_of_the_names(images: tuple[Tensor, Tensor]) -> None:
     terms = [Term(name, loss, weight=7.0) for name, loss in LOSSES.items()]
     made = objective(*terms)
-    _, values = made(*pictures, step=0)
+    _, values = made(*images, step=0)
     assert made.names == tuple(LOSSES)
     assert values.dtype == torch.float32
     assert not values.requires_grad
-    alone = [float(loss.build()(*pictures).detach()) for loss in LOSSES.values()]
+    alone = [float(loss.build()(*images).detach()) for loss in LOSSES.values()]
     assert values.tolist() == pytest.approx(alone, rel=1e-5)
 
 
@@ -111,6 +111,6 @@ def test_every_term_alone_reaches_every_parameter_of_the_network(
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert bool(torch.isfinite(parameter.grad).all()), parameter_name
-        # Total variation is blind to a constant added to the whole picture.
+        # Total variation is blind to a constant added to the whole image.
         if (name, parameter_name) != ("tv", "upsampler.2.bias"):
             assert float(parameter.grad.abs().max()) > 0, parameter_name

@@ -19,13 +19,14 @@ def recipe(*stages: Stage, **changes: object) -> Recipe:
         name="small",
         model=spec(EDSR, scale=2, width=4, blocks=1),
         data=Data(patch=8, batch=2),
-        stages=stages or (Stage("only", 4, Optim(rate=1e-3), (PIXEL,)),),
+        stages=stages or (Stage("only", 4, Optim(learning_rate=1e-3), (PIXEL,)),),
     )
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
 TWO = recipe(
-    Stage("first", 3, Optim(rate=1e-3), (PIXEL,)), Stage("second", 4, Optim(rate=1e-4), (PIXEL,))
+    Stage("first", 3, Optim(learning_rate=1e-3), (PIXEL,)),
+    Stage("second", 4, Optim(learning_rate=1e-4), (PIXEL,)),
 )
 
 
@@ -35,11 +36,14 @@ class TestRate:
     # SPSR and DGGGAN: base 1e-4, halved at 50k, 100k, 200k, 300k, and the scheduler is stepped
     # after the update, so that iteration 50,000 (counted from 1) still uses 1e-4.
     SPSR = Optim(
-        rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000), gamma=0.5
+        learning_rate=1e-4,
+        schedule="steps",
+        milestones=(50_000, 100_000, 200_000, 300_000),
+        gamma=0.5,
     )
 
     @pytest.mark.parametrize(
-        ("iteration", "rate"),
+        ("iteration", "learning_rate"),
         [
             (1, 1e-4),
             (50_000, 1e-4),
@@ -51,69 +55,82 @@ class TestRate:
             (500_000, 6.25e-6),
         ],
     )
-    def test_spsr(self, iteration: int, rate: float) -> None:
-        assert self.SPSR.rate_at(iteration - 1, steps=500_000) == pytest.approx(rate, rel=1e-12)
+    def test_spsr(self, iteration: int, learning_rate: float) -> None:
+        assert self.SPSR.learning_rate_at(iteration - 1, steps=500_000) == pytest.approx(
+            learning_rate, rel=1e-12
+        )
 
     # The gradient variance code: SGD 0.1, times 0.1 after epochs 10 and 20 of 13 iterations each.
     @pytest.mark.parametrize(
-        ("epoch", "rate"), [(1, 0.1), (10, 0.1), (11, 0.01), (20, 0.01), (21, 0.001), (30, 0.001)]
+        ("epoch", "learning_rate"),
+        [(1, 0.1), (10, 0.1), (11, 0.01), (20, 0.01), (21, 0.001), (30, 0.001)],
     )
-    def test_gradient_variance_vdsr(self, epoch: int, rate: float) -> None:
-        optim = Optim(rate=0.1, kind="sgd", schedule="steps", milestones=(130, 260), gamma=0.1)
+    def test_gradient_variance_vdsr(self, epoch: int, learning_rate: float) -> None:
+        optim = Optim(
+            learning_rate=0.1, kind="sgd", schedule="steps", milestones=(130, 260), gamma=0.1
+        )
         first, last = 13 * (epoch - 1), 13 * epoch - 1
         for step in (first, last):
-            assert optim.rate_at(step, steps=390) == pytest.approx(rate, rel=1e-12)
+            assert optim.learning_rate_at(step, steps=390) == pytest.approx(
+                learning_rate, rel=1e-12
+            )
 
     # VDSR's paper: 0.1, divided by 10 every 20 of 80 epochs.
     def test_vdsr_paper(self) -> None:
-        optim = Optim(rate=0.1, schedule="steps", milestones=(20, 40, 60), gamma=0.1)
-        rates = [optim.rate_at(epoch, steps=80) for epoch in (0, 19, 20, 39, 40, 59, 60, 79)]
+        optim = Optim(learning_rate=0.1, schedule="steps", milestones=(20, 40, 60), gamma=0.1)
+        rates = [
+            optim.learning_rate_at(epoch, steps=80) for epoch in (0, 19, 20, 39, 40, 59, 60, 79)
+        ]
         assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4], rel=1e-12)
 
     # EDSR: 1e-4 halved every 200,000 updates.
     def test_edsr_paper(self) -> None:
-        optim = Optim(rate=1e-4, schedule="steps", milestones=(200_000,))
-        assert optim.rate_at(199_999, steps=300_000) == 1e-4
-        assert optim.rate_at(200_000, steps=300_000) == 5e-5
+        optim = Optim(learning_rate=1e-4, schedule="steps", milestones=(200_000,))
+        assert optim.learning_rate_at(199_999, steps=300_000) == 1e-4
+        assert optim.learning_rate_at(200_000, steps=300_000) == 5e-5
 
     def test_constant(self) -> None:
-        assert {Optim(rate=0.3).rate_at(step, steps=9) for step in range(9)} == {0.3}
+        assert {Optim(learning_rate=0.3).learning_rate_at(step, steps=9) for step in range(9)} == {
+            0.3
+        }
 
     def test_cosine_is_half_a_wave_from_rate_to_final_rate(self) -> None:
-        optim = Optim(rate=1.0, schedule="cosine", final_rate=0.2)
+        optim = Optim(learning_rate=1.0, schedule="cosine", final_learning_rate=0.2)
         # 0.2 + 0.8 (1 + cos(pi k / 4)) / 2 at the quarters
         expected = [1.0, 0.2 + 0.4 * (1 + math.sqrt(0.5)), 0.6, 0.2 + 0.4 * (1 - math.sqrt(0.5))]
-        assert [optim.rate_at(25 * k, steps=100) for k in range(4)] == pytest.approx(expected)
-        assert optim.rate_at(99, steps=100) == pytest.approx(0.2, abs=0.8 * 3e-4)
-        assert optim.rate_at(99, steps=100) >= 0.2
+        assert [optim.learning_rate_at(25 * k, steps=100) for k in range(4)] == pytest.approx(
+            expected
+        )
+        assert optim.learning_rate_at(99, steps=100) == pytest.approx(0.2, abs=0.8 * 3e-4)
+        assert optim.learning_rate_at(99, steps=100) >= 0.2
 
     def test_cosine_falls_all_the_way_and_stays_positive(self) -> None:
-        optim = Optim(rate=1e-3, schedule="cosine")
-        rates = [optim.rate_at(step, steps=50) for step in range(50)]
+        optim = Optim(learning_rate=1e-3, schedule="cosine")
+        rates = [optim.learning_rate_at(step, steps=50) for step in range(50)]
         assert rates == sorted(rates, reverse=True)
         assert len(set(rates)) == 50
         assert rates[-1] > 0  # VDSR's clip divides by the rate
 
     def test_warmup_rises_linearly_and_never_is_zero(self) -> None:
-        optim = Optim(rate=1.0, warmup=4)
-        rates = [optim.rate_at(step, steps=100) for step in range(6)]
+        optim = Optim(learning_rate=1.0, warmup=4)
+        rates = [optim.learning_rate_at(step, steps=100) for step in range(6)]
         assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
 
     def test_cosine_begins_where_warmup_ends(self) -> None:
-        optim = Optim(rate=1.0, schedule="cosine", warmup=10)
-        assert optim.rate_at(9, steps=110) == 1.0
-        assert optim.rate_at(10, steps=110) == 1.0
-        assert optim.rate_at(60, steps=110) == pytest.approx(0.5)
+        optim = Optim(learning_rate=1.0, schedule="cosine", warmup=10)
+        assert optim.learning_rate_at(9, steps=110) == 1.0
+        assert optim.learning_rate_at(10, steps=110) == 1.0
+        assert optim.learning_rate_at(60, steps=110) == pytest.approx(0.5)
 
     def test_warmup_does_not_move_the_milestones(self) -> None:
-        optim = Optim(rate=1.0, schedule="steps", milestones=(8,), gamma=0.1, warmup=4)
-        assert [optim.rate_at(step, steps=20) for step in (4, 7, 8)] == pytest.approx(
+        optim = Optim(learning_rate=1.0, schedule="steps", milestones=(8,), gamma=0.1, warmup=4)
+        assert [optim.learning_rate_at(step, steps=20) for step in (4, 7, 8)] == pytest.approx(
             [1.0, 1.0, 0.1]
         )
 
     def test_warmup_as_long_as_the_stage(self) -> None:
-        optim = Optim(rate=1.0, schedule="cosine", warmup=5)
-        assert optim.rate_at(4, steps=5) == 1.0
+        optim = Optim(learning_rate=1.0, schedule="cosine", warmup=5)
+        assert optim.learning_rate_at(4, steps=5) == 1.0
 
 
 class TestWeight:
@@ -133,9 +150,14 @@ class TestStages:
     def test_each_step_belongs_to_one_stage(self) -> None:
         found = [(stage.name, step) for stage, step in map(TWO.stage_at, range(7))]
         assert found == [
-            ("first", 0), ("first", 1), ("first", 2),
-            ("second", 0), ("second", 1), ("second", 2), ("second", 3),
-        ]  # fmt: skip
+            ("first", 0),
+            ("first", 1),
+            ("first", 2),
+            ("second", 0),
+            ("second", 1),
+            ("second", 2),
+            ("second", 3),
+        ]
 
     def test_a_step_after_the_end_is_an_error(self) -> None:
         with pytest.raises(InputError, match="7 steps"):
@@ -149,31 +171,31 @@ class TestRefused:
 
     def test_a_stage_without_steps(self) -> None:
         with pytest.raises(InputError, match="at least one step"):
-            recipe(Stage("empty", 0, Optim(rate=1e-3), (PIXEL,)))
+            recipe(Stage("empty", 0, Optim(learning_rate=1e-3), (PIXEL,)))
 
     def test_a_stage_without_terms(self) -> None:
         with pytest.raises(InputError, match=r"'bare'.*no terms"):
-            recipe(Stage("bare", 1, Optim(rate=1e-3), ()))
+            recipe(Stage("bare", 1, Optim(learning_rate=1e-3), ()))
 
     def test_a_term_named_twice(self) -> None:
         with pytest.raises(InputError, match="twice: pixel, pixel"):
-            recipe(Stage("only", 1, Optim(rate=1e-3), (PIXEL, PIXEL)))
+            recipe(Stage("only", 1, Optim(learning_rate=1e-3), (PIXEL, PIXEL)))
 
-    @pytest.mark.parametrize("average", [-0.1, 1.0, 1.5, math.nan])
-    def test_an_average_that_is_no_decay(self, average: float) -> None:
+    @pytest.mark.parametrize("ema_decay", [-0.1, 1.0, 1.5, math.nan])
+    def test_an_ema_decay_that_is_none(self, ema_decay: float) -> None:
         with pytest.raises(InputError, match="decay"):
-            recipe(average=average)
+            recipe(ema_decay=ema_decay)
 
     # From here on: values with which a run can only go wrong, refused before it starts.
     @pytest.mark.parametrize("clip", ["norm", "value_over_rate"])
     def test_a_clip_without_a_limit_which_would_train_nothing(self, clip: str) -> None:
         with pytest.raises(InputError, match="clip"):
-            recipe(Stage("only", 1, Optim(rate=1e-3, clip=clip), (PIXEL,)))  # type: ignore[arg-type]
+            recipe(Stage("only", 1, Optim(learning_rate=1e-3, clip=clip), (PIXEL,)))  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("rate", [0.0, -1e-3, math.nan, math.inf])
-    def test_a_rate_that_is_not_positive(self, rate: float) -> None:
-        with pytest.raises(InputError, match="rate"):
-            recipe(Stage("only", 1, Optim(rate=rate), (PIXEL,)))
+    @pytest.mark.parametrize("learning_rate", [0.0, -1e-3, math.nan, math.inf])
+    def test_a_rate_that_is_not_positive(self, learning_rate: float) -> None:
+        with pytest.raises(InputError, match="learning rate"):
+            recipe(Stage("only", 1, Optim(learning_rate=learning_rate), (PIXEL,)))
 
     @pytest.mark.parametrize("batch", [0, -1])
     def test_an_empty_batch(self, batch: int) -> None:
@@ -186,7 +208,7 @@ class TestPrefix:
 
     def test_later_stages_do_not_count(self) -> None:
         longer = dataclasses.replace(
-            TWO, stages=(TWO.stages[0], Stage("other", 9, Optim(rate=5.0), (PIXEL,)))
+            TWO, stages=(TWO.stages[0], Stage("other", 9, Optim(learning_rate=5.0), (PIXEL,)))
         )
         assert longer.prefix_json(3) == TWO.prefix_json(3)
         assert longer.prefix_json(4) != TWO.prefix_json(4)
@@ -212,7 +234,7 @@ class TestPrefix:
             {"data": Data(patch=16, batch=2)},
             {"data": Data(patch=8, batch=2, augment="none")},
             {"seed": 1},
-            {"average": 0.5},
+            {"ema_decay": 0.5},
             {"precision": "bfloat16"},
             {"layout": "channels_last"},
             {"start": Start("espcn_x3")},
@@ -225,14 +247,14 @@ class TestPrefix:
     @pytest.mark.parametrize(
         "stage",
         [
-            Stage("first", 3, Optim(rate=2e-3), (PIXEL,)),
-            Stage("first", 3, Optim(rate=1e-3, kind="sgd"), (PIXEL,)),
-            Stage("first", 3, Optim(rate=1e-3, weight_decay=1e-4), (PIXEL,)),
-            Stage("first", 3, Optim(rate=1e-3, betas=(0.5, 0.999)), (PIXEL,)),
-            Stage("first", 3, Optim(rate=1e-3), (Term("pixel", spec(L2)),)),
-            Stage("first", 3, Optim(rate=1e-3), (Term("pixel", spec(L1), weight=2.0),)),
-            Stage("first", 3, Optim(rate=1e-3), (Term("pixel", spec(L1), ramp=2),)),
-            Stage("first", 3, Optim(rate=1e-3), (PIXEL, Term("more", spec(L2)))),
+            Stage("first", 3, Optim(learning_rate=2e-3), (PIXEL,)),
+            Stage("first", 3, Optim(learning_rate=1e-3, kind="sgd"), (PIXEL,)),
+            Stage("first", 3, Optim(learning_rate=1e-3, weight_decay=1e-4), (PIXEL,)),
+            Stage("first", 3, Optim(learning_rate=1e-3, betas=(0.5, 0.999)), (PIXEL,)),
+            Stage("first", 3, Optim(learning_rate=1e-3), (Term("pixel", spec(L2)),)),
+            Stage("first", 3, Optim(learning_rate=1e-3), (Term("pixel", spec(L1), weight=2.0),)),
+            Stage("first", 3, Optim(learning_rate=1e-3), (Term("pixel", spec(L1), ramp=2),)),
+            Stage("first", 3, Optim(learning_rate=1e-3), (PIXEL, Term("more", spec(L2)))),
         ],
     )
     def test_everything_in_a_stage_counts(self, stage: Stage) -> None:
@@ -240,7 +262,7 @@ class TestPrefix:
         assert other.prefix_json(1) != TWO.prefix_json(1)
 
     def test_a_prefix_survives_json(self) -> None:
-        optim = Optim(rate=1 / 3, schedule="steps", milestones=(1, 2), betas=(0.1, 0.7))
+        optim = Optim(learning_rate=1 / 3, schedule="steps", milestones=(1, 2), betas=(0.1, 0.7))
         one = recipe(Stage("only", 4, optim, (PIXEL,)), start=Start("other", fresh=("a.", "b.")))
         for step in (0, 1, 4):
             prefix = one.prefix_json(step)
@@ -260,8 +282,8 @@ class TestContinues:
         model=spec(EDSR, scale=2),
         data=Data(patch=16, batch=2),
         stages=(
-            Stage("first", 3, Optim(rate=1e-3, betas=(0.5, 0.6)), (PIXEL,)),
-            Stage("second", 4, Optim(rate=1e-4, milestones=(1, 2)), (PIXEL,)),
+            Stage("first", 3, Optim(learning_rate=1e-3, betas=(0.5, 0.6)), (PIXEL,)),
+            Stage("second", 4, Optim(learning_rate=1e-4, milestones=(1, 2)), (PIXEL,)),
         ),
     )
 
@@ -304,6 +326,6 @@ class TestContinues:
 
     def test_a_field_without_a_default_must_be_there(self) -> None:
         saved = self.saved(4)
-        del saved["stages"][0]["optim"]["rate"]
+        del saved["stages"][0]["optim"]["learning_rate"]
         assert not self.RECIPE.continues(saved, step=4)
         assert not self.RECIPE.continues(None, step=4)

@@ -1,4 +1,4 @@
-"""Training against a Wasserstein critic with gradient penalty, beside the same written by hand."""
+"""Training against a Wasserstein critic with gradient penalty, beside the same by hand."""
 
 import copy
 from collections.abc import Callable
@@ -16,33 +16,44 @@ from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import spec
 from edgekeeper.training.objective import Objective
-from edgekeeper.training.recipe import Adversary, Data, Optim, Recipe, Sight, Stage, Term
-from edgekeeper.training.state import State, enter, make_optimiser
+from edgekeeper.training.recipe import (
+    Adversary,
+    Data,
+    DiscriminatorInput,
+    Optim,
+    Recipe,
+    Stage,
+    Term,
+)
+from edgekeeper.training.state import State, enter, make_optimizer
 from edgekeeper.training.update import numbers_of, update
 
-SEEN: dict[Sight, Callable[[Tensor], Tensor]] = {
-    "picture": lambda pictures: pictures,
+SEEN: dict[DiscriminatorInput, Callable[[Tensor], Tensor]] = {
+    "image": lambda images: images,
     "gradient": gradient_map,
     "gradient_ring": partial(gradient_map, padding=2),
 }
-RATE, CRITIC_RATE = 1.0, 0.02  # of the second update of the stage, half-way through the warm-up
+RATE, DISCRIMINATOR_RATE = (
+    1.0,
+    0.02,
+)  # of the second update of the stage, half-way through the warm-up
 STEP, SEED, TURNS, SIZE = 3, 5, 3, 2  # of the run; the stage began at step 2
 
 every_sight = pytest.mark.parametrize("sees", SEEN)
 
 
-def descent(rate: float) -> Optim:
+def descent(learning_rate: float) -> Optim:
     """Plain gradient descent, which steps by rate times gradient."""
-    return Optim(rate=2 * rate, kind="sgd", momentum=0.0, warmup=4)
+    return Optim(learning_rate=2 * learning_rate, kind="sgd", momentum=0.0, warmup=4)
 
 
-def recipe_of(sees: Sight, *, turns: int) -> Recipe:
+def recipe_of(sees: DiscriminatorInput, *, turns: int) -> Recipe:
     pixel = Term("pixel", spec(L1), weight=0.1)
     adversary = Adversary(
         name="gan",
-        critic=spec(VGGDiscriminator, size=24, width=2, norm="none"),
+        discriminator=spec(VGGDiscriminator, size=24, width=2, norm="none"),
         loss=spec(WassersteinGP),
-        optim=descent(CRITIC_RATE),
+        optim=descent(DISCRIMINATOR_RATE),
         weight=0.05,
         sees=sees,
     )
@@ -53,29 +64,36 @@ def recipe_of(sees: Sight, *, turns: int) -> Recipe:
         stages=(
             Stage("pixel", 2, descent(RATE), (pixel,)),
             Stage(
-                "adversarial", 8, descent(RATE), (pixel,),
-                adversaries=(adversary,), critic_updates=turns,
+                "adversarial",
+                8,
+                descent(RATE),
+                (pixel,),
+                adversaries=(adversary,),
+                discriminator_updates=turns,
             ),
         ),
         seed=SEED,
-    )  # fmt: skip
+    )
 
 
 class Bout:
-    """A state just before update ``STEP``, copies of its networks, and pictures to learn from."""
+    """A state just before update ``STEP``, copies of its networks, and images to learn from."""
 
-    def __init__(self, sees: Sight, *, turns: int = 1) -> None:
+    def __init__(self, sees: DiscriminatorInput, *, turns: int = 1) -> None:
         self.recipe = recipe_of(sees, turns=turns)
         stage, self.step = self.recipe.stage_at(STEP)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = self.recipe.model.build()
-        optimiser = make_optimiser(stage.optim, model.parameters())
-        self.state = State(model, None, optimiser, step=STEP)
+        optimizer = make_optimizer(stage.optim, model.parameters())
+        self.state = State(model, None, optimizer, step=STEP)
         enter(self.state, stage, recipe=self.recipe)
-        self.critic = self.state.rivals["gan"].critic
-        self.objective = Objective(stage, critics={"gan": self.critic})
-        self.old_model, self.old_critic = copy.deepcopy(model), copy.deepcopy(self.critic)
+        self.discriminator = self.state.adversary_states["gan"].discriminator
+        self.objective = Objective(stage, discriminators={"gan": self.discriminator})
+        self.old_model, self.old_discriminator = (
+            copy.deepcopy(model),
+            copy.deepcopy(self.discriminator),
+        )
         numbers = torch.Generator().manual_seed(1)
         lr, hr = (
             torch.randint(256, (SIZE * turns, 3, side, side), generator=numbers, dtype=torch.uint8)
@@ -107,9 +125,9 @@ def mixed(real: Tensor, fake: Tensor, *, shares: Tensor) -> Tensor:
     return share * real + (1 - share) * fake
 
 
-def penalty_of(critic: nn.Module, real: Tensor, fake: Tensor, *, shares: Tensor) -> Tensor:
-    pictures = mixed(real, fake, shares=shares).requires_grad_()
-    (slope,) = torch.autograd.grad(critic(pictures).sum(), pictures, create_graph=True)
+def penalty_of(discriminator: nn.Module, real: Tensor, fake: Tensor, *, shares: Tensor) -> Tensor:
+    images = mixed(real, fake, shares=shares).requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
     length = slope.square().sum((1, 2, 3)).sqrt()
     return ((length - 1) ** 2).mean()
 
@@ -123,7 +141,7 @@ def moves(before: nn.Module, after: nn.Module) -> list[Tensor]:
 def assert_equal_moves(found: list[Tensor], expected: list[Tensor]) -> None:
     """The moves agree, up to float32, and all but one are such that can be seen.
 
-    To a constant added to every answer the loss of a critic is blind.
+    To a constant added to every answer the loss of a discriminator is blind.
     """
     assert sum(float(move.abs().max()) < 1e-4 for move in expected) <= 1
     for ours, theirs in zip(found, expected, strict=True):
@@ -133,23 +151,23 @@ def assert_equal_moves(found: list[Tensor], expected: list[Tensor]) -> None:
 
 
 @every_sight
-def test_the_critic_makes_the_gap_and_ten_times_the_penalty_of_what_it_sees_small(
-    sees: Sight,
+def test_the_discriminator_makes_the_gap_and_ten_times_the_penalty_of_what_it_sees_small(
+    sees: DiscriminatorInput,
 ) -> None:
     bout = Bout(sees)
     logged = bout.update()
     real, fake = SEEN[sees](bout.hr[0]), SEEN[sees](bout.fakes()[0])
-    critic = bout.old_critic
-    penalty = penalty_of(critic, real, fake, shares=shares_of(0))
-    gap = critic(fake).mean() - critic(real).mean()
+    discriminator = bout.old_discriminator
+    penalty = penalty_of(discriminator, real, fake, shares=shares_of(0))
+    gap = discriminator(fake).mean() - discriminator(real).mean()
     assert penalty.item() > 0.01  # so that it matters
-    assert logged["gan.critic"] == pytest.approx(gap.item(), rel=1e-4)
+    assert logged["gan.discriminator"] == pytest.approx(gap.item(), rel=1e-4)
     assert logged["gan.penalty"] == pytest.approx(penalty.item(), rel=1e-4)
-    assert logged["gan.real"] == pytest.approx(critic(real).mean().item(), rel=1e-4)
-    assert logged["gan.fake"] == pytest.approx(critic(fake).mean().item(), rel=1e-4)
+    assert logged["gan.real"] == pytest.approx(discriminator(real).mean().item(), rel=1e-4)
+    assert logged["gan.fake"] == pytest.approx(discriminator(fake).mean().item(), rel=1e-4)
     (gap + 10 * penalty).backward()
     for (name, ours), theirs in zip(
-        bout.critic.named_parameters(), critic.parameters(), strict=True
+        bout.discriminator.named_parameters(), discriminator.parameters(), strict=True
     ):
         assert ours.grad is not None and theirs.grad is not None
         limit = 1e-3 * float(theirs.grad.abs().max()) + 1e-9
@@ -157,46 +175,51 @@ def test_the_critic_makes_the_gap_and_ten_times_the_penalty_of_what_it_sees_smal
 
 
 @every_sight
-def test_the_loss_that_is_handed_on_holds_the_penalty(sees: Sight) -> None:
+def test_the_loss_that_is_handed_on_holds_the_penalty(sees: DiscriminatorInput) -> None:
     bout = Bout(sees)
     fake = bout.fakes()[0]
     numbers = numbers_of(seed=SEED, step=STEP, turn=0)
-    (duel,) = bout.objective.duels
-    loss, _ = bout.objective.judge(duel, sr=fake, hr=bout.hr[0], numbers=numbers)
+    (adversarial,) = bout.objective.adversarial_terms
+    loss, _ = bout.objective.judge(adversarial, sr=fake, hr=bout.hr[0], numbers=numbers)
     real, fake = SEEN[sees](bout.hr[0]), SEEN[sees](fake)
-    critic = bout.old_critic
-    penalty = penalty_of(critic, real, fake, shares=shares_of(0))
-    expected = critic(fake).mean() - critic(real).mean() + 10 * penalty
+    discriminator = bout.old_discriminator
+    penalty = penalty_of(discriminator, real, fake, shares=shares_of(0))
+    expected = discriminator(fake).mean() - discriminator(real).mean() + 10 * penalty
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @every_sight
-def test_three_updates_of_the_critic_are_those_written_by_hand(sees: Sight) -> None:
+def test_three_updates_of_the_discriminator_are_those_written_by_hand(
+    sees: DiscriminatorInput,
+) -> None:
     bout = Bout(sees, turns=TURNS)
     logged = bout.update()
-    critic = copy.deepcopy(bout.old_critic)
+    discriminator = copy.deepcopy(bout.old_discriminator)
     for turn, (fake, hr) in enumerate(zip(bout.fakes(), bout.hr, strict=True)):
         real, fake = SEEN[sees](hr), SEEN[sees](fake)
-        penalty = penalty_of(critic, real, fake, shares=shares_of(turn))
-        gap = critic(fake).mean() - critic(real).mean()
-        gradients = torch.autograd.grad(gap + 10 * penalty, list(critic.parameters()))
-        before = copy.deepcopy(critic)
+        penalty = penalty_of(discriminator, real, fake, shares=shares_of(turn))
+        gap = discriminator(fake).mean() - discriminator(real).mean()
+        gradients = torch.autograd.grad(gap + 10 * penalty, list(discriminator.parameters()))
+        before = copy.deepcopy(discriminator)
         with torch.no_grad():
-            for weight, gradient in zip(critic.parameters(), gradients, strict=True):
-                weight -= CRITIC_RATE * gradient
-        assert any(move.abs().max() > 1e-4 for move in moves(before, critic))
-    assert_equal_moves(moves(bout.old_critic, bout.critic), moves(bout.old_critic, critic))
-    assert logged["gan.critic"] == pytest.approx(gap.item(), rel=1e-3)  # of the last turn
+            for weight, gradient in zip(discriminator.parameters(), gradients, strict=True):
+                weight -= DISCRIMINATOR_RATE * gradient
+        assert any(move.abs().max() > 1e-4 for move in moves(before, discriminator))
+    assert_equal_moves(
+        moves(bout.old_discriminator, bout.discriminator),
+        moves(bout.old_discriminator, discriminator),
+    )
+    assert logged["gan.discriminator"] == pytest.approx(gap.item(), rel=1e-3)  # of the last turn
     assert logged["gan.penalty"] == pytest.approx(penalty.item(), rel=1e-3)
 
 
 @every_sight
-def test_the_generator_raises_the_critic_s_answer(sees: Sight) -> None:
+def test_the_generator_raises_the_discriminator_s_answer(sees: DiscriminatorInput) -> None:
     bout = Bout(sees, turns=TURNS)
     logged = bout.update()
     model = copy.deepcopy(bout.old_model)
     sr = model(bout.lr[0])
-    pixel, answer = (sr - bout.hr[0]).abs().mean(), bout.old_critic(SEEN[sees](sr)).mean()
+    pixel, answer = (sr - bout.hr[0]).abs().mean(), bout.old_discriminator(SEEN[sees](sr)).mean()
     assert logged["gan"] == pytest.approx(-answer.item(), rel=1e-4)
     total = 0.1 * pixel - 0.05 * answer
     assert logged["total"] == pytest.approx(total.item(), rel=1e-4)
@@ -208,14 +231,16 @@ def test_the_generator_raises_the_critic_s_answer(sees: Sight) -> None:
 
 
 @every_sight
-def test_each_turn_compares_what_the_generator_makes_of_that_turn_s_pictures(sees: Sight) -> None:
+def test_each_turn_compares_what_the_generator_makes_of_that_turn_s_images(
+    sees: DiscriminatorInput,
+) -> None:
     bout = Bout(sees, turns=TURNS)
     given: list[Tensor] = []
 
     def watch(_module: nn.Module, arguments: Any) -> None:
         given.append(arguments[0].detach().clone())
 
-    bout.critic.register_forward_pre_hook(watch)
+    bout.discriminator.register_forward_pre_hook(watch)
     bout.update()
     fakes = bout.fakes()
     assert not torch.allclose(fakes[1], bout.old_model(bout.lr[1]), atol=1e-5)  # it has learned

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from edgekeeper.cli.upscale_run import Job
 from edgekeeper.cli.upscale_video import run_with_videos
-from edgekeeper.errors import EdgekeeperError, InputError, PictureError, UnavailableError
-from edgekeeper.image import Picture, SaveOptions, read_picture, write_picture
+from edgekeeper.errors import EdgekeeperError, ImageError, InputError, UnavailableError
+from edgekeeper.image import Image, SaveOptions, read_image, write_image
 from edgekeeper.inference import (
     Enlargement,
     Networks,
@@ -64,8 +64,13 @@ class Sharpening(Nearest):
     receptive_field = 1
 
     def forward(self, lr: Tensor) -> Tensor:
-        return super().forward(1.6 * lr - 0.6 * torch.nn.functional.avg_pool2d(
-            torch.nn.functional.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, 1))  # fmt: skip
+        return super().forward(
+            1.6 * lr
+            - 0.6
+            * torch.nn.functional.avg_pool2d(
+                torch.nn.functional.pad(lr, (1, 1, 1, 1), mode="replicate"), 3, 1
+            )
+        )
 
 
 def settings(model: SRModel | None = None, factor: float | None = None) -> Settings:
@@ -77,7 +82,7 @@ def settings(model: SRModel | None = None, factor: float | None = None) -> Setti
 
 def windows(count: int, *, size: tuple[int, int] = (HEIGHT, WIDTH)) -> list[Samples]:
     """Windows that move over two photographs, with a cut between them."""
-    photographs = [read_picture(path).pixels for path in sorted(PHOTOGRAPHS.glob("*.png"))]
+    photographs = [read_image(path).pixels for path in sorted(PHOTOGRAPHS.glob("*.png"))]
     found = []
     for number in range(count):
         photograph = photographs[number * len(photographs) // count]
@@ -111,10 +116,17 @@ def make_clip(
         set_stream(video)
         if extras:
             clip.metadata["title"] = "Moving windows"
-            clip.set_chapters([
-                {"id": 1, "start": 0, "end": 1000, "time_base": Fraction(1, 1000),
-                 "metadata": {"title": "One"}},
-            ])  # fmt: skip
+            clip.set_chapters(
+                [
+                    {
+                        "id": 1,
+                        "start": 0,
+                        "end": 1000,
+                        "time_base": Fraction(1, 1000),
+                        "metadata": {"title": "One"},
+                    },
+                ]
+            )
             sound = clip.add_stream("aac", rate=48000, layout="mono")
             sound.metadata["language"] = "deu"
             text = clip.add_mux_stream("mov_text" if path.suffix == ".mp4" else "subrip")
@@ -133,11 +145,13 @@ def make_clip(
                 packet.duration = duration
                 clip.mux(packet)
         colours = Coding(
-            family="yuv" if "yuv" in pixels else "gbr", depth=10 if "10" in pixels else 8,
+            family="yuv" if "yuv" in pixels else "gbr",
+            depth=10 if "10" in pixels else 8,
             matrix=tags[2] if tags[2] != 2 and tags[2] else 6,
             span="full" if tags[3] == 2 else "limited",
-            across=2 if "420" in pixels else 1, down=2 if "420" in pixels else 1,
-        )  # fmt: skip
+            across=2 if "420" in pixels else 1,
+            down=2 if "420" in pixels else 1,
+        )
         layout = layout_of(pixels)
         assert layout is not None
         for number, window in enumerate(windows(frames, size=size)):
@@ -187,9 +201,10 @@ def colours(frame: Any, *, matrix: int, span: str = "limited") -> NDArray[np.flo
     shown = frame.reformat(
         format="gbrp16le" if "10" in frame.format.name else "rgb24",
         src_colorspace={1: "ITU709", 5: "ITU601", 6: "ITU601"}[matrix],
-        src_color_range=2 if span == "full" else 1, dst_color_range=2,
+        src_color_range=2 if span == "full" else 1,
+        dst_color_range=2,
         interpolation=av.video.reformatter.Interpolation.BICUBIC | 0x40000 | 0x2000,
-    )  # fmt: skip
+    )
     return shown.to_ndarray().astype(np.float64)
 
 
@@ -217,11 +232,11 @@ class TestWhole:
         assert done.source_size == (64, 96) and done.size == (128, 192)
         assert times(done.target) == times(clip) == [Fraction(n, RATE) for n in range(72)]
 
-    def test_frames_are_those_of_the_picture_path(self, clip: Path, done: VideoResult) -> None:
+    def test_frames_are_those_of_the_image_path(self, clip: Path, done: VideoResult) -> None:
         values = []
         for before, after in zip(frames(clip)[::6], frames(done.target)[::6], strict=True):
-            picture = Picture(pixels=colours(before, matrix=1).round().astype(np.uint8))
-            expected = upscale_with_report(picture, settings=settings()).picture.pixels
+            image = Image(pixels=colours(before, matrix=1).round().astype(np.uint8))
+            expected = upscale_with_report(image, settings=settings()).image.pixels
             values.append(psnr(colours(after, matrix=1), expected))
         assert min(values) > 34, values
 
@@ -312,9 +327,13 @@ class TestTimes:
 class TestColours:
     @pytest.mark.parametrize(
         ("tags", "name"),
-        [((1, 1, 1, 1), "709"), ((6, 6, 6, 1), "601"), ((1, 13, 1, 2), "full"),
-         ((5, 1, 5, 2), "601 full")],
-    )  # fmt: skip
+        [
+            ((1, 1, 1, 1), "709"),
+            ((6, 6, 6, 1), "601"),
+            ((1, 13, 1, 2), "full"),
+            ((5, 1, 5, 2), "601 full"),
+        ],
+    )
     def test_tags_stay_and_colours_too(
         self, tmp_path: Path, tags: tuple[int, int, int, int], name: str
     ) -> None:
@@ -339,8 +358,15 @@ class TestColours:
 
     def test_ffv1_in_rgb_loses_nothing(self, tmp_path: Path) -> None:
         clip, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
-        make_clip(clip, frames=3, codec="ffv1", pixels="gbrp10le", options={"level": "3"},
-                  tags=(1, 1, 0, 2), extras=False)  # fmt: skip
+        make_clip(
+            clip,
+            frames=3,
+            codec="ffv1",
+            pixels="gbrp10le",
+            options={"level": "3"},
+            tags=(1, 1, 0, 2),
+            extras=False,
+        )
         upscale_video(
             clip, target, settings=settings(Nearest()), options=VideoOptions(codec="ffv1")
         )
@@ -356,10 +382,10 @@ class TestColours:
         assert frames(target)[0].format.name == "yuv420p10le"
 
 
-def _means(picture: NDArray[np.float64]) -> NDArray[np.float64]:
+def _means(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means of 8 x 8 pixels, over which the resolution of chroma does not matter."""
-    height, width = (side // 8 for side in picture.shape[:2])
-    return picture[: height * 8, : width * 8].reshape(height, 8, width, 8, 3).mean((1, 3))
+    height, width = (side // 8 for side in image.shape[:2])
+    return image[: height * 8, : width * 8].reshape(height, 8, width, 8, 3).mean((1, 3))
 
 
 class TestPlanes:
@@ -402,9 +428,7 @@ class TestPlanes:
         cr = np.tile(np.arange(100, 156, 7, dtype=np.uint8), (2, 1))
         found = {}
         for chroma in ("left", "centre"):
-            coding = Coding(
-                family="yuv", depth=8, across=2, down=2, span="full", chroma=chroma
-            )  # fmt: skip
+            coding = Coding(family="yuv", depth=8, across=2, down=2, span="full", chroma=chroma)
             rgb = decode_planes([y, np.full_like(cr, 128), cr], coding)[1].astype(float)
             found[chroma] = (rgb[:, 0] / 257 - 128) / (2 * (1 - 0.2126)) + 128
         assert np.allclose(found["left"][::2], cr[0], atol=0.02)
@@ -458,11 +482,17 @@ class TestCodecs:
 
     @pytest.mark.parametrize(
         ("source", "codec", "expected"),
-        [("yuv420p", "libx264", "yuv420p"), ("yuvj422p", "libx264", "yuv422p"),
-         ("yuv422p12le", "libx264", "yuv422p10le"), ("gray", "libx264", "yuv420p"),
-         ("gbrp", "libx264", "yuv444p"), ("yuv420p10le", "ffv1", "yuv420p10le"),
-         ("yuv420p", "prores", "yuv422p10le"), ("yuva420p", "ffv1", "yuv420p")],
-    )  # fmt: skip
+        [
+            ("yuv420p", "libx264", "yuv420p"),
+            ("yuvj422p", "libx264", "yuv422p"),
+            ("yuv422p12le", "libx264", "yuv422p10le"),
+            ("gray", "libx264", "yuv420p"),
+            ("gbrp", "libx264", "yuv444p"),
+            ("yuv420p10le", "ffv1", "yuv420p10le"),
+            ("yuv420p", "prores", "yuv422p10le"),
+            ("yuva420p", "ffv1", "yuv420p"),
+        ],
+    )
     def test_the_layout_keeps_most(self, source: str, codec: str, expected: str) -> None:
         layout = layout_of(source)
         assert layout is not None
@@ -475,13 +505,13 @@ class TestCommand:
         values |= {"options": SaveOptions(), **changes}
         return Job(sources=tuple(str(source) for source in sources), **values)
 
-    def test_videos_and_pictures_in_one_command(
+    def test_videos_and_images_in_one_command(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         make_clip(tmp_path / "clip.mkv", frames=5)
-        picture = tmp_path / "window.png"
-        write_picture(Picture(pixels=windows(1)[0]), picture)
-        job = self.job(tmp_path / "clip.mkv", picture)
+        image = tmp_path / "window.png"
+        write_image(Image(pixels=windows(1)[0]), image)
+        job = self.job(tmp_path / "clip.mkv", image)
         assert run_with_videos(job, codec=None, crf=30) == 0
         assert (tmp_path / "clip_x2.mkv").is_file() and (tmp_path / "window_x2.png").is_file()
         assert "clip_x2.mkv  192x128  5 frames" in capsys.readouterr().out
@@ -538,7 +568,7 @@ class TestRefusals:
         assert "exists already" in str(self.refused(clip, target))
         assert target.read_bytes() == b"mine"
 
-    def test_a_file_without_moving_pictures(self, clip: Path, tmp_path: Path) -> None:
+    def test_a_file_without_moving_images(self, clip: Path, tmp_path: Path) -> None:
         path = tmp_path / "sound.mp4"
         with av.open(path, "w") as file:
             sound = file.add_stream("aac", rate=48000, layout="mono")
@@ -578,7 +608,7 @@ class TestRefusals:
 
     def test_a_kind_of_file_that_cannot_hold_a_stream(self, clip: Path, tmp_path: Path) -> None:
         error = self.refused(clip, tmp_path / "large.webm")
-        assert isinstance(error, PictureError)
+        assert isinstance(error, ImageError)
         assert "A .webm file cannot" in str(error) and ".mkv" in str(error)
 
     def test_without_the_extra(

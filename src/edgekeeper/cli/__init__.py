@@ -10,16 +10,16 @@ from edgekeeper import __version__
 from edgekeeper.errors import EdgekeeperError, nearest_name
 
 COMMANDS = {
-    "upscale": "Enlarge a picture, or all pictures of a folder.",
+    "upscale": "Enlarge an image, or all images of a folder.",
     "train": "Train a network from a recipe; resumes by itself.",
-    "inspect": "Measure an enlarged picture against its input.",
+    "inspect": "Measure an enlarged image against its input.",
     "evaluate": "Score a network or a folder of results on benchmark sets.",
-    "compare": "Compare two networks or result folders picture by picture.",
+    "compare": "Compare two networks or result folders image by image.",
     "blend": "Mix two trained networks of one kind, weight by weight.",
     "cost": "Count what networks cost: parameters, operations, seconds, memory.",
     "reproduce": "Put ours beside the numbers that a paper's table prints.",
-    "figure": "Draw a paper's figure for any networks, folders of results and pictures.",
-    "data": "List, download, check and prepare picture sets.",
+    "figure": "Draw a paper's figure for any networks, folders of results and images.",
+    "data": "List, download, check and prepare image sets.",
     "models": "List the networks that ship, show a card, pack a trained network.",
     "export": "Write a network as an ONNX or OpenVINO file, checked, in float32 or int8.",
     "demo": "Upscale an example, draw the comparison, train two small networks.",
@@ -30,11 +30,11 @@ class LazyGroup(click.Group):
     """A group that knows its commands' names and one-line helps without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order they are meant to be met."""
+        """Return the commands in the order they are meant to be met."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; an unknown name is an error with the nearest one."""
+        """Return the command, imported now; an unknown name is an error with the nearest one."""
         if cmd_name not in COMMANDS:
             nearest = nearest_name(cmd_name, COMMANDS)
             hint = f" Did you mean '{nearest}'?" if nearest else ""

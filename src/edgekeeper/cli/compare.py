@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=6,
     show_default=True,
-    help="How many pictures to list and places to draw.",
+    help="How many images to list and places to draw.",
 )
 @click.option(
     "--crops",
@@ -66,20 +66,31 @@ if TYPE_CHECKING:
     "--json",
     "json_file",
     type=click.Path(path_type=Path),
-    help="Write everything, picture by picture, to this file.",
+    help="Write everything, image by image, to this file.",
 )
 @click.option("--fail-if-worse", is_flag=True, help="Exit with status 1 when B is worse anywhere.")
 @data_option()
 @weights_option()
 @device_option()
 def command(
-    a: str, b: str, sets: str, scale: int | None, protocol: str, metrics: str, labels: str | None,
-    worst: int, crops: Path | None, json_file: Path | None, fail_if_worse: bool,
-    data: Path | None, weights: Path | None, device: str,
-) -> None:  # fmt: skip
-    """Compare B with A, picture by picture: what differs, is it real, where is B worse.
+    a: str,
+    b: str,
+    sets: str,
+    scale: int | None,
+    protocol: str,
+    metrics: str,
+    labels: str | None,
+    worst: int,
+    crops: Path | None,
+    json_file: Path | None,
+    fail_if_worse: bool,
+    data: Path | None,
+    weights: Path | None,
+    device: str,
+) -> None:
+    """Compare B with A, image by image: what differs, is it real, where is B worse.
 
-    Each is a network (name or file), a folder of result pictures, or `bicubic`. The verdict on
+    Each is a network (name or file), a folder of result images, or `bicubic`. The verdict on
     each metric goes by the 95 % interval of the mean difference.
     """
     root = needed_data(data)
@@ -97,12 +108,12 @@ def command(
         raise InputError(f"--crops: '{crops}' must end in {', '.join(FORMATS)}.")
     names = _names(a, b, labels=labels)
     subjects = (subject_on(device, subject=a), subject_on(device, subject=b))
-    with ProgressLine("comparing", total=0, unit="pictures") as line:
+    with ProgressLine("comparing", total=0, unit="images") as line:
         done: list[Score] = []
 
         def show(score: Score, other: Score) -> None:
             done.append(score)
-            line.update(len(done), text=f"{score.set} {score.picture}")
+            line.update(len(done), text=f"{score.set} {score.image}")
 
         found = compare.compare(
             *subjects,
@@ -114,10 +125,10 @@ def command(
             weights=weights_folder(weights, data=root),
             names=names,
             places=worst,
-            on_picture=show,
+            on_image=show,
         )
     console().print(as_rich(report.comparison_table(found)))
-    console().print(as_rich(report.worst_table(found, pictures=worst)))
+    console().print(as_rich(report.worst_table(found, images=worst)))
     if json_file is not None:
         report.write_comparison(found, json_file)
         click.echo(f"Wrote {json_file}")

@@ -34,26 +34,39 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
 )
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option(
-    "--scale", type=SCALES, default=4, show_default=True,
+    "--scale",
+    type=SCALES,
+    default=4,
+    show_default=True,
     help="Factor of classes, and of the networks that ship when no MODEL is given.",
-)  # fmt: skip
+)
 @click.option(
-    "--size", default="50x50", show_default=True, metavar="HEIGHTxWIDTH",
-    help="The LR picture, in pixels; Table 5 of DGGGAN is reproduced at 50x50.",
-)  # fmt: skip
+    "--size",
+    default="50x50",
+    show_default=True,
+    metavar="HEIGHTxWIDTH",
+    help="The LR image, in pixels; Table 5 of DGGGAN is reproduced at 50x50.",
+)
 @click.option(
-    "--measure/--no-measure", default=True, show_default=True,
+    "--measure/--no-measure",
+    default=True,
+    show_default=True,
     help="Whether to run the networks for seconds and memory.",
-)  # fmt: skip
+)
 @click.option(
-    "--repeats", type=click.IntRange(1), default=5, show_default=True,
+    "--repeats",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
     help="Passes of which the median is given.",
-)  # fmt: skip
+)
 @click.option(
-    "--on", "set_name", metavar="SET",
+    "--on",
+    "set_name",
+    metavar="SET",
     help="Also score networks with trained weights on this benchmark set, for "
     "`figure quality-cost`.",
-)  # fmt: skip
+)
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write everything as JSON too."
 )
@@ -61,10 +74,17 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
 @weights_option()
 @device_option()
 def command(
-    models: tuple[str, ...], scale: int, size: str, measure: bool, repeats: int,
-    set_name: str | None, json_file: Path | None, data: Path | None, weights: Path | None,
+    models: tuple[str, ...],
+    scale: int,
+    size: str,
+    measure: bool,
+    repeats: int,
+    set_name: str | None,
+    json_file: Path | None,
+    data: Path | None,
+    weights: Path | None,
     device: str,
-) -> None:  # fmt: skip
+) -> None:
     """Count parameters, multiply-accumulates and FLOPs, and measure seconds and memory.
 
     A MODEL is a network that ships, a network file, or a class with arguments such as `spsr` or
@@ -76,7 +96,7 @@ def command(
     records = cost_records(
         models or shipped(scale),
         scale=scale,
-        size=picture_size(size),
+        size=image_size(size),
         repeats=repeats if measure else None,
         device=chosen_device(device),
         set_name=set_name,
@@ -90,7 +110,7 @@ def command(
 
 
 def shipped(scale: int) -> tuple[str, ...]:
-    """The names of the networks that ship for a scale."""
+    """Return the names of the networks that ship for a scale."""
     from edgekeeper.pretrained.zoo import networks
 
     return tuple(network.name for network in networks() if network.scale == scale)
@@ -177,7 +197,7 @@ def _quality(model: "SRModel", *, set_name: str, root: Path, weights: Path | Non
 
 
 def cost_table(records: list[Record]) -> "Table":
-    """The records as a table, conditions below."""
+    """Return the records as a table, conditions below."""
     from edgekeeper.evaluation.tables import NOTHING, Column, Table
 
     def scaled(value: float | None, *, unit: float, digits: int) -> str:
@@ -211,10 +231,10 @@ def cost_table(records: list[Record]) -> "Table":
 
 
 def _notes(records: list[Record], measured: list[Record], scored: list[Record]) -> tuple[str, ...]:
-    """The conditions of the numbers."""
+    """Return the conditions of the numbers."""
     height, width = records[0]["size"]
     notes = [
-        f"LR picture of {height}x{width} pixels. MAC: multiply-accumulates of convolutions, "
+        f"LR image of {height}x{width} pixels. MAC: multiply-accumulates of convolutions, "
         "transposed convolutions and linear layers. Table 5 of DGGGAN: 2 (MAC + outputs with a "
         "bias); it has LR 50x50."
     ]
@@ -254,7 +274,7 @@ def _measured_cells(measured: Record | None) -> list[str]:
     ]
 
 
-def picture_size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """Height and width of ``--size``; raises InputError for anything else."""
     found = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text)
     if found is None:

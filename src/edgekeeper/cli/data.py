@@ -12,12 +12,12 @@ KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
 
 @click.group("data", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 2,3")
 def command() -> None:
-    """Picture sets: list them, get them, check them, pack pictures for training."""
+    """Image sets: list them, get them, check them, pack images for training."""
 
 
 @command.command("list")
 def list_sets() -> None:
-    """List the known sets: pictures, licence, origin."""
+    """List the known sets: images, licence, origin."""
     from edgekeeper.data.catalogue import SETS
 
     for entry in SETS:
@@ -27,7 +27,7 @@ def list_sets() -> None:
         )
 
 
-@command.command("get", epilog="Example: edgekeeper data get set5 --data pictures")
+@command.command("get", epilog="Example: edgekeeper data get set5 --data images")
 @click.argument("name")
 @data_option("Folder to put the set in.")
 def get(name: str, data: Path | None) -> None:
@@ -51,22 +51,22 @@ def get(name: str, data: Path | None) -> None:
     "--train",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Folder of training pictures to search for copies of the test pictures; may be repeated.",
+    help="Folder of training images to search for copies of the test images; may be repeated.",
 )
 @data_option()
 def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> None:
-    """Say what is wrong with the set NAME, or with a folder of pictures of your own.
+    """Say what is wrong with the set NAME, or with a folder of images of your own.
 
     Finds unaligned pairs, wrong sizes, LR made by another kernel, unreadable files and copies of
-    test pictures among training pictures. Exit status 1 when something was found.
+    test images among training images. Exit status 1 when something was found.
     """
     from edgekeeper.data.check import check_set
     from edgekeeper.data.pairs import load_pairs
-    from edgekeeper.image import list_pictures
+    from edgekeeper.image import list_images
 
     subject: str | Path = Path(name) if Path(name).is_dir() else name
     root = Path() if isinstance(subject, Path) else needed_data(data)
-    trained = [path for folder in train for path in list_pictures(folder)]
+    trained = [path for folder in train for path in list_images(folder)]
     report = check_set(load_pairs(subject, scale=scale, root=root), train=trained)
     for line in report.lines():
         click.echo(line)
@@ -88,7 +88,7 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
 def generate(output: Path, count: int, size: int, seed: int) -> None:
     """Write generated training images (CC0): leaves, shapes, lines, patterns, letters."""
     from edgekeeper.data.synthetic import synthetic_image
-    from edgekeeper.image import Picture, from_tensor, write_picture
+    from edgekeeper.image import Image, from_tensor, write_image
     from edgekeeper.progress import ProgressLine
 
     output.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def generate(output: Path, count: int, size: int, seed: int) -> None:
         for number in range(count):
             image = synthetic_image(size=size, seed=seed, number=number)
             name = f"generated_{seed}_{number:04d}.png"
-            write_picture(Picture(pixels=from_tensor(image)), output / name, overwrite="replace")
+            write_image(Image(pixels=from_tensor(image)), output / name, overwrite="replace")
             line.update(number + 1, text=name)
     click.echo(f"Wrote {count} images to {output}")
 
@@ -108,20 +108,18 @@ def generate(output: Path, count: int, size: int, seed: int) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="The store to write."
 )
-@click.option(
-    "--scales", default="2,3,4", show_default=True, help="Factors to make LR pictures for."
-)
+@click.option("--scales", default="2,3,4", show_default=True, help="Factors to make LR images for.")
 @click.option(
     "--shrink",
     default="1",
     show_default=True,
-    help="Shrink each picture by each of these first, to take the JPEG marks off.",
+    help="Shrink each image by each of these first, to take the JPEG marks off.",
 )
 @click.option(
     "--long-side",
     default="",
     metavar="PIXELS",
-    help="Shrink each picture to each of these long sides instead, as in 512,768.",
+    help="Shrink each image to each of these long sides instead, as in 512,768.",
 )
 @click.option(
     "--kernel",
@@ -135,7 +133,7 @@ def generate(output: Path, count: int, size: int, seed: int) -> None:
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="Leave out pictures with a smaller side.",
+    help="Leave out images with a smaller side.",
 )
 @click.option(
     "--exclude", default="", metavar="NAMES", help="File names to leave out, with commas between."
@@ -143,14 +141,22 @@ def generate(output: Path, count: int, size: int, seed: int) -> None:
 @click.option(
     "--licence",
     multiple=True,
-    help="Licence of each folder's pictures, in order; written into every card.",
+    help="Licence of each folder's images, in order; written into every card.",
 )
 @click.option("--force", is_flag=True, help="Replace a store that exists.")
 def prepare(
-    folders: tuple[Path, ...], output: Path, scales: str, shrink: str, long_side: str, kernel: str,
-    min_side: int, exclude: str, licence: tuple[str, ...], force: bool,
-) -> None:  # fmt: skip
-    """Pack the pictures of FOLDERS, decoded once, with their LR pictures, for fast training."""
+    folders: tuple[Path, ...],
+    output: Path,
+    scales: str,
+    shrink: str,
+    long_side: str,
+    kernel: str,
+    min_side: int,
+    exclude: str,
+    licence: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Pack the images of FOLDERS, decoded once, with their LR images, for fast training."""
     if licence and len(licence) != len(folders):
         raise InputError(f"{len(folders)} folders but {len(licence)} --licence; give one for each.")
     from edgekeeper.data.prepare import prepare_store, sources_in
@@ -163,7 +169,7 @@ def prepare(
         for source in sources_in(folder, licence=licence[number] if licence else "unknown")
         if source.path.name not in left_out
     ]
-    with ProgressLine("packing", total=len(sources), unit="pictures") as line:
+    with ProgressLine("packing", total=len(sources), unit="images") as line:
         store = prepare_store(
             sources,
             output,
@@ -176,4 +182,4 @@ def prepare(
             progress=lambda done, total, name: line.update(done, total=total, text=name),
         )
     size = store.index.pixels_bytes / 1e6
-    click.echo(f"Wrote {output}: {len(store.pictures)} pictures, {size:.0f} MB")
+    click.echo(f"Wrote {output}: {len(store.images)} images, {size:.0f} MB")

@@ -32,7 +32,7 @@ def command(examples: Path, out: Path) -> None:
     if not photo.is_file():
         raise InputError(
             f"There is no '{photo}': run this in the folder of edgekeeper's source, or give its "
-            "example pictures with --examples."
+            "example images with --examples."
         )
     out.mkdir(parents=True, exist_ok=True)
     _upscale(photo, out)
@@ -43,20 +43,20 @@ def _upscale(photo: Path, out: Path) -> None:
     """Shrink the photograph by 4, enlarge it again, and draw the figure."""
     from edgekeeper.data.degrade import make_lr
     from edgekeeper.figures import Panel, comparison
-    from edgekeeper.image import Picture, from_tensor, read_picture, to_rgb_tensor, write_picture
+    from edgekeeper.image import Image, from_tensor, read_image, to_rgb_tensor, write_image
     from edgekeeper.inference import upscale_file
     from edgekeeper.inference.network import infer
     from edgekeeper.ops.resize import imresize
     from edgekeeper.pretrained.zoo import default_name, load
 
-    hr = to_rgb_tensor(read_picture(photo))
+    hr = to_rgb_tensor(read_image(photo))
     lr = make_lr(hr, scale=SCALE, kernel="matlab_uint8")
     small, large = out / "photo_small.png", out / f"photo_x{SCALE}.png"
-    write_picture(Picture(pixels=from_tensor(lr)), small, overwrite="replace")
+    write_image(Image(pixels=from_tensor(lr)), small, overwrite="replace")
     names = [default_name(SCALE, style=kind) for kind in ("faithful", "sharp")]
     result = upscale_file(small, large, model=load(names[0]), overwrite="replace")
     click.echo(f"Enlarged '{photo.name}', shrunk by {SCALE} before, in {result.seconds:.1f} s:")
-    click.echo(f"  {small}  the small picture\n  {large}  enlarged by the network {names[0]}")
+    click.echo(f"  {small}  the small image\n  {large}  enlarged by the network {names[0]}")
     figure = out / "comparison.png"
     panels = [
         Panel("bicubic", imresize(lr, scale=SCALE).clamp(0, 1)),
@@ -68,16 +68,18 @@ def _upscale(photo: Path, out: Path) -> None:
 
 
 def _train(examples: Path, out: Path) -> None:
-    """Train the two demo recipes on the example pictures and print their scores."""
+    """Train the two demo recipes on the example images and print their scores."""
     from edgekeeper.data.prepare import prepare_store, sources_in
     from edgekeeper.recipes.demo import DEMO
     from edgekeeper.training.loop import RunOptions, train
 
-    click.echo("Training ESPCN ×3 from scratch, without and with GV, on the example pictures:")
+    click.echo("Training ESPCN ×3 from scratch, without and with GV, on the example images:")
     store = prepare_store(
-        sources_in(examples / "train", licence="CC0-1.0"), out / "store", scales=(3,),
+        sources_in(examples / "train", licence="CC0-1.0"),
+        out / "store",
+        scales=(3,),
         overwrite="replace",
-    )  # fmt: skip
+    )
     rows = [("bicubic", 0.0, _scores("bicubic", examples))]
     for name, recipe in DEMO.items():
         started = time.monotonic()
@@ -92,7 +94,7 @@ def _train(examples: Path, out: Path) -> None:
 
 
 def _scores(subject: str, examples: Path) -> dict[str, float]:
-    """The mean scores on the example test pictures."""
+    """Return the mean scores on the example test images."""
     from edgekeeper.cli.options import network_or_folder
     from edgekeeper.evaluation.evaluate import evaluate, mean_scores
 
@@ -109,7 +111,11 @@ def _print_table(rows: list[tuple[str, float, dict[str, float]]]) -> None:
         table.add_column(column, justify="left" if column == "method" else "right")
     for label, seconds, means in rows:
         table.add_row(
-            label, f"{means['psnr']:.2f}", f"{means['ssim']:.4f}", f"{means['gv_ratio']:.3f}",
-            f"{means['gv_gap']:.3f}", f"{seconds:.0f}" if seconds else "",
-        )  # fmt: skip
+            label,
+            f"{means['psnr']:.2f}",
+            f"{means['ssim']:.4f}",
+            f"{means['gv_ratio']:.3f}",
+            f"{means['gv_gap']:.3f}",
+            f"{seconds:.0f}" if seconds else "",
+        )
     console().print(table)

@@ -47,18 +47,25 @@ from edgekeeper.cli.scoring import (
     "--json",
     "json_file",
     type=click.Path(path_type=Path),
-    help="Write one JSON object per picture to this file.",
+    help="Write one JSON object per image to this file.",
 )
 @data_option()
 @weights_option()
 @device_option()
 def command(
-    subject: str, sets: str, scale: int, protocol: str, metrics: str, json_file: Path | None,
-    data: Path | None, weights: Path | None, device: str,
-) -> None:  # fmt: skip
-    """Score SUBJECT: a network (name or file), a folder of result pictures, or `bicubic`.
+    subject: str,
+    sets: str,
+    scale: int,
+    protocol: str,
+    metrics: str,
+    json_file: Path | None,
+    data: Path | None,
+    weights: Path | None,
+    device: str,
+) -> None:
+    """Score SUBJECT: a network (name or file), a folder of result images, or `bicubic`.
 
-    A metric that is unavailable, because its weights are missing or a picture is too small, is a
+    A metric that is unavailable, because its weights are missing or an image is too small, is a
     dash with the reason below the table.
     """
     root = needed_data(data)
@@ -74,12 +81,12 @@ def command(
 
     asked = find_metrics(split_names(metrics))
     check_new_file(json_file, option="--json")
-    with ProgressLine("scoring", total=0, unit="pictures") as line:
+    with ProgressLine("scoring", total=0, unit="images") as line:
         done: list[Score] = []
 
         def show(score: Score, result: object) -> None:
             done.append(score)
-            line.update(len(done), text=f"{score.set} {score.picture}")
+            line.update(len(done), text=f"{score.set} {score.image}")
 
         scores = evaluate(
             subject_on(device, subject=subject),
@@ -90,7 +97,7 @@ def command(
             metrics=asked,
             weights=weights_folder(weights, data=root),
             model_name=Path(subject).stem,
-            on_picture=show,
+            on_image=show,
         )
     if json_file is not None:
         write_scores(scores, json_file)

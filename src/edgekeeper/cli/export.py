@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "calibration",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Compute in eight bits, with ranges found on the pictures of FOLDER; says what is lost.",
+    help="Compute in eight bits, with ranges found on the images of FOLDER; says what is lost.",
 )
 @click.option(
     "--keep",
@@ -50,13 +50,18 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 def command(
-    model: str, runtime: str, output: Path | None, calibration: Path | None, keep: str,
-    allowed_loss: float, force: bool,
-) -> None:  # fmt: skip
+    model: str,
+    runtime: str,
+    output: Path | None,
+    calibration: Path | None,
+    keep: str,
+    allowed_loss: float,
+    force: bool,
+) -> None:
     """Write the network MODEL (name or file) for ONNX Runtime or OpenVINO.
 
-    The file takes pictures of any size. Before it is left, it is run at three sizes and its
-    pictures and their gradients are compared with the original's.
+    The file takes images of any size. Before it is left, it is run at three sizes and its
+    images and their gradients are compared with the original's.
     """
     from edgekeeper.export import export_network
 
@@ -79,7 +84,7 @@ def _default(model: str, runtime: str, calibration: Path | None) -> Path:
 
 
 def _report(found: "Exported") -> list[str]:
-    """What was written, how near it is, and what eight bits cost."""
+    """Return what was written, how near it is, and what eight bits cost."""
     near, loss = found.agreement, found.loss
     lines = [f"Wrote {found.path} ({found.path.stat().st_size / 1e6:.2f} MB)"]
     if found.path.suffix == ".xml":
@@ -92,7 +97,7 @@ def _report(found: "Exported") -> list[str]:
         )
         return lines
     lines += [
-        f"On {loss.pictures} calibration pictures (luma, y_matlab):",
+        f"On {loss.images} calibration images (luma, y_matlab):",
         f"  PSNR    float32 {loss.psnr_float:.3f} dB, int8 {loss.psnr_int8:.3f} dB: "
         f"{loss.db:.3f} dB lost; int8 against float32 {loss.psnr_between:.2f} dB",
         f"  gv_gap  float32 {loss.gv_gap_float:.4f}, int8 {loss.gv_gap_int8:.4f}",

@@ -13,7 +13,7 @@ from edgekeeper.cli.figure_options import (
     Whole,
     chosen_numbers,
     numbers_options,
-    of_pictures,
+    of_images,
     output_option,
     whole_option,
 )
@@ -29,22 +29,31 @@ from edgekeeper.errors import DataError, InputError, nearest_name
     epilog="Example: edgekeeper figure crops bicubic results/RCAN edsr_light_x4 "
     "--hr set5/butterfly --hr set5/woman --original first -o crops.pdf",
 )
-@of_pictures()
+@of_images()
 @numbers_options()
 @click.option(
-    "--original", type=click.Choice(["first", "last"]), default="last", show_default=True,
+    "--original",
+    type=click.Choice(["first", "last"]),
+    default="last",
+    show_default=True,
     help="Where the original stands.",
-)  # fmt: skip
-@click.option("--per-line", type=click.IntRange(1), help="Pictures in a line. Default: all.")
+)
+@click.option("--per-line", type=click.IntRange(1), help="Images in a line. Default: all.")
 @whole_option()
 def crops(
-    chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole: Whole,
-    original: Literal["first", "last"], per_line: int | None,
-) -> None:  # fmt: skip
+    chosen: Chosen,
+    *,
+    output: Path,
+    numbers: str,
+    protocol: str,
+    whole: Whole,
+    original: Literal["first", "last"],
+    per_line: int | None,
+) -> None:
     """Show the same part of many results (SPSR 1 and 4, DGGGAN 6, gradient variance 3).
 
-    A subject is a network (name or file), `bicubic`, a picture file, or a folder of result
-    pictures. Each --hr is a row.
+    A subject is a network (name or file), `bicubic`, an image file, or a folder of result
+    images. Each --hr is a row.
     """
     from edgekeeper import figures
 
@@ -67,7 +76,7 @@ def crops(
     epilog="Example: edgekeeper figure comparison bicubic espcn_x3 espcn_x3_gv --hr photo.png "
     "--scale 3 -o comparison.svg",
 )
-@of_pictures()
+@of_images()
 def comparison(chosen: Chosen, *, output: Path) -> None:
     """Show a part of each result with its gradients, PSNR, SSIM and gradient variance gap."""
     from edgekeeper import figures
@@ -82,13 +91,15 @@ def comparison(chosen: Chosen, *, output: Path) -> None:
     epilog="Example: edgekeeper figure gradients edsr_light_x4 edsr_light_x4_gv "
     "--hr examples/test/canyon-wren.png --kind length -o gradients.svg",
 )
-@of_pictures()
+@of_images()
 @click.option(
-    "--kind", type=click.Choice(["directions", "length"]), default="directions",
+    "--kind",
+    type=click.Choice(["directions", "length"]),
+    default="directions",
     show_default=True,
     help="|Gx| and |Gy| of grey (Sobel), or the length M of the central differences, the mean "
     "over R, G and B.",
-)  # fmt: skip
+)
 @whole_option()
 def gradients(
     chosen: Chosen, *, output: Path, kind: Literal["directions", "length"], whole: Whole
@@ -105,7 +116,7 @@ def gradients(
     epilog="Example: edgekeeper figure variances espcn_x3 espcn_x3_gv --hr photo.png --scale 3 "
     "-o variances.svg",
 )
-@of_pictures()
+@of_images()
 @click.option(
     "--patch", type=click.IntRange(2), default=8, show_default=True, help="Side of a patch."
 )
@@ -119,21 +130,23 @@ def variances(chosen: Chosen, *, output: Path, patch: int) -> None:
         click.echo(f"{label:24} mean gradient variance {mean:.5f}")
 
 
-# ---- Figures of gradient branches: what a branch sees, and what the picture is without it -------
+# ---- Figures of gradient branches: what a branch sees, and what the image is without it -------
 
 
 @click.command(
     "branch",
     short_help="What a gradient branch predicts.",
     epilog="Example: edgekeeper figure branch spsr.safetensors --hr set14/comic "
-    "--columns picture,original,branch -o branch.pdf",
+    "--columns image,original,branch -o branch.pdf",
 )
-@of_pictures()
+@of_images()
 @click.option(
-    "--columns", default="original,bicubic,branch", show_default=True,
-    help="Of picture, original, bicubic and branch: the original itself, then the gradient "
+    "--columns",
+    default="original,bicubic,branch",
+    show_default=True,
+    help="Of image, original, bicubic and branch: the original itself, then the gradient "
     "maps of the original and of the interpolation, and the branch's own.",
-)  # fmt: skip
+)
 @whole_option()
 def branch(chosen: Chosen, *, output: Path, columns: str, whole: Whole) -> None:
     """Show the map that a gradient branch predicts (SPSR 6; DGGGAN 5: see the example).
@@ -161,16 +174,16 @@ def branch(chosen: Chosen, *, output: Path, columns: str, whole: Whole) -> None:
 
 @click.command(
     "guidance",
-    short_help="Pictures without and with the gradient branch.",
+    short_help="Images without and with the gradient branch.",
     epilog="Example: edgekeeper figure guidance spsr.safetensors --hr set14/baboon -o guidance.pdf",
 )
-@of_pictures()
+@of_images()
 @numbers_options()
 @whole_option()
 def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole: Whole) -> None:
-    """Show pictures without and with the gradient branch of the same network (SPSR 7).
+    """Show images without and with the gradient branch of the same network (SPSR 7).
 
-    SUBJECTS are networks with a gradient branch that changes the picture, such as SPSR, DGGGAN or
+    SUBJECTS are networks with a gradient branch that changes the image, such as SPSR, DGGGAN or
     any in a GradientBranch.
     """
     from edgekeeper import figures
@@ -197,8 +210,11 @@ def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole
 # ---- ``edgekeeper figure edge``: an edge along a line -------------------------------------------
 
 LINE_OPTIONS = {
-    "middle": "--at", "length": "--length", "direction": "--direction", "boxes": "--box"
-}  # fmt: skip
+    "middle": "--at",
+    "length": "--length",
+    "direction": "--direction",
+    "boxes": "--box",
+}
 
 
 @click.command(
@@ -207,22 +223,31 @@ LINE_OPTIONS = {
     epilog="Example: edgekeeper figure edge bicubic edsr_light_x4 edsr_light_x4_gv "
     "--hr set14/comic -o edge.svg",
 )
-@of_pictures("optional")
+@of_images("optional")
 @click.option(
-    "--at", "middle", metavar="ROW,COLUMN",
+    "--at",
+    "middle",
+    metavar="ROW,COLUMN",
     help="The middle of the line. Default: the original's strongest edge, in --box if given.",
-)  # fmt: skip
+)
 @click.option(
     "--length", type=click.IntRange(3), default=24, show_default=True, help="Pixels of the line."
 )
 @click.option(
-    "--direction", type=click.Choice(["across", "down"]), default="across", show_default=True,
+    "--direction",
+    type=click.Choice(["across", "down"]),
+    default="across",
+    show_default=True,
     help="Where the line through --at runs; without --at it crosses the edge.",
-)  # fmt: skip
+)
 def edge(
-    chosen: Chosen, *, output: Path, middle: str | None, length: int,
+    chosen: Chosen,
+    *,
+    output: Path,
+    middle: str | None,
+    length: int,
     direction: Literal["across", "down"],
-) -> None:  # fmt: skip
+) -> None:
     """Draw values along a line and their differences (SPSR 3).
 
     Without SUBJECTS it is the explanation: a step, blurry and sharp. With them, and --hr, it is a
@@ -240,7 +265,7 @@ def edge(
         figures.edge(figures.STEP, path=output)
         return
     if not chosen.subjects or not chosen.samples:
-        raise InputError("A line through real pictures needs both: subjects, and --hr.")
+        raise InputError("A line through real images needs both: subjects, and --hr.")
     if middle is None and "--direction" in given:
         raise InputError(
             "--direction says where the line through --at runs: give --at ROW,COLUMN, or leave "
@@ -261,7 +286,7 @@ def edge(
 
 
 def _given() -> list[str]:
-    """The options of the line that the user gave."""
+    """Return the options of the line that the user gave."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     return [
@@ -275,11 +300,11 @@ class FigureGroup(click.Group):
     """The figures in the order they are listed; an unknown one is answered with the nearest."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the figures."""
+        """Return the names of the figures."""
         return list(self.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The figure; an unknown name is an error with the nearest one."""
+        """Return the figure; an unknown name is an error with the nearest one."""
         if cmd_name not in self.commands:
             nearest = nearest_name(cmd_name, self.commands)
             hint = f" Did you mean '{nearest}'?" if nearest else ""
@@ -335,4 +360,4 @@ FIGURES: tuple[click.Command, ...] = (
     epilog="Example: edgekeeper figure crops bicubic edsr_light_x4 --hr photo.png -o crops.svg",
 )
 def command() -> None:
-    """Draw a paper's figure for any networks, folders of results and pictures."""
+    """Draw a paper's figure for any networks, folders of results and images."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekeeper.cli.cost import Record, cost_records, picture_size, shipped
+from edgekeeper.cli.cost import Record, cost_records, image_size, shipped
 from edgekeeper.cli.figure_options import output_option
 from edgekeeper.cli.options import SCALES, chosen_device, data_option, device_option
 from edgekeeper.cli.scoring import weights_option
@@ -47,32 +47,49 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 )
 @click.argument("subjects", nargs=-1, metavar="SUBJECT...")
 @click.option(
-    "--scale", type=SCALES,
+    "--scale",
+    type=SCALES,
     help="Factor that all points must have. Default: that of the files; 4 without files.",
-)  # fmt: skip
+)
 @click.option(
     "--on", "set_name", default="set5", show_default=True, metavar="SET", help="Benchmark set."
 )
 @click.option(
-    "--size", default="50x50", show_default=True, metavar="HEIGHTxWIDTH",
-    help="The LR picture that seconds are measured on.",
-)  # fmt: skip
+    "--size",
+    default="50x50",
+    show_default=True,
+    metavar="HEIGHTxWIDTH",
+    help="The LR image that seconds are measured on.",
+)
 @click.option(
-    "--repeats", type=click.IntRange(1), default=5, show_default=True,
+    "--repeats",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
     help="Passes of which the median is taken.",
-)  # fmt: skip
+)
 @click.option(
-    "--quoted/--not-quoted", default=True, show_default=True,
+    "--quoted/--not-quoted",
+    default=True,
+    show_default=True,
     help="Whether to add the papers' networks, at x4.",
-)  # fmt: skip
+)
 @output_option()
 @data_option()
 @weights_option()
 @device_option()
 def quality_cost(
-    subjects: tuple[str, ...], scale: int | None, set_name: str, size: str, repeats: int,
-    quoted: bool, output: Path, data: Path | None, weights: Path | None, device: str,
-) -> None:  # fmt: skip
+    subjects: tuple[str, ...],
+    scale: int | None,
+    set_name: str,
+    size: str,
+    repeats: int,
+    quoted: bool,
+    output: Path,
+    data: Path | None,
+    weights: Path | None,
+    device: str,
+) -> None:
     """Draw PSNR and LPIPS against MACs per LR pixel and against seconds.
 
     A SUBJECT is a network with trained weights, or a JSON file of `edgekeeper cost --on SET`, whose
@@ -94,7 +111,7 @@ def quality_cost(
         records += cost_records(
             models or shipped(factor),
             scale=factor,
-            size=picture_size(size),
+            size=image_size(size),
             repeats=repeats,
             device=chosen_device(device),
             set_name=set_name,
@@ -125,7 +142,7 @@ def _read(file: Path) -> list[Record]:
 
 
 def _check(record: object, *, name: str) -> None:
-    """None; ValueError when ``FIELDS`` are not in the record as they must be."""
+    """Raise ValueError when ``FIELDS`` are not in the record as they must be."""
     if not isinstance(record, dict):
         raise ValueError(f"{name} is no object of values")
     for field, kind in FIELDS.items():
@@ -143,7 +160,7 @@ def _check(record: object, *, name: str) -> None:
 
 
 def _check_scales(records: list[Record], *, scale: int) -> None:
-    """None; InputError for a scored record of another scale."""
+    """Raise InputError for a scored record of another scale."""
     for record in records:
         if record["quality"] and record["scale"] != scale:
             raise InputError(
@@ -153,7 +170,7 @@ def _check_scales(records: list[Record], *, scale: int) -> None:
 
 
 def _check_models(models: tuple[str, ...], *, scale: int) -> None:
-    """None; InputError for a class without trained weights, or a network of another scale."""
+    """Raise InputError for a class without trained weights, or a network of another scale."""
     from edgekeeper.evaluation.cost import find_network, has_trained_weights
 
     for text in models:
@@ -171,7 +188,7 @@ def _check_models(models: tuple[str, ...], *, scale: int) -> None:
 
 
 def _points(records: list[Record]) -> tuple[list["CostPoint"], tuple[str, int, str]]:
-    """The points of all scored networks; their set, scale and how seconds were taken.
+    """Return the points of all scored networks; their set, scale and how seconds were taken.
 
     Raises InputError when these differ: the numbers cannot be compared.
     """
@@ -208,7 +225,7 @@ def _clock(measured: dict[str, Any] | None) -> str:
 
 
 def _quoted(set_name: str) -> list["CostPoint"]:
-    """The papers' networks: printed quality on the set, MACs of our count."""
+    """Return the papers' networks: printed quality on the set, MACs of our count."""
     from edgekeeper.evaluation.cost import count
     from edgekeeper.figures import CostPoint
     from edgekeeper.papers import quoted_networks, shapes_of

@@ -1,4 +1,4 @@
-"""What the figures of pictures share: their options, and the pictures these name."""
+"""What the figures of images share: their options, and the images these name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,50 +20,65 @@ Whole = Literal["shown", "left out"]
 
 
 def output_option() -> Decorator:
-    """The option ``-o``."""
+    """Return the option ``-o``."""
     return click.option(
-        "-o", "--output", type=click.Path(path_type=Path), required=True,
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        required=True,
         help="File to write: .svg, .pdf or .png.",
-    )  # fmt: skip
+    )
 
 
-def of_pictures(pictures: Literal["needed", "optional"] = "needed") -> Decorator:
-    """The argument SUBJECTS and the options that say which pictures to show, and where.
+def of_images(images: Literal["needed", "optional"] = "needed") -> Decorator:
+    """Return the argument SUBJECTS and the options that say which images to show, and where.
 
     The command gets them read and opened, as ``chosen``, beside its own options and ``output``.
     """
-    needed = pictures == "needed"
+    needed = images == "needed"
     options = (
         click.argument("subjects", nargs=-1, required=needed),
         click.option(
-            "--hr", "pictures", multiple=True, required=needed, metavar="PICTURE",
-            help="The original: a file, which is shrunk by --scale for the networks, or a picture "
+            "--hr",
+            "images",
+            multiple=True,
+            required=needed,
+            metavar="IMAGE",
+            help="The original: a file, which is shrunk by --scale for the networks, or an image "
             "of a set, such as set14/comic. Repeat it for more rows, where the figure has rows.",
         ),
         click.option("--scale", type=SCALES, default=4, show_default=True, help="2, 3 or 4."),
         click.option("--labels", help="Names of the subjects, with commas between."),
         click.option(
-            "--box", "boxes", multiple=True, metavar="TOP,LEFT,HEIGHT,WIDTH",
+            "--box",
+            "boxes",
+            multiple=True,
+            metavar="TOP,LEFT,HEIGHT,WIDTH",
             help="The part to show, in pixels; or SIDE for the square of that side with the most "
             "structure; or `auto`, the default, which chooses the side too; or `whole`. Once, or "
-            "once for each picture.",
+            "once for each image.",
         ),
-        data_option("Folder with the benchmark sets, for pictures such as set14/comic."),
+        data_option("Folder with the benchmark sets, for images such as set14/comic."),
         output_option(),
-    )  # fmt: skip
+    )
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(
-            subjects: tuple[str, ...], pictures: tuple[str, ...], scale: int,
-            labels: str | None, boxes: tuple[str, ...], data: Path | None, output: Path,
+            subjects: tuple[str, ...],
+            images: tuple[str, ...],
+            scale: int,
+            labels: str | None,
+            boxes: tuple[str, ...],
+            data: Path | None,
+            output: Path,
             **own: object,
-        ) -> None:  # fmt: skip
+        ) -> None:
             from edgekeeper.figures.canvas import checked_target
 
             checked_target(output)  # before any network runs
             function(
-                chosen(subjects, pictures, scale=scale, labels=labels, boxes=boxes, data=data),
+                chosen(subjects, images, scale=scale, labels=labels, boxes=boxes, data=data),
                 output=output,
                 **own,
             )
@@ -78,16 +93,18 @@ def of_pictures(pictures: Literal["needed", "optional"] = "needed") -> Decorator
 
 
 def whole_option() -> Decorator:
-    """The option ``--whole``."""
+    """Return the option ``--whole``."""
     return click.option(
-        "--whole", flag_value="shown", default="left out",
+        "--whole",
+        flag_value="shown",
+        default="left out",
         help="Show the whole original with a frame around the part, left of each row.",
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the options of ``of_pictures`` say, read and opened."""
+    """What the options of ``of_images`` say, read and opened."""
 
     scale: int
     samples: "list[Sample]"
@@ -95,9 +112,9 @@ class Chosen:
     boxes: "list[Box | None]"
 
     def rows(self) -> "list[Row]":
-        """Each original with what every subject makes of it; says which results are missing.
+        """Return each original with what every subject makes of it; says which results are missing.
 
-        A subject may lack a picture of several, and its place then stays empty; DataError for
+        A subject may lack an image of several, and its place then stays empty; DataError for
         one that lacks all, or the only one.
         """
         from edgekeeper.figures import Row
@@ -124,22 +141,22 @@ class Chosen:
         ]
 
     def only_row(self, figure: str) -> "Row":
-        """The row of a figure that shows one picture; InputError when there are several."""
+        """Return the row of a figure that shows one image; InputError when there are several."""
         if len(self.samples) != 1:
-            raise InputError(f"The figure '{figure}' shows one picture; give --hr once.")
+            raise InputError(f"The figure '{figure}' shows one image; give --hr once.")
         return self.rows()[0]
 
 
 def chosen(
     subjects: tuple[str, ...],
-    pictures: tuple[str, ...],
+    images: tuple[str, ...],
     *,
     scale: int,
     labels: str | None,
     boxes: tuple[str, ...],
     data: Path | None,
 ) -> Chosen:
-    """The pictures and subjects of these options; errors are sentences."""
+    """Return the images and subjects of these options; errors are sentences."""
     from edgekeeper.figures.subjects import open_subject, read_sample
 
     names = split_names(labels) if labels else _default_labels(subjects)
@@ -147,11 +164,11 @@ def chosen(
         raise InputError(f"{len(subjects)} subjects but {len(names)} --labels; give one each.")
     if len(set(names)) < len(names):
         raise InputError(f"The labels are {', '.join(names)}; each must differ: give --labels.")
-    if len(boxes) not in (0, 1, len(pictures)):
+    if len(boxes) not in (0, 1, len(images)):
         raise InputError(
-            f"{len(pictures)} pictures but {len(boxes)} --box; give one for all, or one each."
+            f"{len(images)} images but {len(boxes)} --box; give one for all, or one each."
         )
-    samples = [read_sample(picture, scale=scale, data=data) for picture in pictures]
+    samples = [read_sample(image, scale=scale, data=data) for image in images]
     given = boxes or ("auto",)
     texts = given * len(samples) if len(given) == 1 else given
     parts = [_box(text, sample) for text, sample in zip(texts, samples, strict=True)]
@@ -160,7 +177,7 @@ def chosen(
 
 
 def _default_labels(subjects: tuple[str, ...]) -> list[str]:
-    """The names of files and folders, with the folder above where they would be the same."""
+    """Return the names of files and folders, with the folder above where they would be the same."""
     paths = [Path(subject) for subject in subjects]
     names = [path.name if path.is_dir() else path.stem for path in paths]
     return [
@@ -170,16 +187,20 @@ def _default_labels(subjects: tuple[str, ...]) -> list[str]:
 
 
 def numbers_options() -> Decorator:
-    """The options ``--numbers`` and ``--protocol``."""
+    """Return the options ``--numbers`` and ``--protocol``."""
     numbers = click.option(
-        "--numbers", default="auto", show_default=True,
-        help="Below each picture: of psnr, ssim, lpips, gradient_psnr, gv_gap, with commas "
+        "--numbers",
+        default="auto",
+        show_default=True,
+        help="Below each image: of psnr, ssim, lpips, gradient_psnr, gv_gap, with commas "
         "between; `none`; `auto` is PSNR, and LPIPS where its weights are at hand.",
-    )  # fmt: skip
+    )
     protocol = click.option(
-        "--protocol", default="y_matlab", show_default=True,
+        "--protocol",
+        default="y_matlab",
+        show_default=True,
         help="How numbers are computed; see docs/protocols.md.",
-    )  # fmt: skip
+    )
     return lambda function: numbers(protocol(function))
 
 

@@ -24,12 +24,12 @@ VERDICTS = {
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path),
-    help="Write a picture here: the result in grey, doubtful edges in colour.",
+    help="Write an image here: the result in grey, doubtful edges in colour.",
 )
 @click.option("--force", is_flag=True, help="Replace the overlay's file if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_json: bool) -> None:
-    """Measure SR, an enlarged picture, against LR, the picture it was made from.
+    """Measure SR, an enlarged image, against LR, the image it was made from.
 
     No original is needed: the result is shrunk again and compared with the input, and edges that
     the input does not support are counted. docs/inspect.md explains the numbers.
@@ -47,7 +47,7 @@ def command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_json: bool
 
 
 def describe(report: "Inspection") -> list[str]:
-    """The report as lines for people."""
+    """Return the report as lines for people."""
     shift = ", ".join(
         f"{name} {value:+.2f}"
         for name, value in zip(("red", "green", "blue"), report.colour_shift, strict=True)

@@ -22,23 +22,29 @@ SCALES = click.IntRange(2, 4)
 
 
 def data_option(text: str = "Folder with the benchmark sets.") -> Decorator:
-    """The option ``--data``, by default the environment's EDGEKEEPER_DATA."""
+    """Return the option ``--data``, by default the environment's EDGEKEEPER_DATA."""
     return click.option(
-        "--data", envvar="EDGEKEEPER_DATA", type=click.Path(path_type=Path), metavar="FOLDER",
+        "--data",
+        envvar="EDGEKEEPER_DATA",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
         help=f"{text} Default: the environment variable EDGEKEEPER_DATA.",
-    )  # fmt: skip
+    )
 
 
 def device_option() -> Decorator:
-    """The option ``--device``."""
+    """Return the option ``--device``."""
     return click.option(
-        "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
-        show_default=True, help="Where to compute; auto takes an accelerator when there is one.",
-    )  # fmt: skip
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute; auto takes an accelerator when there is one.",
+    )
 
 
 def chosen_device(name: str) -> str:
-    """The device for ``--device``; raises InputError when it is not there."""
+    """Return the device for ``--device``; raises InputError when it is not there."""
     import torch
 
     there = {
@@ -56,7 +62,7 @@ def chosen_device(name: str) -> str:
 
 
 def needed_data(data: Path | None) -> Path:
-    """The folder of ``--data``; raises InputError when none was given or it is not there."""
+    """Return the folder of ``--data``; raises InputError when none was given or it is not there."""
     if data is None:
         raise InputError(
             "This needs the benchmark sets: give their folder with --data, or set EDGEKEEPER_DATA."
@@ -67,12 +73,12 @@ def needed_data(data: Path | None) -> Path:
 
 
 def split_names(text: str) -> list[str]:
-    """The names in a list such as ``set5,set14``."""
+    """Return the names in a list such as ``set5,set14``."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def split_numbers(option: str, text: str) -> list[int]:
-    """The whole numbers in a list such as ``2,3,4``; raises InputError for anything else."""
+    """Return the whole numbers in a list such as ``2,3,4``; raises InputError for anything else."""
     try:
         return [int(part) for part in split_names(text)]
     except ValueError as error:
@@ -80,7 +86,7 @@ def split_numbers(option: str, text: str) -> list[int]:
 
 
 def network_or_folder(subject: str) -> "SRModel | str | Path":
-    """What to score: the word bicubic, a folder of results, or else a network."""
+    """Return what to score: the word bicubic, a folder of results, or else a network."""
     if subject == "bicubic":
         return subject
     if Path(subject).is_dir():
@@ -91,7 +97,7 @@ def network_or_folder(subject: str) -> "SRModel | str | Path":
 
 
 def find_recipe(name_or_file: str) -> "Recipe":
-    """A recipe by name, or the value ``recipe`` of a Python file of one's own.
+    """Return a recipe by name, or the value ``recipe`` of a Python file of one's own.
 
     Raises:
         InputError: no such recipe or file, or the file has no Recipe named ``recipe``.
@@ -122,7 +128,7 @@ def find_recipe(name_or_file: str) -> "Recipe":
 
 
 def _nearest_field(error: Exception) -> str:
-    """A hint for a misspelt field of a recipe, or nothing."""
+    """Return a hint for a misspelt field of a recipe, or nothing."""
     import dataclasses
     import re
 
@@ -139,7 +145,7 @@ def _nearest_field(error: Exception) -> str:
 
 
 def console() -> "Console":
-    """Where tables go: the terminal, or 120 columns in a pipe or a file."""
+    """Return where tables go: the terminal, or 120 columns in a pipe or a file."""
     from rich.console import Console
 
     terminal = Console()

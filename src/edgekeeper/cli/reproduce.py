@@ -41,26 +41,36 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 )
 @click.argument("table", type=click.Choice([*TRAINED, *MEASURED, COUNTED]))
 @click.option(
-    "--store", type=click.Path(path_type=Path),
+    "--store",
+    type=click.Path(path_type=Path),
     help="gv tables: a packed store, made by `edgekeeper data prepare`.",
-)  # fmt: skip
+)
 @click.option(
-    "--ours", multiple=True, metavar="NAME=SUBJECT",
+    "--ours",
+    multiple=True,
+    metavar="NAME=SUBJECT",
     help="spsr and dgggan tables: a row of ours, again for more. NAME is the printed row that it "
     "stands for, or another; SUBJECT is a network (name or file) or a folder of results.",
-)  # fmt: skip
+)
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True,
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/reproduce"),
+    show_default=True,
     help="Folder for what is finished: trained cells, scores. It is used again.",
-)  # fmt: skip
+)
 @click.option(
-    "--budget", type=click.Choice(["quick", "standard", "paper"]), default="quick",
-    show_default=True, help="gv tables: how long each cell trains.",
-)  # fmt: skip
+    "--budget",
+    type=click.Choice(["quick", "standard", "paper"]),
+    default="quick",
+    show_default=True,
+    help="gv tables: how long each cell trains.",
+)
 @click.option(
-    "--networks", metavar="NAMES",
+    "--networks",
+    metavar="NAMES",
     help="gv tables: only these, with commas between: vdsr, edsr, espcn.",
-)  # fmt: skip
+)
 @click.option(
     "--scales", metavar="NUMBERS", help="gv tables: only these factors, with commas between."
 )
@@ -68,19 +78,25 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     "--seeds", default="0", show_default=True, help="gv tables: seeds, with commas between."
 )
 @click.option(
-    "--on", "sets", metavar="SETS",
+    "--on",
+    "sets",
+    metavar="SETS",
     help="Benchmark sets. Default: set5,set14 for the gv tables, else those of the table that are "
     "in --data.",
-)  # fmt: skip
+)
 @click.option(
-    "--protocol", default="gv_repo", show_default=True,
+    "--protocol",
+    default="gv_repo",
+    show_default=True,
     help="gv tables: gv_repo (the paper's; needs a store made with --kernel pillow_bilinear) or "
     "y_matlab.",
-)  # fmt: skip
+)
 @click.option(
-    "--time-limit", type=click.FloatRange(0, min_open=True), metavar="MINUTES",
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
     help="gv tables: stop after so long; the same command goes on.",
-)  # fmt: skip
+)
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the table as JSON too."
 )
@@ -89,11 +105,23 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @device_option()
 @click.pass_context
 def command(
-    context: click.Context, table: str, store: Path | None, ours: tuple[str, ...], out: Path,
-    budget: str, networks: str | None, scales: str | None, seeds: str, sets: str | None,
-    protocol: str, time_limit: float | None, json_file: Path | None, data: Path | None,
-    weights: Path | None, device: str,
-) -> None:  # fmt: skip
+    context: click.Context,
+    table: str,
+    store: Path | None,
+    ours: tuple[str, ...],
+    out: Path,
+    budget: str,
+    networks: str | None,
+    scales: str | None,
+    seeds: str,
+    sets: str | None,
+    protocol: str,
+    time_limit: float | None,
+    json_file: Path | None,
+    data: Path | None,
+    weights: Path | None,
+    device: str,
+) -> None:
     """Put ours beside the numbers that a paper's table prints.
 
     The gv tables are trained and scored cell by cell. The spsr and dgggan tables have a row of
@@ -105,10 +133,19 @@ def command(
         if store is None:
             raise InputError(f"{table} is trained: give a packed store with --store.")
         record = _train(
-            table, store, out=out, budget=budget, networks=networks, scales=scales, seeds=seeds,
-            sets=sets or "set5,set14", protocol=protocol, time_limit=time_limit, data=data,
+            table,
+            store,
+            out=out,
+            budget=budget,
+            networks=networks,
+            scales=scales,
+            seeds=seeds,
+            sets=sets or "set5,set14",
+            protocol=protocol,
+            time_limit=time_limit,
+            data=data,
             device=device,
-        )  # fmt: skip
+        )
     elif table == COUNTED:
         record = _count()
     else:
@@ -136,9 +173,20 @@ def _check_options(context: click.Context, table: str) -> None:
 
 
 def _train(
-    table: str, store: Path, *, out: Path, budget: str, networks: str | None, scales: str | None,
-    seeds: str, sets: str, protocol: str, time_limit: float | None, data: Path | None, device: str,
-) -> dict[str, object]:  # fmt: skip
+    table: str,
+    store: Path,
+    *,
+    out: Path,
+    budget: str,
+    networks: str | None,
+    scales: str | None,
+    seeds: str,
+    sets: str,
+    protocol: str,
+    time_limit: float | None,
+    data: Path | None,
+    device: str,
+) -> dict[str, object]:
     """Train and score the cells of a table of the gradient variance paper."""
     root = needed_data(data)
     from edgekeeper.data.store import Store
@@ -164,17 +212,25 @@ def _train(
     )
     if found.rows:
         shown = reproduction_table(
-            found.plain_rows(), title=f"{table}, budget {budget}", protocol=protocol,
+            found.plain_rows(),
+            title=f"{table}, budget {budget}",
+            protocol=protocol,
             notes=found.notes,
-        )  # fmt: skip
+        )
         console().print(as_rich(shown))
     return found.to_json()
 
 
 def _measure(
-    table: str, ours: tuple[str, ...], *, out: Path, sets: str | None, data: Path | None,
-    weights: Path | None, device: str,
-) -> dict[str, object]:  # fmt: skip
+    table: str,
+    ours: tuple[str, ...],
+    *,
+    out: Path,
+    sets: str | None,
+    data: Path | None,
+    weights: Path | None,
+    device: str,
+) -> dict[str, object]:
     """Score the rows of ours, and bicubic, beside the printed ones."""
     from edgekeeper.evaluation.evaluate import Score
     from edgekeeper.evaluation.tables import as_rich
@@ -183,12 +239,12 @@ def _measure(
 
     root = needed_data(data) if data is not None or ours or sets else None
     rows = [_ours(text, device=device) for text in ours]
-    with ProgressLine("scoring", total=0, unit="pictures") as line:
+    with ProgressLine("scoring", total=0, unit="images") as line:
         done: list[Score] = []
 
         def show(score: Score) -> None:
             done.append(score)
-            line.update(len(done), text=f"{score.model} {score.set} {score.picture}")
+            line.update(len(done), text=f"{score.model} {score.set} {score.image}")
 
         found = beside(
             table,
@@ -197,7 +253,7 @@ def _measure(
             sets=split_names(sets) if sets else None,
             weights=None if root is None else weights_folder(weights, data=root),
             out=None if root is None else own_folder(out),
-            on_picture=show,
+            on_image=show,
         )
     for shown in as_tables(found):
         console().print(as_rich(shown), "")
@@ -205,7 +261,7 @@ def _measure(
 
 
 def _ours(text: str, *, device: str) -> "Ours":
-    """The row that ``NAME=SUBJECT`` asks for."""
+    """Return the row that ``NAME=SUBJECT`` asks for."""
     from edgekeeper.papers import Ours, files_key
     from edgekeeper.pretrained.zoo import find
 

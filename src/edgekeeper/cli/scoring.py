@@ -15,25 +15,30 @@ DEFAULT_METRICS = "psnr,ssim,gradient_psnr,gv_ratio,gv_gap,gmsd"
 
 
 def metrics_option() -> Decorator:
-    """The option ``--metrics``."""
+    """Return the option ``--metrics``."""
     return click.option(
-        "--metrics", default=DEFAULT_METRICS, show_default=True, metavar="NAMES",
+        "--metrics",
+        default=DEFAULT_METRICS,
+        show_default=True,
+        metavar="NAMES",
         help="What to print, with commas between; also lpips, niqe, ma and pi, which take seconds "
-        "a picture and need weight files.",
-    )  # fmt: skip
+        "an image and need weight files.",
+    )
 
 
 def weights_option() -> Decorator:
-    """The option ``--weights``."""
+    """Return the option ``--weights``."""
     return click.option(
-        "--weights", type=click.Path(path_type=Path), metavar="FOLDER",
+        "--weights",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
         help="Where the weight files of lpips, niqe and ma lie. Default: the folder weights of "
         "--data.",
-    )  # fmt: skip
+    )
 
 
 def weights_folder(weights: Path | None, *, data: Path) -> Path | None:
-    """The folder of ``--weights``, else that inside the data folder, else None."""
+    """Return the folder of ``--weights``, else that inside the data folder, else None."""
     if weights is not None:
         if not weights.is_dir():
             raise InputError(f"--weights: there is no folder '{weights}'.")
@@ -42,7 +47,7 @@ def weights_folder(weights: Path | None, *, data: Path) -> Path | None:
 
 
 def subject_on(device: str, *, subject: str) -> "SRModel | str | Path":
-    """What to score, a network on the device that ``--device`` says."""
+    """Return what to score, a network on the device that ``--device`` says."""
     found = network_or_folder(subject)
     if isinstance(found, str | Path):
         return found

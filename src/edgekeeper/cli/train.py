@@ -69,10 +69,20 @@ from edgekeeper.cli.options import (
 @click.option("--no-validation", is_flag=True, help="Do not score a benchmark set during the run.")
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
 def command(
-    recipe: str, store: Path, out: Path, data: Path | None, device: str, seed: int | None,
-    workers: int, time_limit: float | None, checkpoint_every: int, start: str | None,
-    resume_from: Path | None, no_validation: bool, tensorboard: bool,
-) -> None:  # fmt: skip
+    recipe: str,
+    store: Path,
+    out: Path,
+    data: Path | None,
+    device: str,
+    seed: int | None,
+    workers: int,
+    time_limit: float | None,
+    checkpoint_every: int,
+    start: str | None,
+    resume_from: Path | None,
+    no_validation: bool,
+    tensorboard: bool,
+) -> None:
     """Train a network from RECIPE: a name, or a Python file that defines `recipe`.
 
     Ctrl-C saves and ends the run; the same command goes on where it stopped, in the same bits as

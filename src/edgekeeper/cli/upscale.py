@@ -62,7 +62,7 @@ class Wanted:
 
 
 def networks_for(wanted: Wanted) -> "Networks":
-    """The networks to choose from, on their device.
+    """Return the networks to choose from, on their device.
 
     Raises:
         InputError: no such network, or it cannot be run as asked.
@@ -111,7 +111,7 @@ def load_network(name_or_file: str, *, factor: float | None = None) -> "SRModel"
 
 
 def _run_as_asked(name_or_file: str, wanted: Wanted) -> "SRModel":
-    """The network on its device or in its runtime."""
+    """Return the network on its device or in its runtime."""
     from edgekeeper.cli.options import chosen_device
     from edgekeeper.pretrained.zoo import find, is_own
 
@@ -140,7 +140,7 @@ DEFAULT_FACTOR = 4
 
 
 def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """The (width, height) that a text such as 3840x2160 says."""
+    """Return the (width, height) that a text such as 3840x2160 says."""
     if value is None:
         return None
     found = re.fullmatch(r"([1-9]\d{0,6})[xX×]([1-9]\d{0,6})", value)
@@ -199,7 +199,7 @@ SIDE = click.IntRange(1, 9_999_999)
 @click.option("--ensemble", is_flag=True, help="Mean over 8 flips and turns; 8 times the time.")
 @click.option("--consistent", is_flag=True, help="Shrunk, the result is to give the source back.")
 @click.option("--verify-seams", is_flag=True, help="Measure whether tiles show, on a part.")
-@click.option("--report", is_flag=True, help="Measure invented structure; picture of it beside.")
+@click.option("--report", is_flag=True, help="Measure invented structure; image of it beside.")
 @click.option(
     "--format",
     "form",
@@ -220,24 +220,44 @@ SIDE = click.IntRange(1, 9_999_999)
 @click.option(
     "--skip-existing/--no-skip-existing",
     default=None,
-    help="Whether files that exist skip their picture or fail it. Default: skip in folders.",
+    help="Whether files that exist skip their image or fail it. Default: skip in folders.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per picture on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per image on stdout.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: chosen by the runtime.")
 @device_option()
 def command(
-    source: tuple[str, ...], output: str | None, scale: float | None, width: int | None,
-    height: int | None, fit: tuple[int, int] | None, model: str | None, style: "Style",
-    precision: "Choice", runtime: "Runtime | None", tile: int | None, categories: str | None,
-    ensemble: bool, consistent: bool, verify_seams: bool, report: bool, form: str | None,
-    quality: int, codec: str | None, crf: int | None, strip: bool, force: bool,
-    skip_existing: bool | None, as_json: bool, threads: int | None, device: str,
-) -> None:  # fmt: skip
-    """Enlarge each SOURCE: a picture, every picture in and below a folder, or - for stdin.
+    source: tuple[str, ...],
+    output: str | None,
+    scale: float | None,
+    width: int | None,
+    height: int | None,
+    fit: tuple[int, int] | None,
+    model: str | None,
+    style: "Style",
+    precision: "Choice",
+    runtime: "Runtime | None",
+    tile: int | None,
+    categories: str | None,
+    ensemble: bool,
+    consistent: bool,
+    verify_seams: bool,
+    report: bool,
+    form: str | None,
+    quality: int,
+    codec: str | None,
+    crf: int | None,
+    strip: bool,
+    force: bool,
+    skip_existing: bool | None,
+    as_json: bool,
+    threads: int | None,
+    device: str,
+) -> None:
+    """Enlarge each SOURCE: an image, every image in and below a folder, or - for stdin.
 
     Alpha, grey, 16 bits, colour profile and metadata are kept. Nothing is overwritten without
     --force, no half-written file is ever left, and a run that was stopped goes on where it ended.
-    The exit status is 1 if a picture failed, 2 for a wrong command, 130 after Ctrl-C.
+    The exit status is 1 if an image failed, 2 for a wrong command, 130 after Ctrl-C.
     """
     _check_sources(source, output)
     if output == STREAM:
@@ -258,9 +278,14 @@ def command(
     if scale is not None or sized:
         enlargement = Enlargement(factor=scale, width=width, height=height, fit=fit)
     wanted = Wanted(
-        model=model, style=style, factor=scale, runtime=runtime, precision=precision,
-        threads=threads, device=device,
-    )  # fmt: skip
+        model=model,
+        style=style,
+        factor=scale,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        device=device,
+    )
     networks = networks_for(wanted)
     manner = Manner(
         precision=precision if wanted.runs_in_torch else "float32",
@@ -270,7 +295,9 @@ def command(
     if scale is None and not sized:
         scale = networks.factors[0]
     job = Job(
-        sources=source, output=output, label=_label(scale, width=width, height=height, fit=fit),
+        sources=source,
+        output=output,
+        label=_label(scale, width=width, height=height, fit=fit),
         settings=Settings(
             networks=networks, enlargement=enlargement, tile=tile or "auto", manner=manner
         ),
@@ -282,7 +309,7 @@ def command(
         seams="yes" if verify_seams else "no",
         precision=wanted.precision_of_runtime,
         style="json" if as_json else "quiet" if output == STREAM else "lines",
-    )  # fmt: skip
+    )
     try:
         status = run_with_videos(job, codec=codec, crf=crf)
     except OutputLostError as error:
@@ -293,8 +320,10 @@ def command(
 
 
 _EXISTING: dict[bool | None, Literal["skip", "fail", "by source"]] = {
-    True: "skip", False: "fail", None: "by source",
-}  # fmt: skip
+    True: "skip",
+    False: "fail",
+    None: "by source",
+}
 
 
 def _label(
@@ -316,7 +345,7 @@ def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
     if STREAM not in sources:
         return
     if len(sources) > 1:
-        raise InputError("'-' (standard input) is one picture; give it alone.")
+        raise InputError("'-' (standard input) is one image; give it alone.")
     if output is None:
         raise InputError("For '-' (standard input) say where the result goes: -o FILE, or -o -")
     if output != STREAM and Path(output).is_dir():
@@ -326,10 +355,10 @@ def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
 def _check_standard_output(
     sources: tuple[str, ...], *, form: str | None, report: bool, as_json: bool
 ) -> None:
-    """Raise InputError for what does not go together with the picture on standard output."""
+    """Raise InputError for what does not go together with the image on standard output."""
     if len(sources) > 1 or Path(sources[0]).is_dir():
-        raise InputError("'-o -' (standard output) takes one picture.")
+        raise InputError("'-o -' (standard output) takes one image.")
     if form is None:
         raise InputError("'-o -' (standard output) has no name to tell a format; give --format.")
     if report or as_json:
-        raise InputError("--report and --json need a file for the picture; give one with -o.")
+        raise InputError("--report and --json need a file for the image; give one with -o.")

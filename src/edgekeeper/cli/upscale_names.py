@@ -1,4 +1,4 @@
-"""Which file ``edgekeeper upscale`` writes for each picture that it is given."""
+"""Which file ``edgekeeper upscale`` writes for each image that it is given."""
 
 import os
 import shutil
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekeeper.cli.upscale_output import OutputLostError, Told
-from edgekeeper.errors import InputError, PictureError
-from edgekeeper.image import FORMATS, READ_SUFFIXES, SUFFIXES, list_pictures
+from edgekeeper.cli.upscale_output import OutputLostError, ReportedResult
+from edgekeeper.errors import ImageError, InputError
+from edgekeeper.image import FORMATS, READ_SUFFIXES, SUFFIXES, list_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +31,27 @@ class Naming:
     form: str | None = None
 
     def name(self, source: Path) -> str:
-        """The source's name with the ending of what is written."""
+        """Return the source's name with the file extension of what is written."""
         wanted = SUFFIXES if self.form is None else FORMATS[self.form].suffixes
         if source.suffix.lower() in wanted:
             return source.name
         return source.stem + (".png" if self.form is None else wanted[0])
 
     def labelled(self, name: str) -> str:
-        """A file's name with the label before its ending."""
+        """Return a file's name with the label before its file extension."""
         return f"{Path(name).stem}{self.label}{Path(name).suffix}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Pictures with the files to write, and whether a folder was among what was given."""
+    """Images with the files to write, and whether a folder was among what was given."""
 
     pairs: list[tuple[Path, Path]]
     has_folder: bool
 
 
 def refusal(path: Path, target: Path) -> str | None:
-    """Why the file system does not take these names, in a sentence; None when it does."""
+    """Return why the file system does not take these names, in a sentence; None when it does."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # Opening a pipe that nobody writes to would wait for ever.
@@ -72,12 +72,12 @@ def _why(error: OSError) -> str:
 
 
 def plan_pairs(sources: Sequence[Path], naming: Naming) -> Pairs:
-    """Each picture in ``sources`` (files and folders) with the file to write.
+    """Return each image in ``sources`` (files and folders) with the file to write.
 
     Raises:
-        InputError: a source is not there, holds no picture or would be its own target; or several
-            pictures are to be written to one file.
-        PictureError: a folder cannot be read.
+        InputError: a source is not there, holds no image or would be its own target; or several
+            images are to be written to one file.
+        ImageError: a folder cannot be read.
     """
     sources = list(dict.fromkeys(sources))
     for source in sources:
@@ -99,25 +99,25 @@ def plan_pairs(sources: Sequence[Path], naming: Naming) -> Pairs:
             pairs.append((source, source.with_name(naming.labelled(naming.name(source)))))
     if not pairs:
         named = ", ".join(f"'{source}'" for source in sources)
-        raise InputError(f"{named}: no pictures (files {', '.join(READ_SUFFIXES)}) there.")
+        raise InputError(f"{named}: no images (files {', '.join(READ_SUFFIXES)}) there.")
     return Pairs(
         pairs=_told_apart(pairs, naming), has_folder=any(source.is_dir() for source in sources)
     )
 
 
 def _folder_asked_for(sources: Sequence[Path], output: str | None) -> Path | None:
-    """The output if it is a folder, is to become one, or has to be one."""
+    """Return the output if it is a folder, is to become one, or has to be one."""
     if output is None:
         return None
     folder = Path(output)
     several = len(sources) > 1 or sources[0].is_dir()
     if several and os.path.lexists(folder) and not folder.is_dir():
-        raise InputError(f"'{folder}' is a file; several pictures need a folder as --output.")
+        raise InputError(f"'{folder}' is a file; several images need a folder as --output.")
     return folder if several or folder.is_dir() or output.endswith(("/", os.sep)) else None
 
 
 def _own_name(folder: Path) -> str:
-    """The name of a folder, also of "." and ".."."""
+    """Return the name of a folder, also of "." and ".."."""
     name = folder.name if folder.name not in ("", "..") else Path(os.path.realpath(folder)).name
     if not name:
         raise InputError(f"'{folder}' has no name to name results after; give --output.")
@@ -131,12 +131,12 @@ def _beside(folder: Path, label: str) -> Path:
 
 
 def _tree(source: Path, target: Path, naming: Naming) -> list[tuple[Path, Path]]:
-    """The pictures in and below a folder, and their places in the same tree below the target."""
+    """The images in and below a folder, and their places in the same tree below the target."""
     inside = Path(os.path.realpath(target))
     if inside == Path(os.path.realpath(source)):
         raise InputError(f"'{source}' cannot be its own target; choose another folder.")
     pairs = []
-    for path in list_pictures(source, depth="tree", suffixes=READ_SUFFIXES):
+    for path in list_images(source, depth="tree", suffixes=READ_SUFFIXES):
         # A target below the source: never enlarge one's own results.
         if not Path(os.path.realpath(path.parent)).is_relative_to(inside):
             place = path.relative_to(source).with_name(naming.name(path))
@@ -158,9 +158,9 @@ def _told_apart(pairs: Sequence[tuple[Path, Path]], naming: Naming) -> list[tupl
     return found
 
 
-# ---- Standard input and output as picture files of ``edgekeeper upscale`` -----------------------
+# ---- Standard input and output as image files of ``edgekeeper upscale`` -----------------------
 #
-# Both go through a folder of their own for temporary files, so that a picture of any size flows as
+# Both go through a folder of their own for temporary files, so that an image of any size flows as
 # from any file, and nothing reaches standard output unless it is complete.
 
 STREAM = "-"
@@ -180,9 +180,9 @@ class Streams:
     stands_in: Path | None
     goes_out: Path | None
 
-    def named(self, told: Told) -> Told:
-        """The result with "-" for the files that stand for streams."""
-        result = told.result
+    def named(self, reported: ReportedResult) -> ReportedResult:
+        """Return the result with "-" for the files that stand for streams."""
+        result = reported.result
         message = result.message
         if self.stands_in is not None:
             message = message.replace(f"'{self.stands_in}'", "Standard input")
@@ -190,10 +190,10 @@ class Streams:
         if self.goes_out is not None:
             message = message.replace(f"'{self.goes_out}'", "Standard output")
             result = replace(result, target=Path(STREAM))
-        return replace(told, result=replace(result, message=message))
+        return replace(reported, result=replace(result, message=message))
 
     def deliver(self) -> None:
-        """Nothing; what was written for standard output goes there.
+        """Send what was written for standard output there.
 
         Raises:
             OutputLostError: it cannot be written there.
@@ -210,19 +210,19 @@ class Streams:
 
 @contextmanager
 def open_streams(
-    sources: Sequence[str], output: str | None, *, ending: str | None
+    sources: Sequence[str], output: str | None, *, extension: str | None
 ) -> Iterator[Streams]:
     """The sources and the output; standard input is read now, to its end.
 
     Raises:
         InputError: standard input or output is the terminal.
-        PictureError: there is no room for standard input.
+        ImageError: there is no room for standard input.
     """
     reads, writes = STREAM in sources, output == STREAM
     if reads and sys.stdin.isatty():
-        raise InputError("'-' reads a picture from standard input, which is the keyboard here.")
+        raise InputError("'-' reads an image from standard input, which is the keyboard here.")
     if writes and sys.stdout.isatty():
-        raise InputError("'-o -' writes a picture to standard output, which is the screen here.")
+        raise InputError("'-o -' writes an image to standard output, which is the screen here.")
     if not reads and not writes:
         yield Streams(
             sources=tuple(map(Path, sources)), output=output, stands_in=None, goes_out=None
@@ -230,7 +230,7 @@ def open_streams(
         return
     with tempfile.TemporaryDirectory(prefix="edgekeeper-") as folder:
         given = Path(folder, "input") if reads else None
-        made = Path(folder, f"output.{ending}") if writes else None
+        made = Path(folder, f"output.{extension}") if writes else None
         if given is not None:
             _store(given)
         yield Streams(
@@ -247,7 +247,7 @@ def _store(path: Path) -> None:
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
     except OSError as error:
-        raise PictureError(
+        raise ImageError(
             f"Standard input cannot be kept in '{path.parent}': {error.strerror}. "
             "Set TMPDIR to a folder with room."
         ) from error

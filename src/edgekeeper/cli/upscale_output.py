@@ -1,4 +1,4 @@
-"""What ``edgekeeper upscale`` tells: a line or a JSON object per picture, progress, a summary.
+"""What ``edgekeeper upscale`` tells: a line or a JSON object per image, progress, a summary.
 
 Results go to stdout; notes, failures and progress to stderr, progress only on a terminal.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from edgekeeper.errors import PictureError
+from edgekeeper.errors import ImageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """A result and what was measured of it afterwards; ``overlay`` is the picture of the risk."""
+class ReportedResult:
+    """A result and what was measured of it afterwards; ``overlay`` is the image of the risk."""
 
     result: "FileResult"
     inspection: "Inspection | None" = None
@@ -37,7 +37,7 @@ class Told:
 
 
 def shown(text: object) -> str:
-    """A text in one line that any terminal takes: what is not printable is escaped."""
+    """Return a text in one line that any terminal takes: what is not printable is escaped."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return line.encode(encoding, "backslashreplace").decode(encoding)
@@ -46,7 +46,7 @@ def shown(text: object) -> str:
 Style = Literal["lines", "json", "quiet"]
 
 
-class OutputLostError(PictureError):
+class OutputLostError(ImageError):
     """Standard output takes nothing more: its reader has gone, or its disk is full."""
 
     def __init__(self, error: OSError) -> None:
@@ -55,13 +55,13 @@ class OutputLostError(PictureError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class Teller:
+class Reporter:
     """Tells of one batch: in lines for people, in JSON for programs, or not at all on stdout.
 
-    "quiet" leaves stdout alone, for the picture that goes there.
+    "quiet" leaves stdout alone, for the image that goes there.
 
     Attributes:
-        counts: how many pictures were "done", "skipped" and "failed".
+        counts: how many images were "done", "skipped" and "failed".
     """
 
     def __init__(self, style: Style, *, total: int) -> None:
@@ -74,7 +74,7 @@ class Teller:
 
     @property
     def left(self) -> int:
-        """How many pictures nothing was told of yet."""
+        """How many images nothing was told of yet."""
         return self.total - self.counts.total()
 
     def progress(self) -> AbstractContextManager[object]:
@@ -86,14 +86,14 @@ class Teller:
         if self._progress is not None:
             self._progress.update(step)
 
-    def result(self, told: Told) -> None:
-        """Tell what became of one picture."""
-        result = told.result
+    def result(self, reported: ReportedResult) -> None:
+        """Tell what became of one image."""
+        result = reported.result
         self.counts[result.status] += 1
         if self.style == "json":
-            self._say(json.dumps(as_json(told), allow_nan=False))
+            self._say(json.dumps(as_json(reported), allow_nan=False))
             return
-        for note in (*result.notes, *told.notes):
+        for note in (*result.notes, *reported.notes):
             if not self._notes[note]:
                 self.note(f"{result.path.name}: {note}")
             self._notes[note] += 1
@@ -103,10 +103,10 @@ class Teller:
         elif result.status == "skipped":
             self._say(f"skipped: {result.message}")
         elif self.style == "quiet":
-            if told.seams is not None:
-                self.note(_seams(told.seams))
+            if reported.seams is not None:
+                self.note(_seams(reported.seams))
         else:
-            self._say("  ".join([str(result.target), *_facts(told)]))
+            self._say("  ".join([str(result.target), *_facts(reported)]))
 
     def note(self, text: str) -> None:
         """Tell something by the way, dimmed, on stderr."""
@@ -118,7 +118,7 @@ class Teller:
             return
         for note, count in self._notes.items():
             if count > 1:
-                self.note(f"{count} pictures: {note}")
+                self.note(f"{count} images: {note}")
         counts = ", ".join(f"{self.counts[name]} {name}" for name in ("done", "skipped", "failed"))
         seconds = time.perf_counter() - self._started
         self._say(f"{counts} in {_duration(seconds)}")
@@ -130,7 +130,7 @@ class Teller:
     def stopped(self, advice: str) -> None:
         """Tell that the batch was interrupted, what of it is there, and how to go on."""
         self._say(
-            f"Stopped after {self.total - self.left} of {self.total} pictures. {advice}", err=True
+            f"Stopped after {self.total - self.left} of {self.total} images. {advice}", err=True
         )
 
     def _say(self, text: str, *, err: bool = False, dim: bool = False) -> None:
@@ -148,7 +148,7 @@ class Teller:
 
 
 class BatchProgress:
-    """On the terminal one line for the present picture's tiles and one for the batch, with ETA."""
+    """On the terminal one line for the present image's tiles and one for the batch, with ETA."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -162,7 +162,7 @@ class BatchProgress:
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
-        )  # fmt: skip
+        )
 
         self._display = Progress(
             TextColumn("{task.description}", markup=False),
@@ -178,10 +178,10 @@ class BatchProgress:
             redirect_stderr=False,
         )
         self._display.start()
-        self._picture = self._display.add_task("", total=None, count="", rate="")
+        self._image = self._display.add_task("", total=None, count="", rate="")
         if self._total > 1:
             self._batch = self._display.add_task(
-                "all", total=self._total, count=f"0/{self._total} pictures", rate=""
+                "all", total=self._total, count=f"0/{self._total} images", rate=""
             )
         return self
 
@@ -193,17 +193,17 @@ class BatchProgress:
             self._display = None
 
     def update(self, step: "FolderStep") -> None:
-        """Show how far the picture and the batch are."""
+        """Show how far the image and the batch are."""
         display = self._display
         if display is None:
             return
         if step.tile == 0:
             display.reset(
-                self._picture, total=None, description=shortened(step.path.name), count="", rate=""
+                self._image, total=None, description=shortened(step.path.name), count="", rate=""
             )
-        speed = next(task.speed for task in display.tasks if task.id == self._picture)
+        speed = next(task.speed for task in display.tasks if task.id == self._image)
         display.update(
-            self._picture,
+            self._image,
             completed=step.tile,
             total=step.tiles or None,
             count=f"{step.tile}/{step.tiles} tiles" if step.tiles else "",
@@ -214,7 +214,7 @@ class BatchProgress:
             display.update(
                 self._batch,
                 completed=step.file - 1 + part,
-                count=f"{step.file - 1}/{step.files} pictures",
+                count=f"{step.file - 1}/{step.files} images",
             )
 
     def say(self, line: str, *, dim: bool = False) -> None:
@@ -228,15 +228,15 @@ class BatchProgress:
 
 
 def shortened(name: str, *, length: int = 28) -> str:
-    """A name that takes at most ``length`` characters."""
+    """Return a name that takes at most ``length`` characters."""
     name = shown(name)
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
-def as_json(told: Told) -> dict[str, object]:
-    """A picture's result as JSON takes it; sizes are [width, height]."""
-    result, seams = told.result, told.seams
+def as_json(reported: ReportedResult) -> dict[str, object]:
+    """Return an image's result as JSON takes it; sizes are [width, height]."""
+    result, seams = reported.result, reported.seams
     return {
         "input": str(result.path),
         "output": str(result.target),
@@ -247,33 +247,33 @@ def as_json(told: Told) -> dict[str, object]:
         "seconds": round(result.seconds, 4),
         "network_seconds": round(result.network_seconds, 4),
         "precision": result.precision,
-        "notes": [*result.notes, *told.notes],
+        "notes": [*result.notes, *reported.notes],
         "drift": None if result.drift is None else asdict(result.drift),
-        "report": None if told.inspection is None else told.inspection.as_json(),
-        "overlay": None if told.overlay is None else str(told.overlay),
+        "report": None if reported.inspection is None else reported.inspection.as_json(),
+        "overlay": None if reported.overlay is None else str(reported.overlay),
         "seams": None if seams is None else {**asdict(seams), "seamless": seams.is_seamless},
     }
 
 
-def _facts(told: Told) -> Sequence[str]:
-    """What a line says of a picture after the name of its file."""
-    result = told.result
+def _facts(reported: ReportedResult) -> Sequence[str]:
+    """Return what a line says of an image after the name of its file."""
+    result = reported.result
     facts = []
     if result.size is not None:
         facts.append(f"{result.size[1]}x{result.size[0]}")
     facts.append(f"{result.seconds:.1f} s")
     if result.drift is not None:
         facts.append(f"colour drift {result.drift.before:.2f} -> {result.drift.after:.2f}")
-    if told.inspection is not None:
-        report = told.inspection
+    if reported.inspection is not None:
+        report = reported.inspection
         facts.append(
             f"structure risk {100 * report.risk:.2f} % ({report.verdict}), "
             f"off its input by {report.difference_mean:.2f} grey levels"
         )
-    if told.overlay is not None:
-        facts.append(f"overlay {told.overlay.name}")
-    if told.seams is not None:
-        facts.append(_seams(told.seams))
+    if reported.overlay is not None:
+        facts.append(f"overlay {reported.overlay.name}")
+    if reported.seams is not None:
+        facts.append(_seams(reported.seams))
     return facts
 
 

@@ -13,10 +13,10 @@ from types import FrameType, TracebackType
 from typing import Literal, Self, cast
 
 from edgekeeper.cli.upscale_names import Naming, Streams, open_streams, plan_pairs, refusal
-from edgekeeper.cli.upscale_output import Style, Teller, Told
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.cli.upscale_output import ReportedResult, Reporter, Style
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.evaluation.inspect import inspect_files
-from edgekeeper.image import Picture, SaveOptions, open_picture, to_tensor
+from edgekeeper.image import Image, SaveOptions, open_image, to_tensor
 from edgekeeper.inference import (
     FileResult,
     FolderStep,
@@ -32,7 +32,7 @@ from edgekeeper.inference.categories import MapOf
 from edgekeeper.inference.enlarger import tile_overlap
 
 # --------------------------------------------------------------------------------------------------
-# Ctrl-C while pictures are made: the present tile is finished, then everything is put in order.
+# Ctrl-C while images are made: the present tile is finished, then everything is put in order.
 
 
 class Interrupts:
@@ -65,7 +65,7 @@ class Interrupts:
         return None if self._number is None else 128 + self._number
 
     def check(self) -> None:
-        """Nothing; raise KeyboardInterrupt if there was an interrupt."""
+        """Raise KeyboardInterrupt if there was an interrupt."""
         if self._number is not None:
             raise KeyboardInterrupt
 
@@ -90,7 +90,7 @@ class Job:
         output: a file, a folder, "-" for standard output, or None for beside the sources.
         label: what is put after the names of results beside their sources.
         categories: the category, the map or the folder of maps that was given.
-        existing: what becomes of pictures whose result exists; "by source": they are skipped if
+        existing: what becomes of images whose result exists; "by source": they are skipped if
             a folder was given.
         report: whether each result is inspected and its overlay written beside it.
         seams: whether it is measured what the tiles change.
@@ -112,13 +112,13 @@ class Job:
 
 
 def run_job(job: Job) -> int:
-    """The exit status: 0, 1 if a picture failed, 130 or 143 after an interrupt.
+    """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt.
 
     Raises:
         InputError: nothing can be begun with these sources and this output.
-        PictureError: a folder or a stream cannot be read or written.
+        ImageError: a folder or a stream cannot be read or written.
     """
-    with open_streams(job.sources, job.output, ending=job.options.format) as streams:
+    with open_streams(job.sources, job.output, extension=job.options.format) as streams:
         naming = Naming(output=streams.output, label=job.label, form=job.options.format)
         planned = plan_pairs(streams.sources, naming)
         existing = job.existing
@@ -129,15 +129,15 @@ def run_job(job: Job) -> int:
         )
         maps = None
         if job.categories is not None:
-            pictures = [path for path, _ in planned.pairs]
+            images = [path for path, _ in planned.pairs]
             folders = [source for source in streams.sources if source.is_dir()]
-            maps = find_maps(job.categories, pictures=pictures, folders=folders)
-        teller = Teller(job.style, total=len(planned.pairs))
+            maps = find_maps(job.categories, images=images, folders=folders)
+        reporter = Reporter(job.style, total=len(planned.pairs))
         with _model_is_quiet():
             status = _run_pairs(
-                planned.pairs, job, maps=maps, saving=saving, teller=teller, streams=streams
+                planned.pairs, job, maps=maps, saving=saving, reporter=reporter, streams=streams
             )
-        if not teller.left and not teller.counts["failed"]:
+        if not reporter.left and not reporter.counts["failed"]:
             streams.deliver()
         return status
 
@@ -159,42 +159,45 @@ def _run_pairs(
     *,
     maps: MapOf | None,
     saving: Saving,
-    teller: Teller,
+    reporter: Reporter,
     streams: Streams,
 ) -> int:
-    """The exit status of the run, all of which is told."""
+    """Return the exit status of the run, all of which is told."""
     measures = _Measures(job, maps=maps)
     refused = {pair: why for pair in pairs if (why := _refusal(*pair, saving=saving))}
-    with Interrupts() as interrupts, teller.progress():
+    with Interrupts() as interrupts, reporter.progress():
 
         def on_step(step: FolderStep) -> None:
             interrupts.check()
-            teller.step(step)
+            reporter.step(step)
 
         for (path, target), why in refused.items():
             result = FileResult(path=path, target=target, status="failed", message=why, seconds=0)
-            teller.result(streams.named(Told(result=result)))
+            reporter.result(streams.named(ReportedResult(result=result)))
         results = upscale_files(
             [pair for pair in pairs if pair not in refused],
-            settings=job.settings, saving=saving, categories=maps, on_step=on_step,
-        )  # fmt: skip
+            settings=job.settings,
+            saving=saving,
+            categories=maps,
+            on_step=on_step,
+        )
         # Closed at once, whatever stops the loop, so that nothing is left half-written.
         with suppress(KeyboardInterrupt), closing(cast(_Results, results)):
             for result in results:
-                teller.result(streams.named(measures.told(result)))
+                reporter.result(streams.named(measures.reported(result)))
                 interrupts.check()
     if interrupts.status is not None:
-        teller.stopped(_how_to_go_on(saving, left=teller.left))
+        reporter.stopped(_how_to_go_on(saving, left=reporter.left))
         return interrupts.status
-    teller.summary()
-    return 1 if teller.counts["failed"] or measures.found_seams else 0
+    reporter.summary()
+    return 1 if reporter.counts["failed"] or measures.found_seams else 0
 
 
 _Results = Generator[FileResult, None, None]
 
 
 def _refusal(path: Path, target: Path, *, saving: Saving) -> str | None:
-    """Why a picture cannot even be tried, in a sentence, or None."""
+    """Return why an image cannot even be tried, in a sentence, or None."""
     why = refusal(path, target)
     if why is not None or saving.overwrite == "replace" or saving.existing == "skip":
         return why
@@ -205,9 +208,9 @@ def _refusal(path: Path, target: Path, *, saving: Saving) -> str | None:
 
 
 def _how_to_go_on(saving: Saving, *, left: int) -> str:
-    """What to do after an interrupt, in a sentence."""
+    """Return what to do after an interrupt, in a sentence."""
     if not left:
-        return "All pictures were done."
+        return "All images were done."
     if saving.overwrite == "replace":
         return "To go on, give the command again with --skip-existing instead of --force."
     if saving.existing == "fail":
@@ -223,39 +226,39 @@ class _Measures:
         self._seams_wanted = job.seams == "yes"
         self.found_seams = False
 
-    def told(self, result: FileResult) -> Told:
-        """The result with what was measured of it."""
+    def reported(self, result: FileResult) -> ReportedResult:
+        """Return the result with what was measured of it."""
         if self._job.precision is not None and result.precision is not None:
             result = replace(result, precision=self._job.precision)
-        told = Told(result=result)
+        reported = ReportedResult(result=result)
         if result.status != "done":
-            return told
+            return reported
         if self._seams_wanted:
-            told = self._with_seams(told)
+            reported = self._with_seams(reported)
         if self._job.report == "yes":
-            told = _with_report(told, overwrite=self._job.overwrite)
-        return told
+            reported = _with_report(reported, overwrite=self._job.overwrite)
+        return reported
 
-    def _with_seams(self, told: Told) -> Told:
-        """Measured once, on the first picture that is large enough."""
-        path, settings = told.result.path, self._job.settings
+    def _with_seams(self, reported: ReportedResult) -> ReportedResult:
+        """Measured once, on the first image that is large enough."""
+        path, settings = reported.result.path, self._job.settings
         if self._maps is not None:
             settings = replace(settings, categories=self._maps(path))
         seams = measure_seams(path, settings)
         if seams is None:
             note = "It is made in one piece: there are no seams to measure."
-            return replace(told, notes=(*told.notes, note))
+            return replace(reported, notes=(*reported.notes, note))
         self._seams_wanted, self.found_seams = False, not seams.is_seamless
-        return replace(told, seams=seams)
+        return replace(reported, seams=seams)
 
 
 def measure_seams(path: Path, settings: Settings) -> Seams | None:
-    """What tiles change in the middle of a picture; None if no network or no cut is needed.
+    """Return what tiles change in the middle of an image; None if no network or no cut is needed.
 
     Unless a tile was chosen it is small, since then there are more cuts: what they change depends
     on the context that tiles are given, not on their size.
     """
-    with open_picture(path) as reader:
+    with open_image(path) as reader:
         header = reader.header
         size = (header.height, header.width)
         plan = plan_enlargement(
@@ -272,7 +275,7 @@ def measure_seams(path: Path, settings: Settings) -> Seams | None:
             return None
         (top, below), (left, right) = (_middle(length, 2 * tile) for length in size)
         samples = reader.rows(top, below)[:, left:right, : header.colours]
-    part, maps = to_tensor(Picture(pixels=samples)), None
+    part, maps = to_tensor(Image(pixels=samples)), None
     if settings.categories is not None:
         box = slice(top, below), slice(left, right)
         maps = settings.categories.cut(*box, size=size, scale=model.scale)
@@ -284,9 +287,11 @@ def _middle(length: int, wanted: int) -> tuple[int, int]:
     return start, min(start + wanted, length)
 
 
-def _with_report(told: Told, *, overwrite: Literal["refuse", "replace"]) -> Told:
+def _with_report(
+    reported: ReportedResult, *, overwrite: Literal["refuse", "replace"]
+) -> ReportedResult:
     """With the inspection; where that is not possible, with a note that says why."""
-    result = told.result
+    result = reported.result
     assert result.source_size is not None and result.size is not None
     factor = result.size[0] // result.source_size[0]
     if factor < 2 or result.size != (
@@ -294,12 +299,12 @@ def _with_report(told: Told, *, overwrite: Literal["refuse", "replace"]) -> Told
         result.source_size[1] * factor,
     ):
         note = "No report: it needs a factor of 2, 3, 4 or another whole number."
-        return replace(told, notes=(*told.notes, note))
+        return replace(reported, notes=(*reported.notes, note))
     overlay = result.target.with_name(f"{result.target.stem}_risk.png")
     try:
         inspection = inspect_files(
             result.path, result.target, overlay_path=overlay, overwrite=overwrite
         )
-    except (InputError, PictureError) as error:
-        return replace(told, notes=(*told.notes, f"No report: {error}"))
-    return replace(told, inspection=inspection, overlay=overlay)
+    except (InputError, ImageError) as error:
+        return replace(reported, notes=(*reported.notes, f"No report: {error}"))
+    return replace(reported, inspection=inspection, overlay=overlay)

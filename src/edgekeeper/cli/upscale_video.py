@@ -11,7 +11,7 @@ import click
 
 from edgekeeper.cli.upscale_output import OutputLostError, Style, shortened, shown
 from edgekeeper.cli.upscale_run import Interrupts
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.errors import ImageError, InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,25 +42,25 @@ def run_with_videos(job: "Job", *, codec: str | None, crf: int | None) -> int:
             raise InputError("--codec and --crf are for videos, and none was given.")
         return run_job(job)
     if job.categories is not None:
-        raise InputError("--categories is for pictures; a video was given.")
+        raise InputError("--categories is for images; a video was given.")
     options = VideoOptions(codec=codec or VideoOptions.codec, crf=crf)
     if job.report == "yes" or job.seams == "yes":
-        raise InputError("--report and --verify-seams are for pictures; a video was given.")
+        raise InputError("--report and --verify-seams are for images; a video was given.")
     pairs = _pairs([Path(video) for video in videos], job)
     status = _run(pairs, job, options)
-    pictures = tuple(source for source in job.sources if source not in videos)
-    if status > 1 or not pictures:
+    images = tuple(source for source in job.sources if source not in videos)
+    if status > 1 or not images:
         return status
-    return max(status, run_job(replace(job, sources=pictures)))
+    return max(status, run_job(replace(job, sources=images)))
 
 
 def _pairs(videos: list[Path], job: "Job") -> list[tuple[Path, Path]]:
-    """The videos with the files to write."""
+    """Return the videos with the files to write."""
     from edgekeeper.video import SUFFIXES
 
     def named(video: Path, label: str) -> str:
-        ending = video.suffix if video.suffix.lower() in SUFFIXES else ".mkv"
-        return f"{video.stem}{label}{ending}"
+        extension = video.suffix if video.suffix.lower() in SUFFIXES else ".mkv"
+        return f"{video.stem}{label}{extension}"
 
     if job.output is None:
         return [(video, video.with_name(named(video, job.label))) for video in videos]
@@ -72,7 +72,7 @@ def _pairs(videos: list[Path], job: "Job") -> list[tuple[Path, Path]]:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PictureError(f"The folder '{output}' cannot be made: {error.strerror}.") from error
+        raise ImageError(f"The folder '{output}' cannot be made: {error.strerror}.") from error
     pairs = [(video, output / named(video, "")) for video in videos]
     if len({target for _, target in pairs}) < len(pairs):
         raise InputError(f"Several videos would be written to one name in '{output}'.")
@@ -80,7 +80,7 @@ def _pairs(videos: list[Path], job: "Job") -> list[tuple[Path, Path]]:
 
 
 def _run(pairs: list[tuple[Path, Path]], job: "Job", options: "VideoOptions") -> int:
-    """The exit status: 0, 1 if a video failed, 130 or 143 after an interrupt."""
+    """Return the exit status: 0, 1 if a video failed, 130 or 143 after an interrupt."""
     from edgekeeper.video import upscale_video
 
     status = 0
@@ -96,10 +96,14 @@ def _run(pairs: list[tuple[Path, Path]], job: "Job", options: "VideoOptions") ->
                 continue
             try:
                 result = upscale_video(
-                    source, target, settings=job.settings, options=options,
-                    overwrite=job.overwrite, on_step=on_step,
-                )  # fmt: skip
-            except PictureError as error:
+                    source,
+                    target,
+                    settings=job.settings,
+                    options=options,
+                    overwrite=job.overwrite,
+                    on_step=on_step,
+                )
+            except ImageError as error:
                 click.echo(f"failed: {shown(error)}", err=True)
                 if job.style == "json":
                     _print(json.dumps(_failure(source, target, str(error))))
@@ -132,13 +136,19 @@ class _Progress:
             )
 
             self._display = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
                 TextColumn("{task.completed:.0f}/{task.total:.0f} frames"),
-                TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
                 TimeRemainingColumn(elapsed_when_finished=True),
-                console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False,
-                transient=True, speed_estimate_period=120,
-            )  # fmt: skip
+                console=Console(stderr=True),
+                redirect_stdout=False,
+                redirect_stderr=False,
+                transient=True,
+                speed_estimate_period=120,
+            )
             self._display.start()
             self._task = self._display.add_task("", total=1, rate="", visible=False)
         return self
@@ -154,9 +164,13 @@ class _Progress:
         name = shortened(step.path.name)
         if step.frame == step.found:
             self._display.reset(
-                self._task, total=step.frames, completed=step.frame, description=name,
-                visible=True, rate="",
-            )  # fmt: skip
+                self._task,
+                total=step.frames,
+                completed=step.frame,
+                description=name,
+                visible=True,
+                rate="",
+            )
             return
         self._display.update(self._task, completed=step.frame, total=step.frames)
         speed = self._display.tasks[0].speed
@@ -182,18 +196,30 @@ def _tell(result: "VideoResult", *, style: Style) -> None:
 
 def _as_json(result: "VideoResult") -> dict[str, object]:
     return {
-        "input": str(result.path), "output": str(result.target), "status": "done", "message": "",
-        "input_size": list(result.source_size[::-1]), "output_size": list(result.size[::-1]),
-        "seconds": round(result.seconds, 4), "network_seconds": round(result.network_seconds, 4),
-        "precision": result.precision, "frames": result.frames, "found": result.found,
-        "codec": result.codec, "pixels": result.pixels, "notes": list(result.notes),
-    }  # fmt: skip
+        "input": str(result.path),
+        "output": str(result.target),
+        "status": "done",
+        "message": "",
+        "input_size": list(result.source_size[::-1]),
+        "output_size": list(result.size[::-1]),
+        "seconds": round(result.seconds, 4),
+        "network_seconds": round(result.network_seconds, 4),
+        "precision": result.precision,
+        "frames": result.frames,
+        "found": result.found,
+        "codec": result.codec,
+        "pixels": result.pixels,
+        "notes": list(result.notes),
+    }
 
 
 def _failure(source: Path, target: Path, message: str) -> dict[str, object]:
     return {
-        "input": str(source), "output": str(target), "status": "failed", "message": message,
-    }  # fmt: skip
+        "input": str(source),
+        "output": str(target),
+        "status": "failed",
+        "message": message,
+    }
 
 
 def _say(text: str, *, style: Style) -> None:

@@ -1,1 +1,1 @@
-"""Picture sets, the packed training store, exact patches and checks of both."""
+"""Image sets, the packed training store, exact patches and checks of both."""

@@ -1,4 +1,4 @@
-"""The picture sets of the field: where they come from, under what licence, what they may be for.
+"""The image sets of the field: where they come from, under what licence, what they may be for.
 
 Sizes and SHA-256 of single files lie in ``digests.txt`` (lines of: set, path, bytes, SHA-256),
 which ``obtain`` reads. Where an address is given without a digest, none is published and none is
@@ -20,7 +20,7 @@ BSDS500_IMAGES = f"{BSDS500}/raw/master/BSDS500/data/images"
 class Remote:
     """One file of a set: its path in the set's folder, its address, and what it must be.
 
-    ``size`` (bytes) and ``sha256`` are None when unknown. ``unpack``: a zip whose pictures go
+    ``size`` (bytes) and ``sha256`` are None when unknown. ``unpack``: a zip whose images go
     into the set's folder.
     """
 
@@ -32,14 +32,14 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """A set of pictures and the facts about it.
+class ImageSet:
+    """A set of images and the facts about it.
 
     ``folder`` is where it lies below the data root. ``licence`` is what its source states.
     ``may_train_shipped``: whether networks trained on it may be published with the project.
     ``bases``: (beginning of the path, address before the rest) for the files of ``digests.txt``.
-    ``how``: what to do when it cannot be fetched. ``names``: the pictures' usual names, in order.
-    ``hr_scale``: the scale whose HR pictures serve for all scales (None: each scale its own).
+    ``how``: what to do when it cannot be fetched. ``names``: the images' usual names, in order.
+    ``hr_scale``: the scale whose HR images serve for all scales (None: each scale its own).
     ``caution``: what to know before using it.
     """
 
@@ -61,8 +61,8 @@ class PictureSet:
 
 RESEARCH = "none stated; research use only"
 
-SETS: tuple[PictureSet, ...] = (
-    PictureSet(
+SETS: tuple[ImageSet, ...] = (
+    ImageSet(
         "set5",
         "Set5 (Bevilacqua et al., BMVC 2012)",
         "test",
@@ -74,7 +74,7 @@ SETS: tuple[PictureSet, ...] = (
         bases=(("", f"{SELFEXSR_DATA}/Set5/"),),
         names=("baby", "bird", "butterfly", "head", "woman"),
     ),
-    PictureSet(
+    ImageSet(
         "set14",
         "Set14 (Zeyde et al., Curves and Surfaces 2010)",
         "test",
@@ -89,9 +89,9 @@ SETS: tuple[PictureSet, ...] = (
             *("foreman", "lenna", "man", "monarch", "pepper", "ppt3", "zebra"),
         ),
     ),
-    PictureSet(
+    ImageSet(
         "bsd100",
-        "BSD100: the val pictures of BSDS500 (Martin et al., ICCV 2001), LR of SelfExSR",
+        "BSD100: the val images of BSDS500 (Martin et al., ICCV 2001), LR of SelfExSR",
         "test",
         100,
         BSDS500,
@@ -99,9 +99,9 @@ SETS: tuple[PictureSet, ...] = (
         "no",
         "benchmarks/BSD100",
         bases=(("HR/", f"{BSDS500_IMAGES}/val/"), ("", f"{SELFEXSR_DATA}/BSD100/")),
-        caution="These are the val pictures of BSDS500: never train on that part.",
+        caution="These are the val images of BSDS500: never train on that part.",
     ),
-    PictureSet(
+    ImageSet(
         "urban100",
         "Urban100 (Huang et al., CVPR 2015)",
         "test",
@@ -112,9 +112,9 @@ SETS: tuple[PictureSet, ...] = (
         "benchmarks/Urban100",
         how=f"Take data/Urban100/image_SRF_4 from {SELFEXSR}; its HR serves for all scales.",
         hr_scale=4,
-        caution="The HR pictures of image_SRF_2 at the same address have half the size.",
+        caution="The HR images of image_SRF_2 at the same address have half the size.",
     ),
-    PictureSet(
+    ImageSet(
         "general100",
         "General100 (Dong et al., FSRCNN, ECCV 2016)",
         "test",
@@ -123,9 +123,9 @@ SETS: tuple[PictureSet, ...] = (
         RESEARCH,
         "no",
         "benchmarks/General100",
-        how="Get the pictures from the FSRCNN project page and put the HR pictures in the folder.",
+        how="Get the images from the FSRCNN project page and put the HR images in the folder.",
     ),
-    PictureSet(
+    ImageSet(
         "manga109",
         "Manga109 (Matsui et al., Multimedia Tools and Applications 2017)",
         "test",
@@ -134,9 +134,9 @@ SETS: tuple[PictureSet, ...] = (
         "academic use only, no redistribution",
         "no",
         "benchmarks/Manga109",
-        how="Apply at http://www.manga109.org and put the HR pictures in the folder.",
+        how="Apply at http://www.manga109.org and put the HR images in the folder.",
     ),
-    PictureSet(
+    ImageSet(
         "kodak",
         "Kodak lossless true colour image suite",
         "test",
@@ -150,9 +150,9 @@ SETS: tuple[PictureSet, ...] = (
             for n in range(1, 25)
         ),
     ),
-    PictureSet(
+    ImageSet(
         "div2k",
-        "DIV2K training pictures 0001-0800 (Agustsson and Timofte, CVPRW 2017)",
+        "DIV2K training images 0001-0800 (Agustsson and Timofte, CVPRW 2017)",
         "train",
         800,
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
@@ -169,9 +169,9 @@ SETS: tuple[PictureSet, ...] = (
             ),
         ),
     ),
-    PictureSet(
+    ImageSet(
         "div2k_valid",
-        "DIV2K validation pictures 0801-0900 (Agustsson and Timofte, CVPRW 2017)",
+        "DIV2K validation images 0801-0900 (Agustsson and Timofte, CVPRW 2017)",
         "test",
         100,
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
@@ -188,19 +188,19 @@ SETS: tuple[PictureSet, ...] = (
             ),
         ),
     ),
-    PictureSet(
+    ImageSet(
         "div2k_test_lr",
-        "DIV2K test pictures 0901-1000, downsampled by 4, used as small HR pictures",
+        "DIV2K test images 0901-1000, downsampled by 4, used as small HR images",
         "train",
         100,
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
         "academic research only",
         "no",
         "train/DIV2K_test_LR_x4",
-        how="Get the x4 bicubic LR of the test pictures from the DIV2K page.",
-        caution="The HR test pictures are not public; these small ones serve as HR themselves.",
+        how="Get the x4 bicubic LR of the test images from the DIV2K page.",
+        caution="The HR test images are not public; these small ones serve as HR themselves.",
     ),
-    PictureSet(
+    ImageSet(
         "flickr2k",
         "Flickr2K (Lim et al., EDSR, CVPRW 2017)",
         "train",
@@ -211,9 +211,9 @@ SETS: tuple[PictureSet, ...] = (
         "train/Flickr2K",
         how="Fetch the archive (11 GB, no digest published); unpack Flickr2K_HR into the folder.",
     ),
-    PictureSet(
+    ImageSet(
         "t91",
-        "T91: 91 training pictures (Yang et al., TIP 2010)",
+        "T91: 91 training images (Yang et al., TIP 2010)",
         "train",
         91,
         "http://www.ifp.illinois.edu/~jyang29/ScSR.htm",
@@ -222,9 +222,9 @@ SETS: tuple[PictureSet, ...] = (
         "train/T91",
         how="Take Data/Training from ScSR.rar on the page of the paper.",
     ),
-    PictureSet(
+    ImageSet(
         "bsds500_train",
-        "The train pictures of BSDS500 (Arbelaez et al., PAMI 2011); with T91 the '291' set",
+        "The train images of BSDS500 (Arbelaez et al., PAMI 2011); with T91 the '291' set",
         "train",
         200,
         BSDS500,
@@ -232,9 +232,9 @@ SETS: tuple[PictureSet, ...] = (
         "no",
         "train/BSDS500_train",
         bases=(("", f"{BSDS500_IMAGES}/train/"),),
-        caution="302003.jpg is the picture 'woman' of Set5: leave it out to test on Set5.",
+        caution="302003.jpg is the image 'woman' of Set5: leave it out to test on Set5.",
     ),
-    PictureSet(
+    ImageSet(
         "photos_cc0",
         "Photographs of the Budgie desktop backgrounds",
         "train",
@@ -247,7 +247,7 @@ SETS: tuple[PictureSet, ...] = (
             ("", "https://github.com/BuddiesOfBudgie/budgie-backgrounds/raw/main/backgrounds/"),
         ),
     ),
-    PictureSet(
+    ImageSet(
         "photos_public_domain",
         "Unsplash photographs of the Pop!_OS wallpapers",
         "train",
@@ -258,7 +258,7 @@ SETS: tuple[PictureSet, ...] = (
         "train/photos_public_domain",
         bases=(("", "https://github.com/pop-os/wallpapers/raw/master/original/"),),
     ),
-    PictureSet(
+    ImageSet(
         "photos_more",
         "Photographs from the air, of nature and of things, shrunk to 1,800 pixels",
         "train",
@@ -276,13 +276,13 @@ SETS: tuple[PictureSet, ...] = (
 
 
 def names() -> tuple[str, ...]:
-    """The names of all sets."""
+    """Return the names of all sets."""
     return tuple(entry.name for entry in SETS)
 
 
-def find_set(name: str) -> PictureSet:
+def find_set(name: str) -> ImageSet:
     """The set called ``name`` (upper or lower case); InputError with the nearest known name."""
     for entry in SETS:
         if entry.name == name.lower():
             return entry
-    raise unknown_name("picture set", name, known=names())
+    raise unknown_name("image set", name, known=names())

@@ -16,7 +16,7 @@ from torch import Tensor
 from edgekeeper.data.copies import Look, find_copies, look
 from edgekeeper.data.degrade import LR_KERNELS, LrKernel, make_lr
 from edgekeeper.data.pairs import Pair
-from edgekeeper.errors import PictureError
+from edgekeeper.errors import ImageError
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 
@@ -31,18 +31,18 @@ class Finding:
     """One thing that is wrong, in a sentence."""
 
     kind: Kind
-    picture: str
+    image: str
     message: str
 
 
 @dataclass(frozen=True)
 class KernelMatch:
-    """The kernel that comes nearest to how an LR picture was made.
+    """The kernel that comes nearest to how an LR image was made.
 
     ``largest`` and ``mean`` are absolute differences in grey levels (of 255).
     """
 
-    picture: str
+    image: str
     kernel: LrKernel
     largest: int
     mean: float
@@ -50,9 +50,9 @@ class KernelMatch:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings about a set, and the nearest kernel of each stored LR picture."""
+    """All findings about a set, and the nearest kernel of each stored LR image."""
 
-    pictures: int
+    images: int
     findings: tuple[Finding, ...]
     kernels: tuple[KernelMatch, ...]
 
@@ -62,13 +62,13 @@ class Report:
         return not self.findings
 
     def lines(self) -> list[str]:
-        """The report as sentences to print."""
+        """Return the report as sentences to print."""
         counts = Counter((match.kernel, match.largest <= SAME_LEVELS) for match in self.kernels)
-        lines = [f"{self.pictures} pictures checked, {len(self.findings)} findings."]
+        lines = [f"{self.images} images checked, {len(self.findings)} findings."]
         for (kernel, exact), count in counts.most_common():
             how = "made by" if exact else "made by no known kernel, nearest"
-            lines.append(f"{count} LR pictures {how} {kernel}.")
-        return lines + [f"{finding.picture}: {finding.message}" for finding in self.findings]
+            lines.append(f"{count} LR images {how} {kernel}.")
+        return lines + [f"{finding.image}: {finding.message}" for finding in self.findings]
 
 
 def check_set(
@@ -77,9 +77,9 @@ def check_set(
     train: Sequence[Path] = (),
     lr_kernel: LrKernel = "matlab_uint8",
 ) -> Report:
-    """The report on the test ``pairs``; LR should have been made by ``lr_kernel``.
+    """Return the report on the test ``pairs``; LR should have been made by ``lr_kernel``.
 
-    ``train``: files of training pictures in which copies of the test pictures are looked for.
+    ``train``: files of training images in which copies of the test images are looked for.
     """
     findings: list[Finding] = []
     kernels: list[KernelMatch] = []
@@ -92,10 +92,10 @@ def check_set(
 
 
 def check_pair(pair: Pair, *, lr_kernel: LrKernel) -> tuple[list[Finding], list[KernelMatch]]:
-    """What is wrong with one pair, and how its LR was made when a file holds it."""
+    """Return what is wrong with one pair, and how its LR was made when a file holds it."""
     try:
         hr, lr = pair.hr(), pair.lr()
-    except PictureError as error:
+    except ImageError as error:
         return [Finding("unreadable", pair.name, str(error))], []
     expected = (hr.shape[-2] // pair.scale, hr.shape[-1] // pair.scale)
     if tuple(lr.shape[-2:]) != expected:
@@ -137,7 +137,7 @@ def difference(ours: Tensor, theirs: Tensor) -> Tensor:
 
 
 def kernel_message(match: KernelMatch, expected: LrKernel, *, hr: Tensor, lr: Tensor) -> str:
-    """How LR was made instead of by the ``expected`` kernel."""
+    """Return how LR was made instead of by the ``expected`` kernel."""
     scale = hr.shape[-1] // lr.shape[-1]
     ours = int(difference(make_lr(hr, scale=scale, kernel=expected), lr).max())
     if match.largest <= SAME_LEVELS:
@@ -156,14 +156,14 @@ def shift(
 ) -> tuple[int, int]:
     """Rows and columns of HR by which the content of ``lr`` lies below and right of that of ``hr``.
 
-    First the peak of the correlation of the enlarged LR picture with what it should be, up to
+    First the peak of the correlation of the enlarged LR image with what it should be, up to
     four LR pixels each way; then, near the peak and near (0, 0), the shift of HR of which
-    ``kernel`` makes the LR picture most alike.
+    ``kernel`` makes the LR image most alike.
     """
     down, right = correlation_peak(hr, lr, scale=scale)
     near = {(y, x) for y, x in product((-1, 0, 1), repeat=2)}
     near |= {(down + y, right + x) for y, x in product(range(-2, 3), repeat=2)}
-    border = 5  # LR pixels that the moved picture's other side may reach into
+    border = 5  # LR pixels that the moved image's other side may reach into
     inner = (..., slice(border, -border), slice(border, -border))
     if min(lr.shape[-2:]) <= 2 * border + 4:
         return 0, 0
@@ -172,7 +172,7 @@ def shift(
         moved = make_lr(torch.roll(hr, move, dims=(-2, -1)), scale=scale, kernel=kernel)
         means[move] = float((moved - lr)[inner].abs().mean())
     best = min(means, key=lambda move: means[move])
-    # A shift must explain the picture clearly better than none does.
+    # A shift must explain the image clearly better than none does.
     return best if means[best] < 0.9 * means[0, 0] else (0, 0)
 
 
@@ -181,8 +181,8 @@ def correlation_peak(hr: Tensor, lr: Tensor, *, scale: int) -> tuple[int, int]:
     size = (hr.shape[-2], hr.shape[-1])
     should = imresize(make_lr(hr, scale=scale, kernel="matlab_uint8"), size=size)
     spectra = []
-    for picture in (imresize(lr, size=size), should):
-        luma = rgb_to_y(picture)[0, 0].double()
+    for image in (imresize(lr, size=size), should):
+        luma = rgb_to_y(image)[0, 0].double()
         spectra.append(torch.fft.rfft2(sharp(luma)))
     correlation = torch.fft.irfft2(spectra[0] * spectra[1].conj(), s=size)
     reach = min(4 * scale, (min(size) - 1) // 2)
@@ -192,7 +192,7 @@ def correlation_peak(hr: Tensor, lr: Tensor, *, scale: int) -> tuple[int, int]:
 
 
 def sharp(luma: Tensor) -> Tensor:
-    """The Laplacian of ``luma`` (H, W), faded out at the border."""
+    """Return the Laplacian of ``luma`` (H, W), faded out at the border."""
     detail = torch.zeros_like(luma)
     inner = luma[1:-1, 1:-1]
     around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
@@ -202,7 +202,7 @@ def sharp(luma: Tensor) -> Tensor:
 
 
 def check_copies(test: Sequence[Path], train: Sequence[Path]) -> list[Finding]:
-    """A finding for each training picture that shows a test picture, and for unreadable files."""
+    """A finding for each training image that shows a test image, and for unreadable files."""
     findings: list[Finding] = []
     looks: list[list[Look]] = []
     for files in (test, train):
@@ -210,17 +210,17 @@ def check_copies(test: Sequence[Path], train: Sequence[Path]) -> list[Finding]:
         for path in files:
             try:
                 seen.append(look(path))
-            except PictureError as error:
+            except ImageError as error:
                 findings.append(Finding("unreadable", path.name, str(error)))
         looks.append(seen)
     for copy in find_copies(looks[0], looks[1]):
         what = {
             "same file": "is the same file as",
-            "same picture": "shows the same picture as",
-            "part": "shows a part of the same picture as",
+            "same image": "shows the same image as",
+            "part": "shows a part of the same image as",
         }[copy.kind]
         message = (
-            f"the training picture '{copy.train}' {what} it (likeness {copy.likeness:.2f}); "
+            f"the training image '{copy.train}' {what} it (likeness {copy.likeness:.2f}); "
             "leave it out of training."
         )
         findings.append(Finding("copy", copy.test.name, message))

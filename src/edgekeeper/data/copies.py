@@ -1,9 +1,9 @@
-"""Copies of test pictures among training pictures: exact, re-encoded, shrunk, turned or cropped.
+"""Copies of test images among training images: exact, re-encoded, shrunk, turned or cropped.
 
-A picture is described by the low frequencies of its discrete cosine transform, which survive
-re-encoding and resizing. Turning or mirroring a picture only changes signs and order of the
-coefficients, so all eight symmetries are compared without touching pixels. Parts of a picture are
-described too, so that a crop is found in the picture it was cut from.
+An image is described by the low frequencies of its discrete cosine transform, which survive
+re-encoding and resizing. Turning or mirroring an image only changes signs and order of the
+coefficients, so all eight symmetries are compared without touching pixels. Parts of an image are
+described too, so that a crop is found in the image it was cut from.
 """
 
 import hashlib
@@ -19,25 +19,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekeeper.image import read_picture, to_rgb_tensor
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 
 THUMB = 96
 COARSE, FINE = 8, 12  # frequencies per axis, for the search and for the last word
-# Sides of the parts of a picture as shares of its own; neighbours overlap by 7/8.
+# Sides of the parts of an image as shares of its own; neighbours overlap by 7/8.
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5)
 MAYBE = 0.65  # coarse likeness from which a part is looked at closely
-# Measured on 150 test and 420 training photographs: different pictures reach 0.80 as wholes and
+# Measured on 150 test and 420 training photographs: different images reach 0.80 as wholes and
 # 0.93 as parts; re-encoded, shrunk and turned copies have 0.99, and 95 of 100 crops 0.95.
 ALIKE, ALIKE_PART = 0.92, 0.95
 
-Kind = Literal["same file", "same picture", "part"]
+Kind = Literal["same file", "same image", "part"]
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is remembered of a picture file: digest, thumbnail, descriptions of whole and parts.
+    """What is remembered of an image file: digest, thumbnail, descriptions of whole and parts.
 
     ``thumb`` (THUMB, THUMB); ``whole`` (D,) and ``parts`` (N, D) are unit vectors.
     """
@@ -51,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Copy:
-    """A training picture that shows what a test picture shows.
+    """A training image that shows what a test image shows.
 
     ``likeness`` is 1 for the same file and else the cosine of the two descriptions.
     ``kind``: "part" when one is cut out of the other.
@@ -64,9 +64,9 @@ class Copy:
 
 
 def look(path: str | Path) -> Look:
-    """The look of the picture file ``path``; PictureError when it cannot be read."""
+    """Return the look of the image file ``path``; ImageError when it cannot be read."""
     file = Path(path)
-    thumb = thumbnail(to_rgb_tensor(read_picture(file)))
+    thumb = thumbnail(to_rgb_tensor(read_image(file)))
     parts = []
     for share in SHARES:
         side = round(THUMB * share)
@@ -76,9 +76,9 @@ def look(path: str | Path) -> Look:
     return Look(file, digest, thumb, describe(thumb[None])[0], torch.cat(parts))
 
 
-def thumbnail(picture: Tensor) -> Tensor:
-    """The luma (THUMB, THUMB) of an RGB ``picture`` (1, 3, H, W), squeezed to a square."""
-    luma = rgb_to_y(picture)
+def thumbnail(image: Tensor) -> Tensor:
+    """Return the luma (THUMB, THUMB) of an RGB ``image`` (1, 3, H, W), squeezed to a square."""
+    luma = rgb_to_y(image)
     # Means of blocks first: they make the exact resize of large photographs cheap.
     blocks = [max(1, side // (4 * THUMB)) for side in luma.shape[-2:]]
     luma = functional.avg_pool2d(luma, blocks)
@@ -87,7 +87,7 @@ def thumbnail(picture: Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def cosines(side: int, frequencies: int) -> Tensor:
-    """The first rows (frequencies, side) of the orthonormal cosine transform (DCT-II)."""
+    """Return the first rows (frequencies, side) of the orthonormal cosine transform (DCT-II)."""
     place = (torch.arange(side, dtype=torch.float64) + 0.5) / side
     frequency = torch.arange(frequencies, dtype=torch.float64)[:, None]
     basis = torch.cos(math.pi * frequency * place).mul(math.sqrt(2 / side))
@@ -107,7 +107,7 @@ def describe(squares: Tensor, *, frequencies: int = COARSE) -> Tensor:
 
 
 def symmetric_forms(descriptions: Tensor) -> Tensor:
-    """``descriptions`` (N, D) of the eight mirrored and turned pictures: (8, N, D).
+    """``descriptions`` (N, D) of the eight mirrored and turned images: (8, N, D).
 
     Form 4t + 2r + c: transposed when t, then rows reversed when r, columns reversed when c.
     """
@@ -123,13 +123,13 @@ def symmetric_forms(descriptions: Tensor) -> Tensor:
 
 
 def symmetric_thumb(thumb: Tensor, form: int) -> Tensor:
-    """The thumbnail of the picture mirrored and turned as ``symmetric_forms`` numbers it."""
+    """Return the thumbnail of the image mirrored and turned as ``symmetric_forms`` numbers it."""
     turned = thumb.T if form & 4 else thumb
     return turned.flip([axis for axis, bit in ((0, 2), (1, 1)) if form & bit])
 
 
 def find_copies(test: Sequence[Look], train: Sequence[Look]) -> list[Copy]:
-    """The copies of ``test`` pictures among ``train`` pictures, each pair once, in order."""
+    """Return the copies of ``test`` images among ``train`` images, each pair once, in order."""
     if not test or not train:
         return []
     forms = [symmetric_forms(torch.stack([x.whole for x in looks])) for looks in (test, train)]
@@ -144,7 +144,7 @@ def find_copies(test: Sequence[Look], train: Sequence[Look]) -> list[Copy]:
         if a.sha256 == b.sha256:
             found.append(Copy(a.path, b.path, 1.0, "same file"))
         elif same[m, n] >= ALIKE:
-            found.append(Copy(a.path, b.path, float(same[m, n]), "same picture"))
+            found.append(Copy(a.path, b.path, float(same[m, n]), "same image"))
         elif maybe[m, n]:
             likeness = max(part_likeness(a, b), part_likeness(b, a))
             if likeness >= ALIKE_PART:
@@ -152,19 +152,19 @@ def find_copies(test: Sequence[Look], train: Sequence[Look]) -> list[Copy]:
     return found
 
 
-def part_likeness(piece: Look, picture: Look) -> float:
-    """How much ``piece`` looks like the part of ``picture`` that fits it best."""
-    likeness = symmetric_forms(piece.whole[None])[:, 0] @ picture.parts.T  # (8, N)
+def part_likeness(piece: Look, image: Look) -> float:
+    """Return how much ``piece`` looks like the part of ``image`` that fits it best."""
+    likeness = symmetric_forms(piece.whole[None])[:, 0] @ image.parts.T  # (8, N)
     if float(likeness.amax()) < MAYBE:
         return 0.0
     form, part = divmod(int(likeness.argmax()), likeness.shape[1])
     target = describe(symmetric_thumb(piece.thumb, form)[None], frequencies=FINE)[0]
-    return fitted(target, picture.thumb, box=boxes()[part])
+    return fitted(target, image.thumb, box=boxes()[part])
 
 
 @lru_cache(maxsize=1)
 def boxes() -> Tensor:
-    """Top, left, bottom and right (N, 4) of the parts, as shares of the picture."""
+    """Top, left, bottom and right (N, 4) of the parts, as shares of the image."""
     all_boxes = []
     for share in SHARES:
         side = round(THUMB * share)
@@ -174,7 +174,7 @@ def boxes() -> Tensor:
 
 
 def fitted(target: Tensor, thumb: Tensor, *, box: Tensor) -> float:
-    """The greatest likeness of ``target`` to a part of ``thumb`` near ``box``."""
+    """Return the greatest likeness of ``target`` to a part of ``thumb`` near ``box``."""
     steps = torch.tensor(list(product((-1.0, 0.0, 1.0), repeat=4)))
     best = 0.0
     for reach in (0.04, 0.04, 0.02, 0.02, 0.01, 0.005):
@@ -186,7 +186,7 @@ def fitted(target: Tensor, thumb: Tensor, *, box: Tensor) -> float:
 
 
 def sample(thumb: Tensor, parts: Tensor, *, side: int = 32) -> Tensor:
-    """The parts (N, 4) of ``thumb``, given as shares, resampled to (N, side, side)."""
+    """Return the parts (N, 4) of ``thumb``, given as shares, resampled to (N, side, side)."""
     place = (torch.arange(side) + 0.5) / side
     top, left, bottom, right = parts[:, :, None].unbind(1)
     rows, columns = top + (bottom - top) * place, left + (right - left) * place  # (N, side)
@@ -197,7 +197,7 @@ def sample(thumb: Tensor, parts: Tensor, *, side: int = 32) -> Tensor:
         ],
         dim=-1,
     )
-    pictures = thumb.expand(len(parts), 1, -1, -1)
-    return functional.grid_sample(
-        pictures, 2 * grid - 1, padding_mode="border", align_corners=False
-    )[:, 0]
+    images = thumb.expand(len(parts), 1, -1, -1)
+    return functional.grid_sample(images, 2 * grid - 1, padding_mode="border", align_corners=False)[
+        :, 0
+    ]

@@ -162,7 +162,7 @@ def _uniform(*, seed: int, step: int, first: int, count: int, purpose: int) -> F
 def draw_round(
     settings: DegradationRound, *, number: int, seed: int, step: int, first: int, count: int
 ) -> Drawn:
-    """What round ``number`` does to the patches [first, first + count) of ``step``."""
+    """Return what round ``number`` does to the patches [first, first + count) of ``step``."""
     calls = range(_ROUNDS + _CALLS * number, _ROUNDS + _CALLS * (number + 1))
     draw = partial(_uniform, seed=seed, step=step, first=first, count=count)
     columns = iter(np.concatenate([draw(purpose=call) for call in calls], axis=1).T)
@@ -202,7 +202,7 @@ def draw_round(
 
 @lru_cache(maxsize=1024)
 def _resize_matrix(length: int, length_out: int, kernel: Kernel, device: torch.device) -> Tensor:
-    """The resize of one axis as a float32 matrix (length_out, length)."""
+    """Return the resize of one axis as a float32 matrix (length_out, length)."""
     if kernel == "area" and length_out < length:  # the share of each sample that a sample covers
         edge = torch.arange(length_out + 1, dtype=torch.float64) * (length / length_out)
         x = torch.arange(length, dtype=torch.float64)
@@ -244,7 +244,7 @@ def _resize(
 
 @lru_cache(maxsize=4)
 def _normals(device: torch.device) -> Tensor:
-    """The fixed standard normal values that all noise is cut from."""
+    """Return the fixed standard normal values that all noise is cut from."""
     values = np.random.Generator(np.random.Philox(key=0)).standard_normal(_NORMALS, np.float32)
     return torch.from_numpy(values).to(device)
 
@@ -396,5 +396,5 @@ def degrade(
 
 
 def _plain(_: Tensor, rows: list[int], *, original: Tensor, scale: int) -> Tensor:
-    """The patches ``rows`` of ``original``, only made smaller."""
+    """Return the patches ``rows`` of ``original``, only made smaller."""
     return imresize(original[rows], scale=1 / scale)

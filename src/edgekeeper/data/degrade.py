@@ -1,4 +1,4 @@
-"""LR pictures from HR pictures, each way under its own name."""
+"""LR images from HR images, each way under its own name."""
 
 from typing import Literal, get_args
 
@@ -14,7 +14,7 @@ LR_KERNELS: tuple[LrKernel, ...] = get_args(LrKernel)
 
 
 def make_lr(hr: Tensor, *, scale: int, kernel: LrKernel) -> Tensor:
-    """LR pictures (..., H / scale, W / scale) on the 1/255 grid from ``hr`` (..., H, W) in [0, 1].
+    """LR images (..., H / scale, W / scale) on the 1/255 grid from ``hr`` (..., H, W) in [0, 1].
 
     ``matlab_uint8``: bicubic as MATLAB's imresize on uint8 once did it: border samples repeated,
     rounding after each of the two passes (the public Set5, Set14 and BSD100 LR files).
@@ -25,8 +25,8 @@ def make_lr(hr: Tensor, *, scale: int, kernel: LrKernel) -> Tensor:
     height, width = hr.shape[-2], hr.shape[-1]
     if height % scale or width % scale or not height or not width:
         raise InputError(
-            f"The HR picture is {width}x{height}; for LR at scale {scale} both sides must be "
-            f"multiples of {scale}. Crop the picture first."
+            f"The HR image is {width}x{height}; for LR at scale {scale} both sides must be "
+            f"multiples of {scale}. Crop the image first."
         )
     size = (height // scale, width // scale)
     if kernel == "matlab_uint8":
@@ -43,12 +43,12 @@ def make_lr(hr: Tensor, *, scale: int, kernel: LrKernel) -> Tensor:
     raise InputError(f"The LR kernel is '{kernel}'; allowed are {', '.join(LR_KERNELS)}.")
 
 
-def to_bytes(picture: Tensor) -> Tensor:
-    """The uint8 picture of a float one in [0, 1] (round half away from zero, clipped)."""
-    return (round_uint8(picture) * 255).round().to(torch.uint8)
+def to_bytes(image: Tensor) -> Tensor:
+    """Return the uint8 image of a float one in [0, 1] (round half away from zero, clipped)."""
+    return (round_uint8(image) * 255).round().to(torch.uint8)
 
 
-def crop_to_multiple(picture: Tensor, multiple: int) -> Tensor:
-    """The top left part of ``picture`` (..., H, W) whose sides are multiples of ``multiple``."""
-    height, width = picture.shape[-2], picture.shape[-1]
-    return picture[..., : height - height % multiple, : width - width % multiple]
+def crop_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """The top left part of ``image`` (..., H, W) whose sides are multiples of ``multiple``."""
+    height, width = image.shape[-2], image.shape[-1]
+    return image[..., : height - height % multiple, : width - width % multiple]

@@ -73,7 +73,7 @@ def fetch(
 
 
 def check_file(path: Path, *, size: int | None, sha256: str | None) -> None:
-    """Nothing; raises DataError unless ``path`` is a file of this size and digest."""
+    """Raise DataError unless ``path`` is a file of this size and digest."""
     if not path.is_file():
         raise DataError(f"'{path}' is not a file. Move it away and try again.")
     found = path.stat().st_size

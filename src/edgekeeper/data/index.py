@@ -15,10 +15,10 @@ PIXELS, INDEX = "pixels.bin", "index.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One HR picture of a store with its LR pictures and where it came from.
+    """One HR image of a store with its LR images and where it came from.
 
-    ``lr`` maps the scale to the LR picture; ``shrink`` is the factor by which the source was
-    shrunk before it became this HR picture (1: not at all; no whole number where the long side
+    ``lr`` maps the scale to the LR image; ``shrink`` is the factor by which the source was
+    shrunk before it became this HR image (1: not at all; no whole number where the long side
     was asked for).
     """
 
@@ -33,17 +33,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """The whole index: how LR was made, the digest of the pixels and all pictures."""
+    """The whole index: how LR was made, the digest of the pixels and all images."""
 
     scales: tuple[int, ...]
     lr_kernel: str
     pixels_bytes: int
     pixels_sha256: str
-    pictures: tuple[Entry, ...]
+    images: tuple[Entry, ...]
 
 
 def write_index(index: Index, path: Path) -> None:
-    """Nothing; writes ``index`` as JSON, one picture per line group, to the new file ``path``."""
+    """Write ``index`` as JSON, one image per line group, to the new file ``path``."""
     content = {"format": FORMAT, "version": VERSION, **asdict(index)}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -81,25 +81,26 @@ def read_index(path: Path) -> Index:
 
 def index_from(content: dict[str, Any]) -> Index:
     """The typed index of parsed JSON; KeyError, TypeError or ValueError when a part is wrong."""
-    pictures = []
-    for item in content["pictures"]:
+    images = []
+    stored = content["images" if "images" in content else "pictures"]  # as earlier versions call it
+    for item in stored:
         lr = {int(scale): Region(**region) for scale, region in item["lr"].items()}
-        pictures.append(Entry(**{**item, "hr": Region(**item["hr"]), "lr": lr}))
+        images.append(Entry(**{**item, "hr": Region(**item["hr"]), "lr": lr}))
     return Index(
         scales=tuple(int(scale) for scale in content["scales"]),
         lr_kernel=str(content["lr_kernel"]),
         pixels_bytes=int(content["pixels_bytes"]),
         pixels_sha256=str(content["pixels_sha256"]),
-        pictures=tuple(pictures),
+        images=tuple(images),
     )
 
 
 def check_index(index: Index, path: Path) -> None:
-    """Nothing; raises DataError when the regions of ``index`` cannot be right."""
+    """Raise DataError when the regions of ``index`` cannot be right."""
     end = 0
-    for entry in index.pictures:
+    for entry in index.images:
         if set(entry.lr) != set(index.scales):
-            raise DataError(f"'{path}': '{entry.name}' lacks LR pictures. Prepare the store anew.")
+            raise DataError(f"'{path}': '{entry.name}' lacks LR images. Prepare the store anew.")
         for scale, region in [(1, entry.hr), *sorted(entry.lr.items())]:
             fits = (entry.hr.height, entry.hr.width) == (
                 scale * region.height,
@@ -111,7 +112,7 @@ def check_index(index: Index, path: Path) -> None:
                     "Prepare the store anew."
                 )
             end += region.nbytes
-    if end != index.pixels_bytes or not index.pictures:
+    if end != index.pixels_bytes or not index.images:
         raise DataError(
             f"'{path}' describes {end} of {index.pixels_bytes} bytes. Prepare the store anew."
         )

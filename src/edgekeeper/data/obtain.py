@@ -6,13 +6,13 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from edgekeeper.data.catalogue import PictureSet, Remote, find_set
+from edgekeeper.data.catalogue import ImageSet, Remote, find_set
 from edgekeeper.data.fetch import fetch
 from edgekeeper.errors import DataError
 
 
-def remote_files(entry: PictureSet) -> tuple[Remote, ...]:
-    """The files of which ``entry`` consists, as far as they have a public address."""
+def remote_files(entry: ImageSet) -> tuple[Remote, ...]:
+    """Return the files of which ``entry`` consists, as far as they have a public address."""
     single = []
     for path, size, sha256 in digests().get(entry.name, ()):
         start, base = next((s, b) for s, b in entry.bases if path.startswith(s))
@@ -36,7 +36,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def fetch_set(
-    wanted: str | PictureSet,
+    wanted: str | ImageSet,
     root: str | Path,
     *,
     progress: Progress | None = None,
@@ -46,7 +46,7 @@ def fetch_set(
 
     Raises DataError, also with what to do by hand when a set has no public direct address.
     """
-    entry = wanted if isinstance(wanted, PictureSet) else find_set(wanted)
+    entry = wanted if isinstance(wanted, ImageSet) else find_set(wanted)
     folder = Path(root) / entry.folder
     remotes = remote_files(entry)
     if not remotes:
@@ -63,14 +63,14 @@ def fetch_set(
             timeout=timeout,
         )
         if remote.unpack == "zip":
-            unpack_pictures(path, folder)
+            unpack_images(path, folder)
         if progress is not None:
             progress(number, len(remotes), remote.path)
     return folder
 
 
-def unpack_pictures(archive: Path, folder: Path) -> None:
-    """Nothing; writes the PNG and JPEG files of the zip ``archive`` into ``folder``, flat."""
+def unpack_images(archive: Path, folder: Path) -> None:
+    """Write the PNG and JPEG files of the zip ``archive`` into ``folder``, flat."""
     try:
         with zipfile.ZipFile(archive) as content:
             for item in content.infolist():

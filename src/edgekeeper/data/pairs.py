@@ -1,9 +1,9 @@
-"""Pairs of LR and HR pictures to test on, from the folders in which the sets are published.
+"""Pairs of LR and HR images to test on, from the folders in which the sets are published.
 
 Three layouts are known, told apart by what lies in the folder:
 ``image_SRF_s/img_NNN_SRF_s_{HR,LR}.png`` (SelfExSR), ``HR/*.jpg`` beside ``image_SRF_s/*_LR.png``
 (BSD100; ``index.csv`` pairs them, without it the order of the names does), and a plain folder of
-HR pictures.
+HR images.
 """
 
 import csv
@@ -13,10 +13,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from edgekeeper.data.catalogue import PictureSet, find_set, names
+from edgekeeper.data.catalogue import ImageSet, find_set, names
 from edgekeeper.data.degrade import LrKernel, crop_to_multiple, make_lr
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.image import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 
 DEFAULT_KERNEL: LrKernel = "matlab_uint8"
@@ -24,7 +24,7 @@ DEFAULT_KERNEL: LrKernel = "matlab_uint8"
 
 @dataclass(frozen=True)
 class Pair:
-    """A test picture; the pixels are read on demand.
+    """A test image; the pixels are read on demand.
 
     ``lr_path`` None: LR is made from HR with ``lr_kernel``.
     """
@@ -36,17 +36,17 @@ class Pair:
     lr_kernel: LrKernel = DEFAULT_KERNEL
 
     def hr(self) -> Tensor:
-        """The HR picture (1, 3, H, W) in [0, 1], cropped from the top left to a multiple of s.
+        """Return the HR image (1, 3, H, W) in [0, 1], cropped from the top left to a multiple of s.
 
-        Grey becomes RGB by replication. PictureError when the file cannot be read.
+        Grey becomes RGB by replication. ImageError when the file cannot be read.
         """
-        return round_uint8(crop_to_multiple(to_rgb_tensor(read_picture(self.hr_path)), self.scale))
+        return round_uint8(crop_to_multiple(to_rgb_tensor(read_image(self.hr_path)), self.scale))
 
     def lr(self) -> Tensor:
-        """The LR picture (1, 3, H / s, W / s) in [0, 1], on the grid of 1/255."""
+        """Return the LR image (1, 3, H / s, W / s) in [0, 1], on the grid of 1/255."""
         if self.lr_path is None:
             return make_lr(self.hr(), scale=self.scale, kernel=self.lr_kernel)
-        return to_rgb_tensor(read_picture(self.lr_path))
+        return to_rgb_tensor(read_image(self.lr_path))
 
 
 def load_pairs(
@@ -56,12 +56,12 @@ def load_pairs(
     root: str | Path = ".",
     lr: LrKernel | Literal["stored"] = "stored",
 ) -> list[Pair]:
-    """The pairs of a set at ``scale``, sorted by file name.
+    """Return the pairs of a set at ``scale``, sorted by file name.
 
     ``set_name`` is a set of the catalogue, looked for below the data folder ``root``, or the
-    folder of one's own pictures. ``lr="stored"`` takes the set's LR files where it has them and
+    folder of one's own images. ``lr="stored"`` takes the set's LR files where it has them and
     makes the others by ``matlab_uint8``, which is how the stored ones were made; a kernel's name
-    makes all LR pictures with that kernel. Raises DataError when pictures are missing.
+    makes all LR images with that kernel. Raises DataError when images are missing.
     """
     if scale < 2:
         raise InputError(f"scale is {scale}; it must be a whole number from 2 on.")
@@ -72,12 +72,12 @@ def load_pairs(
     elif list(folder.glob("image_SRF_*")):
         files = _selfexsr(folder, scale=scale, hr_scale=hr_scale)
     else:
-        files = [(path.stem, path, None) for path in list_pictures(folder)]
+        files = [(path.stem, path, None) for path in list_images(folder)]
     if not files:
-        raise DataError(f"'{folder}' holds no pictures for scale {scale}.")
+        raise DataError(f"'{folder}' holds no images for scale {scale}.")
     if entry is not None and len(files) != entry.count:
         raise DataError(
-            f"'{folder}' holds {len(files)} pictures at scale {scale}; {entry.title} has "
+            f"'{folder}' holds {len(files)} images at scale {scale}; {entry.title} has "
             f"{entry.count}. The set is incomplete: get it anew from {entry.origin}."
         )
     if entry is not None and entry.names:
@@ -90,8 +90,8 @@ def load_pairs(
 Files = list[tuple[str, Path, Path | None]]
 
 
-def _folder(set_name: str | Path, *, root: Path) -> tuple[Path, PictureSet | None]:
-    """The folder to read and, for a set of the catalogue, its entry."""
+def _folder(set_name: str | Path, *, root: Path) -> tuple[Path, ImageSet | None]:
+    """Return the folder to read and, for a set of the catalogue, its entry."""
     known = isinstance(set_name, str) and set_name.lower() in names()
     if not known and (
         isinstance(set_name, Path) or Path(set_name).name != set_name or Path(set_name).is_dir()
@@ -118,42 +118,42 @@ def _selfexsr(folder: Path, *, scale: int, hr_scale: int) -> Files:
         name = hr.name.removesuffix(f"_SRF_{hr_scale}_HR.png")
         lr = hr.with_name(f"{name}_SRF_{scale}_LR.png")
         if hr_scale == scale and not lr.is_file():
-            raise DataError(f"'{hr}' has no LR picture beside it; expected '{lr.name}'.")
+            raise DataError(f"'{hr}' has no LR image beside it; expected '{lr.name}'.")
         found.append((name, hr, lr if hr_scale == scale else None))
     if not found:
-        raise DataError(f"'{high}' holds no pictures named img_NNN_SRF_{hr_scale}_HR.png.")
+        raise DataError(f"'{high}' holds no images named img_NNN_SRF_{hr_scale}_HR.png.")
     return found
 
 
 def _separate_hr(folder: Path, *, scale: int) -> Files:
-    """HR pictures in ``HR``, LR pictures in ``image_SRF_s`` where there are any."""
-    pictures = list_pictures(folder / "HR")
+    """HR images in ``HR``, LR images in ``image_SRF_s`` where there are any."""
+    images = list_images(folder / "HR")
     low = folder / f"image_SRF_{scale}"
     if not low.is_dir():
-        return [(path.stem, path, None) for path in pictures]
+        return [(path.stem, path, None) for path in images]
     found: Files = []
-    for lr_name, hr in _index(folder, pictures):
+    for lr_name, hr in _index(folder, images):
         lr = low / f"{lr_name}_SRF_{scale}_LR.png"
         if not lr.is_file():
-            raise DataError(f"'{hr}' has no LR picture at scale {scale}; expected '{lr}'.")
+            raise DataError(f"'{hr}' has no LR image at scale {scale}; expected '{lr}'.")
         found.append((hr.stem, hr, lr))
     return found
 
 
-def _index(folder: Path, pictures: list[Path]) -> list[tuple[str, Path]]:
+def _index(folder: Path, images: list[Path]) -> list[tuple[str, Path]]:
     """(beginning of the LR file's name, HR file), from ``index.csv`` or by order of names."""
     file = folder / "index.csv"
     if not file.is_file():
-        ordered = sorted(pictures, key=lambda path: path.name)
+        ordered = sorted(images, key=lambda path: path.name)
         return [(f"img_{number:03d}", path) for number, path in enumerate(ordered, start=1)]
-    by_name = {path.name: path for path in pictures}
+    by_name = {path.name: path for path in images}
     found = []
     with file.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             lr_name, hr_file = row.get("lr_name"), row.get("hr_file")
             if not lr_name or hr_file not in by_name:
                 raise DataError(
-                    f"'{file}' must have the columns lr_name and hr_file and name pictures of "
+                    f"'{file}' must have the columns lr_name and hr_file and name images of "
                     f"'{folder / 'HR'}'; the row {row} does not."
                 )
             found.append((lr_name, by_name[hr_file]))

@@ -31,7 +31,7 @@ PATCHES, ORDER = 0, 1
 
 @dataclass(frozen=True)
 class Region:
-    """One stored picture: three planes of ``height * width`` bytes starting at ``offset``."""
+    """One stored image: three planes of ``height * width`` bytes starting at ``offset``."""
 
     offset: int
     height: int
@@ -45,9 +45,9 @@ class Region:
 
 @dataclass(frozen=True)
 class Places:
-    """For each patch of a batch: picture, top and left in LR pixels, symmetry 0..7."""
+    """For each patch of a batch: image, top and left in LR pixels, symmetry 0..7."""
 
-    picture: Integers
+    image: Integers
     top: Integers
     left: Integers
     symmetry: Integers
@@ -89,7 +89,7 @@ class Draw(Protocol):
 
 
 class Positions:
-    """All places where a patch of ``patch`` LR pixels fits into the LR pictures ``regions``."""
+    """All places where a patch of ``patch`` LR pixels fits into the LR images ``regions``."""
 
     def __init__(self, regions: list[Region], *, patch: int) -> None:
         self.rows = np.array([max(r.height - patch + 1, 0) for r in regions], dtype=np.int64)
@@ -99,17 +99,17 @@ class Positions:
         if self.total == 0:
             sides = max((min(r.height, r.width) for r in regions), default=0)
             raise DataError(
-                f"No picture of the store holds an LR patch of {patch}x{patch} pixels: the largest "
-                f"short side is {sides}. Take smaller patches or larger pictures."
+                f"No image of the store holds an LR patch of {patch}x{patch} pixels: the largest "
+                f"short side is {sides}. Take smaller patches or larger images."
             )
 
     @property
     def total(self) -> int:
-        """Number of places over all pictures."""
+        """Number of places over all images."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def draw(self, crop: Crop) -> "Draw":
-        """The method that draws places as ``crop`` says."""
+        """Return the method that draws places as ``crop`` says."""
         if crop not in get_args(Crop):
             raise InputError(f"crop is '{crop}'; allowed are {', '.join(get_args(Crop))}.")
         return self.random if crop == "random" else self.centre
@@ -117,34 +117,34 @@ class Positions:
     def random(
         self, *, seed: int, step: int, first: int, count: int, whole: int, augment: Augment
     ) -> Places:
-        """Places drawn evenly over all positions, so a picture counts by its area.
+        """Places drawn evenly over all positions, so an image counts by its area.
 
         ``first`` and ``count`` say which part of the batch of ``whole`` patches is asked for.
         """
         words = random_words(seed=seed, stream=step, first=first, count=count)
         # The bias of the modulo is total / 2^64, below 1e-9 for any real store.
         position = (words[:, 0] % np.uint64(self.total)).astype(np.int64)
-        picture = np.searchsorted(self.ends, position, side="right").astype(np.int64)
-        within = position - (self.ends - self.rows * self.columns)[picture]
-        top, left = np.divmod(within, self.columns[picture])
-        return Places(picture, top, left, symmetries(words, augment=augment))
+        image = np.searchsorted(self.ends, position, side="right").astype(np.int64)
+        within = position - (self.ends - self.rows * self.columns)[image]
+        top, left = np.divmod(within, self.columns[image])
+        return Places(image, top, left, symmetries(words, augment=augment))
 
     def centre(
         self, *, seed: int, step: int, first: int, count: int, whole: int, augment: Augment
     ) -> Places:
-        """Centre crops, each fitting picture once per epoch, in an order drawn per epoch."""
+        """Centre crops, each fitting image once per epoch, in an order drawn per epoch."""
         sample = step * whole + first + np.arange(count, dtype=np.int64)
         epoch, index = np.divmod(sample, len(self.fitting))
-        picture = np.empty(count, dtype=np.int64)
+        image = np.empty(count, dtype=np.int64)
         for e in np.unique(epoch):
             words = random_words(
                 seed=seed, stream=int(e), first=0, count=len(self.fitting), purpose=ORDER
             )
             order = self.fitting[np.argsort(words[:, 0], kind="stable")]
-            picture[epoch == e] = order[index[epoch == e]]
-        top, left = (self.rows[picture] - 1) // 2, (self.columns[picture] - 1) // 2
+            image[epoch == e] = order[index[epoch == e]]
+        top, left = (self.rows[image] - 1) // 2, (self.columns[image] - 1) // 2
         words = random_words(seed=seed, stream=step, first=first, count=count)
-        return Places(picture, top, left, symmetries(words, augment=augment))
+        return Places(image, top, left, symmetries(words, augment=augment))
 
 
 def symmetries(words: NDArray[np.uint64], *, augment: Augment) -> Integers:
@@ -157,9 +157,9 @@ def symmetries(words: NDArray[np.uint64], *, augment: Augment) -> Integers:
 def windows(places: Places, regions: list[Region], *, patch: int, factor: int) -> Windows:
     """Walks over ``factor * patch`` pixels at ``factor`` times the LR places, in ``regions``."""
     size = patch * factor
-    offset = np.array([regions[i].offset for i in places.picture], dtype=np.int64)
-    height = np.array([regions[i].height for i in places.picture], dtype=np.int64)
-    width = np.array([regions[i].width for i in places.picture], dtype=np.int64)
+    offset = np.array([regions[i].offset for i in places.image], dtype=np.int64)
+    height = np.array([regions[i].height for i in places.image], dtype=np.int64)
+    width = np.array([regions[i].width for i in places.image], dtype=np.int64)
     flip_columns, flip_rows = places.symmetry & 1 == 1, places.symmetry & 2 == 2
     transpose = places.symmetry & 4 == 4
     origin = offset + (factor * places.top) * width + factor * places.left

@@ -1,4 +1,4 @@
-"""Packed stores made from picture files."""
+"""Packed stores made from image files."""
 
 import csv
 import hashlib
@@ -17,14 +17,14 @@ from edgekeeper.data.index import INDEX, PIXELS, Entry, Index, write_index
 from edgekeeper.data.patches import Region
 from edgekeeper.data.store import Store
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.image import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture file to train on and the licence under which it is used."""
+    """An image file to train on and the licence under which it is used."""
 
     path: Path
     licence: str = "unknown"
@@ -35,18 +35,18 @@ Progress = Callable[[int, int, str], None]
 
 
 ORIGIN = "ORIGIN.csv"
-"""Beside pictures: their licences, one by one, in the columns ``file`` and ``licence``."""
+"""Beside images: their licences, one by one, in the columns ``file`` and ``licence``."""
 
 
 def sources_in(folder: str | Path, *, licence: str = "unknown") -> list[Source]:
-    """The picture files of ``folder``, sorted, as sources; DataError when there are none.
+    """Return the image files of ``folder``, sorted, as sources; DataError when there are none.
 
-    A file ``ORIGIN.csv`` in the folder gives each picture its own licence (with the names that
+    A file ``ORIGIN.csv`` in the folder gives each image its own licence (with the names that
     it asks for); ``licence`` is that of the others.
     """
-    found = list_pictures(Path(folder))
+    found = list_images(Path(folder))
     if not found:
-        raise DataError(f"The folder '{folder}' holds no pictures.")
+        raise DataError(f"The folder '{folder}' holds no images.")
     own = _licences(Path(folder) / ORIGIN)
     return [Source(path, own.get(path.name, licence)) for path in found]
 
@@ -63,7 +63,7 @@ def _licences(table: Path) -> dict[str, str]:
 
 
 def prepare_store(
-    pictures: Sequence[Source],
+    images: Sequence[Source],
     target: str | Path,
     *,
     scales: Sequence[int] = (2, 3, 4),
@@ -74,19 +74,19 @@ def prepare_store(
     overwrite: Literal["refuse", "replace"] = "refuse",
     progress: Progress | None = None,
 ) -> Store:
-    """The store made of ``pictures`` in the new folder ``target``.
+    """Return the store made of ``images`` in the new folder ``target``.
 
-    Each source gives one HR picture per factor of ``shrink``: 1 is the source itself, 2 or 3 a
+    Each source gives one HR image per factor of ``shrink``: 1 is the source itself, 2 or 3 a
     copy shrunk by MATLAB's bicubic (float, one rounding), which removes the marks of JPEG from
     large photographs. With ``long_sides`` it gives one per length instead, shrunk to so many
     pixels on its long side (a smaller source gives itself, once): a whole scene in 500 pixels
-    teaches more than a sky in 1,800. HR pictures are cropped from the top left to a multiple of
+    teaches more than a sky in 1,800. HR images are cropped from the top left to a multiple of
     all ``scales``; those with a side below ``min_side`` are left out. Alpha is dropped, grey
     becomes RGB.
     The store is written beside ``target`` and renamed when complete: a failure leaves nothing.
     """
     folder = Path(target)
-    check_arguments(pictures, scales=scales, shrink=shrink)
+    check_arguments(images, scales=scales, shrink=shrink)
     if long_sides and min(long_sides) < 1:
         raise InputError(f"long_sides is {tuple(long_sides)}; give pixels from 1 on.")
     if folder.exists() and overwrite == "refuse":
@@ -97,10 +97,10 @@ def prepare_store(
     try:
         with (partial / PIXELS).open("wb") as file:
             writer = Writer(file, scales=tuple(scales), lr_kernel=lr_kernel, min_side=min_side)
-            for number, source in enumerate(pictures, start=1):
+            for number, source in enumerate(images, start=1):
                 writer.add(source, shrink=tuple(shrink), long_sides=tuple(long_sides))
                 if progress is not None:
-                    progress(number, len(pictures), source.path.name)
+                    progress(number, len(images), source.path.name)
             index = writer.index()
         write_index(index, partial / INDEX)
         if folder.exists():
@@ -114,11 +114,11 @@ def prepare_store(
 
 
 def check_arguments(
-    pictures: Sequence[Source], *, scales: Sequence[int], shrink: Sequence[int]
+    images: Sequence[Source], *, scales: Sequence[int], shrink: Sequence[int]
 ) -> None:
-    """Nothing; raises InputError when there is nothing to do or a factor is not allowed."""
-    if not pictures:
-        raise InputError("There are no pictures to prepare; give at least one.")
+    """Raise InputError when there is nothing to do or a factor is not allowed."""
+    if not images:
+        raise InputError("There are no images to prepare; give at least one.")
     for name, factors in (("scales", scales), ("shrink", shrink)):
         lowest = 1 if name == "shrink" else 2
         if not factors or min(factors) < lowest or len(set(factors)) != len(factors):
@@ -129,7 +129,7 @@ def check_arguments(
 
 @dataclass
 class Writer:
-    """Appends pictures to the pixel file of a store and remembers what it wrote."""
+    """Appends images to the pixel file of a store and remembers what it wrote."""
 
     file: BinaryIO
     scales: tuple[int, ...]
@@ -144,14 +144,14 @@ class Writer:
     def add(
         self, source: Source, *, shrink: tuple[int, ...], long_sides: tuple[int, ...] = ()
     ) -> None:
-        """Write the HR pictures of ``source`` and their LR pictures."""
+        """Write the HR images of ``source`` and their LR images."""
         digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
-        picture = to_rgb_tensor(read_picture(source.path))
+        image = to_rgb_tensor(read_image(source.path))
         factors: Sequence[float] = shrink
         if long_sides:
-            long = max(picture.shape[-2:])
+            long = max(image.shape[-2:])
             factors = tuple(dict.fromkeys(max(1, long / side) for side in long_sides))
-        for factor, hr in self.shrunk(picture, factors):
+        for factor, hr in self.shrunk(image, factors):
             # Regions are written in the order in which they are named here.
             region = self.write(hr)
             lr = {
@@ -163,30 +163,30 @@ class Writer:
                 Entry(name, source.path.name, digest, source.licence, factor, region, lr)
             )
 
-    def shrunk(self, picture: Tensor, factors: Sequence[float]) -> Iterator[tuple[float, Tensor]]:
-        """(factor, HR picture) for each factor whose copy is large enough."""
+    def shrunk(self, image: Tensor, factors: Sequence[float]) -> Iterator[tuple[float, Tensor]]:
+        """(factor, HR image) for each factor whose copy is large enough."""
         multiple = math.lcm(*self.scales)
         for factor in factors:
-            sides = [math.ceil(side / factor) // multiple * multiple for side in picture.shape[-2:]]
+            sides = [math.ceil(side / factor) // multiple * multiple for side in image.shape[-2:]]
             if min(sides) < max(self.min_side, multiple):
                 continue
-            small = picture if factor == 1 else imresize(picture, scale=1 / factor)
+            small = image if factor == 1 else imresize(image, scale=1 / factor)
             yield factor, round_uint8(crop_to_multiple(small, multiple))
 
-    def write(self, picture: Tensor) -> Region:
-        """Where the ``picture`` (1, 3, H, W) now lies in the file."""
-        content = to_bytes(picture).contiguous().numpy().data
+    def write(self, image: Tensor) -> Region:
+        """Return where the ``image`` (1, 3, H, W) now lies in the file."""
+        content = to_bytes(image).contiguous().numpy().data
         self.file.write(content)
         self.digest.update(content)
-        region = Region(self.offset, picture.shape[-2], picture.shape[-1])
+        region = Region(self.offset, image.shape[-2], image.shape[-1])
         self.offset += region.nbytes
         return region
 
     def index(self) -> Index:
-        """The index of all that was written; DataError when nothing was large enough."""
+        """Return the index of all that was written; DataError when nothing was large enough."""
         if not self.entries:
             raise DataError(
-                f"No picture is large enough for the store: after shrinking, the short side must "
+                f"No image is large enough for the store: after shrinking, the short side must "
                 f"be at least {max(self.min_side, math.lcm(*self.scales))} pixels."
             )
         return Index(
@@ -194,5 +194,5 @@ class Writer:
             lr_kernel=self.lr_kernel,
             pixels_bytes=self.offset,
             pixels_sha256=self.digest.hexdigest(),
-            pictures=tuple(self.entries),
+            images=tuple(self.entries),
         )

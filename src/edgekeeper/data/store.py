@@ -1,6 +1,6 @@
-"""The packed store: all training pictures decoded once, in one file that is mapped into memory.
+"""The packed store: all training images decoded once, in one file that is mapped into memory.
 
-Reading a patch is then a copy of some rows, not the decoding of a picture. HR and LR lie side by
+Reading a patch is then a copy of some rows, not the decoding of an image. HR and LR lie side by
 side, as three planes of uint8 each.
 """
 
@@ -45,14 +45,14 @@ class Batch:
     hr: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on ``device``; from pinned memory the copy does not wait."""
+        """Return the same batch on ``device``; from pinned memory the copy does not wait."""
         wait_free = self.lr.is_pinned() if self.lr.device.type == "cpu" else False
         return Batch(
             self.lr.to(device, non_blocking=wait_free), self.hr.to(device, non_blocking=wait_free)
         )
 
     def as_float(self) -> "Batch":
-        """The same batch as float32 in [0, 1]."""
+        """Return the same batch as float32 in [0, 1]."""
         return Batch(self.lr.float() / 255, self.hr.float() / 255)
 
 
@@ -70,8 +70,8 @@ class Store:
         self.index = index
         self.pixels = pixels
         self.resident = resident
-        self.hr_regions = [entry.hr for entry in index.pictures]
-        self.lr_regions = {s: [entry.lr[s] for entry in index.pictures] for s in index.scales}
+        self.hr_regions = [entry.hr for entry in index.images]
+        self.lr_regions = {s: [entry.lr[s] for entry in index.images] for s in index.scales}
         self.positions = lru_cache(maxsize=16)(self._positions)
 
     @classmethod
@@ -90,18 +90,18 @@ class Store:
         return cls(folder, index, np.asarray(np.memmap(file, dtype=np.uint8, mode="r")))
 
     @property
-    def pictures(self) -> tuple[Entry, ...]:
+    def images(self) -> tuple[Entry, ...]:
         """What the store holds, in the order of the file."""
-        return self.index.pictures
+        return self.index.images
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """The scales for which LR pictures are stored."""
+        """The scales for which LR images are stored."""
         return self.index.scales
 
     @property
     def lr_kernel(self) -> str:
-        """How the LR pictures were made (a name of ``degrade.LR_KERNELS``)."""
+        """How the LR images were made (a name of ``degrade.LR_KERNELS``)."""
         return self.index.lr_kernel
 
     @property
@@ -115,7 +115,7 @@ class Store:
         return torch.device("cpu") if self.resident is None else self.resident.device
 
     def verify(self) -> None:
-        """Nothing; raises DataError unless the pixels have the digest of the index."""
+        """Raise DataError unless the pixels have the digest of the index."""
         digest = hashlib.sha256(self.pixels.data).hexdigest()
         if digest != self.fingerprint:
             raise DataError(
@@ -130,13 +130,13 @@ class Store:
         return Store(self.path, self.index, self.pixels, resident=resident)
 
     def hr(self, number: int) -> Tensor:
-        """The HR picture ``number`` (3, H, W) uint8."""
-        return self._picture(self.hr_regions[number])
+        """Return the HR image ``number`` (3, H, W) uint8."""
+        return self._image(self.hr_regions[number])
 
     def lr(self, number: int, *, scale: int) -> Tensor:
-        """The LR picture ``number`` (3, H / scale, W / scale) uint8."""
+        """Return the LR image ``number`` (3, H / scale, W / scale) uint8."""
         self._check_scale(scale)
-        return self._picture(self.lr_regions[scale][number])
+        return self._image(self.lr_regions[scale][number])
 
     def batch(
         self,
@@ -158,8 +158,8 @@ class Store:
         on (seed, step, rank * size + i) alone: ``ranks`` processes, each asking for ``size``
         patches under its own ``rank``, share one batch of ``ranks * size``.
         ``memory="pinned"`` makes the copy to a CUDA device faster.
-        ``crop="random"``: all positions are equally likely, so a picture counts by its area.
-        ``crop="centre"``: one centre crop per picture and epoch; then patch i is number
+        ``crop="random"``: all positions are equally likely, so an image counts by its area.
+        ``crop="centre"``: one centre crop per image and epoch; then patch i is number
         ``(step * ranks + rank) * size + i`` of the endless sequence of epochs.
         """
         self._check_scale(scale)
@@ -205,7 +205,7 @@ class Store:
         workers: int = 0,
         ahead: int = 4,
     ) -> Iterator[Batch]:
-        """The endless batches of the steps start, start + 1, ...
+        """Return the endless batches of the steps start, start + 1, ...
 
         ``workers`` threads read up to ``ahead`` batches in advance; the batches are the same for
         any number of them. Close the iterator (or drop it) to stop the threads.
@@ -238,7 +238,7 @@ class Store:
     def _positions(self, scale: int, patch: int) -> Positions:
         return Positions(self.lr_regions[scale], patch=patch)
 
-    def _picture(self, region: Region) -> Tensor:
+    def _image(self, region: Region) -> Tensor:
         flat = self.pixels[region.offset : region.offset + region.nbytes]
         return torch.from_numpy(flat.copy()).reshape(3, region.height, region.width)
 

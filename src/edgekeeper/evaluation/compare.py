@@ -1,4 +1,4 @@
-"""Two networks, or two folders of results, compared picture by picture."""
+"""Two networks, or two folders of results, compared image by image."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ from edgekeeper.metrics.statistics import describe, wilcoxon
 from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
 
-# ---- Where one result is worse than the other: the square of a picture that shows it most -------
+# ---- Where one result is worse than the other: the square of an image that shows it most -------
 
 SIDE = 64  # pixels of the squares that are looked at
 
@@ -41,7 +41,7 @@ class Place:
     """
 
     set: str
-    picture: str
+    image: str
     box: Box
     excess: float
     psnr_a: float
@@ -50,33 +50,33 @@ class Place:
 
 
 def worst_place(a: Result, b: Result, *, hr: Tensor) -> Place | None:
-    """The square in which b's squared error exceeds a's most, None where it nowhere does."""
+    """Return the square in which b's squared error exceeds a's most, None where it nowhere does."""
     errors = []
     for result in (a, b):
-        pair = compared(result.picture, hr, protocol=a.protocol, scale=a.pair.scale, metric="psnr")
+        pair = compared(result.image, hr, protocol=a.protocol, scale=a.pair.scale, metric="psnr")
         errors.append((pair.sr - pair.hr).square().mean(dim=1, keepdim=True))
     side = min(SIDE, *errors[0].shape[-2:])
-    ours, theirs = (F.avg_pool2d(error, side, stride=STEP) for error in errors)
-    excess = (theirs - ours).flatten()
+    error_a, error_b = (F.avg_pool2d(error, side, stride=STEP) for error in errors)
+    excess = (error_b - error_a).flatten()
     at = int(excess.argmax())
     if excess[at] <= 0:
         return None
     border = (hr.shape[-2] - errors[0].shape[-2]) // 2
-    row, column = divmod(at, ours.shape[-1])
+    row, column = divmod(at, error_a.shape[-1])
     box = Box(STEP * row + border, STEP * column + border, side, side)
     return Place(
         set=a.set,
-        picture=a.pair.name,
+        image=a.pair.name,
         box=box,
         excess=float(excess[at]),
-        psnr_a=_decibel(float(ours.flatten()[at])),
-        psnr_b=_decibel(float(theirs.flatten()[at])),
-        crops=(_crop(a.picture, box), _crop(b.picture, box), _crop(hr, box)),
+        psnr_a=_decibel(float(error_a.flatten()[at])),
+        psnr_b=_decibel(float(error_b.flatten()[at])),
+        crops=(_crop(a.image, box), _crop(b.image, box), _crop(hr, box)),
     )
 
 
-def _crop(picture: Tensor, box: Box) -> Tensor:
-    return box.cut(picture).clamp(0, 1).float()
+def _crop(image: Tensor, box: Box) -> Tensor:
+    return box.cut(image).clamp(0, 1).float()
 
 
 def _decibel(error: float) -> float:
@@ -85,23 +85,23 @@ def _decibel(error: float) -> float:
 
 Subject = SRModel | str | Path
 
-Verdict = Literal["better", "worse", "not distinguishable", "too few pictures"]
+Verdict = Literal["better", "worse", "not distinguishable", "too few images"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """How ``b`` differs from ``a`` in one metric on one set.
 
-    metric: its name; "gv_ratio_error" is |gv_ratio - 1|. pictures: how many entered. a, b: their
+    metric: its name; "gv_ratio_error" is |gv_ratio - 1|. images: how many entered. a, b: their
     means; difference: mean of b - a; low, high: ends of its 95 % bootstrap interval, paired by
-    picture. p: of Wilcoxon's signed-rank test, two-sided. better, worse: on how many pictures
+    image. p: of Wilcoxon's signed-rank test, two-sided. better, worse: on how many images
     ``b`` is. verdict: "better" or "worse" when the interval leaves out 0. None where there are
-    too few pictures.
+    too few images.
     """
 
     set: str
     metric: str
-    pictures: int
+    images: int
     a: float | None
     b: float | None
     difference: float | None
@@ -140,26 +140,26 @@ def compare(
     weights: str | Path | None = None,
     names: tuple[str, str] | None = None,
     places: int = 6,
-    on_picture: Callable[[Score, Score], None] | None = None,
+    on_image: Callable[[Score, Score], None] | None = None,
 ) -> PairedComparison:
-    """How ``b`` differs from ``a`` on every picture of ``sets``; each as in ``evaluate``.
+    """Return how ``b`` differs from ``a`` on every image of ``sets``; each as in ``evaluate``.
 
     metrics: which differences are wanted, in this order. names: what a and b are called. places:
-    how many of the worst regressions to keep, one a picture. on_picture: called after each
-    picture with both scores. One picture of each is held at a time.
+    how many of the worst regressions to keep, one an image. on_image: called after each
+    image with both scores. One image of each is held at a time.
 
     Raises the errors of ``evaluate``, and InputError for places below 0.
     """
     asked, chosen = find_metrics(metrics), find_protocol(protocol)
     if places < 0:
         raise InputError(f"'places' is {places}; it is a number of places, 0 or more.")
-    ours, theirs = (
+    results_a, results_b = (
         results(subject, sets=sets, scale=scale, data_root=data_root, protocol=chosen)
         for subject in (a, b)
     )
     scores: list[tuple[Score, Score]] = []
     worst: list[Place] = []
-    for one, other in zip(ours, theirs, strict=True):
+    for one, other in zip(results_a, results_b, strict=True):
         hr = one.pair.hr()
         both = (
             score_result(one, hr, metrics=asked, weights=weights),
@@ -169,8 +169,8 @@ def compare(
         found = worst_place(one, other, hr=hr)
         if found is not None:
             worst = sorted([*worst, found], key=lambda place: -place.excess)[:places]
-        if on_picture is not None:
-            on_picture(*both)
+        if on_image is not None:
+            on_image(*both)
     called = names or _names(scores)
     rows = tuple(
         _row(pairs, metric=metric, label=label)
@@ -208,7 +208,7 @@ def row_name(metric: str) -> str:
 
 
 def compared_value(score: Score, metric: str) -> float | None:
-    """The number of that metric that is compared, or None where it is unavailable."""
+    """Return the number of that metric that is compared, or None where it is unavailable."""
     value = score.value(metric)
     return abs(value - 1) if metric == "gv_ratio" and value is not None else value
 
@@ -220,7 +220,7 @@ def difference_of(both: tuple[Score, Score], metric: str) -> float | None:
 
 
 def direction(metric: str) -> Literal["highest", "lowest"]:
-    """Which of the compared numbers are good ones."""
+    """Return which of the compared numbers are good ones."""
     return "highest" if ALL_METRICS[metric] == "highest" else "lowest"
 
 
@@ -234,7 +234,7 @@ def _row(scores: Sequence[tuple[Score, Score]], *, metric: str, label: str) -> R
     return Row(
         set=label,
         metric=row_name(metric),
-        pictures=len(kept),
+        images=len(kept),
         a=_mean(a),
         b=_mean(b),
         difference=_mean(differences),
@@ -243,7 +243,7 @@ def _row(scores: Sequence[tuple[Score, Score]], *, metric: str, label: str) -> R
         p=wilcoxon(b, a).p if enough else None,
         better=sum(good * value > 0 for value in differences),
         worse=sum(good * value < 0 for value in differences),
-        verdict=found.verdict if found else "too few pictures",
+        verdict=found.verdict if found else "too few images",
     )
 
 
@@ -252,14 +252,14 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _left_out(scores: Sequence[tuple[Score, Score]], metrics: Sequence[str]) -> list[str]:
-    """A sentence for each reason why a picture did not enter."""
+    """Return a sentence for each reason why an image did not enter."""
     notes = [
         note for k in (0, 1) for mean in summarise(s[k] for s in scores) for note in mean.notes
     ]
     for label, pairs in _by_set(scores).items():
         for metric in metrics:
             equal = [
-                f"'{both[0].picture}'"
+                f"'{both[0].image}'"
                 for both in pairs
                 if any(math.isinf(compared_value(score, metric) or 0.0) for score in both)
             ]
@@ -272,9 +272,9 @@ def _left_out(scores: Sequence[tuple[Score, Score]], metrics: Sequence[str]) -> 
 
 
 def _few(rows: Sequence[Row]) -> list[str]:
-    counts = {row.set: row.pictures for row in rows if 1 < row.pictures < 6}
+    counts = {row.set: row.images for row in rows if 1 < row.images < 6}
     return [
-        f"{label}: with {count} pictures p cannot be below {2 ** (1 - count):g}, and the interval "
+        f"{label}: with {count} images p cannot be below {2 ** (1 - count):g}, and the interval "
         "is too narrow; compare on more."
         for label, count in counts.items()
     ]

@@ -1,12 +1,12 @@
 """What a network costs: parameters, multiply-accumulates, seconds and memory.
 
 A multiply-accumulate (MAC) is counted for every weight of a convolution, transposed convolution
-or linear layer and every place it is applied to, zeros around the picture included. Interpolation,
+or linear layer and every place it is applied to, zeros around the image included. Interpolation,
 activations, normalisation, fixed gradient kernels and products of attention are not counted.
 
 Table 5 of DGGGAN (https://doi.org/10.54097/jceim.v10i1.5074) prints FLOPs without saying how they
 were counted. Its columns of ESRGAN, SPSR, SRGAN and DGGGAN come out with 2 (MAC + outputs with a
-bias) at an LR picture of 50 x 50 pixels; ``Count.flops`` is that number at any size.
+bias) at an LR image of 50 x 50 pixels; ``Count.flops`` is that number at any size.
 """
 
 import copy
@@ -34,17 +34,17 @@ TABLE5_SIZE = (50, 50)
 """Height and width in LR pixels at which Table 5's FLOPs come out."""
 
 MOST_PIXELS = 10**8
-"""The largest LR picture that is counted or measured, three times one of 8K."""
+"""The largest LR image that is counted or measured, three times one of 8K."""
 
 _WORDS = {"True": True, "False": False}  # as Python has them; JSON has true and false
 
 
 @runtime_checkable
 class GradientNetwork(Protocol):
-    """A network that also makes the gradient map of the SR picture."""
+    """A network that also makes the gradient map of the SR image."""
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """The SR batch and the gradient map."""
+        """Return the SR batch and the gradient map."""
 
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -54,7 +54,7 @@ _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 class Count:
     """What one pass costs; nothing here depends on a machine.
 
-    size: height and width of the LR picture. bias_outputs: results to which a bias is added.
+    size: height and width of the LR image. bias_outputs: results to which a bias is added.
     """
 
     parameters: int
@@ -92,7 +92,7 @@ class Measured:
 
 
 def find_network(text: str, *, scale: int = 4) -> SRModel:
-    """The network that ``text`` names, in evaluation mode.
+    """Return the network that ``text`` names, in evaluation mode.
 
     A network that ships, a network file, or a class of MODELS with arguments, as in
     ``edsr:width=256,blocks=32``, whose weights are those that training starts with. ``scale`` is
@@ -110,7 +110,7 @@ def find_network(text: str, *, scale: int = 4) -> SRModel:
 
 
 def has_trained_weights(text: str) -> bool:
-    """Whether ``text`` names a file of weights, not a class alone."""
+    """Return whether ``text`` names a file of weights, not a class alone."""
     if text.partition(":")[0] not in MODELS:
         return True
     try:
@@ -120,7 +120,7 @@ def has_trained_weights(text: str) -> bool:
 
 
 def model_spec(text: str, *, scale: int = 4) -> Spec[SRModel]:
-    """The class of MODELS and its arguments that ``text`` names.
+    """Return the class of MODELS and its arguments that ``text`` names.
 
     Arguments are separated by commas, values are JSON or else words; ``scale`` is added where the
     class has it and ``text`` does not. Raises InputError for what does not exist.
@@ -154,14 +154,19 @@ def _built(spec: Spec[SRModel]) -> SRModel:
     except InputError:
         raise
     except (
-        TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        RuntimeError,
         MemoryError,
-    ) as error:  # fmt: skip
+    ) as error:
         raise InputError(f"{spec.name} cannot be built so: {_reason(error)}.") from error
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, to be ended with a full stop."""
+    """Return the first line of an error, to be ended with a full stop."""
     first, *_ = [*str(error).splitlines(), ""]
     return first.rstrip(" .") or type(error).__name__
 
@@ -170,9 +175,9 @@ def count(
     model: SRModel,
     *,
     size: tuple[int, int] = TABLE5_SIZE,
-    of: Literal["picture", "picture and gradient map"] = "picture",
+    of: Literal["image", "image and gradient map"] = "image",
 ) -> Count:
-    """Parameters, MACs and outputs with a bias of one pass over an LR picture of ``size``.
+    """Parameters, MACs and outputs with a bias of one pass over an LR image of ``size``.
 
     Nothing is computed: the network is run on shapes alone. ``of``: SPSR and DGGGAN make the SR
     gradient map in training only; the papers count it.
@@ -192,7 +197,7 @@ def count(
             module.register_forward_hook(tally.add)
     lr = torch.empty(1, COLOUR_COUNT[model.channels], *size, device="meta")
     with torch.no_grad():
-        if of != "picture" and isinstance(shapes, GradientNetwork):
+        if of != "image" and isinstance(shapes, GradientNetwork):
             shapes.with_gradient(lr)
         else:
             shapes(lr)
@@ -205,12 +210,12 @@ def count(
 
 
 def count_with_gradient(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE) -> Count | None:
-    """What one pass costs with the SR gradient map; None for a network that makes none."""
+    """Return what one pass costs with the SR gradient map; None for a network that makes none."""
     if not isinstance(model, GradientNetwork):
         return None
     _check_size(size)
     try:
-        return count(model, size=size, of="picture and gradient map")
+        return count(model, size=size, of="image and gradient map")
     except InputError:  # it has the method, but was built without the branch
         return None
 
@@ -234,11 +239,11 @@ class _Tally:
 
 
 def measure(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE, repeats: int = 5) -> Measured:
-    """Seconds and memory of enlarging one LR picture of ``size``, colour included.
+    """Seconds and memory of enlarging one LR image of ``size``, colour included.
 
     Before the ``repeats`` that are timed one pass warms up and one more gives the memory. Threads
     are PyTorch's; the device is the model's.
-    Raises InputError for a picture that does not fit into memory.
+    Raises InputError for an image that does not fit into memory.
     """
     _check_size(size)
     if repeats < 1:
@@ -253,7 +258,7 @@ def measure(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE, repeats: int
         if "memory" not in str(error) and not isinstance(error, MemoryError):
             raise
         raise InputError(
-            f"{type(model).__name__} and a picture of {size[0]}x{size[1]} pixels do not fit into "
+            f"{type(model).__name__} and an image of {size[0]}x{size[1]} pixels do not fit into "
             "the memory; measure a smaller one, or only count."
         ) from error
     times = []
@@ -284,7 +289,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _peak_bytes(model: SRModel, lr: Tensor) -> int | None:
-    """What one pass holds at most beyond what was held before it."""
+    """Return what one pass holds at most beyond what was held before it."""
     if lr.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(lr.device)
         before = torch.cuda.memory_allocated(lr.device)
@@ -296,7 +301,7 @@ def _peak_bytes(model: SRModel, lr: Tensor) -> int | None:
 
 
 def _resident_from_now() -> int | None:
-    """The bytes resident now, from which Linux counts a new peak; None elsewhere."""
+    """Return the bytes resident now, from which Linux counts a new peak; None elsewhere."""
     try:
         library = ctypes.CDLL(None)
         if hasattr(library, "malloc_trim"):  # what is free would be taken again unseen
@@ -308,7 +313,7 @@ def _resident_from_now() -> int | None:
 
 
 def _status() -> Mapping[str, int]:
-    """The entries of the process's status that are bytes."""
+    """Return the entries of the process's status that are bytes."""
     found = {}
     for line in (
         Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
@@ -321,9 +326,9 @@ def _status() -> Mapping[str, int]:
 
 def _check_size(size: tuple[int, int]) -> None:
     if min(size) < 1:
-        raise InputError(f"A picture of {size[0]}x{size[1]} pixels has none; give e.g. 50x50.")
+        raise InputError(f"An image of {size[0]}x{size[1]} pixels has none; give e.g. 50x50.")
     if size[0] * size[1] > MOST_PIXELS:
         raise InputError(
-            f"A picture of {size[0]}x{size[1]} pixels is too large; give one of at most "
+            f"An image of {size[0]}x{size[1]} pixels is too large; give one of at most "
             f"{MOST_PIXELS:,} pixels, e.g. 50x50."
         )

@@ -1,4 +1,4 @@
-"""Score a network, the interpolation, or a folder of results: one score per picture.
+"""Score a network, the interpolation, or a folder of results: one score per image.
 
 scores = evaluate("bicubic", sets=["Set5"], scale=4, data_root=folder)
 write_scores(scores, "bicubic.jsonl")
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgekeeper.data.pairs import Pair, load_pairs
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.image import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics.canary import End, check_set
 from edgekeeper.metrics.protocol import Protocol, find_protocol
@@ -25,7 +25,7 @@ from edgekeeper.metrics.score import (
     find_metrics,
     mean_scores,
     read_scores,
-    score_picture,
+    score_image,
     summarise,
     write_scores,
 )
@@ -44,7 +44,7 @@ __all__ = [
     "mean_scores",
     "read_scores",
     "results",
-    "score_picture",
+    "score_image",
     "score_result",
     "summarise",
     "write_scores",
@@ -66,19 +66,19 @@ def evaluate(
     metrics: Sequence[str] = tuple(METRICS),
     weights: str | Path | None = None,
     model_name: str | None = None,
-    on_picture: Callable[[Score, Tensor], None] | None = None,
+    on_image: Callable[[Score, Tensor], None] | None = None,
 ) -> list[Score]:
-    """Scores of ``subject`` on every picture of ``sets``, in the order of the sets.
+    """Scores of ``subject`` on every image of ``sets``, in the order of the sets.
 
     subject: a network; the word "bicubic" (the protocol's own interpolation of the LR
-        picture); or a folder of result pictures, which are matched to the set by name. For
+        image); or a folder of result images, which are matched to the set by name. For
         several sets it may hold one folder for each: ``Set5`` or ``Set5_x4``.
     sets: sets of the catalogue, looked for below ``data_root``, or folders of one's own.
     metrics: those of ``METRICS`` are always measured; "lpips", "niqe", "ma" and "pi" when they
         are named here. Where one is unavailable, the score has the reason.
     weights: the folder of their weight files; by default ``weights`` of EDGEKEEPER_DATA.
     model_name: what the scores are filed under; by default the network's class or the folder.
-    on_picture: called after each picture with its score and the result (1, 3, H, W).
+    on_image: called after each image with its score and the result (1, 3, H, W).
 
     Raises DataError for a wrongly made set, missing or ambiguous result files and sizes that
     differ, InputError for an unknown set, protocol or metric or a network of another scale.
@@ -95,18 +95,18 @@ def evaluate(
     ):
         score = score_result(result, result.pair.hr(), metrics=asked, weights=weights)
         scores.append(score)
-        if on_picture is not None:
-            on_picture(score, result.picture)
+        if on_image is not None:
+            on_image(score, result.image)
     return scores
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a subject made of a pair: ``picture`` (1, 3, H, W), and the conditions of its score."""
+    """What a subject made of a pair: ``image`` (1, 3, H, W), and the conditions of its score."""
 
     set: str
     pair: Pair
-    picture: Tensor
+    image: Tensor
     model: str
     protocol: Protocol
     lr_kernel: str
@@ -121,9 +121,9 @@ def results(
     protocol: str | Protocol = "y_matlab",
     model_name: str | None = None,
 ) -> Iterator[Result]:
-    """The pictures of ``subject`` one by one, not scored. Arguments and errors as ``evaluate``.
+    """The images of ``subject`` one by one, not scored. Arguments and errors as ``evaluate``.
 
-    All sets and result files are looked up before the first picture is made.
+    All sets and result files are looked up before the first image is made.
     """
     chosen = find_protocol(protocol)
     if isinstance(subject, SRModel) and subject.scale != scale:
@@ -139,7 +139,7 @@ def results(
         Result(
             set=label,
             pair=pair,
-            picture=source.make(pair),
+            image=source.make(pair),
             model=model_name or source.name,
             protocol=chosen,
             lr_kernel=source.lr_kernel or pair.lr_kernel,
@@ -152,12 +152,12 @@ def results(
 def score_result(
     result: Result, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
 ) -> Score:
-    """The score of a result against its original ``hr``; see ``score_picture``."""
-    return score_picture(
-        result.picture,
+    """Return the score of a result against its original ``hr``; see ``score_image``."""
+    return score_image(
+        result.image,
         hr,
         set_name=result.set,
-        picture=result.pair.name,
+        image=result.pair.name,
         scale=result.pair.scale,
         model=result.model,
         protocol=result.protocol,
@@ -168,7 +168,7 @@ def score_result(
 
 
 def _label(given: str | Path) -> str:
-    """The name a set is filed under: the catalogue's, or that of one's own folder."""
+    """Return the name a set is filed under: the catalogue's, or that of one's own folder."""
     own_folder = isinstance(given, Path) or "/" in given or "\\" in given
     return Path(given).resolve().name if own_folder else str(given).lower()
 
@@ -177,12 +177,12 @@ def _check_set(given: str | Path, *, label: str, scale: int, root: str | Path) -
     """DataError when a well-known set is not what it must be, whatever LR the protocol takes."""
     pairs = load_pairs(given, scale=scale, root=root)
     first, last = (End(pair.name, pair.hr(), pair.lr()) for pair in (pairs[0], pairs[-1]))
-    check_set(label, scale=scale, pictures=len(pairs), ends=(first, last))
+    check_set(label, scale=scale, images=len(pairs), ends=(first, last))
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where results come from: a name, a picture for each pair, the LR kernel if not the pair's."""
+    """Where results come from: a name, an image for each pair, the LR kernel if not the pair's."""
 
     name: str
     make: Callable[[Pair], Tensor]
@@ -243,14 +243,14 @@ def _folder(folder: Path, *, label: str, pairs: Sequence[Pair]) -> _Source:
     inner = [p for p in sorted(folder.iterdir()) if p.is_dir()]
     own = [p for p in inner if p.name.lower() in (label.lower(), f"{label.lower()}_x{scale}")]
     files = match_results(
-        list_pictures(own[0] if own else folder),
+        list_images(own[0] if own else folder),
         set_name=label,
         names=[pair.name for pair in pairs],
         scale=scale,
     )
 
     def make(pair: Pair) -> Tensor:
-        return to_rgb_tensor(read_picture(files[pair.name]))
+        return to_rgb_tensor(read_image(files[pair.name]))
 
     return _Source(folder.name, make, lr_kernel="unknown")
 
@@ -258,14 +258,14 @@ def _folder(folder: Path, *, label: str, pairs: Sequence[Pair]) -> _Source:
 def match_results(
     files: Sequence[Path], *, set_name: str, names: Sequence[str], scale: int
 ) -> dict[str, Path]:
-    """The result file of each picture, matched by name and never by order.
+    """Return the result file of each image, matched by name and never by order.
 
-    A file belongs to a picture when the picture's name, or the other name or number it is
+    A file belongs to an image when the image's name, or the other name or number it is
     published under, stands in the file's name as a word: ``baby.png``, ``babyx4.png``,
     ``baby_RCAN_x4.png``, ``img_001_SRF_4_HR.png``. Files that say another scale are left
-    out, and so are files that belong to no picture of the set.
+    out, and so are files that belong to no image of the set.
 
-    Raises DataError listing every picture without a file or with several.
+    Raises DataError listing every image without a file or with several.
     """
     ways = _ways(set_name, names)
     found = {name: [f for f in files if _says(f, ways[name], scale)] for name in names}
@@ -276,10 +276,10 @@ def match_results(
         for name, group in found.items()
         if len(group) > 1
     ]
-    complaints += [f"'{file}' fits several pictures" for file in shared]
+    complaints += [f"'{file}' fits several images" for file in shared]
     if complaints:
         raise DataError(
-            f"The results do not fit {set_name} ×{scale}: {'; '.join(complaints)}. Each picture "
+            f"The results do not fit {set_name} ×{scale}: {'; '.join(complaints)}. Each image "
             f"needs one file with its name in it and no other scale than x{scale}; "
             f"{len(files)} files were looked at."
         )
@@ -287,7 +287,7 @@ def match_results(
 
 
 def _ways(set_name: str, names: Sequence[str]) -> dict[str, set[str]]:
-    """The names, in lower case, that each picture of the set goes by."""
+    """Return the names, in lower case, that each image of the set goes by."""
     ways = {name: {name.lower(), OTHER_SPELLINGS.get(name, name.lower())} for name in names}
     if set_name.lower() in NUMBERED:
         for number, name in enumerate(names, start=1):

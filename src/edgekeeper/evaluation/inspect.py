@@ -1,6 +1,6 @@
-"""Inspect an enlarged picture without its original: colours, consistency, invented structure.
+"""Inspect an enlarged image without its original: colours, consistency, invented structure.
 
-``inspect`` takes the input and the result as tensors, ``inspect_files`` as picture files; both
+``inspect`` takes the input and the result as tensors, ``inspect_files`` as image files; both
 return the same report. ``overlay`` shows where the structure is in doubt.
 """
 
@@ -17,13 +17,13 @@ from torch.nn import functional
 
 from edgekeeper.errors import InputError
 from edgekeeper.image import (
-    Picture,
+    Image,
     alpha_tensor,
     check_target,
     from_tensor,
-    read_picture,
+    read_image,
     to_rgb_tensor,
-    write_picture,
+    write_image,
 )
 from edgekeeper.metrics.psnr import mean_square_psnr
 from edgekeeper.metrics.risk import shrink, structure_risk
@@ -59,7 +59,7 @@ class Inspection:
     Consistency, of the result shrunk by MATLAB's bicubic against the input, in grey levels of 255:
 
     Attributes:
-        scale: the factor between the pictures.
+        scale: the factor between the images.
         difference_mean, difference_max: absolute difference over all pixels and colours.
         colour_error: mean colour difference, CIEDE2000; about 1 is just noticeable side by side.
         colour_shift: mean difference of red, green and blue, above 0 where the result has more.
@@ -84,7 +84,7 @@ class Inspection:
     unsupported: Tensor = field(repr=False, compare=False)
 
     def as_json(self) -> dict[str, object]:
-        """The numbers as JSON takes them: an infinite PSNR is None, the map is left out."""
+        """Return the numbers as JSON takes them: an infinite PSNR is None, the map is left out."""
         return {
             "scale": self.scale,
             "difference_mean": self.difference_mean,
@@ -106,19 +106,19 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int) -> Inspection:
     """
     if len(lr) != 1 or len(sr) != 1:
         raise InputError(
-            f"inspect takes one input and one result; got {len(lr)} and {len(sr)} pictures."
+            f"inspect takes one input and one result; got {len(lr)} and {len(sr)} images."
         )
     found = structure_risk(lr, sr, scale=scale)
-    ours, theirs = shrink(sr.float(), scale=scale).double(), lr.double()
-    difference = (ours - theirs) * 255
+    prediction, target = shrink(sr.float(), scale=scale).double(), lr.double()
+    difference = (prediction - target) * 255
     risk = float(found.score)
     return Inspection(
         scale=scale,
         difference_mean=float(difference.abs().mean()),
         difference_max=float(difference.abs().max()),
-        colour_error=_colour_error(ours, theirs),
+        colour_error=_colour_error(prediction, target),
         colour_shift=_mean_rgb(difference),
-        psnr=float(mean_square_psnr(ours, theirs)),
+        psnr=float(mean_square_psnr(prediction, target)),
         risk=risk,
         verdict="supported" if risk < DOUBTFUL else "doubtful" if risk < INVENTED else "invented",
         worst=_worst(found.unsupported, found.edges, scale=scale),
@@ -133,19 +133,19 @@ def inspect_files(
     overlay_path: str | Path | None = None,
     overwrite: Literal["refuse", "replace"] = "refuse",
 ) -> Inspection:
-    """The report on the result in one file, given the file of the input it was made from.
+    """Return the report on the result in one file, given the file of the input it was made from.
 
-    The scale is that of the sizes. Where a picture has alpha it is laid on mid-grey, so that what
-    nobody sees does not count. With ``overlay_path`` the overlay is written there as well. Pictures
+    The scale is that of the sizes. Where an image has alpha it is laid on mid-grey, so that what
+    nobody sees does not count. With ``overlay_path`` the overlay is written there as well. Images
     are held whole: reckon with about 30 bytes per pixel of the result.
 
     Raises:
-        PictureError: a file cannot be read or the overlay not be written.
+        ImageError: a file cannot be read or the overlay not be written.
         InputError: the result is not a whole number of times as large as the input.
     """
     if overlay_path is not None:
         check_target(Path(overlay_path), overwrite=overwrite, quality=95)
-    lr, sr = (_visible(read_picture(path)) for path in (lr_path, sr_path))
+    lr, sr = (_visible(read_image(path)) for path in (lr_path, sr_path))
     scale = sr.shape[-1] // lr.shape[-1]
     if scale < 2 or sr.shape[-2:] != (lr.shape[-2] * scale, lr.shape[-1] * scale):
         raise InputError(
@@ -156,12 +156,12 @@ def inspect_files(
     report = inspect(lr, sr, scale=scale)
     if overlay_path is not None:
         pixels = np.concatenate([from_tensor(band) for band in _painted(report, sr)])
-        write_picture(Picture(pixels=pixels), Path(overlay_path), overwrite=overwrite)
+        write_image(Image(pixels=pixels), Path(overlay_path), overwrite=overwrite)
     return report
 
 
 def overlay(report: Inspection, sr: Tensor) -> Tensor:
-    """The result in grey with unsupported edges in vermilion, (1, 3, H, W) in [0, 1].
+    """Return the result in grey with unsupported edges in vermilion, (1, 3, H, W) in [0, 1].
 
     The colour covers 63 % where the unsupported edge strength is 4 grey levels per pixel, and more
     the stronger it is. Raises InputError when ``sr`` is not the result that was inspected.
@@ -180,7 +180,7 @@ def overlay(report: Inspection, sr: Tensor) -> Tensor:
 
 
 def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
-    """The overlay, band by band from the top."""
+    """Yield the overlay, band by band from the top."""
     scale, margin = report.scale, 3  # LR rows that interpolation looks at beyond a band, and one
     cover = 1 - torch.exp(-report.unsupported / _VISIBLE)
     colour = torch.tensor(RISK_COLOUR, dtype=sr.dtype, device=sr.device).view(1, 3, 1, 1)
@@ -195,32 +195,32 @@ def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
         yield grey + large * ((0.4 + 0.6 * grey) * colour - grey)
 
 
-def _visible(picture: Picture) -> Tensor:
-    """The picture (1, 3, H, W), laid on mid-grey where it has alpha."""
-    colours = to_rgb_tensor(picture)
-    if picture.alpha is None:
+def _visible(image: Image) -> Tensor:
+    """Return the image (1, 3, H, W), laid on mid-grey where it has alpha."""
+    colours = to_rgb_tensor(image)
+    if image.alpha is None:
         return colours
-    return 0.5 + (colours - 0.5) * alpha_tensor(picture)
+    return 0.5 + (colours - 0.5) * alpha_tensor(image)
 
 
 def _mean_rgb(difference: Tensor) -> tuple[float, float, float]:
-    """The mean of each colour."""
+    """Return the mean of each colour."""
     red, green, blue = difference.mean(dim=(0, 2, 3)).tolist()
     return red, green, blue
 
 
-def _colour_error(ours: Tensor, theirs: Tensor) -> float:
-    """The mean CIEDE2000 difference, in bands: it needs some thirty maps."""
-    rows = max(1, _BAND_PIXELS // ours.shape[-1])
+def _colour_error(prediction: Tensor, target: Tensor) -> float:
+    """Return the mean CIEDE2000 difference, in bands: it needs some thirty maps."""
+    rows = max(1, _BAND_PIXELS // prediction.shape[-1])
     total = 0.0
-    for top in range(0, ours.shape[-2], rows):
+    for top in range(0, prediction.shape[-2], rows):
         band = (..., slice(top, top + rows), slice(None))
-        total += float(ciede2000(rgb_to_lab(ours[band]), rgb_to_lab(theirs[band])).sum())
-    return total / (ours.shape[-1] * ours.shape[-2])
+        total += float(ciede2000(rgb_to_lab(prediction[band]), rgb_to_lab(target[band])).sum())
+    return total / (prediction.shape[-1] * prediction.shape[-2])
 
 
 def _worst(unsupported: Tensor, edges: Tensor, *, scale: int) -> Place | None:
-    """The square, or what of it fits, in which the unsupported edges sum up to most."""
+    """Return the square, or what of it fits, in which the unsupported edges sum up to most."""
     height, width = (min(_PLACE, n) for n in unsupported.shape[-2:])
     sums = functional.avg_pool2d(unsupported, (height, width), stride=1)
     if not float(sums.max()) > 0:

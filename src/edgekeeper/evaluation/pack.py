@@ -21,11 +21,11 @@ def pack(
     sets: Sequence[str] = ("set5", "set14", "bsd100"),
     protocol: str = "y_matlab",
 ) -> Network:
-    """A network file at ``target``, made from a run's ``model.safetensors``.
+    """Return a network file at ``target``, made from a run's ``model.safetensors``.
 
     Weights are rounded to half precision first and the rounded network is scored on ``sets``, so
     that the results on the card are those of the file. Each mean has a 95 % bootstrap interval
-    over the pictures. LPIPS is among them where its weight files are. A gradient branch that only
+    over the images. LPIPS is among them where its weight files are. A gradient branch that only
     training needs (``DGGGANLight``) is left out.
     """
     file = read_tensors(source)
@@ -44,9 +44,13 @@ def pack(
     results = []
     for set_name in sets:
         scores = evaluate(
-            model, sets=[set_name], scale=model.scale, protocol=protocol, data_root=data_root,
+            model,
+            sets=[set_name],
+            scale=model.scale,
+            protocol=protocol,
+            data_root=data_root,
             metrics=(*METRICS, "lpips"),
-        )  # fmt: skip
+        )
         results.append({"set": set_name, "protocol": protocol, **_means(scores)})
     complete = {**card, "parameters": parameter_count(model), "results": results}
     write_tensors(target, half, facts={"model": network.to_json(), "card": complete})
@@ -55,7 +59,7 @@ def pack(
 
 def _means(scores: Sequence[Score]) -> dict[str, object]:
     """Mean and interval of each metric."""
-    found: dict[str, object] = {"pictures": len(scores)}
+    found: dict[str, object] = {"images": len(scores)}
     for metric in ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd", "lpips"):
         values = [value for score in scores if (value := score.value(metric)) is not None]
         if len(values) < len(scores):

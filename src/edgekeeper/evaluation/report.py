@@ -17,7 +17,7 @@ from edgekeeper.evaluation.tables import DIGITS, SIGNS, TITLES, Column, Table, a
 
 
 def comparison_table(found: PairedComparison) -> Table:
-    """The rows as a table: means, differences with interval, p, and on how many pictures."""
+    """Return the rows as a table: means, differences with interval, p, and on how many images."""
     columns = (
         Column("set"),
         Column("metric"),
@@ -30,7 +30,7 @@ def comparison_table(found: PairedComparison) -> Table:
     )
     note = (
         f"Protocol '{found.protocol.name}', ×{found.scale}. Interval: bootstrap, paired by "
-        "picture; p: Wilcoxon's signed-rank test. Undecided: the interval holds 0. Each row is "
+        "image; p: Wilcoxon's signed-rank test. Undecided: the interval holds 0. Each row is "
         "judged by itself."
     )
     cells = tuple(_cells(row) for row in found.rows)
@@ -52,13 +52,13 @@ def _cells(row: Row) -> tuple[str, ...]:
         number(row.b, digits=digits),
         difference,
         "–" if row.p is None else f"{row.p:.2g}",
-        f"{row.better}, {row.worse} of {row.pictures}",
+        f"{row.better}, {row.worse} of {row.images}",
         "undecided" if row.verdict == "not distinguishable" else row.verdict,
     )
 
 
-def worst_table(found: PairedComparison, *, pictures: int) -> Table:
-    """The so many pictures on which ``b`` loses most in the first metric, all differences b - a."""
+def worst_table(found: PairedComparison, *, images: int) -> Table:
+    """The so many images on which ``b`` loses most in the first metric, all differences b - a."""
     first = found.metrics[0]
     sign = 1 if direction(first) == "highest" else -1
     ranked = sorted(
@@ -67,7 +67,7 @@ def worst_table(found: PairedComparison, *, pictures: int) -> Table:
     )
     columns = (
         Column("set"),
-        Column("picture"),
+        Column("image"),
         *(
             Column("|GV ratio - 1|" if metric == "gv_ratio" else TITLES[metric], "right")
             for metric in found.metrics
@@ -76,24 +76,24 @@ def worst_table(found: PairedComparison, *, pictures: int) -> Table:
     cells = tuple(
         (
             both[0].set,
-            both[0].picture,
+            both[0].image,
             *(
                 number(difference_of(both, metric), digits=DIGITS[metric], sign="always")
                 for metric in found.metrics
             ),
         )
-        for both in ranked[:pictures]
+        for both in ranked[:images]
     )
-    title = f"B - A, the worst pictures for B by {TITLES[first]} first"
+    title = f"B - A, the worst images for B by {TITLES[first]} first"
     return Table(title, columns, cells)
 
 
 def write_comparison(found: PairedComparison, path: str | Path) -> None:
-    """Nothing; writes rows, every picture's values and the worst places as JSON, whole or not."""
-    pictures = [
+    """Write rows, every image's values and the worst places as JSON, whole or not."""
+    images = [
         {
             "set": both[0].set,
-            "picture": both[0].picture,
+            "image": both[0].image,
             **{
                 row_name(metric): {
                     "a": compared_value(both[0], metric),
@@ -108,7 +108,7 @@ def write_comparison(found: PairedComparison, path: str | Path) -> None:
     places = [
         {
             "set": place.set,
-            "picture": place.picture,
+            "image": place.image,
             **asdict(place.box),
             "excess": place.excess,
             "psnr_a": place.psnr_a,
@@ -122,7 +122,7 @@ def write_comparison(found: PairedComparison, path: str | Path) -> None:
         "scale": found.scale,
         "protocol": found.protocol.to_json(),
         "notes": found.notes,
-        "pictures": pictures,
+        "images": images,
         "places": places,
     }
     text = as_json([asdict(row) for row in found.rows], facts=facts)

@@ -65,10 +65,10 @@ class Table:
 def score_table(
     means: Sequence[SetMean], *, title: str = "", metrics: Sequence[str] | None = None
 ) -> Table:
-    """The means of one protocol, a row for each model and set; the best of a set is starred.
+    """Return the means of one protocol, a row for each model and set; the best of a set is starred.
 
     metrics: the columns; by default those that every score has and all others that were asked
-    for. A mean over fewer pictures than the set has carries their number, and a note says why.
+    for. A mean over fewer images than the set has carries their number, and a note says why.
     Raises InputError when the means are under different protocols: their numbers must not share
     a column.
     """
@@ -85,7 +85,7 @@ def score_table(
         Column("set"),
         Column("scale", "right"),
         Column("model"),
-        Column("pictures", "right"),
+        Column("images", "right"),
         *(Column(f"{TITLES[metric]} {SIGNS[ALL_METRICS[metric]]}", "right") for metric in shown),
     )
     cells = tuple(
@@ -93,22 +93,22 @@ def score_table(
             mean.set,
             f"×{mean.scale}",
             mean.model,
-            str(mean.pictures),
+            str(mean.images),
             *(_mean_cell(mean, metric, means) for metric in shown),
         )
         for mean in means
     )
     kernels = ", ".join(dict.fromkeys(mean.lr_kernel for mean in means))
-    note = f"Protocol '{protocols[0].name}'; LR pictures: {kernels}. * is the best of its set."
+    note = f"Protocol '{protocols[0].name}'; LR images: {kernels}. * is the best of its set."
     reasons = [line for mean in means for line in mean.notes]
     return Table(title, columns, cells, (note, *dict.fromkeys(reasons)))
 
 
 def _mean_cell(mean: SetMean, metric: str, means: Sequence[SetMean]) -> str:
     text = number(mean.means.get(metric), digits=DIGITS[metric])
-    counted = mean.counted.get(metric, mean.pictures)
-    if 0 < counted < mean.pictures:
-        text += f" ({counted} of {mean.pictures})"
+    counted = mean.counted.get(metric, mean.images)
+    if 0 < counted < mean.images:
+        text += f" ({counted} of {mean.images})"
     return text + _star(mean, metric, means)
 
 
@@ -167,7 +167,7 @@ def _reproduction_cells(row: PlainRow) -> tuple[str, ...]:
 
 
 def number(value: object, *, digits: int, sign: Literal["negative", "always"] = "negative") -> str:
-    """The number with so many digits; "inf" for infinity, a dash for None.
+    """Return the number with so many digits; "inf" for infinity, a dash for None.
 
     Minus is the hyphen, so that the text can be copied into a program. Raises InputError for
     anything else.
@@ -195,7 +195,7 @@ def as_text(table: Table, *, width: int | None = None) -> str:
 
 
 def as_rich(table: Table) -> rich.table.Table:
-    """The table for ``rich.print``, which fits it to the terminal."""
+    """Return the table for ``rich.print``, which fits it to the terminal."""
     shown = rich.table.Table(
         title=escape(table.title) or None,
         title_justify="left",
@@ -212,7 +212,7 @@ def as_rich(table: Table) -> rich.table.Table:
 
 
 def as_markdown(table: Table) -> str:
-    """The table in Markdown (GitHub's form), title above and notes as a list below."""
+    """Return the table in Markdown (GitHub's form), title above and notes as a list below."""
     rules = [":---" if column.align == "left" else "---:" for column in table.columns]
     lines = [
         _markdown_row([column.title for column in table.columns]),
@@ -229,7 +229,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def as_json(rows: Sequence[PlainRow], *, facts: PlainRow | None = None) -> str:
-    """The rows with all their digits, and ``facts`` beside them, as JSON text.
+    """Return the rows with all their digits, and ``facts`` beside them, as JSON text.
 
     Infinity is the string "inf", since JSON has no such number.
     """
@@ -248,16 +248,16 @@ def _finite(value: object) -> object:
 
 
 def _star(mean: SetMean, metric: str, means: Sequence[SetMean]) -> str:
-    """A star when the mean is the best of several models on its set and scale.
+    """Return a star when the mean is the best of several models on its set and scale.
 
-    None is the best where the means are over different numbers of pictures.
+    None is the best where the means are over different numbers of images.
     """
-    rivals = [m for m in means if (m.set, m.scale) == (mean.set, mean.scale)]
-    counts = {m.counted.get(metric, m.pictures if metric in m.means else 0) for m in rivals}
-    if len(rivals) < 2 or len(counts) > 1 or counts == {0}:
+    candidates = [m for m in means if (m.set, m.scale) == (mean.set, mean.scale)]
+    counts = {m.counted.get(metric, m.images if metric in m.means else 0) for m in candidates}
+    if len(candidates) < 2 or len(counts) > 1 or counts == {0}:
         return ""
     best = ALL_METRICS[metric]
-    ranked = [_badness(rival.means[metric], best) for rival in rivals]
+    ranked = [_badness(candidate.means[metric], best) for candidate in candidates]
     return "*" if _badness(mean.means[metric], best) == min(ranked) else " "
 
 

@@ -27,7 +27,7 @@ from edgekeeper.export.int8 import (
     Loss,
     Method,
     calibrate,
-    calibration_pictures,
+    calibration_images,
     layers,
     measure_loss,
 )
@@ -46,8 +46,14 @@ from edgekeeper.pretrained.exported import (
 from edgekeeper.pretrained.zoo import find, load
 
 __all__ = [
-    "Agreement", "Exported", "Keep", "Loss", "Method", "export_network", "with_runtime",
-]  # fmt: skip
+    "Agreement",
+    "Exported",
+    "Keep",
+    "Loss",
+    "Method",
+    "export_network",
+    "with_runtime",
+]
 
 FORMAT = 1
 """Goes up when files of the same network change; the cache then makes them anew."""
@@ -73,18 +79,18 @@ def export_network(
     allowed_loss_db: float = 0.2,
     overwrite: Literal["refuse", "replace"] = "refuse",
 ) -> Exported:
-    """The file ``target`` (``.onnx``, or ``.xml`` with a ``.bin`` beside it), checked.
+    """Return the file ``target`` (``.onnx``, or ``.xml`` with a ``.bin`` beside it), checked.
 
     Sizes stay open. The file is run at three sizes and compared with the torch network, pixels and
-    gradients, before it gets its name. With a folder of ``calibration`` pictures the network
-    computes in eight bits; what that costs on those pictures is measured and stored in the file.
+    gradients, before it gets its name. With a folder of ``calibration`` images the network
+    computes in eight bits; what that costs on those images is measured and stored in the file.
     ``method`` and ``keep`` are those of ``int8.calibrate``.
-    ``runtime`` says which format the ending has to be of.
+    ``runtime`` says which format the file extension has to be of.
 
     Raises:
-        InputError: no such network, another ending, a file that exists, int8 for a network whose
-            layers are not known.
-        CheckpointError: the file's pictures differ, or int8 loses more than ``allowed_loss_db``.
+        InputError: no such network, another file extension, a file that exists, int8 for a network
+            whose layers are not known.
+        CheckpointError: the file's images differ, or int8 loses more than ``allowed_loss_db``.
         UnavailableError: onnx or the runtime is not installed.
     """
     target = Path(target)
@@ -110,17 +116,17 @@ def export_network(
         loss = None
         if calibration is not None:
             check_layers_known(network)
-            pictures = calibration_pictures(Path(calibration), scale=network.scale)
+            images = calibration_images(Path(calibration), scale=network.scale)
             rounding = calibrate(
                 plain,
-                pictures,
+                images,
                 method=method,
                 keep=keep,
                 signed=_SIGNED[runtime],
                 outputs=_OUTPUTS[runtime],
             )
             _write(draft, plain, facts=facts, rounding=rounding)
-            loss = measure_loss(load_exported(draft), network, pictures=pictures)
+            loss = measure_loss(load_exported(draft), network, images=images)
             _refuse(loss, allowed=allowed_loss_db)
             facts |= {"precision": "int8", "int8": _int8_facts(rounding, plain, loss, method)}
             _write(draft, plain, facts=facts, rounding=rounding)
@@ -142,7 +148,7 @@ def with_runtime(
     precision: Precision = "float32",
     threads: int | None = None,
 ) -> ExportedNetwork:
-    """The network run by ONNX Runtime or OpenVINO, exported to the cache unless it is there.
+    """Return the network run by ONNX Runtime or OpenVINO, exported to the cache unless it is there.
 
     The cache is ``edgekeeper/exports`` in ``XDG_CACHE_HOME`` (by default ``~/.cache``); files
     there are found by the digest of the network's file, or of its weights and graph.
@@ -181,7 +187,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, object]]:
-    """The network on the CPU, and what its file will say of it."""
+    """Return the network on the CPU, and what its file will say of it."""
     card: object = {}
     source: dict[str, object] = {}
     if isinstance(model, SRModel):
@@ -212,7 +218,7 @@ def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, 
 def _int8_facts(
     rounding: Rounding, network: SRModel, loss: Loss, method: Method
 ) -> dict[str, object]:
-    """What an 8-bit file says of itself."""
+    """Return what an 8-bit file says of itself."""
     kept = [name for name in layers(network) if name not in rounding.inputs]
     return {"range": method, "float_layers": kept, **loss.to_json()}
 
@@ -220,8 +226,8 @@ def _int8_facts(
 def _refuse(loss: Loss, *, allowed: float) -> None:
     if not loss.db <= allowed:  # not a number is refused too
         raise CheckpointError(
-            f"In eight bits the network loses {loss.db:.3f} dB on the calibration pictures; "
-            f"{allowed:g} dB are allowed. No file was left: calibrate with more varied pictures, "
+            f"In eight bits the network loses {loss.db:.3f} dB on the calibration images; "
+            f"{allowed:g} dB are allowed. No file was left: calibrate with more varied images, "
             "or export without --int8."
         )
 
@@ -232,7 +238,7 @@ def _refuse(loss: Loss, *, allowed: float) -> None:
 def _write(
     draft: Path, network: SRModel, *, facts: Mapping[str, object], rounding: Rounding
 ) -> None:
-    """Write the network to ``draft`` in the format of its ending."""
+    """Write the network to ``draft`` in the format of its file extension."""
     # Each short fact stands by itself as well, for other programs.
     short = ("scale", "channels", "value_range", "receptive_field", "overlap", "precision")
     entries = {KEY: json.dumps(facts)} | {f"{KEY}.{key}": str(facts[key]) for key in short}

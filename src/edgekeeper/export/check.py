@@ -1,4 +1,4 @@
-"""Whether an exported file gives the pictures of the torch network, at several sizes."""
+"""Whether an exported file gives the images of the torch network, at several sizes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,10 +13,10 @@ from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 
 SIZES = ((33, 47), (24, 64), (61, 18))
-"""Height and width of the LR pictures that are compared: odd and even, upright and lying."""
+"""Height and width of the LR images that are compared: odd and even, upright and lying."""
 
 BOUND = 1e-3
-"""Largest difference of a pixel, and of a gradient's length, of pictures in [0, 1]."""
+"""Largest difference of a pixel, and of a gradient's length, of images in [0, 1]."""
 
 BOUND_INT8_DB = 30.0
 """Smallest PSNR in dB between the 8-bit network and the float one at each size."""
@@ -27,7 +27,7 @@ class Agreement:
     """How far an exported network is from the torch one.
 
     pixels, gradients: the largest absolute differences over all sizes.
-    psnr: the smallest PSNR in dB over the sizes; inf when the pictures are equal.
+    psnr: the smallest PSNR in dB over the sizes; inf when the images are equal.
     """
 
     pixels: float
@@ -36,7 +36,7 @@ class Agreement:
 
 
 def probe(channels: int, *, height: int, width: int) -> Tensor:
-    """A picture (1, channels, height, width) in [0, 1] with smooth areas, edges and noise."""
+    """Return an image (1, channels, height, width) in [0, 1] with smooth areas, edges and noise."""
     generator = torch.Generator().manual_seed(height * 1000 + width)
     coarse = torch.rand((1, channels, 6, 6), generator=generator)
     smooth = imresize(coarse, size=(height, width))
@@ -48,10 +48,10 @@ def probe(channels: int, *, height: int, width: int) -> Tensor:
 
 @torch.inference_mode()
 def compare(exported: SRModel, original: SRModel) -> Agreement:
-    """How far the two networks' pictures are apart at the sizes of ``SIZES``.
+    """Return how far the two networks' images are apart at the sizes of ``SIZES``.
 
     Raises:
-        CheckpointError: a picture has another size or values that are not finite.
+        CheckpointError: an image has another size or values that are not finite.
     """
     pixels = gradients = worst = 0.0
     original.eval()
@@ -60,7 +60,7 @@ def compare(exported: SRModel, original: SRModel) -> Agreement:
         ours, theirs = exported(lr), original(lr)
         if ours.shape != theirs.shape:
             raise CheckpointError(
-                f"The exported network makes {tuple(ours.shape)} of a picture {tuple(lr.shape)}, "
+                f"The exported network makes {tuple(ours.shape)} of an image {tuple(lr.shape)}, "
                 f"the original {tuple(theirs.shape)}. No file was left."
             )
         if not bool(torch.isfinite(ours).all()):
@@ -77,7 +77,7 @@ def compare(exported: SRModel, original: SRModel) -> Agreement:
 def check(
     exported: SRModel, original: SRModel, *, kind: Literal["float", "int8"] = "float"
 ) -> Agreement:
-    """How far the two are apart, which is near enough.
+    """Return how far the two are apart, which is near enough.
 
     Raises:
         CheckpointError: further apart than ``BOUND`` (or ``BOUND_INT8_DB``) at some size.
@@ -90,8 +90,8 @@ def check(
         )
     if kind == "int8" and found.psnr < BOUND_INT8_DB:
         raise CheckpointError(
-            f"The 8-bit network is {found.psnr:.1f} dB from the original on test pictures; at "
+            f"The 8-bit network is {found.psnr:.1f} dB from the original on test images; at "
             f"least {BOUND_INT8_DB:g} dB are needed. No file was left: calibrate with more varied "
-            "pictures, or export without --int8."
+            "images, or export without --int8."
         )
     return found

@@ -1,7 +1,7 @@
 """An ONNX graph under construction: the few operations that super-resolution networks are made of.
 
 The graph is written by us, not traced: MATLAB's bicubic interpolation, whose matrices depend on
-the size of the picture, has for whole factors an exact form with fixed weights (``enlarge``),
+the size of the image, has for whole factors an exact form with fixed weights (``enlarge``),
 and each layer keeps its name, so that 8-bit layers can be chosen by it.
 """
 
@@ -69,7 +69,7 @@ class Graph:
         self._large: dict[tuple[str, str], str] = {}  # value, kind -> the value interpolated
 
     def constant(self, array: Array) -> str:
-        """The name of a constant."""
+        """Return the name of a constant."""
         from onnx import numpy_helper
 
         name = f"constant_{len(self._constants)}"
@@ -79,7 +79,7 @@ class Graph:
     def node(
         self, kind: str, inputs: Sequence[str], *, name: str = "", attributes: Mapping[str, Any]
     ) -> str:
-        """The name of the output of a new node."""
+        """Return the name of the output of a new node."""
         from onnx import helper
 
         name = name or f"{kind.lower()}_{len(self._nodes)}"
@@ -102,13 +102,13 @@ class Graph:
         return value
 
     def kept(self, name: str) -> str:
-        """The value that the module ``name`` made."""
+        """Return the value that the module ``name`` made."""
         return self._kept[self._prefix + name]
 
     # ---- layers --------------------------------------------------------------------------------
 
     def convolution(self, x: str, layer: nn.Module | Tensor, *, name: str) -> str:
-        """The convolution ``layer`` of ``x``, in int8 when ``name`` has a range."""
+        """Return the convolution ``layer`` of ``x``, in int8 when ``name`` has a range."""
         assert isinstance(layer, nn.Conv2d)
         full = self._prefix + name
         if full in self.rounding.inputs:
@@ -150,7 +150,7 @@ class Graph:
         return self.node("LeakyRelu", [x], attributes={"alpha": slope})
 
     def prelu(self, x: str, layer: nn.PReLU, *, name: str) -> str:
-        """The LeakyReLU ``layer`` of ``x``, with the slopes it learnt."""
+        """Return the LeakyReLU ``layer`` of ``x``, with the slopes it learnt."""
         slopes = self.constant(layer.weight.detach().numpy()[:, None, None])
         return self.keep(name, self.node("PRelu", [x, slopes], attributes={}))
 
@@ -165,11 +165,11 @@ class Graph:
         return self.keep(name, x)
 
     def join(self, values: Sequence[str]) -> str:
-        """The maps of all values after another."""
+        """Return the maps of all values after another."""
         return self.node("Concat", values, attributes={"axis": 1}) if len(values) > 1 else values[0]
 
     def tanh(self, x: str) -> str:
-        """The hyperbolic tangent of ``x``."""
+        """Return the hyperbolic tangent of ``x``."""
         return self.node("Tanh", [x], attributes={})
 
     def add(self, x: str, other: str | Array) -> str:
@@ -186,12 +186,12 @@ class Graph:
         return self.node(kind, [x, other], attributes={})
 
     def mix(self, x: str, matrix: Array) -> str:
-        """The colours of ``x`` times ``matrix`` (colours out, colours in)."""
+        """Return the colours of ``x`` times ``matrix`` (colours out, colours in)."""
         weights = self.constant(np.asarray(matrix, np.float32)[:, :, None, None])
         return self.node("Conv", [x, weights], attributes={"kernel_shape": [1, 1]})
 
     def shuffle(self, x: str, *, scale: int) -> str:
-        """The pixel shuffle (B, C·scale², H, W) -> (B, C, scale·H, scale·W)."""
+        """Return the pixel shuffle (B, C·scale², H, W) -> (B, C, scale·H, scale·W)."""
         attributes = {"blocksize": scale, "mode": "CRD"}
         return self.node("DepthToSpace", [x], attributes=attributes)
 
@@ -206,7 +206,7 @@ class Graph:
         return self.node("Resize", [x, "", scales], attributes=attributes)
 
     def unshuffled(self, x: str, *, size: int, channels: int) -> str:
-        """The blocks of size · size pixels of ``x`` in channels, as torch orders them.
+        """Return the blocks of size · size pixels of ``x`` in channels, as torch orders them.
 
         Sides that are no multiple of ``size`` repeat their last pixel first.
         """
@@ -223,7 +223,7 @@ class Graph:
         return self.node("Conv", [x, own], attributes=attributes)
 
     def cropped(self, x: str, lr: str, *, scale: int) -> str:
-        """The top left part of ``x`` that is ``scale`` times as large as ``lr``."""
+        """Return the top left part of ``x`` that is ``scale`` times as large as ``lr``."""
         shape = self.node("Shape", [lr], attributes={"start": 2})
         ends = self.node("Mul", [shape, self.constant(np.array(scale, np.int64))], attributes={})
         starts, axes = (self.constant(np.array(pair, np.int64)) for pair in ((0, 0), (2, 3)))
@@ -314,7 +314,7 @@ class Graph:
         return self.node("DequantizeLinear", inputs, attributes={"axis": 0})
 
     def model(self, out: str, *, channels: int, scale: int, facts: Mapping[str, str]) -> Any:
-        """The ONNX model whose output is the value ``out``, with metadata ``facts``."""
+        """Return the ONNX model whose output is the value ``out``, with metadata ``facts``."""
         from onnx import TensorProto, checker, helper
 
         self._nodes.append(helper.make_node("Identity", [out], ["sr"], name="sr"))
@@ -355,7 +355,7 @@ def phase_weights(scale: int, *, kind: Interpolation) -> Array:
 
 
 def step_and_zero(limits: Range, *, signed: Signed) -> tuple[float, Array]:
-    """The step between eight-bit values, and the one that stands for 0, of the type to use.
+    """Return the step between eight-bit values, and the one that stands for 0, of the type to use.
 
     Values without negative ones take all of uint8; others int8 around 0 or uint8 with an offset.
     """

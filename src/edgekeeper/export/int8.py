@@ -1,7 +1,7 @@
-"""Eight bits: which range each layer's input needs, found on pictures, and what is lost.
+"""Eight bits: which range each layer's input needs, found on images, and what is lost.
 
-Calibration runs the torch network on LR pictures made from the calibration pictures and watches
-what enters and leaves each convolution. The loss is measured on the same pictures with the
+Calibration runs the torch network on LR images made from the calibration images and watches
+what enters and leaves each convolution. The loss is measured on the same images with the
 finished file.
 """
 
@@ -18,7 +18,7 @@ from edgekeeper.data.degrade import crop_to_multiple, make_lr
 from edgekeeper.errors import InputError
 from edgekeeper.export.graph import Range, Rounding, Signed
 from edgekeeper.export.weights import all_rounded
-from edgekeeper.image import list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics.psnr import psnr
 from edgekeeper.metrics.structure import gv_gap
@@ -29,11 +29,11 @@ from edgekeeper.ops.color import rgb_to_ycbcr
 Method = Literal["minmax", "percentile", "error"]
 Keep = Literal["none", "first", "ends"]
 
-PICTURES = 32
-"""At most so many pictures of a folder are used, evenly spread over its names."""
+IMAGES = 32
+"""At most so many images of a folder are used, evenly spread over its names."""
 
 SIDE = 256
-"""The middle of a picture that is used, in HR pixels a side."""
+"""The middle of an image that is used, in HR pixels a side."""
 
 BINS = 2048
 PERCENTILE = 0.9999
@@ -42,14 +42,14 @@ STRIDE = 5  # every fifth value is counted: enough for a histogram, and coprime 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Means over the calibration pictures, on luma with the protocol "y_matlab".
+    """Means over the calibration images, on luma with the protocol "y_matlab".
 
-    psnr_float, psnr_int8: against the original picture, in dB.
+    psnr_float, psnr_int8: against the original image, in dB.
     psnr_between: of the int8 result against the float one, in dB.
-    gv_gap_float, gv_gap_int8: gradient-variance gap against the original picture.
+    gv_gap_float, gv_gap_int8: gradient-variance gap against the original image.
     """
 
-    pictures: int
+    images: int
     psnr_float: float
     psnr_int8: float
     psnr_between: float
@@ -62,46 +62,46 @@ class Loss:
         return self.psnr_float - self.psnr_int8
 
     def to_json(self) -> dict[str, float]:
-        """The fields and the loss, rounded."""
+        """Return the fields and the loss, rounded."""
         numbers = {key: round(value, 5) for key, value in asdict(self).items()}
         return {**numbers, "loss_db": round(self.db, 5)}
 
 
-def calibration_pictures(folder: Path, *, scale: int) -> list[Tensor]:
-    """HR pictures (1, 3, H, W): the middles of at most ``PICTURES`` pictures of the folder.
+def calibration_images(folder: Path, *, scale: int) -> list[Tensor]:
+    """HR images (1, 3, H, W): the middles of at most ``IMAGES`` images of the folder.
 
     Raises:
-        InputError: no such folder, or no picture of at least 64 pixels a side in it.
+        InputError: no such folder, or no image of at least 64 pixels a side in it.
     """
     if not folder.is_dir():
-        raise InputError(f"There is no folder '{folder}' with pictures to calibrate on.")
-    files = list_pictures(folder)
-    step = max(1, -(-len(files) // PICTURES))
+        raise InputError(f"There is no folder '{folder}' with images to calibrate on.")
+    files = list_images(folder)
+    step = max(1, -(-len(files) // IMAGES))
     found = []
     for file in files[::step]:
-        picture = to_rgb_tensor(read_picture(file))
-        top, left = (max(0, (side - SIDE) // 2) for side in picture.shape[-2:])
-        middle = picture[..., top : top + SIDE, left : left + SIDE]
+        image = to_rgb_tensor(read_image(file))
+        top, left = (max(0, (side - SIDE) // 2) for side in image.shape[-2:])
+        middle = image[..., top : top + SIDE, left : left + SIDE]
         middle = crop_to_multiple(middle, scale)
         if min(middle.shape[-2:]) >= 64:
             found.append(middle)
     if not found:
         raise InputError(
-            f"The folder '{folder}' holds no picture of at least 64 x 64 pixels to calibrate on."
+            f"The folder '{folder}' holds no image of at least 64 x 64 pixels to calibrate on."
         )
     return found
 
 
 def calibrate(
     model: SRModel,
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     *,
     method: Method,
     keep: Keep,
     signed: Signed,
     outputs: Literal["float", "rounded"],
 ) -> Rounding:
-    """Ranges and weights for the convolutions of ``model``, from what enters them on the pictures.
+    """Ranges and weights for the convolutions of ``model``, from what enters them on the images.
 
     method: "minmax" covers everything seen; "percentile" leaves the outermost 1 in 10,000 on each
         side out; "error" takes the range with the smallest squared error of rounding.
@@ -113,7 +113,7 @@ def calibrate(
     chosen = [name for name in names if name not in kept]
     if not chosen:
         raise InputError(f"With keep '{keep}' no layer of the network is left to round.")
-    small = [make_lr(hr, scale=model.scale, kernel="matlab_uint8") for hr in pictures]
+    small = [make_lr(hr, scale=model.scale, kernel="matlab_uint8") for hr in images]
     if COLOUR_COUNT[model.channels] == 1:
         small = [rgb_to_ycbcr(lr)[:, :1] for lr in small]
     ranges = _ranges(model, small, method=method)
@@ -127,7 +127,7 @@ def calibrate(
 
 @torch.inference_mode()
 def layers(model: SRModel) -> list[str]:
-    """The names of the convolutions that the picture passes, in their order."""
+    """Return the names of the convolutions that the image passes, in their order."""
     found: dict[str, None] = {}  # a set that knows its order
     with _watched(model, lambda name, _: found.setdefault(name)):
         model(torch.zeros(1, COLOUR_COUNT[model.channels], 8, 8))
@@ -143,7 +143,7 @@ Watch = Callable[[str, Tensor], None]
 
 @torch.inference_mode()
 def _ranges(model: SRModel, small: Sequence[Tensor], *, method: Method) -> dict[str, Range]:
-    """The range of each convolution's input, and of its output under ``_out(name)``."""
+    """Return the range of each convolution's input, and of its output under ``_out(name)``."""
     limits: dict[str, Range] = {}
 
     def widen(name: str, values: Tensor) -> None:
@@ -200,7 +200,7 @@ def _edges(limits: Range) -> Tensor:
 
 
 def _percentile(counts: Tensor, limits: Range) -> Range:
-    """The range without the outermost parts."""
+    """Return the range without the outermost parts."""
     share = counts.cumsum(0) / counts.sum()
     edges = _edges(limits)
     low = int((share < 1 - PERCENTILE).sum())
@@ -225,21 +225,23 @@ def _least_error(counts: Tensor, limits: Range) -> Range:
 
 
 @torch.inference_mode()
-def measure_loss(exported: SRModel, original: SRModel, *, pictures: Sequence[Tensor]) -> Loss:
-    """What the 8-bit network loses against the float one on HR pictures."""
+def measure_loss(exported: SRModel, original: SRModel, *, images: Sequence[Tensor]) -> Loss:
+    """Return what the 8-bit network loses against the float one on HR images."""
     rows: list[dict[str, float]] = []
     scale = original.scale
-    for hr in pictures:
+    for hr in images:
         lr = make_lr(hr, scale=scale, kernel="matlab_uint8")
         ours, theirs = infer(exported, lr), infer(original, lr)
-        rows.append({
-            "psnr_float": psnr(theirs, hr, scale=scale).item(),
-            "psnr_int8": psnr(ours, hr, scale=scale).item(),
-            "psnr_between": min(psnr(ours, theirs, scale=scale).item(), 100.0),
-            "gv_gap_float": gv_gap(theirs, hr, scale=scale).item(),
-            "gv_gap_int8": gv_gap(ours, hr, scale=scale).item(),
-        })  # fmt: skip
-    return Loss(pictures=len(rows), **_means(rows))
+        rows.append(
+            {
+                "psnr_float": psnr(theirs, hr, scale=scale).item(),
+                "psnr_int8": psnr(ours, hr, scale=scale).item(),
+                "psnr_between": min(psnr(ours, theirs, scale=scale).item(), 100.0),
+                "gv_gap_float": gv_gap(theirs, hr, scale=scale).item(),
+                "gv_gap_int8": gv_gap(ours, hr, scale=scale).item(),
+            }
+        )
+    return Loss(images=len(rows), **_means(rows))
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The order is that of GPTQ (Frantar et al., ICLR 2023, https://arxiv.org/abs/2210.17323): after a
 weight is rounded, those of the same output that are still to come move to where the output of the
-layer, in the mean over the pictures it was calibrated on, changes least.
+layer, in the mean over the images it was calibrated on, changes least.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ LARGEST = 64
 """The largest whole weight. Processors without VNNI add two products of a uint8 value and an int8
 weight in int16, where 2 · 255 · 64 still fits; larger weights would be cut off there."""
 
-POSITIONS = 512  # of each picture at which a layer's input is looked at
-DAMPING = 0.01  # of the mean square of the inputs, added to each: few pictures do not tell all
+POSITIONS = 512  # of each image at which a layer's input is looked at
+DAMPING = 0.01  # of the mean square of the inputs, added to each: few images do not tell all
 MOST_NUMBERS = 2**26  # second moments held at the same time, half a GB
 
 
@@ -35,7 +35,7 @@ class WholeWeights:
 
 
 def rounded_weights(weight: Array, *, moments: Array) -> WholeWeights:
-    """The weights (outputs, inputs, height, width) in whole steps, one step for each output.
+    """Return the weights (outputs, inputs, height, width) in whole steps, one step for each output.
 
     moments: the mean of x xᵀ over what the weights of an output are multiplied with, (n, n) for n
         weights. With the identity each weight goes to the nearest whole one.
@@ -56,7 +56,7 @@ def rounded_weights(weight: Array, *, moments: Array) -> WholeWeights:
 def all_rounded(
     model: nn.Module, small: Sequence[Tensor], *, layers: Sequence[str]
 ) -> dict[str, WholeWeights]:
-    """The whole weights of the convolutions ``layers``, for what they meet on LR pictures."""
+    """Return the whole weights of the convolutions ``layers``, for what they meet on LR images."""
     found = {}
     known = dict(model.named_modules())
     for names in _together(known, layers):
@@ -68,7 +68,7 @@ def all_rounded(
 
 
 def _together(known: Mapping[str, Any], layers: Sequence[str]) -> Iterator[list[str]]:
-    """The layers in groups whose second moments fit into memory."""
+    """Yield the layers in groups whose second moments fit into memory."""
     group: list[str] = []
     numbers = 0
     for name in layers:
@@ -86,7 +86,7 @@ def _together(known: Mapping[str, Any], layers: Sequence[str]) -> Iterator[list[
 def _moments(
     model: nn.Module, small: Sequence[Tensor], *, layers: Sequence[str]
 ) -> dict[str, Array]:
-    """The mean of x xᵀ over what each layer's weights are multiplied with."""
+    """Return the mean of x xᵀ over what each layer's weights are multiplied with."""
     found: dict[str, Array] = {}
     numbers = torch.Generator().manual_seed(0)
 

@@ -1,4 +1,4 @@
-"""Networks as ONNX models: by the functions of ``halves`` that write them, or by PyTorch.
+"""Networks as ONNX models: by the functions of ``networks`` that write them, or by PyTorch.
 
 A network without functions there goes through PyTorch's own exporter, in float32 only.
 """
@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgekeeper.errors import InputError
 from edgekeeper.export.graph import NO_ROUNDING, OPSET, Graph, Rounding
-from edgekeeper.export.halves import HALVES, is_known, whole
+from edgekeeper.export.networks import NETWORKS, is_known, whole
 from edgekeeper.models import GradientBranch, SRModel, SRResNet
 from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.models.srresnet import ResidualBlock
@@ -40,17 +40,17 @@ def onnx_model(
 
 
 def check_layers_known(model: SRModel) -> None:
-    """Nothing; raises InputError when the layers of ``model`` cannot be rounded one by one."""
+    """Raise InputError when the layers of ``model`` cannot be rounded one by one."""
     if not is_known(model):
         inner = model.backbone if isinstance(model, GradientBranch) else model
         raise InputError(
-            f"int8 knows the layers of {', '.join(kind.__name__ for kind in HALVES)}, not of "
+            f"int8 knows the layers of {', '.join(kind.__name__ for kind in NETWORKS)}, not of "
             f"{type(inner).__name__}; export it without --int8."
         )
 
 
 def folded(model: SRModel) -> SRModel:
-    """The network with its batch normalisations in the convolutions before them; same pictures.
+    """The network with its batch normalisations in the convolutions before them; same images.
 
     One whose convolution a gradient branch reads stays, since that reads what comes before it.
     """
@@ -89,18 +89,23 @@ def _traced(model: SRModel, *, facts: Mapping[str, str]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecation, and constants that depend on the size
             torch.onnx.export(
-                model, (example,), file, dynamo=False, opset_version=OPSET,
-                input_names=["lr"], output_names=["sr"],
+                model,
+                (example,),
+                file,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["lr"],
+                output_names=["sr"],
                 dynamic_axes={
                     "lr": {0: "batch", 2: "height", 3: "width"},
                     "sr": {0: "batch", 2: "large_height", 3: "large_width"},
                 },
-            )  # fmt: skip
+            )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"PyTorch cannot write {type(model).__name__} as ONNX: "
             f"{str(error).splitlines()[0]}. Networks that interpolate by imresize inside need a "
-            "function of their own in edgekeeper/export/halves.py."
+            "function of their own in edgekeeper/export/networks.py."
         ) from error
     traced = onnx.load_from_string(file.getvalue())
     onnx.helper.set_model_props(traced, dict(facts))

@@ -1,7 +1,7 @@
-"""Figures of the papers and our own: pictures and numbers in, one file out.
+"""Figures of the papers and our own: images and numbers in, one file out.
 
-Pictures are RGB tensors (1, 3, H, W) in [0, 1], all of the original's size; the ending of the file
-says the format (.svg, .pdf, .png). Only ``subjects`` runs networks: it makes the pictures that the
+Images are RGB tensors (1, 3, H, W) in [0, 1], all of the original's size; the extension of the file
+says the format (.svg, .pdf, .png). Only ``subjects`` runs networks: it makes the images that the
 others draw. Nothing here trains.
 """
 

@@ -1,4 +1,4 @@
-"""What all figures share: style, the file, and how a picture is drawn."""
+"""What all figures share: style, the file, and how an image is drawn."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import Tensor
 
-from edgekeeper.errors import InputError, PictureError, UnavailableError
+from edgekeeper.errors import ImageError, InputError, UnavailableError
 from edgekeeper.ops.box import Box
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"Creatio
 
 
 def checked_target(path: str | Path) -> Path:
-    """``path``; InputError for an ending that is no format, PictureError without its folder."""
+    """Return ``path``; InputError unless it is of a format, ImageError without its folder."""
     target = Path(path)
     if target.suffix.lower() not in FORMATS:
         raise InputError(
             f"The file '{target}' ends in '{target.suffix}'; figures are {', '.join(FORMATS)}."
         )
     if not target.parent.is_dir():
-        raise PictureError(f"Cannot write '{target}': there is no folder '{target.parent}'.")
+        raise ImageError(f"Cannot write '{target}': there is no folder '{target.parent}'.")
     return target
 
 
@@ -89,7 +89,7 @@ def figure_file(
             temporary.replace(target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise PictureError(f"Cannot write '{target}': {error.strerror}.") from error
+            raise ImageError(f"Cannot write '{target}': {error.strerror}.") from error
 
 
 def place(figure: "Figure", *, left: float, top: float, width: float, height: float) -> "Axes":
@@ -101,7 +101,7 @@ def place(figure: "Figure", *, left: float, top: float, width: float, height: fl
 
 
 def write_title(axis: "Axes", label: str, *, width: float) -> None:
-    """Write ``label`` above a picture ``width`` inches wide, small enough to fit."""
+    """Write ``label`` above an image ``width`` inches wide, small enough to fit."""
     needed = len(label) * GLYPH / 72  # inches at a size of one point
     size = TITLE_POINTS if needed == 0 else min(TITLE_POINTS, width / needed)
     axis.set_title(label, fontsize=max(size, 5.0), pad=4)
@@ -109,21 +109,21 @@ def write_title(axis: "Axes", label: str, *, width: float) -> None:
 
 def show(
     axis: "Axes",
-    picture: Tensor,
+    image: Tensor,
     *,
     top: float | None = None,
     pixels: Literal["kept", "averaged"] = "kept",
 ) -> Any:
-    """Draw an RGB picture, or a map (1, 1, H, W) from black (0) to bright (``top``).
+    """Draw an RGB image, or a map (1, 1, H, W) from black (0) to bright (``top``).
 
-    ``pixels``: "kept" draws each as a square; "averaged" is for pictures drawn smaller than
+    ``pixels``: "kept" draws each as a square; "averaged" is for images drawn smaller than
     they are.
     """
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_visible(False)
-    values = picture.detach().cpu().float()
+    values = image.detach().cpu().float()
     interpolation = "nearest" if pixels == "kept" else "antialiased"
     if top is None:
         return axis.imshow(
@@ -139,7 +139,7 @@ def show(
 
 
 def frame(axis: "Axes", part: Box) -> None:
-    """Draw ``part`` as a yellow frame that shows on any picture."""
+    """Draw ``part`` as a yellow frame that shows on any image."""
     from matplotlib.patches import Rectangle
 
     corner = (part.left - 0.5, part.top - 0.5)

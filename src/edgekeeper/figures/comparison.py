@@ -30,13 +30,13 @@ def comparison(
     """The file with each panel and the original: enlarged part, its gradients, and the numbers.
 
     The numbers (PSNR, SSIM, gradient variance gap; the best of each is bold) are of the whole
-    picture under ``protocol``. Gradient magnitudes share the scale of the original. ``box`` is by
+    image under ``protocol``. Gradient magnitudes share the scale of the original. ``box`` is by
     default chosen in the original alone.
     """
     chosen = find_protocol(protocol)
     shown = with_original(hr, panels, first=False)
     part = box or enlarged_box(hr)
-    edges = [_edges(panel.picture, part) for panel in shown]
+    edges = [_edges(panel.image, part) for panel in shown]
     crop_height = 1.9 * part.height / part.width
     whole_width = min(4.2, max(1.9, 2 * crop_height * hr.shape[-1] / hr.shape[-2]))
     width = whole_width + 1.95 * len(shown)
@@ -55,7 +55,7 @@ def comparison(
         for column, panel in enumerate(shown, start=1):
             upper = figure.add_subplot(grid[0, column])
             upper.set_title(panel.label)
-            show(upper, part.cut(panel.picture))
+            show(upper, part.cut(panel.image))
             lower = figure.add_subplot(grid[1, column])
             show(lower, edges[column - 1], top=float(edges[-1].max()))
             lower.set_ylabel("gradients" if column == 1 else "", color=PALE)
@@ -78,17 +78,17 @@ def _write_numbers(
     """
     for axis in axes:
         axis.set_axis_off()
-    pictures = [panel.picture for panel in panels]
+    images = [panel.image for panel in panels]
     for line, measure in enumerate(find_measures(("psnr", "ssim", "gv_gap"))):
         height = 1 - 0.33 * line
         axes[0].text(1, height, measure.title, ha="right", va="top", color=PALE)
-        numbers = measured(measure, pictures, hr=hr, protocol=protocol, scale=scale)
+        numbers = measured(measure, images, hr=hr, protocol=protocol, scale=scale)
         for axis, number in zip(axes[1:-1], numbers, strict=True):
             if number is not None:
                 axis.text(0.5, height, number.text, ha="center", va="top", weight=number.weight)
-    condition = f"whole picture\nprotocol {protocol.name}"
+    condition = f"whole image\nprotocol {protocol.name}"
     axes[-1].text(0.5, 1, condition, ha="center", va="top", color=PALE, linespacing=1.9)
 
 
-def _edges(picture: Tensor, part: Box) -> Tensor:
-    return part.cut(magnitude(grey_gradients(picture)))
+def _edges(image: Tensor, part: Box) -> Tensor:
+    return part.cut(magnitude(grey_gradients(image)))

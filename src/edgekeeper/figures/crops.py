@@ -28,16 +28,16 @@ def crops(
     """The file with the same part of each panel and of the original, a row for each original.
 
     Panels of the same label stand in one column; where a row has none, its place stays empty.
-    numbers: names of ``MEASURES``, written below each panel, of the whole pictures under
+    numbers: names of ``MEASURES``, written below each panel, of the whole images under
     ``protocol`` (which needs ``scale``), the best of each row in bold. whole: the original
     with a frame around the part, left of each row. per_line: panels in a line.
     """
     measures = find_measures(numbers)
     chosen = find_protocol(protocol)
     strips = []
-    for row, pictures in zip(rows, in_columns(rows, first=original == "first"), strict=True):
+    for row, images in zip(rows, in_columns(rows, first=original == "first"), strict=True):
         part = row.box or enlarged_box(row.hr)
-        results = {label: x for label, x in pictures.items() if label != ORIGINAL}
+        results = {label: x for label, x in images.items() if label != ORIGINAL}
         columns = [
             measured(measure, list(results.values()), hr=row.hr, protocol=chosen, scale=scale)
             for measure in measures
@@ -48,8 +48,8 @@ def crops(
         below[ORIGINAL] = [measure.title for measure in measures]
         cells = [
             Cell(label, None if x is None else part.cut(x), below[label])
-            for label, x in pictures.items()
+            for label, x in images.items()
         ]
         strips.append(Strip(cells, row.name, Whole(row.hr, part) if whole == "shown" else None))
-    condition = f"numbers of the whole pictures, protocol {chosen.name}, ×{scale}"
+    condition = f"numbers of the whole images, protocol {chosen.name}, ×{scale}"
     return draw_grid(strips, path=path, per_line=per_line, note=condition if measures else "")

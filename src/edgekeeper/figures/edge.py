@@ -1,7 +1,7 @@
 """One edge along a line: its values and their central differences.
 
 Figure 3 of SPSR (Ma et al., CVPR 2020): a step, blurred and sharp, and why the second row tells
-them apart. Here for the paper's kind of example and for a line through real pictures.
+them apart. Here for the paper's kind of example and for a line through real images.
 """
 
 from collections.abc import Sequence
@@ -28,22 +28,22 @@ LEFT, WIDTH, HEIGHT, GAP = 0.55, 2.2, 1.25, 0.12  # of the plots, in inches
 
 @dataclass(frozen=True)
 class Around:
-    """The part of a picture (1, 3, H, W) around a line, and where in it the line is."""
+    """The part of an image (1, 3, H, W) around a line, and where in it the line is."""
 
-    picture: Tensor
+    image: Tensor
     line: Box
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Grey values in [0, 1] along a line, and the picture around it, if there is one."""
+    """Grey values in [0, 1] along a line, and the image around it, if there is one."""
 
     label: str
     values: tuple[float, ...]
     around: Around | None = None
 
     def differences(self) -> tuple[float, ...]:
-        """The size of v[i + 1] - v[i - 1], not halved, for all places but the two ends."""
+        """Return the size of v[i + 1] - v[i - 1], not halved, for all places but the two ends."""
         line = torch.tensor(self.values, dtype=torch.float64).expand(1, 1, 3, -1)
         return tuple(central(line, border="valid").x.abs().flatten().tolist())
 
@@ -66,7 +66,7 @@ class Line:
     direction: Direction
 
     def box(self) -> Box:
-        """The pixels of the line."""
+        """Return the pixels of the line."""
         before = self.length // 2
         if self.direction == "across":
             return Box(self.row, self.column - before, 1, self.length)
@@ -74,9 +74,9 @@ class Line:
 
 
 def strongest_line(hr: Tensor, *, length: int = 24, part: Box | None = None) -> Line:
-    """The line across the strongest edge of the original, in ``part`` or anywhere.
+    """Return the line across the strongest edge of the original, in ``part`` or anywhere.
 
-    It runs across or down, whichever is nearer to the edge's normal, and lies in the picture as
+    It runs across or down, whichever is nearer to the edge's normal, and lies in the image as
     a whole. Raises InputError when the line does not fit.
     """
     height, width = hr.shape[-2:]
@@ -96,7 +96,7 @@ def strongest_line(hr: Tensor, *, length: int = 24, part: Box | None = None) -> 
     if length < 3 or float(strengths.max()) < 0:
         raise InputError(
             f"No line of {length} pixels (3 or more) fits there; choose a shorter one or another "
-            "part of the picture."
+            "part of the image."
         )
     axis, place_in = divmod(int(strengths.flatten().argmax()), height * width)
     row, column = divmod(place_in, width)
@@ -104,29 +104,29 @@ def strongest_line(hr: Tensor, *, length: int = 24, part: Box | None = None) -> 
 
 
 def profiles_along(hr: Tensor, panels: Sequence[Panel], *, line: Line) -> list[Profile]:
-    """The grey values of the original and of each panel along a line, the original first."""
+    """Return the grey values of the original and of each panel along a line, the original first."""
     box = line.box()
     found = []
     for panel in with_original(hr, panels, first=True):
-        grey = rgb_to_grey_gv(panel.picture.detach().cpu().float().clamp(0, 1))
+        grey = rgb_to_grey_gv(panel.image.detach().cpu().float().clamp(0, 1))
         values = tuple(box.cut(grey).double().flatten().tolist())
-        found.append(Profile(panel.label, values, _around(panel.picture, line)))
+        found.append(Profile(panel.label, values, _around(panel.image, line)))
     return found
 
 
 def edge(profiles: Sequence[Profile], *, path: str | Path) -> list[Profile]:
-    """The profiles drawn: values above, central differences below, one column each.
+    """Return the profiles drawn: values above, central differences below, one column each.
 
-    The first is the truth; it stands as a grey area behind the others. Pictures, where the
+    The first is the truth; it stands as a grey area behind the others. Images, where the
     profiles have them, are drawn on top with the line in them.
     """
     if len(profiles) < 2 or len({len(profile.values) for profile in profiles}) != 1:
         raise InputError("Give two or more profiles of the same length, the true one first.")
     if len(profiles[0].values) < 3:
         raise InputError("A profile needs 3 values or more to have a difference.")
-    pictures = [profile.around for profile in profiles if profile.around is not None]
-    aspect = pictures[0].picture.shape[-2] / pictures[0].picture.shape[-1] if pictures else 0.0
-    head = 0.3 + (WIDTH * aspect + GAP if pictures else 0)
+    images = [profile.around for profile in profiles if profile.around is not None]
+    aspect = images[0].image.shape[-2] / images[0].image.shape[-1] if images else 0.0
+    head = 0.3 + (WIDTH * aspect + GAP if images else 0)
     width = LEFT + len(profiles) * (WIDTH + GAP) + 0.05
     height = head + 2 * (HEIGHT + GAP) + 0.35
     with figure_file(path, width=width, height=height, layout="placed") as figure:
@@ -139,7 +139,7 @@ def edge(profiles: Sequence[Profile], *, path: str | Path) -> list[Profile]:
             titled = plots[0]
             if profile.around is not None:
                 titled = place(figure, left=left, top=0.3, width=WIDTH, height=WIDTH * aspect)
-                show(titled, profile.around.picture)
+                show(titled, profile.around.image)
                 frame(titled, profile.around.line)
             write_title(titled, profile.label, width=WIDTH)
             _draw(plots, profiles, number=number)
@@ -177,13 +177,13 @@ def _draw_curve(
     axis.plot(places, values, color=colour, linewidth=1.4, marker="o", markersize=3)
 
 
-def _around(picture: Tensor, line: Line) -> Around:
-    """The square around a line, as far as the picture reaches."""
-    height, width = picture.shape[-2:]
+def _around(image: Tensor, line: Line) -> Around:
+    """Return the square around a line, as far as the image reaches."""
+    height, width = image.shape[-2:]
     before = line.length // 2
     top, left = max(line.row - before, 0), max(line.column - before, 0)
     bottom = min(line.row - before + line.length, height)
     right = min(line.column - before + line.length, width)
     part = Box(top, left, bottom - top, right - left)
     box = line.box()
-    return Around(part.cut(picture), Box(box.top - top, box.left - left, box.height, box.width))
+    return Around(part.cut(image), Box(box.top - top, box.left - left, box.height, box.width))

@@ -26,7 +26,7 @@ from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.gradient import central, gradient_map, magnitude
 
-COLUMNS = ("picture", "original", "bicubic", "branch")
+COLUMNS = ("image", "original", "bicubic", "branch")
 
 SIDE = 128  # of the part shown, in pixels
 
@@ -38,18 +38,18 @@ def gradient_maps(
     kind: Literal["directions", "length"] = "directions",
     whole: Literal["shown", "left out"] = "left out",
 ) -> Path:
-    """The file with the gradients of each original and of its panels.
+    """Return the file with the gradients of each original and of its panels.
 
-    kind: "directions" draws the absolute Sobel maps x and y of the grey picture; "length" draws
+    kind: "directions" draws the absolute Sobel maps x and y of the grey image; "length" draws
     M of SPSR, the length of the central differences, the mean over R, G and B. All are on one
     scale, from 0 to the largest value in the originals' parts. Borders are repeated: with zeros
-    around it the frame of a picture would be its strongest edge. A row's part is by default the
+    around it the frame of an image would be its strongest edge. A row's part is by default the
     ``structured_box`` of 128 pixels.
     """
     strips, top = [], 0.0
-    for row, pictures in zip(rows, in_columns(rows, first=True), strict=True):
+    for row, images in zip(rows, in_columns(rows, first=True), strict=True):
         part = row.box or structured_box(row.hr, side=SIDE)
-        found = {label: None if x is None else _maps(x, kind) for label, x in pictures.items()}
+        found = {label: None if x is None else _maps(x, kind) for label, x in images.items()}
         originals = found[ORIGINAL] or {}
         for name, original in originals.items():
             top = max(top, float(part.cut(original).max()))
@@ -67,12 +67,12 @@ def gradient_maps(
     return draw_grid(strips, path=path, top=top, bar=bar)
 
 
-def _maps(picture: Tensor, kind: Literal["directions", "length"]) -> dict[str, Tensor]:
-    """The maps (1, 1, H, W) to draw, by name."""
+def _maps(image: Tensor, kind: Literal["directions", "length"]) -> dict[str, Tensor]:
+    """Return the maps (1, 1, H, W) to draw, by name."""
     if kind == "directions":
-        gradients = grey_gradients(picture)
+        gradients = grey_gradients(image)
         return {"|Gx|": gradients.x.abs(), "|Gy|": gradients.y.abs()}
-    pixels = picture.detach().cpu().float().clamp(0, 1)
+    pixels = image.detach().cpu().float().clamp(0, 1)
     lengths = magnitude(central(pixels, border="replicate"))
     return {"": lengths.mean(dim=1, keepdim=True)}
 
@@ -81,7 +81,7 @@ def _maps(picture: Tensor, kind: Literal["directions", "length"]) -> dict[str, T
 class BranchRow:
     """An original, its interpolation (both (1, 3, H, W)) and what gradient branches made of it.
 
-    The pictures of ``outputs`` are gradient maps, (1, 3, H, W) for networks on RGB, (1, 1, H, W)
+    The images of ``outputs`` are gradient maps, (1, 3, H, W) for networks on RGB, (1, 1, H, W)
     for networks on luma.
     """
 
@@ -99,16 +99,16 @@ def branch_maps(
     columns: Sequence[str] = ("original", "bicubic", "branch"),
     whole: Literal["shown", "left out"] = "left out",
 ) -> Path:
-    """The file with M of the original, M of its interpolation and the branches' own maps.
+    """Return the file with M of the original, M of its interpolation and the branches' own maps.
 
     M is the map that branches are trained to give; all maps are drawn clamped to [0, 1], averaged
     over colours and on one scale, up to the largest value in the originals' parts. Below them
     stands the mean absolute difference from M of the original, not clamped, over the whole map but
     for its outermost ring, where M sees the zeros beyond the border. columns: what is drawn, in
-    this order; the default is SPSR's figure 6, ("picture", "original", "branch") is DGGGAN's 5.
+    this order; the default is SPSR's figure 6, ("image", "original", "branch") is DGGGAN's 5.
     """
     if not rows:
-        raise InputError("There are no pictures to draw; give at least one original.")
+        raise InputError("There are no images to draw; give at least one original.")
     check_columns(columns)
     strips, top = [], 0.0
     for row in rows:
@@ -117,7 +117,7 @@ def branch_maps(
         top = max(top, float(part.cut(maps["original"][0].map).max()))
         cells = []
         for name in columns:
-            if name == "picture":
+            if name == "image":
                 cells.append(Cell(ORIGINAL, part.cut(row.hr), ("",)))
             for found in maps.get(name, ()):
                 cells.append(Cell(found.label, part.cut(found.map), (found.below,)))
@@ -126,7 +126,7 @@ def branch_maps(
 
 
 def check_columns(columns: Sequence[str]) -> None:
-    """Nothing; InputError unless ``columns`` are names of ``COLUMNS``, each once at most."""
+    """Raise InputError unless ``columns`` are names of ``COLUMNS``, each once at most."""
     known = all(name in COLUMNS for name in columns)
     if not columns or not known or len(set(columns)) < len(columns):
         raise InputError(
@@ -143,8 +143,8 @@ class _Map:
 
 
 def _branch_cells(row: BranchRow, *, columns: Sequence[str]) -> dict[str, list[_Map]]:
-    """The maps of a row by column, with their distance from that of the original."""
-    colours = {panel.picture.shape[1] for panel in row.outputs}
+    """Return the maps of a row by column, with their distance from that of the original."""
+    colours = {panel.image.shape[1] for panel in row.outputs}
     if len(colours) != 1:
         raise InputError(
             "The networks of one figure must all work on RGB or all on luma, and there must be "
@@ -153,7 +153,7 @@ def _branch_cells(row: BranchRow, *, columns: Sequence[str]) -> dict[str, list[_
     luma = colours == {1}
     target, bicubic = (gradient_map(rgb_to_y(x) if luma else x) for x in (row.hr, row.bicubic))
     made = [(f"M({ORIGINAL})", target), ("M(bicubic)", bicubic)]
-    made += [(panel.label, panel.picture.detach().cpu().float()) for panel in row.outputs]
+    made += [(panel.label, panel.image.detach().cpu().float()) for panel in row.outputs]
     for label, found in made:
         if found.shape != target.shape:
             raise InputError(
@@ -177,11 +177,11 @@ def _branch_cells(row: BranchRow, *, columns: Sequence[str]) -> dict[str, list[_
 
 
 def _within(part: Box, hr: Tensor) -> Box:
-    """The box without the outermost ring of the picture."""
+    """Return the box without the outermost ring of the image."""
     top, left = max(part.top, 1), max(part.left, 1)
     bottom = min(part.top + part.height, hr.shape[-2] - 1)
     right = min(part.left + part.width, hr.shape[-1] - 1)
-    part.cut(hr)  # a box that reaches beyond the picture is an error, not trimmed
+    part.cut(hr)  # a box that reaches beyond the image is an error, not trimmed
     if bottom <= top or right <= left:
-        raise InputError("The box holds nothing but the border of the picture; choose another.")
+        raise InputError("The box holds nothing but the border of the image; choose another.")
     return Box(top, left, bottom - top, right - left)

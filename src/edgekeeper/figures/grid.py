@@ -1,4 +1,4 @@
-"""Pictures in rows and columns, all of one width: what most figures are drawn by."""
+"""Images in rows and columns, all of one width: what most figures are drawn by."""
 
 import math
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ WIDEST_WHOLE, TALLEST_BAR = 4.2, 6.0
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture of the grid, RGB (1, 3, H, W) or a map (1, 1, H, W); None leaves its place empty.
+    """An image of the grid, RGB (1, 3, H, W) or a map (1, 1, H, W); None leaves its place empty.
 
     ``below``: lines written below it.
     """
 
     title: str
-    picture: Tensor | None
+    image: Tensor | None
     below: Sequence[Number | str | None] = ()
 
 
@@ -36,7 +36,7 @@ class Cell:
 class Whole:
     """The whole original, left of a row, and its part that the row shows."""
 
-    picture: Tensor
+    image: Tensor
     part: Box
 
 
@@ -54,16 +54,16 @@ class _Plan:
     """Where things are, in inches."""
 
     per_line: int
-    cell: float  # width of every picture
+    cell: float  # width of every image
     left: float  # where the first column begins
     strips: tuple[float, ...]  # where each strip begins, titles included, and where the last ends
     heads: tuple[float, ...]  # height of the titles, by strip
-    heights: tuple[float, ...]  # of a picture, by strip
-    below: float  # height of the lines below a picture
+    heights: tuple[float, ...]  # of an image, by strip
+    below: float  # height of the lines below an image
     width: float
 
     def corner(self, number: int, *, place: int) -> tuple[float, float]:
-        """Left and top of the picture at ``place`` of a strip."""
+        """Left and top of the image at ``place`` of a strip."""
         line, column = divmod(place, self.per_line)
         left = self.left + column * (self.cell + GAP)
         head = self.heads[number]
@@ -80,9 +80,9 @@ def draw_grid(
     bar: str = "",
     note: str = "",
 ) -> Path:
-    """The file with the strips below each other.
+    """Return the file with the strips below each other.
 
-    per_line: pictures in a line; by default all of a strip. top: the brightest value of maps;
+    per_line: images in a line; by default all of a strip. top: the brightest value of maps;
     bar: what maps show, beside a colour bar. note: a line at the foot.
     """
     plan = _plan(strips, per_line=per_line)
@@ -99,13 +99,13 @@ def draw_grid(
                 if plan.heads[number]:
                     write_title(axis, cell.title, width=plan.cell)
                 write_below(axis, cell.below)
-                if cell.picture is None:
+                if cell.image is None:
                     axis.set_axis_off()
-                    axis.text(0.5, 0.5, "no picture", ha="center", va="center", color=PALE)
-                elif cell.picture.shape[1] == 3:
-                    show(axis, cell.picture)
+                    axis.text(0.5, 0.5, "no image", ha="center", va="center", color=PALE)
+                elif cell.image.shape[1] == 3:
+                    show(axis, cell.image)
                 else:
-                    drawn = show(axis, cell.picture, top=top)
+                    drawn = show(axis, cell.image, top=top)
         if bar and drawn is not None:
             upper, lower = plan.strips[0] + TITLE, plan.strips[-1] - GAP - plan.below
             beside = place(
@@ -158,16 +158,16 @@ def _plan(strips: Sequence[Strip], *, per_line: int | None) -> _Plan:
 
 
 def _aspect(strip: Strip) -> float:
-    """Height over width of the strip's pictures."""
+    """Height over width of the strip's images."""
     for cell in strip.cells:
-        if cell.picture is not None:
-            return cell.picture.shape[-2] / cell.picture.shape[-1]
+        if cell.image is not None:
+            return cell.image.shape[-2] / cell.image.shape[-1]
     return 1.0
 
 
 def _whole_width(whole: Whole, *, room: float) -> float:
     """As wide as it gets in the height of the cells beside it."""
-    return min(WIDEST_WHOLE, room * whole.picture.shape[-1] / whole.picture.shape[-2])
+    return min(WIDEST_WHOLE, room * whole.image.shape[-1] / whole.image.shape[-2])
 
 
 def _write_name(figure: "Figure", strip: Strip, *, plan: _Plan, number: int) -> None:
@@ -176,12 +176,12 @@ def _write_name(figure: "Figure", strip: Strip, *, plan: _Plan, number: int) -> 
     room = plan.strips[number + 1] - GAP - plan.below - upper
     if strip.whole is not None:
         width = _whole_width(strip.whole, room=room)
-        shape = strip.whole.picture.shape
+        shape = strip.whole.image.shape
         height = width * shape[-2] / shape[-1]
         left = plan.left - 2 * GAP - width
         axis = place(figure, left=left, top=upper, width=width, height=height)
         write_title(axis, strip.name or "the original and the part shown", width=width)
-        show(axis, strip.whole.picture, pixels="averaged")
+        show(axis, strip.whole.image, pixels="averaged")
         frame(axis, strip.whole.part)
     elif strip.name:
         across, down = figure.get_size_inches()

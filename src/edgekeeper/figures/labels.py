@@ -48,7 +48,7 @@ def label_points(
 
 
 def _outside(axis: "Axes", extent: "Bbox") -> bool:
-    """Whether a label would reach beyond the axes."""
+    """Return whether a label would reach beyond the axes."""
     frame = axis.get_window_extent()
     across = extent.x0 < frame.x0 or extent.x1 > frame.x1
     return bool(across or extent.y0 < frame.y0 or extent.y1 > frame.y1)

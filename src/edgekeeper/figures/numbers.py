@@ -1,4 +1,4 @@
-"""The numbers below the pictures of a figure."""
+"""The numbers below the images of a figure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,24 +31,32 @@ class Measure:
 
 MEASURES: dict[str, Measure] = {
     "psnr": Measure(
-        "PSNR in dB ↑", 2, "highest",
+        "PSNR in dB ↑",
+        2,
+        "highest",
         lambda sr, hr, protocol, scale: psnr(sr, hr, protocol=protocol, scale=scale),
     ),
     "ssim": Measure(
-        "SSIM ↑", 4, "highest",
+        "SSIM ↑",
+        4,
+        "highest",
         lambda sr, hr, protocol, scale: ssim(sr, hr, protocol=protocol, scale=scale),
     ),
     "lpips": Measure("LPIPS ↓", 3, "lowest", lambda sr, hr, _protocol, _scale: lpips(sr, hr)),
     "gradient_psnr": Measure(
-        "gradient PSNR ↑", 2, "highest",
+        "gradient PSNR ↑",
+        2,
+        "highest",
         lambda sr, hr, protocol, scale: gradient_psnr(sr, hr, protocol=protocol, scale=scale),
     ),
     "gv_gap": Measure(
-        "GV gap ↓", 3, "lowest",
+        "GV gap ↓",
+        3,
+        "lowest",
         lambda sr, hr, protocol, scale: gv_gap(sr, hr, protocol=protocol, scale=scale),
     ),
-}  # fmt: skip
-"""What can stand below a picture, by name; LPIPS knows no protocol."""
+}
+"""What can stand below an image, by name; LPIPS knows no protocol."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,9 @@ class Number:
     weight: Literal["normal", "bold"]
 
 
-def default_measures(pictures: Sequence[Tensor]) -> tuple[str, ...]:
-    """PSNR, and LPIPS where its weights are at hand and the pictures large enough for it."""
-    if any(min(picture.shape[-2:]) < LPIPS_SIDE for picture in pictures):
+def default_measures(images: Sequence[Tensor]) -> tuple[str, ...]:
+    """PSNR, and LPIPS where its weights are at hand and the images large enough for it."""
+    if any(min(image.shape[-2:]) < LPIPS_SIDE for image in images):
         return ("psnr",)
     try:
         for name in (ALEXNET_FILE, HEADS_FILE):
@@ -72,7 +80,7 @@ def default_measures(pictures: Sequence[Tensor]) -> tuple[str, ...]:
 
 
 def find_measures(names: Sequence[str]) -> list[Measure]:
-    """The measures of these names; InputError for an unknown one, with the nearest name."""
+    """Return the measures of these names; InputError for an unknown one, with the nearest name."""
     for name in names:
         if name not in MEASURES:
             raise unknown_name("number", name, known=MEASURES)
@@ -81,18 +89,17 @@ def find_measures(names: Sequence[str]) -> list[Measure]:
 
 def measured(
     measure: Measure,
-    pictures: Sequence[Tensor | None],
+    images: Sequence[Tensor | None],
     *,
     hr: Tensor,
     protocol: Protocol,
     scale: int | None,
 ) -> list[Number | None]:
-    """The number of each picture against ``hr``; None for None."""
+    """Return the number of each image against ``hr``; None for None."""
     if scale is None:
         raise InputError("Numbers need the scale: give scale=2, 3 or 4.")
     values = [
-        None if picture is None else measure.of(picture, hr, protocol, scale).item()
-        for picture in pictures
+        None if image is None else measure.of(image, hr, protocol, scale).item() for image in images
     ]
     texts = [None if value is None else f"{value:.{measure.digits}f}" for value in values]
     there = [value for value in values if value is not None]
@@ -106,7 +113,7 @@ def measured(
 
 
 def write_below(axis: "Axes", lines: Sequence[Number | str | None]) -> None:
-    """Write lines below a picture, numbers in ink and what they are called in pale."""
+    """Write lines below an image, numbers in ink and what they are called in pale."""
     for place, line in enumerate(lines):
         if line is None:
             continue

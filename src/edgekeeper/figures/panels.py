@@ -1,4 +1,4 @@
-"""Pictures with labels, the part of them that a figure shows, and their gradients."""
+"""Images with labels, the part of them that a figure shows, and their gradients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture (1, 3, H, W) in [0, 1] and what stands beside it."""
+    """An image (1, 3, H, W) in [0, 1] and what stands beside it."""
 
     label: str
-    picture: Tensor
+    image: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Row:
 
 
 def structured_box(hr: Tensor, *, side: int = 64) -> Box:
-    """The square with the largest sum of squared gradients.
+    """Return the square with the largest sum of squared gradients.
 
     It is found in the original alone, so that the choice favours no result.
     """
@@ -50,51 +50,49 @@ def structured_box(hr: Tensor, *, side: int = 64) -> Box:
 
 
 def enlarged_box(hr: Tensor) -> Box:
-    """The ``structured_box`` of a size at which single pixels can be seen."""
+    """Return the ``structured_box`` of a size at which single pixels can be seen."""
     return structured_box(hr, side=max(48, min(128, min(hr.shape[-2:]) // 5)))
 
 
 def whole_box(hr: Tensor) -> Box:
-    """The box that is the picture."""
+    """Return the box that is the image."""
     return Box(0, 0, *hr.shape[-2:])
 
 
 def with_original(hr: Tensor, panels: Sequence[Panel], *, first: bool) -> list[Panel]:
-    """The panels and the original, after a check of their sizes and labels."""
+    """Return the panels and the original, after a check of their sizes and labels."""
     if hr.ndim != 4 or hr.shape[:2] != (1, 3):
-        raise InputError(
-            f"The original must be one RGB picture (1, 3, H, W); got {tuple(hr.shape)}."
-        )
+        raise InputError(f"The original must be one RGB image (1, 3, H, W); got {tuple(hr.shape)}.")
     for panel in panels:
-        if panel.picture.shape != hr.shape:
+        if panel.image.shape != hr.shape:
             raise InputError(
-                f"'{panel.label}' is {tuple(panel.picture.shape)}, the original {tuple(hr.shape)}; "
-                "all pictures of a figure must have the original's size."
+                f"'{panel.label}' is {tuple(panel.image.shape)}, the original {tuple(hr.shape)}; "
+                "all images of a figure must have the original's size."
             )
     original = Panel(ORIGINAL, hr)
     shown = [original, *panels] if first else [*panels, original]
     if not panels or len({panel.label for panel in shown}) < len(shown):
-        raise InputError(f"Give at least one picture, each under its own label (not '{ORIGINAL}').")
+        raise InputError(f"Give at least one image, each under its own label (not '{ORIGINAL}').")
     return shown
 
 
 def in_columns(rows: Sequence[Row], *, first: bool) -> list[dict[str, Tensor | None]]:
-    """The pictures of each row by label, its original among them, all rows in the same order.
+    """Return the images of each row by label, its original among them, all rows in the same order.
 
     None stands where a row has no panel of that label. Raises InputError when there are no rows,
     or as ``with_original``.
     """
     if not rows:
-        raise InputError("There are no pictures to draw; give at least one original.")
+        raise InputError("There are no images to draw; give at least one original.")
     found = [
-        {p.label: p.picture for p in with_original(row.hr, row.panels, first=first)} for row in rows
+        {p.label: p.image for p in with_original(row.hr, row.panels, first=first)} for row in rows
     ]
     labels = dict.fromkeys(label for row in found for label in row if label != ORIGINAL)
     ordered = [ORIGINAL, *labels] if first else [*labels, ORIGINAL]
     return [{label: row.get(label) for label in ordered} for row in found]
 
 
-def grey_gradients(picture: Tensor) -> Gradients:
-    """The Sobel maps (1, 1, H, W) of the grey picture, on the CPU."""
-    # "replicate": with zeros around it the frame of the picture would be its strongest edge.
-    return sobel(rgb_to_grey_gv(picture.detach().cpu().float().clamp(0, 1)), border="replicate")
+def grey_gradients(image: Tensor) -> Gradients:
+    """Return the Sobel maps (1, 1, H, W) of the grey image, on the CPU."""
+    # "replicate": with zeros around it the frame of the image would be its strongest edge.
+    return sobel(rgb_to_grey_gv(image.detach().cpu().float().clamp(0, 1)), border="replicate")

@@ -10,7 +10,7 @@ from edgekeeper.figures.grid import Cell, Strip, draw_grid
 
 
 def draw_places(found: PairedComparison, *, path: str | Path) -> Path:
-    """The file (.svg, .pdf, .png) with the worst places: A, B and the original side by side.
+    """Return the file (.svg, .pdf, .png) with the worst places: A, B and the original side by side.
 
     Raises InputError when ``b`` is nowhere worse, UnavailableError without matplotlib.
     """
@@ -23,7 +23,7 @@ def draw_places(found: PairedComparison, *, path: str | Path) -> Path:
                 Cell(f"B: {found.b}", place.crops[1], [f"{place.psnr_b:.2f} dB"]),
                 Cell("original", place.crops[2], [f"x {place.box.left}, y {place.box.top}"]),
             ],
-            name=f"{place.set} {place.picture}",
+            name=f"{place.set} {place.image}",
         )
         for place in found.places
     ]

@@ -34,7 +34,7 @@ class CostPoint:
     origin: Literal["measured", "quoted"] = "measured"
 
     def at(self, price: Price, quality: Quality) -> tuple[float, float] | None:
-        """Where the point stands in a panel, None where it has no place in it."""
+        """Return where the point stands in a panel, None where it has no place in it."""
         x, y = getattr(self, price), getattr(self, quality)
         return None if x is None or y is None else (x, y)
 
@@ -42,10 +42,10 @@ class CostPoint:
 def quality_cost(
     points: Sequence[CostPoint], *, path: str | Path, title: str = "", clock: str = ""
 ) -> Path:
-    """The file with PSNR and LPIPS against MACs per LR pixel and against seconds.
+    """Return the file with PSNR and LPIPS against MACs per LR pixel and against seconds.
 
     A row or column for which no point has numbers is left out; up is always better. All qualities
-    must be of one set, scale and protocol, all seconds of one machine and picture size, which
+    must be of one set, scale and protocol, all seconds of one machine and image size, which
     ``title`` and ``clock`` say. Raises InputError when no point can be drawn.
     """
     qualities = [q for q in QUALITIES if any(p.at(price, q) for p in points for price in PRICES)]

@@ -1,4 +1,4 @@
-"""What networks and folders of results make of a picture: where figures get their pictures from.
+"""What networks and folders of results make of an image: where figures get their images from.
 
 The only part of the figures that runs networks, or reads files.
 """
@@ -16,7 +16,7 @@ from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import DataError, InputError, nearest_name
 from edgekeeper.evaluation.evaluate import match_results
 from edgekeeper.figures.panels import Panel
-from edgekeeper.image import SUFFIXES, list_pictures, read_picture, to_rgb_tensor
+from edgekeeper.image import SUFFIXES, list_images, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.models import DGGGANLight, GradientGuided, SRModel
 from edgekeeper.ops.color import rgb_to_y
@@ -28,7 +28,7 @@ BICUBIC = "bicubic"
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture to show: HR (1, 3, H, W), its LR, its name, and its set or nothing."""
+    """An image to show: HR (1, 3, H, W), its LR, its name, and its set or nothing."""
 
     name: str
     set_name: str
@@ -37,7 +37,7 @@ class Sample:
     lr: Tensor
 
     def bicubic(self) -> Tensor:
-        """LR interpolated, rounded as MATLAB does on uint8 pictures: the row of every table."""
+        """LR interpolated, rounded as MATLAB does on uint8 images: the row of every table."""
         return imresize(self.lr, scale=self.scale, boundary="replicate", quantise="uint8")
 
 
@@ -51,18 +51,18 @@ class Subject:
 
 @runtime_checkable
 class GradientNetwork(Protocol):
-    """A network that also predicts the gradient map of the HR picture."""
+    """A network that also predicts the gradient map of the HR image."""
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """The SR batch and the gradient map."""
+        """Return the SR batch and the gradient map."""
 
 
 @runtime_checkable
 class BranchedNetwork(Protocol):
-    """A network whose picture can also be had without its gradient branch."""
+    """A network whose image can also be had without its gradient branch."""
 
     def sr_branch_only(self, lr: Tensor) -> Tensor:
-        """The SR batch with nothing from the gradient branch."""
+        """Return the SR batch with nothing from the gradient branch."""
 
 
 class _WithoutBranch(SRModel):
@@ -76,37 +76,37 @@ class _WithoutBranch(SRModel):
         self._forward = branched.sr_branch_only
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The SR batch without the branch."""
+        """Return the SR batch without the branch."""
         return self._forward(lr)
 
 
-def read_sample(picture: str, *, scale: int, data: str | Path | None = None) -> Sample:
-    """The picture of a file, or of a set below the data folder: ``"set14/comic"``.
+def read_sample(image: str, *, scale: int, data: str | Path | None = None) -> Sample:
+    """Return the image of a file, or of a set below the data folder: ``"set14/comic"``.
 
     A file is cropped to a multiple of ``scale`` and shrunk as the papers do; a set brings its
-    own LR. Raises InputError for a set without ``data`` or a picture that it does not hold,
-    PictureError for a file that cannot be read.
+    own LR. Raises InputError for a set without ``data`` or an image that it does not hold,
+    ImageError for a file that cannot be read.
     """
-    set_name, _, name = picture.replace("\\", "/").rpartition("/")
-    if Path(picture).is_file() or set_name.lower() not in names():
-        hr = crop_to_multiple(to_rgb_tensor(read_picture(picture)), scale)
+    set_name, _, name = image.replace("\\", "/").rpartition("/")
+    if Path(image).is_file() or set_name.lower() not in names():
+        hr = crop_to_multiple(to_rgb_tensor(read_image(image)), scale)
         lr = make_lr(hr, scale=scale, kernel="matlab_uint8")
-        return Sample(Path(picture).stem, "", scale, hr, lr)
+        return Sample(Path(image).stem, "", scale, hr, lr)
     if data is None:
         raise InputError(
-            f"'{picture}' is a picture of a set: give the folder of the sets with --data, or set "
+            f"'{image}' is an image of a set: give the folder of the sets with --data, or set "
             "EDGEKEEPER_DATA."
         )
     pairs = {pair.name: pair for pair in load_pairs(set_name, scale=scale, root=data)}
     if name not in pairs:
         nearest = nearest_name(name, pairs)
         hint = f" Did you mean '{nearest}'?" if nearest else ""
-        raise InputError(f"{set_name} has no picture '{name}' at scale {scale}.{hint}")
+        raise InputError(f"{set_name} has no image '{name}' at scale {scale}.{hint}")
     return Sample(name, set_name.lower(), scale, pairs[name].hr(), pairs[name].lr())
 
 
 def open_subject(text: str, *, label: str) -> Subject:
-    """The subject that ``text`` names: "bicubic", a folder, a picture file, or a network.
+    """Return the subject that ``text`` names: "bicubic", a folder, an image file, or a network.
 
     Raises InputError for an unknown network, CheckpointError for a damaged file.
     """
@@ -119,7 +119,7 @@ def open_subject(text: str, *, label: str) -> Subject:
 
 
 def result(subject: Subject, sample: Sample) -> Panel | None:
-    """What the subject makes, or has made, of a picture; None when its folder has no such result.
+    """What the subject makes, or has made, of an image; None when its folder has no such result.
 
     Raises InputError for a network of another scale, DataError when several files fit.
     """
@@ -131,11 +131,11 @@ def result(subject: Subject, sample: Sample) -> Panel | None:
         return Panel(subject.label, sample.bicubic())
     path = Path(source)
     file = _result_file(path, sample) if path.is_dir() else path
-    return None if file is None else Panel(subject.label, to_rgb_tensor(read_picture(file)))
+    return None if file is None else Panel(subject.label, to_rgb_tensor(read_image(file)))
 
 
 def gradient_output(subject: Subject, sample: Sample) -> Panel:
-    """The gradient map (1, 1 or 3, H, W) that the network's branch predicts, not clamped.
+    """Return the gradient map (1, 1 or 3, H, W) that the network's branch predicts, not clamped.
 
     Raises InputError when the subject is not a network with a gradient branch, or of another
     scale.
@@ -155,16 +155,16 @@ def gradient_output(subject: Subject, sample: Sample) -> Panel:
 
 
 def without_branch(subject: Subject) -> Subject:
-    """The subject's network with its gradient branch switched off, under the same label.
+    """Return the subject's network with its gradient branch switched off, under the same label.
 
-    Raises InputError when it is not a network with a gradient branch, or its picture cannot be had
+    Raises InputError when it is not a network with a gradient branch, or its image cannot be had
     without it.
     """
     model = subject.source
     if isinstance(model, DGGGANLight):
         raise InputError(
-            f"The picture of '{subject.label}' (DGGGANLight) does not depend on its gradient "
-            "branch, which serves training alone: without it the picture is the same. "
+            f"The image of '{subject.label}' (DGGGANLight) does not depend on its gradient "
+            "branch, which serves training alone: without it the image is the same. "
             "`edgekeeper figure branch` shows the branch."
         )
     if not isinstance(model, SRModel) or not isinstance(model, BranchedNetwork):
@@ -178,7 +178,7 @@ def _no_branch(subject: Subject, method: str) -> InputError:
     return InputError(
         f"'{subject.label}' ({what}) has no gradient branch to show: this figure takes networks "
         f"with a method {method}, such as SPSR, DGGGAN or any network in a GradientBranch. "
-        "Exported files keep the picture alone."
+        "Exported files keep the image alone."
     )
 
 
@@ -202,10 +202,10 @@ def _check_scale(subject: Subject, model: SRModel, sample: Sample) -> None:
 
 
 def _result_file(folder: Path, sample: Sample) -> Path | None:
-    """The file for the picture in a folder of results, or in that folder's folder of the set."""
+    """The file for the image in a folder of results, or in that folder's folder of the set."""
     wanted = (sample.set_name, f"{sample.set_name}_x{sample.scale}")
     inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name.lower() in wanted]
-    files = list_pictures(inner[0] if inner and sample.set_name else folder)
+    files = list_images(inner[0] if inner and sample.set_name else folder)
     try:
         found = match_results(
             files, set_name=sample.set_name, names=[sample.name], scale=sample.scale

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.figures.canvas import COLOURS, figure_file
 from edgekeeper.figures.panels import Panel, grey_gradients, structured_box, with_original
 from edgekeeper.ops.box import Box
@@ -30,7 +30,7 @@ class VarianceCurves:
     y: dict[str, list[float]]
 
     def means(self) -> dict[str, float]:
-        """The mean over patches and both directions, by label."""
+        """Return the mean over patches and both directions, by label."""
         return {
             label: sum(self.x[label] + self.y[label]) / (2 * len(self.x[label])) for label in self.x
         }
@@ -44,15 +44,15 @@ def variance_curves(
     patch: int = 8,
     box: Box | None = None,
 ) -> VarianceCurves:
-    """The curves drawn: gradient variance of every patch, x and y direction (figure 2).
+    """Return the curves drawn: gradient variance of every patch, x and y direction (figure 2).
 
     All on the same axes; the arrays are also written beside the figure as JSON. Gradients are
-    taken in the whole picture, then ``box`` (by default ``structured_box`` of 128 pixels) is cut
+    taken in the whole image, then ``box`` (by default ``structured_box`` of 128 pixels) is cut
     into patches. Expected order of the means: original > with the loss > without it.
     """
     shown = with_original(hr, panels, first=True)
     part = box or structured_box(hr, side=128)
-    gradients = {panel.label: grey_gradients(panel.picture) for panel in shown}
+    gradients = {panel.label: grey_gradients(panel.image) for panel in shown}
     curves = VarianceCurves(
         x={label: _variances(part.cut(maps.x), patch=patch) for label, maps in gradients.items()},
         y={label: _variances(part.cut(maps.y), patch=patch) for label, maps in gradients.items()},
@@ -96,4 +96,4 @@ def _write_json(path: Path, content: dict[str, object]) -> None:
     try:
         path.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
-        raise PictureError(f"Cannot write '{path}': {error.strerror}.") from error
+        raise ImageError(f"Cannot write '{path}': {error.strerror}.") from error

@@ -1,4 +1,4 @@
-"""Picture files to and from memory: the only place where pixels are integers.
+"""Image files to and from memory: the only place where pixels are integers.
 
 Read: PNG, JPEG, WebP, TIFF, GIF, AVIF, and HEIC and JPEG XL where the libvips at hand has them.
 Written: PNG, JPEG, WebP, TIFF, AVIF. Pixels keep their depth (8 or 16 bits) and their colour
@@ -20,20 +20,20 @@ from edgekeeper.image.formats import (
     check_target,
     find_format,
     format_to_write,
-    list_pictures,
+    list_images,
 )
 from edgekeeper.image.image import (
     Header,
+    Image,
     Metadata,
-    Picture,
     Pixels,
     alpha_tensor,
     from_tensor,
     to_rgb_tensor,
     to_tensor,
 )
-from edgekeeper.image.read import PictureReader, open_picture, read_picture
-from edgekeeper.image.write import PictureWriter, create_picture, write_picture
+from edgekeeper.image.read import ImageReader, open_image, read_image
+from edgekeeper.image.write import ImageWriter, create_image, write_image
 
 __all__ = [
     "FORMATS",
@@ -44,24 +44,24 @@ __all__ = [
     "SUFFIXES",
     "Format",
     "Header",
+    "Image",
+    "ImageReader",
+    "ImageWriter",
     "Metadata",
     "Overwrite",
-    "Picture",
-    "PictureReader",
-    "PictureWriter",
     "Pixels",
     "SaveOptions",
     "alpha_tensor",
     "check_fits",
     "check_target",
-    "create_picture",
+    "create_image",
     "find_format",
     "format_to_write",
     "from_tensor",
-    "list_pictures",
-    "open_picture",
-    "read_picture",
+    "list_images",
+    "open_image",
+    "read_image",
     "to_rgb_tensor",
     "to_tensor",
-    "write_picture",
+    "write_image",
 ]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pyvips
 
-from edgekeeper.errors import PictureError
+from edgekeeper.errors import ImageError
 from edgekeeper.image.image import Metadata
 from edgekeeper.image.metadata import DamagedExifError, density_of, iptc_records, parse_exif
 
@@ -38,13 +38,13 @@ class Decoded:
 
 
 def decode(image: pyvips.Image, *, name: str) -> Decoded:
-    """The image in a form that the rest of the house knows.
+    """Return the image in a form that the rest of the house knows.
 
     CMYK and CIE Lab become sRGB; CMYK through the file's own profile, or through that of libvips
     when there is none that fits. RGB and grey keep their numbers, whatever their profile.
 
     Raises:
-        PictureError: there are other channels or samples.
+        ImageError: there are other channels or samples.
     """
     profile, note = field_of(image, "icc-profile-data", default=None), ""
     depth = 16 if image.format == "ushort" else 8
@@ -52,7 +52,7 @@ def decode(image: pyvips.Image, *, name: str) -> Decoded:
         image, profile, depth = image.colourspace("rgb16"), None, 16
         note = "converted from CIE Lab to sRGB"
     elif image.format not in ("uchar", "ushort"):
-        raise PictureError(
+        raise ImageError(
             f"{name} stores its samples as '{image.format}'; convert it to 8 or 16 bits."
         )
     elif image.interpretation == "cmyk":
@@ -60,10 +60,10 @@ def decode(image: pyvips.Image, *, name: str) -> Decoded:
         profile = None  # it described the inks; sRGB needs none
         note = "converted from CMYK to sRGB"
     elif image.interpretation not in _PLAIN:
-        raise PictureError(f"{name} is in '{image.interpretation}'; grey, RGB or CMYK is needed.")
+        raise ImageError(f"{name} is in '{image.interpretation}'; grey, RGB or CMYK is needed.")
     colours = image.bands - 1 if image.hasalpha() else image.bands
     if colours not in (1, 3) or image.bands - colours > 1:
-        raise PictureError(f"{name} has {image.bands} channels; grey or RGB is needed.")
+        raise ImageError(f"{name} has {image.bands} channels; grey or RGB is needed.")
     bits = field_of(image, "bits-per-sample", default=depth)
     return Decoded(
         image=image,
@@ -97,5 +97,5 @@ def metadata_of(
 
 
 def field_of(image: pyvips.Image, name: str, *, default: Any) -> Any:
-    """The field ``name`` of the image's header, or ``default``."""
+    """Return the field ``name`` of the image's header, or ``default``."""
     return image.get(name) if image.get_typeof(name) != 0 else default

@@ -27,7 +27,7 @@ from edgekeeper.image.metadata import (
 
 # ---- Rows of samples as a stream that libvips can read while it is written ----------------------
 #
-# libvips takes pixels from a pipe only as an encoded picture. PNG at level 0 is that at the price
+# libvips takes pixels from a pipe only as an encoded image. PNG at level 0 is that at the price
 # of
 # a copy and two checksums (400 MB/s on one core), and knows grey, alpha and 16 bits.
 
@@ -37,7 +37,7 @@ _COPIED = 2**22  # bytes that are copied at once
 
 
 class RowStream:
-    """Writes the rows of a picture to ``file`` as a PNG (ISO/IEC 15948) that is not compressed."""
+    """Writes the rows of an image to ``file`` as a PNG (ISO/IEC 15948) that is not compressed."""
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         self._file = file
@@ -48,7 +48,7 @@ class RowStream:
         self._chunk(b"IHDR", size + bytes([header.depth, kind, 0, 0, 0]))
 
     def write(self, rows: Pixels) -> None:
-        """Nothing; the rows (n, W, C) follow those that were written."""
+        """Append rows (n, W, C)."""
         step = max(1, _COPIED // rows[0].nbytes)
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
@@ -59,7 +59,7 @@ class RowStream:
             self._chunk(b"IDAT", self._deflate.compress(lines.data))
 
     def finish(self) -> None:
-        """Nothing; the picture is complete."""
+        """Complete the image."""
         self._chunk(b"IDAT", self._deflate.flush())
         self._chunk(b"IEND", b"")
 
@@ -75,7 +75,7 @@ _PATIENCE = 10.0  # seconds that libvips is given to notice that it is to stop
 
 _SLICE = 2**24  # samples that are handed on at once
 
-_UNKNOWN = (72 / 25.4, 72 / 25.4)  # pixels per millimetre of a picture that states no density
+_UNKNOWN = (72 / 25.4, 72 / 25.4)  # pixels per millimetre of an image that states no density
 
 _MOST_OPTIMISED = 2**25  # pixels of a JPEG whose Huffman tables are made to measure: 6 bytes each
 
@@ -87,7 +87,7 @@ class Encoder:
 
     Attributes:
         failure: why libvips gave up; None as long as all is well.
-        exif: what of EXIF belongs to the picture; a TIFF gets it afterwards.
+        exif: what of EXIF belongs to the image; a TIFF gets it afterwards.
         iptc: its captions; a TIFF gets them afterwards.
     """
 
@@ -118,13 +118,13 @@ class Encoder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pipe.close()  # before the last row this is a picture cut short, which libvips refuses
+        self._pipe.close()  # before the last row this is an image cut short, which libvips refuses
         if self._thread.is_alive() and self._image is not None:
             self._image.set_kill(True)
         self._thread.join(_PATIENCE)
 
     def write(self, rows: Pixels) -> None:
-        """Nothing; the rows (n, W, C) follow. Once ``failure`` is set they go nowhere."""
+        """Append rows (n, W, C). Once ``failure`` is set they go nowhere."""
         if self._rows is None:
             self._rows = RowStream(self._pipe, self._header)
         step = max(1, _SLICE // rows[0].size) if len(rows) else 1
@@ -134,7 +134,7 @@ class Encoder:
             self._rows.write(_at_depth(rows[start : start + step], self._format))
 
     def finish(self) -> None:
-        """Nothing; the file is encoded to its end, or ``failure`` says why not."""
+        """Encode the file to its end, or set ``failure``."""
         if self._rows is not None and not self._pipe.closed:
             self._rows.finish()
         self._pipe.close()
@@ -160,7 +160,7 @@ class Encoder:
             os.close(reading)
 
     def _described(self, image: pyvips.Image) -> pyvips.Image:
-        """The image with all that goes along with the pixels."""
+        """Return the image with all that goes along with the pixels."""
         metadata, strip = self._header.metadata, self._options.metadata == "strip"
         density = metadata.pixels_per_mm
         if strip or density == (1.0, 1.0):
@@ -184,7 +184,7 @@ class Encoder:
 
 
 def _exif(header: Header, *, form: str, options: SaveOptions) -> Exif | None:
-    """The EXIF to write; WebP and AVIF have no other place for the density."""
+    """Return the EXIF to write; WebP and AVIF have no other place for the density."""
     metadata, exif = header.metadata, None
     density = metadata.pixels_per_mm
     if options.metadata == "strip":
@@ -204,7 +204,7 @@ def _exif(header: Header, *, form: str, options: SaveOptions) -> Exif | None:
 
 
 def _at_depth(rows: Pixels, form: Format) -> Pixels:
-    """The rows with as many bits as the format has, rounded."""
+    """Return the rows with as many bits as the format has, rounded."""
     if rows.dtype == np.uint8 or form.depth == 16:
         return rows
     wide = rows.astype(np.uint32)

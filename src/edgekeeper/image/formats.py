@@ -1,4 +1,4 @@
-"""The formats of picture files: how they are told apart, what they hold, how they are saved.
+"""The formats of image files: how they are told apart, what they hold, how they are saved.
 
 Formats are told apart by their first bytes, never by the name. What the libvips at hand can read
 and write is asked of it when the module is loaded.
@@ -12,17 +12,17 @@ from typing import Literal
 import numpy as np
 import pyvips
 
-from edgekeeper.errors import InputError, PictureError, unknown_name
-from edgekeeper.image.image import Header, Picture
+from edgekeeper.errors import ImageError, InputError, unknown_name
+from edgekeeper.image.image import Header, Image
 
 MAX_PIXELS = 2**27
-"""Largest picture that is held whole (134 million pixels, 400 MB as 8-bit RGB)."""
+"""Largest image that is kept in memory whole (134 million pixels, 400 MB as 8-bit RGB)."""
 
 MAX_STREAMED_PIXELS = 2**32
-"""Largest picture that is read or written row by row (4.3 billion pixels, 65536 x 65536)."""
+"""Largest image that is read or written row by row (4.3 billion pixels, 65536 x 65536)."""
 
 MAX_TURNED_PIXELS = 2**30
-"""Largest picture that is turned on reading, as its EXIF orientation says (1.07 billion pixels)."""
+"""Largest image that is turned on reading, as its EXIF orientation says (1.07 billion pixels)."""
 
 TiffCompression = Literal["deflate", "lzw", "none"]
 Overwrite = Literal["refuse", "replace"]
@@ -34,13 +34,13 @@ class Format:
 
     Attributes:
         title: its name in sentences.
-        suffixes: endings of its file names, in lower case.
+        suffixes: file extensions, in lower case.
         loader: the operation of libvips that reads it.
         saver: the operation that writes it; empty for formats that are only read.
         side: the most pixels on a side.
-        pixels: the most pixels that are written; fewer where libvips holds the picture whole.
+        pixels: the most pixels that are written; fewer where libvips holds the image whole.
         depth: the bits per channel that are written of 16.
-        grey: "as grey" or "as RGB", how a grey picture is written.
+        grey: "as grey" or "as RGB", how a grey image is written.
         alpha: whether transparency can be written.
     """
 
@@ -71,37 +71,58 @@ def _exists(operation: str) -> bool:
 
 FORMATS = {
     "png": Format(
-        title="PNG", suffixes=(".png",), loader="pngload_source", saver="pngsave_target",
+        title="PNG",
+        suffixes=(".png",),
+        loader="pngload_source",
+        saver="pngsave_target",
         side=1_000_000,  # readers that use libpng stop there
     ),
     "jpeg": Format(
-        title="JPEG", suffixes=(".jpg", ".jpeg"), loader="jpegload_source",
-        saver="jpegsave_target", side=65500, depth=8, alpha="none",  # JPEG_MAX_DIMENSION of libjpeg
+        title="JPEG",
+        suffixes=(".jpg", ".jpeg"),
+        loader="jpegload_source",
+        saver="jpegsave_target",
+        side=65500,
+        depth=8,
+        alpha="none",  # JPEG_MAX_DIMENSION of libjpeg
     ),
     "webp": Format(
-        title="WebP", suffixes=(".webp",), loader="webpload_source", saver="webpsave_target",
-        side=16383, pixels=MAX_PIXELS, depth=8, grey="as RGB",
+        title="WebP",
+        suffixes=(".webp",),
+        loader="webpload_source",
+        saver="webpsave_target",
+        side=16383,
+        pixels=MAX_PIXELS,
+        depth=8,
+        grey="as RGB",
     ),
     "tiff": Format(
-        title="TIFF", suffixes=(".tif", ".tiff"), loader="tiffload_source",
+        title="TIFF",
+        suffixes=(".tif", ".tiff"),
+        loader="tiffload_source",
         saver="tiffsave_target",
     ),
     "avif": Format(
-        title="AVIF", suffixes=(".avif",), loader="heifload_source", saver="heifsave_target",
-        side=16384, depth=12, grey="as RGB",
+        title="AVIF",
+        suffixes=(".avif",),
+        loader="heifload_source",
+        saver="heifsave_target",
+        side=16384,
+        depth=12,
+        grey="as RGB",
         pixels=2**26,  # its encoder takes about 50 bytes each
     ),
     "gif": Format(title="GIF", suffixes=(".gif",), loader="gifload_source"),
     "heic": Format(title="HEIC", suffixes=(".heic", ".heif"), loader="heifload_source"),
     "jxl": Format(title="JPEG XL", suffixes=(".jxl",), loader="jxlload_source"),
-}  # fmt: skip
+}
 """Every format by its short name."""
 
 SUFFIXES = tuple(s for form in FORMATS.values() if form.writable for s in form.suffixes)
-"""File name endings of the formats that can be written, in lower case."""
+"""File extensions of the formats that can be written, in lower case."""
 
 READ_SUFFIXES = tuple(s for form in FORMATS.values() if form.readable for s in form.suffixes)
-"""File name endings of the formats that can be read, in lower case."""
+"""File extensions of the formats that can be read, in lower case."""
 
 HEAD = 64
 """The first bytes of a file by which its format is told."""
@@ -123,10 +144,10 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 @dataclass(frozen=True, kw_only=True)
 class SaveOptions:
-    """How a picture is written.
+    """How an image is written.
 
     Attributes:
-        format: one of the writable FORMATS; None: as the ending of the file's name says.
+        format: one of the writable FORMATS; None: as the file extension says.
         quality: 1 to 100, for JPEG, WebP and AVIF; at 100 WebP, and AVIF of 8 bits, are lossless.
         metadata: "strip" writes no EXIF, XMP, IPTC and density. The ICC profile always stays:
             without it the numbers would be other colours.
@@ -175,17 +196,17 @@ def find_format(head: bytes) -> str | None:
 
 
 def format_to_write(path: Path, options: SaveOptions) -> str:
-    """The name of the format that ``path`` is written in.
+    """Return the name of the format that ``path`` is written in.
 
     Raises:
-        PictureError: the options name none, and neither does the ending.
+        ImageError: the options name none, and neither does the file extension.
     """
     if options.format is not None:
         return options.format
     for name, form in FORMATS.items():
         if form.writable and path.suffix.lower() in form.suffixes:
             return name
-    raise PictureError(
+    raise ImageError(
         f"'{path}' cannot be written: its name ends with '{path.suffix}'; "
         f"use one of {', '.join(SUFFIXES)}."
     )
@@ -198,58 +219,62 @@ def check_target(
     quality: int = 95,
     options: SaveOptions | None = None,
 ) -> None:
-    """Nothing; raise the error that ``write_picture`` would raise whatever the picture.
+    """Raise the error that ``write_image`` would raise whatever the image.
 
     With ``options``, ``quality`` is not looked at.
     """
     options = options or SaveOptions(quality=quality)
     format_to_write(path, options)
     if not path.parent.is_dir():
-        raise PictureError(f"'{path}' cannot be written: there is no folder '{path.parent}'.")
+        raise ImageError(f"'{path}' cannot be written: there is no folder '{path.parent}'.")
     if path.is_dir():
-        raise PictureError(f"'{path}' cannot be written: it is a folder.")
+        raise ImageError(f"'{path}' cannot be written: it is a folder.")
     if overwrite == "refuse" and path.exists():
-        raise PictureError(f"'{path}' exists already; choose another name or allow overwriting.")
+        raise ImageError(f"'{path}' exists already; choose another name or allow overwriting.")
 
 
 def check_fits(
-    picture: Picture | Header,
+    image: Image | Header,
     path: Path,
     *,
     scale: int = 1,
     options: SaveOptions | None = None,
 ) -> None:
-    """Nothing; raise PictureError if ``picture``, enlarged, does not fit the format of ``path``.
+    """Raise ImageError if ``image``, enlarged, does not fit the format of ``path``.
 
-    A Header with alpha does not fit JPEG, whatever the alpha holds; a Picture does when its
+    A Header with alpha does not fit JPEG, whatever the alpha holds; an Image does when its
     alpha is opaque everywhere.
     """
-    check_header(picture, name=f"'{path}'", scale=scale, form=FORMATS[format_to_write(
-        path, options or SaveOptions())])  # fmt: skip
+    check_header(
+        image,
+        name=f"'{path}'",
+        scale=scale,
+        form=FORMATS[format_to_write(path, options or SaveOptions())],
+    )
 
 
-def check_header(picture: Picture | Header, *, name: str, form: Format, scale: int = 1) -> None:
-    """Nothing; raise PictureError if ``picture``, enlarged, does not fit the format ``form``."""
-    header = picture if isinstance(picture, Header) else picture.header
+def check_header(image: Image | Header, *, name: str, form: Format, scale: int = 1) -> None:
+    """Raise ImageError if ``image``, enlarged, does not fit the format ``form``."""
+    header = image if isinstance(image, Header) else image.header
     height, width = header.height * scale, header.width * scale
     if max(height, width) > form.side:
-        raise PictureError(
+        raise ImageError(
             f"{name} would be {max(height, width)} pixels on a side; {form.title} ends at "
             f"{form.side}. Write {_larger(max(height, width), height * width)}."
         )
     if height * width > form.pixels:
-        raise PictureError(
+        raise ImageError(
             f"{name} would be {width} x {height} pixels; {form.title} is written up to "
             f"{form.pixels // 10**6} million. Write {_larger(max(height, width), height * width)}."
         )
-    if form.alpha == "none" and _transparent(picture):
-        raise PictureError(
+    if form.alpha == "none" and _transparent(image):
+        raise ImageError(
             f"{name} cannot be written: {form.title} has no transparency. Write PNG, WebP or TIFF."
         )
 
 
 def write_notes(header: Header, form: Format) -> tuple[str, ...]:
-    """What of the picture's form the format does not keep, each for the user to read."""
+    """Return what of the image's form the format does not keep, each for the user to read."""
     notes = []
     if header.depth > form.depth:
         notes.append(f"rounded 16 bits to {form.depth}, the most that {form.title} holds")
@@ -258,25 +283,25 @@ def write_notes(header: Header, form: Format) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def list_pictures(
+def list_images(
     folder: str | Path,
     *,
     depth: Literal["folder", "tree"] = "folder",
     suffixes: tuple[str, ...] = SUFFIXES,
 ) -> list[Path]:
-    """The picture files in ``folder`` (and below it for "tree"), sorted, by their endings.
+    """The image files in ``folder`` (and below it for "tree"), sorted, by their file extensions.
 
     Hidden files and folders are left out. ``suffixes=READ_SUFFIXES`` lists also what is only read.
 
     Raises:
-        PictureError: there is no such folder, or it cannot be read.
+        ImageError: there is no such folder, or it cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PictureError(f"'{folder}' is not a folder.")
+        raise ImageError(f"'{folder}' is not a folder.")
 
     def stop(error: OSError) -> None:
-        raise PictureError(f"'{error.filename}' cannot be read: {reason(error)}.") from error
+        raise ImageError(f"'{error.filename}' cannot be read: {reason(error)}.") from error
 
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=stop):
@@ -286,23 +311,21 @@ def list_pictures(
 
 
 def reason(error: OSError | pyvips.Error) -> str:
-    """The last thing that went wrong, in one line."""
+    """Return the last thing that went wrong, in one line."""
     if isinstance(error, OSError):
         return (error.strerror or str(error) or type(error).__name__).lower()
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "unknown reason"
 
 
-def _transparent(picture: Picture | Header) -> bool:
-    if isinstance(picture, Header):
-        return picture.alpha == "straight"
-    return picture.alpha is not None and bool(
-        (picture.alpha != np.iinfo(picture.alpha.dtype).max).any()
-    )
+def _transparent(image: Image | Header) -> bool:
+    if isinstance(image, Header):
+        return image.alpha == "straight"
+    return image.alpha is not None and bool((image.alpha != np.iinfo(image.alpha.dtype).max).any())
 
 
 def _larger(side: int, pixels: int) -> str:
-    """The formats that hold a picture of this size."""
+    """Return the formats that hold an image of this size."""
     names = [
         form.title
         for form in FORMATS.values()

@@ -1,4 +1,4 @@
-"""What a picture is in memory: integer samples, alpha, metadata; and its header, without samples.
+"""What an image is in memory: integer samples, alpha, metadata; and its header, without samples.
 
 The only place where pixels are integers; everywhere else they are floats in [0, 1].
 """
@@ -23,7 +23,7 @@ class Metadata:
     """What a file says about its pixels: raw blocks, and the density in pixels per millimetre.
 
     A density of (1.0, 1.0) means that the file states none; it is written as 72 per inch, which
-    EXIF 2.32 (4.6.4) prescribes for pictures of unknown resolution.
+    EXIF 2.32 (4.6.4) prescribes for images of unknown resolution.
     """
 
     icc: bytes | None = None
@@ -35,7 +35,7 @@ class Metadata:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What is known of a picture before its pixels, upright.
+    """What is known of an image before its pixels, upright.
 
     Attributes:
         height: rows.
@@ -45,7 +45,7 @@ class Header:
         depth: bits per channel.
         metadata: what is written back with the pixels.
         format: where it came from: "png", "jpeg", "webp", "tiff", "gif", "avif", "heic" or "jxl";
-            not looked at when a picture is written.
+            not looked at when an image is written.
         notes: what was left out or converted on reading, each for the user to read.
     """
 
@@ -65,8 +65,8 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A decoded picture, upright.
+class Image:
+    """A decoded image, upright.
 
     Attributes:
         pixels: (H, W, C), uint8 or uint16, C = 1 (grey) or 3 (RGB), not multiplied by alpha.
@@ -81,9 +81,9 @@ class Picture:
     def __post_init__(self) -> None:
         shape, depth = self.pixels.shape, self.pixels.dtype
         if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape:
-            raise InputError(f"Picture pixels must be (H, W, 1) or (H, W, 3), got {shape}.")
+            raise InputError(f"Image pixels must be (H, W, 1) or (H, W, 3), got {shape}.")
         if depth not in (np.uint8, np.uint16):
-            raise InputError(f"Picture pixels must be uint8 or uint16, got {depth}.")
+            raise InputError(f"Image pixels must be uint8 or uint16, got {depth}.")
         if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != depth):
             raise InputError(
                 f"Alpha must be {shape[:2]} of {depth} like the pixels, "
@@ -97,7 +97,7 @@ class Picture:
 
     @property
     def header(self) -> Header:
-        """The picture without its samples."""
+        """The image without its samples."""
         height, width, colours = self.pixels.shape
         return Header(
             height=height,
@@ -109,46 +109,46 @@ class Picture:
         )
 
 
-# ---- Pictures to tensors in [0, 1] and back, exactly rounded ------------------------------------
+# ---- Images to tensors in [0, 1] and back, exactly rounded ------------------------------------
 
 
-def to_tensor(picture: Picture) -> Tensor:
+def to_tensor(image: Image) -> Tensor:
     """The pixels as float32 (1, C, H, W) in [0, 1], C = 1 or 3 as stored; alpha is left out."""
-    return _plane_tensor(picture.pixels)
+    return _plane_tensor(image.pixels)
 
 
-def to_rgb_tensor(picture: Picture) -> Tensor:
-    """The pixels as float32 RGB (1, 3, H, W) in [0, 1]; a grey picture is repeated three times."""
-    tensor = to_tensor(picture)
+def to_rgb_tensor(image: Image) -> Tensor:
+    """The pixels as float32 RGB (1, 3, H, W) in [0, 1]; a grey image is repeated three times."""
+    tensor = to_tensor(image)
     return tensor if tensor.shape[1] == 3 else tensor.repeat(1, 3, 1, 1)
 
 
-def alpha_tensor(picture: Picture) -> Tensor:
-    """The alpha as float32 (1, 1, H, W) in [0, 1], 0 is transparent.
+def alpha_tensor(image: Image) -> Tensor:
+    """Return the alpha as float32 (1, 1, H, W) in [0, 1], 0 is transparent.
 
     Raises:
-        InputError: the picture has no alpha.
+        InputError: the image has no alpha.
     """
-    if picture.alpha is None:
-        raise InputError("The picture has no alpha.")
-    return _plane_tensor(picture.alpha[..., None])
+    if image.alpha is None:
+        raise InputError("The image has no alpha.")
+    return _plane_tensor(image.alpha[..., None])
 
 
 def from_tensor(tensor: Tensor, *, depth: Literal[8, 16] = 8) -> Pixels:
-    """The pixels (H, W, C), uint8 or uint16, of one picture (1, C, H, W), clipped to [0, 1].
+    """Return the pixels (H, W, C), uint8 or uint16, of one image (1, C, H, W), clipped to [0, 1].
 
     Halves are rounded away from zero. The product is taken in float64, where it is exact.
 
     Raises:
-        InputError: the tensor is not one picture of floats, or holds a NaN or an infinity.
+        InputError: the tensor is not one image of floats, or holds a NaN or an infinity.
     """
     if tensor.ndim != 4 or tensor.shape[0] != 1 or not tensor.is_floating_point():
         raise InputError(
-            f"from_tensor takes one float picture (1, C, H, W), "
+            f"from_tensor takes one float image (1, C, H, W), "
             f"got {tuple(tensor.shape)} of {tensor.dtype}."
         )
     if not bool(torch.isfinite(tensor).all()):
-        raise InputError("The picture holds values that are not finite (NaN or infinity).")
+        raise InputError("The image holds values that are not finite (NaN or infinity).")
     exact = tensor.detach()[0].permute(1, 2, 0).cpu().double().clamp(0, 1)
     rounded = torch.floor(exact * (2**depth - 1) + 0.5).numpy()
     return rounded.astype(np.uint8) if depth == 8 else rounded.astype(np.uint16)

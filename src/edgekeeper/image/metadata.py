@@ -1,4 +1,4 @@
-"""EXIF blocks: directories of tags, read, set right for the picture they go with, and packed.
+"""EXIF blocks: directories of tags, read, set right for the image they go with, and packed.
 
 TIFF 6.0 (section 2) describes the directories, EXIF 2.32 the tags. Values are kept as
 little-endian bytes; what a tag means is looked at only where it depends on the pixels.
@@ -72,7 +72,7 @@ class Reader:
     width: Literal[4, 8] = 4
 
     def number(self, offset: int, size: int) -> int:
-        """The unsigned number of ``size`` bytes at ``offset``."""
+        """Return the unsigned number of ``size`` bytes at ``offset``."""
         return int.from_bytes(self._exactly(offset, size), self._endian)
 
     def entries(self, offset: int) -> tuple[dict[int, bytes], int]:
@@ -88,7 +88,7 @@ class Reader:
         return {int.from_bytes(entry[:2], self._endian): entry for entry in found}, following
 
     def value(self, entry: bytes) -> Tag | None:
-        """The value of an entry; None for a type that TIFF does not know."""
+        """Return the value of an entry; None for a type that TIFF does not know."""
         kind = int.from_bytes(entry[2:4], self._endian)
         length = int.from_bytes(entry[4 : 4 + self.width], self._endian) * _SIZES.get(kind, 0)
         if kind not in _SIZES:
@@ -104,14 +104,14 @@ class Reader:
         return Tag(kind, data)
 
     def directory(self, offset: int, *, only: Container[int] | None = None) -> Directory:
-        """The values of the directory at ``offset``, of the tags in ``only``."""
+        """Return the values of the directory at ``offset``, of the tags in ``only``."""
         entries, _ = self.entries(offset)
         chosen = {tag: e for tag, e in entries.items() if only is None or tag in only}
         values = {tag: self.value(entry) for tag, entry in chosen.items()}
         return {tag: value for tag, value in values.items() if value is not None}
 
     def tree(self, offset: int, *, only: Container[int] | None = None) -> Exif:
-        """The directory at ``offset`` with those it points to."""
+        """Return the directory at ``offset`` with those it points to."""
         main = self.directory(offset, only=only)
         details = self._below(main, DETAILS)
         return Exif(
@@ -139,7 +139,7 @@ class Reader:
 
 
 def parse_exif(block: bytes) -> Exif:
-    """The directories of an EXIF block, with or without the six bytes "Exif" in front.
+    """Return the directories of an EXIF block, with or without the six bytes "Exif" in front.
 
     Raises:
         DamagedExifError: they cannot be followed.
@@ -163,7 +163,7 @@ def exif_block(exif: Exif) -> bytes:
 def pack_tree(
     exif: Exif, *, at: int, width: Literal[4, 8] = 4, standing: Mapping[int, bytes] | None = None
 ) -> tuple[bytes, int]:
-    """The bytes to stand at offset ``at`` of a file, and the offset of the main directory.
+    """Return the bytes to stand at offset ``at`` of a file, and the offset of the main directory.
 
     ``standing`` are entries that point into the file already, to go into the main directory.
     """
@@ -227,10 +227,10 @@ def density_of(exif: Exif) -> tuple[float, float] | None:
 
 
 def settled(exif: Exif, *, size: tuple[int, int], pixels_per_mm: tuple[float, float]) -> Exif:
-    """The EXIF of an upright picture of ``size`` (H, W): what tells of the pixels set right.
+    """Return the EXIF of an upright image of ``size`` (H, W): what tells of the pixels set right.
 
-    The orientation becomes 1, the sizes those of the picture, the density ``pixels_per_mm``.
-    Places in the old picture (subject area and location) are dropped.
+    The orientation becomes 1, the sizes those of the image, the density ``pixels_per_mm``.
+    Places in the old image (subject area and location) are dropped.
     """
     main = exif.main | {ORIENTATION: Tag(_SHORT, struct.pack("<H", 1))}
     for tag, density in zip((_X_DENSITY, _Y_DENSITY), pixels_per_mm, strict=True):
@@ -272,7 +272,7 @@ def iptc_records(block: bytes) -> bytes | None:
 
 
 def photoshop_block(records: bytes) -> bytes:
-    """The resource that holds ``records``, as it stands in a JPEG."""
+    """Return the resource that holds ``records``, as it stands in a JPEG."""
     head = b"8BIM" + struct.pack(">HHI", _CAPTIONS, 0, len(records))
     return _HEAD + head + records + bytes(len(records) % 2)
 
@@ -284,7 +284,7 @@ def photoshop_block(records: bytes) -> bytes:
 
 
 def settled_xmp(xmp: bytes, *, size: tuple[int, int]) -> bytes:
-    """The XMP of an upright picture of ``size`` (H, W): orientation 1, the sizes as they are."""
+    """The XMP of an upright image of ``size`` (H, W): orientation 1, the sizes as they are."""
     numbers = {
         b"tiff:Orientation": 1,
         b"tiff:ImageWidth": size[1],

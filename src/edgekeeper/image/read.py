@@ -1,4 +1,4 @@
-"""Picture files to memory, whole or row by row.
+"""Image files to memory, whole or row by row.
 
 libvips decodes; here it is decided what is read of which file, and every way in which a file can
 be wrong becomes one sentence.
@@ -18,7 +18,7 @@ import numpy as np
 import pyvips
 from pyvips import ffi, vips_lib
 
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image.decode import Decoded, decode, field_of, metadata_of
 from edgekeeper.image.formats import (
     FORMATS,
@@ -29,7 +29,7 @@ from edgekeeper.image.formats import (
     find_format,
     reason,
 )
-from edgekeeper.image.image import Header, Picture, Pixels
+from edgekeeper.image.image import Header, Image, Pixels
 from edgekeeper.image.metadata import exif_block
 from edgekeeper.image.tiff import tiff_colours, tiff_exif, tiff_iptc
 
@@ -49,20 +49,20 @@ To fail at every warning instead would refuse files with an odd tag or a byte to
 
 _MESSAGES = threading.Lock()  # libvips has one store of messages for all threads
 
-_HELD_WHOLE = ("webp", "avif", "heic", "gif", "jxl")
+_DECODED_WHOLE = ("webp", "avif", "heic", "gif", "jxl")
 
 
-class PictureReader:
-    """A picture file being read from the top; made by ``open_picture``, closed by ``with``.
+class ImageReader:
+    """An image file being read from the top; made by ``open_image``, closed by ``with``.
 
     Memory is bounded whatever the size for TIFF, PNG and JPEG; WebP, AVIF, HEIC, GIF, interlaced
-    PNG and progressive JPEG are decoded whole by libvips and end at MAX_PIXELS. Pictures to be
+    PNG and progressive JPEG are decoded whole by libvips and end at MAX_PIXELS. Images to be
     turned (EXIF orientation 3 to 8) are decoded whole too, above 100 MB to a file in the
     temporary folder, and end at MAX_TURNED_PIXELS. It may be handed from thread to thread, and be
     used by one at a time.
 
     Attributes:
-        header: what is known of the picture before its pixels.
+        header: what is known of the image before its pixels.
     """
 
     header: Header
@@ -75,12 +75,12 @@ class PictureReader:
         alpha: Literal["keep", "drop"] = "keep",
     ) -> None:
         self._source = source
-        self._name = "The picture" if isinstance(source, bytes) else f"'{source}'"
+        self._name = "The image" if isinstance(source, bytes) else f"'{source}'"
         try:
             with _open_binary(source) as file:
                 decoded = self._open(file, limit)
         except OSError as error:
-            raise PictureError(f"{self._name} cannot be opened: {reason(error)}.") from error
+            raise ImageError(f"{self._name} cannot be opened: {reason(error)}.") from error
         except pyvips.Error as error:
             raise self._damaged(error) from error
         self._bits, self._bands = decoded.bits, int(decoded.image.bands)
@@ -102,19 +102,19 @@ class PictureReader:
         self.close()
 
     def close(self) -> None:
-        """Nothing; the file and what was kept of it are let go."""
+        """Close the file and drop what was kept of it."""
         self._region = None
         self._kept = self._kept[:0]
 
     def rows(self, start: int, stop: int) -> Pixels:
-        """The rows from ``start`` to before ``stop``, (stop - start, W, C), upright.
+        """Return the rows from ``start`` to before ``stop``, (stop - start, W, C), upright.
 
         C is ``header.bands``: grey or RGB, then alpha. ``start`` never decreases from call to
         call; rows that were read already are kept from the last ``start`` on.
 
         Raises:
-            InputError: the rows do not lie in the picture, or lie before those of the last call.
-            PictureError: the file is damaged or cut short here.
+            InputError: the rows do not lie in the image, or lie before those of the last call.
+            ImageError: the file is damaged or cut short here.
         """
         if not self._start <= start < stop <= self.header.height:
             raise InputError(
@@ -133,7 +133,7 @@ class PictureReader:
         return asked
 
     def read_rest(self) -> Pixels:
-        """All rows that were not read yet, (n, W, C); none of them is kept for ``rows``."""
+        """Return all rows that were not read yet, (n, W, C); none of them is kept for ``rows``."""
         first, height = self._fetched, self.header.height
         samples = self._room(height - first)
         while self._fetched < height:
@@ -149,7 +149,7 @@ class PictureReader:
         return max(1, _STEP // (self.header.width * self._bands))
 
     def _fetch(self, stop: int) -> Pixels:
-        """The rows from the last one read to ``stop``, from libvips."""
+        """Return the rows from the last one read to ``stop``, from libvips."""
         if self._region is None:
             raise InputError(f"{self._name} is closed.")
         first, width, bands = self._fetched, self.header.width, self.header.bands
@@ -166,7 +166,7 @@ class PictureReader:
         return samples if self._bits in (8, 16) else _all_bits(samples, bits=self._bits)
 
     def _lines(self, region: pyvips.Region, start: int, *, rows: int, width: int) -> bytes:
-        """The bytes of a few rows, or the error that libvips met and only took note of."""
+        """Return the bytes of a few rows, or the error that libvips met and only took note of."""
         passed_over = _PASSED_OVER.get(self._format)
         if passed_over is None:
             data: bytes = region.fetch(0, start, width, rows)
@@ -185,7 +185,7 @@ class PictureReader:
     def _open(self, file: BinaryIO, limit: int) -> Decoded:
         head = file.read(HEAD)
         self._format = self._format_of(head)
-        held_whole = self._format in _HELD_WHOLE
+        decoded_whole = self._format in _DECODED_WHOLE
         # Before libvips, which reads through the same descriptor.
         is_tiff = self._format == "tiff"
         self._exif = tiff_exif(file) if is_tiff else None
@@ -196,15 +196,15 @@ class PictureReader:
             image = self._load(file, "sequential")
         except pyvips.Error as error:
             if lab:
-                raise PictureError(
+                raise ImageError(
                     f"{self._name} is in CIE Lab of 8 bits, which libvips does not read; "
                     "convert it to RGB."
                 ) from error
             raise
-        held_whole |= field_of(image, "interlaced", default=0) or field_of(
+        decoded_whole |= field_of(image, "interlaced", default=0) or field_of(
             image, "jpeg-multiscan", default=0
         )
-        self._check_size(image, min(limit, MAX_PIXELS) if held_whole else limit)
+        self._check_size(image, min(limit, MAX_PIXELS) if decoded_whole else limit)
         self._notes = _page_notes(
             self._format,
             frames=max(frames, field_of(image, "n-pages", default=1)),
@@ -222,13 +222,13 @@ class PictureReader:
         return decode(image, name=self._name)
 
     def _check_room(self, image: pyvips.Image) -> None:
-        """Nothing; raise PictureError if the picture cannot be decoded to the temporary folder."""
+        """Raise ImageError if the image cannot be decoded to the temporary folder."""
         self._check_size(image, MAX_TURNED_PIXELS)
         needed = image.width * image.height * image.bands * (1 if image.format == "uchar" else 2)
         folder = tempfile.gettempdir()
         free = shutil.disk_usage(folder).free
         if needed > max(free, 10**8):  # up to 100 MB libvips turns in memory
-            raise PictureError(
+            raise ImageError(
                 f"{self._name} has to be turned, for which '{folder}' needs {needed // 10**6} MB "
                 f"and has {free // 10**6}; make room or set TMPDIR to another folder."
             )
@@ -245,12 +245,12 @@ class PictureReader:
 
     def _format_of(self, head: bytes) -> str:
         if not head:
-            raise PictureError(f"{self._name} is empty (0 bytes).")
+            raise ImageError(f"{self._name} is empty (0 bytes).")
         name = find_format(head)
         if name is None:
             titles = [form.title for form in FORMATS.values() if form.readable]
-            raise PictureError(
-                f"{self._name} is not a picture (of {', '.join(titles[:-1])} and {titles[-1]})."
+            raise ImageError(
+                f"{self._name} is not an image (of {', '.join(titles[:-1])} and {titles[-1]})."
             )
         if not FORMATS[name].readable:
             raise self._not_decoded(FORMATS[name].title)
@@ -258,7 +258,7 @@ class PictureReader:
 
     def _check_size(self, image: pyvips.Image, limit: int) -> None:
         if image.width * image.height > limit:
-            raise PictureError(
+            raise ImageError(
                 f"{self._name} is {image.width} x {image.height} pixels; "
                 f"at most {limit // 10**6} million are read. Cut it into parts first."
             )
@@ -278,59 +278,59 @@ class PictureReader:
             notes=(*self._notes, *((decoded.note,) if decoded.note else ())),
         )
 
-    def _not_decoded(self, title: str) -> PictureError:
-        return PictureError(
+    def _not_decoded(self, title: str) -> ImageError:
+        return ImageError(
             f"{self._name} is {title}, which the libvips at hand does not decode; "
             "convert it to PNG, JPEG or AVIF."
         )
 
-    def _damaged(self, error: pyvips.Error) -> PictureError:
+    def _damaged(self, error: pyvips.Error) -> ImageError:
         if self._format == "heic":
             return self._not_decoded(FORMATS["heic"].title)
-        return PictureError(
+        return ImageError(
             f"{self._name} cannot be decoded; the file is damaged or cut short ({reason(error)})."
         )
 
 
-def open_picture(
+def open_image(
     source: str | Path | bytes, *, alpha: Literal["keep", "drop_opaque"] = "keep"
-) -> PictureReader:
-    """A reader of the picture file ``source``, a path or the bytes of a file; use it with ``with``.
+) -> ImageReader:
+    """A reader of the image file ``source``, a path or the bytes of a file; use it with ``with``.
 
     With ``alpha="drop_opaque"`` the file is read once more beforehand if it has alpha, which is
-    left out when it is opaque everywhere; then the picture fits a JPEG.
+    left out when it is opaque everywhere; then the image fits a JPEG.
 
     Raises:
-        PictureError: the file is missing, empty, not a picture, damaged in its header, of another
+        ImageError: the file is missing, empty, not an image, damaged in its header, of another
             depth than 8 or 16 bits, or larger than ``MAX_STREAMED_PIXELS``.
     """
-    reader = PictureReader(source)
+    reader = ImageReader(source)
     if alpha == "keep" or reader.header.alpha == "none" or not _is_opaque(source):
         return reader
     reader.close()
-    return PictureReader(source, alpha="drop")
+    return ImageReader(source, alpha="drop")
 
 
-def read_picture(path: str | Path | bytes) -> Picture:
-    """The picture in the file ``path``, upright, at the depth and in the colours of the file.
+def read_image(path: str | Path | bytes) -> Image:
+    """Return the image in the file ``path``, upright, at the depth and in the colours of the file.
 
     Of several frames or pages it is the first.
 
     Raises:
-        PictureError: the file is missing, empty, damaged, cut short, not a picture, of another
+        ImageError: the file is missing, empty, damaged, cut short, not an image, of another
             depth than 8 or 16 bits, or larger than ``MAX_PIXELS``.
     """
-    with PictureReader(path, limit=MAX_PIXELS) as reader:
+    with ImageReader(path, limit=MAX_PIXELS) as reader:
         header, samples = reader.header, reader.read_rest()
     if header.alpha == "none":
-        return Picture(pixels=samples, metadata=header.metadata)
+        return Image(pixels=samples, metadata=header.metadata)
     alpha: Pixels = samples[..., header.colours].copy()
     pixels: Pixels = samples[..., : header.colours].copy()
-    return Picture(pixels=pixels, alpha=alpha, metadata=header.metadata)
+    return Image(pixels=pixels, alpha=alpha, metadata=header.metadata)
 
 
 def _is_opaque(source: str | Path | bytes) -> bool:
-    with PictureReader(source) as reader:
+    with ImageReader(source) as reader:
         height, step, top = reader.header.height, reader._step, 2**reader.header.depth - 1
         return all(
             bool((reader.rows(start, min(height, start + step))[..., -1] == top).all())
@@ -356,12 +356,12 @@ def _page_notes(name: str, *, frames: int, brand: bytes) -> tuple[str, ...]:
     if frames < 2:
         return ()
     if name in ("avif", "heic"):
-        return (f"took the main one of {frames} pictures",)
+        return (f"took the main one of {frames} images",)
     return (f"took the first of {frames} {'pages' if name == 'tiff' else 'frames'}",)
 
 
 def _png_frames(file: BinaryIO) -> int:
-    """The frames that an animated PNG announces before its first picture, else 1."""
+    """Return the frames that an animated PNG announces before its first image, else 1."""
     at = 8
     while len(head := _bytes_at(file, at, 12)) == 12:
         length, name = int.from_bytes(head[:4], "big"), head[4:8]

@@ -20,16 +20,16 @@ from edgekeeper.image.metadata import (
 
 _PHOTOMETRIC, _IPTC = 262, 33723
 _UNDEFINED = 7
-# What tells of the picture and not of how the file is laid out: name, description, maker, model,
+# What tells of the image and not of how the file is laid out: name, description, maker, model,
 # page name, software, date, artist, computer, rating, Windows' title to subject, copyright.
 _DESCRIPTIVE = {269, 270, 271, 272, 285, 305, 306, 315, 316, 0x4746, 0x4749, 33432}
 _DESCRIPTIVE |= set(range(0x9C9B, 0x9CA0))
-# Descriptions by which programs find their way in their own files; false of any other picture.
+# Descriptions by which programs find their way in their own files; false of any other image.
 _LAYOUTS = (b'{"shape"', b"ImageJ=", b"<?xml")
 
 
 def tiff_exif(file: BinaryIO) -> Exif | None:
-    """The EXIF of a TIFF file's first page; None when there is none or it is damaged."""
+    """Return the EXIF of a TIFF file's first page; None when there is none or it is damaged."""
     try:
         reader, start = _open(file)
         exif = reader.tree(start, only=_DESCRIPTIVE | {DETAILS, PLACE})
@@ -41,7 +41,7 @@ def tiff_exif(file: BinaryIO) -> Exif | None:
 
 
 def tiff_colours(file: BinaryIO) -> int | None:
-    """The number by which a TIFF file says what its samples mean (TIFF 6.0, tag 262)."""
+    """Return the number by which a TIFF file says what its samples mean (TIFF 6.0, tag 262)."""
     try:
         reader, start = _open(file)
         value = reader.directory(start, only={_PHOTOMETRIC}).get(_PHOTOMETRIC)
@@ -51,7 +51,7 @@ def tiff_colours(file: BinaryIO) -> int | None:
 
 
 def tiff_iptc(file: BinaryIO) -> bytes | None:
-    """The IPTC records of a TIFF file's first page; None when there are none."""
+    """Return the IPTC records of a TIFF file's first page; None when there are none."""
     try:
         reader, start = _open(file)
         value = reader.directory(start, only={_IPTC}).get(_IPTC)
@@ -67,7 +67,7 @@ def tiff_iptc(file: BinaryIO) -> bytes | None:
 
 
 def complete_tiff(file: BinaryIO, *, exif: Exif | None, iptc: bytes | None) -> None:
-    """Nothing; the one-page TIFF in ``file`` holds ``exif`` and ``iptc`` besides what it held.
+    """Add ``exif`` and ``iptc`` to the one-page TIFF in ``file``.
 
     Its directory is written anew at the end, and the header points there.
     """
@@ -89,7 +89,7 @@ def complete_tiff(file: BinaryIO, *, exif: Exif | None, iptc: bytes | None) -> N
 
 
 def _open(file: BinaryIO) -> tuple[Reader, int]:
-    """A reader of the file's directories, and where the first of them is."""
+    """Return a reader of the file's directories, and where the first of them is."""
 
     def read(offset: int, count: int) -> bytes:
         file.seek(offset)

@@ -1,4 +1,4 @@
-"""Pictures to files, whole or row by row: complete, or not at all.
+"""Images to files, whole or row by row: complete, or not at all.
 
 The file grows under another name while rows come, and gets its own when it is complete.
 """
@@ -16,7 +16,7 @@ from typing import BinaryIO, Self
 import numpy as np
 import pyvips
 
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image.encode import Encoder
 from edgekeeper.image.formats import (
     FORMATS,
@@ -29,12 +29,12 @@ from edgekeeper.image.formats import (
     reason,
     write_notes,
 )
-from edgekeeper.image.image import Header, Picture, Pixels
+from edgekeeper.image.image import Header, Image, Pixels
 from edgekeeper.image.tiff import complete_tiff
 
 
-class PictureWriter:
-    """A picture file being written from the top; made by ``create_picture``, used with ``with``.
+class ImageWriter:
+    """An image file being written from the top; made by ``create_image``, used with ``with``.
 
     The file appears when the block ends without an exception and all rows were written;
     otherwise nothing is left. Encoding goes on in a thread while the next rows are computed.
@@ -42,7 +42,7 @@ class PictureWriter:
     It may be handed from thread to thread, and be used by one at a time.
 
     Attributes:
-        header: what was announced of the picture.
+        header: what was announced of the image.
         notes: what the format does not keep, each for the user to read.
     """
 
@@ -91,11 +91,11 @@ class PictureWriter:
                 self._finish(encoder)
 
     def write(self, rows: Pixels) -> None:
-        """Nothing; ``rows`` (n, W, C), C = ``header.bands``, follow those written before.
+        """Append ``rows`` (n, W, C), C = ``header.bands``.
 
         Raises:
             InputError: the rows are of another form than the header says, or too many.
-            PictureError: the file cannot be written, for example because the disk is full.
+            ImageError: the file cannot be written, for example because the disk is full.
         """
         if self._encoder is None:
             raise InputError(f"{self._name} is not open for writing; write inside a with block.")
@@ -136,7 +136,7 @@ class PictureWriter:
         self._target.flush()
 
     def _check(self, encoder: Encoder) -> None:
-        """Nothing; raise what stopped the encoder."""
+        """Raise what stopped the encoder."""
         if encoder.failure is None:
             return
         try:
@@ -146,26 +146,26 @@ class PictureWriter:
             raise self._not_written(error) from error
         raise self._not_written(encoder.failure) from encoder.failure
 
-    def _not_written(self, error: OSError | pyvips.Error | MemoryError) -> PictureError:
+    def _not_written(self, error: OSError | pyvips.Error | MemoryError) -> ImageError:
         why = "there is not enough memory" if isinstance(error, MemoryError) else reason(error)
-        return PictureError(f"{self._name} cannot be written: {why}.")
+        return ImageError(f"{self._name} cannot be written: {why}.")
 
 
-def create_picture(
+def create_image(
     target: str | Path | BinaryIO,
     header: Header,
     *,
     options: SaveOptions | None = None,
     overwrite: Overwrite = "refuse",
-) -> PictureWriter:
-    """A writer of the picture that ``header`` announces, to be used with ``with``.
+) -> ImageWriter:
+    """Return a writer of the image that ``header`` announces, to be used with ``with``.
 
     ``target`` is a path or an open binary stream; a stream needs ``options.format`` and is
-    written to only when the picture is complete. What can be refused is refused here.
+    written to only when the image is complete. What can be refused is refused here.
 
     Raises:
         InputError: a stream without a format.
-        PictureError: the format is unknown or cannot hold the picture, or the file exists.
+        ImageError: the format is unknown or cannot hold the image, or the file exists.
     """
     options = options or SaveOptions()
     if isinstance(target, str | Path):
@@ -177,18 +177,18 @@ def create_picture(
     else:
         form = options.format
     check_header(header, name=_name(target), form=FORMATS[form])
-    return PictureWriter(target, header, form=form, options=options, overwrite=overwrite)
+    return ImageWriter(target, header, form=form, options=options, overwrite=overwrite)
 
 
-def write_picture(
-    picture: Picture,
+def write_image(
+    image: Image,
     path: str | Path,
     *,
     overwrite: Overwrite = "refuse",
     quality: int = 95,
     options: SaveOptions | None = None,
 ) -> None:
-    """Nothing; the file ``path`` holds ``picture``, in the format that its name ends with.
+    """Write ``image`` to the file ``path``, in the format that its name ends with.
 
     The file appears whole or not at all. ``quality`` (1 to 100) is for JPEG, WebP and AVIF; with
     ``options`` it is not looked at. JPEG and WebP round 16 bits to 8, AVIF to 12; WebP and AVIF
@@ -196,23 +196,23 @@ def write_picture(
 
     Raises:
         InputError: ``quality`` is out of range.
-        PictureError: the ending is unknown, the format cannot hold the picture, the file exists,
-            or it cannot be written, for example because the disk is full.
+        ImageError: the file extension is unknown, the format cannot hold the image, the file
+            exists, or it cannot be written, for example because the disk is full.
     """
     path, options = Path(path), options or SaveOptions(quality=quality)
     check_target(path, overwrite=overwrite, options=options)
-    check_fits(picture, path, options=options)
+    check_fits(image, path, options=options)
     if FORMATS[format_to_write(path, options)].alpha == "none":
-        picture = replace(picture, alpha=None)  # opaque: check_fits saw to it
-    samples = picture.pixels
-    if picture.alpha is not None:
-        samples = np.concatenate([samples, picture.alpha[..., None]], axis=2)
-    with create_picture(path, picture.header, options=options, overwrite=overwrite) as writer:
+        image = replace(image, alpha=None)  # opaque: check_fits saw to it
+    samples = image.pixels
+    if image.alpha is not None:
+        samples = np.concatenate([samples, image.alpha[..., None]], axis=2)
+    with create_image(path, image.header, options=options, overwrite=overwrite) as writer:
         writer.write(samples)
 
 
 def _name(target: Path | BinaryIO) -> str:
-    return f"'{target}'" if isinstance(target, Path) else "The picture"
+    return f"'{target}'" if isinstance(target, Path) else "The image"
 
 
 @contextmanager

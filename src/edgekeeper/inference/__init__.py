@@ -1,6 +1,6 @@
-"""Pictures, files and folders made larger: read, cut into tiles, run the networks, write.
+"""Images, files and folders made larger: read, cut into tiles, run the networks, write.
 
-What the networks do not know is kept here: alpha, grey, 16 bits, metadata. A picture flows as bands
+What the networks do not know is kept here: alpha, grey, 16 bits, metadata. An image flows as bands
 of rows from its file to the larger file, so that memory does not grow with its height. Nothing is
 printed; progress goes to a callback, and a folder's results come one by one.
 """
@@ -27,7 +27,7 @@ from edgekeeper.inference.files import upscale_file, upscale_folder
 from edgekeeper.inference.images import (
     Upscaled,
     upscale,
-    upscale_picture,
+    upscale_image,
     upscale_with_report,
 )
 from edgekeeper.inference.memory import Tile
@@ -73,7 +73,7 @@ __all__ = [
     "upscale_file",
     "upscale_files",
     "upscale_folder",
-    "upscale_picture",
+    "upscale_image",
     "upscale_with_report",
     "verify_seams",
 ]

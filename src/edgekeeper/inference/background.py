@@ -35,7 +35,7 @@ class _Channel(Generic[_Item]):
         self._left = Event()
 
     def leave(self) -> None:
-        """Nothing more is taken or given by this side."""
+        """Take and give nothing more on this side."""
         self._left.set()
 
     def put(self, item: _Item | None, *, other: "Future[None] | None" = None) -> None:
@@ -51,7 +51,7 @@ class _Channel(Generic[_Item]):
                     raise _StoppedError("the other thread has ended") from None
 
     def get(self, *, other: "Future[None] | None" = None) -> _Item | None:
-        """The next item, None at the end; ``other`` is the thread that is to give it."""
+        """Return the next item, None at the end; ``other`` is the thread that is to give it."""
         while True:
             if self._left.is_set():
                 raise _StoppedError("nobody gives anything any more")
@@ -94,13 +94,13 @@ class ReadAhead:
         self._job.cancel()
 
     def announce(self) -> Header:
-        """What is known of the picture before its samples, as soon as it is read."""
+        """Return what is known of the image before its samples, as soon as it is read."""
         header = self._channel.get(other=self._job)
         assert isinstance(header, Header)
         return header
 
     def parts(self) -> Iterator[Pixels]:
-        """The rows of the picture."""
+        """Yield the rows of the image."""
         while (part := self._channel.get(other=self._job)) is not None:
             assert not isinstance(part, Header)
             yield part

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import (
     FORMATS,
     Header,
+    ImageReader,
     Overwrite,
-    PictureReader,
     Pixels,
     SaveOptions,
     check_target,
-    create_picture,
+    create_image,
     format_to_write,
-    open_picture,
+    open_image,
 )
 from edgekeeper.inference.background import ReadAhead, WriteBehind
 from edgekeeper.inference.categories import MapOf
@@ -36,20 +36,20 @@ from edgekeeper.inference.enlarger import Drift, TileError
 from edgekeeper.inference.network import Precision
 from edgekeeper.ops.tiles import TileProgress
 
-# ---- Picture files as sources of rows -----------------------------------------------------------
+# ---- Image files as sources of rows -----------------------------------------------------------
 
 # Bytes that are read at a time, about.
 _PART_BYTES = 2**22
 
 
-class StoredPicture:
-    """A picture file as a source of rows."""
+class FileSource:
+    """An image file as a source of rows."""
 
-    def __init__(self, reader: PictureReader) -> None:
+    def __init__(self, reader: ImageReader) -> None:
         self._reader = reader
 
     def announce(self) -> Header:
-        """What is known of it before its samples."""
+        """Return what is known of it before its samples."""
         return self._reader.header
 
     def parts(self) -> Iterator[Pixels]:
@@ -61,11 +61,11 @@ class StoredPicture:
 
 
 @contextmanager
-def open_stored(path: Path, *, target: Path, options: SaveOptions) -> Iterator[StoredPicture]:
-    """The picture in a file, without alpha that is opaque where the target's format has none."""
+def open_source(path: Path, *, target: Path, options: SaveOptions) -> Iterator[FileSource]:
+    """The image in a file, without alpha that is opaque where the target's format has none."""
     form = FORMATS[format_to_write(target, options)]
-    with open_picture(path, alpha="keep" if form.alpha == "straight" else "drop_opaque") as reader:
-        yield StoredPicture(reader)
+    with open_image(path, alpha="keep" if form.alpha == "straight" else "drop_opaque") as reader:
+        yield FileSource(reader)
 
 
 # ---- What is said about files that are made larger, before, while and after ---------------------
@@ -78,7 +78,7 @@ class FileResult:
     """What became of one file.
 
     Attributes:
-        path: the picture that was read.
+        path: the image that was read.
         target: the file that was written, or would have been.
         status: "done"; "skipped" (the target existed); "failed" (no file was written).
         message: why not, one sentence; empty when done.
@@ -88,7 +88,7 @@ class FileResult:
         source_size, size: (height, width) of what was read and written; None unless done.
         precision: of the networks; None when none was run.
         drift: see ``Drift``; None unless ``consistent`` was asked for.
-        notes: sentences on what was done to the picture that one might not expect.
+        notes: sentences on what was done to the image that one might not expect.
     """
 
     path: Path
@@ -127,10 +127,10 @@ class Saving:
     """How files are written, and what happens to those that exist.
 
     Attributes:
-        options: format, quality and so on; the ending of the name decides on the format where
+        options: format, quality and so on; the file extension decides on the format where
             they do not.
         overwrite: "replace" replaces files that exist.
-        existing: for "refuse", whether a file that exists skips its picture or fails it.
+        existing: for "refuse", whether a file that exists skips its image or fails it.
         folders: "make" makes the folders that the targets need.
     """
 
@@ -149,18 +149,18 @@ def upscale_files(
     on_error: OnError = "report",
     on_step: FolderProgress | None = None,
 ) -> Iterator[FileResult]:
-    """One result after another, in order, for pairs of a picture file and the file to write.
+    """One result after another, in order, for pairs of an image file and the file to write.
 
-    While the networks work on a picture one thread reads the next and one writes the last, with
+    While the networks work on an image one thread reads the next and one writes the last, with
     bounded queues between. A result comes when its file is written, which may be while the next
-    picture is being made. Stopping early (an interrupt, a generator that is closed) ends after
+    image is being made. Stopping early (an interrupt, a generator that is closed) ends after
     the present tile, keeps what is finished and leaves no temporary file. ``categories`` gives
-    each picture its map, for networks that take one: see ``find_maps``.
+    each image its map, for networks that take one: see ``find_maps``.
 
     Raises:
         InputError: a source is its own target, two sources have one target, an argument is out
             of range, or maps are given to a network that takes none.
-        PictureError: see ``on_error``.
+        ImageError: see ``on_error``.
     """
     check_settings(settings)
     if categories is not None:
@@ -174,9 +174,13 @@ def upscale_files(
             raise InputError(f"'{seen[place]}' and '{path}' would both be written to '{target}'.")
         seen[place] = path
     return _results(
-        pairs, settings=settings, saving=saving, categories=categories, on_error=on_error,
+        pairs,
+        settings=settings,
+        saving=saving,
+        categories=categories,
+        on_error=on_error,
         on_step=on_step,
-    )  # fmt: skip
+    )
 
 
 @dataclass
@@ -193,32 +197,39 @@ class _Task:
     report: Report | None = None
     notes: tuple[str, ...] = ()
     skipped: bool = False
-    error: PictureError | None = None
+    error: ImageError | None = None
 
     @property
     def is_settled(self) -> bool:
         return self.written is None or self.written.done()
 
     def result(self) -> FileResult:
-        """What became of it, when the file is written."""
+        """Return what became of it, when the file is written."""
         if self.skipped:
             message = f"'{self.target}' exists already."
             return self._not_done("skipped", message)
         if self.error is None and self.written is not None:
             try:
                 self.written.result()
-            except PictureError as error:
+            except ImageError as error:
                 self.error = error
         if self.error is not None:
             return self._not_done("failed", str(self.error))
         report = self.report
         assert report is not None
         return FileResult(
-            path=self.path, target=self.target, status="done", message="",
-            seconds=self.finished - self.started, network_seconds=report.network_seconds,
-            source_size=report.plan.source, size=report.plan.size, precision=report.precision,
-            drift=report.drift, notes=(*report.notes, *self.notes),
-        )  # fmt: skip
+            path=self.path,
+            target=self.target,
+            status="done",
+            message="",
+            seconds=self.finished - self.started,
+            network_seconds=report.network_seconds,
+            source_size=report.plan.source,
+            size=report.plan.size,
+            precision=report.precision,
+            drift=report.drift,
+            notes=(*report.notes, *self.notes),
+        )
 
     def _not_done(self, status: Literal["skipped", "failed"], message: str) -> FileResult:
         seconds = max(self.finished - self.started, 0.0)
@@ -251,10 +262,13 @@ def _results(
             following = next(tasks, None)  # begins to be read
             if not present.skipped:
                 _work(
-                    present, settings=settings, saving=saving, categories=categories,
+                    present,
+                    settings=settings,
+                    saving=saving,
+                    categories=categories,
                     workers=workers,
                     on_tile=_announce(on_step, task=present, files=len(pairs)),
-                )  # fmt: skip
+                )
             waiting.append(present)
             failed = present.error is not None
             while waiting and (len(waiting) > 1 or failed or waiting[0].is_settled):
@@ -303,7 +317,7 @@ def _prepared(
 
 
 def _opener(task: _Task, *, saving: Saving) -> Callable[[], AbstractContextManager[Source]]:
-    return lambda: open_stored(task.path, target=task.target, options=saving.options)
+    return lambda: open_source(task.path, target=task.target, options=saving.options)
 
 
 def _work(
@@ -315,20 +329,18 @@ def _work(
     workers: _Workers,
     on_tile: TileProgress | None,
 ) -> None:
-    """Run the networks on a picture; what cannot be done is noted as the task's error."""
+    """Run the networks on an image; what cannot be done is noted as the task's error."""
     first = task.reading
 
     def open_source() -> AbstractContextManager[Source]:
         nonlocal first
-        # A second attempt reads by itself: the thread is already at the next picture.
+        # A second attempt reads by itself: the thread is already at the next image.
         source, first = first, None
         return _opener(task, saving=saving)() if source is None else source
 
     @contextmanager
     def open_sink(header: Header) -> Iterator[WriteBehind]:
-        file = create_picture(
-            task.target, header, options=saving.options, overwrite=saving.overwrite
-        )
+        file = create_image(task.target, header, options=saving.options, overwrite=saving.overwrite)
         task.notes = file.notes
         with WriteBehind(file, pool=workers.writer) as sink:
             task.written = sink.written
@@ -342,9 +354,9 @@ def _work(
             settings = replace(settings, categories=categories(task.path))
         task.report = run(open_source, open_sink, settings=settings, on_tile=on_tile)
     except TileError as error:
-        task.error = PictureError(f"'{task.path}' cannot be upscaled: {error}")
+        task.error = ImageError(f"'{task.path}' cannot be upscaled: {error}")
         task.error.__cause__ = error
-    except PictureError as error:
+    except ImageError as error:
         task.error = error
     finally:
         if first is not None:
@@ -358,7 +370,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PictureError(f"The folder '{folder}' cannot be made: {error.strerror}.") from error
+        raise ImageError(f"The folder '{folder}' cannot be made: {error.strerror}.") from error
 
 
 def _announce(on_step: FolderProgress | None, *, task: _Task, files: int) -> TileProgress | None:

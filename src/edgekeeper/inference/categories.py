@@ -10,12 +10,12 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekeeper.errors import InputError, PictureError, nearest_name
-from edgekeeper.image import read_picture
+from edgekeeper.errors import ImageError, InputError, nearest_name
+from edgekeeper.image import read_image
 from edgekeeper.models.sftgan import CATEGORIES
 
 SUFFIXES = (".png", ".tif", ".tiff")
-"""Endings of the maps in a folder: formats that keep every value."""
+"""File extensions of the maps in a folder: formats that keep every value."""
 
 _VALUES = ", ".join(f"{number} {name}" for number, name in enumerate(CATEGORIES))
 
@@ -25,7 +25,7 @@ class CategoryMap:
     """What can be seen at each pixel, as a number in ``CATEGORIES``.
 
     Attributes:
-        labels: (h, w), whole numbers from 0 to 7, for the LR picture or for the one that a pass
+        labels: (h, w), whole numbers from 0 to 7, for the LR image or for the one that a pass
             of the network makes of it; (1, 1) is the same everywhere. Between the two sizes the
             nearest pixel is taken.
         name: what errors call it.
@@ -51,18 +51,18 @@ class CategoryMap:
             )
 
     def check_size(self, size: tuple[int, int], *, scale: int) -> None:
-        """Nothing; raise PictureError unless it fits an LR picture of ``size`` (height, width)."""
+        """Raise ImageError unless it fits an LR image of ``size`` (height, width)."""
         height, width = size
         large = (scale * height, scale * width)
         if self.labels.shape not in ((1, 1), size, large):
             rows, columns = self.labels.shape
-            raise PictureError(
-                f"{self.name} has {columns} x {rows} pixels; for this picture it must have "
+            raise ImageError(
+                f"{self.name} has {columns} x {rows} pixels; for this image it must have "
                 f"{width} x {height}, or {large[1]} x {large[0]} as the network enlarges it."
             )
 
     def cut(self, rows: slice, columns: slice, *, size: tuple[int, int], scale: int) -> Tensor:
-        """The probabilities (1, 8, scale·h, scale·w) for a part of an LR picture of ``size``.
+        """Return the probabilities (1, 8, scale·h, scale·w) for a part of an LR image of ``size``.
 
         ``rows`` and ``columns`` are the part, in LR pixels, h and w of them.
         """
@@ -74,7 +74,7 @@ class CategoryMap:
         return F.one_hot(labels, len(CATEGORIES)).permute(2, 0, 1)[None].float()
 
     def whole(self, size: tuple[int, int], *, scale: int) -> Tensor:
-        """The probabilities (1, 8, scale·H, scale·W) for a whole LR picture of ``size``."""
+        """Return the probabilities (1, 8, scale·H, scale·W) for a whole LR image of ``size``."""
         return self.cut(slice(0, size[0]), slice(0, size[1]), size=size, scale=scale)
 
 
@@ -82,15 +82,15 @@ Categories = str | Path | CategoryMap
 """A map, the file of one, or the name of the category that is everywhere."""
 
 MapOf = Callable[[Path], CategoryMap]
-"""The map of a picture file."""
+"""The map of an image file."""
 
 
 def category_map(given: Categories) -> CategoryMap:
-    """The map that is given, named or in a file.
+    """Return the map that is given, named or in a file.
 
     Raises:
         InputError: there is no such category and no such file.
-        PictureError: the file is no map.
+        ImageError: the file is no map.
     """
     if isinstance(given, CategoryMap):
         return given
@@ -101,38 +101,36 @@ def category_map(given: Categories) -> CategoryMap:
 
 
 def read_map(path: Path) -> CategoryMap:
-    """The map in a grey picture file, whose values are the numbers of the categories.
+    """Return the map in a grey image file, whose values are the numbers of the categories.
 
     Raises:
-        PictureError: the file cannot be read, or is no map.
+        ImageError: the file cannot be read, or is no map.
     """
-    pixels = read_picture(path).pixels
+    pixels = read_image(path).pixels
     if pixels.shape[2] != 1:
-        raise PictureError(f"'{path}' is in colour; a map is grey, with the values {_VALUES}.")
+        raise ImageError(f"'{path}' is in colour; a map is grey, with the values {_VALUES}.")
     try:
         return CategoryMap(labels=pixels[..., 0], name=f"'{path}'")
     except InputError as error:
-        raise PictureError(str(error)) from error
+        raise ImageError(str(error)) from error
 
 
-def find_maps(
-    given: Categories, *, pictures: Sequence[Path], folders: Sequence[Path] = ()
-) -> MapOf:
-    """The map of each of ``pictures``, read when it is asked for.
+def find_maps(given: Categories, *, images: Sequence[Path], folders: Sequence[Path] = ()) -> MapOf:
+    """Return the map of each of ``images``, read when it is asked for.
 
-    ``given`` may be a folder too: the map of a picture is there under its name, or, if it is in
-    one of ``folders``, under its path below that, with an ending of ``SUFFIXES``. The maps that
-    are asked for raise PictureError as ``read_map`` does, and where there is none.
+    ``given`` may be a folder too: the map of an image is there under its name, or, if it is in
+    one of ``folders``, under its path below that, with a file extension of ``SUFFIXES``. The maps
+    that are asked for raise ImageError as ``read_map`` does, and where there is none.
 
     Raises:
-        InputError: no such category, file or folder; one file for several pictures; a folder
-            where two pictures would have the same map.
-        PictureError: the one file is no map.
+        InputError: no such category, file or folder; one file for several images; a folder
+            where two images would have the same map.
+        ImageError: the one file is no map.
     """
     if isinstance(given, CategoryMap) or not Path(given).is_dir() or given in CATEGORIES:
-        return _one_map(given, pictures=pictures)
+        return _one_map(given, images=images)
     place = Path(given)
-    stems = {path: place / _below(path, folders).with_suffix("") for path in pictures}
+    stems = {path: place / _below(path, folders).with_suffix("") for path in images}
     first: dict[Path, Path] = {}
     for path, stem in stems.items():
         other = first.setdefault(stem, path)
@@ -148,7 +146,7 @@ def find_maps(
         for candidate in found:
             if candidate.is_file():
                 return read_map(candidate)
-        raise PictureError(
+        raise ImageError(
             f"There is no map of categories for '{path}': no file '{stem}{SUFFIXES[0]}' "
             f"(or {', '.join(SUFFIXES[1:])})."
         )
@@ -156,19 +154,19 @@ def find_maps(
     return of
 
 
-def _one_map(given: Categories, *, pictures: Sequence[Path]) -> MapOf:
-    """The same map for all pictures: a category, or a file for the only one."""
+def _one_map(given: Categories, *, images: Sequence[Path]) -> MapOf:
+    """Return the same map for all images: a category, or a file for the only one."""
     one = category_map(given)
-    if len(pictures) > 1 and not isinstance(given, CategoryMap) and given not in CATEGORIES:
+    if len(images) > 1 and not isinstance(given, CategoryMap) and given not in CATEGORIES:
         raise InputError(
-            f"'{given}' is one map, and there are {len(pictures)} pictures; give a folder with "
+            f"'{given}' is one map, and there are {len(images)} images; give a folder with "
             "a map for each, by its name."
         )
     return lambda path: one
 
 
 def _below(path: Path, folders: Sequence[Path]) -> Path:
-    """The path below the folder that it is in, else its name."""
+    """Return the path below the folder that it is in, else its name."""
     inside = [folder for folder in folders if path.is_relative_to(folder)]
     return path.relative_to(inside[0]) if inside else Path(path.name)
 

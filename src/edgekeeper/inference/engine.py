@@ -1,4 +1,4 @@
-"""One picture from its source to its sink, whatever its size: planned, run, begun again."""
+"""One image from its source to its sink, whatever its size: planned, run, begun again."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -30,10 +30,10 @@ from edgekeeper.ops.tiles import TileProgress
 
 
 class Source(Protocol):
-    """A picture to read once from the top."""
+    """An image to read once from the top."""
 
     def announce(self) -> Header:
-        """What is known of it before its samples."""
+        """Return what is known of it before its samples."""
 
     def parts(self) -> Iterator[Pixels]:
         """Its rows (h, W, C), colours before alpha."""
@@ -48,9 +48,9 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What holds for every picture: networks, how much larger, and how they are run.
+    """What holds for every image: networks, how much larger, and how they are run.
 
-    ``categories`` is a map for networks that take one, which must fit every picture.
+    ``categories`` is a map for networks that take one, which must fit every image.
     """
 
     networks: Networks
@@ -62,7 +62,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How a picture was made.
+    """How an image was made.
 
     Attributes:
         plan: the passes and sizes.
@@ -96,16 +96,16 @@ def run(
     settings: Settings,
     on_tile: TileProgress | None = None,
 ) -> Report:
-    """The report on a picture read from a source and written, enlarged, to a sink.
+    """Return the report on an image read from a source and written, enlarged, to a sink.
 
-    When memory runs out the tiles are halved and the picture is begun again, with a new source
+    When memory runs out the tiles are halved and the image is begun again, with a new source
     and a new sink: ``on_tile`` then counts anew. A sink whose block ends with an error is to
     leave nothing behind.
 
     Raises:
         InputError: the tile is too small for the network's context, or the network takes no map
             of categories.
-        PictureError: the map of categories has another size.
+        ImageError: the map of categories has another size.
         TileError: the network gave values that are not finite, or memory does not suffice.
     """
     started = time.perf_counter()
@@ -128,9 +128,13 @@ def run(
                 with open_sink(replace(header, height=height, width=width)) as sink:
                     passes = _plan_passes(plan, header.colours, settings, halvings=halvings)
                     rows = _flow(
-                        source, header, passes, size=plan.size, on_tile=on_tile,
+                        source,
+                        header,
+                        passes,
+                        size=plan.size,
+                        on_tile=on_tile,
                         categories=settings.categories,
-                    )  # fmt: skip
+                    )
                     for samples in from_rows(rows, depth=header.depth):
                         sink.write(samples)
             seconds = time.perf_counter() - started
@@ -142,7 +146,7 @@ def run(
                 height, width = header.height, header.width
                 side = max((one.side for one in passes), default=0)
                 raise TileError(
-                    f"A picture of {width} x {height} pixels needs more memory than there is, "
+                    f"An image of {width} x {height} pixels needs more memory than there is, "
                     f"even in tiles of {side} pixels. Close other programs or cut it into parts."
                 ) from error
         # Outside the except clause, where the failed attempt's tensors are already freed.
@@ -150,14 +154,14 @@ def run(
 
 
 def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on a CPU."""
+    """Return whether an error says that memory ran out, on a GPU or on a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def check_settings(settings: Settings) -> None:
-    """Nothing; raise InputError if the tile is too small for a network that is already known."""
+    """Raise InputError if the tile is too small for a network that is already known."""
     if settings.tile != "auto" and len(settings.networks.factors) == 1:
         model = settings.networks.load(settings.networks.factors[0])
         overlap = tile_overlap(model, manner=settings.manner)
@@ -165,7 +169,7 @@ def check_settings(settings: Settings) -> None:
 
 
 def check_takes_maps(networks: Networks) -> None:
-    """Nothing; raise InputError if one of the networks takes no map of categories."""
+    """Raise InputError if one of the networks takes no map of categories."""
     for factor in networks.factors:
         taking_maps(networks.load(factor))
 
@@ -184,9 +188,13 @@ def _plan_passes(plan: Plan, colours: int, settings: Settings, *, halvings: int)
         if halvings:
             side = min(side, max(side >> halvings, _smallest(overlap)))
         grid = plan_grid(
-            size, side=side, overlap=overlap, scale=factor, channels=colours,
+            size,
+            side=side,
+            overlap=overlap,
+            scale=factor,
+            channels=colours,
             multiple=enlarger.model.multiple,
-        )  # fmt: skip
+        )
         passes.append(_Pass(enlarger=enlarger, grid=grid, side=side))
         size = (size[0] * factor, size[1] * factor)
     return passes
@@ -201,7 +209,7 @@ def _flow(
     on_tile: TileProgress | None,
     categories: CategoryMap | None,
 ) -> Rows:
-    """The rows of the result, which make and read themselves when they are asked for."""
+    """Return the rows of the result, which make and read themselves when they are asked for."""
     done, total = 0, sum(one.grid.count for one in passes)
 
     def count() -> None:
@@ -228,7 +236,7 @@ def _report(
     notes = dict.fromkeys([*header.notes, *(note for one in passes for note in one.enlarger.notes)])
     if halvings:
         side = passes[0].side
-        notes[f"Memory ran out; the picture was made in tiles of {side} pixels."] = None
+        notes[f"Memory ran out; the image was made in tiles of {side} pixels."] = None
     precisions: list[Precision | None] = [one.enlarger.precision for one in passes]
     slowest: Precision | None = "float32" if "float32" in precisions else None
     return Report(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
-from edgekeeper.errors import PictureError
+from edgekeeper.errors import ImageError
 from edgekeeper.inference.memory import Tile, tile_side
 from edgekeeper.inference.network import Choice, Precision, choose_precision, infer
 from edgekeeper.models import SFTGAN, SRModel
@@ -44,8 +44,8 @@ Ensemble = Literal["none", "eight"]
 Consistent = Literal["no", "yes"]
 
 
-class TileError(PictureError):
-    """A tile could not be made; the message does not say of which picture."""
+class TileError(ImageError):
+    """A tile could not be made; the message does not say of which image."""
 
 
 BICUBIC_RADIUS = 2
@@ -54,9 +54,9 @@ BICUBIC_RADIUS = 2
 
 PROJECTIONS = 5
 
-"""How often the difference to the picture is enlarged and added.
+"""How often the difference to the image is enlarged and added.
 
-Five leave less than half a grey level in the mean on each of the 14 pictures of Set14, with ESPCN,
+Five leave less than half a grey level in the mean on each of the 14 images of Set14, with ESPCN,
 the roughest of the networks that ship; for EDSR two would do on most. See docs/upscale.md.
 """
 
@@ -79,10 +79,10 @@ class Manner:
     Attributes:
         precision: "float32", "bfloat16", or "auto": the fastest that stays within half a grey
             level of float32 in the mean.
-        ensemble: "eight" takes the mean over the flips and turns of the picture, in eight times
+        ensemble: "eight" takes the mean over the flips and turns of the image, in eight times
             the time.
         consistent: "yes" corrects the result until, shrunk by bicubic interpolation, it gives
-            the picture back.
+            the image back.
     """
 
     precision: Choice = "float32"
@@ -92,7 +92,7 @@ class Manner:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """CIEDE2000 in the mean between the picture and the result shrunk to its size.
+    """CIEDE2000 in the mean between the image and the result shrunk to its size.
 
     ``before`` and ``after`` the correction that ``consistent`` makes.
     """
@@ -102,7 +102,7 @@ class Drift:
 
 
 class Enlarger:
-    """A network that enlarges the tiles of one picture, and what is to be told afterwards.
+    """A network that enlarges the tiles of one image, and what is to be told afterwards.
 
     Attributes:
         precision: the one in use; None until it is chosen.
@@ -124,7 +124,7 @@ class Enlarger:
         self._drift = torch.zeros(3, dtype=torch.float64)
 
     def probe(self, part: Tensor, *, maps: Tensor | None = None) -> None:
-        """Choose the precision by a part of the picture, if it is still to be chosen."""
+        """Choose the precision by a part of the image, if it is still to be chosen."""
         if self.precision is None:
             started = time.perf_counter()
             maps = None if maps is None else maps.to(self.device)
@@ -161,12 +161,12 @@ class Enlarger:
 
     @property
     def drift(self) -> Drift | None:
-        """How far the result was, and is, from the picture; None without ``consistent``."""
+        """How far the result was, and is, from the image; None without ``consistent``."""
         before, after, count = self._drift.tolist()
         return Drift(before=before / count, after=after / count) if count else None
 
     def _run(self, lr: Tensor, maps: Tensor | None) -> Tensor:
-        """What the network gives, in float32 if it fails in less."""
+        """Return what the network gives, in float32 if it fails in less."""
         assert self.precision is not None
         sr = self._infer(lr, maps, self.precision)
         if self.precision != "float32" and not _is_sound(sr, lr):
@@ -179,15 +179,19 @@ class Enlarger:
     def _infer(self, lr: Tensor, maps: Tensor | None, precision: Precision) -> Tensor:
         def forward(x: Tensor, maps: Tensor | None = maps) -> Tensor:
             return infer(
-                self.model, x, maps=maps, precision=precision, clamp="none",
+                self.model,
+                x,
+                maps=maps,
+                precision=precision,
+                clamp="none",
                 layout="channels last",
-            )  # fmt: skip
+            )
 
         if self.manner.ensemble != "eight":
             return forward(lr)
         if maps is None:
             return mean_of_eight(forward, lr)
-        # The picture is turned with its map: at the map's size, each pixel repeated.
+        # The image is turned with its map: at the map's size, each pixel repeated.
         scale = self.model.scale
         large = lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
         return mean_of_eight(
@@ -211,7 +215,7 @@ class Enlarger:
 
 
 def tile_overlap(model: SRModel, *, manner: Manner) -> int:
-    """The LR pixels of context that a tile of ``model`` needs."""
+    """Return the LR pixels of context that a tile of ``model`` needs."""
     overlap = max(model.overlap, BICUBIC_RADIUS)
     if manner.consistent == "yes":
         overlap += PROJECTIONS * _PROJECTION_RADIUS
@@ -229,7 +233,7 @@ def _is_finite(x: Tensor) -> bool:
 
 
 def _is_sound(sr: Tensor, lr: Tensor) -> bool:
-    """Whether the values are finite, and not all black where the tile was not."""
+    """Return whether the values are finite, and not all black where the tile was not."""
     return _is_finite(sr) and (float(sr.amax()) > 0 or float(lr.amax()) <= _DARK)
 
 
@@ -262,7 +266,7 @@ def verify_seams(
     manner: Manner | None = None,
     maps: Tensor | None = None,
 ) -> Seams:
-    """What tiles change on a part of a picture ``lr``, grey or RGB (1, C, h, w) in [0, 1].
+    """Return what tiles change on a part of an image ``lr``, grey or RGB (1, C, h, w) in [0, 1].
 
     The part must be larger than a tile, or there is nothing to compare; where memory is short
     give a smaller ``tile``, since the part is also run whole. ``maps`` (1, 8, scale·h, scale·w)
@@ -277,7 +281,7 @@ def verify_seams(
     side = tile_side(tile, overlap=enlarger.overlap, size=size, device=enlarger.device)
     whole = enlarger(lr, maps=maps)
     colours, both = lr.shape[1], lr
-    if maps is not None:  # cut with the picture, as further channels of it
+    if maps is not None:  # cut with the image, as further channels of it
         both = torch.cat([lr, F.pixel_unshuffle(maps, model.scale)], dim=1)
 
     def enlarged(part: Tensor) -> Tensor:
@@ -285,8 +289,12 @@ def verify_seams(
         return enlarger(part[:, :colours], maps=beside)
 
     tiled = run_tiled(
-        enlarged, both, tile=side, overlap=enlarger.overlap, scale=model.scale,
+        enlarged,
+        both,
+        tile=side,
+        overlap=enlarger.overlap,
+        scale=model.scale,
         multiple=model.multiple,
-    )  # fmt: skip
+    )
     levels = float((tiled - whole).abs().max()) * 255
     return Seams(levels=levels, tile=side, overlap=enlarger.overlap)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from edgekeeper.errors import InputError, PictureError
-from edgekeeper.image import READ_SUFFIXES, SUFFIXES, Overwrite, SaveOptions, list_pictures
+from edgekeeper.errors import ImageError, InputError
+from edgekeeper.image import READ_SUFFIXES, SUFFIXES, Overwrite, SaveOptions, list_images
 from edgekeeper.inference.batch import (
     FileResult,
     FolderProgress,
@@ -40,15 +40,15 @@ def upscale_file(
     options: SaveOptions | None = None,
     on_tile: TileProgress | None = None,
 ) -> FileResult:
-    """The result of writing the picture ``source``, enlarged, to the file ``target``.
+    """Return the result of writing the image ``source``, enlarged, to the file ``target``.
 
     The format follows the target's name. What can be refused is refused before the computation.
-    The picture flows through in bands of rows, so that memory does not grow with its height.
-    ``options`` says more than ``quality``; the other arguments are those of ``upscale_picture``.
+    The image flows through in bands of rows, so that memory does not grow with its height.
+    ``options`` says more than ``quality``; the other arguments are those of ``upscale_image``.
 
     Raises:
         InputError: source and target are the same file, or an argument is out of range.
-        PictureError: the source cannot be read or upscaled, or the target cannot be written.
+        ImageError: the source cannot be read or upscaled, or the target cannot be written.
     """
     manner = Manner(precision=precision, ensemble=ensemble, consistent=consistent)
     settings = Settings(
@@ -61,13 +61,17 @@ def upscale_file(
         if on_tile is not None and step.tiles:
             on_tile(step.tile, step.tiles)
 
-    maps = None if categories is None else find_maps(categories, pictures=[Path(source)])
+    maps = None if categories is None else find_maps(categories, images=[Path(source)])
     return next(
         upscale_files(
-            [(Path(source), Path(target))], settings=settings, saving=saving, categories=maps,
-            on_error="raise", on_step=on_step,
+            [(Path(source), Path(target))],
+            settings=settings,
+            saving=saving,
+            categories=maps,
+            on_error="raise",
+            on_step=on_step,
         )
-    )  # fmt: skip
+    )
 
 
 def upscale_folder(
@@ -89,17 +93,17 @@ def upscale_folder(
     on_error: OnError = "report",
     on_step: FolderProgress | None = None,
 ) -> Iterator[FileResult]:
-    """One result after another for the pictures in and below ``source``, sorted by path.
+    """One result after another for the images in and below ``source``, sorted by path.
 
     The same tree of folders and names appears under ``target``, with PNG for formats that can only
     be read; ``name`` may change a path in it (relative to ``source``) into another. A file that
     exists there is skipped, so that a broken run can be started again, or replaced with
-    ``overwrite="replace"``. A picture that fails is reported and the rest goes on; with
+    ``overwrite="replace"``. An image that fails is reported and the rest goes on; with
     ``on_error="raise"`` it ends there. See ``upscale_files``.
 
     Raises:
         InputError: source and target are the same folder, or an argument is out of range.
-        PictureError: there is no such folder or no picture in it; or see ``on_error``.
+        ImageError: there is no such folder or no image in it; or see ``on_error``.
     """
     source, target = Path(source), Path(target)
     if source.resolve() == target.resolve():
@@ -107,11 +111,11 @@ def upscale_folder(
     inside = target.resolve()  # a target below the source: never upscale one's own results
     paths = [
         path
-        for path in list_pictures(source, depth="tree", suffixes=READ_SUFFIXES)
+        for path in list_images(source, depth="tree", suffixes=READ_SUFFIXES)
         if not path.resolve().is_relative_to(inside)
     ]
     if not paths:
-        raise PictureError(f"'{source}' holds no pictures (files {', '.join(READ_SUFFIXES)}).")
+        raise ImageError(f"'{source}' holds no images (files {', '.join(READ_SUFFIXES)}).")
     inner = [path.relative_to(source) for path in paths]
     naming = _writable_name(set(inner)) if name is None else name
     pairs = [(path, target / naming(place)) for path, place in zip(paths, inner, strict=True)]
@@ -121,19 +125,25 @@ def upscale_folder(
     )
     saving = Saving(
         options=SaveOptions(quality=quality) if options is None else options,
-        overwrite=overwrite, existing=existing, folders="make",
-    )  # fmt: skip
+        overwrite=overwrite,
+        existing=existing,
+        folders="make",
+    )
     maps = None
     if categories is not None:
-        maps = find_maps(categories, pictures=paths, folders=[source])
+        maps = find_maps(categories, images=paths, folders=[source])
     return upscale_files(
-        pairs, settings=settings, saving=saving, categories=maps, on_error=on_error,
+        pairs,
+        settings=settings,
+        saving=saving,
+        categories=maps,
+        on_error=on_error,
         on_step=on_step,
-    )  # fmt: skip
+    )
 
 
 def _writable_name(taken: set[Path]) -> Callable[[Path], Path]:
-    """The same name, or one of a PNG beside it where the format can only be read."""
+    """Return the same name, or one of a PNG beside it where the format can only be read."""
 
     def name(place: Path) -> Path:
         if place.suffix.lower() in SUFFIXES:

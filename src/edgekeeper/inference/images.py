@@ -1,4 +1,4 @@
-"""Pictures in memory made larger."""
+"""Images in memory made larger."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekeeper.image import Header, Picture, Pixels, read_picture
+from edgekeeper.image import Header, Image, Pixels, read_image
 from edgekeeper.inference.categories import Categories, CategoryMap, category_map
 from edgekeeper.inference.engine import Report, Settings, check_takes_maps, run
 from edgekeeper.inference.enlarger import Consistent, Ensemble, Manner
@@ -28,24 +28,24 @@ from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import TileProgress
 from edgekeeper.pretrained.zoo import Style, load
 
-# ---- Pictures in memory as sources and sinks of rows --------------------------------------------
+# ---- Images in memory as sources and sinks of rows --------------------------------------------
 
 _ROWS = 256
 
 
-class HeldPicture:
-    """A picture in memory as a source of rows."""
+class ImageSource:
+    """An image in memory as a source of rows."""
 
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
+    def __init__(self, image: Image) -> None:
+        self._image = image
 
     def announce(self) -> Header:
-        """What is known of it beside its samples."""
-        return self._picture.header
+        """Return what is known of it beside its samples."""
+        return self._image.header
 
     def parts(self) -> Iterator[Pixels]:
         """Its rows (h, W, C), colours before alpha."""
-        pixels, alpha = self._picture.pixels, self._picture.alpha
+        pixels, alpha = self._image.pixels, self._image.alpha
         for start in range(0, len(pixels), _ROWS):
             part = pixels[start : start + _ROWS]
             if alpha is None:
@@ -55,7 +55,7 @@ class HeldPicture:
 
 
 class Collector:
-    """A sink that puts the rows together to a picture in memory."""
+    """A sink that puts the rows together to an image in memory."""
 
     def __init__(self, header: Header) -> None:
         self._header = header
@@ -68,11 +68,11 @@ class Collector:
         self._samples[self._row : self._row + len(rows)] = rows
         self._row += len(rows)
 
-    def picture(self) -> Picture:
-        """The whole picture, when all rows are there."""
+    def image(self) -> Image:
+        """Return the whole image, when all rows are there."""
         assert self._row == len(self._samples)
         colours = self._header.colours
-        return Picture(
+        return Image(
             pixels=self._samples[..., :colours],
             alpha=self._samples[..., colours] if self._header.alpha == "straight" else None,
             metadata=self._header.metadata,
@@ -81,15 +81,15 @@ class Collector:
 
 @dataclass(frozen=True, kw_only=True)
 class Upscaled:
-    """A picture and how it was made."""
+    """An image and how it was made."""
 
-    picture: Picture
+    image: Image
     report: Report
 
 
 @overload
 def upscale(
-    picture: Tensor,
+    image: Tensor,
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
@@ -100,26 +100,26 @@ def upscale(
 
 @overload
 def upscale(
-    picture: str | Path | Picture,
+    image: str | Path | Image,
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
     style: Style = "faithful",
     categories: Categories | None = None,
-) -> Picture: ...
+) -> Image: ...
 
 
 def upscale(
-    picture: str | Path | Picture | Tensor,
+    image: str | Path | Image | Tensor,
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
     style: Style = "faithful",
     categories: Categories | None = None,
-) -> Picture | Tensor:
-    """The picture ``scale`` times as large: a Tensor for a tensor, else a Picture.
+) -> Image | Tensor:
+    """Return the image ``scale`` times as large: a Tensor for a tensor, else an Image.
 
-    ``picture`` is the path of a file, a ``Picture``, or float RGB (B, 3, H, W) in [0, 1].
+    ``image`` is the path of a file, a ``Image``, or float RGB (B, 3, H, W) in [0, 1].
     ``model`` is a network, the name of one that ships, or a network file; by default the
     ``style`` chooses among the networks that ship. ``scale`` is any
     positive factor, by default the network's own, or 4; what the networks do not reach exactly is
@@ -132,7 +132,7 @@ def upscale(
     Raises:
         InputError: no such network, a scale that is not positive, a tensor of another form, no
             such category, or categories for a network that takes none.
-        PictureError: the file cannot be read, or the map does not fit.
+        ImageError: the file cannot be read, or the map does not fit.
     """
     if model is None:
         scale = 4 if scale is None else scale
@@ -140,18 +140,18 @@ def upscale(
     elif isinstance(model, str | Path):
         model = load(model)
     enlargement = None if scale is None else Enlargement(factor=scale)
-    if isinstance(picture, Tensor):
+    if isinstance(image, Tensor):
         maps = None if categories is None else category_map(categories)
         return _upscale_tensor(
-            picture, networks=as_networks(model), enlargement=enlargement, categories=maps
+            image, networks=as_networks(model), enlargement=enlargement, categories=maps
         )
-    if not isinstance(picture, Picture):
-        picture = read_picture(picture)
-    return upscale_picture(picture, model=model, enlargement=enlargement, categories=categories)
+    if not isinstance(image, Image):
+        image = read_image(image)
+    return upscale_image(image, model=model, enlargement=enlargement, categories=categories)
 
 
-def upscale_picture(
-    picture: Picture,
+def upscale_image(
+    image: Image,
     *,
     model: SRModel | Networks,
     enlargement: Enlargement | None = None,
@@ -161,13 +161,13 @@ def upscale_picture(
     consistent: Consistent = "no",
     categories: Categories | None = None,
     on_tile: TileProgress | None = None,
-) -> Picture:
-    """The picture made larger, with the depth, colours and metadata it had.
+) -> Image:
+    """Return the image made larger, with the depth, colours and metadata it had.
 
     Without an ``enlargement`` it becomes ``model.scale`` times as large. Runs on the model's
     device, in evaluation mode (the model is put into it). ``tile`` is the side in LR pixels of
     what the network sees at once, context included. When memory runs out the tile is halved and
-    the picture started over: ``on_tile`` then counts anew. ``precision``, ``ensemble`` and
+    the image started over: ``on_tile`` then counts anew. ``precision``, ``ensemble`` and
     ``consistent`` are those of ``Manner``, ``categories`` those of ``upscale``.
 
     Alpha is enlarged by bicubic interpolation. Pixels that are fully transparent take the colours
@@ -176,21 +176,24 @@ def upscale_picture(
     Raises:
         InputError: the tile is too small for the network's context; no such category, or
             categories for a network that takes none.
-        PictureError: the map does not fit, the network gave values that are not finite, or memory
+        ImageError: the map does not fit, the network gave values that are not finite, or memory
             does not suffice.
     """
     manner = Manner(precision=precision, ensemble=ensemble, consistent=consistent)
     settings = Settings(
-        networks=as_networks(model), enlargement=enlargement, tile=tile, manner=manner,
+        networks=as_networks(model),
+        enlargement=enlargement,
+        tile=tile,
+        manner=manner,
         categories=None if categories is None else category_map(categories),
-    )  # fmt: skip
-    return upscale_with_report(picture, settings=settings, on_tile=on_tile).picture
+    )
+    return upscale_with_report(image, settings=settings, on_tile=on_tile).image
 
 
 def upscale_with_report(
-    picture: Picture, *, settings: Settings, on_tile: TileProgress | None = None
+    image: Image, *, settings: Settings, on_tile: TileProgress | None = None
 ) -> Upscaled:
-    """The picture made larger as in ``upscale_picture``, and how it was made."""
+    """Return the image made larger as in ``upscale_image``, and how it was made."""
     sinks: list[Collector] = []
 
     def open_sink(header: Header) -> nullcontext[Collector]:
@@ -198,9 +201,9 @@ def upscale_with_report(
         return nullcontext(sinks[0])
 
     report = run(
-        lambda: nullcontext(HeldPicture(picture)), open_sink, settings=settings, on_tile=on_tile
+        lambda: nullcontext(ImageSource(image)), open_sink, settings=settings, on_tile=on_tile
     )
-    return Upscaled(picture=sinks[0].picture(), report=report)
+    return Upscaled(image=sinks[0].image(), report=report)
 
 
 def _upscale_tensor(

@@ -19,7 +19,7 @@ _PIXEL_BYTES = 32_000
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """The memory that can still be had on a device; None when the system does not say."""
+    """Return the memory that can still be had on a device; None when the system does not say."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free
@@ -28,10 +28,10 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def tile_side(tile: Tile, *, overlap: int, size: tuple[int, int], device: torch.device) -> int:
-    """The side of a tile in LR pixels of a picture of ``size`` (height, width).
+    """Return the side of a tile in LR pixels of an image of ``size`` (height, width).
 
     For "auto" 256 to 512, wasting less than half on overlap, or less when memory is short. On a
-    CPU 192 to 256 pixels are as fast as the whole picture at once, fewer than 96 cost half again.
+    CPU 192 to 256 pixels are as fast as the whole image at once, fewer than 96 cost half again.
 
     Raises:
         InputError: a number that leaves nothing between the overlaps.
@@ -53,7 +53,7 @@ def tile_side(tile: Tile, *, overlap: int, size: tuple[int, int], device: torch.
 
 
 def _available() -> int | None:
-    """What Linux says is available without swapping."""
+    """Return what Linux says is available without swapping."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -66,7 +66,7 @@ def _available() -> int | None:
 
 
 def _left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What is left of a container's limit."""
+    """Return what is left of a container's limit."""
     try:
         limit = (folder / "memory.max").read_text(encoding="ascii").strip()
         used = (folder / "memory.current").read_text(encoding="ascii").strip()

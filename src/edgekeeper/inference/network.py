@@ -32,7 +32,7 @@ def infer(
     clamp: Literal["unit", "none"] = "unit",
     layout: Layout = "as given",
 ) -> Tensor:
-    """The SR pictures (B, 3, scale·H, scale·W), float32 RGB, of LR pictures (B, 3, H, W) in [0, 1].
+    """The SR images (B, 3, scale·H, scale·W), float32 RGB, of LR images (B, 3, H, W) in [0, 1].
 
     The network runs in evaluation mode and is left in the mode it was in. A luma network works on
     Y; Cb and Cr are enlarged by MATLAB's bicubic, as in the papers.
@@ -56,7 +56,7 @@ def infer(
 
 
 def check_batch(lr: Tensor) -> None:
-    """Nothing; raise InputError unless ``lr`` is a float RGB batch."""
+    """Raise InputError unless ``lr`` is a float RGB batch."""
     if lr.ndim != 4 or lr.shape[1] != 3 or not lr.is_floating_point():
         raise InputError(
             f"infer takes a float RGB batch (B, 3, H, W) in [0, 1]; "
@@ -76,7 +76,7 @@ def _forward(
     ):
         if maps is not None:
             return taking_maps(model).with_conditions(lr, maps).float()
-        return model(lr).float()  # type: ignore[no-any-return]
+        return model(lr).float()
 
 
 @contextmanager
@@ -118,9 +118,9 @@ _known: "WeakKeyDictionary[SRModel, tuple[object, Verdict]]" = WeakKeyDictionary
 
 
 def choose_precision(model: SRModel, probe: Tensor, *, maps: Tensor | None = None) -> Verdict:
-    """The precision for ``model``: bfloat16 where it is fast and good enough, else float32.
+    """Return the precision for ``model``: bfloat16 where it is fast and good enough, else float32.
 
-    ``probe`` is a part of a picture (1, 3, h, w), of which the middle is tried in both, with
+    ``probe`` is a part of an image (1, 3, h, w), of which the middle is tried in both, with
     ``maps`` as for ``infer``; this is done once for a network and its weights. Without bfloat16
     in the processor nothing is tried.
     """
@@ -145,7 +145,7 @@ def choose_precision(model: SRModel, probe: Tensor, *, maps: Tensor | None = Non
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 by itself.
+    """Return whether the device multiplies in bfloat16 by itself.
 
     CUDA from compute capability 8.0; a CPU with AVX512-BF16 or AMX. (Half precision of 16 bits
     is never used on a CPU: it is many times slower than float32 there.)

@@ -1,4 +1,4 @@
-"""How large a picture is to become, and by which passes of which networks it gets there."""
+"""How large an image is to become, and by which passes of which networks it gets there."""
 
 import math
 from collections.abc import Callable
@@ -20,10 +20,10 @@ Otherwise 2001 pixels made of 1000 would need the network for three times the si
 
 @dataclass(frozen=True, kw_only=True)
 class Enlargement:
-    """How large a picture is to become: a factor, a width, a height, or a box that it fits into.
+    """How large an image is to become: a factor, a width, a height, or a box that it fits into.
 
-    Exactly one is given. The proportions stay; with ``fit`` = (width, height) the picture becomes
-    as large as the box allows. What is smaller than the picture shrinks it.
+    Exactly one is given. The proportions stay; with ``fit`` = (width, height) the image becomes
+    as large as the box allows. What is smaller than the image shrinks it.
 
     Raises:
         InputError: none or several are given, or one is not above zero.
@@ -38,15 +38,15 @@ class Enlargement:
         given = [x for x in (self.factor, self.width, self.height, self.fit) if x is not None]
         if len(given) != 1:
             raise InputError(
-                "Say once how large the picture is to become: a factor, a width, a height or a "
+                "Say once how large the image is to become: a factor, a width, a height or a "
                 f"box to fit into; {len(given)} of them were given."
             )
         numbers = given[0] if isinstance(given[0], tuple) else (given[0],)
         if not all(math.isfinite(number) and number > 0 for number in numbers):
-            raise InputError(f"A picture cannot be enlarged to {given[0]}; give a positive number.")
+            raise InputError(f"An image cannot be enlarged to {given[0]}; give a positive number.")
 
     def factor_for(self, size: tuple[int, int]) -> float:
-        """The factor for a picture of ``size`` (height, width)."""
+        """Return the factor for an image of ``size`` (height, width)."""
         height, width = size
         if self.factor is not None:
             return self.factor
@@ -58,7 +58,7 @@ class Enlargement:
         return min(self.fit[0] / width, self.fit[1] / height)
 
     def size_for(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) that a picture of ``size`` gets, rounded, at least 1 x 1."""
+        """Return the (height, width) that an image of ``size`` gets, rounded, at least 1 x 1."""
         factor = self.factor_for(size)
         height, width = (max(1, math.floor(side * factor + 0.5)) for side in size)
         return self.height or height, self.width or width
@@ -68,7 +68,7 @@ class Enlargement:
 class Networks:
     """Networks to choose from: the ``factors`` there are, and ``load`` gives the one of a factor.
 
-    ``load`` is asked once for each factor that a picture needs; let it remember what it has read.
+    ``load`` is asked once for each factor that an image needs; let it remember what it has read.
     """
 
     factors: tuple[int, ...]
@@ -90,12 +90,12 @@ class Plan:
 def plan_enlargement(
     size: tuple[int, int], *, enlargement: Enlargement | None, factors: tuple[int, ...]
 ) -> Plan:
-    """The passes and the final size for a picture of ``size`` (height, width).
+    """Return the passes and the final size for an image of ``size`` (height, width).
 
     Without an ``enlargement`` it is one pass of the largest factor.
 
     Raises:
-        InputError: no network that is given enlarges, and the picture is to become larger.
+        InputError: no network that is given enlarges, and the image is to become larger.
     """
     if enlargement is None:
         factor = max(factors)
@@ -108,7 +108,7 @@ def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]
     """The factors of the passes that reach ``wanted``, the fewest, and of these the smallest.
 
     None for a factor of 1 or less, one where a network suffices, and several for more: 6 is
-    2 x 3, 16 is 4 x 4. The smaller factor comes first, since the second pass works on a picture
+    2 x 3, 16 is 4 x 4. The smaller factor comes first, since the second pass works on an image
     that the first has enlarged.
 
     Raises:
@@ -127,7 +127,7 @@ def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]
 
 
 def shipped_networks(*, style: Style = "faithful", device: str | torch.device = "cpu") -> Networks:
-    """The networks that ship in a style, each read once, on a device."""
+    """Return the networks that ship in a style, each read once, on a device."""
     return remembered(
         lambda factor: load(default_name(factor, style=style)).to(device),
         factors=FACTORS[style],
@@ -147,7 +147,7 @@ def remembered(load_network: Callable[[int], SRModel], *, factors: tuple[int, ..
 
 
 def as_networks(model: SRModel | Networks) -> Networks:
-    """A single network as networks to choose from."""
+    """Return a single network as networks to choose from."""
     if isinstance(model, Networks):
         return model
     return Networks(factors=(model.scale,), load=lambda factor: model)

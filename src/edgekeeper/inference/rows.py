@@ -1,4 +1,4 @@
-r"""A picture as bands of rows, and the stages it flows through: network, exact resize, rounding.
+r"""An image as bands of rows, and the stages it flows through: network, exact resize, rounding.
 
 read -> [fill under alpha] -> network, network ... -> exact resize -> round -> write
                            \-> alpha: exact resize ---------------/
@@ -27,7 +27,7 @@ _ROUNDED = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """A picture of ``size`` (height, width) and ``channels`` as float bands (1, C, h, W)."""
+    """An image of ``size`` (height, width) and ``channels`` as float bands (1, C, h, W)."""
 
     size: tuple[int, int]
     channels: int
@@ -62,7 +62,7 @@ def from_rows(rows: Rows, *, depth: Literal[8, 16]) -> Iterator[Pixels]:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """How a network's pass over a picture is cut: spans of rows, each with spans of columns."""
+    """How a network's pass over an image is cut: spans of rows, each with spans of columns."""
 
     rows: list[Span]
     columns: list[Span]
@@ -82,7 +82,7 @@ def plan_grid(
     channels: int,
     multiple: int = 1,
 ) -> Grid:
-    """The tiles of a pass, at most ``side`` LR pixels wide and high.
+    """Return the tiles of a pass, at most ``side`` LR pixels wide and high.
 
     They are lower where a band of ``BAND_BYTES`` cannot hold that many rows, but keep at least
     as many rows as they overlap, and eight.
@@ -106,9 +106,9 @@ def enlarge_rows(
     on_tile: Callable[[], None],
     categories: CategoryMap | None = None,
 ) -> Rows:
-    """The rows of a network's result; ``on_tile`` is called after each tile.
+    """Yield the rows of a network's result; ``on_tile`` is called after each tile.
 
-    ``categories`` is the map of the whole picture, of which each tile gets its part.
+    ``categories`` is the map of the whole image, of which each tile gets its part.
 
     Raises:
         InputError: the network gave a tile of another size than its scale says.
@@ -144,14 +144,14 @@ def enlarge_rows(
 
 
 def resize_rows(rows: Rows, *, size: tuple[int, int]) -> Rows:
-    """The rows of the picture resized exactly, by the bicubic interpolation of ``imresize``."""
+    """The rows of the image resized exactly, by the bicubic interpolation of ``imresize``."""
     if size == rows.size:
         return rows
     return replace(rows, size=size, bands=resize_bands(rows.bands, size=rows.size, to=size))
 
 
 def split_alpha(rows: Rows) -> tuple[Rows, Rows]:
-    """Colours, filled where nothing is visible, and alpha: two pictures that are read in turns.
+    """Colours, filled where nothing is visible, and alpha: two images that are read in turns.
 
     What one of them has read further waits for the other.
     """
@@ -174,7 +174,7 @@ def split_alpha(rows: Rows) -> tuple[Rows, Rows]:
 
 
 def join_alpha(colours: Rows, alpha: Rows) -> Rows:
-    """Colours and alpha of one size as one picture again."""
+    """Colours and alpha of one size as one image again."""
 
     def bands() -> Iterator[Tensor]:
         window, row = RowWindow(alpha.bands), 0
@@ -188,7 +188,7 @@ def join_alpha(colours: Rows, alpha: Rows) -> Rows:
 
 
 def _liveliest(part: Tensor, columns: list[Span]) -> Span:
-    """The columns of the tile with the most to see."""
+    """Return the columns of the tile with the most to see."""
     spread = [float(part[..., across.box].std(correction=0)) for across in columns]
     return columns[spread.index(max(spread))]
 

@@ -1,6 +1,7 @@
-"""Losses: each is called ``loss(ours, theirs)`` and gives one scalar; none has weights inside.
+"""Losses: each is called ``loss(sr, hr)`` and gives one scalar; none has weights inside.
 
-Those of a generator and its critic have two sides instead, ``generator`` and ``critic``.
+Those of a generator and its discriminator have two sides instead, ``generator`` and
+``discriminator``.
 """
 
 from edgekeeper.losses.adversarial import RelativisticGAN, VanillaGAN, WassersteinGP

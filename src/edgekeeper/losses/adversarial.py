@@ -1,9 +1,9 @@
-"""Losses of generators and their critics, on logits (one or more numbers per picture, no sigmoid).
+"""Losses of generators and discriminators, on logits (one or more an image, no sigmoid).
 
-All have the same two sides: ``generator(real, fake)`` and ``critic(real, fake)``, both scalars
-to be made small. ``real`` and ``fake`` are the critic's logits of HR and SR pictures; for the
-critic's side the SR pictures are detached from the generator. Half precision is computed in
-float32.
+All have the same two sides: ``generator(real, fake)`` and ``discriminator(real, fake)``, both
+scalars to be made small. ``real`` and ``fake`` are the discriminator's logits of HR and SR images;
+for the discriminator's side the SR images are detached from the generator. Half precision is
+computed in float32.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ class RelativisticGAN:
     """The relativistic average GAN: HR is to look more real than the mean SR, and SR less.
 
     With l binary cross-entropy on logits, R = real - mean(fake) and F = fake - mean(real):
-    critic = w (mean l(R, 1) + mean l(F, 0)), generator = w (mean l(R, 0) + mean l(F, 1)).
+    discriminator = w (mean l(R, 1) + mean l(F, 0)), generator = w (mean l(R, 0) + mean l(F, 1)).
 
     - ``total`` "half": w = 1/2, the code of ESRGAN and SPSR, to which their weight 0.005
       belongs; "whole": w = 1, as ESRGAN's paper prints it.
-    - ``means`` on the critic's side: "attached" lets the gradient through them (SPSR's code),
-      "detached" does not (BasicSR's). Same values.
+    - ``means`` on the discriminator's side: "attached" lets the gradient through them (SPSR's
+      code), "detached" does not (BasicSR's). Same values.
 
     The generator's side detaches ``real``. Source: Jolicoeur-Martineau, "The relativistic
     discriminator", ICLR 2019; Wang et al., "ESRGAN", ECCV workshops 2018, eqs. 1, 2.
@@ -41,14 +41,14 @@ class RelativisticGAN:
         self.total, self.means = total, means
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The generator's loss; its gradient goes to ``fake`` only."""
+        """Return the generator's loss; its gradient goes to ``fake`` only."""
         real, fake = _logits(real.detach(), fake)
         return self._weight * (
             _entropy(real - fake.mean(), label=0.0) + _entropy(fake - real.mean(), label=1.0)
         )
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's loss."""
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the discriminator's loss."""
         real, fake = _logits(real, fake)
         mean_real, mean_fake = real.mean(), fake.mean()
         if self.means == "detached":
@@ -65,28 +65,28 @@ class RelativisticGAN:
 class VanillaGAN:
     """The first GAN, with the generator's loss that does not saturate.
 
-    critic = mean l(real, 1) + mean l(fake, 0), generator = mean l(fake, 1), l as above. Source:
-    Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014; SRGAN; SPSR, eqs. 5, 6.
+    discriminator = mean l(real, 1) + mean l(fake, 0), generator = mean l(fake, 1), l as above.
+    Source: Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014; SRGAN; SPSR, eqs. 5, 6.
     """
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The generator's loss; ``real`` does not matter."""
+        """Return the generator's loss; ``real`` does not matter."""
         return _entropy(_logits(real, fake)[1], label=1.0)
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's loss."""
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the discriminator's loss."""
         real, fake = _logits(real, fake)
         return _entropy(real, label=1.0) + _entropy(fake, label=0.0)
 
 
 class WassersteinGP:
-    """The Wasserstein GAN, whose critic is held to a slope of 1 by a gradient penalty.
+    """The Wasserstein GAN: a critic held to a slope of 1 by a gradient penalty.
 
-    critic = mean(fake) - mean(real), generator = -mean(fake). The critic's side also needs
-    ``penalty``, times ``penalty_weight``. No normalisation across the batch in the critic: the
-    penalty is about each picture alone. Source: Gulrajani et al., "Improved Training of
-    Wasserstein GANs", NeurIPS 2017, algorithm 1; DGGGAN, eq. 10, corrected (there the generated
-    pictures stand in both means and the square is outside the penalty's mean).
+    discriminator = mean(fake) - mean(real), generator = -mean(fake). The discriminator's side also
+    needs ``penalty``, times ``penalty_weight``. No normalisation across the batch in the
+    discriminator: the penalty is about each image alone. Source: Gulrajani et al., "Improved
+    Training of Wasserstein GANs", NeurIPS 2017, algorithm 1; DGGGAN, eq. 10, corrected (there the
+    generated images stand in both means and the square is outside the penalty's mean).
     """
 
     def __init__(self, *, penalty_weight: float = 10.0) -> None:
@@ -94,43 +94,48 @@ class WassersteinGP:
         self.penalty_weight = penalty_weight
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The generator's loss; ``real`` does not matter."""
+        """Return the generator's loss; ``real`` does not matter."""
         return -_logits(real, fake)[1].mean()
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's loss without the penalty."""
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the discriminator's loss without the penalty."""
         real, fake = _logits(real, fake)
         return fake.mean() - real.mean()
 
     def penalty(
-        self, critic: Callable[[Tensor], Tensor], *, real: Tensor, fake: Tensor, shares: Tensor
+        self,
+        discriminator: Callable[[Tensor], Tensor],
+        *,
+        real: Tensor,
+        fake: Tensor,
+        shares: Tensor,
     ) -> Tensor:
-        """Mean over pictures of (|slope| - 1)², not weighted; its graph reaches the critic.
+        """Mean over images of (|slope| - 1)², not weighted; its graph reaches the discriminator.
 
-        The slope is the derivative of the critic at share · real + (1 - share) · fake; its length
-        is taken over all channels and pixels of a picture.
+        The slope is the derivative of the discriminator at share · real + (1 - share) · fake; its
+        length is taken over all channels and pixels of an image.
 
-        critic: pictures -> logits. real, fake: pictures (B, ...) of one shape; no gradient goes
-        to them. shares: (B,) in [0, 1], uniform and one per picture, drawn by the caller, so that
+        discriminator: images -> logits. real, fake: images (B, ...) of one shape; no gradient goes
+        to them. shares: (B,) in [0, 1], uniform and one per image, drawn by the caller, so that
         a run can be repeated. Raises InputError.
         """
         if real.shape != fake.shape or real.ndim < 2:
             raise InputError(
-                f"The penalty mixes pictures of one shape (B, ...); got {tuple(real.shape)} and "
+                f"The penalty mixes images of one shape (B, ...); got {tuple(real.shape)} and "
                 f"{tuple(fake.shape)}."
             )
         if shares.shape != real.shape[:1]:
             raise InputError(
-                f"The penalty takes one share per picture, ({real.shape[0]},); got "
+                f"The penalty takes one share per image, ({real.shape[0]},); got "
                 f"{tuple(shares.shape)}."
             )
-        theirs = as_float32_or_more(real.detach())
-        ours = as_float32_or_more(fake.detach())
-        share = shares.to(theirs).view(-1, *[1] * (real.ndim - 1))
-        mixed = (share * theirs + (1 - share) * ours).requires_grad_()
+        hr = as_float32_or_more(real.detach())
+        sr = as_float32_or_more(fake.detach())
+        share = shares.to(hr).view(-1, *[1] * (real.ndim - 1))
+        mixed = (share * hr + (1 - share) * sr).requires_grad_()
         # A slope has too few digits in half precision to be held to 1.
         with torch.enable_grad(), torch.autocast(mixed.device.type, enabled=False):
-            (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+            (slope,) = torch.autograd.grad(discriminator(mixed).sum(), mixed, create_graph=True)
             length = torch.linalg.vector_norm(slope.flatten(1), dim=1)
             penalty: Tensor = (length - 1).square().mean()
             return penalty
@@ -141,7 +146,7 @@ def _logits(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     for name, tensor in (("real", real), ("fake", fake)):
         if not tensor.is_floating_point() or tensor.numel() == 0:
             raise InputError(
-                f"'{name}' must be the critic's logits, at least one float; got "
+                f"'{name}' must be the discriminator's logits, at least one float; got "
                 f"{tuple(tensor.shape)} of {tensor.dtype}."
             )
     return as_float32_or_more(real), as_float32_or_more(fake)

@@ -9,13 +9,13 @@ from torch import Tensor
 from edgekeeper.errors import InputError, unknown_name
 
 
-def check_pair(ours: Tensor, theirs: Tensor) -> None:
-    """None when both are (B, C, H, W) float tensors of one shape; otherwise InputError."""
-    for name, tensor in (("ours", ours), ("theirs", theirs)):
+def check_pair(sr: Tensor, hr: Tensor) -> None:
+    """Raise InputError unless both are (B, C, H, W) float tensors of one shape."""
+    for name, tensor in (("sr", sr), ("hr", hr)):
         if not isinstance(tensor, Tensor):
             raise InputError(
                 f"'{name}' is of type {type(tensor).__name__}; a loss takes tensors: "
-                "turn a picture into one with edgekeeper.image.to_tensor."
+                "turn an image into one with edgekeeper.image.to_tensor."
             )
         if not tensor.is_floating_point():
             raise InputError(
@@ -27,26 +27,26 @@ def check_pair(ours: Tensor, theirs: Tensor) -> None:
                 f"'{name}' has shape {tuple(tensor.shape)}; a loss takes (B, C, H, W): "
                 "add the missing axes with unsqueeze."
             )
-    if ours.shape != theirs.shape:
+    if sr.shape != hr.shape:
         raise InputError(
-            f"'ours' has shape {tuple(ours.shape)} and 'theirs' {tuple(theirs.shape)}; "
+            f"'sr' has shape {tuple(sr.shape)} and 'hr' {tuple(hr.shape)}; "
             "both must be equal: crop or resize one of them first."
         )
-    if ours.numel() == 0:
+    if sr.numel() == 0:
         raise InputError(
-            f"'ours' and 'theirs' have shape {tuple(ours.shape)}, which holds no pixel; "
-            "give at least one picture of at least one pixel."
+            f"'sr' and 'hr' have shape {tuple(sr.shape)}, which holds no pixel; "
+            "give at least one image of at least one pixel."
         )
 
 
 def check_choice(kind: str, choice: str, *, known: Sequence[str]) -> None:
-    """None when ``choice`` is one of ``known``; otherwise InputError with the nearest one."""
+    """Raise InputError, with the nearest name, unless ``choice`` is one of ``known``."""
     if choice not in known:
         raise unknown_name(kind, str(choice), known=known)
 
 
 def check_positive(name: str, value: float) -> None:
-    """None when ``value`` is a finite number above zero; otherwise InputError."""
+    """Raise InputError unless ``value`` is a finite number above zero."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not isfinite(value) or value <= 0:
         raise InputError(f"'{name}' is {value!r}; it must be a finite number above 0.")

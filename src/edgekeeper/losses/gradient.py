@@ -15,12 +15,12 @@ Norm = Literal["l1", "mse"]
 class Gradient(nn.Module):
     """Mean difference of the gradient maps, M(x) = sqrt(gx² + gy² + 1e-6) of each channel.
 
-    - ``norm`` "l1": mean |M(ours) - M(theirs)| (SPSR, eq. 7; DGGGAN); "mse": mean of its square
+    - ``norm`` "l1": mean |M(sr) - M(hr)| (SPSR, eq. 7; DGGGAN); "mse": mean of its square
       (published code of SPSR).
     - ``operator`` "central" ([-1, 0, 1], not halved: SPSR and, up to signs, DGGGAN) or "sobel".
-    - ``padding`` 1: maps as large as the picture; 2: a ring wider, as in the code of SPSR.
+    - ``padding`` 1: maps as large as the image; 2: a ring wider, as in the code of SPSR.
 
-    Zeros stand around the picture. ``loss(ours, theirs)``: both (B, C, H, W) float of one shape,
+    Zeros stand around the image. ``loss(sr, hr)``: both (B, C, H, W) float of one shape,
     any C, in [0, 1]. Half precision is computed in float32. Errors: InputError.
     Source: Ma et al., "Structure-Preserving Super Resolution with Gradient Guidance", CVPR 2020.
     """
@@ -37,16 +37,16 @@ class Gradient(nn.Module):
         self.operator: Operator = operator
         self.padding = padding
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
         distance = functional.l1_loss if self.norm == "l1" else functional.mse_loss
-        return distance(self._map(ours), self._map(theirs))
+        return distance(self._map(sr), self._map(hr))
 
     def _map(self, x: Tensor) -> Tensor:
         x = as_float32_or_more(x)
         return gradient_map(x, operator=self.operator, padding=self.padding)
 
     def extra_repr(self) -> str:
-        """The arguments, for ``repr``."""
+        """Return the arguments, for ``repr``."""
         return f"norm={self.norm!r}, operator={self.operator!r}, padding={self.padding}"

@@ -20,29 +20,29 @@ DEVIATION_EPSILON = 1e-6
 
 
 class GradientVariance(nn.Module):
-    """How far the gradients of ``ours`` spread differently from those of ``theirs``, per patch.
+    """How far the gradients of ``sr`` spread differently from those of ``hr``, per patch.
 
     Grey, its x and y gradient, cut from the top left into ``patch`` × ``patch`` patches, the
     unbiased variance v of each; then, over both directions d and all patches p,
 
-    - ``norm`` "mse" (published code): sum_d mean over pictures and p of (v_ours - v_theirs)²;
+    - ``norm`` "mse" (published code): sum_d mean over images and p of (v_ours - v_theirs)²;
       the published weight 0.01 belongs to it.
-    - ``norm`` "l2" (paper, eq. 2): mean over pictures of sum_d sqrt(sum_p (v_ours - v_theirs)²).
-      Its derivative at equal pictures is taken as 0.
+    - ``norm`` "l2" (paper, eq. 2): mean over images of sum_d sqrt(sum_p (v_ours - v_theirs)²).
+      Its derivative at equal images is taken as 0.
 
     The defaults with ``patch`` 8 (×2) or 16 (×3, ×4) are the published loss. Options beyond it:
     ``operator`` "central" ([-1, 0, 1] without smoothing); ``border`` "valid" (no zeros around
-    the picture, so its frame is no edge; the map is 2 pixels smaller); ``remainder`` "refuse"
+    the image, so its frame is no edge; the map is 2 pixels smaller); ``remainder`` "refuse"
     (InputError instead of leaving out pixels at the right and bottom); ``statistic`` "deviation"
     (sqrt(v + 1e-6): differences in the units of a gradient, so that one strong edge outweighs
     less); ``stride`` below ``patch``, a divisor of it (overlapping patches).
 
-    ``loss(ours, theirs)``: both float of one shape (B, 3, H, W) RGB or (B, 1, H, W) taken as
+    ``loss(sr, hr)``: both float of one shape (B, 3, H, W) RGB or (B, 1, H, W) taken as
     grey, in [0, ``data_range``]; values are divided by ``data_range``, since the loss grows with
     its 4th power (mse) or 2nd (l2). Computed in float32 (float64 for float64) also inside
-    autocast. The derivative goes to ``ours`` only, once; a second derivative is a RuntimeError.
-    Errors: InputError for other dtypes, dimensions, channels, unequal shapes, pictures smaller
-    than a patch, and ``theirs`` that requires a gradient.
+    autocast. The derivative goes to ``sr`` only, once; a second derivative is a RuntimeError.
+    Errors: InputError for other dtypes, dimensions, channels, unequal shapes, images smaller
+    than a patch, and ``hr`` that requires a gradient.
     Source: Abrahamyan et al., "Gradient Variance Loss for Structure-Enhanced Image
     Super-Resolution", ICASSP 2022.
     """
@@ -76,28 +76,27 @@ class GradientVariance(nn.Module):
         self.data_range = data_range
         self.stride = patch if stride is None else stride
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
-        layout = self._layout(ours)
-        self._check_size(ours, layout)
-        if theirs.requires_grad:
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
+        layout = self._layout(sr)
+        self._check_size(sr, layout)
+        if hr.requires_grad:
             raise InputError(
-                "'theirs' requires a gradient, and this loss gives one to 'ours' only: "
-                "pass theirs.detach()."
+                "'hr' requires a gradient, and this loss gives one to 'sr' only: pass hr.detach()."
             )
-        with torch.autocast(ours.device.type, enabled=False):
+        with torch.autocast(sr.device.type, enabled=False):
             # (2, B, patches)
-            difference = self._statistics(ours, layout) - self._statistics(theirs, layout)
-            per_picture: Tensor = (
+            difference = self._statistics(sr, layout) - self._statistics(hr, layout)
+            per_image: Tensor = (
                 torch.linalg.vector_norm(difference, dim=2)
                 if self.norm == "l2"
                 else difference.square().mean(2)
             )  # (2, B)
-            return per_picture.mean(1).sum()
+            return per_image.mean(1).sum()
 
     def extra_repr(self) -> str:
-        """The arguments, for ``repr``."""
+        """Return the arguments, for ``repr``."""
         return (
             f"patch={self.patch}, operator={self.operator!r}, border={self.border!r}, "
             f"remainder={self.remainder!r}, norm={self.norm!r}, statistic={self.statistic!r}, "
@@ -112,11 +111,11 @@ class GradientVariance(nn.Module):
         return torch.sqrt(variances + DEVIATION_EPSILON)
 
     def _layout(self, x: Tensor) -> Layout:
-        """The layout for as many channels as ``x`` has; InputError if neither 1 nor 3."""
+        """Return the layout for as many channels as ``x`` has; InputError if neither 1 nor 3."""
         weights = {1: (1.0,), 3: GV_GREY}.get(x.shape[1])
         if weights is None:
             raise InputError(
-                f"'ours' and 'theirs' have {x.shape[1]} channels; the gradient variance is "
+                f"'sr' and 'hr' have {x.shape[1]} channels; the gradient variance is "
                 "defined on 1 (grey) or 3 (RGB): to treat each channel on its own, pass "
                 "x.flatten(0, 1).unsqueeze(1) of both."
             )
@@ -129,13 +128,13 @@ class GradientVariance(nn.Module):
         )
 
     def _check_size(self, x: Tensor, layout: Layout) -> None:
-        """None when at least one patch fits and the remainder is allowed; otherwise InputError."""
+        """Raise InputError unless at least one patch fits and the remainder is allowed."""
         height, width = x.shape[2:]
         map_height, map_width = layout.map_size(height, width)
         if min(map_height, map_width) < self.patch:
             raise InputError(
-                f"The pictures are {height}×{width} pixels, their gradient map {map_height}×"
-                f"{map_width}: no patch of {self.patch} fits. Give larger pictures or a "
+                f"The images are {height}×{width} pixels, their gradient map {map_height}×"
+                f"{map_width}: no patch of {self.patch} fits. Give larger images or a "
                 "smaller patch."
             )
         left_over = (map_height - self.patch) % self.stride or (
@@ -145,12 +144,12 @@ class GradientVariance(nn.Module):
             raise InputError(
                 f"The gradient map of {map_height}×{map_width} pixels is not filled by patches of "
                 f"{self.patch} at a stride of {self.stride}, and remainder is 'refuse'. Crop the "
-                "pictures or use remainder='drop'."
+                "images or use remainder='drop'."
             )
 
 
 def _check_patch(patch: int, stride: int | None) -> None:
-    """None when patch is a whole number from 2 and stride a divisor of it; else InputError."""
+    """Raise InputError unless patch is a whole number from 2 and stride a divisor of it."""
     if not isinstance(patch, int) or isinstance(patch, bool) or patch < 2:
         raise InputError(
             f"'patch' is {patch!r}; it must be a whole number of pixels, 2 or more, for a "

@@ -1,11 +1,12 @@
-"""NatSR's naturalness: pictures that are not natural, what tells them, and what is asked of SR.
+"""NatSR's naturalness: images that are not natural, what tells them, and what is asked of SR.
 
 Soh et al., "Natural and Realistic Single Image Super-Resolution with Explicit Natural Manifold
 Discrimination", CVPR 2019, https://arxiv.org/abs/1911.03624. In two parts:
 
-1. A discriminator D (``edgekeeper.models.NaturalManifoldDiscriminator``) learns, with the critic's
-   side of ``NaturalManifold``, to tell HR pictures from what ``Unnatural`` makes of them.
-2. D is held still, and the generator is asked to make natural pictures: ``Naturalness``.
+1. A discriminator D (``edgekeeper.models.NaturalManifoldDiscriminator``) learns, with the
+   discriminator's side of ``NaturalManifold``, to tell HR images from what ``Unnatural`` makes of
+   them.
+2. D is frozen, and the generator is asked to make natural images: ``Naturalness``.
 """
 
 import math
@@ -28,22 +29,22 @@ HARDER_SHARE, MOST_SHARE, HARDER_DEVIATION = 0.1, 0.9, 0.8
 
 
 class NaturalManifold(VanillaGAN):
-    """Both sides, on logits of D: critic = -mean log D(natural) - mean log(1 - D(unnatural)).
+    """Both sides, on logits: discriminator = -mean log D(natural) - mean log(1 - D(unnatural)).
 
-    generator = -mean log D(SR). Unlike a GAN's, the critic's ``fake`` are no SR pictures but
-    unnatural ones, and it has learned before the generator starts. Given SR pictures all the
-    same, it is the critic of the first GAN.
+    generator = -mean log D(SR). Unlike a GAN's, the discriminator's ``fake`` are no SR images but
+    unnatural ones, and it has learned before the generator starts. Given SR images all the
+    same, it is the discriminator of the first GAN.
     """
 
 
 class Naturalness(nn.Module):
-    """-mean log D(ours), with D a discriminator that is held still: NatSR's naturalness loss.
+    """-mean log D(sr), with D a discriminator that is frozen: NatSR's naturalness loss.
 
     - ``discriminator``: a trained network that gives logits (B, 1), or the Spec of one.
     - ``weights``: a safetensors file with its weights under its own names; needed with a Spec.
 
-    The parameters of D require no gradient and ``train()`` does not change it. ``loss(ours,
-    theirs)``: pictures (B, C, H, W) of one shape in [0, 1] that D takes; ``theirs`` is not
+    The parameters of D require no gradient and ``train()`` does not change it. ``loss(sr,
+    hr)``: images (B, C, H, W) of one shape in [0, 1] that D takes; ``hr`` is not
     looked at. Low values are natural. NatSR's weight is 0.001 beside 1 for L1.
     Errors: InputError; UnavailableError when the weights are not there; CheckpointError when they
     do not fit.
@@ -57,7 +58,7 @@ class Naturalness(nn.Module):
             if weights is None:
                 raise InputError(
                     "Naturalness with the Spec of a discriminator needs 'weights', the file of a "
-                    "trained one: an untrained one knows nothing of natural pictures."
+                    "trained one: an untrained one knows nothing of natural images."
                 )
             discriminator = discriminator.build()
         if weights is not None:
@@ -70,23 +71,23 @@ class Naturalness(nn.Module):
         self.discriminator.eval()
         return self
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
-        logits = self.discriminator(ours)
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
+        logits = self.discriminator(sr)
         return NaturalManifold().generator(logits, logits)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unnatural:
-    """Makes blurred and noisy pictures of natural ones.
+    """Makes blurred and noisy images of natural ones.
 
     - Blurred: share · HR + (1 - share) · HR shrunk and enlarged again by ``scale``, bicubically.
     - Noisy: in the discrete cosine transform of each block of 8 x 8 pixels normal noise of
       standard deviation ``deviation`` (for values in [0, 1]) is added to the 15 coefficients of
       the highest horizontal or vertical frequency.
 
-    A larger share and a smaller deviation are nearer to natural pictures: one begins with the
+    A larger share and a smaller deviation are nearer to natural images: one begins with the
     defaults and goes on with ``harder()`` when the discriminator tells the two well. The numbers
     are those of https://github.com/kozistr/NatSR-pytorch (MIT).
     """
@@ -107,7 +108,7 @@ class Unnatural:
         return replace(self, share=share, deviation=self.deviation * HARDER_DEVIATION)
 
     def __call__(self, hr: Tensor, *, generator: torch.Generator) -> Tensor:
-        """The blurred and then the noisy pictures (2·B, C, H, W) of ``hr`` (B, C, H, W).
+        """Return the blurred and then the noisy images (2·B, C, H, W) of ``hr`` (B, C, H, W).
 
         Values can leave [0, 1]. Raises InputError unless ``hr`` holds floats.
         """
@@ -115,13 +116,13 @@ class Unnatural:
         return torch.cat([self.blurred(hr), self.noisy(hr, generator=generator)])
 
     def blurred(self, hr: Tensor) -> Tensor:
-        """The blurred pictures (B, C, H, W)."""
+        """Return the blurred images (B, C, H, W)."""
         height, width = hr.shape[-2:]
         soft = imresize(imresize(hr, scale=1 / self.scale), size=(height, width))
         return torch.lerp(soft, hr, self.share)
 
     def noisy(self, hr: Tensor, *, generator: torch.Generator) -> Tensor:
-        """The noisy pictures (B, C, H, W); ``generator`` is one of the CPU."""
+        """Return the noisy images (B, C, H, W); ``generator`` is one of the CPU."""
         *front, height, width = hr.shape
         rows, columns = -(-height // BLOCK), -(-width // BLOCK)
         noise = torch.randn(*front, rows, columns, BLOCK, BLOCK, generator=generator)
@@ -133,7 +134,7 @@ class Unnatural:
 
 
 def _cosines() -> Tensor:
-    """The orthonormal discrete cosine transform of eight values, a frequency a row."""
+    """Return the orthonormal discrete cosine transform of eight values, a frequency a row."""
     place = (torch.arange(BLOCK) + 0.5) * math.pi / BLOCK
     basis = torch.cos(torch.arange(BLOCK)[:, None] * place) * math.sqrt(2 / BLOCK)
     basis[0] /= math.sqrt(2)
@@ -141,7 +142,7 @@ def _cosines() -> Tensor:
 
 
 def _load(discriminator: nn.Module, path: Path) -> None:
-    """None: fills the network from the file, every name of which must fit."""
+    """Fill the network from the file, every name of which must fit."""
     if not path.is_file():
         raise UnavailableError(
             f"The naturalness loss needs the file '{path}' with a trained discriminator, and it "

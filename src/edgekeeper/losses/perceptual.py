@@ -15,7 +15,7 @@ Activation = Literal["before_relu", "after_relu"]
 
 
 class Perceptual(nn.Module):
-    """Mean difference of the VGG19 maps of both pictures at ``layer``.
+    """Mean difference of the VGG19 maps of both images at ``layer``.
 
     - ``norm`` "l1" before the ReLU of conv5_4 (the defaults): ESRGAN and SPSR. "mse" with
       ``activation`` "after_relu": SRGAN.
@@ -23,7 +23,7 @@ class Perceptual(nn.Module):
       Features of "oxford" and "torchvision" differ in scale, so the loss needs another weight.
 
     The network is frozen: its parameters require no gradient, ``train()`` changes nothing, and
-    ``theirs`` goes through without a graph. ``loss(ours, theirs)``: both (B, 3, H, W) float RGB
+    ``hr`` goes through without a graph. ``loss(sr, hr)``: both (B, 3, H, W) float RGB
     of one shape in [0, 1], 16 pixels a side or more for conv5; values beyond [0, 1] are taken as
     they are. Inside autocast the convolutions follow it; the difference is in float32.
     Errors: InputError; UnavailableError when the weights are not there.
@@ -45,20 +45,20 @@ class Perceptual(nn.Module):
         self.norm: Norm = norm
         self.network = VGG19(layers=(layer,), activation=activation, weights=weights, folder=folder)
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
         with torch.no_grad():
-            target = self._features(theirs)
+            target = self._features(hr)
         distance = functional.l1_loss if self.norm == "l1" else functional.mse_loss
-        return distance(self._features(ours), target)
+        return distance(self._features(sr), target)
 
     def _features(self, x: Tensor) -> Tensor:
         (found,) = self.network(x)
         return as_float32_or_more(found)
 
     def extra_repr(self) -> str:
-        """The arguments, for ``repr``."""
+        """Return the arguments, for ``repr``."""
         network = self.network
         return (
             f"layer={network.layers[0]!r}, activation={network.activation!r}, "

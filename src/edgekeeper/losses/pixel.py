@@ -8,36 +8,36 @@ from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positi
 
 
 class L1(nn.Module):
-    """Mean of |ours - theirs| over batch, channels and pixels, in the units of the input.
+    """Mean of |sr - hr| over batch, channels and pixels, in the units of the input.
 
-    ``loss(ours, theirs)``: both (B, C, H, W) float of one shape, any C. Half precision is
+    ``loss(sr, hr)``: both (B, C, H, W) float of one shape, any C. Half precision is
     computed in float32. Errors: InputError for other dtypes, dimensions or unequal shapes.
     """
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
-        return functional.l1_loss(as_float32_or_more(ours), as_float32_or_more(theirs))
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
+        return functional.l1_loss(as_float32_or_more(sr), as_float32_or_more(hr))
 
 
 class L2(nn.Module):
-    """Mean of (ours - theirs)² over batch, channels and pixels (the mean square error, no root).
+    """Mean of (sr - hr)² over batch, channels and pixels (the mean square error, no root).
 
-    ``loss(ours, theirs)``: both (B, C, H, W) float of one shape, any C. Half precision is
+    ``loss(sr, hr)``: both (B, C, H, W) float of one shape, any C. Half precision is
     computed in float32. Errors: InputError for other dtypes, dimensions or unequal shapes.
     """
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
-        return functional.mse_loss(as_float32_or_more(ours), as_float32_or_more(theirs))
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
+        return functional.mse_loss(as_float32_or_more(sr), as_float32_or_more(hr))
 
 
 class Charbonnier(nn.Module):
-    """Mean of sqrt((ours - theirs)² + epsilon²): L1 whose corner at zero is rounded.
+    """Mean of sqrt((sr - hr)² + epsilon²): L1 whose corner at zero is rounded.
 
     ``epsilon`` is in the units of the input (1e-3 is a quarter of a grey level in [0, 1]);
-    equal pictures give ``epsilon``, not 0. ``loss(ours, theirs)``: both (B, C, H, W) float of
+    equal images give ``epsilon``, not 0. ``loss(sr, hr)``: both (B, C, H, W) float of
     one shape, any C. Half precision is computed in float32. Errors: InputError.
     Source: Lai et al., "Deep Laplacian Pyramid Networks", CVPR 2017, section 3.3.
     """
@@ -47,12 +47,12 @@ class Charbonnier(nn.Module):
         check_positive("epsilon", epsilon)
         self.epsilon = epsilon
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
-        difference = as_float32_or_more(ours) - as_float32_or_more(theirs)
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
+        difference = as_float32_or_more(sr) - as_float32_or_more(hr)
         return torch.sqrt(difference.square() + self.epsilon**2).mean()
 
     def extra_repr(self) -> str:
-        """The arguments, for ``repr``."""
+        """Return the arguments, for ``repr``."""
         return f"epsilon={self.epsilon}"

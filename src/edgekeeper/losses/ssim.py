@@ -11,12 +11,12 @@ SSIMBorder = Literal["valid", "zero", "symmetric"]
 
 
 class SSIM(nn.Module):
-    """One minus the mean of the SSIM map over batch, channels and pixels: 0 for equal pictures.
+    """One minus the mean of the SSIM map over batch, channels and pixels: 0 for equal images.
 
     Each channel on its own; Gaussian window 11×11, sigma 1.5; constants (0.01 ``data_range``)²
     and (0.03 ``data_range``)². ``border`` "zero" is the training form of the gradient variance
     code (window reaches into zeros), "valid" the form of the metric (needs 11 pixels a side).
-    ``loss(ours, theirs)``: both (B, C, H, W) float of one shape in [0, ``data_range``]. Half
+    ``loss(sr, hr)``: both (B, C, H, W) float of one shape in [0, ``data_range``]. Half
     precision is computed in float32. Errors: InputError.
     Source: Wang et al., IEEE TIP 13(4), 2004, eq. 13; as base loss in Abrahamyan et al.,
     "Gradient Variance Loss", ICASSP 2022, table 2.
@@ -29,17 +29,17 @@ class SSIM(nn.Module):
         self.data_range = data_range
         self.border: SSIMBorder = border
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
         similarity = ssim_map(
-            as_float32_or_more(ours),
-            as_float32_or_more(theirs),
+            as_float32_or_more(sr),
+            as_float32_or_more(hr),
             data_range=self.data_range,
             border=self.border,
         )
         return 1 - similarity.mean()
 
     def extra_repr(self) -> str:
-        """The arguments, for ``repr``."""
+        """Return the arguments, for ``repr``."""
         return f"data_range={self.data_range}, border={self.border!r}"

@@ -1,4 +1,4 @@
-"""Total variation: a prior on our picture alone."""
+"""Total variation: a prior on our image alone."""
 
 from typing import Literal, get_args
 
@@ -10,13 +10,13 @@ Reduction = Literal["sum", "mean"]
 
 
 class TV(nn.Module):
-    """Sum of squared differences of neighbouring pixels of ``ours``, across and down.
+    """Sum of squared differences of neighbouring pixels of ``sr``, across and down.
 
     sum (x[i, j+1] - x[i, j])² + sum (x[i+1, j] - x[i, j])², over batch, channels and pixels.
     ``reduction`` "sum" is the published form, whose weight is 1e-8; "mean" divides by the
     number of values B·C·H·W, so that a weight holds for any patch and batch size.
-    ``theirs`` takes no part; it is an argument so that all losses are called alike.
-    ``loss(ours, theirs)``: both (B, C, H, W) float of one shape, any C. Half precision is
+    ``hr`` takes no part; it is an argument so that all losses are called alike.
+    ``loss(sr, hr)``: both (B, C, H, W) float of one shape, any C. Half precision is
     computed in float32. Errors: InputError.
     Source: Abrahamyan et al., "Gradient Variance Loss", ICASSP 2022, table 2, and its code.
     """
@@ -26,15 +26,15 @@ class TV(nn.Module):
         check_choice("TV reduction", reduction, known=get_args(Reduction))
         self.reduction: Reduction = reduction
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The scalar loss; see the class."""
-        check_pair(ours, theirs)
-        x = as_float32_or_more(ours)
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
+        x = as_float32_or_more(sr)
         across = (x[..., 1:] - x[..., :-1]).square().sum()
         down = (x[..., 1:, :] - x[..., :-1, :]).square().sum()
         total = across + down
         return total / x.numel() if self.reduction == "mean" else total
 
     def extra_repr(self) -> str:
-        """The arguments, for ``repr``."""
+        """Return the arguments, for ``repr``."""
         return f"reduction={self.reduction!r}"

@@ -1,7 +1,7 @@
-"""Variances of picture gradients in patches, with a hand-written derivative.
+"""Variances of image gradients in patches, with a hand-written derivative.
 
 The plain form (convolution, unfold, variance) spends its time in one-channel convolutions and
-in the derivative of unfold. Here a few pictures at a time lie in one flat buffer, rows end to
+in the derivative of unfold. Here a few images at a time lie in one flat buffer, rows end to
 end, so that a neighbour is a shift and every step runs over contiguous memory that stays in
 the cache. What a shift over the end of a row computes lies outside the gradient map and is
 never read. All patches are centred before they are squared: E[x²] - E[x]² would lose every
@@ -44,7 +44,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a picture is turned into variances: operator, border, patch, stride, grey weights.
+    """How an image is turned into variances: operator, border, patch, stride, grey weights.
 
     ``weights`` has one number per channel; grey is the weighted sum. ``stride`` divides
     ``patch``: the patches at a stride are then (patch/stride)² grids of touching patches,
@@ -59,15 +59,15 @@ class Layout:
 
     @property
     def pad(self) -> int:
-        """Width in pixels of the zeros around the picture."""
+        """Width in pixels of the zeros around the image."""
         return 1 if self.border == "zero" else 0
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the gradient map of a picture."""
+        """Height and width of the gradient map of an image."""
         return height + 2 * self.pad - 2, width + 2 * self.pad - 2
 
     def grids(self, height: int, width: int) -> list[Grid]:
-        """The grids of patches on a picture's gradient map, those without a patch left out."""
+        """The grids of patches on an image's gradient map, those without a patch left out."""
         map_height, map_width = self.map_size(height, width)
         grids: list[Grid] = []
         first = 0
@@ -117,7 +117,7 @@ def _forward(x: Tensor, layout: Layout, *, keep: bool) -> tuple[Tensor, Tensor, 
     """Variances (2, B, N), gradients (2, B or fewer, padded H·W) and patch means (2, B, N)."""
     batch, _, height, width = x.shape
     rows, columns = height + 2 * layout.pad, width + 2 * layout.pad
-    at_once = _pictures_at_once(x, rows * columns)
+    at_once = _images_at_once(x, rows * columns)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     grids = layout.grids(height, width)
     patches = sum(grid.rows * grid.columns for grid in grids)
@@ -153,12 +153,12 @@ def _backward(
     batch, _, height, width = out.shape
     rows, columns = height + 2 * layout.pad, width + 2 * layout.pad
     pixels = rows * columns
-    at_once = _pictures_at_once(out, pixels)
+    at_once = _images_at_once(out, pixels)
     grids = layout.grids(height, width)
     # d variance / d g = 2 (g - mean) / (n² - 1)
     factors = upstream * (2 / (layout.patch**2 - 1))
-    lead = 2 * columns + 2  # zeros before the first picture, where the shifts reach back
-    # outside the patches the derivative of a gradient is zero, which keeps pictures apart
+    lead = 2 * columns + 2  # zeros before the first image, where the shifts reach back
+    # outside the patches the derivative of a gradient is zero, which keeps images apart
     slopes = factors.new_zeros(2, lead + at_once * pixels)
     scratch = factors.new_empty(2 * columns + at_once * pixels)
     grey = factors.new_empty(at_once * pixels)
@@ -187,8 +187,8 @@ def _backward(
             torch.mul(inner, weight, out=out[here, channel])
 
 
-def _pictures_at_once(x: Tensor, pixels: int) -> int:
-    """How many pictures are worked on together: a cacheful on a CPU, all on another device."""
+def _images_at_once(x: Tensor, pixels: int) -> int:
+    """Return how many images are worked on together: a cacheful on a CPU, all on another device."""
     batch = x.shape[0]
     return min(batch, max(1, PIXELS_AT_ONCE // pixels)) if x.device.type == "cpu" else batch
 

@@ -1,4 +1,4 @@
-"""Metrics: f(sr, hr, ...) or, without an original, f(sr) -> (B,) float64, one per picture."""
+"""Metrics: f(sr, hr, ...) or, without an original, f(sr) -> (B,) float64, one per image."""
 
 from edgekeeper.metrics.lpips import lpips
 from edgekeeper.metrics.ma import ma, pi

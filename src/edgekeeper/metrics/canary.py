@@ -1,8 +1,8 @@
-"""Canaries: bicubic scores that tell whether a well-known picture set is the well-known one.
+"""Canaries: bicubic scores that tell whether a well-known image set is the well-known one.
 
 A set whose LR files were made by another kernel, shifted by half a pixel or cropped otherwise
 gives numbers that look fine and mean nothing. Before such a set is used, bicubic is scored on
-its first and last picture and compared with the value stored here.
+its first and last image and compared with the value stored here.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ TOLERANCE_DB = 0.02
 
 @dataclass(frozen=True)
 class Canary:
-    """How many pictures a set has, and the bicubic Y-PSNR in dB of its first and last, by scale."""
+    """How many images a set has, and the bicubic Y-PSNR in dB of its first and last, by scale."""
 
-    pictures: int
+    images: int
     first: dict[int, float]
     last: dict[int, float]
 
@@ -29,17 +29,17 @@ class Canary:
 # Measured on the public files (HR and LR by Huang et al., SelfExSR) under "y_matlab".
 CANARIES: dict[str, Canary] = {
     "set5": Canary(
-        pictures=5,
+        images=5,
         first={2: 37.0369, 3: 33.9018, 4: 31.7722},
         last={2: 32.1375, 3: 28.5608, 4: 26.4648},
     ),
     "set14": Canary(
-        pictures=14,
+        images=14,
         first={2: 24.8580, 3: 23.2092, 4: 22.4364},
         last={2: 30.6446, 3: 26.6265, 4: 24.0633},
     ),
     "bsd100": Canary(
-        pictures=100,
+        images=100,
         first={2: 25.8117, 3: 23.9729, 4: 23.0758},
         last={2: 27.1299, 3: 24.6324, 4: 23.3606},
     ),
@@ -48,24 +48,24 @@ CANARIES: dict[str, Canary] = {
 
 @dataclass(frozen=True)
 class End:
-    """A pair under examination: its name and both pictures (1, 3, H, W) in [0, 1]."""
+    """A pair under examination: its name and both images (1, 3, H, W) in [0, 1]."""
 
     name: str
     hr: Tensor
     lr: Tensor
 
 
-def check_set(set_name: str, *, scale: int, pictures: int, ends: tuple[End, End]) -> None:
-    """Nothing, if bicubic scores as it must or the set is none of ``CANARIES``; else DataError.
+def check_set(set_name: str, *, scale: int, images: int, ends: tuple[End, End]) -> None:
+    """Raise DataError unless bicubic scores as it must or the set is none of ``CANARIES``.
 
-    ``pictures`` is the number of pictures found, ``ends`` the first and the last pair.
+    ``images`` is the number of images found, ``ends`` the first and the last pair.
     """
     canary = CANARIES.get(set_name.lower())
     if canary is None:
         return
-    if pictures != canary.pictures:
+    if images != canary.images:
         raise DataError(
-            f"{set_name} has {canary.pictures} pictures; {pictures} were found. "
+            f"{set_name} has {canary.images} images; {images} were found. "
             "Complete the folder, or give a part of the set a name of its own."
         )
     for end, stored in zip(ends, (canary.first, canary.last), strict=True):
@@ -89,11 +89,11 @@ def _check_end(end: End, *, set_name: str, scale: int, expected: float) -> None:
 
 
 def _cause(end: End, *, scale: int) -> str:
-    """A sentence on what is off, found by making the LR picture again in the usual ways."""
+    """Return a sentence on what is off, found by making the LR image again in the usual ways."""
     size = (end.lr.shape[-2], end.lr.shape[-1])
     if _alike(imresize(end.hr, size=size), end.lr):
         return (
-            "LR fits HR, so HR is another picture than the public one: compressed, converted or "
+            "LR fits HR, so HR is another image than the public one: compressed, converted or "
             "cropped differently. Take the HR files from the set's source."
         )
     blocks = end.hr.reshape(*end.hr.shape[:-2], size[0], scale, size[1], scale)
@@ -105,12 +105,12 @@ def _cause(end: End, *, scale: int) -> str:
     for way, made in wrong_ways.items():
         if _alike(made, end.lr):
             return (
-                f"The LR picture was made by {way}. Take the set's own LR files, "
+                f"The LR image was made by {way}. Take the set's own LR files, "
                 "made by MATLAB's bicubic imresize."
             )
     return (
-        "LR is not the MATLAB-bicubic picture of HR: another kernel, a shift, or another "
-        "picture's LR. Take both from one source, and check names and order."
+        "LR is not the MATLAB-bicubic image of HR: another kernel, a shift, or another "
+        "image's LR. Take both from one source, and check names and order."
     )
 
 
@@ -121,5 +121,5 @@ def _alike(made: Tensor, lr: Tensor) -> bool:
     return bool(off.numel() and off.mean() < 0.6 and off.max() < 2.6)
 
 
-def _size(picture: Tensor) -> str:
-    return f"{picture.shape[-1]}x{picture.shape[-2]}"
+def _size(image: Tensor) -> str:
+    return f"{image.shape[-1]}x{image.shape[-2]}"

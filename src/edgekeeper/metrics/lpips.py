@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look, by the features of AlexNet.
+"""LPIPS: how different two images look, by the features of AlexNet.
 
 Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric", CVPR 2018; version 0.1 of its weights.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import CheckpointError
-from edgekeeper.metrics.protocol import find_protocol, pictures
+from edgekeeper.metrics.protocol import find_protocol, images
 from edgekeeper.models.backbones import ALEXNET_FILE, AlexNet, read_tensors, weights_file
 
 HEADS_FILE = "lpips_alex_v0.1.safetensors"
@@ -20,18 +20,18 @@ _EPSILON = 1e-10  # added to the length of a feature vector
 
 
 def lpips(sr: Tensor, hr: Tensor, *, folder: str | Path | None = None) -> Tensor:
-    """LPIPS 0.1 with AlexNet of each picture, (B,) float64; 0 for equal pictures, lower is better.
+    """LPIPS 0.1 with AlexNet of each image, (B,) float64; 0 for equal images, lower is better.
 
-    Both pictures are clipped and rounded to the uint8 grid; nothing is cut off or resized. The
+    Both images are clipped and rounded to the uint8 grid; nothing is cut off or resized. The
     maps after the five ReLUs are normalised over channels, the squared differences weighted by
-    the learned heads, averaged over the picture and summed. The networks compute in float32.
+    the learned heads, averaged over the image and summed. The networks compute in float32.
 
     sr, hr: RGB (B, 3, H, W) in [0, 1], 31 pixels a side or more. folder: where
     ``alexnet_conv.safetensors`` and ``lpips_alex_v0.1.safetensors`` lie; by default the folder
     ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError without them, InputError for unlike
-    shapes or pictures that are too small.
+    shapes or images that are too small.
     """
-    pair = pictures(sr, hr, protocol=find_protocol("rgb_matlab"))
+    pair = images(sr, hr, protocol=find_protocol("rgb_matlab"))
     # Looked up at each call, so that a file that went away is not answered from memory.
     backbone = weights_file(ALEXNET_FILE, folder=folder, purpose="LPIPS")
     heads = weights_file(HEADS_FILE, folder=folder, purpose="LPIPS")
@@ -54,10 +54,12 @@ class _Distance(nn.Module):
                 raise CheckpointError(f"'{heads}' does not hold the heads of LPIPS for AlexNet.")
             self.register_buffer(f"head{number}", head.float())
 
-    def forward(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The distances, (B,)."""
-        total = torch.zeros(len(ours), device=ours.device)
-        for number, (a, b) in enumerate(zip(self.network(ours), self.network(theirs), strict=True)):
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the distances, (B,)."""
+        total = torch.zeros(len(prediction), device=prediction.device)
+        for number, (a, b) in enumerate(
+            zip(self.network(prediction), self.network(target), strict=True)
+        ):
             difference = (_unit(a) - _unit(b)).square_()
             head = self.get_buffer(f"head{number}")
             total += (difference * head).sum(dim=1).mean(dim=(1, 2))

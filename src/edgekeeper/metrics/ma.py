@@ -1,4 +1,4 @@
-"""Ma's score of SR pictures without an original, and the perceptual index made of it and NIQE.
+"""Ma's score of SR images without an original, and the perceptual index made of it and NIQE.
 
 Ma, Yang, Yang, Yang, "Learning a No-Reference Quality Metric for Single-Image Super-Resolution",
 Computer Vision and Image Understanding 158, 2017. Blau et al., "The 2018 PIRM Challenge on
@@ -28,24 +28,24 @@ _LEAF = -1  # the status of a node without children
 
 
 def ma(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
-    """Ma's score of each picture, (B,) float64; about 3 (blurred) to 9 (sharp), higher is better.
+    """Ma's score of each image, (B,) float64; about 3 (blurred) to 9 (sharp), higher is better.
 
     Luma rounded to uint8 and ``shave`` pixels left out on each side, as for NIQE. Three random
-    forests, trained on what people said of SR pictures, judge three groups of features: local
+    forests, trained on what people said of SR images, judge three groups of features: local
     frequency, wavelets, singular values; the score is a linear function of their answers.
 
     x: RGB (B, 3, H, W) in [0, 1]. folder: where the authors' ``model.mat`` with the forests
     lies; by default the folder ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError without
-    that file and for pictures below 100 pixels a side after shaving; InputError for another shape.
+    that file and for images below 100 pixels a side after shaving; InputError for another shape.
     """
     # First of all: without the forests there is nothing to be had.
     forests = _forests(weights_file(MODEL_FILE, folder=folder, purpose="Ma's score").resolve())
     luma = shaved_luma(x, shave=shave)
-    return torch.stack([_score(picture.cpu(), forests) for picture in luma]).to(x.device)
+    return torch.stack([_score(image.cpu(), forests) for image in luma]).to(x.device)
 
 
 def pi(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
-    """The perceptual index of each picture, ((10 - Ma) + NIQE) / 2, (B,) float64; low is good.
+    """Return the perceptual index of each image, ((10 - Ma) + NIQE) / 2, (B,) float64; low is good.
 
     Arguments and errors are those of ``ma`` and ``niqe``; both files must lie in ``folder``.
     """
@@ -60,9 +60,9 @@ def perceptual_index(*, ma: Tensor, niqe: Tensor) -> Tensor:
 
 
 def ma_features(luma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The three groups of features of luma (H, W) in 0..255: (18,), (45,), (75,) float64.
+    """Return the three groups of features of luma (H, W) in 0..255: (18,), (45,), (75,) float64.
 
-    Local frequency and singular values of three scales, wavelets of the picture itself.
+    Local frequency and singular values of three scales, wavelets of the image itself.
     """
     scales = pyramid(luma.double() / 255)
     return (
@@ -88,7 +88,7 @@ class Forest:
     value: Tensor
 
     def predict(self, features: Tensor) -> Tensor:
-        """The mean answer of all trees for ``features`` (F,), a scalar."""
+        """Return the mean answer of all trees for ``features`` (F,), a scalar."""
         trees = torch.arange(self.left.shape[1])
         node = torch.zeros_like(trees)
         # No way down is longer than the number of nodes.
@@ -110,7 +110,7 @@ class _Forests:
 
 @lru_cache(maxsize=1)
 def _forests(path: Path) -> _Forests:
-    """The forests of ``model.mat``; CheckpointError when it holds something else."""
+    """Return the forests of ``model.mat``; CheckpointError when it holds something else."""
     model = read_mat(path).get("model")
     trees = model.get("rf") if isinstance(model, dict) else None
     linear = model.get("linear") if isinstance(model, dict) else None
@@ -162,7 +162,7 @@ def _score(luma: Tensor, forests: _Forests) -> Tensor:
     height, width = luma.shape
     if min(height, width) < SMALLEST:
         raise UnavailableError(
-            f"Ma's score needs {SMALLEST} pixels a side after shaving; this picture has "
+            f"Ma's score needs {SMALLEST} pixels a side after shaving; this image has "
             f"{height}x{width}."
         )
     answers = [

@@ -32,7 +32,7 @@ class SteerablePyramid:
 
 
 def band_features(grey: Tensor) -> Tensor:
-    """f2, (45,) float64, of a picture (H, W) in 0..255 of at least 64 pixels a side.
+    """f2, (45,) float64, of an image (H, W) in 0..255 of at least 64 pixels a side.
 
     Twelve shapes of generalised Gaussians of the normalised bands; six of both scales' bands of
     an orientation together; twelve contrast-structure terms of SSIM between a band (resized) and
@@ -59,10 +59,10 @@ def band_features(grey: Tensor) -> Tensor:
 
 
 def steerable_pyramid(grey: Tensor) -> SteerablePyramid:
-    """Two scales of six orientations and the high-pass residual of a picture (H, W)."""
+    """Two scales of six orientations and the high-pass residual of an image (H, W)."""
     spectrum = torch.fft.fftshift(torch.fft.fft2(grey))
     octaves, angle = _polar(*grey.shape)
-    residual = _picture(spectrum * _high(octaves))
+    residual = _image(spectrum * _high(octaves))
     low = spectrum * _low(octaves)
     bands = []
     for scale in range(SCALES):
@@ -70,7 +70,7 @@ def steerable_pyramid(grey: Tensor) -> SteerablePyramid:
         high = _high(octaves + 1 + scale)
         steered = torch.stack([_steer(angle, k) for k in range(ORIENTATIONS)])
         phase = (-1j) ** (ORIENTATIONS - 1)
-        bands.append(_picture(phase * low * high * steered))
+        bands.append(_image(phase * low * high * steered))
         rows, columns = (_centre(side) for side in low.shape)
         octaves, angle = octaves[rows, columns], angle[rows, columns]
         low = low[rows, columns] * _low(octaves + 1 + scale)
@@ -91,32 +91,32 @@ def _polar(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _high(octaves: Tensor) -> Tensor:
-    """The raised cosine that rises over the octave below 0."""
+    """Return the raised cosine that rises over the octave below 0."""
     return torch.sin(octaves.clamp(-1, 0).add(1) * (math.pi / 2))
 
 
 def _low(octaves: Tensor) -> Tensor:
-    """What ``_high`` leaves: the squares sum to 1."""
+    """Return what ``_high`` leaves: the squares sum to 1."""
     return torch.cos(octaves.clamp(-1, 0).add(1) * (math.pi / 2))
 
 
 def _steer(angle: Tensor, k: int) -> Tensor:
-    """The angular part of band ``k``."""
+    """Return the angular part of band ``k``."""
     order = ORIENTATIONS - 1
     constant = 4**order * math.factorial(order) ** 2 / (ORIENTATIONS * math.factorial(2 * order))
     return math.sqrt(constant) * torch.cos(angle - math.pi * k / ORIENTATIONS) ** order
 
 
 def _centre(side: int) -> slice:
-    """The inner half of a shifted spectrum, (side + 1) // 2 wide, around its constant."""
+    """Return the inner half of a shifted spectrum, (side + 1) // 2 wide, around its constant."""
     half = (side + 1) // 2
     first = side // 2 - half // 2
     return slice(first, first + half)
 
 
-def _picture(spectrum: Tensor) -> Tensor:
-    picture: Tensor = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(-2, -1))).real
-    return picture
+def _image(spectrum: Tensor) -> Tensor:
+    image: Tensor = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(-2, -1))).real
+    return image
 
 
 def _normalised(bands: Tensor, *, parents: Tensor | None, guard: int) -> Tensor:
@@ -145,7 +145,7 @@ def _normalised(bands: Tensor, *, parents: Tensor | None, guard: int) -> Tensor:
 
 
 def _energy(neighbours: Tensor) -> Tensor:
-    """The energy y' C⁻¹ y of each row y of ``neighbours`` (places, N), (places,)."""
+    """Return the energy y' C⁻¹ y of each row y of ``neighbours`` (places, N), (places,)."""
     covariance = neighbours.T @ neighbours / len(neighbours)
     values: Tensor
     vectors: Tensor
@@ -159,7 +159,7 @@ def _energy(neighbours: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _doubling(side: int) -> Tensor:
-    """The matrix (2 side, side) that doubles an axis.
+    """Return the matrix (2 side, side) that doubles an axis.
 
     Bilinear to 4 side - 3 samples, one more extrapolated at each end, and every second kept.
     """
@@ -174,7 +174,7 @@ def _doubling(side: int) -> Tensor:
 
 
 def _shape(values: Tensor) -> Tensor:
-    """The shape of the generalised Gaussian of each row, the nearest of 0.2, 0.201 .. 10."""
+    """Return the shape of the generalised Gaussian of each row, the nearest of 0.2, 0.201 .. 10."""
     centred = values - values.mean(dim=1, keepdim=True)
     ratio = centred.square().mean(dim=1) / centred.abs().mean(dim=1).square()
     return nearest_shape(ratio, of="square over mean")
@@ -190,6 +190,6 @@ def _contrast_structure(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _window(x: Tensor) -> Tensor:
-    """The 11 x 11 Gaussian of sigma 1.5, whole windows only."""
+    """Return the 11 x 11 Gaussian of sigma 1.5, whole windows only."""
     window = gaussian_window(11, 1.5).to(x)
     return x.unfold(1, 11, 1).matmul(window).unfold(2, 11, 1).matmul(window)

@@ -31,7 +31,7 @@ _ORIENTATIONS = (
 
 
 def pyramid(grey: Tensor) -> list[Tensor]:
-    """The picture (H, W), then twice blurred and halved: three of them.
+    """Return the image (H, W), then twice blurred and halved: three of them.
 
     3 x 3 Gaussian of sigma 0.5 with zeros around; rows and columns 2, 4, ... are kept.
     """
@@ -48,7 +48,7 @@ def pyramid(grey: Tensor) -> list[Tensor]:
 
 
 def frequency_features(grey: Tensor) -> Tensor:
-    """f1 of one scale, (6,) float64, of a picture (H, W) in [0, 1].
+    """f1 of one scale, (6,) float64, of an image (H, W) in [0, 1].
 
     Of every 7 x 7 window of a 3 x 3 block the DCT without its constant; pooled over windows, as
     the mean of the most extreme tenth and the mean of all: the shape of a generalised Gaussian
@@ -63,15 +63,20 @@ def frequency_features(grey: Tensor) -> Tensor:
     orientation = torch.stack(
         [_relative_deviation(sizes[:, group], epsilon=1e-8) for group in _groups()]
     ).var(dim=0)
-    return torch.stack([
-        _lowest(shape), shape.mean(),
-        _highest(deviation), deviation.mean(),
-        _highest(orientation), orientation.mean(),
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            _lowest(shape),
+            shape.mean(),
+            _highest(deviation),
+            deviation.mean(),
+            _highest(orientation),
+            orientation.mean(),
+        ]
+    )
 
 
 def generalised_shape(values: Tensor) -> Tensor:
-    """The shape of the generalised Gaussian of each row of ``values`` (N, samples), (N,).
+    """Return the shape of the generalised Gaussian of each row of ``values`` (N, samples), (N,).
 
     The one of 0.03, 0.031 .. 10 whose ratio of variance to squared mean size is nearest.
     """
@@ -89,7 +94,7 @@ def singular_values(grey: Tensor) -> Tensor:
     height, width = grey.shape
     padded = functional.pad(grey.double(), (0, -width % PATCH, 0, -height % PATCH))
     patches = padded.unfold(0, PATCH, PATCH).unfold(1, PATCH, PATCH).reshape(-1, PATCH * PATCH)
-    # Through a QR decomposition the tall matrix of a large picture becomes 25 x 25 first.
+    # Through a QR decomposition the tall matrix of a large image becomes 25 x 25 first.
     small = torch.linalg.qr(patches, mode="r").R if len(patches) > PATCH * PATCH else patches
     found = torch.linalg.svdvals(small)
     return functional.pad(found, (0, PATCH * PATCH - len(found)))
@@ -121,7 +126,7 @@ def _highest(values: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _transform() -> Tensor:
-    """The orthonormal 2-D DCT of a flattened window, (49, 49) float64."""
+    """Return the orthonormal 2-D DCT of a flattened window, (49, 49) float64."""
     n = np.arange(WINDOW)
     matrix = np.cos(np.pi * (2 * n[None] + 1) * n[:, None] / (2 * WINDOW)) * math.sqrt(2 / WINDOW)
     matrix[0] /= math.sqrt(2)

@@ -29,7 +29,7 @@ class _Element:
 
 
 def read_mat(path: Path) -> dict[str, MatValue]:
-    """The variables of a MATLAB level 5 file, by name.
+    """Return the variables of a MATLAB level 5 file, by name.
 
     Number arrays keep their shape and come as float64, or float32 where MATLAB calls them
     single; text is one str; a cell is a flat list in MATLAB's order; a 1 × 1 struct is a dict and
@@ -59,7 +59,7 @@ def read_mat(path: Path) -> dict[str, MatValue]:
 
 
 def _elements(data: bytes) -> list[_Element]:
-    """The data elements that follow each other in ``data``, decompressed."""
+    """Return the data elements that follow each other in ``data``, decompressed."""
     found, at = [], 0
     while at < len(data):
         kind, size = struct.unpack_from("<II", data, at)
@@ -107,7 +107,7 @@ def _value(matrix: list[_Element]) -> MatValue:
 
 
 def _struct(parts: list[_Element], *, count: int) -> MatValue:
-    """A struct of one as a dict, of several as a list of dicts."""
+    """Return a struct of one as a dict, of several as a list of dicts."""
     length, text = int(_numbers(parts[0])[0]), parts[1].content
     fields = [
         text[i : i + length].split(b"\0")[0].decode("ascii") for i in range(0, len(text), length)

@@ -1,4 +1,4 @@
-"""NIQE: how far the local statistics of a picture are from those of pristine photographs.
+"""NIQE: how far the local statistics of an image are from those of pristine photographs.
 
 Mittal, Soundararajan, Bovik, "Making a 'Completely Blind' Image Quality Analyzer", IEEE Signal
 Processing Letters 20(3), 2013. The model of pristine photographs is the authors' release.
@@ -32,19 +32,19 @@ _FLAT = 1e-9
 
 
 def niqe(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
-    """NIQE of each picture, (B,) float64; lower is better, photographs score 2 to 6.
+    """NIQE of each image, (B,) float64; lower is better, photographs score 2 to 6.
 
     Luma rounded to uint8, ``shave`` pixels left out on each side (4 in the PIRM and SPSR
     toolboxes), then as many whole blocks of 96 x 96 pixels as there are, in float64.
 
-    x: RGB (B, 3, H, W) in [0, 1]; one picture, no original. folder: where
+    x: RGB (B, 3, H, W) in [0, 1]; one image, no original. folder: where
     ``niqe_modelparameters.mat`` lies; by default the folder ``weights`` of EDGEKEEPER_DATA.
-    Raises UnavailableError without that file, for pictures with fewer than two blocks, and where
+    Raises UnavailableError without that file, for images with fewer than two blocks, and where
     fewer than two blocks have any texture; InputError for another shape.
     """
     luma = shaved_luma(x, shave=shave)
     pristine = _pristine(weights_file(MODEL_FILE, folder=folder, purpose="NIQE").resolve())
-    return torch.stack([_score(picture, pristine) for picture in luma]).to(x.device)
+    return torch.stack([_score(image, pristine) for image in luma]).to(x.device)
 
 
 def shaved_luma(x: Tensor, *, shave: int) -> Tensor:
@@ -54,17 +54,17 @@ def shaved_luma(x: Tensor, *, shave: int) -> Tensor:
     """
     if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or not x.numel():
         raise InputError(
-            f"Pictures are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(x.shape)} of "
-            f"{x.dtype}. Repeat a grey picture three times."
+            f"Images are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(x.shape)} of "
+            f"{x.dtype}. Repeat a grey image three times."
         )
     height, width = x.shape[2:]
     if isinstance(shave, bool) or not isinstance(shave, int) or shave < 0:
         raise InputError(f"'shave' is {shave!r}; it is a whole number of pixels, 0 or more.")
     if 2 * shave >= min(height, width):
-        raise InputError(f"Shaving {shave} pixels leaves nothing of a {height}x{width} picture.")
+        raise InputError(f"Shaving {shave} pixels leaves nothing of a {height}x{width} image.")
     x = x.detach()[:, :, shave : height - shave, shave : width - shave]
     luma = x.new_empty((len(x), *x.shape[2:]), dtype=torch.float64)
-    # In strips: float64 copies of a whole picture take longer to make than to compute.
+    # In strips: float64 copies of a whole image take longer to make than to compute.
     for top in range(0, x.shape[2], BLOCK):
         rows = slice(top, top + BLOCK)
         whole = round_uint8(rgb_to_y(round_uint8(x[:, :, rows].double())))
@@ -75,7 +75,7 @@ def shaved_luma(x: Tensor, *, shave: int) -> Tensor:
 def block_features(luma: Tensor) -> Tensor:
     """The 36 features of each block of 96 x 96, (blocks, 36) float64, row by row; some may be NaN.
 
-    luma: (H, W) in 0..255. The first 18 are of the picture, the others of its half size.
+    luma: (H, W) in 0..255. The first 18 are of the image, the others of its half size.
     """
     rows, columns = (side // BLOCK for side in luma.shape)
     luma = luma[: rows * BLOCK, : columns * BLOCK].double()
@@ -84,7 +84,7 @@ def block_features(luma: Tensor) -> Tensor:
 
 
 def fit_features(blocks: Tensor) -> Tensor:
-    """The 18 features of normalised blocks (N, H, W): (N, 18).
+    """Return the 18 features of normalised blocks (N, H, W): (N, 18).
 
     Shape and mean spread of the values; then for the products with the neighbour to the right,
     below, below right and below left (the block closed to a ring) shape, mean, left, right spread.
@@ -133,7 +133,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _scale_features(luma: Tensor, block: int) -> Tensor:
-    """The 18 features of each ``block`` x ``block`` block of ``luma`` (H, W)."""
+    """Return the 18 features of each ``block`` x ``block`` block of ``luma`` (H, W)."""
     padded = functional.pad(luma[None, None], [_REACH] * 4, mode="replicate")[0, 0]
     height, width = luma.shape
     found = []
@@ -151,7 +151,7 @@ def _scale_features(luma: Tensor, block: int) -> Tensor:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """The 7 x 7 Gaussian of sigma 7/6, whole windows only: (H, W) -> (H - 6, W - 6)."""
+    """Return the 7 x 7 Gaussian of sigma 7/6, whole windows only: (H, W) -> (H - 6, W - 6)."""
     window = gaussian_window(2 * _REACH + 1, 7 / 6).tolist()
     for dim in (0, 1):
         length = x.shape[dim] - 2 * _REACH
@@ -186,18 +186,18 @@ def _pristine(path: Path) -> _Pristine:
 
 
 def _score(luma: Tensor, pristine: _Pristine) -> Tensor:
-    """The distance of one picture's luma (H, W) from the pristine ones, a scalar."""
+    """Return the distance of one image's luma (H, W) from the pristine ones, a scalar."""
     rows, columns = (side // BLOCK for side in luma.shape)
     size = f"{luma.shape[0]}x{luma.shape[1]} pixels after shaving"
     if rows * columns < 2:
         raise UnavailableError(
-            f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels or more; this picture has {size}."
+            f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels or more; this image has {size}."
         )
     features = block_features(luma.cpu())
     complete = features[~features.isnan().any(dim=1)]
     if len(complete) < 2:
         raise UnavailableError(
-            f"NIQE needs two blocks with texture; of this picture ({size}) {len(complete)} "
+            f"NIQE needs two blocks with texture; of this image ({size}) {len(complete)} "
             "of them have any: it is flat."
         )
     difference = pristine.mean - features.nanmean(dim=0)

@@ -1,4 +1,4 @@
-"""LPIPS, NIQE, Ma and PI of one picture, each a number or the reason why there is none."""
+"""LPIPS, NIQE, Ma and PI of one image, each a number or the reason why there is none."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ def measure_perceptual(
 ) -> Perceptual:
     """Those of ``PERCEPTUAL`` that ``metrics`` names, of one result (1, 3, H, W) in [0, 1].
 
-    Each under its own rule, whatever the protocol: LPIPS on the whole RGB pictures, NIQE and Ma
+    Each under its own rule, whatever the protocol: LPIPS on the whole RGB images, NIQE and Ma
     on luma without 4 pixels on each side, all rounded to uint8. ``folder`` holds their weights.
-    Without a weight file, or for a picture that is too small, the reason stands in the number's
+    Without a weight file, or for an image that is too small, the reason stands in the number's
     place. Raises CheckpointError for a damaged file.
     """
     values: dict[str, Tensor] = {}
@@ -72,6 +72,6 @@ def _measure(metric: str, sr: Tensor, hr: Tensor, *, folder: str | Path | None) 
     height, width = sr.shape[-2:]
     if min(height, width) < SMALLEST_LPIPS:
         raise UnavailableError(
-            f"LPIPS needs {SMALLEST_LPIPS} pixels a side; this picture has {height}x{width}."
+            f"LPIPS needs {SMALLEST_LPIPS} pixels a side; this image has {height}x{width}."
         )
     return lpips(sr, hr, folder=folder)

@@ -1,7 +1,7 @@
-"""Protocols: what exactly is compared when two pictures are scored.
+"""Protocols: what exactly is compared when two images are scored.
 
-The same two pictures differ by 2 dB between protocols: luma or RGB, how wide a border is
-left out, what is rounded, which kernel made the small picture. A ``Protocol`` says all of
+The same two images differ by 2 dB between protocols: luma or RGB, how wide a border is
+left out, what is rounded, which kernel made the small image. A ``Protocol`` says all of
 it, is stored beside each number, and numbers under unlike protocols are never compared.
 """
 
@@ -30,17 +30,17 @@ class Protocol:
     name: the name the numbers are published under.
     colour: "y" compares BT.601 studio luma, "rgb" the three channels together.
     rounding: "none" leaves the network's output as it is, beyond [0, 1] too; "rgb" clips
-        and rounds both pictures to the uint8 grid; "rgb_and_y" rounds the luma as well.
+        and rounds both images to the uint8 grid; "rgb_and_y" rounds the luma as well.
     border: HR pixels left out on each side for PSNR and structure; "scale" means as many
         as the scale.
     ssim_colour: "same" as ``colour``, or "edsr_grey" (no offset, weights over 256).
     ssim_border: HR pixels left out on each side for SSIM.
     ssim_window: "valid" keeps whole windows only; "symmetric" filters with mirrored borders.
-    ssim_downsampling: "auto" shrinks large pictures first, as Wang's ssim.m does.
-    lr: "stored" takes the set's own LR files, made by MATLAB's bicubic on uint8 pictures;
+    ssim_downsampling: "auto" shrinks large images first, as Wang's ssim.m does.
+    lr: "stored" takes the set's own LR files, made by MATLAB's bicubic on uint8 images;
         "matlab_float" and "pillow_bilinear" make LR anew (see data.degrade).
     baseline: how the row without a network is made from LR: "bicubic_uint8" rounds after
-        each of the two passes, as MATLAB did on uint8 pictures; "bicubic" does not;
+        each of the two passes, as MATLAB did on uint8 images; "bicubic" does not;
         "bicubic_unrounded" is that of an LR that was never rounded; "pillow_bilinear".
     """
 
@@ -68,12 +68,12 @@ class Protocol:
             raise InputError("A protocol on RGB has no luma to round: use rounding='rgb'.")
 
     def to_json(self) -> dict[str, str | int]:
-        """The fields as a plain dictionary that JSON can hold."""
+        """Return the fields as a plain dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Protocol":
-        """The protocol written by ``to_json``; unknown or missing fields are errors."""
+        """Return the protocol written by ``to_json``; unknown or missing fields are errors."""
         known = [field.name for field in fields(cls)]
         for key in stored:
             if key not in known:
@@ -89,7 +89,7 @@ PROTOCOLS: dict[str, Protocol] = {
     for protocol in (
         # What most papers print: MATLAB's uint8 luma, border = scale.
         Protocol(name="y_matlab", colour="y", rounding="rgb_and_y"),
-        # BasicSR's: the luma stays float after the uint8 picture.
+        # BasicSR's: the luma stays float after the uint8 image.
         Protocol(name="y_float", colour="y", rounding="rgb"),
         Protocol(name="rgb_matlab", colour="rgb", rounding="rgb"),
         # SPSR, Table 1 (x4): border 4, SSIM downsampled, "Bicubic" row from an unrounded LR.
@@ -119,7 +119,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(protocol: str | Protocol) -> Protocol:
-    """The protocol itself, or the one of that name; InputError with the nearest name."""
+    """Return the protocol itself, or the one of that name; InputError with the nearest name."""
     if isinstance(protocol, Protocol):
         return protocol
     if protocol not in PROTOCOLS:
@@ -129,35 +129,35 @@ def find_protocol(protocol: str | Protocol) -> Protocol:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures made ready for comparison: (B, C, H, W) float64, equal shapes."""
+    """Two images made ready for comparison: (B, C, H, W) float64, equal shapes."""
 
     sr: Tensor
     hr: Tensor
 
 
-def pictures(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> Pair:
-    """Both pictures as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
+def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> Pair:
+    """Both images as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
 
     Raises InputError when shapes differ, are not (B, 3, H, W), or ``hr`` leaves [0, 1].
     """
     if sr.shape != hr.shape:
         raise InputError(
-            f"The two pictures differ in size: sr is {tuple(sr.shape)}, hr is {tuple(hr.shape)}. "
-            "Crop the HR picture to a multiple of the scale first."
+            f"The two images differ in size: sr is {tuple(sr.shape)}, hr is {tuple(hr.shape)}. "
+            "Crop the HR image to a multiple of the scale first."
         )
     if sr.ndim != 4 or sr.shape[1] != 3 or not (sr.is_floating_point() and sr.numel()):
         raise InputError(
-            f"Pictures are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(sr.shape)} of "
-            f"{sr.dtype}. Repeat a grey picture three times."
+            f"Images are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(sr.shape)} of "
+            f"{sr.dtype}. Repeat a grey image three times."
         )
     low, high = float(hr.min()), float(hr.max())
     if low < -1e-3 or high > 1 + 1e-3:
         raise InputError(f"hr must lie in [0, 1]; it reaches from {low:g} to {high:g}.")
     # float64 before rounding: a float32 k/255 then lands on the exact grid.
-    ours, theirs = sr.detach().double(), hr.detach().double()
+    prediction, target = sr.detach().double(), hr.detach().double()
     if protocol.rounding == "none":
-        return Pair(ours, theirs)
-    return Pair(round_uint8(ours), round_uint8(theirs))
+        return Pair(prediction, target)
+    return Pair(round_uint8(prediction), round_uint8(target))
 
 
 def compared(
@@ -168,12 +168,12 @@ def compared(
     scale: int | None,
     metric: Literal["psnr", "ssim", "structure"],
 ) -> Pair:
-    """What ``metric`` looks at under ``protocol``: float64, colour chosen, border cut.
+    """Return what ``metric`` looks at under ``protocol``: float64, colour chosen, border cut.
 
     (B, 1, H', W') for luma and grey, (B, 3, H', W') for RGB and for "structure".
     ``scale`` is needed when a border is "scale".
     """
-    pair = pictures(sr, hr, protocol=protocol)
+    pair = images(sr, hr, protocol=protocol)
     border = protocol.ssim_border if metric == "ssim" else protocol.border
     pixels = _pixels(border, scale=scale, protocol=protocol)
     if metric == "structure":

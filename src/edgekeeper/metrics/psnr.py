@@ -1,4 +1,4 @@
-"""Peak signal-to-noise ratio of pictures under a named protocol."""
+"""Peak signal-to-noise ratio of images under a named protocol."""
 
 from torch import Tensor
 
@@ -12,10 +12,10 @@ def psnr(
     protocol: str | Protocol = "y_matlab",
     scale: int | None = None,
 ) -> Tensor:
-    """PSNR in dB of each picture, (B,) float64; inf where the compared pixels are equal.
+    """PSNR in dB of each image, (B,) float64; inf where the compared pixels are equal.
 
     10 log10(1 / MSE) over the channels and pixels that the protocol compares, peak 1 (255
-    in uint8). The score of a set is the mean of its pictures' values, not the PSNR of a mean.
+    in uint8). The score of a set is the mean of its images' values, not the PSNR of a mean.
 
     sr, hr: RGB (B, 3, H, W) in [0, 1]. scale: needed where the border is as wide as the scale.
     Raises InputError for unlike shapes, an unknown protocol, a missing scale.
@@ -25,5 +25,5 @@ def psnr(
 
 
 def mean_square_psnr(ours: Tensor, theirs: Tensor) -> Tensor:
-    """10 log10(1 / mean square difference) of each picture, (B,), for a peak of 1."""
+    """10 log10(1 / mean square difference) of each image, (B,), for a peak of 1."""
     return -10 * (ours - theirs).square().mean(dim=(1, 2, 3)).log10()

@@ -73,7 +73,7 @@ def shrink(sr: Tensor, *, scale: int) -> Tensor:
 
 @torch.no_grad()
 def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
-    """How much of the edges of each result ``sr`` its input ``lr`` does not support.
+    """Return how much of the edges of each result ``sr`` its input ``lr`` does not support.
 
     With gradients g (Sobel over 8, in levels of 255, colours averaged in the square) and root mean
     squares over 3 × 3 LR pixels:
@@ -117,10 +117,10 @@ def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
 
 def _check(lr: Tensor, sr: Tensor, *, scale: int) -> None:
     """Raise InputError unless ``sr`` is ``lr`` enlarged by ``scale``."""
-    for picture in (lr, sr):
-        if picture.ndim != 4 or picture.shape[1] != 3 or not picture.is_floating_point():
+    for image in (lr, sr):
+        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise InputError(
-                f"A tensor {tuple(picture.shape)} of {picture.dtype} was given where "
+                f"A tensor {tuple(image.shape)} of {image.dtype} was given where "
                 "floating-point RGB (B, 3, H, W) in [0, 1] is needed."
             )
     if scale < 2:
@@ -138,48 +138,48 @@ def _check(lr: Tensor, sr: Tensor, *, scale: int) -> None:
         )
 
 
-def _gradient(picture: Tensor) -> Gradient:
+def _gradient(image: Tensor) -> Gradient:
     """Both derivatives in grey levels per pixel: a ramp of one level per pixel gives 1."""
-    found = sobel(picture, border="replicate")
+    found = sobel(image, border="replicate")
     return found.x.mul_(255 / 8), found.y.mul_(255 / 8)
 
 
 def _energy(x: Tensor, y: Tensor) -> Tensor:
-    """The squared length of vectors, averaged over the colours: (B, 1, H, W)."""
+    """Return the squared length of vectors, averaged over the colours: (B, 1, H, W)."""
     return (x.square() + y.square()).mean(dim=1, keepdim=True)
 
 
 def _window(energy: Tensor) -> Tensor:
-    """The root of the mean over 3 × 3 LR pixels."""
+    """Return the root of the mean over 3 × 3 LR pixels."""
     padded = functional.pad(energy, (1, 1, 1, 1), mode="replicate")
     return functional.avg_pool2d(padded, 3, stride=1).sqrt_()
 
 
-def _apart(ours: Gradient, theirs: Gradient, *, most: float) -> Tensor:
-    """The squared distance of our gradient to the nearest point between 0 and ``most`` × theirs."""
-    (x, y), (known_x, known_y) = ours, theirs
+def _apart(prediction: Gradient, target: Gradient, *, most: float) -> Tensor:
+    """The squared distance of our gradient to the nearest point between 0 and ``most`` × target."""
+    (x, y), (known_x, known_y) = prediction, target
     squared = known_x.square() + known_y.square()
     share = (x * known_x + y * known_y).div_(squared.add_(1e-6)).clamp_(0, most)
     return _energy(x - share * known_x, y - share * known_y)
 
 
 def _contradiction(lr: Tensor, shrunk: Tensor) -> Tensor:
-    """The share (B, 1, h, w) of the shrunk result's gradient that the input contradicts."""
-    ours = _gradient(shrunk)
-    residual = _apart(ours, _gradient(lr), most=STRONGER)
+    """Return the share (B, 1, h, w) of the shrunk result's gradient that the input contradicts."""
+    prediction = _gradient(shrunk)
+    residual = _apart(prediction, _gradient(lr), most=STRONGER)
     judged = torch.zeros_like(residual)
     inside = (..., slice(RING, -RING), slice(RING, -RING))
     judged[inside] = residual[inside]
     beyond = (_window(judged) - FLOOR).clamp_min_(0)
-    return (beyond / _window(_energy(*ours)).clamp_min_(1e-6)).clamp_max_(1)
+    return (beyond / _window(_energy(*prediction)).clamp_min_(1e-6)).clamp_max_(1)
 
 
 def _fields(lr: Tensor, sr: Tensor, *, scale: int) -> tuple[Tensor, Tensor, Tensor]:
     """Edge strength, new edges, and the ceiling for originals, each (B, 1, h, w)."""
-    ours, theirs = _gradient(sr), _gradient(imresize(lr, scale=scale))
+    prediction, target = _gradient(sr), _gradient(imresize(lr, scale=scale))
     strength, new, known = (
         _window(functional.avg_pool2d(energy, scale))
-        for energy in (_energy(*ours), _apart(ours, theirs, most=1), _energy(*theirs))
+        for energy in (_energy(*prediction), _apart(prediction, target, most=1), _energy(*target))
     )
     stronger = (strength.square() - known.square()).clamp_min_(0).sqrt_()
     nearby = functional.max_pool2d(known, 2 * _REACH + 1, stride=1, padding=_REACH)

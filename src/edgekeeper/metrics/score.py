@@ -1,4 +1,4 @@
-"""Scores: the numbers of one picture with their conditions, and their means over a set."""
+"""Scores: the numbers of one image with their conditions, and their means over a set."""
 
 import json
 import math
@@ -35,10 +35,10 @@ ALL_METRICS: dict[str, Best] = {**METRICS, **PERCEPTUAL}
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The numbers of one picture, and the conditions they were measured under.
+    """The numbers of one image, and the conditions they were measured under.
 
-    psnr, gradient_psnr: dB, inf for equal pictures. gv_ratio, gv_gap: mean of the x and y
-    direction, which follow under their own names. lr_kernel: how the LR picture was made
+    psnr, gradient_psnr: dB, inf for equal images. gv_ratio, gv_gap: mean of the x and y
+    direction, which follow under their own names. lr_kernel: how the LR image was made
     (the names of data.degrade), "unknown" for a folder of results. lpips, niqe, ma, pi: None
     unless asked for and available; they follow their own rules, not the protocol (see
     metrics.perceptual). unavailable: of those asked for, the ones without a number, each with
@@ -46,7 +46,7 @@ class Score:
     """
 
     set: str
-    picture: str
+    image: str
     scale: int
     model: str
     protocol: Protocol
@@ -68,7 +68,7 @@ class Score:
     unavailable: tuple[tuple[str, str], ...] = ()
 
     def value(self, metric: str) -> float | None:
-        """The number of that name; None where it was not asked for or is unavailable."""
+        """Return the number of that name; None where it was not asked for or is unavailable."""
         found: float | None = getattr(self, metric)
         return found
 
@@ -126,11 +126,11 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class SetMean:
-    """Means over the pictures of one set, for one model, scale and protocol: a row of a table.
+    """Means over the images of one set, for one model, scale and protocol: a row of a table.
 
-    means: by metric; a perceptual one that no picture has is not there. counted: how many of the
-    ``pictures`` entered the mean of each perceptual metric that was asked for. notes: a sentence
-    on each of these that some picture lacks, with the reason.
+    means: by metric; a perceptual one that no image has is not there. counted: how many of the
+    ``images`` entered the mean of each perceptual metric that was asked for. notes: a sentence
+    on each of these that some image lacks, with the reason.
     """
 
     set: str
@@ -138,18 +138,18 @@ class SetMean:
     model: str
     protocol: Protocol
     lr_kernel: str
-    pictures: int
+    images: int
     means: dict[str, float]
     counted: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def score_picture(
+def score_image(
     sr: Tensor,
     hr: Tensor,
     *,
     set_name: str,
-    picture: str,
+    image: str,
     scale: int,
     model: str,
     protocol: Protocol,
@@ -157,21 +157,21 @@ def score_picture(
     metrics: Collection[str] = (),
     weights: str | Path | None = None,
 ) -> Score:
-    """The score of one result (1, 3, H, W) against its HR picture, both in [0, 1].
+    """Return the score of one result (1, 3, H, W) against its HR image, both in [0, 1].
 
     metrics: those of ``PERCEPTUAL`` among them are measured too. weights: the folder of their
     files, by default ``weights`` of EDGEKEEPER_DATA. Raises DataError when the sizes differ.
     """
     if sr.shape != hr.shape:
         raise DataError(
-            f"{set_name} '{picture}': the result of {model} is {_size(sr)}, the HR picture "
+            f"{set_name} '{image}': the result of {model} is {_size(sr)}, the HR image "
             f"(cropped to a multiple of {scale}) is {_size(hr)}. Both must be equal."
         )
     variances = compare_variances(sr, hr, protocol=protocol, scale=scale)
     seen = measure_perceptual(sr, hr, metrics=metrics, folder=weights)
     return Score(
         set=set_name,
-        picture=picture,
+        image=image,
         scale=scale,
         model=model,
         protocol=protocol,
@@ -206,14 +206,14 @@ def find_metrics(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
-    """The mean of each metric over ``scores``, which must share model, scale and protocol.
+    """Return the mean of each metric over ``scores``, which must share model, scale and protocol.
 
-    The mean of a perceptual metric is over the pictures that have it; without any it is not there.
+    The mean of a perceptual metric is over the images that have it; without any it is not there.
     """
     conditions = {(score.model, score.scale, score.protocol) for score in scores}
     if len(conditions) != 1:
         raise InputError(
-            f"A mean is over the pictures of one model, scale and protocol; {len(conditions)} "
+            f"A mean is over the images of one model, scale and protocol; {len(conditions)} "
             "combinations were given. Use summarise for several."
         )
     means = {}
@@ -237,7 +237,7 @@ def summarise(scores: Iterable[Score]) -> list[SetMean]:
             model=group[0].model,
             protocol=group[0].protocol,
             lr_kernel=group[0].lr_kernel,
-            pictures=len(group),
+            images=len(group),
             means=mean_scores(group),
             counted={
                 metric: sum(score.value(metric) is not None for score in group)
@@ -250,33 +250,33 @@ def summarise(scores: Iterable[Score]) -> list[SetMean]:
 
 
 def _asked(scores: Sequence[Score]) -> tuple[str, ...]:
-    """The perceptual metrics that were asked for in any of the scores."""
+    """Return the perceptual metrics that were asked for in any of the scores."""
     return tuple(metric for metric in PERCEPTUAL if any(metric in score.asked for score in scores))
 
 
 def _lacking(metric: str, scores: Sequence[Score]) -> list[str]:
-    """A sentence for each reason why pictures lack the metric."""
+    """Return a sentence for each reason why images lack the metric."""
     by_reason: dict[str, list[str]] = {}
     for score in scores:
         reason = dict(score.unavailable).get(metric)
         if reason is not None:
-            by_reason.setdefault(reason, []).append(score.picture)
+            by_reason.setdefault(reason, []).append(score.image)
     title = "PI" if metric == "pi" else metric.upper() if metric != "ma" else "Ma"
     return [
-        f"{scores[0].set}: {title} is unavailable for {_pictures(names, of=len(scores))}. {reason}"
+        f"{scores[0].set}: {title} is unavailable for {_images(names, of=len(scores))}. {reason}"
         for reason, names in by_reason.items()
     ]
 
 
-def _pictures(names: Sequence[str], *, of: int) -> str:
+def _images(names: Sequence[str], *, of: int) -> str:
     if len(names) == of:
-        return "every picture"
+        return "every image"
     shown = ", ".join(f"'{name}'" for name in names[:4])
-    return f"{len(names)} of {of} pictures ({shown}{' and others' if len(names) > 4 else ''})"
+    return f"{len(names)} of {of} images ({shown}{' and others' if len(names) > 4 else ''})"
 
 
 def write_scores(scores: Iterable[Score], path: str | Path) -> None:
-    """Nothing; writes one line of JSON per score to ``path``, whole or not at all."""
+    """Write one line of JSON per score to ``path``, whole or not at all."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -288,7 +288,7 @@ def write_scores(scores: Iterable[Score], path: str | Path) -> None:
 
 
 def read_scores(path: str | Path) -> list[Score]:
-    """The scores in a file of ``write_scores``; DataError when it is missing or damaged."""
+    """Return the scores in a file of ``write_scores``; DataError when it is missing or damaged."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -306,5 +306,5 @@ def _is_number(key: str) -> bool:
     return key in METRICS or key.startswith(("gv_ratio_", "gv_gap_"))
 
 
-def _size(picture: Tensor) -> str:
-    return f"{picture.shape[-1]}x{picture.shape[-2]}"
+def _size(image: Tensor) -> str:
+    return f"{image.shape[-1]}x{image.shape[-2]}"

@@ -37,7 +37,7 @@ def nearest_shape(
 
 @lru_cache(maxsize=4)
 def _table(smallest: int, of: str) -> tuple[Tensor, Tensor]:
-    """The shapes and their ratios."""
+    """Return the shapes and their ratios."""
     grid = torch.from_numpy(np.arange(smallest, 10 * STEPS + 1) / STEPS)
     logarithm = torch.lgamma(1 / grid) + torch.lgamma(3 / grid) - 2 * torch.lgamma(2 / grid)
     return grid, torch.exp(logarithm if of == "square over mean" else -logarithm)

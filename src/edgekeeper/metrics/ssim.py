@@ -22,27 +22,29 @@ def ssim(
     protocol: str | Protocol = "y_matlab",
     scale: int | None = None,
 ) -> Tensor:
-    """SSIM of each picture, (B,) float64, 1 for equal pictures.
+    """SSIM of each image, (B,) float64, 1 for equal images.
 
     Gaussian window 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03; the mean of the map, and for RGB
     the mean of the three channels. The protocol says which colour, border and window, and
-    whether large pictures are shrunk first (``downsampled``).
+    whether large images are shrunk first (``downsampled``).
 
     sr, hr: RGB (B, 3, H, W) in [0, 1]. scale: needed where the border is as wide as the scale.
-    Raises InputError for unlike shapes, a missing scale, pictures smaller than the window.
+    Raises InputError for unlike shapes, a missing scale, images smaller than the window.
     """
     chosen = find_protocol(protocol)
     pair = compared(sr, hr, protocol=chosen, scale=scale, metric="ssim")
-    ours, theirs = pair.sr, pair.hr
+    prediction, target = pair.sr, pair.hr
     if chosen.ssim_downsampling == "auto":
-        ours, theirs = downsampled(ours), downsampled(theirs)
-    height, width = ours.shape[-2:]
+        prediction, target = downsampled(prediction), downsampled(target)
+    height, width = prediction.shape[-2:]
     if min(height, width) < WINDOW:
         raise InputError(
             f"SSIM needs {WINDOW}x{WINDOW} pixels after the border is cut; {height}x{width} remain."
         )
     # A map of the same size for every channel, so one mean is the mean of channel means.
-    return ssim_map(ours, theirs, data_range=1.0, border=chosen.ssim_window).mean(dim=(1, 2, 3))
+    return ssim_map(prediction, target, data_range=1.0, border=chosen.ssim_window).mean(
+        dim=(1, 2, 3)
+    )
 
 
 def downsampling_factor(height: int, width: int) -> int:
@@ -51,7 +53,7 @@ def downsampling_factor(height: int, width: int) -> int:
 
 
 def downsampled(x: Tensor) -> Tensor:
-    """The picture shrunk by ``downsampling_factor`` f, (B, C, ceil(H / f), ceil(W / f)).
+    """Return the image shrunk by ``downsampling_factor`` f, (B, C, ceil(H / f), ceil(W / f)).
 
     An f x f mean with mirrored borders at every f-th pixel from the first on. The window of
     an even f reaches one pixel further to the right and down (MATLAB's imfilter).

@@ -1,7 +1,7 @@
-"""Is a difference between methods real: paired bootstrap over pictures and seeds, Wilcoxon's test.
+"""Is a difference between methods real: paired bootstrap over images and seeds, Wilcoxon's test.
 
-Pictures differ far more from each other than methods do, so two methods are compared picture
-by picture. Percentile intervals; Efron and Tibshirani, "An Introduction to the Bootstrap",
+Images differ far more from each other than methods do, so two methods are compared image
+by image. Percentile intervals; Efron and Tibshirani, "An Introduction to the Bootstrap",
 1993, chapter 13. Draws come from a counter-based generator (Philox): the same seed gives the
 same interval on every machine. The test: Wilcoxon, "Individual Comparisons by Ranking Methods",
 Biometrics Bulletin 1(6), 1945.
@@ -53,9 +53,9 @@ def interval(
 ) -> Interval:
     """Mean of ``values`` and its bootstrap interval.
 
-    values: (pictures,) or (seeds, pictures). With two axes both are resampled, seeds and
-    pictures each with replacement. With few seeds (two or three) the interval is too narrow.
-    Raises InputError for other shapes, fewer than two pictures, and numbers not finite.
+    values: (images,) or (seeds, images). With two axes both are resampled, seeds and
+    images each with replacement. With few seeds (two or three) the interval is too narrow.
+    Raises InputError for other shapes, fewer than two images, and numbers not finite.
     """
     table = _table("values", values)
     means = _resampled_means([table], seed=seed, draws=draws)[0]
@@ -71,26 +71,26 @@ def describe(
     draws: int = DRAWS,
     level: float = LEVEL,
 ) -> Difference:
-    """How much ``a`` is above ``b``, picture by picture, with a bootstrap interval.
+    """Return how much ``a`` is above ``b``, image by image, with a bootstrap interval.
 
-    a, b: (pictures,) in the same order of pictures, or (seeds, pictures) when each method
-    was trained several times; the numbers of seeds may differ. One set of pictures is drawn
+    a, b: (images,) in the same order of images, or (seeds, images) when each method
+    was trained several times; the numbers of seeds may differ. One set of images is drawn
     for both (paired), seeds are drawn for each on its own.
     best: which numbers are good ones (PSNR: "highest", GMSD: "lowest").
-    Raises InputError for unlike numbers of pictures, fewer than two, and numbers not finite:
-    leave out a picture that is reproduced exactly (PSNR inf) and say so.
+    Raises InputError for unlike numbers of images, fewer than two, and numbers not finite:
+    leave out an image that is reproduced exactly (PSNR inf) and say so.
     """
-    ours, theirs = _table("a", a), _table("b", b)
-    if ours.shape[1] != theirs.shape[1]:
+    first, second = _table("a", a), _table("b", b)
+    if first.shape[1] != second.shape[1]:
         raise InputError(
-            f"Paired comparison needs the same pictures: a has {ours.shape[1]}, "
-            f"b has {theirs.shape[1]}."
+            f"Paired comparison needs the same images: a has {first.shape[1]}, "
+            f"b has {second.shape[1]}."
         )
     if best not in ("highest", "lowest"):
         raise InputError(f"best is 'highest' or 'lowest'; got {best!r}.")
-    means = _resampled_means([ours, theirs], seed=seed, draws=draws)
-    # Per picture first: equal pictures then give exactly 0.
-    mean = float((ours.mean(axis=0) - theirs.mean(axis=0)).mean())
+    means = _resampled_means([first, second], seed=seed, draws=draws)
+    # Per image first: equal images then give exactly 0.
+    mean = float((first.mean(axis=0) - second.mean(axis=0)).mean())
     found = _interval(mean, means[0] - means[1], level=level)
     return Difference(found.mean, found.low, found.high, _verdict(found.low, found.high, best=best))
 
@@ -106,19 +106,19 @@ class SignedRank:
 
 
 def wilcoxon(a: ArrayLike, b: ArrayLike) -> SignedRank:
-    """The signed-rank test of ``a`` against ``b``, each (pictures,) in the same order.
+    """Return the signed-rank test of ``a`` against ``b``, each (images,) in the same order.
 
     Pairs without a difference are left out; equal sizes share their mean rank. p is how likely
     sums as unlike as these are when each difference is as likely to be up as down: exact, ties
     included, up to 500 pairs, by the normal distribution above. Without any difference p is 1.
     Raises InputError for unlike lengths and numbers not finite.
     """
-    ours, theirs = (np.asarray(values, dtype=np.float64) for values in (a, b))
-    if ours.ndim != 1 or ours.shape != theirs.shape:
+    first, second = (np.asarray(values, dtype=np.float64) for values in (a, b))
+    if first.ndim != 1 or first.shape != second.shape:
         raise InputError(
             f"The signed-rank test needs two equally long lists; got {np.shape(a)}, {np.shape(b)}."
         )
-    difference = ours - theirs
+    difference = first - second
     if not np.isfinite(difference).all():
         raise InputError("The signed-rank test needs finite numbers; leave the others out.")
     difference = difference[difference != 0]
@@ -169,27 +169,27 @@ def _interval(mean: float, means: Floats, *, level: float) -> Interval:
 
 
 def _resampled_means(tables: Sequence[Floats], *, seed: int, draws: int) -> Floats:
-    """Means (tables, draws) of resampled seeds x pictures; one draw of pictures for all tables."""
+    """Means (tables, draws) of resampled seeds x images; one draw of images for all tables."""
     if draws < 1:
         raise InputError(f"draws must be at least 1; got {draws}.")
-    pictures = tables[0].shape[1]
-    # One stream for the pictures, one for each table's seeds.
+    images = tables[0].shape[1]
+    # One stream for the images, one for each table's seeds.
     streams = [np.random.Generator(np.random.Philox(key=[seed, k])) for k in range(len(tables) + 1)]
     means = np.empty((len(tables), draws))
     # A draw is written as counts, so that a mean is a product: counts / n @ values.
-    block = max(1, _BLOCK // max(pictures, *(len(table) for table in tables)))
+    block = max(1, _BLOCK // max(images, *(len(table) for table in tables)))
     for start in range(0, draws, block):
         count = min(block, draws - start)
-        picture_counts = _counts(streams[0], size=pictures, draws=count)
+        image_counts = _counts(streams[0], size=images, draws=count)
         for k, table in enumerate(tables):
             seed_counts = _counts(streams[k + 1], size=len(table), draws=count)
-            sums = np.einsum("dp,dp->d", seed_counts @ table, picture_counts)
+            sums = np.einsum("dp,dp->d", seed_counts @ table, image_counts)
             means[k, start : start + count] = sums / table.size
     return means
 
 
 def _counts(generator: np.random.Generator, *, size: int, draws: int) -> Floats:
-    """How often each item comes up in ``size`` draws with replacement, (draws, size)."""
+    """Return how often each item comes up in ``size`` draws with replacement, (draws, size)."""
     if size == 1:
         return np.ones((draws, 1))
     return generator.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
@@ -199,12 +199,12 @@ def _table(name: str, values: ArrayLike) -> Floats:
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if table.ndim != 2 or table.shape[1] < 2:
         raise InputError(
-            f"{name} must be (pictures,) or (seeds, pictures) with at least two pictures; "
+            f"{name} must be (images,) or (seeds, images) with at least two images; "
             f"got shape {np.shape(values)}."
         )
     if not np.isfinite(table).all():
         raise InputError(
             f"{name} holds numbers that are not finite, so no interval can be given. Leave out "
-            "pictures that are reproduced exactly (PSNR inf) and say so beside the number."
+            "images that are reproduced exactly (PSNR inf) and say so beside the number."
         )
     return table

@@ -1,6 +1,6 @@
 """Measures of structure: gradient variance, gradient maps, gradient similarity.
 
-All look at the RGB pictures that the protocol prepares (rounding, border); colour is
+All look at the RGB images that the protocol prepares (rounding, border); colour is
 their own. Borders are "valid" throughout, so that no zero padding counts as an edge.
 """
 
@@ -54,23 +54,26 @@ def compare_variances(
 ) -> VarianceComparison:
     """Gradient variances of SR against HR in x and y direction, each (B,) float64.
 
-    Grey picture, Sobel maps, unbiased variance in each patch of ``patch`` x ``patch`` pixels
+    Grey image, Sobel maps, unbiased variance in each patch of ``patch`` x ``patch`` pixels
     (a remainder on the right and below is dropped): the quantity of the gradient variance
     loss ("Gradient Variance Loss for Structure-Enhanced Image Super-Resolution", ICASSP
-    2022, eq. 1), taken relative to the HR picture. Where the HR picture has no gradient at
-    all, equal pictures give ratio 1 and gap 0, others inf.
+    2022, eq. 1), taken relative to the HR image. Where the HR image has no gradient at
+    all, equal images give ratio 1 and gap 0, others inf.
 
     sr, hr: RGB (B, 3, H, W) in [0, 1]. Raises InputError when no whole patch fits.
     """
     pair = compared(sr, hr, protocol=find_protocol(protocol), scale=scale, metric="structure")
     if min(pair.sr.shape[-2:]) < patch + 2:
         raise InputError(
-            f"No patch of {patch}x{patch} fits the Sobel map of what remains of the picture, "
-            f"{pair.sr.shape[-2]}x{pair.sr.shape[-1]}. Use a larger picture."
+            f"No patch of {patch}x{patch} fits the Sobel map of what remains of the image, "
+            f"{pair.sr.shape[-2]}x{pair.sr.shape[-1]}. Use a larger image."
         )
-    ours = sobel(rgb_to_grey_gv(pair.sr), border="valid")
-    theirs = sobel(rgb_to_grey_gv(pair.hr), border="valid")
-    x, y = _variances(ours.x, theirs.x, patch=patch), _variances(ours.y, theirs.y, patch=patch)
+    prediction = sobel(rgb_to_grey_gv(pair.sr), border="valid")
+    target = sobel(rgb_to_grey_gv(pair.hr), border="valid")
+    x, y = (
+        _variances(prediction.x, target.x, patch=patch),
+        _variances(prediction.y, target.y, patch=patch),
+    )
     return VarianceComparison(
         ratio_x=_relative(x.sr.mean(dim=1), x.hr.mean(dim=1), when_flat=1.0),
         ratio_y=_relative(y.sr.mean(dim=1), y.hr.mean(dim=1), when_flat=1.0),
@@ -131,7 +134,7 @@ def gmsd(
     protocol: str | Protocol = "y_matlab",
     scale: int | None = None,
 ) -> Tensor:
-    """Gradient magnitude similarity deviation of each picture, (B,) float64; 0 is best.
+    """Gradient magnitude similarity deviation of each image, (B,) float64; 0 is best.
 
     Grey in 0..255, 2x2 mean at every second pixel, Prewitt / 3, similarity
     (2 a b + 170) / (a² + b² + 170) per pixel, and its standard deviation (over N). Borders
@@ -139,18 +142,18 @@ def gmsd(
     Similarity Deviation", IEEE Transactions on Image Processing 23(2), 2014, eqs. 2-6.
     """
     pair = compared(sr, hr, protocol=find_protocol(protocol), scale=scale, metric="structure")
-    ours, theirs = _prewitt(pair.sr), _prewitt(pair.hr)
-    similarity = (2 * ours * theirs + GMSD_CONSTANT) / (
-        ours.square() + theirs.square() + GMSD_CONSTANT
+    prediction, target = _prewitt(pair.sr), _prewitt(pair.hr)
+    similarity = (2 * prediction * target + GMSD_CONSTANT) / (
+        prediction.square() + target.square() + GMSD_CONSTANT
     )
     return similarity.flatten(1).std(dim=1, correction=0)
 
 
-def _variances(ours: Tensor, theirs: Tensor, *, patch: int) -> Pair:
+def _variances(prediction: Tensor, target: Tensor, *, patch: int) -> Pair:
     # (B, patches) each
     return Pair(
-        sr=patch_variances(ours, patch=patch).flatten(1),
-        hr=patch_variances(theirs, patch=patch).flatten(1),
+        sr=patch_variances(prediction, patch=patch).flatten(1),
+        hr=patch_variances(target, patch=patch).flatten(1),
     )
 
 

@@ -24,7 +24,7 @@
     GradientBranch  gradient_branch  any     Ma et al., CVPR 2020         branch spsr
 
 Beside them: what every network is and the weights that several start with (``base``), the
-enlargements and tails that several share (``enlarge``), the critics of adversarial training
+enlargements and tails that several share (``enlarge``), the discriminators of adversarial training
 (``discriminators``; NatSR's is in its own file), and the frozen VGG19 and AlexNet that losses and
 metrics look through (``backbones``). A paper that is built on another imports
 that one's file: SPSR has RRDB's blocks, NatSR has RDN's, RCAN subtracts EDSR's mean colour.

@@ -39,7 +39,7 @@ _VGG19_MAPS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # maps and conv
 
 
 def weights_file(name: str, *, folder: str | Path | None = None, purpose: str) -> Path:
-    """The weight file ``name`` in ``folder``, by default ``weights`` of EDGEKEEPER_DATA.
+    """Return the weight file ``name`` in ``folder``, by default ``weights`` of EDGEKEEPER_DATA.
 
     ``purpose`` is what the file is needed for, for the message. Raises UnavailableError.
     """
@@ -60,7 +60,7 @@ def weights_file(name: str, *, folder: str | Path | None = None, purpose: str) -
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or, for another ending, of a plain PyTorch state dict.
+    """Return the tensors of a safetensors file, or else of a plain PyTorch state dict.
 
     Raises CheckpointError when the file is damaged or holds anything but tensors by name.
     """
@@ -97,19 +97,19 @@ class _Frozen(nn.Module, ABC):
         """Itself, in the state of inference whatever ``mode`` says."""
         return super().train(False)
 
-    def normalised(self, pictures: Tensor) -> Tensor:
-        """What the first layer was trained on, from RGB (B, 3, H, W) in [0, 1]."""
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return what the first layer was trained on, from RGB (B, 3, H, W) in [0, 1]."""
         mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
-        return (pictures.to(mean.dtype) - mean) / deviation
+        return (images.to(mean.dtype) - mean) / deviation
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """The tapped maps of RGB pictures (B, 3, H, W) in [0, 1]; values beyond are not clamped.
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The tapped maps of RGB images (B, 3, H, W) in [0, 1]; values beyond are not clamped.
 
-        Raises InputError for another shape, pictures too small for the last tap, or pictures on
+        Raises InputError for another shape, images too small for the last tap, or images on
         another device than the network.
         """
-        self._check(pictures)
-        x = self.normalised(pictures)
+        self._check(images)
+        x = self.normalised(images)
         found = []
         for number, layer in enumerate(self.features):
             x = layer(x)
@@ -118,7 +118,7 @@ class _Frozen(nn.Module, ABC):
         return tuple(found)
 
     def _load(self, tensors: Mapping[str, Tensor], *, origin: Path) -> None:
-        """None; fills the convolutions and freezes them. Later layers in the file are left."""
+        """Fill the convolutions and freeze them. Later layers in the file are left."""
         wanted = self.features.state_dict(prefix="features.")
         missing = [name for name in wanted if name not in tensors]
         wrong = [n for n in wanted if n in tensors and tensors[n].shape != wanted[n].shape]
@@ -132,21 +132,21 @@ class _Frozen(nn.Module, ABC):
         self.requires_grad_(False)
         self.train(False)
 
-    def _check(self, pictures: Tensor) -> None:
-        if pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.is_floating_point():
+    def _check(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise InputError(
-                f"{type(self).__name__} takes float RGB pictures (B, 3, H, W) in [0, 1]; got "
-                f"{tuple(pictures.shape)} of {pictures.dtype}. Repeat a grey picture three times."
+                f"{type(self).__name__} takes float RGB images (B, 3, H, W) in [0, 1]; got "
+                f"{tuple(images.shape)} of {images.dtype}. Repeat a grey image three times."
             )
-        if min(pictures.shape[2:]) < self.smallest:
+        if min(images.shape[2:]) < self.smallest:
             raise InputError(
-                f"{type(self).__name__} needs pictures of at least {self.smallest} pixels a side; "
-                f"these are {pictures.shape[2]}x{pictures.shape[3]}."
+                f"{type(self).__name__} needs images of at least {self.smallest} pixels a side; "
+                f"these are {images.shape[2]}x{images.shape[3]}."
             )
         device = next(self.features.parameters()).device
-        if pictures.device != device:
+        if images.device != device:
             raise InputError(
-                f"The pictures are on {pictures.device} and {type(self).__name__} is on {device}: "
+                f"The images are on {images.device} and {type(self).__name__} is on {device}: "
                 "move one of them with .to(device)."
             )
 
@@ -204,7 +204,7 @@ class VGG19(_Frozen):
             self._load_scales(tensors, origin=path)
 
     def _load_scales(self, tensors: Mapping[str, Tensor], *, origin: Path) -> None:
-        """None; takes over how the file wants its input, and the original scale of conv5_4."""
+        """Take over how the file wants its input, and the original scale of conv5_4."""
         names = ("input.weight", "input.bias", "conv5_4_factor")
         if any(name not in tensors for name in names):
             raise CheckpointError(f"'{origin}' lacks one of {', '.join(names)}.")
@@ -212,18 +212,18 @@ class VGG19(_Frozen):
             plain = name.replace(".", "_")
             self.register_buffer(plain, tensors[name].float(), persistent=False)
 
-    def normalised(self, pictures: Tensor) -> Tensor:
-        """What the first layer was trained on, from RGB (B, 3, H, W) in [0, 1]."""
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return what the first layer was trained on, from RGB (B, 3, H, W) in [0, 1]."""
         if self.weights == "torchvision":
-            return super().normalised(pictures)
+            return super().normalised(images)
         # Values to 150 in bfloat16 are off by half a grey level, so not there.
-        with torch.autocast(pictures.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False):
             weight, bias = self.get_buffer("input_weight"), self.get_buffer("input_bias")
-            return functional.conv2d(pictures.to(weight.dtype), weight, bias)
+            return functional.conv2d(images.to(weight.dtype), weight, bias)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """The maps at ``layers`` of RGB pictures (B, 3, H, W) in [0, 1]; see the class."""
-        found = super().forward(pictures)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps at ``layers`` of RGB images (B, 3, H, W) in [0, 1]; see the class."""
+        found = super().forward(images)
         if self.weights == "oxford" and self.layers[-1] == "conv5_4":
             factor = self.get_buffer("conv5_4_factor").view(1, -1, 1, 1)
             return (*found[:-1], found[-1] * factor)
@@ -255,7 +255,7 @@ class AlexNet(_Frozen):
 
 
 def _vgg19_layers() -> tuple[list[nn.Module], dict[str, int]]:
-    """The layers under torchvision's numbers, and the number of each convolution."""
+    """Return the layers under torchvision's numbers, and the number of each convolution."""
     layers: list[nn.Module] = []
     places: dict[str, int] = {}
     before = 3
@@ -271,12 +271,19 @@ def _vgg19_layers() -> tuple[list[nn.Module], dict[str, int]]:
 
 def _alexnet_layers() -> list[nn.Module]:
     return [
-        _convolution(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, stride=2),
-        _convolution(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, stride=2),
-        _convolution(192, 384, 3, padding=1), nn.ReLU(),
-        _convolution(384, 256, 3, padding=1), nn.ReLU(),
-        _convolution(256, 256, 3, padding=1), nn.ReLU(),
-    ]  # fmt: skip
+        _convolution(3, 64, 11, stride=4, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2),
+        _convolution(64, 192, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2),
+        _convolution(192, 384, 3, padding=1),
+        nn.ReLU(),
+        _convolution(384, 256, 3, padding=1),
+        nn.ReLU(),
+        _convolution(256, 256, 3, padding=1),
+        nn.ReLU(),
+    ]
 
 
 def _convolution(before: int, maps: int, size: int, *, stride: int = 1, padding: int) -> nn.Conv2d:

@@ -24,7 +24,7 @@ MOST = 1024
 
 
 class SRModel(nn.Module):
-    """A network that turns a small picture into one ``scale`` times as large.
+    """A network that turns a small image into one ``scale`` times as large.
 
     Attributes:
         scale: the integer factor, HR size over LR size.
@@ -49,15 +49,15 @@ class SRModel(nn.Module):
         return self.receptive_field
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, F, H', W') of an LR batch (B, C, H, W)."""
+        """Return the deep features (B, F, H', W') of an LR batch (B, C, H, W)."""
         raise TypeError(f"{type(self).__name__} does not define features(lr)")
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W) from the features and the LR batch."""
+        """Return the SR batch (B, C, scale·H, scale·W) from the features and the LR batch."""
         raise TypeError(f"{type(self).__name__} does not define reconstruct(features, lr)")
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W), not clamped, of an LR batch in [0, 1]."""
+        """Return the SR batch (B, C, scale·H, scale·W), not clamped, of an LR batch in [0, 1]."""
         return self.reconstruct(self.features(lr), lr)
 
 
@@ -106,7 +106,7 @@ def check_factor(name: str, given: object, *, model: str) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """The number of learnable numbers; fixed buffers are not counted."""
+    """Return the number of learnable numbers; fixed buffers are not counted."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -117,7 +117,7 @@ def filled(lr: Tensor, *, multiple: int) -> Tensor:
 
 
 def lr_radius(hr_pixels: int, *, scale: int) -> int:
-    """The radius in LR pixels that covers a radius of ``hr_pixels`` HR pixels."""
+    """Return the radius in LR pixels that covers a radius of ``hr_pixels`` HR pixels."""
     return math.ceil(hr_pixels / scale)
 
 
@@ -125,7 +125,7 @@ def lr_radius(hr_pixels: int, *, scale: int) -> int:
 
 
 def kaiming_normal(network: nn.Module, *, factor: float = 1.0) -> None:
-    """None: gives every layer ``factor`` times Kaiming's normal weights, and biases of zero.
+    """Give every layer ``factor`` times Kaiming's normal weights, and biases of zero.
 
     He et al., "Delving Deep into Rectifiers", ICCV 2015, https://arxiv.org/abs/1502.01852: a
     deviation of √(2 / inputs of a layer). ESRGAN's code takes a tenth.

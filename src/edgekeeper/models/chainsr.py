@@ -71,9 +71,9 @@ class ChainSR(SRModel):
             maps = block(maps)
             after.append(maps)
         joined = torch.cat([head, after[0], after[-2:][0], self.after_blocks(maps)], dim=1)
-        return self.join(joined)  # type: ignore[no-any-return]  # (B, 4·width, H, W) -> width
+        return self.join(joined)  # (B, 4·width, H, W) -> width
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
         """Return the SR batch (B, 3, scale·H, scale·W)."""
         residual = self.shuffle(self.last(features))  # (B, 3·scale², H, W) -> HR size
-        return residual + imresize(lr, scale=self.scale)  # type: ignore[no-any-return]
+        return residual + imresize(lr, scale=self.scale)

@@ -5,13 +5,13 @@ https://arxiv.org/abs/1803.02735
 
 Two convolutions, then ``stages`` units that project up and, between them, units that project down
 (its figure 3); each reads all earlier units of the other kind (figure 5). All HR maps together
-make the picture.
+make the image.
 
     the paper's: 7 stages, width 64, first 256   5,953,526 / 10,426,358 / 23,205,878 (x2/x4/x8)
 
 The paper calls ``first`` and ``width`` n0 and nR. The other things it leaves open are as in the
 official code: units of one input have no convolution to narrow it, inputs are joined newest first,
-each PReLU has one slope, and no mean colour or interpolated picture is added.
+each PReLU has one slope, and no mean colour or interpolated image is added.
 """
 
 from typing import Literal
@@ -28,7 +28,7 @@ Direction = Literal["up", "down"]
 
 
 def _layer(conv: nn.Module) -> nn.Sequential:
-    """The convolution and a PReLU with one slope."""
+    """Return the convolution and a PReLU with one slope."""
     return nn.Sequential(conv, nn.PReLU())
 
 
@@ -54,10 +54,10 @@ class Projection(nn.Module):
         self.layer3 = _step(width, scale=scale, direction=direction)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The projected maps (B, width, H', W')."""
+        """Return the projected maps (B, width, H', W')."""
         x = self.narrow(maps)
         first = self.layer1(x)
-        return first + self.layer3(self.layer2(first) - x)  # type: ignore[no-any-return]
+        return first + self.layer3(self.layer2(first) - x)
 
 
 class DBPN(SRModel):
@@ -101,8 +101,8 @@ class DBPN(SRModel):
         return torch.cat(high, dim=1)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W)."""
-        return self.last(features)  # type: ignore[no-any-return]
+        """Return the SR batch (B, 3, scale·H, scale·W)."""
+        return self.last(features)
 
 
 def _radius(scale: int, *, stages: int) -> int:

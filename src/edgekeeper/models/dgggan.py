@@ -10,7 +10,7 @@ differences, and takes in M of the first one's features after every third block:
     F_a, F_g = refine(enlarge(a + a0)), refine(enlarge(g + g0));  sr = fusion(F_a, F_g)
 
 Parts, each a module of its own: ``image`` and ``gradient`` (which also predicts M of the HR
-picture) and ``fusion``. The paper leaves much open (wiring of a block, widths, how the branches
+image) and ``fusion``. The paper leaves much open (wiring of a block, widths, how the branches
 meet, how they enlarge). What is chosen here meets its numbers: 14.6 M parameters, 23.7 G.
 
     body  parameters                                     multiply-accumulates
@@ -21,8 +21,8 @@ meet, how they enlarge). What is chosen here meets its numbers: 14.6 M parameter
 ``body="half"``, the default, works at half the LR size, 2 x 2 LR pixels in channels: 23.73 G at LR
 50 x 50 (2 for a multiply-accumulate and for a bias), the rule of the paper's other columns. The
 literal reading, ``body="lr"``, costs 91.4 G there; it learns faster per step, and somewhat faster
-per second. The counts include the gradient picture, which ``forward`` alone does not make, and not
-the 10,240 multiplications per picture of the attention.
+per second. The counts include the gradient image, which ``forward`` alone does not make, and not
+the 10,240 multiplications per image of the attention.
 
 Not in the paper: x2 and x3 (one enlargement by 2 or 3 instead of two by 2), ``image_skip``, which
 adds the interpolated input (a short training needs it), and ``DGGGANLight``, in a file of its own.
@@ -65,10 +65,10 @@ class ChannelAttention(nn.Module):
         self.excite = nn.Linear(squeezed, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The maps (B, width, H, W), each times a number that its picture gave."""
+        """Return the maps (B, width, H, W), each times a number that its image gave."""
         u = self.transform(x)
         weight = self.excite(F.relu(self.squeeze(u.mean(dim=(2, 3))))).sigmoid()
-        return u * weight[:, :, None, None]  # type: ignore[no-any-return]
+        return u * weight[:, :, None, None]
 
 
 class MultiScaleBlock(nn.Module):
@@ -89,11 +89,11 @@ class MultiScaleBlock(nn.Module):
         self.attention = ChannelAttention(width) if se else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
+        """Return the batch (B, width, H, W) with its residual added."""
         maps = x
         for stage in (self.stage1, self.stage2):
             maps = torch.cat([F.leaky_relu(conv(maps), SLOPE) for conv in stage], dim=1)
-        return x + self.attention(self.narrow(maps))  # type: ignore[no-any-return]
+        return x + self.attention(self.narrow(maps))
 
 
 class Branch(nn.Module):
@@ -122,7 +122,7 @@ class Branch(nn.Module):
 
 
 class GradientPart(Branch):
-    """The gradient branch and the convolutions that make its picture."""
+    """The gradient branch and the convolutions that make its image."""
 
     def __init__(
         self, *, scale: int, cell: int, width: int, blocks: int, se: bool, every: int
@@ -137,17 +137,17 @@ class GradientPart(Branch):
         self.picture = nn.Sequential(*(spread if cell > 1 else []), nn.Conv2d(width, 3, 1))
 
     def guided(self, x: Tensor, *, taps: Sequence[Tensor]) -> Tensor:
-        """The maps (B, width, H, W), long skip included, from M(lr) and the other's maps."""
+        """Return the maps (B, width, H, W), long skip included, from M(lr) and the other's maps."""
         first = maps = self.head(x)
         for k, block in enumerate(self.blocks, start=1):
             maps = block(maps)
             if k % self.every == 0:
                 maps = maps + gradient_map(taps[k // self.every - 1])
-        return first + maps  # type: ignore[no-any-return]
+        return first + maps
 
 
 class Fusion(nn.Module):
-    """The picture from the maps of the image branch and, if there is one, of the gradient's."""
+    """The image from the maps of the image branch and, if there is one, of the gradient's."""
 
     def __init__(self, *, cell: int, width: int, branches: int) -> None:
         super().__init__()
@@ -158,18 +158,18 @@ class Fusion(nn.Module):
         self.last = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The picture (B, 3, cell·H, cell·W) of maps (B, branches·width, H, W), gradient first."""
+        """The image (B, 3, cell·H, cell·W) of maps (B, branches·width, H, W), gradient first."""
         maps = self.spread(features[:, -self.width :])
         if self.gradient is not None:
             guide = self.spread(self.gradient(features[:, : self.width]))
             maps = torch.cat([maps, guide], dim=1)
-        return self.last(F.leaky_relu(self.join(maps), SLOPE))  # type: ignore[no-any-return]
+        return self.last(F.leaky_relu(self.join(maps), SLOPE))
 
 
 def _initialise(network: "DGGGAN") -> None:
-    """None: Kaiming's normal weights, less where a block adds (a tenth) and at the end (a 1000th).
+    """Set Kaiming's normal weights, less where a block adds (a tenth) and at the end (a 1000th).
 
-    So the first picture is the interpolated one, or black, but for a trace. With a tenth of
+    So the first image is the interpolated one, or black, but for a trace. With a tenth of
     everything, as in ESRGAN, it is the product of many small factors, which training takes
     hundreds of updates to leave; with all of Kaiming's it is noise, and the first updates silence
     the features.
@@ -194,20 +194,20 @@ class DGGGAN(SRModel):
     """DGGGAN's generator for one scale; the defaults are the paper's.
 
     The receptive field and the overlap of tiles are those of the convolutions. The attention
-    averages over all of what it is given, a tile or the whole picture, so that only a network
+    averages over all of what it is given, a tile or the whole image, so that only a network
     without it (``se=False``) gives exactly the same in tiles; a larger overlap does not help, a
     larger tile does. Measured on one photograph of 320 x 180 with a small network (half-size
     body, 32 maps, 3 blocks, 227 steps of training, so its attention had learned little): tiles
     of 128 / 192 / 256 change an SR value by at most 0.020 / 0.007 / 0.003 grey levels of 255.
-    ``edgekeeper.inference.enlarger.verify_seams`` measures it for any network and picture.
+    ``edgekeeper.inference.enlarger.verify_seams`` measures it for any network and image.
 
     Args:
         width: maps of every layer, a multiple of 4.
         grad_every: after each so many blocks the gradients of the features are taken in.
-        body: the size at which the blocks work, ``"half"`` of the LR picture's or ``"lr"``, all.
+        body: the size at which the blocks work, ``"half"`` of the LR image's or ``"lr"``, all.
         gradient_branch: False leaves it out (the paper's table 1).
         se: False leaves squeeze and excitation out (its table 2).
-        image_skip: the interpolation of the LR picture that is added to the result.
+        image_skip: the interpolation of the LR image that is added to the result.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class DGGGAN(SRModel):
         _initialise(self)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The last maps of the gradient branch, if there is one, and of the image branch.
+        """Return the last maps of the gradient branch, if there is one, and of the image branch.
 
         (B, width or 2·width, scale·H, scale·W), half that height and width with a half-size body.
         """
@@ -269,7 +269,7 @@ class DGGGAN(SRModel):
         return torch.cat([self.gradient.enlarged(guided), image], dim=1)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W)."""
+        """Return the SR batch (B, 3, scale·H, scale·W)."""
         sr = self._cropped(self.fusion(features), lr)
         if self.image_skip == "none":
             return sr
@@ -278,7 +278,7 @@ class DGGGAN(SRModel):
         return sr + F.interpolate(lr, scale_factor=self.scale, mode="bilinear")
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """The SR batch and the predicted gradient map of the HR batch.
+        """Return the SR batch and the predicted gradient map of the HR batch.
 
         Raises:
             InputError: the network has no gradient branch.
@@ -306,10 +306,10 @@ class DGGGAN(SRModel):
         return self.reconstruct(torch.cat([torch.zeros_like(maps), maps], dim=1), lr)
 
     def _cells(self, whole: Tensor) -> Tensor:
-        """The input of a head: pixels, or cells of 2 x 2 pixels in channels."""
+        """Return the input of a head: pixels, or cells of 2 x 2 pixels in channels."""
         return F.pixel_unshuffle(whole, self.multiple)
 
-    def _cropped(self, picture: Tensor, lr: Tensor) -> Tensor:
-        """A result without what a filled row or column gave."""
+    def _cropped(self, image: Tensor, lr: Tensor) -> Tensor:
+        """Return a result without what a filled row or column gave."""
         height, width = lr.shape[-2:]
-        return picture[..., : self.scale * height, : self.scale * width]
+        return image[..., : self.scale * height, : self.scale * width]

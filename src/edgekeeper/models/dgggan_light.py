@@ -6,11 +6,11 @@ is guided by the gradients of the features after every third block. What is chan
 
     blocks     3 x 3 and 5 x 5 convolutions side by side become a chain of 3 x 3 ones, which share
                their beginnings: 27·width² weights a block instead of 174·width²
-    attention  none, so that tiles give exactly the whole picture and eight bits are easy
+    attention  none, so that tiles give exactly the whole image and eight bits are easy
     activation LeakyReLU with a slope of 0.1, which bears a high rate: at 5e-3 ReLUs died
     size       every multiplication at LR size; one convolution to 3·scale² maps, a pixel shuffle
     start      it begins as interpolation, to which it adds
-    gradient   the branch serves training alone: its loss reaches the features, but the picture
+    gradient   the branch serves training alone: its loss reaches the features, but the image
                does not depend on it, and ``without_gradient_branch`` leaves it out
 
     x2 / x3 / x4                 parameters                    multiply-accumulates per LR pixel
@@ -43,10 +43,10 @@ class ChainBlock(nn.Module):
         self.chain = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
+        """Return the batch (B, width, H, W) with its residual added."""
         one, two, last = self.chain
         near = F.leaky_relu(one(x), SLOPE)
-        return x + last(near + F.leaky_relu(two(near), SLOPE))  # type: ignore[no-any-return]
+        return x + last(near + F.leaky_relu(two(near), SLOPE))
 
 
 class LightGradient(nn.Module):
@@ -65,7 +65,7 @@ class LightGradient(nn.Module):
         maps = self.head(gradient_map(lr))
         for take, block, tap in zip(self.take, self.blocks, taps, strict=True):
             maps = block(maps + take(gradient_map(tap)))
-        return self.shuffle(self.last(maps))  # type: ignore[no-any-return]
+        return self.shuffle(self.last(maps))
 
 
 class DGGGANLight(SRModel):
@@ -112,15 +112,15 @@ class DGGGANLight(SRModel):
             nn.init.zeros_(parameter)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), long skip included."""
+        """Return the deep features (B, width, H, W), long skip included."""
         return self._deep(lr)[-1]
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W)."""
-        return self.shuffle(self.last(features)) + imresize(lr, scale=self.scale)  # type: ignore[no-any-return]
+        """Return the SR batch (B, 3, scale·H, scale·W)."""
+        return self.shuffle(self.last(features)) + imresize(lr, scale=self.scale)
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """The SR batch and the predicted gradient map of the HR batch.
+        """Return the SR batch and the predicted gradient map of the HR batch.
 
         Raises:
             InputError: the network has no gradient branch.
@@ -134,7 +134,7 @@ class DGGGANLight(SRModel):
         return GradientGuided(self.reconstruct(deep, lr), self.gradient(lr, taps))
 
     def without_gradient_branch(self) -> "DGGGANLight":
-        """The same network, which gives the same pictures, without what only training needs."""
+        """The same network, which gives the same images, without what only training needs."""
         light = DGGGANLight(
             scale=self.scale,
             width=self.width,

@@ -1,4 +1,4 @@
-"""Discriminators that tell SR pictures, or their gradient maps, from HR ones.
+"""Discriminators that tell SR images, or their gradient maps, from HR ones.
 
 The network of ESRGAN and SPSR, after VGG (Simonyan and Zisserman, 2015): pairs of a 3 x 3
 convolution and a 4 x 4 one with stride 2, then two fully connected layers.
@@ -33,12 +33,12 @@ SRGAN_PAIRS = 4
 
 
 class VGGDiscriminator(nn.Module):
-    """One number per picture of ``size`` x ``size`` pixels: high for HR, low for SR, no sigmoid.
+    """One number per image of ``size`` x ``size`` pixels: high for HR, low for SR, no sigmoid.
 
     Args:
         size: 96, 128, 192, or any other 3 or 4 times a power of two from 8 on.
         width: maps of the first pair; each pair doubles them, up to eight times ``width``.
-        norm: ``"none"`` for losses that look at each picture alone (a gradient penalty).
+        norm: ``"none"`` for losses that look at each image alone (a gradient penalty).
     """
 
     def __init__(
@@ -66,33 +66,33 @@ class VGGDiscriminator(nn.Module):
         self.last = nn.Linear(HIDDEN, 1)
         kaiming_normal(self)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """The logits (B, 1) of pictures (B, colours, size, size).
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, 1) of images (B, colours, size, size).
 
-        Pictures a few pixels larger are taken too, as long as the halvings end at the same size:
+        Images a few pixels larger are taken too, as long as the halvings end at the same size:
         a gradient map with a ring around it is 2 larger.
 
         Raises:
             InputError: another size or number of colours.
         """
         expected = (self.colours, self.edge, self.edge)
-        found = (pictures.shape[1], *(side >> self.halvings for side in pictures.shape[2:]))
-        if pictures.ndim != 4 or found != expected:
+        found = (images.shape[1], *(side >> self.halvings for side in images.shape[2:]))
+        if images.ndim != 4 or found != expected:
             raise InputError(
-                f"This discriminator takes pictures (B, {self.colours}, {self.size}, {self.size}),"
-                f" got {tuple(pictures.shape)}; build it with the size of the training patches."
+                f"This discriminator takes images (B, {self.colours}, {self.size}, {self.size}),"
+                f" got {tuple(images.shape)}; build it with the size of the training patches."
             )
-        maps = self.layers(pictures).flatten(1)
-        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # type: ignore[no-any-return]
+        maps = self.layers(images).flatten(1)
+        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))
 
 
 class SRGANDiscriminator(nn.Module):
-    """One number per picture of ``size`` x ``size`` pixels: high for HR, low for SR, no sigmoid.
+    """One number per image of ``size`` x ``size`` pixels: high for HR, low for SR, no sigmoid.
 
     Args:
         size: a multiple of 16, as the convolutions halve it four times; the paper's is 96.
         width: maps of the first pair; each pair doubles them.
-        norm: ``"none"`` for losses that look at each picture alone (a gradient penalty).
+        norm: ``"none"`` for losses that look at each image alone (a gradient penalty).
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class SRGANDiscriminator(nn.Module):
         super().__init__()
         if size < 2**SRGAN_PAIRS or size % 2**SRGAN_PAIRS:
             raise InputError(
-                f"SRGAN's discriminator is not made for pictures of {size} pixels; the size is a "
+                f"SRGAN's discriminator is not made for images of {size} pixels; the size is a "
                 f"multiple of {2**SRGAN_PAIRS}: 32, 48, 64, 96, 128 …"
             )
         self.size, self.colours = size, colours
@@ -125,35 +125,35 @@ class SRGANDiscriminator(nn.Module):
         self.last = nn.Linear(SRGAN_HIDDEN, 1)
         kaiming_normal(self)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """The logits (B, 1) of pictures (B, colours, size, size).
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, 1) of images (B, colours, size, size).
 
         Raises:
             InputError: another size or number of colours.
         """
         expected = (self.colours, self.size, self.size)
-        if pictures.ndim != 4 or pictures.shape[1:] != expected:
+        if images.ndim != 4 or images.shape[1:] != expected:
             raise InputError(
-                f"This discriminator takes pictures (B, {self.colours}, {self.size}, {self.size}),"
-                f" got {tuple(pictures.shape)}; build it with the size of the training patches."
+                f"This discriminator takes images (B, {self.colours}, {self.size}, {self.size}),"
+                f" got {tuple(images.shape)}; build it with the size of the training patches."
             )
-        maps = self.layers(pictures).flatten(1)
-        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # type: ignore[no-any-return]
+        maps = self.layers(images).flatten(1)
+        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))
 
 
 def _activation(maps: int, *, norm: Literal["batch", "none"]) -> list[nn.Module]:
-    """The layers after a convolution."""
+    """Return the layers after a convolution."""
     normalisation: list[nn.Module] = [nn.BatchNorm2d(maps)] if norm == "batch" else []
     return [*normalisation, nn.LeakyReLU(SLOPE)]
 
 
 def _halvings(size: int) -> tuple[int, int]:
-    """How often ``size`` is halved, and the 3 or 4 pixels that are left."""
+    """Return how often ``size`` is halved, and the 3 or 4 pixels that are left."""
     for edge in (3, 4):
         times = (size // edge).bit_length() - 1
         if times >= 3 and size == edge << times:
             return times, edge
     raise InputError(
-        f"No discriminator is made for pictures of {size} pixels; the size is 3 or 4 times a "
+        f"No discriminator is made for images of {size} pixels; the size is 3 or 4 times a "
         "power of two from 8 on: 24, 32, 48, 64, 96, 128, 192, 256 …"
     )

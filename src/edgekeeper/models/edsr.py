@@ -45,11 +45,11 @@ class ResidualBlock(nn.Module):
         self.residual_scale = residual_scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, F, H, W) with its residual added."""
+        """Return the batch (B, F, H, W) with its residual added."""
         residual = self.conv2(F.relu(self.conv1(x), inplace=True))
         if self.residual_scale != 1.0:
             residual = residual * self.residual_scale
-        return x + residual  # type: ignore[no-any-return]
+        return x + residual
 
 
 class EDSR(SRModel):
@@ -95,15 +95,15 @@ class EDSR(SRModel):
             nn.init.zeros_(last.bias)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), long skip included."""
+        """Return the deep features (B, width, H, W), long skip included."""
         shallow = self.head(lr - self.mean)
         maps = shallow
         for block in self.blocks:
             maps = block(maps)
-        return shallow + self.after_blocks(maps)  # type: ignore[no-any-return]
+        return shallow + self.after_blocks(maps)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W)."""
+        """Return the SR batch (B, 3, scale·H, scale·W)."""
         sr = self.upsampler(features)
         base = imresize(lr, scale=self.scale) if self.skip == "bicubic" else self.mean
-        return sr + base  # type: ignore[no-any-return]
+        return sr + base

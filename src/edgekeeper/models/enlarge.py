@@ -32,7 +32,7 @@ class Enlarger(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in self.factors)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The maps (B, width, factor·H, factor·W) of maps (B, width, H, W)."""
+        """Return the maps (B, width, factor·H, factor·W) of maps (B, width, H, W)."""
         for factor, conv in zip(self.factors, self.convs, strict=True):
             maps = F.interpolate(maps, scale_factor=float(factor), mode="nearest")
             maps = F.leaky_relu(conv(maps), SLOPE)
@@ -40,7 +40,7 @@ class Enlarger(nn.Module):
 
 
 def tail_radius(factor: int, *, convolutions: int) -> int:
-    """How many LR pixels away an Enlarger with 3 x 3 convolutions after it looks."""
+    """Return how many LR pixels away an Enlarger with 3 x 3 convolutions after it looks."""
     low, high = -convolutions, factor - 1 + convolutions  # of the HR pixels of LR pixel 0
     for step in reversed(STEPS[factor]):
         low, high = (low - 1) // step, (high + 1) // step

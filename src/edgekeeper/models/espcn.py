@@ -43,9 +43,9 @@ class ESPCN(SRModel):
         nn.init.zeros_(self.conv3.bias)  # type: ignore[arg-type]
 
     def features(self, lr: Tensor) -> Tensor:
-        """The 32 feature maps (B, 32, H, W) after the second tanh."""
-        return self.conv2(self.conv1(lr).tanh()).tanh()  # type: ignore[no-any-return]
+        """Return the 32 feature maps (B, 32, H, W) after the second tanh."""
+        return self.conv2(self.conv1(lr).tanh()).tanh()
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
-        return self.shuffle(self.conv3(features))  # type: ignore[no-any-return]
+        """Return the SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
+        return self.shuffle(self.conv3(features))

@@ -74,15 +74,15 @@ class FSRCNN(SRModel):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def features(self, lr: Tensor) -> Tensor:
-        """The ``width`` maps (B, width, H, W) before the deconvolution."""
-        return self.expand(self.map(self.shrink(self.extract(lr))))  # type: ignore[no-any-return]
+        """Return the ``width`` maps (B, width, H, W) before the deconvolution."""
+        return self.expand(self.map(self.shrink(self.extract(lr))))
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
-        return self.enlarge(features)  # type: ignore[no-any-return]
+        """Return the SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
+        return self.enlarge(features)
 
 
 def _step(before: int, after: int, *, size: int) -> nn.Sequential:
-    """A convolution that keeps the size, and its PReLU."""
+    """Return a convolution that keeps the size, and its PReLU."""
     conv = nn.Conv2d(before, after, size, padding=size // 2)
     return nn.Sequential(conv, nn.PReLU(after, init=INITIAL_SLOPE))

@@ -2,14 +2,14 @@
 
 The idea is SPSR's (Ma et al., "Structure-Preserving Super Resolution with Gradient Guidance",
 CVPR 2020, https://arxiv.org/abs/2003.13081): a second branch turns the gradient map of the LR
-picture into that of the HR picture, and its features are joined with those of the first. SPSR
+image into that of the HR image, and its features are joined with those of the first. SPSR
 itself is in ``spsr.py``; here the first branch is whatever has ``features`` and ``reconstruct``:
 
     g = head(M(lr));  for each tap t, then for the features f:  g = g + step(g, t)
     sr = reconstruct(f + fusion(f, g), lr);  gradient = last(enlarge(g))
 
 M is the length of the central differences. A network that interpolates first (VDSR) gets M of the
-interpolated picture. Differences from SPSR: a step is two convolutions and not a dense block; the
+interpolated image. Differences from SPSR: a step is two convolutions and not a dense block; the
 fusion is at the features' size, before ``reconstruct``, and not at HR size; its last convolution
 starts at zero, so that a trained network is not disturbed by the branch put on it.
 """
@@ -40,7 +40,7 @@ class _Step(nn.Module):
 
     def forward(self, g: Tensor, tap: Tensor) -> Tensor:
         maps = F.leaky_relu(self.conv1(torch.cat([g, tap], dim=1)), SLOPE)
-        return g + self.conv2(maps)  # type: ignore[no-any-return]
+        return g + self.conv2(maps)
 
 
 class GradientBranch(SRModel):
@@ -84,33 +84,33 @@ class GradientBranch(SRModel):
         return self.backbone.overlap + self.receptive_field - self.backbone.receptive_field
 
     def features(self, lr: Tensor) -> Tensor:
-        """The backbone's features, changed by the branch, in the backbone's shape."""
+        """Return the backbone's features, changed by the branch, in the backbone's shape."""
         return self._guided(lr)[0]
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W), made by the backbone."""
+        """Return the SR batch (B, C, scale·H, scale·W), made by the backbone."""
         return self.backbone.reconstruct(features, lr)
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """The SR batch and the predicted gradient map of the HR batch."""
+        """Return the SR batch and the predicted gradient map of the HR batch."""
         features, g = self._guided(lr)
         return GradientGuided(self.reconstruct(features, lr), self.gradient_tail(g))
 
     def sr_branch_only(self, lr: Tensor) -> Tensor:
         """The SR batch of the backbone alone: nothing from the branch is added to its features."""
-        return self.backbone(lr)  # type: ignore[no-any-return]
+        return self.backbone(lr)
 
     def _guided(self, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """The fused features and the branch's."""
+        """Return the fused features and the branch's."""
         features, taps = self._run_backbone(lr)
-        picture = imresize(lr, scale=self.scale) if self.enlarged_first else lr
-        g = self.head(gradient_map(picture))
+        image = imresize(lr, scale=self.scale) if self.enlarged_first else lr
+        g = self.head(gradient_map(image))
         for step, tap in zip(self.steps, [*taps, features], strict=True):
             g = step(g, tap)
         return features + self.fusion(torch.cat([features, g], dim=1)), g
 
     def _run_backbone(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The backbone's features and what its tapped modules gave on the way."""
+        """Return the backbone's features and what its tapped modules gave on the way."""
         seen: dict[str, Tensor] = {}
         thread = threading.get_ident()  # two threads may run one network at the same time
 
@@ -157,7 +157,7 @@ class GradientBranch(SRModel):
         if sizes not in ({(side, side)}, {(self.scale * side, self.scale * side)}):
             raise InputError(
                 f"The taps and features of {type(self.backbone).__name__} have the sizes "
-                f"{sorted(sizes)} for a picture of {side} x {side}; a gradient branch needs all "
-                f"of them as large as the picture, or all {self.scale} times as large."
+                f"{sorted(sizes)} for an image of {side} x {side}; a gradient branch needs all "
+                f"of them as large as the image, or all {self.scale} times as large."
             )
         return sizes != {(side, side)}, [found.shape[1] for found in maps]

@@ -7,10 +7,10 @@ A 3 x 3 convolution, ``blocks`` distillation blocks, all their results joined by
 convolution, a long skip, and one convolution with a pixel shuffle (its figures 2 and 3).
 Parameters at x2 / x3 / x4: 694,404 / 703,059 / 715,176.
 
-The attention weighs the maps by their mean and standard deviation over the whole picture. So every
-pixel changes every other a little, ``receptive_field`` is that of the convolutions alone, and a
-picture made in tiles differs from one made at once: with the published x4 weights and tiles of 256
-LR pixels by 0.34 grey levels of 255 (root mean square) and 9 at most, averages over four pictures
+The attention weighs the maps by their mean and standard deviation over the whole image. So every
+pixel changes every other a little, ``receptive_field`` is that of the convolutions alone, and an
+image made in tiles differs from one made at once: with the published x4 weights and tiles of 256
+LR pixels by 0.34 grey levels of 255 (root mean square) and 9 at most, averages over four images
 of 339 x 510 LR pixels or so. With tiles of 96 LR pixels the PSNR of Set14 is 28.60 dB, at once
 28.59 dB.
 """
@@ -36,12 +36,12 @@ class ContrastAttention(nn.Module):
         self.excite = nn.Conv2d(width // SQUEEZE, width, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The weighed maps (B, width, H, W)."""
+        """Return the weighed maps (B, width, H, W)."""
         mean = maps.mean((2, 3), keepdim=True)
         variance = (maps - mean).square().mean((2, 3), keepdim=True)
         contrast = variance.clamp(min=LEAST_VARIANCE).sqrt()
         weights = self.excite(F.relu(self.squeeze(contrast + mean))).sigmoid()
-        return maps * weights  # type: ignore[no-any-return]
+        return maps * weights
 
 
 class DistillationBlock(nn.Module):
@@ -60,7 +60,7 @@ class DistillationBlock(nn.Module):
         self.join = nn.Conv2d(4 * self.kept, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
+        """Return the batch (B, width, H, W) with its residual added."""
         *steps, last = self.convs
         quarters, maps = [], x
         for conv in steps:
@@ -68,7 +68,7 @@ class DistillationBlock(nn.Module):
             quarter, maps = torch.split(maps, [self.kept, self.passed], dim=1)
             quarters.append(quarter)
         quarters.append(last(maps))
-        return x + self.join(self.attention(torch.cat(quarters, dim=1)))  # type: ignore[no-any-return]
+        return x + self.join(self.attention(torch.cat(quarters, dim=1)))
 
 
 class IMDN(SRModel):
@@ -91,15 +91,15 @@ class IMDN(SRModel):
         self.shuffle = nn.PixelShuffle(scale)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), long skip included."""
+        """Return the deep features (B, width, H, W), long skip included."""
         shallow = self.head(lr)
         maps, results = shallow, []
         for block in self.blocks:
             maps = block(maps)
             results.append(maps)
         joined = F.leaky_relu(self.join(torch.cat(results, dim=1)), SLOPE)
-        return shallow + self.after_blocks(joined)  # type: ignore[no-any-return]
+        return shallow + self.after_blocks(joined)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
-        return self.shuffle(self.last(features))  # type: ignore[no-any-return]
+        """Return the SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
+        return self.shuffle(self.last(features))

@@ -18,8 +18,8 @@ nest, ReLU, the factor 0.1 and the discriminator's layers cannot be seen in a co
 from a reimplementation (https://github.com/kozistr/NatSR-pytorch, MIT). Chosen here: weights start
 as PyTorch's layers do.
 
-The discriminator of the natural manifold (NMD) does not tell SR from HR but natural pictures from
-blurred and noisy ones. It is trained first and then held still, while the generator is asked to
+The discriminator of the natural manifold (NMD) does not tell SR from HR but natural images from
+blurred and noisy ones. It is trained first and then frozen, while the generator is asked to
 make what it takes for natural: ``edgekeeper.losses.Naturalness``, weight 0.001, beside L1 (weight
 1) and a relativistic GAN with a discriminator of its own (weight 0.001).
 """
@@ -71,29 +71,29 @@ class NatSR(SRModel):
         self.receptive_field = 1 + layers * 2**levels + 1 + SUBPIXEL_RADIUS
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), long skip included."""
+        """Return the deep features (B, width, H, W), long skip included."""
         shallow = self.head(lr)
-        return shallow + self.after_blocks(_fractal(list(self.blocks), shallow))  # type: ignore[no-any-return]
+        return shallow + self.after_blocks(_fractal(list(self.blocks), shallow))
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
-        return self.upsampler(features)  # type: ignore[no-any-return]
+        """Return the SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
+        return self.upsampler(features)
 
 
 def _fractal(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
     """One block, or x + the second half of the blocks on the first half on x."""
     if len(blocks) == 1:
-        return blocks[0](x)  # type: ignore[no-any-return]
+        return blocks[0](x)
     half = len(blocks) // 2
     return x + _fractal(blocks[half:], _fractal(blocks[:half], x))
 
 
 class NaturalManifoldDiscriminator(nn.Module):
-    """One number per picture, of any size: high for natural ones, low for blurred and noisy ones.
+    """One number per image, of any size: high for natural ones, low for blurred and noisy ones.
 
     Four pairs of 3 x 3 convolutions, each with half the size and twice the maps of the one
     before, a last convolution to one map, and its mean; 4,689,985 parameters. The number is a
-    logit: its sigmoid is the probability that the picture is natural.
+    logit: its sigmoid is the probability that the image is natural.
 
     Args:
         width: maps of the first pair.
@@ -116,17 +116,17 @@ class NaturalManifoldDiscriminator(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """The logits (B, 1) of pictures (B, colours, H, W) in [0, 1], 16 pixels a side or more.
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits (B, 1) of images (B, colours, H, W) in [0, 1], 16 pixels a side or more.
 
         Raises:
-            InputError: pictures that are smaller, or another number of colours.
+            InputError: images that are smaller, or another number of colours.
         """
         least = 2**HALVINGS
-        right = pictures.ndim == 4 and pictures.shape[1] == self.colours
-        if not right or min(pictures.shape[2:]) < least:
+        right = images.ndim == 4 and images.shape[1] == self.colours
+        if not right or min(images.shape[2:]) < least:
             raise InputError(
-                f"This discriminator takes pictures (B, {self.colours}, H, W) of {least} pixels "
-                f"a side or more, got {tuple(pictures.shape)}."
+                f"This discriminator takes images (B, {self.colours}, H, W) of {least} pixels "
+                f"a side or more, got {tuple(images.shape)}."
             )
-        return self.last(self.layers(pictures)).mean(dim=(2, 3))  # type: ignore[no-any-return]
+        return self.last(self.layers(images)).mean(dim=(2, 3))

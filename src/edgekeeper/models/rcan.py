@@ -1,4 +1,4 @@
-"""RCAN: residual blocks whose channels are weighted by what the whole picture holds of them.
+"""RCAN: residual blocks whose channels are weighted by what the whole image holds of them.
 
 Zhang et al., "Image Super-Resolution Using Very Deep Residual Channel Attention Networks",
 ECCV 2018, https://arxiv.org/abs/1807.02758
@@ -12,7 +12,7 @@ one around all (its figure 2), then EDSR's sub-pixel tail. A block is EDSR's wit
 
 Differences: colours are in [0, 1], where the official code works in 0..255 (the loader of
 published weights rescales). In a training from scratch the attention's means are then as much
-smaller against its first weights and biases, so that it begins nearly the same for all pictures.
+smaller against its first weights and biases, so that it begins nearly the same for all images.
 """
 
 import torch
@@ -36,7 +36,7 @@ class ChannelAttention(nn.Module):
         self.excite = nn.Conv2d(width // reduction, width, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The maps (B, F, H, W), each times its weight, which is in (0, 1)."""
+        """Return the maps (B, F, H, W), each times its weight, which is in (0, 1)."""
         means = maps.mean(dim=(2, 3), keepdim=True)
         return maps * torch.sigmoid(self.excite(F.relu(self.squeeze(means))))
 
@@ -51,8 +51,8 @@ class AttentionBlock(nn.Module):
         self.attention = ChannelAttention(width, reduction=reduction)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, F, H, W) with its residual added."""
-        return x + self.attention(self.conv2(F.relu(self.conv1(x), inplace=True)))  # type: ignore[no-any-return]
+        """Return the batch (B, F, H, W) with its residual added."""
+        return x + self.attention(self.conv2(F.relu(self.conv1(x), inplace=True)))
 
 
 class ResidualGroup(nn.Module):
@@ -66,11 +66,11 @@ class ResidualGroup(nn.Module):
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, F, H, W) with its residual added."""
+        """Return the batch (B, F, H, W) with its residual added."""
         maps = x
         for block in self.blocks:
             maps = block(maps)
-        return x + self.after_blocks(maps)  # type: ignore[no-any-return]
+        return x + self.after_blocks(maps)
 
 
 class RCAN(SRModel):
@@ -119,7 +119,7 @@ class RCAN(SRModel):
     def overlap(self) -> int:
         """The context of a tile in LR pixels: 64 at most.
 
-        It is the convolutions' near influence; what attention sees of the rest of the picture no
+        It is the convolutions' near influence; what attention sees of the rest of the image no
         overlap replaces. Measured at x2 on strips of Set14, as the paper's network starts, a third
         of 150 columns cut off: the largest change of any SR value beyond so many LR pixels from
         the cut, in grey levels of 255, is
@@ -128,23 +128,23 @@ class RCAN(SRModel):
             89.0    60.0    30.0    2.3     0.099   0.089
 
         and all from 16 on is attention's. In a small network (2 groups of 4 blocks, width 16,
-        trained until it was 1.2 to 1.7 dB above bicubic on three pictures of Set5) tiles change no
-        value of three pictures of Set14 by more than 0.16 levels if they are 256 pixels wide, and
+        trained until it was 1.2 to 1.7 dB above bicubic on three images of Set5) tiles change no
+        value of three images of Set14 by more than 0.16 levels if they are 256 pixels wide, and
         0.34 if 64. Nothing was measured with published weights, whose attention sees means on
         0..255: with weights that start so the cut changes values by up to 16 levels at every
-        distance. ``edgekeeper.inference.verify_seams`` measures it for the weights and the picture
+        distance. ``edgekeeper.inference.verify_seams`` measures it for the weights and the image
         at hand.
         """
         return min(self.receptive_field, NEAR)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), long skip included."""
+        """Return the deep features (B, width, H, W), long skip included."""
         shallow = self.head(lr - self.mean)
         maps = shallow
         for group in self.groups:
             maps = group(maps)
-        return shallow + self.after_groups(maps)  # type: ignore[no-any-return]
+        return shallow + self.after_groups(maps)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W)."""
-        return self.upsampler(features) + self.mean  # type: ignore[no-any-return]
+        """Return the SR batch (B, 3, scale·H, scale·W)."""
+        return self.upsampler(features) + self.mean

@@ -39,7 +39,7 @@ class ResidualDenseBlock(nn.Module):
         self.fusion = nn.Conv2d(width + layers * growth, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
+        """Return the batch (B, width, H, W) with its residual added."""
         seen = x
         for conv in self.convs:
             seen = torch.cat([seen, F.relu(conv(seen))], dim=1)
@@ -79,14 +79,14 @@ class RDN(SRModel):
         self.receptive_field = 2 + blocks * layers + 1 + SUBPIXEL_RADIUS
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), the fusion and the long skip included."""
+        """Return the deep features (B, width, H, W), the fusion and the long skip included."""
         shallow = self.head1(lr)
         maps = [self.head2(shallow)]
         for block in self.blocks:
             maps.append(block(maps[-1]))
         fused = self.fusion(torch.cat(maps[1:], dim=1))
-        return shallow + self.after_fusion(fused)  # type: ignore[no-any-return]
+        return shallow + self.after_fusion(fused)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W)."""
-        return self.upsampler(features)  # type: ignore[no-any-return]
+        """Return the SR batch (B, 3, scale·H, scale·W)."""
+        return self.upsampler(features)

@@ -37,7 +37,7 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
+        """Return the batch (B, width, H, W) with its residual added."""
         *hidden, last = self.convs
         seen = x
         for conv in hidden:
@@ -53,7 +53,7 @@ class RRDBlock(nn.Module):
         self.dense = nn.ModuleList(DenseBlock(width, growth=growth) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
+        """Return the batch (B, width, H, W) with its residual added."""
         maps = x
         for block in self.dense:
             maps = block(maps)
@@ -119,16 +119,16 @@ class RRDB(SRModel):
         maps = shallow
         for block in self.blocks:
             maps = block(maps)
-        return shallow + self.after_blocks(maps)  # type: ignore[no-any-return]
+        return shallow + self.after_blocks(maps)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W)."""
+        """Return the SR batch (B, 3, scale·H, scale·W)."""
         maps = F.leaky_relu(self.refine(self.enlarge(features)), SLOPE)
         height, width = lr.shape[-2:]
-        return self.last(maps)[..., : self.scale * height, : self.scale * width]  # type: ignore[no-any-return]
+        return self.last(maps)[..., : self.scale * height, : self.scale * width]
 
     def _unshuffled(self, lr: Tensor) -> Tensor:
-        """The input of the head: ``lr``, or its blocks of pixels in channels."""
+        """Return the input of the head: ``lr``, or its blocks of pixels in channels."""
         if self.unshuffle == 1:
             return lr
         return F.pixel_unshuffle(filled(lr, multiple=self.unshuffle), self.unshuffle)

@@ -8,7 +8,7 @@ SRResNet without normalisation. Before each convolution of a block, and once aft
 spatial feature transform (SFT) multiplies and shifts the maps, by factors that two 1 x 1
 convolutions make of a *condition*. The condition is made of an HR-sized map of the probabilities
 of eight categories (``CATEGORIES``), by a convolution with a kernel and stride of ``scale`` and
-four 1 x 1 convolutions; so it has the size of the LR picture.
+four 1 x 1 convolutions; so it has the size of the LR image.
 
     variant    SFT            in a block             enlargement        parameters at x4
     pytorch    x (1 + a) + b  SFT conv ReLU SFT conv  pixel shuffle      1,833,763
@@ -24,9 +24,9 @@ The network that makes the map, a segmentation network, is not part of this: the
 ``with_conditions``, or by ``categories`` of ``edgekeeper.upscale`` and ``edgekeeper upscale``.
 Without one all categories are equally probable, and the network says so.
 
-The paper's critic also tells the category of a picture. There is none such here: the sets that
-networks are trained with here do not say what is on their pictures. The recipe ``sftgan`` takes
-ESRGAN's critic instead, without maps.
+The paper's discriminator also tells the category of an image. There is none such here: the sets
+that networks are trained with here do not say what is on their images. The recipe ``sftgan`` takes
+ESRGAN's discriminator instead, without maps.
 """
 
 import logging
@@ -68,7 +68,7 @@ class SFT(nn.Module):
 
     def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
         """The modulated maps (B, width, H, W) of maps and a condition (B, condition, H, W)."""
-        return maps * (self.scale(condition) + self.plus) + self.shift(condition)  # type: ignore[no-any-return]
+        return maps * (self.scale(condition) + self.plus) + self.shift(condition)
 
 
 class Block(nn.Module):
@@ -83,12 +83,12 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
+        """Return the batch (B, width, H, W) with its residual added."""
         if self.variant == "pytorch":
             maps = F.relu(self.conv1(self.sft1(x, condition)))
-            return x + self.conv2(self.sft2(maps, condition))  # type: ignore[no-any-return]
+            return x + self.conv2(self.sft2(maps, condition))
         maps = self.conv1(F.relu(self.sft1(x, condition)))
-        return x + self.conv2(F.relu(self.sft2(maps, condition)))  # type: ignore[no-any-return]
+        return x + self.conv2(F.relu(self.sft2(maps, condition)))
 
 
 class SFTGAN(SRModel):
@@ -131,7 +131,7 @@ class SFTGAN(SRModel):
         self._told = False
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), with all categories equally probable."""
+        """Return the deep features (B, width, H, W), with all categories equally probable."""
         only_counted = lr.is_meta or torch.compiler.is_compiling()
         if not self._told and not only_counted:
             self._told = True
@@ -143,15 +143,15 @@ class SFTGAN(SRModel):
         return self._modulated(lr, self.constant_map(lr))
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
-        return self.last(F.relu(self.refine(self.enlarge(features))))  # type: ignore[no-any-return]
+        """Return the SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
+        return self.last(F.relu(self.refine(self.enlarge(features))))
 
     def with_conditions(self, lr: Tensor, maps: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W) of an LR batch (B, 3, H, W) and a map.
+        """Return the SR batch (B, 3, scale·H, scale·W) of an LR batch (B, 3, H, W) and a map.
 
         ``maps`` (B or 1, 8, scale·H, scale·W): at each HR pixel the probabilities of
         ``CATEGORIES``, 0 or more, with a sum of 1. To enlarge in tiles, cut the map as the
-        picture, at ``scale`` times the places.
+        image, at ``scale`` times the places.
 
         Raises:
             InputError: a map of another shape, or of numbers that are no probabilities.
@@ -180,12 +180,12 @@ class SFTGAN(SRModel):
         return _column(shares, like=lr).expand(size)
 
     def _modulated(self, lr: Tensor, maps: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), long skip included."""
+        """Return the deep features (B, width, H, W), long skip included."""
         condition = self.condition(maps)
         shallow = features = self.head(lr)
         for block in self.blocks:
             features = block(features, condition)
-        return shallow + self.after_blocks(self.last_sft(features, condition))  # type: ignore[no-any-return]
+        return shallow + self.after_blocks(self.last_sft(features, condition))
 
     def _check(self, lr: Tensor, maps: Tensor) -> None:
         height, width = lr.shape[-2:]
@@ -194,7 +194,7 @@ class SFTGAN(SRModel):
         if not fits or not maps.is_floating_point():
             batch = "1" if lr.shape[0] == 1 else f"{lr.shape[0]} or 1"
             raise InputError(
-                f"The map for LR pictures {tuple(lr.shape)} must be floats ({batch}, "
+                f"The map for LR images {tuple(lr.shape)} must be floats ({batch}, "
                 f"{', '.join(map(str, expected))}): the probabilities of "
                 f"{', '.join(CATEGORIES)} at each HR pixel; got {tuple(maps.shape)} of "
                 f"{maps.dtype}."
@@ -213,7 +213,7 @@ class SFTGAN(SRModel):
 
 
 def taking_maps(model: SRModel) -> SFTGAN:
-    """The network itself, if it takes maps of categories.
+    """Return the network itself, if it takes maps of categories.
 
     Raises:
         InputError: it takes none.
@@ -253,5 +253,5 @@ def _enlarger(scale: int, *, width: int, variant: Variant) -> nn.Sequential:
 
 
 def _column(shares: Sequence[float], *, like: Tensor) -> Tensor:
-    """The shares as channels (1, n, 1, 1) in the type and on the device of a tensor."""
+    """Return the shares as channels (1, n, 1, 1) in the type and on the device of a tensor."""
     return torch.tensor(shares, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)

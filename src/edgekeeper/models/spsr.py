@@ -9,8 +9,8 @@ Three parts (its figure 2), each a module of its own, so that a stage of trainin
     ``gradient``  M(lr), joined after each tapped block with the maps of ``sr``;  6,456,835
     ``fusion``    an RRDB block and three convolutions on both, at HR size;       1,606,211
 
-24,796,230 parameters at x4. M is the length of the central differences, zeros around the picture;
-the last convolution of ``gradient``, 1 x 1, predicts M of the HR picture. x2 and x3 enlarge once
+24,796,230 parameters at x4. M is the length of the central differences, zeros around the image;
+the last convolution of ``gradient``, 1 x 1, predicts M of the HR image. x2 and x3 enlarge once
 and are not in the paper, nor is anything but ``blocks=23, taps=(5, 10, 15, 20)``.
 """
 
@@ -44,12 +44,12 @@ class _Enlarged(nn.Module):
         self.finish = nn.Conv2d(width, width, 3, padding=1)
 
     def to_hr(self, maps: Tensor) -> Tensor:
-        """The maps (B, width, scale·H, scale·W) that the fusion reads."""
-        return self.finish(F.leaky_relu(self.refine(self.enlarge(maps)), SLOPE))  # type: ignore[no-any-return]
+        """Return the maps (B, width, scale·H, scale·W) that the fusion reads."""
+        return self.finish(F.leaky_relu(self.refine(self.enlarge(maps)), SLOPE))
 
 
 class SRBranch(_Enlarged):
-    """RRDB's generator whose last convolution gives ``width`` maps instead of a picture."""
+    """RRDB's generator whose last convolution gives ``width`` maps instead of an image."""
 
     def __init__(self, *, scale: int, width: int, blocks: int, growth: int) -> None:
         super().__init__(scale=scale, width=width)
@@ -58,7 +58,7 @@ class SRBranch(_Enlarged):
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
 
     def deep(self, lr: Tensor) -> list[Tensor]:
-        """The maps (B, width, H, W) after each block, and last those with the long skip."""
+        """Return the maps (B, width, H, W) after each block, and last those with the long skip."""
         shallow = self.head(lr)
         maps, found = shallow, []
         for block in self.blocks:
@@ -87,7 +87,7 @@ class GradientSRBranch(_Enlarged):
 
 
 class Fusion(nn.Module):
-    """The picture from the maps of both branches, the gradient's first."""
+    """The image from the maps of both branches, the gradient's first."""
 
     def __init__(self, *, width: int, growth: int) -> None:
         super().__init__()
@@ -97,9 +97,9 @@ class Fusion(nn.Module):
         self.last = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W) of maps (B, 2·width, scale·H, scale·W)."""
+        """Return the SR batch (B, 3, scale·H, scale·W) of maps (B, 2·width, scale·H, scale·W)."""
         maps = self.narrow(self.block(maps))
-        return self.last(F.leaky_relu(self.refine(maps), SLOPE))  # type: ignore[no-any-return]
+        return self.last(F.leaky_relu(self.refine(maps), SLOPE))
 
 
 class SPSR(SRModel):
@@ -158,11 +158,11 @@ class SPSR(SRModel):
         return torch.cat([branch, self.sr.to_hr(deep)], dim=1)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W): both branches fused."""
-        return self.fusion(features)  # type: ignore[no-any-return]
+        """Return the SR batch (B, 3, scale·H, scale·W): both branches fused."""
+        return self.fusion(features)
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """The SR batch and the predicted gradient map of the HR batch."""
+        """Return the SR batch and the predicted gradient map of the HR batch."""
         features = self.features(lr)
         gradient = self.gradient.last(features[:, : self.width])
         return GradientGuided(self.reconstruct(features, lr), gradient)
@@ -173,7 +173,7 @@ class SPSR(SRModel):
         return self.reconstruct(torch.cat([torch.zeros_like(maps), maps], dim=1), lr)
 
     def load_sr_branch(self, trained: RRDB) -> None:
-        """None: copies a trained RRDB, but for its last convolution, into the SR branch.
+        """Copy a trained RRDB, but for its last convolution, into the SR branch.
 
         This is how the paper's training starts; everything else keeps its weights.
 

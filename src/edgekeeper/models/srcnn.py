@@ -1,4 +1,4 @@
-"""SRCNN: three convolutions on the interpolated picture.
+"""SRCNN: three convolutions on the interpolated image.
 
 Dong et al., "Image Super-Resolution Using Deep Convolutional Networks", TPAMI 2016,
 https://arxiv.org/abs/1501.00092
@@ -7,7 +7,7 @@ Patch extraction (9), non-linear mapping (``middle``: 1 or 5), reconstruction (5
 Parameters of 9-5-5: 57,281 on luma, 69,251 on RGB; of 9-1-5: 8,129 and 20,099.
 
 Differences: zero padding keeps the size; the paper trains without padding. The interpolation is
-inside the network, so that it takes the LR picture like every other network here.
+inside the network, so that it takes the LR image like every other network here.
 """
 
 from typing import Literal, get_args
@@ -48,9 +48,9 @@ class SRCNN(SRModel):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def features(self, lr: Tensor) -> Tensor:
-        """The 32 feature maps (B, 32, scale·H, scale·W) of the interpolated picture."""
+        """Return the 32 feature maps (B, 32, scale·H, scale·W) of the interpolated image."""
         return F.relu(self.conv2(F.relu(self.conv1(imresize(lr, scale=self.scale)))))
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
-        return self.conv3(features)  # type: ignore[no-any-return]
+        """Return the SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
+        return self.conv3(features)

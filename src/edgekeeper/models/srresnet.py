@@ -13,7 +13,7 @@ brackets:
 x3 (one shuffle by 3) is not in the paper. The paper has colours in [-1, 1] out; here they are in
 [0, 1], as they are in. ``MSRResNet`` is the network that BasicSR trains in its place
 (https://github.com/XPixelGroup/BasicSR): 3 x 3 convolutions, no normalisation, and the bilinearly
-enlarged picture added at the end; 1,517,571 parameters at x4.
+enlarged image added at the end; 1,517,571 parameters at x4.
 """
 
 from collections.abc import Callable
@@ -50,9 +50,9 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
+        """Return the batch (B, width, H, W) with its residual added."""
         maps = self.activation(self.norm1(self.conv1(x)))
-        return x + self.norm2(self.conv2(maps))  # type: ignore[no-any-return]
+        return x + self.norm2(self.conv2(maps))
 
 
 class SRResNet(SRModel):
@@ -110,17 +110,17 @@ class SRResNet(SRModel):
         self.last = nn.Conv2d(width, 3, 9, padding=4)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), long skip included."""
+        """Return the deep features (B, width, H, W), long skip included."""
         shallow = self.activation(self.head(lr))
         maps = shallow
         for block in self.blocks:
             maps = block(maps)
-        return shallow + self.after_norm(self.after_blocks(maps))  # type: ignore[no-any-return]
+        return shallow + self.after_norm(self.after_blocks(maps))
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
+        """Return the SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
         sr = self.last(self.upsampler(features))
-        return (sr.tanh() + 1) / 2 if self.output == "tanh" else sr  # type: ignore[no-any-return]
+        return (sr.tanh() + 1) / 2 if self.output == "tanh" else sr
 
 
 class PlainBlock(nn.Module):
@@ -132,8 +132,8 @@ class PlainBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The batch (B, width, H, W) with its residual added."""
-        return x + self.conv2(F.relu(self.conv1(x)))  # type: ignore[no-any-return]
+        """Return the batch (B, width, H, W) with its residual added."""
+        return x + self.conv2(F.relu(self.conv1(x)))
 
 
 class MSRResNet(SRModel):
@@ -156,14 +156,14 @@ class MSRResNet(SRModel):
         kaiming_normal(self, factor=0.1)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W)."""
+        """Return the deep features (B, width, H, W)."""
         maps = F.leaky_relu(self.head(lr), SLOPE)
         for block in self.blocks:
             maps = block(maps)
         return maps
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch (B, 3, scale·H, scale·W), the bilinearly enlarged ``lr`` included."""
+        """Return the SR batch (B, 3, scale·H, scale·W), the bilinearly enlarged ``lr`` included."""
         sr = self.last(F.leaky_relu(self.refine(self.upsampler(features)), SLOPE))
         base = F.interpolate(lr, scale_factor=float(self.scale), mode="bilinear")
-        return sr + base  # type: ignore[no-any-return]
+        return sr + base

@@ -44,9 +44,9 @@ class SRVGGNetCompact(SRModel):
 
     def features(self, lr: Tensor) -> Tensor:
         """Return the maps (B, width, H, W) before the last convolution."""
-        return self.body[:-1](lr)  # type: ignore[no-any-return]
+        return self.body[:-1](lr)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
         """Return the SR batch (B, 3, scale·H, scale·W)."""
         residual = self.shuffle(self.body[-1](features))  # (B, 3·scale², H, W) -> HR size
-        return residual + F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")  # type: ignore[no-any-return]
+        return residual + F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")

@@ -1,4 +1,4 @@
-"""VDSR: twenty convolutions that predict what the interpolated picture lacks.
+"""VDSR: twenty convolutions that predict what the interpolated image lacks.
 
 Kim et al., "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR 2016,
 https://arxiv.org/abs/1511.04587
@@ -63,13 +63,13 @@ class VDSR(SRModel):
                 nn.init.zeros_(conv.bias)
 
     def interpolate(self, lr: Tensor) -> Tensor:
-        """The interpolated picture (B, C, scale·H, scale·W) that the residual is added to."""
+        """Return the interpolated image (B, C, scale·H, scale·W) that the residual is added to."""
         if self.interpolation == "bicubic":
             return imresize(lr, scale=self.scale)
         return F.interpolate(lr, scale_factor=self.scale, mode="bilinear", align_corners=False)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The 64 feature maps (B, 64, scale·H, scale·W) before the last convolution."""
+        """Return the 64 feature maps (B, 64, scale·H, scale·W) before the last convolution."""
         maps = self.interpolate(lr)
         for conv in self.hidden:
             maps = F.relu(conv(maps), inplace=True)
@@ -77,4 +77,4 @@ class VDSR(SRModel):
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
         """The SR batch: the residual, broadcast over the colours, plus the interpolated LR."""
-        return self.interpolate(lr) + self.last(features)  # type: ignore[no-any-return]
+        return self.interpolate(lr) + self.last(features)

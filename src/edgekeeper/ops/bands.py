@@ -1,7 +1,7 @@
-"""Pictures that flow as bands of rows, so that no more of them is in memory than is needed.
+"""Images that flow as bands of rows, so that no more of them is in memory than is needed.
 
-A band is a float tensor (1, C, h, W); a picture is an iterator of bands from the top down. What
-works on bands gives the numbers that it would give on the whole picture, up to float rounding.
+A band is a float tensor (1, C, h, W); an image is an iterator of bands from the top down. What
+works on bands gives the numbers that it would give on the whole image, up to float rounding.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ _READ_ROWS = 256
 
 
 class RowWindow:
-    """Rows of a picture that arrives in bands: windows whose first row never decreases."""
+    """Rows of an image that arrives in bands: windows whose first row never decreases."""
 
     def __init__(self, bands: Iterator[Tensor]) -> None:
         self._bands = bands
@@ -42,7 +42,7 @@ class RowWindow:
         while self._stop < stop:
             band = next(self._bands, None)
             if band is None:
-                raise InputError(f"A picture ended at row {self._stop}, before row {stop}.")
+                raise InputError(f"An image ended at row {self._stop}, before row {stop}.")
             self._held.append(band)
             self._stop += band.shape[-2]
             del band
@@ -62,7 +62,7 @@ class RowWindow:
 def resize_bands(
     bands: Iterator[Tensor], *, size: tuple[int, int], to: tuple[int, int]
 ) -> Iterator[Tensor]:
-    """Bands of the picture ``imresize(picture, size=to)``, of bands of a picture of ``size``.
+    """Bands of the image ``imresize(image, size=to)``, of bands of an image of ``size``.
 
     Sizes are (height, width). The result has at most 64 rows a band. What is read and what is
     made at a time does not grow with the height.
@@ -75,7 +75,7 @@ def resize_bands(
         bands = (_along(band, across, axis=-1) for band in bands)
     window = RowWindow(bands)
     step = max(1, min(_MADE_ROWS, _READ_ROWS * rows // height))
-    # Reflected rows at the bottom may lie above those of an earlier band in tiny pictures.
+    # Reflected rows at the bottom may lie above those of an earlier band in tiny images.
     first = np.minimum.accumulate(down.index.min(axis=1)[::-1])[::-1]
     for start in range(0, rows, step):
         index = down.index[start : start + step]
@@ -109,7 +109,7 @@ def fill_hidden(colours: Tensor, alpha: Tensor) -> Tensor:
     around that. What is further away than this from anything visible keeps what is stored there.
 
     Blocks begin at the first row and column; cut at a multiple of ``BLOCK`` with ``BLOCK`` rows of
-    context, a picture is filled as the whole one is.
+    context, an image is filled as the whole one is.
     """
     if bool((alpha > 0).all()) or not bool((alpha > 0).any()):
         return colours
@@ -161,8 +161,9 @@ def _from_blocks(stored: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     colours, known = top / top_weight.clamp(min=1e-12), top_weight > 0
     for level, (sums, weights) in enumerate(reversed(levels)):
         if level:
-            colours, known = (x.repeat_interleave(2, -2).repeat_interleave(2, -1)
-                              for x in (colours, known))  # fmt: skip
+            colours, known = (
+                x.repeat_interleave(2, -2).repeat_interleave(2, -1) for x in (colours, known)
+            )
         colours = torch.where(weights > 0, sums / weights.clamp(min=1e-12), colours)
         known = known | (weights > 0)
     return colours, known

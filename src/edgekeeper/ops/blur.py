@@ -39,7 +39,7 @@ def sinc_kernels(cutoff: Floats, *, radius: int) -> Tensor:
 
 
 def _fast_length(length: int) -> int:
-    """The next number from ``length`` on that has no prime factor above 5."""
+    """Return the next number from ``length`` on that has no prime factor above 5."""
     while True:
         rest = length
         for prime in (2, 3, 5):

@@ -40,7 +40,7 @@ def _check(x: Tensor) -> None:
 
 
 def _weighted(x: Tensor, weights: tuple[float, float, float]) -> Tensor:
-    """The weighted sum of the three channels, channel axis kept: (B, 1, H, W)."""
+    """Return the weighted sum of the three channels, channel axis kept: (B, 1, H, W)."""
     red, green, blue = x.unbind(-3)
     total = (red * weights[0]).add(green, alpha=weights[1]).add(blue, alpha=weights[2])
     return total.unsqueeze(-3)
@@ -108,8 +108,11 @@ def round_uint8(x: Tensor) -> Tensor:
 # https://doi.org/10.1002/col.20070 (the numbers of the equations below are theirs).
 
 # IEC 61966-2-1: linear sRGB to XYZ; the white is that of D65, 2 degrees.
-_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169),
-           (0.019334, 0.119193, 0.950227))  # fmt: skip
+_TO_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
 
 _WHITE = (0.95047, 1.0, 1.08883)
 
@@ -128,7 +131,7 @@ def rgb_to_lab(x: Tensor) -> Tensor:
 
 
 def ciede2000(first: Tensor, second: Tensor) -> Tensor:
-    """The difference (B, H, W), float64, of colours (B, 3, H, W) in CIE L*a*b*.
+    """Return the difference (B, H, W), float64, of colours (B, 3, H, W) in CIE L*a*b*.
 
     About 1 is just noticeable side by side, 2 to 3 at a glance.
     """
@@ -166,5 +169,5 @@ def ciede2000(first: Tensor, second: Tensor) -> Tensor:
 
 
 def colour_difference(first: Tensor, second: Tensor) -> Tensor:
-    """CIEDE2000 (B, H, W), float64, between two sRGB pictures (B, 3, H, W) in [0, 1]."""
+    """CIEDE2000 (B, H, W), float64, between two sRGB images (B, 3, H, W) in [0, 1]."""
     return ciede2000(rgb_to_lab(first), rgb_to_lab(second))

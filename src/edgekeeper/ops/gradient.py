@@ -1,4 +1,4 @@
-"""Picture gradients: Sobel and central differences, cross-correlations without normalisation.
+"""Image gradients: Sobel and central differences, cross-correlations without normalisation.
 
 Written with shifted slices: on the CPU a convolution with one channel is several times slower.
 """
@@ -18,7 +18,7 @@ Operator = Literal["sobel", "central"]
 
 @dataclass(frozen=True)
 class Gradients:
-    """The horizontal (``x``) and vertical (``y``) derivative of pictures, each (B, C, H, W)."""
+    """The horizontal (``x``) and vertical (``y``) derivative of images, each (B, C, H, W)."""
 
     x: Tensor
     y: Tensor
@@ -34,7 +34,7 @@ def _smooth(x: Tensor, *, dim: int, operator: Operator) -> Tensor:
 
 
 def _difference_x(x: Tensor, *, operator: Operator) -> Tensor:
-    """The horizontal derivative, valid part: right minus left, (..., H - 2, W - 2)."""
+    """Return the horizontal derivative, valid part: right minus left, (..., H - 2, W - 2)."""
     rows = _smooth(x, dim=-2, operator=operator)
     return rows[..., 2:] - rows[..., :-2]
 
@@ -64,7 +64,7 @@ class _Differences(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, along_x: Tensor, along_y: Tensor) -> tuple[Tensor, None]:
-        """The derivative with respect to ``x``."""
+        """Return the derivative with respect to ``x``."""
         first = _difference_x(functional.pad(along_x, (2, 2, 2, 2)), operator=ctx.operator)
         second = _difference_y(functional.pad(along_y, (2, 2, 2, 2)), operator=ctx.operator)
         return -(first + second), None
@@ -74,7 +74,7 @@ def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int)
     """Both derivatives of ``x`` with the border treated as asked for."""
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(
-            f"A tensor {tuple(x.shape)} of {x.dtype} was given where floating-point pictures "
+            f"A tensor {tuple(x.shape)} of {x.dtype} was given where floating-point images "
             "(B, C, H, W) are needed."
         )
     if border not in ("zero", "replicate", "valid"):
@@ -86,7 +86,7 @@ def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int)
             raise InputError("border 'valid' pads nothing: leave padding at 1 or name a border.")
         if min(x.shape[-2:]) < 3:
             raise InputError(
-                f"Pictures of {x.shape[-2]} × {x.shape[-1]} pixels have no gradient without a "
+                f"Images of {x.shape[-2]} × {x.shape[-1]} pixels have no gradient without a "
                 "border; they need at least 3 × 3, or border 'zero' or 'replicate'."
             )
     else:
@@ -99,7 +99,7 @@ def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int)
 
 
 def sobel(x: Tensor, *, border: Border = "zero", padding: int = 1) -> Gradients:
-    """The Sobel derivatives of each channel of ``x`` (B, C, H, W), not normalised.
+    """Return the Sobel derivatives of each channel of ``x`` (B, C, H, W), not normalised.
 
     x kernel ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)), y kernel ((1, 2, 1), (0, 0, 0), (-1, -2, -1)):
     the signs of the gradient variance loss (Abrahamyan et al., ICASSP 2022). Same size as ``x``
@@ -112,7 +112,7 @@ def sobel(x: Tensor, *, border: Border = "zero", padding: int = 1) -> Gradients:
 def central(x: Tensor, *, border: Border = "zero", padding: int = 1) -> Gradients:
     """The differences (-1, 0, 1) of each channel of ``x`` (B, C, H, W), rightwards and downwards.
 
-    Not halved: the pixels compared are two apart (Ma et al., SPSR, CVPR 2020, equation 1). Same
+    Not halved: the pixels compared are two apart (Ma et al., SPSR, CVPR 2020, equation 2). Same
     size as ``x`` with ``padding=1``; with 2 a ring wider, which is how the authors' code computes
     its losses. ``border="valid"`` drops the outermost rows and columns.
     Raises InputError for a wrong shape, border or padding.
@@ -121,7 +121,7 @@ def central(x: Tensor, *, border: Border = "zero", padding: int = 1) -> Gradient
 
 
 def magnitude(gradients: Gradients, *, epsilon: float = 1e-6) -> Tensor:
-    """The length of the gradient, sqrt(gx² + gy² + epsilon), (B, C, H, W).
+    """Return the length of the gradient, sqrt(gx² + gy² + epsilon), (B, C, H, W).
 
     ``epsilon`` keeps the derivative finite: flat areas give its root (0.001), not 0.
     """
@@ -131,7 +131,7 @@ def magnitude(gradients: Gradients, *, epsilon: float = 1e-6) -> Tensor:
 def gradient_map(x: Tensor, *, operator: Operator = "central", padding: int = 1) -> Tensor:
     """The length of the gradient of each channel of ``x`` (B, C, H, W), zeros beyond the border.
 
-    With the default operator this is M(.) of SPSR (CVPR 2020, equation 1) and, up to signs that
+    With the default operator this is M(.) of SPSR (CVPR 2020, equation 2) and, up to signs that
     the length does not see, the gradient map of DGGGAN. ``padding=2`` adds a ring.
     Raises InputError for a wrong shape, operator or padding.
     """

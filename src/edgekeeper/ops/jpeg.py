@@ -56,7 +56,7 @@ _DCT = (
 
 @functools.lru_cache(maxsize=8)
 def _dct_matrix(device: torch.device) -> Tensor:
-    """The DCT (8 frequencies, 8 samples) in float64, times 2^13."""
+    """Return the DCT (8 frequencies, 8 samples) in float64, times 2^13."""
     left = torch.tensor(_DCT, dtype=torch.float64)
     sign = torch.tensor([[1.0], [-1.0]], dtype=torch.float64).repeat(4, 1)  # odd rows are odd
     return torch.cat([left, sign * left.flip(1)], dim=1).to(device)
@@ -78,7 +78,7 @@ def quantisation_tables(quality: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def _floor(x: Tensor, straight: bool) -> Tensor:
-    """The floor of the intermediate result ``x``, in place unless ``straight``.
+    """Return the floor of the intermediate result ``x``, in place unless ``straight``.
 
     With ``straight`` its derivative is taken to be one.
     """

@@ -1,7 +1,7 @@
 """Resizing that gives MATLAB's and Pillow's numbers, as torch operations.
 
-``imresize`` is MATLAB's bicubic ``imresize``, in both forms that benchmark pictures were made
-with; ``pillow_resize`` is Pillow's resize of 8-bit pictures, bit for bit.
+``imresize`` is MATLAB's bicubic ``imresize``, in both forms that benchmark images were made
+with; ``pillow_resize`` is Pillow's resize of 8-bit images, bit for bit.
 """
 
 import functools
@@ -29,7 +29,7 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=256)
 def _matlab_taps(length: int, length_out: int, scale: float, boundary: Boundary) -> Taps:
-    """The taps of MATLAB's ``imresize`` along one axis."""
+    """Return the taps of MATLAB's ``imresize`` along one axis."""
     shrink = min(scale, 1.0)  # below 1 the kernel is widened: this is the anti-aliasing
     width = 4.0 / shrink
     centre = (np.arange(length_out) + 0.5) / scale - 0.5
@@ -81,19 +81,19 @@ def imresize(
     quantise: Literal["none", "uint8"] = "none",
     method: Literal["cubic"] = "cubic",
 ) -> Tensor:
-    """Pictures (..., H, W) resized as by MATLAB's ``imresize(x, scale, 'bicubic')``.
+    """Images (..., H, W) resized as by MATLAB's ``imresize(x, scale, 'bicubic')``.
 
     Keys' cubic kernel with a = -0.5, widened by 1/scale when shrinking. Give either ``scale``
     (both axes, output size ceil(n * scale)) or ``size`` (height, width). The axis with the
     smaller scale comes first, the vertical one when they are equal.
 
-    ``boundary="symmetric"``, ``quantise="none"`` is today's MATLAB on floating-point pictures:
+    ``boundary="symmetric"``, ``quantise="none"`` is today's MATLAB on floating-point images:
     any range, differentiable. ``boundary="replicate"``, ``quantise="uint8"`` is older MATLAB on
-    uint8 pictures: values in [0, 1], rounded (halves upwards) and clipped to the grid of 1/255
+    uint8 images: values in [0, 1], rounded (halves upwards) and clipped to the grid of 1/255
     before, between and after the two passes; exact in float32; not differentiable. The LR
-    pictures of Set5, Set14 and BSD100 in circulation were made in this second form.
+    images of Set5, Set14 and BSD100 in circulation were made in this second form.
 
-    Raises InputError for another dtype than a floating-point one, an empty picture, or a scale
+    Raises InputError for another dtype than a floating-point one, an empty image, or a scale
     or size that is not positive.
     """
     _check(x)
@@ -124,7 +124,7 @@ def imresize(
 def _resize_axis(
     x: Tensor, length_out: int, *, scale: float, boundary: Boundary, axis: Axis
 ) -> Tensor:
-    """Pictures (N, H, W) resized along one axis."""
+    """Images (N, H, W) resized along one axis."""
     length = x.shape[axis]
     if torch.compiler.is_compiling():  # a graph cannot hold the cached matrices
         if torch.is_autocast_enabled(x.device.type):
@@ -136,11 +136,11 @@ def _resize_axis(
 
 
 def _check(x: Tensor) -> None:
-    """Raise InputError unless ``x`` holds floating-point pictures."""
+    """Raise InputError unless ``x`` holds floating-point images."""
     if x.ndim < 2 or not x.is_floating_point() or 0 in x.shape[-2:]:
         raise InputError(
             f"A resize was given a tensor {tuple(x.shape)} of {x.dtype}; it needs floating-point "
-            "pictures (..., H, W) with at least one pixel. Divide uint8 pictures by 255 first."
+            "images (..., H, W) with at least one pixel. Divide uint8 images by 255 first."
         )
 
 
@@ -165,23 +165,23 @@ def _target(
 
 
 def _triangle(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The linear interpolation kernel."""
+    """Return the linear interpolation kernel."""
     d = np.abs(distance)
     return np.where(d < 1, 1 - d, 0.0)
 
 
 _PILLOW_KERNELS = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}
-_PILLOW_ONE = 2**22  # Pillow's fixed-point coefficients for 8-bit pictures have 22 binary digits
+_PILLOW_ONE = 2**22  # Pillow's fixed-point coefficients for 8-bit images have 22 binary digits
 
 
 @functools.lru_cache(maxsize=256)
 def _pillow_taps(length: int, length_out: int, method: Literal["bilinear", "bicubic"]) -> Taps:
-    """The taps of Pillow's 8-bit resize along one axis, as whole multiples of 2**-22."""
+    """Return the taps of Pillow's 8-bit resize along one axis, as whole multiples of 2**-22."""
     kernel, radius = _PILLOW_KERNELS[method]
     ratio = length / length_out
     stretch = max(ratio, 1.0)
     centre = (np.arange(length_out) + 0.5) * ratio
-    # Taps outside the picture are dropped and the others share their weight.
+    # Taps outside the image are dropped and the others share their weight.
     first = np.maximum((centre - radius * stretch + 0.5).astype(np.int64), 0)
     stop = np.minimum((centre + radius * stretch + 0.5).astype(np.int64), length)
     index = first[:, None] + np.arange(int((stop - first).max()))
@@ -195,16 +195,16 @@ def _pillow_taps(length: int, length_out: int, method: Literal["bilinear", "bicu
 def pillow_resize(
     x: Tensor, *, size: tuple[int, int], method: Literal["bilinear", "bicubic"]
 ) -> Tensor:
-    """8-bit pictures (..., H, W) resized to ``size`` (height, width) as by Pillow, bit for bit.
+    """8-bit images (..., H, W) resized to ``size`` (height, width) as by Pillow, bit for bit.
 
     ``x`` is floating point on the grid of 1/255 in [0, 1], and so is the result; not
     differentiable. Pillow's BILINEAR and BICUBIC (a = -0.5) widen the kernel when shrinking,
     go horizontally first and round to 8 bits after each pass, with 22-bit coefficients. (Since
     version 13 Pillow goes vertically first when the height shrinks by more than twice as many
     pixels as the width; here the order is always that of the versions before.)
-    This is how the code of the gradient variance loss makes its LR pictures.
+    This is how the code of the gradient variance loss makes its LR images.
 
-    Raises InputError for another dtype than a floating-point one, an empty picture, an unknown
+    Raises InputError for another dtype than a floating-point one, an empty image, an unknown
     method or a size below 1.
     """
     _check(x)

@@ -1,4 +1,4 @@
-"""Local statistics of pictures: variances of patches, Gaussian windows, the SSIM map."""
+"""Local statistics of images: variances of patches, Gaussian windows, the SSIM map."""
 
 from typing import Any, Literal
 
@@ -25,14 +25,14 @@ class _Variance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, patches: Tensor) -> Tensor:
-        """The variances, in two passes: E[x²] - E[x]² loses every digit on steep ramps."""
+        """Return the variances, in two passes: E[x²] - E[x]² loses every digit on steep ramps."""
         ctx.save_for_backward(patches)
         samples = patches.shape[3] * patches.shape[5]
         return _centred(patches).square_().sum(dim=3).sum(dim=4) / (samples - 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The derivative: 2 (x - mean) / (samples - 1)."""
+        """Return the derivative: 2 (x - mean) / (samples - 1)."""
         patches: Tensor = ctx.saved_tensors[0]
         samples = patches.shape[3] * patches.shape[5]
         return _centred(patches) * (gradient * (2 / (samples - 1)))[:, :, :, None, :, None]
@@ -41,13 +41,13 @@ class _Variance(torch.autograd.Function):
 def patch_variances(
     x: Tensor, *, patch: int, remainder: Literal["drop", "refuse"] = "drop"
 ) -> Tensor:
-    """The unbiased variance of each ``patch`` × ``patch`` block of ``x``, (B, C, nH, nW).
+    """Return the unbiased variance of each ``patch`` × ``patch`` block of ``x``, (B, C, nH, nW).
 
     Blocks do not overlap and start at the top left; each channel of ``x`` (B, C, H, W) by itself.
     Rows and columns that fill no block are dropped, or with ``remainder="refuse"`` an error.
     Gradient variance loss (Abrahamyan et al., ICASSP 2022, equation 1).
 
-    Raises InputError for a wrong shape, a patch below 2 or larger than the picture.
+    Raises InputError for a wrong shape, a patch below 2 or larger than the image.
     """
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(
@@ -57,15 +57,15 @@ def patch_variances(
     batch, channels, height, width = x.shape
     if not 2 <= patch <= min(height, width):
         raise InputError(
-            f"The patch is {patch} pixels wide and the picture {height} × {width}; the patch must "
-            "be at least 2 and no larger than the picture."
+            f"The patch is {patch} pixels wide and the image {height} × {width}; the patch must "
+            "be at least 2 and no larger than the image."
         )
     if remainder not in ("drop", "refuse"):
         raise InputError(f"remainder is 'drop' or 'refuse', not '{remainder}'.")
     rows, columns = height // patch, width // patch
     if remainder == "refuse" and (rows * patch, columns * patch) != (height, width):
         raise InputError(
-            f"A picture of {height} × {width} pixels does not divide into patches of {patch}; "
+            f"An image of {height} × {width} pixels does not divide into patches of {patch}; "
             "crop it to a multiple, or allow remainder='drop'."
         )
     patches = x[..., : rows * patch, : columns * patch].reshape(
@@ -78,7 +78,7 @@ def patch_variances(
 
 
 def gaussian_window(size: int = 11, sigma: float = 1.5) -> Tensor:
-    """A Gaussian with sum 1, (size,) in float64; the square window is its outer product."""
+    """Return a Gaussian with sum 1, (size,) in float64; the square window is its outer product."""
     if size < 1 or size % 2 == 0 or not sigma > 0:
         raise InputError(
             f"A Gaussian window of size {size} and sigma {sigma} was asked for; the size must be "
@@ -112,12 +112,12 @@ class _Blur(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """The filtered ``x``."""
+        """Return the filtered ``x``."""
         return _blur_valid(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The derivative with respect to ``x``."""
+        """Return the derivative with respect to ``x``."""
         return _blur(functional.pad(gradient, (10, 10, 10, 10)))
 
 
@@ -143,7 +143,7 @@ def _pad(x: Tensor, *, border: WindowBorder) -> Tensor:
 
 
 def _ssim_valid(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
-    """The SSIM of whole windows."""
+    """Return the SSIM of whole windows."""
     first, second = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_x, mean_y = _blur(x), _blur(y)
     energy = mean_x * mean_x + mean_y * mean_y
@@ -158,7 +158,7 @@ def _ssim_valid(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
 def ssim_map(
     x: Tensor, y: Tensor, *, data_range: float = 1.0, border: WindowBorder = "valid"
 ) -> Tensor:
-    """The SSIM of ``x`` and ``y`` (B, C, H, W) at each pixel and channel, (B, C, H', W').
+    """Return the SSIM of ``x`` and ``y`` (B, C, H, W) at each pixel and channel, (B, C, H', W').
 
     Gaussian window 11 × 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population variances (Wang et
     al., Image quality assessment, 2004, equation 13). ``border="valid"`` keeps whole windows only
@@ -176,7 +176,7 @@ def ssim_map(
     height, width = x.shape[-2:]
     if border == "valid" and min(height, width) < 11:
         raise InputError(
-            f"SSIM needs pictures of at least 11 × 11 pixels; this one has {height} × {width}."
+            f"SSIM needs images of at least 11 × 11 pixels; this one has {height} × {width}."
         )
     x, y = _pad(x, border=border), _pad(y, border=border)
     if torch.compiler.is_compiling() or (

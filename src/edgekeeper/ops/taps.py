@@ -1,4 +1,4 @@
-"""Sparse matrices with a few neighbouring non-zeros per row, applied along one picture axis.
+"""Sparse matrices with a few neighbouring non-zeros per row, applied along one image axis.
 
 A resize or a blur along one axis is such a matrix. On the CPU it is applied as small dense blocks
 along the diagonal, elsewhere tap by tap. Its derivative is the transposed matrix, applied in the
@@ -56,7 +56,7 @@ def _tensors(taps: Taps, dtype: torch.dtype, device: torch.device) -> tuple[Tens
 
 @functools.lru_cache(maxsize=256)
 def _blocks(taps: Taps, dtype: torch.dtype) -> tuple[tuple[int, NDArray[Any]], ...]:
-    """The matrix as dense blocks of ``_BLOCK_ROWS`` rows: (first column, block).
+    """Return the matrix as dense blocks of ``_BLOCK_ROWS`` rows: (first column, block).
 
     Arrays, not tensors: a tensor made while a graph is recorded must not outlive the recording.
     """
@@ -121,13 +121,13 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, taps: Taps, axis: Axis) -> Tensor:
-        """The matrix applied to ``x``."""
+        """Return the matrix applied to ``x``."""
         ctx.taps, ctx.axis = taps, axis
         return _multiply(x, taps, axis=axis)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """The derivative with respect to ``x``."""
+        """Return the derivative with respect to ``x``."""
         return apply_taps(gradient, ctx.taps.transposed, axis=ctx.axis), None, None
 
 

@@ -1,7 +1,7 @@
-"""Large pictures in tiles: planned so that the tiled result equals the whole one.
+"""Large images in tiles: planned so that the tiled result equals the whole one.
 
 Each tile is read with ``overlap`` LR pixels around the part that it contributes; at the border of
-the picture it ends at the border, so that the network pads there as it pads the whole picture.
+the image it ends at the border, so that the network pads there as it pads the whole image.
 Two neighbours are cut in the middle of the zone that both have read. With ``overlap`` at least
 the receptive field's radius no contributed pixel has seen a cut, and nothing needs blending.
 """
@@ -35,22 +35,22 @@ class Span:
 
     @property
     def box(self) -> slice:
-        """What is read, of the LR picture."""
+        """What is read, of the LR image."""
         return slice(self.start, self.stop)
 
     def kept(self, *, scale: int = 1) -> slice:
-        """Where the kept part goes, in the picture enlarged by ``scale``."""
+        """Return where the kept part goes, in the image enlarged by ``scale``."""
         return slice(self.keep_start * scale, self.keep_stop * scale)
 
     def crop(self, *, scale: int = 1) -> slice:
-        """The kept part, of this tile's own result, enlarged by ``scale``."""
+        """Return the kept part, of this tile's own result, enlarged by ``scale``."""
         start = self.start
         return slice((self.keep_start - start) * scale, (self.keep_stop - start) * scale)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A rectangle of the picture: one span of rows, one of columns."""
+    """A rectangle of the image: one span of rows, one of columns."""
 
     rows: Span
     columns: Span
@@ -59,28 +59,28 @@ class Tile:
 def plan_tiles(
     size: tuple[int, int], *, tile: int, overlap: int, multiple: int = 1
 ) -> tuple[Tile, ...]:
-    """The tiles of a picture of ``size`` (height, width), row by row, the fewest that cover it.
+    """The tiles of an image of ``size`` (height, width), row by row, the fewest that cover it.
 
     All tiles read boxes of the same shape, at most ``tile`` x ``tile`` LR pixels. The kept parts
     cover each pixel once and have at least ``overlap`` read pixels around them, less at the
-    picture's border. For ``multiple`` see ``plan_axis``.
+    image's border. For ``multiple`` see ``plan_axis``.
 
     Raises:
-        InputError: the picture is empty, or a tile keeps nothing between its overlaps.
+        InputError: the image is empty, or a tile keeps nothing between its overlaps.
     """
     height, width = size
     if height < 1 or width < 1:
-        raise InputError(f"A picture of {height} x {width} pixels has no tiles.")
+        raise InputError(f"An image of {height} x {width} pixels has no tiles.")
     rows = plan_axis(height, tile=tile, overlap=overlap, multiple=multiple)
     columns = plan_axis(width, tile=tile, overlap=overlap, multiple=multiple)
     return tuple(Tile(rows=row, columns=column) for row in rows for column in columns)
 
 
 def plan_axis(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
-    """The spans of one axis of ``length`` LR pixels, as in ``plan_tiles``.
+    """Return the spans of one axis of ``length`` LR pixels, as in ``plan_tiles``.
 
     Spans begin at multiples of ``multiple`` and are as long, but for what is left at the end:
-    networks that look at groups of pixels then see the groups that they see in the whole picture.
+    networks that look at groups of pixels then see the groups that they see in the whole image.
 
     Raises:
         InputError: a tile keeps nothing between its overlaps.
@@ -124,7 +124,7 @@ def plan_axis(length: int, *, tile: int, overlap: int, multiple: int = 1) -> lis
 def iterate_tiles(
     function: Callable[[Tensor], Tensor], lr: Tensor, *, tiles: tuple[Tile, ...], scale: int
 ) -> Iterator[tuple[Tile, Tensor]]:
-    """Each tile with the part of the result (B, C', h, w) that it contributes.
+    """Yield each tile with the part of the result (B, C', h, w) that it contributes.
 
     ``function`` maps (B, C, h, w) to (B, C', scale·h, scale·w).
 
@@ -195,7 +195,7 @@ def measure_reach(
     bound: float = 0.5 / 255,
     method: Literal["gradients", "perturbation"] = "gradients",
 ) -> Reach:
-    """The effective receptive field of ``function`` at the middle of the picture ``lr``.
+    """Return the effective receptive field of ``function`` at the middle of the image ``lr``.
 
     ``function`` maps (1, C, h, w) to (1, C', scale·h, scale·w); ``lr`` should hold something to
     see, a part of a photograph. The radius is the smallest beyond which the rest is at most
@@ -227,15 +227,15 @@ def measure_reach(
         if rest <= bound and radius <= largest:
             return Reach(radius=radius, rest=rest)
     raise InputError(
-        f"On a picture of {width} x {height} pixels the reach of this network cannot be measured: "
-        f"it is more than {largest} pixels. Give a larger part of a picture."
+        f"On an image of {width} x {height} pixels the reach of this network cannot be measured: "
+        f"it is more than {largest} pixels. Give a larger part of an image."
     )
 
 
 def _rests_by_gradients(
     function: Callable[[Tensor], Tensor], lr: Tensor, *, outputs: tuple[slice, slice], far: Tensor
 ) -> list[float]:
-    """The rest beyond each radius 0, 1, 2 ..."""
+    """Return the rest beyond each radius 0, 1, 2 ..."""
     with torch.enable_grad():
         leaf = lr.detach().clone().requires_grad_()
         middle = function(leaf)[0, :, *outputs]
@@ -259,7 +259,7 @@ def _rests_by_perturbation(
     far: Tensor,
     most: int,
 ) -> Iterator[float]:
-    """The rest beyond each radius 0, 1, 2 ... up to ``most``."""
+    """Yield the rest beyond each radius 0, 1, 2 ... up to ``most``."""
     before = function(lr)[..., *outputs]
     for radius in range(most + 1):
         inverted = torch.where(far > radius, 1 - lr, lr)

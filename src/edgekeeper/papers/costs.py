@@ -1,7 +1,7 @@
 """Table 5 of DGGGAN: parameters and FLOPs of six networks, counted anew.
 
 The paper does not say how FLOPs are counted, nor at what size. One rule gives four columns to the
-printed digit: 2 (MAC + outputs with a bias) at an LR picture of 50 x 50 pixels (or, which is the
+printed digit: 2 (MAC + outputs with a bias) at an LR image of 50 x 50 pixels (or, which is the
 same number, 1 for a MAC at twice as many pixels). Two columns were counted otherwise.
 """
 
@@ -136,7 +136,7 @@ def table5() -> list[CostRow]:
 
 
 def _row(case: _Case, network: SRModel) -> CostRow:
-    found = count(network, size=case.size, of="picture and gradient map")
+    found = count(network, size=case.size, of="image and gradient map")
     flops = _flops(found, case.rule)
     if case.extra is not None:
         flops += case.extra(network, case.size)
@@ -160,7 +160,7 @@ def _flops(found: Count, rule: Rule) -> int:
 
 
 def costs_as_table(rows: list[CostRow]) -> Table:
-    """The rows, those that agree with the paper marked."""
+    """Return the rows, those that agree with the paper marked."""
     columns = (
         Column("column"),
         Column("paper: M", "right"),
@@ -203,6 +203,6 @@ NOTES = (
 
 
 def costs_as_json(rows: list[CostRow]) -> dict[str, object]:
-    """The rows as plain values."""
+    """Return the rows as plain values."""
     plain = [{**asdict(row), "size": list(row.size), "agrees": row.agrees} for row in rows]
     return {"table": "dgggan-table5", "notes": list(NOTES), "rows": plain}

@@ -11,18 +11,18 @@ HEADINGS = {
     "perceptual": "perceptual metrics",
 }
 EXPLAINED = {
-    "spsr_toolbox": "Y, border of 4 pixels; SSIM of large pictures after shrinking, as ssim.m; "
+    "spsr_toolbox": "Y, border of 4 pixels; SSIM of large images after shrinking, as ssim.m; "
     "Bicubic from LR that was never rounded.",
     "y_matlab": "Y, border of 4 pixels; SSIM without shrinking; Bicubic from LR as stored.",
 }
 EXPLAINED_MEASURES = {
-    "lpips": "LPIPS on whole RGB pictures",
+    "lpips": "LPIPS on whole RGB images",
     "pi": "NIQE and PI on Y without 4 pixels on each side",
 }
 
 
 def as_tables(found: MeasuredTable) -> list[Table]:
-    """The tables, in the order in which to read them; the notes stand below the last."""
+    """Return the tables, in the order in which to read them; the notes stand below the last."""
     tables = [_section(section, found.printed, title=found.name) for section in found.sections]
     if found.contrasts:
         tables.append(_contrasts(found.contrasts, title=found.name))
@@ -102,7 +102,7 @@ def _contrasts(contrasts: tuple[Contrast, ...], *, title: str) -> Table:
         Column("definition"),
         Column("difference [95 %]", "right"),
         Column("verdict"),
-        Column("pictures", "right"),
+        Column("images", "right"),
     )
     cells = []
     for each in contrasts:
@@ -117,7 +117,7 @@ def _contrasts(contrasts: tuple[Contrast, ...], *, title: str) -> Table:
                 each.section,
                 f"{difference} {_ends(each, digits=digits, signed=True)}",
                 each.verdict,
-                str(each.pictures),
+                str(each.images),
             )
         )
-    return Table(f"{title}, ours paired by picture", columns, tuple(cells))
+    return Table(f"{title}, ours paired by image", columns, tuple(cells))

@@ -3,7 +3,7 @@
     found = beside("dgggan-table3", ours=[Ours("DGGGAN", network)], data_root=folder)
 
 Numbers of unlike definition never share a section: SSIM with and without the shrinking of large
-pictures are two, and so are the perceptual metrics, which no protocol touches. A printed row
+images are two, and so are the perceptual metrics, which no protocol touches. A printed row
 stands in the section of its own definition. Bicubic is always measured.
 """
 
@@ -38,7 +38,7 @@ SECTIONS: tuple[SectionName, ...] = ("spsr_toolbox", "y_matlab", "perceptual")
 
 @dataclass(frozen=True)
 class Value:
-    """A number of a row: printed, or the mean over ``pictures`` with its 95 % interval.
+    """A number of a row: printed, or the mean over ``images`` with its 95 % interval.
 
     low, high: None where the number is printed, or there are fewer than two finite numbers.
     stated: False for a printed number whose definition the paper does not state.
@@ -47,7 +47,7 @@ class Value:
     mean: float
     low: float | None = None
     high: float | None = None
-    pictures: int | None = None
+    images: int | None = None
     stated: bool = True
 
 
@@ -72,7 +72,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Contrast:
-    """How much one row of ours is above another, paired by picture; a 95 % bootstrap interval."""
+    """How much one row of ours is above another, paired by image; a 95 % bootstrap interval."""
 
     set: str
     section: SectionName
@@ -83,7 +83,7 @@ class Contrast:
     low: float
     high: float
     verdict: Verdict
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def beside(
     sets: Sequence[str] | None = None,
     weights: Path | None = None,
     out: Path | None = None,
-    on_picture: Callable[[Score], None] | None = None,
+    on_image: Callable[[Score], None] | None = None,
 ) -> MeasuredTable:
     """The table of that name: the printed rows, and ``ours`` and bicubic measured beside them.
 
@@ -153,7 +153,7 @@ def beside(
                 data_root=Path(root or "."),
                 weights=weights,
                 out=out,
-                on_picture=on_picture,
+                on_image=on_image,
             )
             for set_name in chosen
         }
@@ -176,10 +176,10 @@ def beside(
 def _sets(
     printed: PrintedTable, *, root: Path | None, asked: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The sets to measure on."""
+    """Return the sets to measure on."""
     for set_name in asked or ():
         if set_name.lower() not in names():
-            raise unknown_name("picture set", set_name, known=names())
+            raise unknown_name("image set", set_name, known=names())
     if asked is not None:
         return tuple(dict.fromkeys(set_name.lower() for set_name in asked))
     if root is None:
@@ -193,7 +193,7 @@ def _sets(
 
 
 def _measures(part: SectionName, printed: PrintedTable) -> tuple[str, ...]:
-    """What a section has columns for: what the table prints of it, and NIQE beside PI."""
+    """Return what a section has columns for: what the table prints of it, and NIQE beside PI."""
     wanted = ("lpips", "pi") if part == PERCEPTUAL else ("psnr", "ssim")
     found = [measure for measure in wanted if measure in printed.measures]
     return (*found, "niqe") if "pi" in found else tuple(found)
@@ -221,7 +221,7 @@ def _section(
 
 
 def _printed(part: SectionName, printed: PrintedTable, *, method: str, set_name: str) -> list[Line]:
-    """The printed row, if it belongs to the section; what is not stated stands in both."""
+    """Return the printed row, if it belongs to the section; what is not stated stands in both."""
     if set_name not in printed.sets:
         return []
     definition = printed.definition(method, set_name=set_name)
@@ -244,13 +244,13 @@ def _measured(found: ByProtocol, part: SectionName, *, measures: Sequence[str]) 
 
 
 def _value(scores: Sequence[Score], measure: str) -> Value | None:
-    """The mean over the pictures that have the number, and its interval."""
+    """Return the mean over the images that have the number, and its interval."""
     numbers = [value for score in scores if (value := score.value(measure)) is not None]
     if not numbers:
         return None
     mean = math.fsum(numbers) / len(numbers)
     if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
-        return Value(mean, pictures=len(numbers))
+        return Value(mean, images=len(numbers))
     found = interval(numbers)
     return Value(mean, found.low, found.high, len(numbers))
 
@@ -275,10 +275,10 @@ def _contrast(
 ) -> list[Contrast]:
     protocol = PROTOCOLS[0] if part == PERCEPTUAL else part
     a, b = (
-        {score.picture: score.value(measure) for score in scored[name][set_name][protocol]}
+        {score.image: score.value(measure) for score in scored[name][set_name][protocol]}
         for name in names
     )
-    both = [(a[picture], b[picture]) for picture in a]
+    both = [(a[image], b[image]) for image in a]
     pairs = [(x, y) for x, y in both if x is not None and y is not None]
     if len(pairs) < 2 or not all(math.isfinite(x) and math.isfinite(y) for x, y in pairs):
         return []
@@ -298,15 +298,15 @@ def _contrast(
             low=found.low,
             high=found.high,
             verdict=found.verdict,
-            pictures=len(pairs),
+            images=len(pairs),
         )
     ]
 
 
 def _notes(printed: PrintedTable, scored: Scored, *, chosen: Sequence[str]) -> list[str]:
-    """What a reader must know before comparing the numbers."""
+    """Return what a reader must know before comparing the numbers."""
     missing = [set_name for set_name in printed.sets if set_name not in chosen]
-    notes = ["Ours: the mean with its 95 % bootstrap interval over the pictures of the set."]
+    notes = ["Ours: the mean with its 95 % bootstrap interval over the images of the set."]
     if not scored:
         notes = ["The paper's rows only: ours, bicubic too, need the folder of the sets."]
     elif missing:

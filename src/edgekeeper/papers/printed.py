@@ -4,12 +4,12 @@ SPSR: Ma et al., "Structure-Preserving Super Resolution with Gradient Guidance",
 https://arxiv.org/abs/2003.13081, tables 1 and 2. DGGGAN: "Image Super-Resolution Using Gradient
 Guidance and Generative Adversarial Networks", https://doi.org/10.54097/jceim.v10i1.5074, tables
 1 to 4. All at x4. Both measure PSNR on MATLAB's uint8 luma without a border of 4 pixels; SSIM is
-of two kinds, which differ by up to 0.25 on the same picture:
+of two kinds, which differ by up to 0.25 on the same image:
 
-- "spsr_toolbox": large pictures are shrunk first, as Wang's ssim.m does by itself;
+- "spsr_toolbox": large images are shrunk first, as Wang's ssim.m does by itself;
 - "y_matlab": they are not.
 
-SPSR's tables have the first kind throughout; its row "Bicubic" was made from LR pictures that were
+SPSR's tables have the first kind throughout; its row "Bicubic" was made from LR images that were
 never rounded. DGGGAN's table 3 mixes both.
 """
 
@@ -49,12 +49,12 @@ class PrintedTable:
         return tuple(dict.fromkeys(measure for row in self.rows.values() for measure in row))
 
     def value(self, method: str, *, set_name: str, measure: str) -> float | None:
-        """The number in a cell, None for what the table does not print."""
+        """Return the number in a cell, None for what the table does not print."""
         numbers = {str(name): found for name, found in self.rows[method].items()}.get(measure)
         return None if numbers is None else numbers[self.sets.index(set_name)]
 
     def definition(self, method: str, *, set_name: str) -> Definition:
-        """The kind of SSIM that a row has on a set."""
+        """Return the kind of SSIM that a row has on a set."""
         kinds = dict(self.ssim).get(method)
         return self.usual_ssim if kinds is None else kinds[self.sets.index(set_name)]
 
@@ -212,7 +212,7 @@ PRINTED: dict[str, PrintedTable] = {
         _DGGGAN4,
         notes=(
             "Rows ESRGAN to SPSR are those of SPSR's Table 1.",
-            "Rows EDSR to DBPN have LPIPS of another, unstated kind: RCAN's own pictures of Set5 "
+            "Rows EDSR to DBPN have LPIPS of another, unstated kind: RCAN's own images of Set5 "
             "give 0.1692, not 0.2158.",
         ),
     ),

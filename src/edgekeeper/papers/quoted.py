@@ -33,7 +33,7 @@ NETWORKS: dict[str, Spec[SRModel]] = {
 """The network of each printed row; DGGGAN is design A, the one that meets its printed cost."""
 
 WITHOUT_LPIPS = ("EDSR", "RCAN", "RDN", "DBPN")
-"""Rows whose printed LPIPS is of an unstated kind: RCAN's own pictures do not measure it."""
+"""Rows whose printed LPIPS is of an unstated kind: RCAN's own images do not measure it."""
 
 
 @dataclass(frozen=True)

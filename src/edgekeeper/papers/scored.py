@@ -1,6 +1,6 @@
 """Scores of ours for a paper's table: one pass over a set, every definition at once, kept on disk.
 
-A network runs once for each picture; its result is scored under each protocol of ``PROTOCOLS`` and
+A network runs once for each image; its result is scored under each protocol of ``PROTOCOLS`` and
 by the perceptual metrics. Only the interpolation is made anew for each protocol, since it depends
 on it.
 """
@@ -40,7 +40,7 @@ ByProtocol = dict[str, list[Score]]
 
 @dataclass(frozen=True)
 class Ours:
-    """A row of ours: its name, where its pictures come from, and what they depend on.
+    """A row of ours: its name, where its images come from, and what they depend on.
 
     source: a network, a folder of results, or the word "bicubic". key: a digest of the files
     behind it; with "" nothing is kept.
@@ -52,7 +52,7 @@ class Ours:
 
 
 def bicubic() -> Ours:
-    """The row that every table has."""
+    """Return the row that every table has."""
     return Ours(BICUBIC, "bicubic", key="bicubic")
 
 
@@ -80,9 +80,9 @@ def scores_of(
     data_root: Path,
     weights: Path | None = None,
     out: Path | None = None,
-    on_picture: Callable[[Score], None] | None = None,
+    on_image: Callable[[Score], None] | None = None,
 ) -> ByProtocol:
-    """The scores of one set, from the folder ``out`` where they are there and still hold.
+    """Return the scores of one set, from the folder ``out`` where they are there and still hold.
 
     Raises as ``edgekeeper.evaluation.evaluate.evaluate``.
     """
@@ -94,7 +94,7 @@ def scores_of(
     if all(found.values()):
         return found
     made = _measure(
-        ours, set_name=set_name, data_root=data_root, weights=weights, on_picture=on_picture
+        ours, set_name=set_name, data_root=data_root, weights=weights, on_image=on_image
     )
     for protocol, path in kept.items():
         if path is not None:
@@ -109,7 +109,7 @@ def _measure(
     set_name: str,
     data_root: Path,
     weights: Path | None,
-    on_picture: Callable[[Score], None] | None,
+    on_image: Callable[[Score], None] | None,
 ) -> ByProtocol:
     first, second = PROTOCOLS
     made: ByProtocol = {first: [], second: []}
@@ -132,8 +132,8 @@ def _measure(
         scored(result, metrics=PERCEPTUAL)
         if ours.source != "bicubic":
             scored(replace(result, protocol=find_protocol(second)), metrics=())
-        if on_picture is not None:
-            on_picture(made[first][-1])
+        if on_image is not None:
+            on_image(made[first][-1])
     if ours.source == "bicubic":
         for result in under(second):
             scored(result, metrics=())
@@ -143,7 +143,7 @@ def _measure(
 def _file(
     ours: Ours, *, set_name: str, protocol: str, weights: Path | None, out: Path | None
 ) -> Path | None:
-    """Where the scores are kept: under another name when anything they depend on differs."""
+    """Return where the scores are kept: under another name when anything they depend on differs."""
     if out is None or not ours.key:
         return None
     there = "".join("1" if _is_there(name, weights) else "0" for name in _FILES)

@@ -29,7 +29,7 @@ from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Recipe
 
 Scores = dict[str, dict[str, list[Score]]]
-"""Cell -> set -> the scores of its pictures, in the order of the set."""
+"""Cell -> set -> the scores of its images, in the order of the set."""
 TableName = Literal["gv_table1", "gv_table2"]
 Measure = Literal["psnr", "ssim", "gv_gap"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -51,7 +51,7 @@ class Row:
     """One comparison on one set by one measure, and what the paper prints for it (or None).
 
     ``difference`` is with minus without the term; ``low`` and ``high`` are the ends of its 95 %
-    bootstrap interval over pictures (and over seeds, where there are several).
+    bootstrap interval over images (and over seeds, where there are several).
     """
 
     set: str
@@ -66,7 +66,7 @@ class Row:
     low: float
     high: float
     verdict: Verdict
-    pictures: int
+    images: int
     seeds: int
     paper_without: float | None
     paper_added: float | None
@@ -88,7 +88,7 @@ class ReproducedTable:
     notes: tuple[str, ...]
 
     def plain_rows(self) -> list[dict[str, object]]:
-        """The rows as plain values, as ``edgekeeper.evaluation.tables`` takes them."""
+        """Return the rows as plain values, as ``edgekeeper.evaluation.tables`` takes them."""
         return [asdict(row) for row in self.rows]
 
     def to_json(self) -> dict[str, object]:
@@ -121,14 +121,14 @@ def reproduce(
     time_limit: float | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> ReproducedTable:
-    """The table as far as it is done: all of it, or what ``time_limit`` seconds allowed.
+    """Return the table as far as it is done: all of it, or what ``time_limit`` seconds allowed.
 
-    Network, log and scores of a cell lie in ``out/<cell>/``. The LR pictures of ``store`` must
+    Network, log and scores of a cell lie in ``out/<cell>/``. The LR images of ``store`` must
     have been made as ``protocol`` has those of the test sets made.
 
     Raises:
         InputError: an unknown table, budget, network or scale; a seed given twice.
-        DataError: the LR pictures of the store do not suit the protocol, or a set is missing.
+        DataError: the LR images of the store do not suit the protocol, or a set is missing.
         CheckpointError: a cell in ``out`` belongs to another store or to other settings.
     """
     chosen = find_protocol(protocol)
@@ -178,7 +178,7 @@ def _plan(
     seeds: Sequence[int],
     degradation: Degradation,
 ) -> list[Comparison]:
-    """The comparisons of the table that were asked for."""
+    """Return the comparisons of the table that were asked for."""
     if table not in get_args(TableName):
         raise unknown_name("table", table, known=get_args(TableName))
     if budget not in get_args(Budget):
@@ -192,12 +192,12 @@ def _plan(
 
 
 def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
-    """The kernel of the LR pictures; DataError when store and protocol do not agree on it."""
+    """Return the kernel of the LR images; DataError when store and protocol do not agree on it."""
     bilinear = protocol.lr == "pillow_bilinear"
     wanted = ("pillow_bilinear",) if bilinear else ("matlab_uint8", "matlab_float")
     if store.lr_kernel not in wanted:
         raise DataError(
-            f"The LR pictures of the store '{store.path}' were made by '{store.lr_kernel}', but "
+            f"The LR images of the store '{store.path}' were made by '{store.lr_kernel}', but "
             f"protocol '{protocol.name}' tests on LR made by '{protocol.lr}'. Prepare a store "
             f"with the LR kernel '{wanted[0]}', or choose another protocol."
         )
@@ -205,7 +205,7 @@ def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
 
 
 def _cells(compared: Sequence[Comparison]) -> list[Recipe]:
-    """Every recipe once; those of a comparison lie side by side, seed by seed."""
+    """Return every recipe once; those of a comparison lie side by side, seed by seed."""
     cells: dict[str, Recipe] = {}
     for each in compared:
         for pair in zip(each.without, each.added, strict=True):
@@ -230,7 +230,7 @@ class _Work:
         self.scores: Scores = {}
 
     def run(self, cells: Sequence[Recipe]) -> Literal["complete", "time limit", "interrupted"]:
-        """How it ended; the scores of the finished cells are in ``scores``."""
+        """Return how it ended; the scores of the finished cells are in ``scores``."""
         for number, recipe in enumerate(cells, start=1):
 
             def tell(what: str, cell: str = recipe.name, number: int = number) -> None:
@@ -261,7 +261,7 @@ class _Work:
         return train(recipe, self.store, options=options).status
 
     def _score(self, recipe: Recipe, *, tell: Callable[[str], None]) -> dict[str, list[Score]]:
-        """The scores of a trained cell by set, from its files where they are there."""
+        """Return the scores of a trained cell by set, from its files where they are there."""
         folder = self.out / recipe.name
         found: dict[str, list[Score]] = {}
         for set_name in self.sets:
@@ -307,7 +307,7 @@ def _rows(
     *,
     sets: Sequence[str],
 ) -> list[Row]:
-    """The rows of a comparison for each set and measure, once all its cells are scored."""
+    """Return the rows of a comparison for each set and measure, once all its cells are scored."""
     if any(recipe.name not in scores for recipe in (*compared.without, *compared.added)):
         return []
     rows = []
@@ -336,7 +336,7 @@ def _rows(
                 low=found.low,
                 high=found.high,
                 verdict=found.verdict,
-                pictures=without.shape[1],
+                images=without.shape[1],
                 seeds=without.shape[0],
                 paper_without=paper[0] if paper else None,
                 paper_added=paper[1] if paper else None,
@@ -350,15 +350,15 @@ def _rows(
 def _table(
     recipes: Sequence[Recipe], scores: Scores, *, set_name: str, measure: Measure
 ) -> NDArray[np.float64]:
-    """The numbers (seeds, pictures) of a set, pictures in the order of the set."""
+    """Return the numbers (seeds, images) of a set, images in the order of the set."""
     return np.array(
         [[getattr(score, measure) for score in scores[recipe.name][set_name]] for recipe in recipes]
     )
 
 
 def _notes(table: TableName, *, budget: Budget, protocol: Protocol, seeds: int) -> tuple[str, ...]:
-    """What a reader must know before comparing the numbers."""
-    notes = [f"Measured under protocol '{protocol.name}'; intervals are 95 %, paired by picture."]
+    """Return what a reader must know before comparing the numbers."""
+    notes = [f"Measured under protocol '{protocol.name}'; intervals are 95 %, paired by image."]
     if protocol.name != PAPER_PROTOCOL:
         notes.append(
             f"The paper's numbers were measured under '{PAPER_PROTOCOL}': compare its "

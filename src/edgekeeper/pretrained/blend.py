@@ -24,7 +24,7 @@ Plain = bool | int | float | str
 
 
 def blend(a: SRModel, b: SRModel, *, alpha: float) -> SRModel:
-    """A new network with the weights (1 - alpha) · a + alpha · b, in evaluation mode.
+    """Return a new network with the weights (1 - alpha) · a + alpha · b, in evaluation mode.
 
     alpha: from 0, which gives ``a`` exactly, to 1, which gives ``b`` exactly. Buffers of floats
     are mixed as the weights are; others must be equal. The sums are made in float64.
@@ -50,7 +50,7 @@ def blend(a: SRModel, b: SRModel, *, alpha: float) -> SRModel:
 def blend_files(
     a: str | Path, b: str | Path, *, alpha: float, target: str | Path, scale: int | None = None
 ) -> Network:
-    """The network file written to ``target`` (.safetensors): two networks blended.
+    """Return the network file written to ``target`` (.safetensors): two networks blended.
 
     a, b: names of networks that ship, or files that ``networks.load`` reads; ``scale`` is for
     foreign ones that do not say theirs. The card holds alpha, and name, SHA-256 and card of both
@@ -93,12 +93,12 @@ def _check_alpha(alpha: float) -> None:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name, those that no file holds too."""
+    """Return all parameters and buffers by name, those that no file holds too."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _first_difference(a: nn.Module, b: nn.Module) -> str | None:
-    """What makes the two networks unlike, but for their floats; None when nothing does."""
+    """Return what makes the two networks unlike, but for their floats; None when nothing does."""
     if type(a) is not type(b):
         return f"A is {_article(type(a).__name__)}, B is {_article(type(b).__name__)}"
     settings = _settings(a), _settings(b)
@@ -122,7 +122,7 @@ def _first_difference(a: nn.Module, b: nn.Module) -> str | None:
 
 
 def _settings(model: nn.Module) -> dict[str, object]:
-    """What the modules hold besides tensors, such as scale or stride, by dotted name.
+    """Return what the modules hold besides tensors, such as scale or stride, by dotted name.
 
     Two networks with weights of the same shapes may still differ in these.
     """
@@ -142,7 +142,7 @@ def _article(name: str) -> str:
 
 
 def _spec(model: SRModel, *, path: Path) -> Spec[SRModel] | None:
-    """How to build the network of a file; None where that cannot be said."""
+    """Return how to build the network of a file; None where that cannot be said."""
     if is_own(path):
         stored = read_tensors(path).facts["model"]
         assert isinstance(stored, dict)  # else load would have failed
@@ -196,7 +196,7 @@ def _check_specs(a: Spec[SRModel], b: Spec[SRModel]) -> None:
 
 
 def _complete(found: Spec[SRModel]) -> dict[str, object]:
-    """All arguments of a spec, defaults included, lists as tuples."""
+    """Return all arguments of a spec, defaults included, lists as tuples."""
     given = dict(found.arguments)
     arguments = {
         name: given.get(name, parameter.default)

@@ -24,7 +24,7 @@ _UNFIT = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, Asse
 
 
 class SizeRequirements(Protocol):
-    """What sizes of pictures a network takes, as spandrel says it."""
+    """What sizes of images a network takes, as spandrel says it."""
 
     multiple_of: int
 
@@ -43,18 +43,18 @@ class Descriptor(Protocol):
         """The network."""
 
     def __call__(self, image: Tensor) -> Tensor:
-        """The SR picture (1, C, scale·H, scale·W) of a picture (1, C, H, W)."""
+        """Return the SR image (1, C, scale·H, scale·W) of an image (1, C, H, W)."""
 
 
 class CommunityModel(SRModel):
-    """A network that spandrel runs, for pictures in RGB or, if it takes one channel, in luma.
+    """A network that spandrel runs, for images in RGB or, if it takes one channel, in luma.
 
     For use only: it cannot be trained, its results are clamped to [0, 1], and it has no
     ``features``. ``receptive_field`` and ``overlap`` are ``OVERLAP``, as nothing better is known.
 
     Attributes:
         multiple: the network sees blocks of so many pixels; tiles that start at multiples of it
-            give the picture as a whole.
+            give the image as a whole.
     """
 
     def __init__(self, descriptor: Descriptor) -> None:
@@ -67,25 +67,25 @@ class CommunityModel(SRModel):
         self._run = descriptor
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W), clamped, without a gradient.
+        """Return the SR batch (B, C, scale·H, scale·W), clamped, without a gradient.
 
         Luma networks are trained on grey values in [0, 1], but luma here is 16/255 to 235/255.
         """
-        pictures = lr if self.channels == "rgb" else (lr * 255 - 16) / 219
+        images = lr if self.channels == "rgb" else (lr * 255 - 16) / 219
         # Only spandrel knows who can work in bfloat16.
         allowed = self._run.supports_bfloat16 and torch.is_autocast_enabled(lr.device.type)
         with torch.autocast(lr.device.type, torch.bfloat16, enabled=allowed):
-            sr = torch.cat([self._run(one[None]) for one in pictures])
+            sr = torch.cat([self._run(one[None]) for one in images])
         return sr if self.channels == "rgb" else (sr * 219 + 16) / 255
 
 
 def load_community(path: str | Path) -> CommunityModel:
-    """The network in a file that spandrel knows, float32 on the CPU, in evaluation mode.
+    """Return the network in a file that spandrel knows, float32 on the CPU, in evaluation mode.
 
     Raises:
         UnavailableError: spandrel or its torchvision is not installed, or does not fit torch.
         CheckpointError: the file is missing or damaged, its architecture is unknown, or its
-            network does not enlarge pictures.
+            network does not enlarge images.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,7 +123,7 @@ def load_community(path: str | Path) -> CommunityModel:
 
 
 def _check_purpose(found: object, *, origin: Path) -> None:
-    """Raise CheckpointError unless the network makes a larger picture of the same colours."""
+    """Raise CheckpointError unless the network makes a larger image of the same colours."""
     purpose, scale = getattr(found, "purpose", "unknown"), getattr(found, "scale", 1)
     title = getattr(getattr(found, "architecture", None), "name", type(found).__name__)
     if purpose not in ("SR", "FaceSR") or scale < 2:

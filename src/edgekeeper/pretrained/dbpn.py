@@ -15,12 +15,12 @@ _FIRST = "up1.up_conv1.deconv"
 
 
 def recognises(tensors: Tensors) -> bool:
-    """Whether these are tensors of a D-DBPN."""
+    """Return whether these are tensors of a D-DBPN."""
     return any(name.startswith("feat0.conv.") for name in tensors)
 
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The DBPN with these weights; raises CheckpointError that says what does not fit."""
+    """Return the DBPN with these weights; raises CheckpointError that says what does not fit."""
     stages = max(count_blocks(tensors, pattern="up{i}.up_conv") - 1, 1)
     names = _names(stages)
     check_names(tensors, names, origin=origin)

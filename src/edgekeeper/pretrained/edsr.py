@@ -27,7 +27,7 @@ def recognises(tensors: Tensors) -> bool:
 
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The EDSR with these weights; raises CheckpointError that says what does not fit."""
+    """Return the EDSR with these weights; raises CheckpointError that says what does not fit."""
     blocks = count_blocks(tensors, pattern="body.{i}.body.")
     found, layers = subpixel_layers(
         tensors,

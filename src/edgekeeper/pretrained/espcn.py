@@ -41,26 +41,26 @@ class YCbCrESPCN(SRModel):
         self.register_buffer("offset", offset, persistent=False)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The 32 feature maps (B, 32, H, W) of the RGB batch (B, 3, H, W)."""
+        """Return the 32 feature maps (B, 32, H, W) of the RGB batch (B, 3, H, W)."""
         return self.network.features(_mix(lr, self.matrix) + self.offset)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The RGB batch (B, 3, scale·H, scale·W)."""
+        """Return the RGB batch (B, 3, scale·H, scale·W)."""
         return _mix(self.network.reconstruct(features, lr) - self.offset, self.inverse)
 
 
 def _mix(x: Tensor, matrix: Tensor) -> Tensor:
-    """The colours (B, 3, H, W) times ``matrix`` (3, 3, 1, 1), in the precision of ``x``."""
+    """Return the colours (B, 3, H, W) times ``matrix`` (3, 3, 1, 1), in the precision of ``x``."""
     return (x.unsqueeze(1) * matrix).sum(dim=2)
 
 
 def recognises(tensors: Tensors) -> bool:
-    """Whether these are tensors of that ESPCN."""
+    """Return whether these are tensors of that ESPCN."""
     return "conv_1.weight" in tensors
 
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The network with these weights; raises CheckpointError that says what does not fit."""
+    """Return the network with these weights; raises CheckpointError that says what does not fit."""
     names = {f"conv_{i}.{part}": f"network.conv{i}.{part}" for i in (1, 2, 3) for part in PARTS}
     check_names(tensors, names, origin=origin)
     found = (tensors["conv_3.weight"].shape[0] / 3) ** 0.5

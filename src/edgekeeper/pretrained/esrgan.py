@@ -37,13 +37,13 @@ def block_layers(pattern: str, *, ours: str) -> dict[str, str]:
 
 
 def old_indices(tensors: Tensors) -> list[int]:
-    """The n of all ``model.n.weight`` and ``model.n.bias``."""
+    """Return the n of all ``model.n.weight`` and ``model.n.bias``."""
     found = (re.fullmatch(r"model\.(\d+)\.(weight|bias)", name) for name in tensors)
     return sorted({int(match[1]) for match in found if match})
 
 
 def _naming(tensors: Tensors) -> str | None:
-    """Which of the three sets of names the file has, or None."""
+    """Return which of the three sets of names the file has, or None."""
     return next((n for n, form in _BLOCK.items() if count_blocks(tensors, pattern=form)), None)
 
 

@@ -86,14 +86,14 @@ def _number(facts: Mapping[str, object], key: str) -> int:
 def load_exported(
     path: str | Path, *, threads: int | None = None, precision: Precision = "float32"
 ) -> ExportedNetwork:
-    """The network in an exported file: ``.onnx`` runs in ONNX Runtime, ``.xml`` in OpenVINO.
+    """Return the network in an exported file: ``.onnx`` runs in ONNX Runtime, ``.xml`` in OpenVINO.
 
     threads: how many to compute with; by default as many as this process may use.
     precision: ``"bfloat16"`` lets OpenVINO compute in it where the processor can.
 
     Raises:
-        InputError: no such file, another ending, a precision that the runtime does not have.
-        UnavailableError: the runtime is not installed.
+        InputError: no such file, another file extension, a precision that the runtime does not
+        have. UnavailableError: the runtime is not installed.
         CheckpointError: the file is damaged or was not exported by edgekeeper.
     """
     path = Path(path)
@@ -122,7 +122,7 @@ def load_exported(
 
 
 def needed(package: str, *, extra: str) -> None:
-    """Nothing; raises UnavailableError with the command when the package is not installed."""
+    """Raise UnavailableError with the command when the package is not installed."""
     if importlib.util.find_spec(package) is None:
         raise UnavailableError(
             f"This needs the package {package}: pip install 'edgekeeper[{extra}]'."
@@ -130,7 +130,7 @@ def needed(package: str, *, extra: str) -> None:
 
 
 def _facts(text: str | None, path: Path) -> dict[str, object]:
-    """The facts as written by edgekeeper.export."""
+    """Return the facts as written by edgekeeper.export."""
     try:
         facts = json.loads(text or "")
     except ValueError as error:
@@ -143,7 +143,7 @@ def _facts(text: str | None, path: Path) -> dict[str, object]:
 
 
 def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
-    """What the ONNX file says of itself, and how to run it."""
+    """Return what the ONNX file says of itself, and how to run it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -173,7 +173,7 @@ def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
 def _open_openvino(
     path: Path, *, threads: int | None, precision: Precision
 ) -> tuple[str | None, Run]:
-    """What the OpenVINO file says of itself, and how to run it."""
+    """Return what the OpenVINO file says of itself, and how to run it."""
     import openvino
 
     # OpenVINO takes bfloat16 by itself where it can: float32 has to be asked for.
@@ -209,13 +209,13 @@ def _own_errors(module: Any) -> tuple[type[BaseException], ...]:
 
 
 def _short(error: BaseException) -> str:
-    """The first line of a runtime's message."""
+    """Return the first line of a runtime's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 
 def _failure(error: BaseException, lr: NDArray[np.float32]) -> MemoryError | RuntimeError:
-    """The error to raise: MemoryError when memory ran out, so that tiles are halved."""
+    """Return the error to raise: MemoryError when memory ran out, so that tiles are halved."""
     text = str(error).lower()
     if any(mark in text for mark in ("alloc", "out of memory", "not enough memory")):
         return MemoryError(f"A tile of {lr.shape[-1]} x {lr.shape[-2]} pixels does not fit.")

@@ -27,7 +27,7 @@ _COMPACT, _ONE_PIECE = 0, 1  # layouts of arrays
 
 
 def read_hdf5(path: Path) -> dict[str, Array]:
-    """The number arrays of an HDF5 file by name, those in groups as ``"group/name"``.
+    """Return the number arrays of an HDF5 file by name, those in groups as ``"group/name"``.
 
     Everything that is no array of numbers (text, for instance) is left out.
 
@@ -79,7 +79,7 @@ class _File:
         return found
 
     def text(self, at: int) -> str:
-        """The text from address ``at`` to the next zero byte."""
+        """Return the text from address ``at`` to the next zero byte."""
         end = self.data.find(b"\0", at)
         if end < 0:
             raise ValueError("a name does not end")
@@ -108,7 +108,7 @@ class _File:
                 yield prefix, array
 
     def entries(self, tree: int) -> Iterator[int]:
-        """The addresses of the symbol table entries below a node of a group's B-tree."""
+        """Yield the addresses of the symbol table entries below a node of a group's B-tree."""
         self.enter(tree, signature=b"TREE")
         kind, level, count = self.unpack("BBH", tree + 4)
         if kind != 0:
@@ -139,7 +139,7 @@ class _File:
         return found
 
     def array(self, messages: dict[int, tuple[int, int]], *, name: str) -> Array | None:
-        """The array that an object's header describes, or None if it is not of numbers."""
+        """Return the array that an object's header describes, or None if it is not of numbers."""
         kind = self.number_type(messages[_TYPE][0])
         if kind is None:
             return None
@@ -155,7 +155,7 @@ class _File:
         return np.frombuffer(bytearray(content), kind).astype(native).reshape(shape)
 
     def number_type(self, at: int) -> np.dtype[np.generic] | None:
-        """The type of numbers, or None if it is another type."""
+        """Return the type of numbers, or None if it is another type."""
         first, bits, _, _, size = self.unpack("BBBBI", at)
         order = ">" if bits & 1 else "<"
         if first & 0xF == _FLOAT and size in (2, 4, 8):
@@ -165,7 +165,7 @@ class _File:
         return None
 
     def shape(self, at: int) -> tuple[int, ...]:
-        """The sizes of an array."""
+        """Return the sizes of an array."""
         version, axes = self.unpack("BB", at)
         if version not in (1, 2):
             raise ValueError(f"no sizes at byte {at}")

@@ -25,12 +25,12 @@ _BLOCK = {  # their names -> ours inside a block
 
 
 def recognises(tensors: Tensors) -> bool:
-    """Whether these are tensors of an IMDN."""
+    """Return whether these are tensors of an IMDN."""
     return any(name.startswith("IMDB1.") for name in tensors)
 
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The IMDN with these weights; raises CheckpointError that says what does not fit."""
+    """Return the IMDN with these weights; raises CheckpointError that says what does not fit."""
     blocks = max(1, count_blocks(tensors, pattern="IMDB{i}.") - 1)  # they count from 1
     layers = {"fea_conv": "head", "c.0": "join", "LR_conv": "after_blocks", "upsampler.0": "last"}
     for n in range(blocks):

@@ -27,7 +27,7 @@ def parts(layers: Mapping[str, str]) -> dict[str, str]:
 
 
 def choose_scale(asked: int | None, *, found: float | None, origin: Path) -> int:
-    """The scale of the network: the one that its layers show, else the one asked for.
+    """Return the scale of the network: the one that its layers show, else the one asked for.
 
     Raises:
         CheckpointError: the layers are plainly those of another scale than ``asked``, or nothing
@@ -58,13 +58,13 @@ def check_names(tensors: Tensors, names: Iterable[str], *, origin: Path) -> None
 
 
 def some(names: list[str]) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and how many more there are."""
     shown = ", ".join(names[:4]) or "none"
     return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def fill(model: nn.Module, tensors: Tensors, *, names: Mapping[str, str], origin: Path) -> None:
-    """None: loads ``tensors`` into ``model`` under its own names, ``names[theirs] = ours``.
+    """Load ``tensors`` into ``model`` under its own names, ``names[published] = own``.
 
     Raises:
         CheckpointError: a name is missing or unknown, or a shape does not fit; it is named.
@@ -113,7 +113,7 @@ def channels(tensors: Tensors, name: str, *, network: str, origin: Path) -> tupl
 def subpixel_layers(
     tensors: Tensors, *, steps: tuple[str, str], last: tuple[str, str], network: str, origin: Path
 ) -> tuple[float, dict[str, str]]:
-    """The scale of a ``subpixel_tail``, and their names -> ours of its layers.
+    """Return the scale of a ``subpixel_tail``, and their names -> ours of its layers.
 
     ``steps`` are the names of its one or two enlarging convolutions, ``last`` that of the last
     convolution where there are one or two of them.

@@ -95,7 +95,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_plain(path: Path) -> object:
-    """What a PyTorch or safetensors file holds, read without running code of the file.
+    """Return what a PyTorch or safetensors file holds, read without running code of the file.
 
     Raises:
         CheckpointError: the file is damaged, or cannot be read without running its code.
@@ -173,7 +173,7 @@ _ORIGINS: dict[Kind, _Origin] = {
 def load_published(
     path: str | Path, *, scale: int, kind: Kind | Literal["auto"] = "auto"
 ) -> SRModel:
-    """The network in a file of published weights, float32 on the CPU, in evaluation mode.
+    """Return the network in a file of published weights, float32 on the CPU, in evaluation mode.
 
     ``kind`` is told from the names in the file when it is "auto":
 
@@ -232,7 +232,7 @@ def _check_asked(scale: int) -> None:
 
 
 def _recognise(tensors: Tensors, *, origin: Path) -> _Origin:
-    """Where the tensors are from, by their names."""
+    """Return where the tensors are from, by their names."""
     for found in _ORIGINS.values():
         if found.recognises(tensors):
             return found

@@ -65,18 +65,18 @@ _NAMINGS = (
 
 
 def _count(tensors: Tensors, naming: _Naming) -> tuple[int, int]:
-    """How many groups, and blocks in the first group, have names of this kind."""
+    """Return how many groups, and blocks in the first group, have names of this kind."""
     groups = count_blocks(tensors, pattern=naming.block.replace("{g}", "{i}"))
     return groups, count_blocks(tensors, pattern=naming.block.format(g=0, b="{i}"))
 
 
 def recognises(tensors: Tensors) -> bool:
-    """Whether these are tensors of an RCAN: blocks inside groups inside the body."""
+    """Return whether these are tensors of an RCAN: blocks inside groups inside the body."""
     return any(all(_count(tensors, naming)) for naming in _NAMINGS)
 
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The RCAN with these weights; raises CheckpointError that says what does not fit."""
+    """Return the RCAN with these weights; raises CheckpointError that says what does not fit."""
     naming = next((n for n in _NAMINGS if all(_count(tensors, n))), _NAMINGS[0])
     groups, blocks = _count(tensors, naming)
     found, layers = subpixel_layers(
@@ -122,7 +122,7 @@ def _block_layers(naming: _Naming, *, g: int, b: int) -> dict[str, str]:
 
 
 def _factor(ours: str) -> float:
-    """What the tensor of our network is, as a multiple of the one made for 0..255."""
+    """Return what the tensor of our network is, as a multiple of the one made for 0..255."""
     if ".attention." in ours:
         return 255.0 if ours.endswith("squeeze.weight") else 1.0
     return 1 / 255 if ours.endswith(".bias") else 1.0

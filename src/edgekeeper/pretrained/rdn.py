@@ -59,18 +59,18 @@ _NAMINGS = (
 
 
 def _count(tensors: Tensors, naming: _Naming) -> tuple[int, int]:
-    """How many blocks, and layers in the first block, have names of this kind."""
+    """Return how many blocks, and layers in the first block, have names of this kind."""
     blocks = count_blocks(tensors, pattern=naming.layer.replace("{b}", "{i}"))
     return blocks, count_blocks(tensors, pattern=naming.layer.format(b=0, l="{i}"))
 
 
 def recognises(tensors: Tensors) -> bool:
-    """Whether these are tensors of an RDN."""
+    """Return whether these are tensors of an RDN."""
     return any(all(_count(tensors, naming)) for naming in _NAMINGS)
 
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The RDN with these weights; raises CheckpointError that says what does not fit."""
+    """Return the RDN with these weights; raises CheckpointError that says what does not fit."""
     naming = next((n for n in _NAMINGS if all(_count(tensors, n))), _NAMINGS[0])
     blocks, layers_of_block = _count(tensors, naming)
     found, layers = subpixel_layers(

@@ -26,12 +26,12 @@ _SCALE = 4
 
 
 def recognises(tensors: Tensors) -> bool:
-    """Whether these are tensors of an SFTGAN: a condition network and modulated blocks."""
+    """Return whether these are tensors of an SFTGAN: a condition network and modulated blocks."""
     return "CondNet.0.weight" in tensors and any(n.startswith("sft_branch.") for n in tensors)
 
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The SFTGAN with these weights; raises CheckpointError that says what does not fit."""
+    """Return the SFTGAN with these weights; raises CheckpointError that says what does not fit."""
     scale = choose_scale(scale, found=_SCALE, origin=origin)
     variant: Variant = "torch" if "HR_branch.1.weight" in tensors else "pytorch"
     blocks = count_blocks(tensors, pattern="sft_branch.{i}.conv0")

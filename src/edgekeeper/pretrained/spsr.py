@@ -36,7 +36,7 @@ def recognises(tensors: Tensors) -> bool:
 
 
 def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The SPSR with these weights; raises CheckpointError that says what does not fit."""
+    """Return the SPSR with these weights; raises CheckpointError that says what does not fit."""
     # model.8 of x4, model.5 of x2 and x3 is the last numbered layer.
     times = -(-(max(old_indices(tensors), default=8) - 2) // 3)
     if times not in (1, 2):
@@ -92,7 +92,7 @@ def _layers(*, times: int, blocks: int) -> dict[str, str]:
 
 
 def _without_repeats(tensors: Tensors, *, refine: str, origin: Path) -> Tensors:
-    """The tensors without the second name of a layer and without the constant kernels."""
+    """Return the tensors without the second name of a layer and without the constant kernels."""
     kept = dict(tensors)
     for part in PARTS:
         first, second = kept.pop(f"{refine}.{part}", None), f"HR_conv0_new.0.{part}"

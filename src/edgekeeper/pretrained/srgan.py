@@ -47,7 +47,7 @@ _TRUNKS = {"body": "conv_hr", "recon_trunk": "HRconv"}
 
 
 def recognises_keras(tensors: Tensors) -> bool:
-    """Whether these are arrays of SRGAN's generator in Keras."""
+    """Return whether these are arrays of SRGAN's generator in Keras."""
     return any(name.startswith("p_re_lu") for name in tensors)
 
 
@@ -74,9 +74,14 @@ def load_keras(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
     adapted = {name: _from_keras(tensor, ours=names[name]) for name, tensor in tensors.items()}
     width = next(t.shape[:1].numel() for n, t in adapted.items() if names[n] == "head.weight")
     model = SRResNet(
-        scale=scale, width=max(1, width), blocks=blocks, bias=True, slopes="maps", output="tanh",
+        scale=scale,
+        width=max(1, width),
+        blocks=blocks,
+        bias=True,
+        slopes="maps",
+        output="tanh",
         epsilon=KERAS_EPSILON,
-    )  # fmt: skip
+    )
     fill(model, adapted, names=names, origin=origin)
     return model
 
@@ -88,16 +93,20 @@ def _keras_layers(blocks: int) -> dict[str, list[str]]:
     return {
         "conv2d": ["head", *convs, "after_blocks", "upsampler.0", "upsampler.3", "last"],
         "p_re_lu": [
-            "activation", *(f"{block}.activation" for block in inner), "upsampler.2", "upsampler.5"
+            "activation",
+            *(f"{block}.activation" for block in inner),
+            "upsampler.2",
+            "upsampler.5",
         ],
         "batch_normalization": [
-            *(f"{block}.norm{k}" for block in inner for k in (1, 2)), "after_norm"
+            *(f"{block}.norm{k}" for block in inner for k in (1, 2)),
+            "after_norm",
         ],
-    }  # fmt: skip
+    }
 
 
 def _from_keras(tensor: Tensor, *, ours: str) -> Tensor:
-    """The tensor as PyTorch orders it."""
+    """Return the tensor as PyTorch orders it."""
     if tensor.ndim == 4:
         tensor = tensor.permute(3, 2, 0, 1)
     elif tensor.ndim == 3:  # slopes: height, width, maps
@@ -111,7 +120,7 @@ def _from_keras(tensor: Tensor, *, ours: str) -> Tensor:
 
 
 def recognises_pytorch(tensors: Tensors) -> bool:
-    """Whether these are tensors of SRGAN's generator in PyTorch."""
+    """Return whether these are tensors of SRGAN's generator in PyTorch."""
     return "block1.0.weight" in tensors and "block8.0.conv.weight" in tensors
 
 
@@ -141,14 +150,16 @@ def load_pytorch(tensors: Tensors, *, scale: int | None, origin: Path) -> SRMode
     model = SRResNet(
         scale=choose_scale(scale, found=2**times, origin=origin),
         width=channels(tensors, "block1.0", network="SRGAN", origin=origin)[0],
-        blocks=_PYTORCH_BLOCKS, bias=True, output="tanh",
-    )  # fmt: skip
+        blocks=_PYTORCH_BLOCKS,
+        bias=True,
+        output="tanh",
+    )
     fill(model, tensors, names=names, origin=origin)
     return model
 
 
 def recognises_msrresnet(tensors: Tensors) -> bool:
-    """Whether these are tensors of an MSRResNet."""
+    """Return whether these are tensors of an MSRResNet."""
     return "upconv1.weight" in tensors and any(f"{t}.0.conv1.weight" in tensors for t in _TRUNKS)
 
 

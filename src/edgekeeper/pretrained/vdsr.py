@@ -10,17 +10,17 @@ from edgekeeper.pretrained.layers import Tensors, check_names, choose_scale, fil
 
 
 def recognises_official(tensors: Tensors) -> bool:
-    """Whether these are the arrays of ``VDSR_Official.mat``."""
+    """Return whether these are the arrays of ``VDSR_Official.mat``."""
     return "model.weight.0" in tensors
 
 
 def recognises_pytorch(tensors: Tensors) -> bool:
-    """Whether these are tensors of a VDSR in PyTorch."""
+    """Return whether these are tensors of a VDSR in PyTorch."""
     return "input.weight" in tensors
 
 
 def load_official(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The official VDSR, whose layers have biases; one file for all scales."""
+    """Return the official VDSR, whose layers have biases; one file for all scales."""
     scale = choose_scale(scale, found=None, origin=origin)
     model = VDSR(scale=scale, variant="y", bias="all")
     names = {}

@@ -1,7 +1,7 @@
 """The networks that come with the package, and files of networks in general.
 
 A network file is one safetensors file: half-precision weights, how to build the network, and its
-card (recipe, seed, commit, pictures with licence, steps, time, results with protocol).
+card (recipe, seed, commit, images with licence, steps, time, results with protocol).
 """
 
 import dataclasses
@@ -45,12 +45,12 @@ class Network:
 
 
 def networks() -> list[Network]:
-    """The networks inside the package, by name."""
+    """Return the networks inside the package, by name."""
     return [describe(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
 
 
 def describe(path: Path) -> Network:
-    """What the file ``path`` holds, without reading its weights."""
+    """Return what the file ``path`` holds, without reading its weights."""
     try:
         with safe_open(str(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {})[KEY])
@@ -62,7 +62,7 @@ def describe(path: Path) -> Network:
 
 
 def _scale(spec: Spec[object]) -> int:
-    """What a network enlarges by; one around another has that one's scale."""
+    """Return what a network enlarges by; one around another has that one's scale."""
     arguments = dict(spec.arguments)
     inner = [value for value in arguments.values() if isinstance(value, Spec)]
     if inner:
@@ -73,7 +73,7 @@ def _scale(spec: Spec[object]) -> int:
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The file of a network that ships, by name, or of one's own, by path.
+    """Return the file of a network that ships, by name, or of one's own, by path.
 
     Raises:
         InputError: neither; names the nearest network that ships.
@@ -111,7 +111,7 @@ def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
 
 
 def is_own(path: Path) -> bool:
-    """Whether it is a file of edgekeeper, or a damaged one that could be."""
+    """Return whether it is a file of edgekeeper, or a damaged one that could be."""
     if path.suffix.lower() != ".safetensors":
         return False
     try:
@@ -122,7 +122,7 @@ def is_own(path: Path) -> bool:
 
 
 def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRModel:
-    """The network of weights that other programs published.
+    """Return the network of weights that other programs published.
 
     Raises:
         CheckpointError: the file is damaged or unknown.
@@ -143,7 +143,7 @@ FACTORS: dict[Style, tuple[int, ...]] = {"faithful": (2, 3, 4), "sharp": (2, 3, 
 
 
 def default_name(scale: int, *, style: Style = "faithful") -> str:
-    """The name of the network to use for a scale and a style.
+    """Return the name of the network to use for a scale and a style.
 
     Raises:
         InputError: the style has no network for that scale.

@@ -31,13 +31,19 @@ def edsr_with_branch(*, branch: bool, form: Form = "light", seed: int = 0) -> Re
         network = spec(GradientBranch, backbone=network, width=32, taps=taps)
         terms += (Term("branch", spec(L1), weight=BRANCH_WEIGHT, on="branch"),)
     if form == "baseline":
-        optim = Optim(rate=1e-4, schedule="steps", milestones=(200_000,))
+        optim = Optim(learning_rate=1e-4, schedule="steps", milestones=(200_000,))
         data, steps = Data(patch=192, batch=16), 300_000
     else:
         optim = Optim(
-            rate=SOAP.rate, kind="soap", betas=SOAP.betas, epsilon=SOAP.epsilon, warmup=100,
-            schedule="cosine", clip="norm", clip_limit=1.0,
-        )  # fmt: skip
+            learning_rate=SOAP.learning_rate,
+            kind="soap",
+            betas=SOAP.betas,
+            epsilon=SOAP.epsilon,
+            warmup=100,
+            schedule="cosine",
+            clip="norm",
+            clip_limit=1.0,
+        )
         data, steps = Data(patch=96, batch=8), 2_000
     return Recipe(
         name=f"edsr_{form}_{'with' if branch else 'without'}_branch",
@@ -46,7 +52,7 @@ def edsr_with_branch(*, branch: bool, form: Form = "light", seed: int = 0) -> Re
         stages=(Stage("train", steps, optim, terms),),
         validation=Validation(every=1_000),
         seed=seed,
-        average=0.99,
+        ema_decay=0.99,
     )
 
 

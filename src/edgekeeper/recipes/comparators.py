@@ -23,13 +23,13 @@ compared with their papers; what is known to be chosen here is said.
 (2) The paper begins from its network for x2; here from scratch.
 (3) 0.006 x L2 of VGG19's maps after the ReLU of conv5_4, and 0.001 x the first GAN.
 (4) L1 of the maps before that ReLU, and 0.005 x the first GAN. The published training begins from
-    an SRGAN without normalisation and gives the network maps of what can be seen, and a critic that
-    tells categories too; here the same layers learn for fidelity first, all categories are equally
-    probable, and the critic is ESRGAN's.
+    an SRGAN without normalisation and gives the network maps of what can be seen, and a
+    discriminator that tells categories too; here the same layers learn for fidelity first, all
+    categories are equally probable, and the discriminator is ESRGAN's.
 (5) L1, 0.001 x naturalness, 0.001 x the relativistic GAN; first L1 alone, while the discriminator
-    of naturalness learns from pictures that are harder and harder to tell from natural ones, and
-    then it is held still. Numbers of https://github.com/kozistr/NatSR-pytorch (MIT); chosen here:
-    how many updates, that each step of the pictures takes 20,000, and ESRGAN's critic.
+    of naturalness learns from images that are harder and harder to tell from natural ones, and
+    then it is frozen. Numbers of https://github.com/kozistr/NatSR-pytorch (MIT); chosen here:
+    how many updates, that each step of the images takes 20,000, and ESRGAN's discriminator.
 (6) Chosen here: how many updates, and that an epoch of RDN, whose rate is halved each 200 epochs,
     is 1,000 of them.
 
@@ -73,7 +73,7 @@ from edgekeeper.training.recipe import Adversary, Data, Loss, Optim, Recipe, Sta
 
 Form = Literal["paper", "tiny"]
 
-# Unnatural's ``harder``, four times: the share of the picture that stays, the noise's deviation.
+# Unnatural's ``harder``, four times: the share of the image that stays, the noise's deviation.
 HARDER = ((0.5, 0.1), (0.6, 0.08), (0.7, 0.064), (0.8, 0.0512), (0.9, 0.04096))
 # Oxford's maps are larger than torchvision's, to which the weights belong; chosen, not measured.
 OXFORD = 0.02
@@ -85,7 +85,7 @@ class Size:
 
     patch: int
     batch: int
-    critic_width: int
+    discriminator_width: int
     published: bool
 
 
@@ -100,12 +100,12 @@ class Published:
     stages: Callable[[Size], tuple[Stage, ...]]
 
 
-TINY = Size(patch=32, batch=2, critic_width=4, published=False)
+TINY = Size(patch=32, batch=2, discriminator_width=4, published=False)
 TINY_STEPS = 20  # of each stage
 
 
 def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
-    """The recipe of one of ``NETWORKS``, as in the table above or tiny.
+    """Return the recipe of one of ``NETWORKS``, as in the table above or tiny.
 
     Raises:
         InputError: no such network.
@@ -113,7 +113,9 @@ def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
     if network not in NETWORKS:
         raise unknown_name("network in this table", network, known=NETWORKS)
     published = NETWORKS[network]
-    size = Size(patch=published.patch, batch=published.batch, critic_width=64, published=True)
+    size = Size(
+        patch=published.patch, batch=published.batch, discriminator_width=64, published=True
+    )
     stages = published.stages(size)
     if form == "tiny":
         size = TINY
@@ -129,17 +131,21 @@ def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
     )
 
 
-def _adam(rate: float, *milestones: int, gamma: float = 0.5, decay: float = 0.0) -> Optim:
+def _adam(learning_rate: float, *milestones: int, gamma: float = 0.5, decay: float = 0.0) -> Optim:
     """Adam, its rate multiplied by ``gamma`` after each of ``milestones``."""
     schedule: Literal["steps", "constant"] = "steps" if milestones else "constant"
     return Optim(
-        rate=rate, schedule=schedule, milestones=milestones, gamma=gamma, weight_decay=decay
+        learning_rate=learning_rate,
+        schedule=schedule,
+        milestones=milestones,
+        gamma=gamma,
+        weight_decay=decay,
     )
 
 
 _HALVED = (200_000, 400_000, 600_000, 800_000)
 _RESNET = Stage("pixel", 1_000_000, _adam(1e-4), (Term("pixel", spec(L2)),))
-_HELD = _adam(1e-4, 0, gamma=0.0)  # the rate is 0 from the first update on
+_FROZEN = _adam(1e-4, 0, gamma=0.0)  # the rate is 0 from the first update on
 
 
 def _fidelity(loss: Spec[Loss], optim: Optim, *, steps: int) -> Callable[[Size], tuple[Stage, ...]]:
@@ -163,8 +169,8 @@ def _perceptual(size: Size, *, weight: float, srgan: bool) -> Term:
 def _srgan(size: Size) -> tuple[Stage, ...]:
     """SRGAN, section 3.2 of the paper."""
     optim = _adam(1e-4, 100_000, gamma=0.1)
-    critic = spec(SRGANDiscriminator, size=size.patch, width=size.critic_width)
-    gan = Adversary("gan", critic, spec(VanillaGAN), optim=optim, weight=1e-3)
+    discriminator = spec(SRGANDiscriminator, size=size.patch, width=size.discriminator_width)
+    gan = Adversary("gan", discriminator, spec(VanillaGAN), optim=optim, weight=1e-3)
     terms = (_perceptual(size, weight=0.006, srgan=True),)
     return (_RESNET, Stage("adversarial", 200_000, optim, terms, adversaries=(gan,)))
 
@@ -172,18 +178,18 @@ def _srgan(size: Size) -> tuple[Stage, ...]:
 def _sftgan(size: Size) -> tuple[Stage, ...]:
     """SFTGAN as BasicSR trains it, but for the categories."""
     optim = _adam(1e-4, 50_000, 100_000, 150_000, 200_000)
-    critic = spec(VGGDiscriminator, size=size.patch, width=size.critic_width)
-    gan = Adversary("gan", critic, spec(VanillaGAN), optim=optim, weight=5e-3)
+    discriminator = spec(VGGDiscriminator, size=size.patch, width=size.discriminator_width)
+    gan = Adversary("gan", discriminator, spec(VanillaGAN), optim=optim, weight=5e-3)
     terms = (_perceptual(size, weight=1.0, srgan=False),)
     return (_RESNET, Stage("adversarial", 600_000, optim, terms, adversaries=(gan,)))
 
 
 def _natsr(size: Size) -> tuple[Stage, ...]:
-    """NatSR: its discriminator of naturalness learns beside L1, and is then held still."""
+    """NatSR: its discriminator of naturalness learns beside L1, and is then frozen."""
     pixel, optim = Term("pixel", spec(L1)), _adam(1e-4, 100_000, 200_000, gamma=0.1)
     natural = Adversary(
         "naturalness",
-        spec(NaturalManifoldDiscriminator, width=size.critic_width),
+        spec(NaturalManifoldDiscriminator, width=size.discriminator_width),
         spec(NaturalManifold),
         optim=_adam(1e-4),
         weight=0.0,
@@ -193,22 +199,25 @@ def _natsr(size: Size) -> tuple[Stage, ...]:
     )
     learning = tuple(
         Stage(
-            f"natural {k}", 20_000, _adam(1e-4), (pixel,),
+            f"natural {k}",
+            20_000,
+            _adam(1e-4),
+            (pixel,),
             adversaries=(replace(natural, negatives=negatives),),
         )
         for k, negatives in enumerate(steps, start=1)
-    )  # fmt: skip
+    )
     gan = Adversary(
         "gan",
-        spec(VGGDiscriminator, size=size.patch, width=size.critic_width),
+        spec(VGGDiscriminator, size=size.patch, width=size.discriminator_width),
         spec(RelativisticGAN, total="whole"),
         optim=optim,
         weight=1e-3,
     )
-    held = replace(natural, optim=_HELD, weight=1e-3, negatives=steps[-1])
+    frozen = replace(natural, optim=_FROZEN, weight=1e-3, negatives=steps[-1])
     return (
         *learning,
-        Stage("adversarial", 300_000, optim, (pixel,), adversaries=(held, gan)),
+        Stage("adversarial", 300_000, optim, (pixel,), adversaries=(frozen, gan)),
     )
 
 

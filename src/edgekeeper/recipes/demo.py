@@ -1,4 +1,4 @@
-"""ESPCN ×3 on a handful of pictures in half a minute: what `edgekeeper demo` trains."""
+"""ESPCN ×3 on a handful of images in half a minute: what `edgekeeper demo` trains."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def demo(*, gv_weight: float) -> Recipe:
         model=spec(ESPCN, scale=3),
         data=Data(patch=48, batch=32),
         stages=(Stage("all", steps=2_000, optim=optim, terms=tuple(terms)),),
-        average=0.99,
+        ema_decay=0.99,
         layout="channels_last",
     )
 

@@ -1,9 +1,9 @@
 """DGGGAN in both its designs, the ablations of its Tables 1 and 2, and the light network.
 
 "Image Super-Resolution Using Gradient Guidance and Generative Adversarial Networks" (the source of
-``edgekeeper.models.dgggan``), section 4 and equation 7.
+``edgekeeper.models.dgggan``), sections 2.5 and 3.2, equation 7.
 
-    variant    gradient branch, loss and critic   squeeze and excitation
+    variant    gradient branch, loss and discriminator   squeeze and excitation
     dgggan     yes                                yes
     no_branch  -                                  yes                      Table 1
     no_se      yes                                -                        Table 2
@@ -15,8 +15,8 @@
 
 Each in ``body`` "half" (design A) and "lr" (design B). The paper does not say whether training for
 fidelity comes first: ``pixel_steps`` puts such a stage before the adversarial one. Nor does it say
-how often the critics learn: here once for each update of the generator, or ``critic_updates``
-times (WGAN-GP's own algorithm: 5).
+how often the discriminators learn: here once for each update of the generator, or
+``discriminator_updates`` times (WGAN-GP's own algorithm: 5).
 """
 
 from dataclasses import dataclass, replace
@@ -32,9 +32,9 @@ from edgekeeper.spec import spec
 from edgekeeper.training.recipe import (
     Adversary,
     Data,
+    DiscriminatorInput,
     Optim,
     Recipe,
-    Sight,
     Stage,
     Term,
     Validation,
@@ -56,19 +56,19 @@ class Settings:
     image_skip: ImageSkip
     patch: int
     batch: int
-    critic_width: int
+    discriminator_width: int
     steps: tuple[int, int]
     pixel: Optim
     adversarial: Optim
-    critic: Optim
+    discriminator: Optim
     perceptual: Term
-    average: float
+    ema_decay: float
     validate: int
 
 
-_PAPER = Optim(rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000))
-_SOAP = replace(SOAP, rate=2e-3, warmup=50, schedule="cosine", clip="norm", clip_limit=1.0)
-_LIVELY = Optim(rate=4e-4, warmup=20)
+_PAPER = Optim(learning_rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000))
+_SOAP = replace(SOAP, learning_rate=2e-3, warmup=50, schedule="cosine", clip="norm", clip_limit=1.0)
+_LIVELY = Optim(learning_rate=4e-4, warmup=20)
 
 FORMS: dict[Form, Settings] = {
     "paper": Settings(
@@ -77,13 +77,13 @@ FORMS: dict[Form, Settings] = {
         image_skip="none",
         patch=192,
         batch=16,
-        critic_width=64,
+        discriminator_width=64,
         steps=(0, 500_000),
         pixel=_PAPER,
         adversarial=_PAPER,
-        critic=_PAPER,
+        discriminator=_PAPER,
         perceptual=Term("perceptual", spec(Perceptual, weights="torchvision")),
-        average=0.0,
+        ema_decay=0.0,
         validate=5_000,
     ),
     "small": Settings(
@@ -92,13 +92,13 @@ FORMS: dict[Form, Settings] = {
         image_skip="bilinear",
         patch=64,
         batch=8,
-        critic_width=32,
+        discriminator_width=32,
         steps=(2_000, 500),
         pixel=_SOAP,
         adversarial=_LIVELY,
-        critic=Optim(rate=1e-4, warmup=20),
+        discriminator=Optim(learning_rate=1e-4, warmup=20),
         perceptual=spsr.FORMS["light"].perceptual,  # that the two can be compared
-        average=0.995,
+        ema_decay=0.995,
         validate=500,
     ),
 }
@@ -119,21 +119,21 @@ def dgggan(
     body: Body = "half",
     form: Form = "small",
     pixel_steps: int | None = None,
-    critic_updates: int = 1,
+    discriminator_updates: int = 1,
     seed: int = 0,
 ) -> Recipe:
     """One of the three trainings of Tables 1 and 2, of either design, in one of the two forms.
 
     ``pixel_steps`` are the updates on fidelity alone that come first, if not those of the form.
-    ``critic_updates`` of each critic follow every update of the generator. The paper does not say
-    how many; 5 in algorithm 1 of WGAN-GP (Gulrajani et al., NeurIPS 2017). Raises InputError
-    below 1.
+    ``discriminator_updates`` of each discriminator follow every update of the generator. The paper
+    does not say how many; 5 in algorithm 1 of WGAN-GP (Gulrajani et al., NeurIPS 2017). Raises
+    InputError below 1.
     """
     settings = FORMS[form]
     branch = variant != "no_branch"
     guide = (Term("branch", spec(L1), weight=BRANCH, on="branch"),) if branch else ()
     terms = [settings.perceptual, Term("pixel", spec(L1), weight=PIXEL)]
-    adversaries = [_adversary("gan", "picture", weight=GAN, settings=settings)]
+    adversaries = [_adversary("gan", "image", weight=GAN, settings=settings)]
     if branch:
         terms += [Term("gradient", spec(Gradient), weight=GRADIENT), *guide]
         adversaries.append(
@@ -144,10 +144,14 @@ def dgggan(
     stages = (
         Stage("pixel", pixel, settings.pixel, (Term("pixel", spec(L1)), *guide)),
         Stage(
-            "adversarial", adversarial, settings.adversarial, tuple(terms),
-            adversaries=tuple(adversaries), critic_updates=critic_updates,
+            "adversarial",
+            adversarial,
+            settings.adversarial,
+            tuple(terms),
+            adversaries=tuple(adversaries),
+            discriminator_updates=discriminator_updates,
         ),
-    )  # fmt: skip
+    )
     return Recipe(
         name=recipe_name(variant, body=body, form=form),
         model=spec(
@@ -164,26 +168,33 @@ def dgggan(
         stages=stages if pixel else stages[1:],
         validation=Validation(every=settings.validate),
         seed=seed,
-        average=settings.average,
+        ema_decay=settings.ema_decay,
         retries=3,
     )
 
 
-def _adversary(name: str, sees: Sight, *, weight: float, settings: Settings) -> Adversary:
-    critic = spec(
-        VGGDiscriminator, size=settings.patch, width=settings.critic_width, norm="none"
-    )  # fmt: skip
+def _adversary(
+    name: str, sees: DiscriminatorInput, *, weight: float, settings: Settings
+) -> Adversary:
+    discriminator = spec(
+        VGGDiscriminator, size=settings.patch, width=settings.discriminator_width, norm="none"
+    )
     return Adversary(
-        name, critic, spec(WassersteinGP), optim=settings.critic, weight=weight, sees=sees
+        name,
+        discriminator,
+        spec(WassersteinGP),
+        optim=settings.discriminator,
+        weight=weight,
+        sees=sees,
     )
 
 
 def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
-    """The light network of the family for one scale, for fidelity, with its gradient branch.
+    """Return the light network of the family for one scale, for fidelity, with its gradient branch.
 
     ``edgekeeper models pack`` leaves the branch out.
     """
-    optim = replace(_SOAP, rate=4e-3, warmup=100)
+    optim = replace(_SOAP, learning_rate=4e-3, warmup=100)
     terms = (Term("pixel", spec(L1)), Term("branch", spec(L1), weight=BRANCH, on="branch"))
     return Recipe(
         name=f"dgggan_light_x{scale}",
@@ -192,7 +203,7 @@ def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
         stages=(Stage("pixel", 15_000, optim, terms),),
         validation=Validation(every=1_000),
         seed=seed,
-        average=0.999,
+        ema_decay=0.999,
         layout="channels_last",
     )
 

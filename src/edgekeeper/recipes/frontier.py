@@ -33,7 +33,7 @@ WEIGHT_UNITS = {"deviation": 0.1, "central": 100.0}
 
 
 def variant(form: str, *, weight: float, seed: int = 0) -> Recipe:
-    """The recipe that trains ESPCN ×3 with ``weight`` times the added terms of ``form``."""
+    """Return the recipe that trains ESPCN ×3 with ``weight`` times the added terms of ``form``."""
     base = espcn(scale=3, kind="plain")
     whole = base.stages[0]
     factor = weight * WEIGHT_UNITS.get(form, 1.0)
@@ -41,5 +41,5 @@ def variant(form: str, *, weight: float, seed: int = 0) -> Recipe:
     stage = dataclasses.replace(whole, steps=STEPS, terms=whole.terms + (added if weight else ()))
     name = f"frontier_{form.replace(', ', '_').replace(' ', '_')}_{weight:g}_seed{seed}"
     return dataclasses.replace(
-        base, name=name, stages=(stage,), seed=seed, average=0.99, validation=None
+        base, name=name, stages=(stage,), seed=seed, ema_decay=0.99, validation=None
     )

@@ -4,7 +4,7 @@ Abrahamyan, Truong, Philips, Deligiannis, "Gradient Variance Loss for Structure-
 Super-Resolution", ICASSP 2022, https://arxiv.org/abs/2202.00997
 
 ``cell`` makes the training of one cell, ``PAPER`` holds the numbers the paper prints for it.
-Those are RGB numbers on LR pictures made by Pillow's bilinear filter (the published code, and
+Those are RGB numbers on LR images made by Pillow's bilinear filter (the published code, and
 the values, say so; the text says bicubic): evaluate under ``gv_repo``. All networks here take
 and give RGB, ESPCN too (the paper does not say): the numbers are RGB, and a luma network would
 owe a part of them to the interpolation of the colours.
@@ -34,7 +34,7 @@ SCALES: tuple[Scale, ...] = (2, 3, 4)
 KINDS: tuple[Kind, ...] = ("plain", "gv")
 
 GV_WEIGHT = 0.01  # published code
-GV_PATCH: dict[int, int] = {2: 8, 3: 16, 4: 16}  # paper, section 3.1
+GV_PATCH: dict[int, int] = {2: 8, 3: 16, 4: 16}  # paper, section 4.1
 BASE: dict[Network, Spec[Loss]] = {"vdsr": spec(L2), "edsr": spec(L1), "espcn": spec(L2)}
 
 
@@ -50,13 +50,15 @@ class Schedule:
     crop: Literal["random", "centre"] = "random"
 
 
-def _fast(rate: float, *, clip: float, warmup: int = 100) -> Optim:
-    return Optim(rate=rate, schedule="cosine", warmup=warmup, clip="norm", clip_limit=clip)
+def _fast(learning_rate: float, *, clip: float, warmup: int = 100) -> Optim:
+    return Optim(
+        learning_rate=learning_rate, schedule="cosine", warmup=warmup, clip="norm", clip_limit=clip
+    )
 
 
 # "paper" holds what the papers or their code state:
 # - VDSR as in the code published with the loss: 128 HR pixels, batch 64, 30 epochs of 13 updates,
-#   SGD 0.1 divided by 10 after 10 and 20 epochs, gradient norm 0.4, the centre of each picture.
+#   SGD 0.1 divided by 10 after 10 and 20 epochs, gradient norm 0.4, the centre of each image.
 # - EDSR section 4.2: 48 LR pixels, batch 16, Adam 1e-4 halved after 2e5 of 3e5 updates. All from
 #   scratch, where EDSR begins x3 and x4 from x2.
 # - ESPCN: 17 LR pixels, batch 16, rate from 1e-2 to 1e-4. Adam, the two drops and the number of
@@ -74,7 +76,7 @@ SCHEDULES: dict[tuple[Network, Budget], Schedule] = {
         128,
         64,
         Optim(
-            rate=0.1,
+            learning_rate=0.1,
             kind="sgd",
             momentum=0.9,
             weight_decay=1e-4,
@@ -88,13 +90,16 @@ SCHEDULES: dict[tuple[Network, Budget], Schedule] = {
         crop="centre",
     ),
     ("edsr", "paper"): Schedule(
-        300_000, 48, 16, Optim(rate=1e-4, schedule="steps", milestones=(200_000,), gamma=0.5)
+        300_000,
+        48,
+        16,
+        Optim(learning_rate=1e-4, schedule="steps", milestones=(200_000,), gamma=0.5),
     ),
     ("espcn", "paper"): Schedule(
         100_000,
         17,
         16,
-        Optim(rate=1e-2, schedule="steps", milestones=(30_000, 80_000), gamma=0.1),
+        Optim(learning_rate=1e-2, schedule="steps", milestones=(30_000, 80_000), gamma=0.1),
         augment="none",
     ),
 }
@@ -109,10 +114,10 @@ def cell(
     seed: int = 0,
     degradation: Degradation = "bilinear",
 ) -> Recipe:
-    """The training of one cell of the table.
+    """Return the training of one cell of the table.
 
     ``budget``: "quick" is minutes on two CPU cores, "standard" minutes on a GPU, "paper" the
-    settings of the papers. ``degradation`` is the kernel that made the LR pictures of the store;
+    settings of the papers. ``degradation`` is the kernel that made the LR images of the store;
     VDSR enlarges its input with the same one.
     """
     schedule = SCHEDULES[network, budget]
@@ -144,7 +149,7 @@ def cell(
 
 
 def cell_name(start: str, kind: str, *, budget: Budget, seed: int, degradation: Degradation) -> str:
-    """The name of a cell: ``start`` and all in which it differs from the default cell."""
+    """Return the name of a cell: ``start`` and all in which it differs from the default cell."""
     parts = [
         start,
         *([] if kind == "plain" else [kind]),
@@ -156,7 +161,7 @@ def cell_name(start: str, kind: str, *, budget: Budget, seed: int, degradation: 
 
 
 def model(network: Network, *, scale: int, degradation: Degradation) -> Spec[SRModel]:
-    """The network of a column: VDSR of the loss's code, the EDSR baseline, ESPCN on RGB."""
+    """Return the network of a column: VDSR of the loss's code, the EDSR baseline, ESPCN on RGB."""
     if network == "vdsr":
         return spec(VDSR, scale=scale, variant="gv", interpolation=degradation)
     if network == "edsr":
@@ -165,7 +170,7 @@ def model(network: Network, *, scale: int, degradation: Degradation) -> Spec[SRM
 
 
 def terms(base: Spec[Loss], *, scale: int, kind: Kind) -> tuple[Term, ...]:
-    """The base loss alone, or with the gradient variance loss at its published weight."""
+    """Return the base loss alone, or with the gradient variance loss at its published weight."""
     pixel = Term("pixel", base)
     if kind == "plain":
         return (pixel,)
@@ -214,7 +219,7 @@ def comparisons(
     seeds: Sequence[int] = (0,),
     degradation: Degradation = "bilinear",
 ) -> list[Comparison]:
-    """The pairs of cells of the table, or of the chosen networks and scales.
+    """Return the pairs of cells of the table, or of the chosen networks and scales.
 
     Raises InputError for a network or scale that the table does not have.
     """
@@ -252,7 +257,7 @@ def comparisons(
 
 
 def check_choice(kind: str, chosen: Sequence[object], *, known: Sequence[object]) -> None:
-    """Nothing; InputError for a value that the table does not have."""
+    """Raise InputError for a value that the table does not have."""
     for value in chosen:
         if value not in known:
             raise unknown_name(f"{kind} in this table", str(value), known=map(str, known))

@@ -57,7 +57,7 @@ def cell(
     seed: int = 0,
     degradation: Degradation = "bilinear",
 ) -> Recipe:
-    """The training of one row of the table; the arguments are those of Table 1."""
+    """Return the training of one row of the table; the arguments are those of Table 1."""
     schedule = SCHEDULES[NETWORK, budget]
     return Recipe(
         name=cell_name(
@@ -93,7 +93,7 @@ def comparisons(
     seeds: Sequence[int] = (0,),
     degradation: Degradation = "bilinear",
 ) -> list[Comparison]:
-    """The pairs of rows of the table: each addition against its base loss alone.
+    """Return the pairs of rows of the table: each addition against its base loss alone.
 
     Raises InputError for a network or scale that the table does not have.
     """

@@ -35,8 +35,10 @@ SHAPES: dict[Size, Shape] = {
     "best": Shape(width=48, blocks=6, depth=3, constant_stages=8, falling_steps=20_000),
 }
 
-SOAP = Optim(rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, warmup=100)
-FALLING = Optim(rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, schedule="cosine")
+SOAP = Optim(learning_rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, warmup=100)
+FALLING = Optim(
+    learning_rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, schedule="cosine"
+)
 CONSTANT_STEPS = 10_000
 
 
@@ -56,7 +58,7 @@ def ladder(*, size: Size, scale: int, constant_stages: int | None = None) -> Rec
         data=Data(patch=24 * scale, batch=8),
         stages=(*constant, falling),
         validation=Validation(every=5_000),
-        average=0.999,
+        ema_decay=0.999,
         precision="bfloat16",
         layout="channels_last",
     )

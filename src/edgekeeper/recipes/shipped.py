@@ -6,7 +6,7 @@ trained twice, to the same number of steps on the same batches: without and with
 variance loss (Abrahamyan et al., ICASSP 2022; weight 0.01, patch 8 at ×2 and 16 at ×3 and ×4).
 
 ESPCN learns from photographs as they are and shrunk by 2, 3 and 4. The trunk learned from the same
-photographs shrunk by 3, 4 and 6, where edges are crisper than in most pictures, which did harm
+photographs shrunk by 3, 4 and 6, where edges are crisper than in most images, which did harm
 (docs/diary.md); what begins from it from those shrunk by 2, 3 and 4.
 """
 
@@ -22,7 +22,7 @@ Kind = Literal["plain", "gv"]
 KINDS: tuple[Kind, ...] = ("plain", "gv")
 
 # For small networks SOAP needs far fewer updates than Adam (docs/diary.md).
-SOAP = Optim(rate=5e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12)
+SOAP = Optim(learning_rate=5e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12)
 
 GV_WEIGHT = 0.01
 GV_PATCH = {2: 8, 3: 16, 4: 16}
@@ -41,7 +41,7 @@ def _recipe(
     *,
     data: Data,
     stages: tuple[Stage, ...],
-    average: float,
+    ema_decay: float,
     start: Start | None = None,
 ) -> Recipe:
     return Recipe(
@@ -50,7 +50,7 @@ def _recipe(
         data=data,
         stages=stages,
         start=start,
-        average=average,
+        ema_decay=ema_decay,
         validation=Validation(every=1_000),
         precision="bfloat16",
         layout="channels_last",
@@ -68,7 +68,7 @@ def espcn(*, scale: int, kind: Kind) -> Recipe:
     """
     terms = _terms(spec(L2), scale=scale, kind=kind)
     first = replace(SOAP, warmup=100, schedule="cosine")
-    again = replace(first, rate=3e-3)
+    again = replace(first, learning_rate=3e-3)
     steps, more = {2: (8_000, 2_000), 3: (20_000, 5_000), 4: (8_000, 2_000)}[scale]
     return _recipe(
         _name("espcn", scale=scale, kind=kind),
@@ -78,7 +78,7 @@ def espcn(*, scale: int, kind: Kind) -> Recipe:
             Stage("whole", steps, first, terms),
             Stage("polish", more, again, terms, candidates=3),
         ),
-        average=0.999,
+        ema_decay=0.999,
     )
 
 
@@ -88,20 +88,20 @@ def _edsr_light(scale: int) -> Spec[SRModel]:
 
 
 def edsr_light_trunk() -> Recipe:
-    """The light EDSR ×2, mean absolute error."""
-    optim = Optim(rate=5e-4, warmup=300, clip="norm", clip_limit=1.0)
+    """Return the light EDSR ×2, mean absolute error."""
+    optim = Optim(learning_rate=5e-4, warmup=300, clip="norm", clip_limit=1.0)
     return _recipe(
         "edsr_light_trunk",
         _edsr_light(2),
         data=Data(patch=64, batch=16),
         stages=(Stage("trunk", 8_000, optim, (Term("pixel", spec(L1)),)),),
-        average=0.998,
+        ema_decay=0.998,
     )
 
 
 def edsr_light(*, scale: int, kind: Kind) -> Recipe:
-    """The light EDSR for one scale, from the trunk, the rate falling to 0."""
-    optim = Optim(rate=4e-4, warmup=100, schedule="cosine", clip="norm", clip_limit=1.0)
+    """Return the light EDSR for one scale, from the trunk, the rate falling to 0."""
+    optim = Optim(learning_rate=4e-4, warmup=100, schedule="cosine", clip="norm", clip_limit=1.0)
     steps = {2: 2_500, 3: 1_500, 4: 3_000}[scale]
     stage = Stage("finish", steps, optim, _terms(spec(L1), scale=scale, kind=kind))
     return _recipe(
@@ -109,7 +109,7 @@ def edsr_light(*, scale: int, kind: Kind) -> Recipe:
         _edsr_light(scale),
         data=Data(patch=32 * scale, batch=16),
         stages=(stage,),
-        average=0.998,
+        ema_decay=0.998,
         start=Start("edsr_light_trunk", fresh=() if scale == 2 else ("upsampler.",)),
     )
 

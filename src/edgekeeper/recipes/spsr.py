@@ -3,7 +3,7 @@
 Ma et al., "Structure-Preserving Super Resolution with Gradient Guidance", CVPR 2020,
 https://arxiv.org/abs/2003.13081; Wang et al., "ESRGAN", ECCV workshops 2018.
 
-    variant    gradient branch   gradient loss and critic
+    variant    gradient branch   gradient loss and discriminator
     esrgan     -                 -
     no_branch  -                 yes            "w/o GB"
     no_loss    yes               -              "w/o GL"
@@ -12,7 +12,7 @@ https://arxiv.org/abs/2003.13081; Wang et al., "ESRGAN", ECCV workshops 2018.
 One function gives every variant in three forms, with the same stages: ``pixel`` (fidelity alone),
 ``warm-up`` (what fuses the branch, alone), ``adversarial``. Variants without a branch stay in the
 first stage for as long as the second lasts, so that all make equally many updates. Each stage has
-new optimisers and counts its own updates, so the paper's rate is halved after so many adversarial
+new optimizers and counts its own updates, so the paper's rate is halved after so many adversarial
 updates, not after so many with the warm-up.
 
     form    generator                            HR patch, batch
@@ -35,9 +35,9 @@ from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import (
     Adversary,
     Data,
+    DiscriminatorInput,
     Optim,
     Recipe,
-    Sight,
     Stage,
     Start,
     Term,
@@ -48,7 +48,7 @@ Variant = Literal["esrgan", "no_branch", "no_loss", "spsr"]
 Form = Literal["paper", "small", "light"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
-# Equation 13 of the paper; the perceptual weight is the form's.
+# Equation 10 of the paper; the perceptual weight is the form's.
 PIXEL, GAN, GRADIENT, GRADIENT_GAN, BRANCH = 0.01, 0.005, 0.01, 0.005, 0.5
 
 
@@ -60,21 +60,21 @@ class Settings:
     guided: Spec[SRModel]
     patch: int
     batch: int
-    critic_width: int
+    discriminator_width: int
     steps: tuple[int, int, int]
     pixel: Optim
     adversarial: Optim
-    critic: Optim
+    discriminator: Optim
     perceptual: Term
     fused: tuple[str, ...]
     start: str | None = None
-    average: float = 0.0
+    ema_decay: float = 0.0
 
 
 _HALVED = (50_000, 100_000, 200_000, 300_000)
-_PAPER = Optim(rate=1e-4, schedule="steps", milestones=_HALVED)
-_FAST = Optim(rate=2e-4, warmup=20)
-_LIVELY = replace(_FAST, rate=4e-4)
+_PAPER = Optim(learning_rate=1e-4, schedule="steps", milestones=_HALVED)
+_FAST = Optim(learning_rate=2e-4, warmup=20)
+_LIVELY = replace(_FAST, learning_rate=4e-4)
 _LIGHT = edsr_light(scale=4, kind="plain").model
 # The features of Oxford's VGG19 are larger than those of torchvision's, to which the paper's weight
 # of 1 belongs. The weights here are chosen, and so is the layer of ``light`` (docs/diary.md).
@@ -86,11 +86,13 @@ FORMS: dict[Form, Settings] = {
         guided=spec(SPSR, scale=4),
         patch=128,
         batch=15,
-        critic_width=64,
+        discriminator_width=64,
         steps=(1_000_000, 5_000, 500_000),
-        pixel=Optim(rate=2e-4, schedule="steps", milestones=(200_000, 400_000, 600_000, 800_000)),
+        pixel=Optim(
+            learning_rate=2e-4, schedule="steps", milestones=(200_000, 400_000, 600_000, 800_000)
+        ),
         adversarial=_PAPER,
-        critic=_PAPER,
+        discriminator=_PAPER,
         perceptual=Term("perceptual", spec(Perceptual, weights="torchvision")),
         fused=("fusion.",),
     ),
@@ -99,31 +101,31 @@ FORMS: dict[Form, Settings] = {
         guided=spec(SPSR, scale=4, width=48, blocks=4, growth=24, taps=(1, 2, 3)),
         patch=96,
         batch=8,
-        critic_width=32,
+        discriminator_width=32,
         steps=(10_000, 200, 5_000),
-        pixel=Optim(rate=4e-4, warmup=100, schedule="cosine"),
+        pixel=Optim(learning_rate=4e-4, warmup=100, schedule="cosine"),
         adversarial=_FAST,
-        critic=_FAST,
+        discriminator=_FAST,
         perceptual=_OXFORD,
         fused=("fusion.",),
-        average=0.995,
+        ema_decay=0.995,
     ),
     "light": Settings(
         plain=_LIGHT,
         guided=spec(GradientBranch, backbone=_LIGHT, width=32, taps=("blocks.2", "blocks.6")),
         patch=64,
         batch=8,
-        critic_width=32,
+        discriminator_width=32,
         steps=(50, 20, 400),
         pixel=_LIVELY,
         adversarial=_LIVELY,
-        critic=_FAST,
+        discriminator=_FAST,
         perceptual=Term(
             "perceptual", spec(Perceptual, weights="oxford", layer="conv3_4"), weight=0.1
         ),
         fused=("fusion.",),
         start="edsr_light_x4",
-        average=0.99,
+        ema_decay=0.99,
     ),
 }
 
@@ -140,7 +142,7 @@ def spsr(*, variant: Variant = "spsr", form: Form = "light", seed: int = 0) -> R
     branch, losses = variant in ("no_loss", "spsr"), variant in ("no_branch", "spsr")
     guide = (Term("branch", spec(L1), weight=BRANCH, on="branch"),) if branch else ()
     terms = [settings.perceptual, Term("pixel", spec(L1), weight=PIXEL)]
-    adversaries = [_adversary("gan", "picture", weight=GAN, settings=settings)]
+    adversaries = [_adversary("gan", "image", weight=GAN, settings=settings)]
     if losses:
         terms.append(Term("gradient", spec(Gradient), weight=GRADIENT))
         adversaries.append(
@@ -150,13 +152,20 @@ def spsr(*, variant: Variant = "spsr", form: Form = "light", seed: int = 0) -> R
     first = Stage("pixel", pixel, settings.pixel, (Term("pixel", spec(L1)), *guide))
     # The branch's own loss does not reach what the second stage trains.
     second = Stage(
-        "warm-up", warmup, settings.adversarial, tuple(terms),
-        adversaries=tuple(adversaries), trains=settings.fused,
-    )  # fmt: skip
-    third = Stage(
-        "adversarial", adversarial, settings.adversarial, (*terms, *guide),
+        "warm-up",
+        warmup,
+        settings.adversarial,
+        tuple(terms),
         adversaries=tuple(adversaries),
-    )  # fmt: skip
+        trains=settings.fused,
+    )
+    third = Stage(
+        "adversarial",
+        adversarial,
+        settings.adversarial,
+        (*terms, *guide),
+        adversaries=tuple(adversaries),
+    )
     stages: tuple[Stage, ...] = (first, second, third)
     if not branch:
         stages = (replace(first, steps=pixel + warmup), third)
@@ -171,24 +180,28 @@ def spsr(*, variant: Variant = "spsr", form: Form = "light", seed: int = 0) -> R
         validation=Validation(every=5_000 if form == "paper" else 500),
         start=start,
         seed=seed,
-        average=settings.average,
+        ema_decay=settings.ema_decay,
         retries=3,
     )
 
 
-def _adversary(name: str, sees: Sight, *, weight: float, settings: Settings) -> Adversary:
+def _adversary(
+    name: str, sees: DiscriminatorInput, *, weight: float, settings: Settings
+) -> Adversary:
     return Adversary(
         name=name,
-        critic=spec(VGGDiscriminator, size=settings.patch, width=settings.critic_width),
+        discriminator=spec(
+            VGGDiscriminator, size=settings.patch, width=settings.discriminator_width
+        ),
         loss=spec(RelativisticGAN),
-        optim=settings.critic,
+        optim=settings.discriminator,
         weight=weight,
         sees=sees,
     )
 
 
 def texture(*, gradient: float = 0.0, steps: int = 600) -> Recipe:
-    """The network that ships as style "texture": ESRGAN's light training, and further.
+    """Return the network that ships as style "texture": ESRGAN's light training, and further.
 
     With a weight ``gradient`` the further updates have the loss between gradient maps too; 2.0 is
     a weight that is felt. It brought more contrast and a higher structure risk (docs/diary.md).
@@ -198,7 +211,7 @@ def texture(*, gradient: float = 0.0, steps: int = 600) -> Recipe:
     terms = last.terms
     if gradient:
         terms += (Term("gradient", spec(Gradient), weight=gradient),)
-    optim = replace(_LIVELY, schedule="cosine", final_rate=4e-5)
+    optim = replace(_LIVELY, schedule="cosine", final_learning_rate=4e-5)
     further = replace(last, name="texture", steps=steps, optim=optim, terms=terms)
     return replace(
         base,

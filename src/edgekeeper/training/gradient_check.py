@@ -1,6 +1,6 @@
 """Which term of an objective moves which part of the network, and how the terms agree.
 
-A term that is written down but reaches nothing (a critic whose loss never comes back to the
+A term that is written down but reaches nothing (a discriminator whose loss never comes back to the
 generator, a branch that no loss looks at) goes unnoticed in a log of losses. Here each term's own
 gradient is taken, so that a dead one is an error before the first update.
 """
@@ -28,41 +28,43 @@ class Flow:
         norms: for each term of the generator with a weight, its length in each part (direct
             child) of the network that it reaches, and over all under ``"all"``.
         cosines: between the gradients of two terms, under both names with " and " between.
-        critics: for each critic the length of the gradient of its own loss.
+        discriminators: for each discriminator the length of the gradient of its own loss.
         unreached: modules with parameters that learn but that no term reaches.
     """
 
     norms: dict[str, dict[str, float]]
     cosines: dict[str, float]
-    critics: dict[str, float]
+    discriminators: dict[str, float]
     unreached: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
-        """The measured numbers with four digits."""
+        """Return the measured numbers with four digits."""
         return {
             "norms": {term: _rounded(parts) for term, parts in self.norms.items()},
             "cosines": _rounded(self.cosines),
-            "critics": _rounded(self.critics),
+            "discriminators": _rounded(self.discriminators),
         }
 
 
 def measure(state: State, batch: Batch, *, objective: Objective, recipe: Recipe, step: int) -> Flow:
     """The flow of ``objective`` at update ``step`` of its stage; the state is left as it was."""
     learning = trained(state.model)
-    critics = [duel.critic for duel in objective.duels]
-    kept = [(b, b.clone()) for network in (state.model, *critics) for b in network.buffers()]
+    discriminators = [adversarial.discriminator for adversarial in objective.adversarial_terms]
+    kept = [(b, b.clone()) for network in (state.model, *discriminators) for b in network.buffers()]
     lr, hr = pairs(batch, recipe=recipe, model=state.model)[0]
-    with frozen(critics):
+    with frozen(discriminators):
         sr, gradient = produce(state.model, lr, recipe=recipe, guided=objective.guided)
         values = objective.values(sr, hr, gradient=gradient)
         found = [_gradients(value, learning.values()) for value in values]
         sr = sr.detach()
         del values, gradient  # and with them the generator's graph
     own: dict[str, float] = {}
-    for duel in objective.duels:
+    for adversarial in objective.adversarial_terms:
         numbers = numbers_of(seed=recipe.seed, step=state.step, turn=0)
-        loss, _ = objective.judge(duel, sr=sr, hr=hr, numbers=numbers)
-        own[duel.adversary.name] = _length(_gradients(loss, trained(duel.critic).values()))
+        loss, _ = objective.judge(adversarial, sr=sr, hr=hr, numbers=numbers)
+        own[adversarial.adversary.name] = _length(
+            _gradients(loss, trained(adversarial.discriminator).values())
+        )
     with torch.no_grad():
         for buffer, value in kept:
             buffer.copy_(value)
@@ -78,19 +80,19 @@ def measure(state: State, batch: Batch, *, objective: Objective, recipe: Recipe,
             for part, (gradients, weight) in counted.items()
         },
         cosines=_cosines({part: gradients for part, (gradients, _) in counted.items()}),
-        critics=own,
+        discriminators=own,
         unreached=_unreached(learning, found),
     )
 
 
 def check(flow: Flow, *, stage: str) -> None:
-    """None, if every term, critic and part that learns takes part.
+    """Check that every term, discriminator and part that learns takes part.
 
     Raises:
         TrainingError: names what is dead.
         NotFiniteError: a gradient is infinite or NaN.
     """
-    lengths = {term: parts["all"] for term, parts in flow.norms.items()} | flow.critics
+    lengths = {term: parts["all"] for term, parts in flow.norms.items()} | flow.discriminators
     for term, length in lengths.items():
         if not math.isfinite(length):
             raise NotFiniteError(
@@ -103,10 +105,11 @@ def check(flow: Flow, *, stage: str) -> None:
                 f"The term '{term}' of stage '{stage}' is dead: its gradient reaches nothing that "
                 "the stage trains. Leave it out, or train what it is meant for."
             )
-    for name, length in flow.critics.items():
+    for name, length in flow.discriminators.items():
         if length == 0.0:
             raise TrainingError(
-                f"The critic of '{name}' in stage '{stage}' is dead: its own loss has no gradient."
+                f"The discriminator of '{name}' in stage '{stage}' is dead: its own loss has no "
+                "gradient."
             )
     if flow.unreached:
         raise TrainingError(
@@ -119,7 +122,7 @@ Gradients = Sequence[Tensor | None]
 
 
 def _gradients(value: Tensor, parameters: Iterable[nn.Parameter]) -> Gradients:
-    """The gradient of ``value`` for each parameter, None where the graph does not lead."""
+    """Return the gradient of ``value`` for each parameter, None where the graph does not lead."""
     wanted = list(parameters)
     if not value.requires_grad:
         return [None] * len(wanted)
@@ -135,7 +138,7 @@ def _length(gradients: Gradients) -> float:
 def _by_part(
     learning: Mapping[str, nn.Parameter], gradients: Gradients, *, weight: float
 ) -> dict[str, float]:
-    """The weighted lengths by part and in all; parts that are not reached are left out."""
+    """Return the weighted lengths by part and in all; parts that are not reached are left out."""
     parts: dict[str, list[Tensor | None]] = {}
     for name, gradient in zip(learning, gradients, strict=True):
         parts.setdefault(_part(name), []).append(gradient)
@@ -149,7 +152,7 @@ def _part(name: str) -> str:
 
 
 def _unreached(learning: Mapping[str, nn.Parameter], found: Sequence[Gradients]) -> tuple[str, ...]:
-    """The modules with a parameter that is in the graph of no term."""
+    """Return the modules with a parameter that is in the graph of no term."""
     reached = {
         name
         for gradients in found

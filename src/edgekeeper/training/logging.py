@@ -49,7 +49,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _step(line: str) -> float:
-    """The step of a line; a line cut off by a kill counts as never written."""
+    """Return the step of a line; a line cut off by a kill counts as never written."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -57,7 +57,7 @@ def _step(line: str) -> float:
 
 
 def tensorboard_writer(folder: Path) -> Scalars:
-    """A TensorBoard writer into ``folder``.
+    """Return a TensorBoard writer into ``folder``.
 
     Raises:
         UnavailableError: TensorBoard is not installed.

@@ -42,7 +42,7 @@ class Outcome:
 
 
 def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
-    """How the run of ``recipe`` on ``store`` ended; files go to ``options.out``.
+    """Return how the run of ``recipe`` on ``store`` ended; files go to ``options.out``.
 
     ``last.safetensors`` is the whole state, ``stage-N.safetensors`` the state at the end of each
     stage, ``log.jsonl`` the log, ``model.safetensors`` the network once the run has finished.
@@ -50,12 +50,12 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
     Raises:
         NotFiniteError: a loss or a weight is not finite, once more than the recipe retries; the
             last good checkpoint is kept.
-        TrainingError: a term, a critic or a part that is to learn is dead (``flow.check``).
+        TrainingError: a term, a discriminator or a part that is to learn is dead (``flow.check``).
         CheckpointError: a checkpoint does not belong to this recipe or store, or cannot be saved.
         InputError: the recipe does not fit the store or the options.
     """
     _check(recipe, options)
-    _clear_halves(options.out)
+    _clear_temporary_files(options.out)
     state = _begin(recipe, store, options=options)
     with (
         _without_denormals(),
@@ -104,7 +104,7 @@ def _without_denormals() -> Iterator[None]:
 
 
 def _begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
-    """The state of the run's last checkpoint, else that to resume from, else a new one."""
+    """Return the state of the run's last checkpoint, else that to resume from, else a new one."""
     last = options.out / "last.safetensors"
     return begin(
         recipe,
@@ -122,7 +122,9 @@ def _check(recipe: Recipe, options: RunOptions) -> None:
         scale = model.scale
         for stage in recipe.stages:
             check_trains(stage, model)
-            Objective(stage, critics={a.name: a.critic.build() for a in stage.adversaries})
+            Objective(
+                stage, discriminators={a.name: a.discriminator.build() for a in stage.adversaries}
+            )
     if recipe.data.patch % scale:
         raise InputError(
             f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {scale}."
@@ -134,7 +136,7 @@ def _check(recipe: Recipe, options: RunOptions) -> None:
         )
 
 
-def _clear_halves(out: Path) -> None:
+def _clear_temporary_files(out: Path) -> None:
     """Remove the temporary files, ours and safetensors', that a kill during a write left behind."""
     for pattern in (".*.safetensors.*.tmp", ".tmp??????"):
         for half in out.glob(pattern):
@@ -184,14 +186,17 @@ def _run(
 def _objective(state: State, stage: Stage, *, recipe: Recipe) -> Objective:
     return Objective(
         stage,
-        critics={name: rival.critic for name, rival in state.rivals.items()},
+        discriminators={
+            name: adversary_state.discriminator
+            for name, adversary_state in state.adversary_states.items()
+        },
         device=next(state.model.parameters()).device,
-        half=recipe.precision == "bfloat16",
+        bfloat16=recipe.precision == "bfloat16",
     )
 
 
 def _batches(state: State, recipe: Recipe, store: Store, *, workers: int) -> Iterator[Batch]:
-    """The batches of the updates still to be made, stage by stage."""
+    """Yield the batches of the updates still to be made, stage by stage."""
     for stage, end in zip(recipe.stages, recipe.stage_ends, strict=True):
         if state.step >= end:
             continue

@@ -10,61 +10,63 @@ from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.training.recipe import Adversary, Loss, Stage, Term
 
 
-class Duel:
-    """One adversary with its critic: both sides of the game.
+class AdversarialTerm:
+    """One adversary with its discriminator: both sides of the game.
 
     Attributes:
-        critic: the network that learns.
-        names: what ``judge`` measures: the critic's loss, the mean logits of HR and of what it is
-            to tell from HR, and the gradient penalty where there is one.
+        discriminator: the network that learns.
+        names: what ``judge`` measures: the discriminator's loss, the mean logits of HR and of what
+            it is to tell from HR, and the gradient penalty where there is one.
     """
 
-    def __init__(self, adversary: Adversary, critic: nn.Module) -> None:
-        self.adversary, self.critic = adversary, critic
+    def __init__(self, adversary: Adversary, discriminator: nn.Module) -> None:
+        self.adversary, self.discriminator = adversary, discriminator
         self.loss = adversary.loss.build()
         self._negatives = adversary.negatives.build() if adversary.negatives else None
-        measured = ["critic", "real", "fake"]
+        measured = ["discriminator", "real", "fake"]
         if isinstance(self.loss, WassersteinGP):
             measured.append("penalty")
         self.names = tuple(f"{adversary.name}.{name}" for name in measured)
 
     def value(self, sr: Tensor, hr: Tensor) -> Tensor:
         """The generator's side, a scalar not weighted; its graph goes through ``sr`` alone."""
-        fake = self.critic(self._seen(sr))
+        fake = self.discriminator(self._seen(sr))
         if isinstance(self.loss, VanillaGAN | WassersteinGP):
             return self.loss.generator(fake, fake)  # which does not look at the first
         with torch.no_grad():
-            real = self.critic(self._seen(hr))
+            real = self.discriminator(self._seen(hr))
         return self.loss.generator(real, fake)
 
     def opposed(self, sr: Tensor, hr: Tensor, *, numbers: Generator) -> Tensor:
-        """What the critic is to tell from HR, without a graph: SR, or the adversary's negatives."""
+        """Return what is to be told from HR, without a graph: SR, or the adversary's negatives."""
         return sr.detach() if self._negatives is None else self._negatives(hr, generator=numbers)
 
     def judge(self, opposed: Tensor, hr: Tensor, *, numbers: Generator) -> tuple[Tensor, Tensor]:
-        """The critic's loss (a scalar with a graph) and the values of ``names``, without one.
+        """Return the discriminator's loss, with a graph, and the values of ``names``, without one.
 
-        ``numbers`` (of the CPU) give the shares that mix the pictures of the gradient penalty. It
+        ``numbers`` (of the CPU) give the shares that mix the images of the gradient penalty. It
         is part of the loss with a graph, and a value of its own beside the loss without it.
         """
-        theirs, ours = self._seen(hr), self._seen(opposed)
-        real, fake = self.critic(theirs), self.critic(ours)
-        loss = self.loss.critic(real, fake)
+        seen_hr, seen_fake = self._seen(hr), self._seen(opposed)
+        real, fake = self.discriminator(seen_hr), self.discriminator(seen_fake)
+        loss = self.loss.discriminator(real, fake)
         measured = [loss, real.mean(), fake.mean()]
         if isinstance(self.loss, WassersteinGP):
             shares = torch.rand(len(hr), generator=numbers)
             if hr.is_cuda:  # so that the copy does not wait
                 shares = shares.pin_memory()
             shares = shares.to(hr.device, non_blocking=True)
-            penalty = self.loss.penalty(self.critic, real=theirs, fake=ours, shares=shares)
+            penalty = self.loss.penalty(
+                self.discriminator, real=seen_hr, fake=seen_fake, shares=shares
+            )
             loss = loss + self.loss.penalty_weight * penalty
             measured.append(penalty)
         return loss, torch.stack([value.detach().float() for value in measured])
 
-    def _seen(self, pictures: Tensor) -> Tensor:
-        if self.adversary.sees == "picture":
-            return pictures
-        return gradient_map(pictures, padding=1 if self.adversary.sees == "gradient" else 2)
+    def _seen(self, images: Tensor) -> Tensor:
+        if self.adversary.sees == "image":
+            return images
+        return gradient_map(images, padding=1 if self.adversary.sees == "gradient" else 2)
 
 
 class Objective:
@@ -72,7 +74,7 @@ class Objective:
 
     Attributes:
         parts: the names of the terms and then of the adversaries.
-        names: ``parts``, and what each critic measures.
+        names: ``parts``, and what each discriminator measures.
         guided: whether a term looks at what the network's gradient branch predicts.
     """
 
@@ -80,24 +82,28 @@ class Objective:
         self,
         stage: Stage,
         *,
-        critics: Mapping[str, nn.Module] | None = None,
+        discriminators: Mapping[str, nn.Module] | None = None,
         device: torch.device | str = "cpu",
-        half: bool = False,
+        bfloat16: bool = False,
     ) -> None:
-        """``half``: networks inside the terms and critics compute in bfloat16 where they can."""
+        """``bfloat16``: networks inside terms, and discriminators, compute in it where they can."""
         self.stage = stage
-        critics = critics or {}
-        self.duels = tuple(
-            Duel(adversary, critics[adversary.name]) for adversary in stage.adversaries
+        discriminators = discriminators or {}
+        self.adversarial_terms = tuple(
+            AdversarialTerm(adversary, discriminators[adversary.name])
+            for adversary in stage.adversaries
         )
         self.parts = stage.parts
-        self.names = (*self.parts, *(name for duel in self.duels for name in duel.names))
+        self.names = (
+            *self.parts,
+            *(name for adversarial in self.adversarial_terms for name in adversarial.names),
+        )
         self.guided = any(term.on == "branch" for term in stage.terms)
         self._losses = tuple(_on_device(term.loss.build(), device) for term in stage.terms)
-        self._half = half
+        self._bfloat16 = bfloat16
 
     def values(self, sr: Tensor, hr: Tensor, *, gradient: Tensor | None = None) -> list[Tensor]:
-        """The generator's values in the order of ``parts``, each a scalar with a graph.
+        """Return the generator's values in the order of ``parts``, each a scalar with a graph.
 
         ``gradient`` is the map that the network's gradient branch predicts.
         """
@@ -105,14 +111,14 @@ class Objective:
         for term, loss in zip(self.stage.terms, self._losses, strict=True):
             with self._autocast(sr, loss):
                 found.append(loss(*_compared(term, sr, hr, gradient)))
-        for duel in self.duels:
-            heard = sr if duel.adversary.weight else sr.detach()
-            with self._autocast(sr, duel.critic):
-                found.append(duel.value(heard, hr))
+        for adversarial in self.adversarial_terms:
+            seen = sr if adversarial.adversary.weight else sr.detach()
+            with self._autocast(sr, adversarial.discriminator):
+                found.append(adversarial.value(seen, hr))
         return found
 
     def weights(self, step: int) -> list[float]:
-        """The weights of ``parts`` at update ``step`` of the stage."""
+        """Return the weights of ``parts`` at update ``step`` of the stage."""
         terms = [term.weight_at(step) for term in self.stage.terms]
         return terms + [adversary.weight for adversary in self.stage.adversaries]
 
@@ -124,22 +130,22 @@ class Objective:
         return self.total(values, step=step), torch.stack([v.detach().float() for v in values])
 
     def total(self, values: list[Tensor], *, step: int) -> Tensor:
-        """The weighted sum of the generator's values."""
+        """Return the weighted sum of the generator's values."""
         weighted = (w * value for w, value in zip(self.weights(step), values, strict=True))
         return sum(weighted, values[0].new_zeros(()))
 
     def judge(
-        self, duel: Duel, *, sr: Tensor, hr: Tensor, numbers: Generator
+        self, adversarial: AdversarialTerm, *, sr: Tensor, hr: Tensor, numbers: Generator
     ) -> tuple[Tensor, Tensor]:
-        """``duel.judge`` of SR or the adversary's negatives, in the objective's precision."""
-        opposed = duel.opposed(sr, hr, numbers=numbers)
-        with self._autocast(sr, duel.critic):
-            return duel.judge(opposed, hr, numbers=numbers)
+        """Return ``adversarial.judge`` of SR or the negatives, in the objective's precision."""
+        opposed = adversarial.opposed(sr, hr, numbers=numbers)
+        with self._autocast(sr, adversarial.discriminator):
+            return adversarial.judge(opposed, hr, numbers=numbers)
 
     def _autocast(self, sr: Tensor, network: object) -> torch.autocast:
         """bfloat16 for what holds a network, never for plain arithmetic."""
         holds = isinstance(network, nn.Module) and next(network.parameters(), None) is not None
-        return torch.autocast(sr.device.type, torch.bfloat16, enabled=self._half and holds)
+        return torch.autocast(sr.device.type, torch.bfloat16, enabled=self._bfloat16 and holds)
 
 
 def _on_device(loss: Loss, device: torch.device | str) -> Loss:
@@ -147,8 +153,8 @@ def _on_device(loss: Loss, device: torch.device | str) -> Loss:
 
 
 def _compared(term: Term, sr: Tensor, hr: Tensor, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What the term compares."""
-    if term.on == "picture":
+    """Return what the term compares."""
+    if term.on == "image":
         return sr, hr
     assert gradient is not None
     return gradient, gradient_map(hr)

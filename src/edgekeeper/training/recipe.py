@@ -20,32 +20,32 @@ from edgekeeper.spec import Spec
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-Sight = Literal["picture", "gradient", "gradient_ring"]
-"""What a critic looks at: pictures, their gradient maps, or those with a ring around them."""
+DiscriminatorInput = Literal["image", "gradient", "gradient_ring"]
+"""What a discriminator looks at: images, their gradient maps, or those with a ring around them."""
 
 
 class AdversarialLoss(Protocol):
-    """The two sides of ``losses.adversarial``: scalars of a critic's logits of HR and SR."""
+    """The two sides of ``losses.adversarial``: scalars of a discriminator's logits of HR and SR."""
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the generator makes small."""
+        """Return what the generator makes small."""
 
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the critic makes small."""
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return what the discriminator makes small."""
 
 
 class Negatives(Protocol):
-    """What makes pictures out of HR ones that a critic is to tell from them."""
+    """What makes images out of HR ones that a discriminator is to tell from them."""
 
     def __call__(self, hr: Tensor, *, generator: Generator) -> Tensor:
-        """Any number of pictures of the size of ``hr``; chance comes from ``generator`` alone."""
+        """Any number of images of the size of ``hr``; chance comes from ``generator`` alone."""
 
 
 @dataclass(frozen=True)
 class Data:
     """How batches are cut from the packed store. ``patch`` is in HR pixels.
 
-    ``crop``: anywhere, each place equally likely; or the centre of each picture once an epoch.
+    ``crop``: anywhere, each place equally likely; or the centre of each image once an epoch.
     ``degradations``: LR is made of HR in this way instead of being read from the store.
     """
 
@@ -58,92 +58,94 @@ class Data:
 
 @dataclass(frozen=True)
 class Optim:
-    """The optimiser and its learning rate over the steps of one stage.
+    """The optimizer and its learning rate over the steps of one stage.
 
     ``kind``: Adam, plain gradient descent with momentum, or SOAP (`edgekeeper.training.soap`; with
     ``betas=(0.95, 0.95)``), which for small networks needs far fewer updates than Adam.
-    ``schedule``: "constant"; "cosine" falls from ``rate`` to ``final_rate`` over the stage;
-    "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the stage).
-    ``warmup`` steps rise linearly from 0.
+    ``schedule``: "constant"; "cosine" falls from ``learning_rate`` to ``final_learning_rate`` over
+    the stage; "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the
+    stage). ``warmup`` steps rise linearly from 0.
     ``clip``: "norm" limits the global gradient norm to ``clip_limit``; "value_over_rate" limits
-    every value to ±clip_limit / rate (VDSR, section 3.2).
+    every value to ±clip_limit / learning_rate (VDSR, section 3.2).
     """
 
-    rate: float
+    learning_rate: float
     kind: Literal["adam", "sgd", "soap"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine", "steps"] = "constant"
-    final_rate: float = 0.0
+    final_learning_rate: float = 0.0
     milestones: tuple[int, ...] = ()
     gamma: float = 0.5
     warmup: int = 0
     clip: Literal["none", "norm", "value_over_rate"] = "none"
     clip_limit: float = 0.0
 
-    def rate_at(self, step: int, *, steps: int) -> float:
+    def learning_rate_at(self, step: int, *, steps: int) -> float:
         """The learning rate of update ``step`` (counted from 0) in a stage of ``steps`` updates."""
         if step < self.warmup:
-            return self.rate * (step + 1) / self.warmup
+            return self.learning_rate * (step + 1) / self.warmup
         if self.schedule == "cosine":
             done = (step - self.warmup) / max(1, steps - self.warmup)
             fall = 0.5 * (1 + math.cos(math.pi * done))
-            return self.final_rate + (self.rate - self.final_rate) * fall
+            return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
         if self.schedule == "steps":
-            return self.rate * self.gamma ** sum(step >= milestone for milestone in self.milestones)
-        return self.rate
+            return self.learning_rate * self.gamma ** sum(
+                step >= milestone for milestone in self.milestones
+            )
+        return self.learning_rate
 
 
 @dataclass(frozen=True)
 class Term:
     """One weighted term of an objective. ``ramp`` steps raise the weight linearly from 0.
 
-    ``on``: the term compares the pictures, or the gradient map that the network's gradient branch
-    predicts with that of the HR picture.
+    ``on``: the term compares the images, or the gradient map that the network's gradient branch
+    predicts with that of the HR image.
     """
 
     name: str
     loss: Spec[Loss]
     weight: float = 1.0
     ramp: int = 0
-    on: Literal["picture", "branch"] = "picture"
+    on: Literal["image", "branch"] = "image"
 
     def weight_at(self, step: int) -> float:
-        """The weight at update ``step`` of the stage, counted from 0."""
+        """Return the weight at update ``step`` of the stage, counted from 0."""
         return self.weight * min(1.0, (step + 1) / self.ramp) if self.ramp else self.weight
 
 
 @dataclass(frozen=True)
 class Adversary:
-    """A critic that learns to tell SR from HR, and the weight of its opinion for the generator.
+    """A discriminator that learns to tell SR from HR, and its weight for the generator.
 
     With ``negatives`` it learns to tell from HR what they make of HR, and sees SR only when the
     generator asks for its opinion (``losses.Unnatural``). With a weight of 0 it just learns.
 
-    The critic that the stage before had under the same name and spec goes on learning; otherwise it
-    is made new, from the recipe's seed and its name.
+    The discriminator that the stage before had under the same name and spec goes on learning;
+    otherwise it is made new, from the recipe's seed and its name.
     """
 
     name: str
-    critic: Spec[nn.Module]
+    discriminator: Spec[nn.Module]
     loss: Spec[AdversarialLoss]
     optim: Optim
     weight: float
-    sees: Sight = "picture"
+    sees: DiscriminatorInput = "image"
     negatives: Spec[Negatives] | None = None
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run: so many updates with this optimiser on these terms.
+    """A part of a run: so many updates with this optimizer on these terms.
 
     ``candidates`` times the batch is drawn for each update, and the patches with the strongest
     edges are kept: photographs are mostly sky and blur, from which little is learned.
     ``trains``: beginnings of the names of the generator's parameters that learn, () for all.
-    Each update of the generator is followed by ``critic_updates`` of every adversary's critic, the
-    first on the same pictures, each further one on a batch of its own.
+    Each update of the generator is followed by ``discriminator_updates`` of every adversary's
+    discriminator, the first on the same images, each further one on a batch of its own.
     """
 
     name: str
@@ -153,7 +155,7 @@ class Stage:
     candidates: int = 1
     adversaries: tuple[Adversary, ...] = ()
     trains: tuple[str, ...] = ()
-    critic_updates: int = 1
+    discriminator_updates: int = 1
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -163,7 +165,7 @@ class Stage:
     @property
     def drawn(self) -> int:
         """How many batches one update takes."""
-        return self.critic_updates if self.adversaries else 1
+        return self.discriminator_updates if self.adversaries else 1
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run. ``average`` is the decay of the weight average (EMA), 0 for none.
+    """A whole training run. ``ema_decay`` is that of the weights' EMA, 0 for none.
 
     ``retries``: how often a loss or a weight may become infinite or NaN; the run then goes on from
     its last checkpoint with half the learning rate.
@@ -203,7 +205,7 @@ class Recipe:
     validation: Validation | None = None
     start: Start | None = None
     seed: int = 0
-    average: float = 0.0
+    ema_decay: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     layout: Literal["contiguous", "channels_last"] = "contiguous"
     retries: int = 0
@@ -219,8 +221,8 @@ class Recipe:
             )
         for stage in self.stages:
             _check_stage(stage, recipe=self.name)
-        if not 0.0 <= self.average < 1.0:
-            raise InputError(f"average is {self.average}; it is a decay in [0, 1).")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise InputError(f"ema_decay is {self.ema_decay}; it is a decay in [0, 1).")
         if self.retries < 0:
             raise InputError(f"retries is {self.retries}; give 0 or more.")
 
@@ -235,7 +237,7 @@ class Recipe:
         return tuple(accumulate(stage.steps for stage in self.stages))
 
     def stage_at(self, step: int) -> tuple[Stage, int]:
-        """The stage of update ``step`` (counted from 0) and the step's number within it."""
+        """Return the stage of update ``step`` (counted from 0) and the step's number within it."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage, step
@@ -243,7 +245,7 @@ class Recipe:
         raise InputError(f"Recipe '{self.name}' has {self.steps} steps; no stage for a later one.")
 
     def to_json(self) -> dict[str, object]:
-        """The recipe as plain values, for checkpoints and cards."""
+        """Return the recipe as plain values, for checkpoints and cards."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def prefix_json(self, step: int) -> dict[str, object]:
@@ -263,7 +265,7 @@ class Recipe:
         return _agrees(stages, prefix.get("stages")) and _agrees(self, {**prefix, **others})
 
     def _stages_until(self, step: int) -> tuple[Stage, ...]:
-        """The stages of the first ``step`` updates, the last one whole."""
+        """Return the stages of the first ``step`` updates, the last one whole."""
         starts = accumulate((stage.steps for stage in self.stages), initial=0)
         return tuple(
             stage for stage, start in zip(self.stages, starts, strict=False) if start < step
@@ -274,24 +276,34 @@ class Recipe:
 _UNRELATED = ("name", "validation")
 
 
+# What earlier versions called a field or a choice.
+_FORMERLY = {
+    "average": "ema_decay",
+    "rate": "learning_rate",
+    "final_rate": "final_learning_rate",
+    "critic": "discriminator",
+    "critic_updates": "discriminator_updates",
+    "picture": "image",
+}
+
+
 def _agrees(value: object, saved: object) -> bool:
-    """Whether ``saved``, plain values, says what ``value`` says."""
+    """Return whether ``saved``, plain values, says what ``value`` says."""
     if value is saved:
         return True
     if isinstance(value, Spec) or not dataclasses.is_dataclass(value):
         if isinstance(value, tuple) and isinstance(saved, list):
             return len(value) == len(saved) and all(map(_agrees, value, saved))
-        return _plain(value) == saved
+        return _plain(value) in (saved, _FORMERLY.get(str(saved), saved))
+    if not isinstance(saved, dict):
+        return False
     fields = {field.name: field for field in dataclasses.fields(value)}
-    return (
-        isinstance(saved, dict)
-        and saved.keys() <= fields.keys()
-        and all(
-            _agrees(getattr(value, name), saved[name])
-            if name in saved
-            else getattr(value, name) == field.default
-            for name, field in fields.items()
-        )
+    saved = {_FORMERLY.get(name, name): old for name, old in saved.items()}
+    return saved.keys() <= fields.keys() and all(
+        _agrees(getattr(value, name), saved[name])
+        if name in saved
+        else getattr(value, name) == field.default
+        for name, field in fields.items()
     )
 
 
@@ -299,7 +311,7 @@ def _check_stage(stage: Stage, *, recipe: str) -> None:
     """Refuse a stage that could not train."""
     for optim in (stage.optim, *(adversary.optim for adversary in stage.adversaries)):
         _check_optim(optim)
-    for field in ("candidates", "critic_updates"):
+    for field in ("candidates", "discriminator_updates"):
         if getattr(stage, field) < 1:
             raise InputError(
                 f"Stage '{stage.name}' has {field} = {getattr(stage, field)}; give 1 or more."
@@ -312,9 +324,11 @@ def _check_stage(stage: Stage, *, recipe: str) -> None:
 
 
 def _check_optim(optim: Optim) -> None:
-    """Refuse an optimiser that could not train."""
-    if not 0.0 < optim.rate < math.inf:
-        raise InputError(f"The learning rate is {optim.rate}; it must be positive and finite.")
+    """Refuse an optimizer that could not train."""
+    if not 0.0 < optim.learning_rate < math.inf:
+        raise InputError(
+            f"The learning rate is {optim.learning_rate}; it must be positive and finite."
+        )
     if optim.clip != "none" and not optim.clip_limit > 0.0:
         raise InputError(
             f"clip is '{optim.clip}' but clip_limit is {optim.clip_limit}; give a positive limit."

@@ -18,7 +18,7 @@ from edgekeeper.training.logging import JsonLines, Scalars, tensorboard_writer
 from edgekeeper.training.objective import Objective
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.state import State, save, training_mode
-from edgekeeper.training.update import rate_of
+from edgekeeper.training.update import learning_rate_of
 
 
 @dataclass(frozen=True)
@@ -118,19 +118,19 @@ class Report:
                 f"checkpoint is kept in '{self.options.out}'; lower the learning rate or clip."
             )
         stage, step = self.recipe.stage_at(state.step - 1)
-        rate = rate_of(stage.optim, state=state, step=step, steps=stage.steps)
+        learning_rate = learning_rate_of(stage.optim, state=state, step=step, steps=stage.steps)
         self.log.write(
             {
                 "step": state.step,
                 "stage": stage.name,
-                "rate": rate,
+                "learning_rate": learning_rate,
                 "seconds": state.seconds,
                 **terms,
             }
         )
         self.line.update(state.step, text=f"loss {terms['total']:.5f}")
         if self.curves is not None:
-            for name, value in {**terms, "rate": rate}.items():
+            for name, value in {**terms, "learning_rate": learning_rate}.items():
                 self.curves.add_scalar(f"train/{name}", value, state.step)
 
     def _validate(self, state: State) -> None:
@@ -170,7 +170,7 @@ class Report:
         card = {
             "recipe": self.recipe.to_json(),
             "store": self.store.fingerprint,
-            "pictures": _provenance(self.store),
+            "images": _provenance(self.store),
             "steps": state.step,
             "seconds": round(state.seconds, 1),
             "origin": state.origin,
@@ -181,13 +181,13 @@ class Report:
 
 
 def _provenance(store: Store) -> list[dict[str, str]]:
-    """The source pictures of a store: name, SHA-256 and licence, each once."""
+    """Return the source images of a store: name, SHA-256 and licence, each once."""
     sources = {
         entry.source_sha256: {
             "name": Path(entry.source).name,
             "sha256": entry.source_sha256,
             "licence": entry.licence,
         }
-        for entry in store.pictures
+        for entry in store.images
     }
     return sorted(sources.values(), key=lambda source: source["name"])

@@ -7,9 +7,9 @@ The gradient of a weight is seen as a matrix G (m, n): output maps by everything
 running means of G Gᵀ and Gᵀ G; Q_L and Q_R their eigenvectors, renewed every ``every`` updates by
 one power iteration and a QR decomposition. Adam's second moment is kept in that basis:
 
-    G' = Q_Lᵀ G Q_R     V ← β₂ V + (1 − β₂) G'²     W ← W − rate · Q_L (Q_Lᵀ M Q_R / (√V + ε)) Q_Rᵀ
+    G' = Q_Lᵀ G Q_R     V ← β₂ V + (1 − β₂) G'²     W ← W − lr · Q_L (Q_Lᵀ M Q_R / (√V + ε)) Q_Rᵀ
 
-with Adam's two bias corrections. The networks here are small and badly conditioned (a picture is
+with Adam's two bias corrections. The networks here are small and badly conditioned (an image is
 mostly its mean), where Adam needs many times the updates (docs/diary.md). Differences from the
 paper: a side longer than ``LONGEST`` is not rotated, vectors (biases) get plain Adam, and the basis
 is renewed after each of the first ten updates, when it still turns fast.
@@ -31,27 +31,27 @@ SETTLING = 10
 class SOAP(torch.optim.Optimizer):
     """SOAP for the weights of convolutions and linear layers; Adam for vectors.
 
-    ``rate``, ``betas`` and ``epsilon`` as in Adam; ``weight_decay`` as in AdamW, apart from the
+    ``lr``, ``betas`` and ``epsilon`` as in Adam; ``weight_decay`` as in AdamW, apart from the
     gradient; ``every``: updates between renewals of the basis. All state is in tensors, so a
-    restored optimiser goes on with the same bits.
+    restored optimizer goes on with the same bits.
     """
 
     def __init__(
         self,
         parameters: Iterable[Tensor],
         *,
-        rate: float,
+        lr: float,
         betas: tuple[float, float] = (0.95, 0.95),
         epsilon: float = 1e-12,
         weight_decay: float = 0.0,
         every: int = 10,
     ) -> None:
-        options = {"lr": rate, "betas": betas, "epsilon": epsilon}
+        options = {"lr": lr, "betas": betas, "epsilon": epsilon}
         super().__init__(parameters, {**options, "weight_decay": weight_decay, "every": every})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Nothing; each parameter with a gradient is updated (but the first, which only measures).
+        """Update each parameter with a gradient (but the first time, which only measures).
 
         ``closure`` is not used.
         """
@@ -61,7 +61,7 @@ class SOAP(torch.optim.Optimizer):
                     self._update(parameter, group)
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        rate, (beta1, beta2) = group["lr"], group["betas"]
+        lr, (beta1, beta2) = group["lr"], group["betas"]
         state = self.state[parameter]
         gradient = parameter.grad.float()  # type: ignore[union-attr]
         matrix = gradient.reshape(len(gradient), -1) if gradient.ndim > 1 else gradient[:, None]
@@ -79,8 +79,8 @@ class SOAP(torch.optim.Optimizer):
         move = _rotate(state["mean"], state) / state["square"].sqrt().add_(group["epsilon"])
         if count > 1:  # the first gradient is its own eigenbasis: it would only give signs
             back = _rotate_back(move, state).reshape(parameter.shape)
-            parameter.mul_(1 - rate * group["weight_decay"])
-            parameter.sub_(back, alpha=rate * correction)
+            parameter.mul_(1 - lr * group["weight_decay"])
+            parameter.sub_(back, alpha=lr * correction)
         if count <= SETTLING or count % group["every"] == 0:
             _renew(state)
 

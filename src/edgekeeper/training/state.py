@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from edgekeeper.checkpoint import (
     load_exactly,
-    optimiser_tensors,
+    optimizer_tensors,
     read_tensors,
-    restore_optimiser,
+    restore_optimizer,
     write_tensors,
 )
 from edgekeeper.data.store import Store
@@ -24,12 +24,12 @@ from edgekeeper.training.soap import SOAP
 
 
 @dataclass
-class Rival:
-    """The critic of an adversary and its optimiser."""
+class AdversaryState:
+    """The discriminator of an adversary and its optimizer."""
 
     adversary: Adversary
-    critic: nn.Module
-    optimiser: torch.optim.Optimizer
+    discriminator: nn.Module
+    optimizer: torch.optim.Optimizer
 
 
 @dataclass
@@ -37,9 +37,9 @@ class State:
     """All that changes during a run. ``rollbacks``: how often it went back to a checkpoint."""
 
     model: SRModel
-    average: SRModel | None
-    optimiser: torch.optim.Optimizer
-    rivals: dict[str, Rival] = field(default_factory=dict)
+    ema: SRModel | None
+    optimizer: torch.optim.Optimizer
+    adversary_states: dict[str, AdversaryState] = field(default_factory=dict)
     step: int = 0
     seconds: float = 0.0
     rollbacks: int = 0
@@ -47,8 +47,8 @@ class State:
 
     @property
     def result(self) -> SRModel:
-        """The network to score and to ship: the weight average where there is one."""
-        return self.average if self.average is not None else self.model
+        """The network to score and to ship: the EMA of the weights where there is one."""
+        return self.ema if self.ema is not None else self.model
 
 
 def begin(
@@ -59,7 +59,7 @@ def begin(
     start_from: Path | None,
     device: torch.device,
 ) -> State:
-    """The state to go on from: that of ``checkpoint``, or a new one.
+    """Return the state to go on from: that of ``checkpoint``, or a new one.
 
     ``start_from`` is the network file that the recipe's ``start`` asks for.
 
@@ -74,9 +74,9 @@ def begin(
     if recipe.layout == "channels_last":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.to(device).train()
-    average = copy.deepcopy(model).requires_grad_(False) if recipe.average else None
+    ema = copy.deepcopy(model).requires_grad_(False) if recipe.ema_decay else None
     first = recipe.stages[0]
-    state = State(model, average, make_optimiser(first.optim, model.parameters()), origin=origin)
+    state = State(model, ema, make_optimizer(first.optim, model.parameters()), origin=origin)
     if checkpoint is None:
         enter(state, first, recipe=recipe)
     else:
@@ -87,8 +87,8 @@ def begin(
 def enter(state: State, stage: Stage, *, recipe: Recipe) -> None:
     """Make ``state`` ready for the first update of ``stage``.
 
-    What the stage trains gets a new optimiser; the rest is frozen, running averages included.
-    Critics that go on from the stage before keep their weights and get a new optimiser too.
+    What the stage trains gets a new optimizer; the rest is frozen, running averages included.
+    Discriminators that go on from the stage before keep their weights and get a new optimizer too.
 
     Raises:
         InputError: the stage trains parameters that the network does not have.
@@ -98,8 +98,10 @@ def enter(state: State, stage: Stage, *, recipe: Recipe) -> None:
     for name, parameter in state.model.named_parameters():
         parameter.requires_grad_(not stage.trains or name.startswith(stage.trains))
     training_mode(state.model)
-    state.optimiser = make_optimiser(stage.optim, trained(state.model).values())
-    state.rivals = {a.name: _rival(state, a, recipe=recipe) for a in stage.adversaries}
+    state.optimizer = make_optimizer(stage.optim, trained(state.model).values())
+    state.adversary_states = {
+        a.name: _adversary_state(state, a, recipe=recipe) for a in stage.adversaries
+    }
 
 
 def check_trains(stage: Stage, model: nn.Module) -> None:
@@ -114,7 +116,7 @@ def check_trains(stage: Stage, model: nn.Module) -> None:
 
 
 def training_mode(model: nn.Module) -> None:
-    """None: what learns is put in training mode; frozen normalisations keep their averages."""
+    """Put what learns in training mode; frozen normalisations keep their averages."""
     for module in model.modules():  # from the outside in; what has no parameters follows
         parameters = list(module.parameters())
         if parameters:
@@ -122,22 +124,24 @@ def training_mode(model: nn.Module) -> None:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of ``model`` that learn, by name."""
+    """Return the parameters of ``model`` that learn, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _rival(state: State, adversary: Adversary, *, recipe: Recipe) -> Rival:
-    before = state.rivals.get(adversary.name)
-    if before is not None and before.adversary.critic == adversary.critic:
-        critic = before.critic
+def _adversary_state(state: State, adversary: Adversary, *, recipe: Recipe) -> AdversaryState:
+    before = state.adversary_states.get(adversary.name)
+    if before is not None and before.adversary.discriminator == adversary.discriminator:
+        discriminator = before.discriminator
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed ^ zlib.crc32(adversary.name.encode()))
-            critic = adversary.critic.build()
+            discriminator = adversary.discriminator.build()
         if recipe.layout == "channels_last":
-            critic = critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        critic = critic.to(next(state.model.parameters()).device).train()
-    return Rival(adversary, critic, make_optimiser(adversary.optim, critic.parameters()))
+            discriminator = discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        discriminator = discriminator.to(next(state.model.parameters()).device).train()
+    return AdversaryState(
+        adversary, discriminator, make_optimizer(adversary.optim, discriminator.parameters())
+    )
 
 
 def _start(recipe: Recipe, model: SRModel, *, start_from: Path | None) -> dict[str, object]:
@@ -181,49 +185,61 @@ def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
             "since. Choose another --out folder to start anew."
         )
     if file.facts.get("store") != store.fingerprint:
-        raise CheckpointError(f"'{path}' was trained on another picture store than this one.")
+        raise CheckpointError(f"'{path}' was trained on another image store than this one.")
 
-    def part(name: str) -> dict[str, Tensor]:
-        prefix = name + "."
-        return {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
+    def part(*names: str) -> dict[str, Tensor]:
+        """Return the tensors below the first name that is there; the second is an earlier one."""
+        for prefix in (f"{name}." for name in names):
+            found = {
+                k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)
+            }
+            if found:
+                return found
+        return {}
 
     state.step = step
     state.seconds = float(str(file.facts["seconds"]))
     state.rollbacks = int(str(file.facts.get("rollbacks", 0)))
     state.origin = dict(file.facts["origin"])  # type: ignore[call-overload]
     load_exactly(state.model, part("model"), origin=str(path))
-    if state.average is not None:
-        load_exactly(state.average, part("average"), origin=str(path))
+    if state.ema is not None:
+        load_exactly(state.ema, part("ema", "average"), origin=str(path))
     stage, _ = recipe.stage_at(max(step - 1, 0))
     enter(state, stage, recipe=recipe)
-    restore_optimiser(state.optimiser, state.model, tensors=part("optimiser"))
-    for name, rival in state.rivals.items():
-        load_exactly(rival.critic, part(f"critic {name}"), origin=str(path))
-        restore_optimiser(
-            rival.optimiser, rival.critic, tensors=part(f"optimiser of critic {name}")
+    restore_optimizer(state.optimizer, state.model, tensors=part("optimizer", "optimiser"))
+    for name, adversary_state in state.adversary_states.items():
+        load_exactly(
+            adversary_state.discriminator,
+            part(f"discriminator {name}", f"critic {name}"),
+            origin=str(path),
+        )
+        restore_optimizer(
+            adversary_state.optimizer,
+            adversary_state.discriminator,
+            tensors=part(f"optimizer of discriminator {name}", f"optimiser of critic {name}"),
         )
 
 
-def make_optimiser(optim: Optim, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """A new optimiser for ``parameters``."""
+def make_optimizer(optim: Optim, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Return a new optimizer for ``parameters``."""
     if optim.kind == "sgd":
         return torch.optim.SGD(
             parameters,
-            lr=optim.rate,
+            lr=optim.learning_rate,
             momentum=optim.momentum,
             weight_decay=optim.weight_decay,
         )
     if optim.kind == "soap":
         return SOAP(
             parameters,
-            rate=optim.rate,
+            lr=optim.learning_rate,
             betas=optim.betas,
             epsilon=optim.epsilon,
             weight_decay=optim.weight_decay,
         )
     return torch.optim.Adam(
         parameters,
-        lr=optim.rate,
+        lr=optim.learning_rate,
         betas=optim.betas,
         eps=optim.epsilon,
         weight_decay=optim.weight_decay,
@@ -238,8 +254,11 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
         CheckpointError: the file cannot be written; an earlier one is unchanged.
     """
     tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
-    for name, rival in state.rivals.items():
-        tensors |= {f"critic {name}.{k}": v for k, v in rival.critic.state_dict().items()}
+    for name, adversary_state in state.adversary_states.items():
+        tensors |= {
+            f"discriminator {name}.{k}": v
+            for k, v in adversary_state.discriminator.state_dict().items()
+        }
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise NotFiniteError(
@@ -247,13 +266,13 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
                 f"{state.step}. The last good checkpoint is kept in '{path.parent}'; lower the "
                 "learning rate or clip."
             )
-    if state.average is not None:
-        tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
-    optimiser = optimiser_tensors(state.optimiser, state.model)
-    tensors |= {f"optimiser.{k}": v for k, v in optimiser.items()}
-    for name, rival in state.rivals.items():
-        optimiser = optimiser_tensors(rival.optimiser, rival.critic)
-        tensors |= {f"optimiser of critic {name}.{k}": v for k, v in optimiser.items()}
+    if state.ema is not None:
+        tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
+    optimizer = optimizer_tensors(state.optimizer, state.model)
+    tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
+    for name, adversary_state in state.adversary_states.items():
+        optimizer = optimizer_tensors(adversary_state.optimizer, adversary_state.discriminator)
+        tensors |= {f"optimizer of discriminator {name}.{k}": v for k, v in optimizer.items()}
     facts = {
         "recipe": recipe.to_json(),
         "prefix": recipe.prefix_json(state.step),

@@ -1,4 +1,4 @@
-"""One update of a training run: of the generator, and then of each critic."""
+"""One update of a training run: of the generator, and then of each discriminator."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from edgekeeper.training.state import State
 
 
 def structured(batch: Batch, *, keep: int, groups: int = 1) -> Batch:
-    """The patches of ``batch`` with the largest mean squared difference of neighbours.
+    """Return the patches of ``batch`` with the largest mean squared difference of neighbours.
 
     Of each of ``groups`` equal parts of the batch ``keep`` are taken.
     """
@@ -44,7 +44,7 @@ def degraded(batch: Batch, *, recipe: Recipe, scale: int, step: int) -> Batch:
 
 
 def pairs(batch: Batch, *, recipe: Recipe, model: SRModel) -> list[tuple[Tensor, Tensor]]:
-    """The LR and HR pictures of ``batch`` as floats, in parts of the recipe's batch size."""
+    """Return the LR and HR images of ``batch`` as floats, in parts of the recipe's batch size."""
     found = []
     size = recipe.data.batch
     for start in range(0, len(batch.hr), size):
@@ -65,13 +65,13 @@ def as_input(pixels: Tensor, model: SRModel) -> Tensor:
 def produce(
     model: SRModel, lr: Tensor, *, recipe: Recipe, guided: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The SR batch in float32, and what the gradient branch predicts if ``guided``.
+    """Return the SR batch in float32, and what the gradient branch predicts if ``guided``.
 
     Raises:
         InputError: the network has no gradient branch.
     """
-    half = recipe.precision == "bfloat16"
-    with torch.autocast(lr.device.type, torch.bfloat16, enabled=half):
+    bfloat16 = recipe.precision == "bfloat16"
+    with torch.autocast(lr.device.type, torch.bfloat16, enabled=bfloat16):
         if not guided:
             return model(lr).float(), None
         with_gradient = getattr(model, "with_gradient", None)
@@ -87,20 +87,22 @@ def produce(
 def update(
     state: State, batch: Batch, *, objective: Objective, step: int, recipe: Recipe
 ) -> Tensor:
-    """The values of ``objective.names`` and then the total, after one update of the weights.
+    """Return the values of ``objective.names`` and then the total, after one update of the weights.
 
     ``step`` counts within the stage of ``objective``. The values stay on the device.
     """
     (lr, hr), *further = pairs(batch, recipe=recipe, model=state.model)
     stage = objective.stage
-    with frozen(duel.critic for duel in objective.duels):
+    with frozen(adversarial.discriminator for adversarial in objective.adversarial_terms):
         sr, gradient = produce(state.model, lr, recipe=recipe, guided=objective.guided)
         total, values = objective(sr, hr, step=step, gradient=gradient)
-        rate = rate_of(stage.optim, state=state, step=step, steps=stage.steps)
-        _descend(state.optimiser, state.model, total, optim=stage.optim, rate=rate)
-    if state.average is not None:
-        _follow(state.average, state.model, decay=min(recipe.average, _quick(state.step)))
-    if not objective.duels:
+        learning_rate = learning_rate_of(stage.optim, state=state, step=step, steps=stage.steps)
+        _descend(
+            state.optimizer, state.model, total, optim=stage.optim, learning_rate=learning_rate
+        )
+    if state.ema is not None:
+        _follow(state.ema, state.model, decay=min(recipe.ema_decay, _quick(state.step)))
+    if not objective.adversarial_terms:
         return torch.cat([values, total.detach().float().reshape(1)])
     measured = _teach(state, objective, sr=sr.detach(), hr=hr, recipe=recipe, turn=0)
     for turn, (lr, hr) in enumerate(further, start=1):
@@ -110,9 +112,9 @@ def update(
     return torch.cat([values, measured, total.detach().float().reshape(1)])
 
 
-def rate_of(optim: Optim, *, state: State, step: int, steps: int) -> float:
+def learning_rate_of(optim: Optim, *, state: State, step: int, steps: int) -> float:
     """The learning rate of update ``step`` of a stage of ``steps``; each rollback halves it."""
-    return optim.rate_at(step, steps=steps) * 0.5**state.rollbacks
+    return optim.learning_rate_at(step, steps=steps) * 0.5**state.rollbacks
 
 
 @contextmanager
@@ -131,18 +133,27 @@ def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
 def _teach(
     state: State, objective: Objective, *, sr: Tensor, hr: Tensor, recipe: Recipe, turn: int
 ) -> Tensor:
-    """What the critics measured on these pictures, in one update of each.
+    """Return what the discriminators measured on these images, in one update of each.
 
-    Called after the generator's update; ``turn`` counts the critics' updates since.
+    Called after the generator's update; ``turn`` counts the discriminators' updates since.
     """
     _, step = recipe.stage_at(state.step)
     measured = []
-    for duel in objective.duels:
+    for adversarial in objective.adversarial_terms:
         numbers = numbers_of(seed=recipe.seed, step=state.step, turn=turn)
-        loss, values = objective.judge(duel, sr=sr, hr=hr, numbers=numbers)
-        rival, optim = state.rivals[duel.adversary.name], duel.adversary.optim
-        rate = rate_of(optim, state=state, step=step, steps=objective.stage.steps)
-        _descend(rival.optimiser, rival.critic, loss, optim=optim, rate=rate)
+        loss, values = objective.judge(adversarial, sr=sr, hr=hr, numbers=numbers)
+        adversary_state, optim = (
+            state.adversary_states[adversarial.adversary.name],
+            adversarial.adversary.optim,
+        )
+        learning_rate = learning_rate_of(optim, state=state, step=step, steps=objective.stage.steps)
+        _descend(
+            adversary_state.optimizer,
+            adversary_state.discriminator,
+            loss,
+            optim=optim,
+            learning_rate=learning_rate,
+        )
         measured.append(values)
     return torch.cat(measured)
 
@@ -154,33 +165,33 @@ def numbers_of(*, seed: int, step: int, turn: int) -> torch.Generator:
 
 
 def _descend(
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     network: nn.Module,
     loss: Tensor,
     *,
     optim: Optim,
-    rate: float,
+    learning_rate: float,
 ) -> None:
     """One update of ``network`` against the gradient of ``loss``."""
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if optim.clip == "norm":
         nn.utils.clip_grad_norm_(network.parameters(), optim.clip_limit)
     elif optim.clip == "value_over_rate":
-        nn.utils.clip_grad_value_(network.parameters(), optim.clip_limit / rate)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.step()
+        nn.utils.clip_grad_value_(network.parameters(), optim.clip_limit / learning_rate)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
 
 
 def _quick(step: int) -> float:
-    """The decay of the weight average at the beginning of a run, which forgets fast."""
+    """Return the decay of the EMA at the beginning of a run, which forgets fast."""
     return (1 + step) / (10 + step)
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Move the weights of ``average`` towards those of ``model``; buffers are taken over."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-    for ours, theirs in zip(average.buffers(), model.buffers(), strict=True):
-        ours.copy_(theirs)
+def _follow(ema: nn.Module, model: nn.Module, *, decay: float) -> None:
+    """Move the weights of ``ema`` towards those of ``model``; buffers are taken over."""
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+    for kept, new in zip(ema.buffers(), model.buffers(), strict=True):
+        kept.copy_(new)

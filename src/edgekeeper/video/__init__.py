@@ -1,4 +1,4 @@
-"""Videos made larger: frames as pictures, all else as it was.
+"""Videos made larger: frames as images, all else as it was.
 
 A video is read once to know what is in it, its frames are decoded ahead, enlarged and encoded in
 segments, which a stopped run finds again, and these are joined with the source's other streams.

@@ -12,13 +12,24 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-"""The endings of files that are written; Matroska (.mkv) takes nearly everything."""
+"""The file extensions of what is written; Matroska (.mkv) takes nearly everything."""
 
 READ_SUFFIXES = (
-    *SUFFIXES, ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".vob", ".wmv", ".flv", ".ogv",
-    ".3gp", ".mxf",
-)  # fmt: skip
-"""The endings by which a file is taken for a video."""
+    *SUFFIXES,
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mts",
+    ".m2ts",
+    ".vob",
+    ".wmv",
+    ".flv",
+    ".ogv",
+    ".3gp",
+    ".mxf",
+)
+"""The file extensions by which a file is taken for a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,23 +115,45 @@ class Layout:
 
 # Chroma samples: one for so many pixels across and down.
 _SAMPLING = {
-    "444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4),
-}  # fmt: skip
+    "444": (1, 1),
+    "422": (2, 1),
+    "420": (2, 2),
+    "440": (1, 2),
+    "411": (4, 1),
+    "410": (4, 4),
+}
 _PLANAR = re.compile(r"(yuv|yuva|yuvj)(4\d\d)p(\d+le)?|(gbra?)p(\d+le)?|(gray)(\d+le)?")
 
 # Formats whose samples are only ordered in another way -> the layout with the same samples.
 _REORDERED = {
-    "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p",
-    "yuyv422": "yuv422p", "uyvy422": "yuv422p", "p010le": "yuv420p10le",
-    "p210le": "yuv422p10le", "p410le": "yuv444p10le", "y210le": "yuv422p10le",
-    "rgb24": "gbrp", "bgr24": "gbrp", "0rgb": "gbrp", "rgb0": "gbrp", "bgr0": "gbrp",
-    "rgba": "gbrap", "bgra": "gbrap", "argb": "gbrap", "abgr": "gbrap", "pal8": "gbrap",
-    "rgb48le": "gbrp16le", "rgb48be": "gbrp16le", "rgba64le": "gbrap16le",
-}  # fmt: skip
+    "nv12": "yuv420p",
+    "nv21": "yuv420p",
+    "nv16": "yuv422p",
+    "nv24": "yuv444p",
+    "yuyv422": "yuv422p",
+    "uyvy422": "yuv422p",
+    "p010le": "yuv420p10le",
+    "p210le": "yuv422p10le",
+    "p410le": "yuv444p10le",
+    "y210le": "yuv422p10le",
+    "rgb24": "gbrp",
+    "bgr24": "gbrp",
+    "0rgb": "gbrp",
+    "rgb0": "gbrp",
+    "bgr0": "gbrp",
+    "rgba": "gbrap",
+    "bgra": "gbrap",
+    "argb": "gbrap",
+    "abgr": "gbrap",
+    "pal8": "gbrap",
+    "rgb48le": "gbrp16le",
+    "rgb48be": "gbrp16le",
+    "rgba64le": "gbrap16le",
+}
 
 
 def layout_of(name: str) -> Layout | None:
-    """The layout of a pixel format; None if it is not one of 8 to 16 bits in planes."""
+    """Return the layout of a pixel format; None if it is not one of 8 to 16 bits in planes."""
     found = _PLANAR.fullmatch(name)
     if found is None:
         return None
@@ -138,13 +171,13 @@ def layout_of(name: str) -> Layout | None:
 
 
 def layout_to_read(name: str) -> Layout | None:
-    """The layout that holds the samples of a pixel format; None if there is none here."""
+    """Return the layout that holds the samples of a pixel format; None if there is none here."""
     plain = _REORDERED.get(name, name.removesuffix("be") + "le" if name.endswith("be") else name)
     return layout_of(plain)
 
 
 def layout_to_write(source: Layout, codec: str) -> Layout:
-    """The layout of ``codec`` that keeps most of ``source``, and of those the smallest.
+    """Return the layout of ``codec`` that keeps most of ``source``, and of those the smallest.
 
     Grey is written as 4:2:0, since many players show nothing else. Alpha is left out.
 
@@ -157,8 +190,10 @@ def layout_to_write(source: Layout, codec: str) -> Layout:
         layout
         for name in _formats(codec)
         if (layout := layout_of(name)) is not None
-        and layout.family != "grey" and not layout.alpha and "yuvj" not in name
-    ]  # fmt: skip
+        and layout.family != "grey"
+        and not layout.alpha
+        and "yuvj" not in name
+    ]
 
     def loss(option: Layout) -> tuple[int, ...]:
         chroma = max(0, option.across - source.across) + max(0, option.down - source.down)
@@ -175,7 +210,7 @@ def layout_to_write(source: Layout, codec: str) -> Layout:
 
 
 def check_codec(codec: str) -> None:
-    """Nothing; raise UnavailableError if the FFmpeg at hand has no such encoder."""
+    """Raise UnavailableError if the FFmpeg at hand has no such encoder."""
     _formats(codec)
 
 
@@ -212,7 +247,7 @@ def configure(context: "VideoCodecContext", *, layout: Layout, options: VideoOpt
 
 
 def _has_avx512() -> bool:
-    """Whether Linux says that the processor has it; elsewhere that is not asked."""
+    """Return whether Linux says that the processor has it; elsewhere that is not asked."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -84,7 +84,7 @@ def decode_planes(planes: Sequence[Plane], coding: Coding) -> NDArray[np.uint16]
 
 @torch.inference_mode()
 def encode_planes(samples: NDArray[np.uint16], coding: Coding) -> list[Plane]:
-    """The planes of RGB samples (H, W, 3) of 16 bits, rounded to the nearest number."""
+    """Return the planes of RGB samples (H, W, 3) of 16 bits, rounded to the nearest number."""
     unit = torch.from_numpy(samples.astype(np.float32)).div_(65535)
     red, green, blue = unit.unbind(-1)
     black, white, neutral, reach = _levels(coding)
@@ -115,7 +115,7 @@ def _rounded(plane: Tensor, depth: int) -> Plane:
 
 
 def _spread(plane: Tensor, *, size: tuple[int, int], coding: Coding) -> Tensor:
-    """A chroma plane at the places of all pixels, by linear interpolation."""
+    """Return a chroma plane at the places of all pixels, by linear interpolation."""
     down, left = coding.offsets
     plane = _interpolated(plane, 0, length=size[0], factor=coding.down, offset=down)
     return _interpolated(plane, 1, length=size[1], factor=coding.across, offset=left)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekeeper.errors import PictureError
+from edgekeeper.errors import ImageError
 from edgekeeper.video.codecs import CODECS, Layout, VideoOptions, configure
 from edgekeeper.video.segments import Segment, Workshop
 from edgekeeper.video.source import Facts, main_stream, open_video
@@ -38,7 +38,7 @@ class Encoding:
 
 
 def make_encoder(encoding: Encoding) -> "VideoCodecContext":
-    """An encoder for a segment."""
+    """Return an encoder for a segment."""
     import av
 
     context = av.CodecContext.create(CODECS[encoding.options.codec].encoder, "w")
@@ -51,7 +51,7 @@ def check_streams(workshop: Workshop, encoding: Encoding) -> tuple[str, ...]:
     """Notes on what cannot be kept, found before the work by writing a file without frames.
 
     Raises:
-        PictureError: the kind of file takes some stream not.
+        ImageError: the kind of file takes some stream not.
     """
     with (
         open_video(encoding.facts.path) as source,
@@ -66,7 +66,7 @@ def join(workshop: Workshop, encoding: Encoding) -> None:
     """Write the segments and the source's other streams to ``workshop.joined``.
 
     Raises:
-        PictureError: a file cannot be read or written, or segments do not belong together.
+        ImageError: a file cannot be read or written, or segments do not belong together.
     """
     with (
         open_video(encoding.facts.path) as source,
@@ -74,7 +74,7 @@ def join(workshop: Workshop, encoding: Encoding) -> None:
     ):
         headers = {one.header for one in workshop.segments.values()}
         if headers != {(video.codec_context.extradata or b"").hex()}:
-            raise PictureError(
+            raise ImageError(
                 f"The unfinished video in '{workshop.folder}' was begun with another encoder; "
                 "remove that folder and begin again."
             )
@@ -135,7 +135,7 @@ def _output(
         if isinstance(error, av.error.FFmpegError) and error.filename == str(encoding.facts.path):
             raise
         why = getattr(error, "strerror", None) or str(error)
-        raise PictureError(
+        raise ImageError(
             f"A {path.suffix} file cannot be written with what is to be in it: {why.lower()}. "
             "Choose a name that ends in .mkv, or another codec."
         ) from error
@@ -165,7 +165,7 @@ def _add_copies(
         try:
             copy = output.add_stream_from_template(stream, opaque=True)
         except ValueError as error:
-            raise PictureError(
+            raise ImageError(
                 f"A {path.suffix} file cannot hold its {stream.type} ({stream.name}). Choose a "
                 "name that ends in .mkv, or in what the source ends."
             ) from error

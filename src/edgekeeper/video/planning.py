@@ -24,7 +24,7 @@ class Work:
 
     @classmethod
     def planned(cls, facts: Facts, *, settings: Settings, options: VideoOptions) -> "Work":
-        """The layout and the size of the result."""
+        """Return the layout and the size of the result."""
         layout = layout_to_write(facts.layout, options.codec)
         plan = plan_enlargement(
             facts.size, enlargement=settings.enlargement, factors=settings.networks.factors
@@ -57,12 +57,20 @@ class Work:
         else:
             matrix, span = facts.coding.matrix, facts.tags.span
         coding = Coding(
-            family=layout.family, depth=layout.depth, matrix=matrix or BT709,
-            span="full" if span == 2 else "limited", across=layout.across, down=layout.down,
-        )  # fmt: skip
+            family=layout.family,
+            depth=layout.depth,
+            matrix=matrix or BT709,
+            span="full" if span == 2 else "limited",
+            across=layout.across,
+            down=layout.down,
+        )
         encoding = Encoding(
-            facts=facts, options=options, layout=layout, size=(height, width), matrix=matrix,
+            facts=facts,
+            options=options,
+            layout=layout,
+            size=(height, width),
+            matrix=matrix,
             span=span,
-        )  # fmt: skip
+        )
         length = min(max(round(SEGMENT_SECONDS * facts.rate), 12), 240)
         return cls(encoding=encoding, coding=coding, length=length, notes=tuple(notes))

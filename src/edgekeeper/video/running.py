@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from edgekeeper.image import Picture
+from edgekeeper.image import Image
 from edgekeeper.inference import Settings, upscale_with_report
 from edgekeeper.inference.network import Precision
-from edgekeeper.video.frames import to_frame, to_picture
+from edgekeeper.video.frames import to_frame, to_image
 from edgekeeper.video.joining import make_encoder
 from edgekeeper.video.planning import Work
 from edgekeeper.video.segments import SegmentEncoder, Workshop
@@ -45,7 +45,7 @@ class _Frame:
     number: int
     time: int
     duration: int
-    picture: Picture
+    image: Image
 
 
 class Run:
@@ -81,7 +81,7 @@ class Run:
         """Make all segments that are not there yet.
 
         Raises:
-            PictureError: the source is damaged, or a segment cannot be written.
+            ImageError: the source is damaged, or a segment cannot be written.
             TileError: a frame cannot be upscaled.
         """
         self._tell()
@@ -92,7 +92,7 @@ class Run:
         try:
             for frame in _ahead(frames, pool=readers, depth=_READ_AHEAD):
                 behind.take(
-                    replace(frame, picture=self._enlarged(frame.picture)), precision=self.precision
+                    replace(frame, image=self._enlarged(frame.image)), precision=self.precision
                 )
                 self.done += 1
                 self._tell()
@@ -108,17 +108,19 @@ class Run:
         for shot in shots(facts.path, facts):
             if shot.number // self._work.length not in self._kept:
                 yield _Frame(
-                    number=shot.number, time=shot.time, duration=shot.duration,
-                    picture=to_picture(shot.frame, facts.coding),
-                )  # fmt: skip
+                    number=shot.number,
+                    time=shot.time,
+                    duration=shot.duration,
+                    image=to_image(shot.frame, facts.coding),
+                )
 
-    def _enlarged(self, picture: Picture) -> Picture:
-        upscaled = upscale_with_report(picture, settings=self._settings)
+    def _enlarged(self, image: Image) -> Image:
+        upscaled = upscale_with_report(image, settings=self._settings)
         report = upscaled.report
         self.network_seconds += report.network_seconds
         self.notes.update(dict.fromkeys(report.notes))
         self._settle(report.precision)
-        return upscaled.picture
+        return upscaled.image
 
     def _settle(self, precision: Precision | None) -> None:
         """Keep to a precision that was chosen."""
@@ -166,9 +168,11 @@ class _Behind:
             self._encoder = SegmentEncoder(make_encoder(encoding), precision=precision)
         assert self._encoder is not None
         self._encoder.take(
-            to_frame(frame.picture, self._work.coding, layout=encoding.layout),
-            time=frame.time, duration=frame.duration, unit=encoding.facts.time_base,
-        )  # fmt: skip
+            to_frame(frame.image, self._work.coding, layout=encoding.layout),
+            time=frame.time,
+            duration=frame.duration,
+            unit=encoding.facts.time_base,
+        )
 
     def _finish(self) -> None:
         if self._encoder is not None:

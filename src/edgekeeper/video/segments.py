@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekeeper.errors import PictureError
+from edgekeeper.errors import ImageError
 from edgekeeper.inference.network import Precision
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Workshop:
                 self.folder.mkdir()
                 _write(self.folder / _ABOUT, wanted.encode())
         except OSError as error:
-            raise PictureError(
+            raise ImageError(
                 f"The folder '{self.folder}' for the unfinished video cannot be made: "
                 f"{(error.strerror or 'it is in the way').lower()}."
             ) from error
@@ -80,13 +80,13 @@ class Workshop:
             _write(self._packets(number), b"".join(packets))
             _write(self.folder / f"{number:06}.json", json.dumps(asdict(segment)).encode())
         except OSError as error:
-            raise PictureError(
+            raise ImageError(
                 f"'{self.folder}' cannot be written: {(error.strerror or '').lower()}."
             ) from error
         self.segments[number] = segment
 
     def packets(self, number: int) -> Iterator[bytes]:
-        """The packets of a segment, one after another."""
+        """Yield the packets of a segment, one after another."""
         with self._packets(number).open("rb") as file:
             for _, size, _ in self.segments[number].packets:
                 yield file.read(size)
@@ -126,18 +126,21 @@ class SegmentEncoder:
         """Encode what is still waiting and write the segment.
 
         Raises:
-            PictureError: the encoder did not give one packet for each frame.
+            ImageError: the encoder did not give one packet for each frame.
         """
         self._collect(None)
         if sorted(time for time, _, _ in self._packets) != self._times:
-            raise PictureError(
+            raise ImageError(
                 f"The encoder {self._context.name} lost frames or changed their times."
             )
         segment = Segment(
-            times=self._times, duration=self._duration, packets=self._packets,
+            times=self._times,
+            duration=self._duration,
+            packets=self._packets,
             header=(self._context.extradata or b"").hex(),
-            digest=hashlib.sha256(b"".join(self._bytes)).hexdigest(), precision=self._precision,
-        )  # fmt: skip
+            digest=hashlib.sha256(b"".join(self._bytes)).hexdigest(),
+            precision=self._precision,
+        )
         workshop.keep(number, segment, packets=self._bytes)
 
     def _collect(self, frame: "VideoFrame | None") -> None:
@@ -149,7 +152,7 @@ class SegmentEncoder:
 
 
 def _read(path: Path) -> Segment | None:
-    """The description, if it and its packets are whole."""
+    """Return the description, if it and its packets are whole."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         segment = Segment(**{**values, "packets": [tuple(one) for one in values["packets"]]})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from edgekeeper.errors import PictureError, UnavailableError
+from edgekeeper.errors import ImageError, UnavailableError
 from edgekeeper.video.codecs import Layout, layout_to_read
 from edgekeeper.video.colour import BT601_525, BT601_625, BT709, MATRICES, RGB, Coding, Range
 
@@ -76,11 +76,11 @@ class Shot:
 
 @contextmanager
 def open_video(path: Path) -> Iterator["InputContainer"]:
-    """The file, open for reading; what FFmpeg says against it becomes a PictureError.
+    """The file, open for reading; what FFmpeg says against it becomes an ImageError.
 
     Raises:
         UnavailableError: PyAV is not installed.
-        PictureError: the file is not there, or is damaged or no video.
+        ImageError: the file is not there, or is damaged or no video.
     """
     try:
         import av
@@ -89,36 +89,36 @@ def open_video(path: Path) -> Iterator["InputContainer"]:
             "Videos need PyAV, which is not installed; run: pip install 'edgekeeper[video]'"
         ) from error
     if not path.is_file():
-        raise PictureError(f"There is no file '{path}'.")
+        raise ImageError(f"There is no file '{path}'.")
     try:
         with av.open(path, "r", metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
         why = (error.strerror or type(error).__name__).lower()
-        raise PictureError(f"'{path}' is damaged or no video: {why}.") from error
+        raise ImageError(f"'{path}' is damaged or no video: {why}.") from error
 
 
 def main_stream(container: "InputContainer", path: Path) -> "VideoStream":
-    """The first stream of moving pictures.
+    """Return the first stream of moving images.
 
     Raises:
-        PictureError: there is none that can be decoded.
+        ImageError: there is none that can be decoded.
     """
     from av.stream import Disposition
 
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None:
-                raise PictureError(f"'{path}' has a video stream of a codec that is not known.")
+                raise ImageError(f"'{path}' has a video stream of a codec that is not known.")
             return stream
-    raise PictureError(f"'{path}' has no video stream.")
+    raise ImageError(f"'{path}' has no video stream.")
 
 
 def survey(path: Path) -> Facts:
-    """What the file is, found by reading it once without decoding more than the first frame.
+    """Return what the file is, found by reading it once without decoding more than the first frame.
 
     Raises:
-        PictureError: it has no video stream, is damaged or cut off, or cannot be read.
+        ImageError: it has no video stream, is damaged or cut off, or cannot be read.
     """
     with open_video(path) as container:
         frames = _count(container, path)
@@ -126,33 +126,40 @@ def survey(path: Path) -> Facts:
         stream = main_stream(container, path)
         first = next(container.decode(stream), None)
         if first is None or stream.time_base is None:
-            raise PictureError(f"'{path}' holds no frame that can be decoded.")
+            raise ImageError(f"'{path}' holds no frame that can be decoded.")
         layout = layout_to_read(first.format.name)
         if layout is None:
-            raise PictureError(
+            raise ImageError(
                 f"'{path}' has frames of the pixel format '{first.format.name}', which cannot be "
                 "read. Convert it first, for example to yuv420p10le."
             )
         coding, notes = _coding(first, layout, codec=stream.codec_context.name)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         return Facts(
-            path=path, size=(first.height, first.width), frames=frames, rate=rate,
-            time_base=stream.time_base, layout=layout, coding=coding,
+            path=path,
+            size=(first.height, first.width),
+            frames=frames,
+            rate=rate,
+            time_base=stream.time_base,
+            layout=layout,
+            coding=coding,
             tags=Tags(
-                primaries=int(first.color_primaries), transfer=int(first.color_trc),
+                primaries=int(first.color_primaries),
+                transfer=int(first.color_trc),
                 matrix=RGB if layout.family == "gbr" else coding.matrix,
                 span=2 if coding.span == "full" else 1,
-                aspect=stream.sample_aspect_ratio or None, display=_display(first),
+                aspect=stream.sample_aspect_ratio or None,
+                display=_display(first),
             ),
             notes=(*notes, *_peculiarities(first, layout)),
-        )  # fmt: skip
+        )
 
 
 def shots(path: Path, facts: Facts) -> Iterator[Shot]:
-    """The frames one after another, with times that always grow.
+    """Yield the frames one after another, with times that always grow.
 
     Raises:
-        PictureError: the file is damaged, or its frames change their size.
+        ImageError: the file is damaged, or its frames change their size.
     """
     from av.codec.context import ThreadType
 
@@ -163,7 +170,7 @@ def shots(path: Path, facts: Facts) -> Iterator[Shot]:
         stream.thread_type = ThreadType.AUTO
         for frame in container.decode(stream):
             if (frame.height, frame.width) != facts.size:
-                raise PictureError(
+                raise ImageError(
                     f"'{path}' changes the size of its frames, from {facts.size[1]} x "
                     f"{facts.size[0]} to {frame.width} x {frame.height}; cut it there first."
                 )
@@ -173,11 +180,11 @@ def shots(path: Path, facts: Facts) -> Iterator[Shot]:
             yield Shot(number=number, time=time, duration=frame.duration or usual, frame=frame)
             number, last = number + 1, time
     if number == 0:
-        raise PictureError(f"'{path}' holds no frame that can be decoded.")
+        raise ImageError(f"'{path}' holds no frame that can be decoded.")
 
 
 def _count(container: "InputContainer", path: Path) -> int:
-    """The number of frames, from the packets; raises PictureError if some are missing."""
+    """Return the number of frames, from the packets; raises ImageError if some are missing."""
     stream = main_stream(container, path)
     packets = shown = 0
     end = 0.0
@@ -209,15 +216,15 @@ def _end(packet: "Packet[Stream]") -> float:
     return 0.0 if time is None else float((time + (packet.duration or 0)) * packet.time_base)
 
 
-def _damaged(path: Path, why: str) -> PictureError:
-    return PictureError(
+def _damaged(path: Path, why: str) -> ImageError:
+    return ImageError(
         f"'{path}' is cut off or damaged: {why}. Get it again, or save what is there with: "
         f"ffmpeg -i '{path.name}' -c copy repaired.mkv"
     )
 
 
 def _coding(frame: "VideoFrame", layout: Layout, *, codec: str) -> tuple[Coding, list[str]]:
-    """How the samples stand for colours, and what had to be guessed."""
+    """Return how the samples stand for colours, and what had to be guessed."""
     notes = []
     matrix, tagged = int(frame.colorspace), int(frame.color_range)
     guessed = _usual_matrix(frame.height, frame.width)
@@ -241,9 +248,14 @@ def _coding(frame: "VideoFrame", layout: Layout, *, codec: str) -> tuple[Coding,
         span = "full"
     chroma: Literal["left", "centre"] = "centre" if codec == "mjpeg" else "left"
     return Coding(
-        family=layout.family, depth=layout.depth, matrix=matrix, span=span,
-        across=layout.across, down=layout.down, chroma=chroma,
-    ), notes  # fmt: skip
+        family=layout.family,
+        depth=layout.depth,
+        matrix=matrix,
+        span=span,
+        across=layout.across,
+        down=layout.down,
+        chroma=chroma,
+    ), notes
 
 
 def _usual_matrix(height: int, width: int) -> int:

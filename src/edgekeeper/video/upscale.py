@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from edgekeeper.errors import InputError, PictureError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import Overwrite
 from edgekeeper.inference import Settings, TileError, plan_enlargement
 from edgekeeper.inference.network import Precision, infer
@@ -56,9 +56,9 @@ def upscale_video(
     overwrite: Overwrite = "refuse",
     on_step: VideoProgress | None = None,
 ) -> VideoResult:
-    """The result of writing the video ``source``, enlarged, to the file ``target``.
+    """Return the result of writing the video ``source``, enlarged, to the file ``target``.
 
-    Frames go the way of pictures, in 16 bits; sound, subtitles and attachments are copied bit for
+    Frames go the way of images, in 16 bits; sound, subtitles and attachments are copied bit for
     bit; times, rotation, shape of the samples, chapters and colour tags stay. Sides that the
     layout of the chroma cannot have lose their last pixel.
 
@@ -69,7 +69,7 @@ def upscale_video(
     Raises:
         InputError: source and target are the same file, or an argument is out of range.
         UnavailableError: PyAV is not installed or lacks the encoder.
-        PictureError: the source cannot be read or the target cannot be written.
+        ImageError: the source cannot be read or the target cannot be written.
     """
     source, target = Path(source), Path(target)
     options = VideoOptions() if options is None else options
@@ -80,7 +80,7 @@ def upscale_video(
     workshop = Workshop(target, _about(facts, work.encoding, settings=settings))
     try:
         notes = (*facts.notes, *work.notes, *check_streams(workshop, work.encoding))
-    except PictureError:
+    except ImageError:
         if not workshop.segments:
             workshop.clear()
         raise
@@ -88,42 +88,49 @@ def upscale_video(
     try:
         run.make_segments()
     except TileError as error:
-        raise PictureError(f"'{source}' cannot be upscaled: {error}") from error
+        raise ImageError(f"'{source}' cannot be upscaled: {error}") from error
     join(workshop, work.encoding)
     _place(workshop, target, overwrite=overwrite)
     return VideoResult(
-        path=source, target=target, frames=run.done, found=run.found,
-        seconds=time.perf_counter() - started, network_seconds=run.network_seconds,
-        source_size=facts.size, size=work.encoding.size, codec=options.codec,
-        pixels=work.encoding.layout.name, precision=run.precision,
+        path=source,
+        target=target,
+        frames=run.done,
+        found=run.found,
+        seconds=time.perf_counter() - started,
+        network_seconds=run.network_seconds,
+        source_size=facts.size,
+        size=work.encoding.size,
+        codec=options.codec,
+        pixels=work.encoding.layout.name,
+        precision=run.precision,
         notes=tuple(dict.fromkeys([*notes, *run.notes])),
-    )  # fmt: skip
+    )
 
 
 def check_video_target(source: Path, target: Path, *, overwrite: Overwrite) -> None:
-    """Nothing; raise the error of a target that cannot be written, whatever the video.
+    """Raise the error of a target that cannot be written, whatever the video.
 
     Raises:
-        InputError: it is the source, or its ending is none of ``SUFFIXES``.
-        PictureError: it exists or is a folder, or its folder is not there.
+        InputError: it is the source, or its file extension is none of ``SUFFIXES``.
+        ImageError: it exists or is a folder, or its folder is not there.
     """
     if source.resolve() == target.resolve():
         raise InputError(f"'{source}' cannot be its own target; choose another name.")
     if target.suffix.lower() not in SUFFIXES:
         raise InputError(
-            f"'{target}' has an ending that no video is written with; use one of "
+            f"'{target}' has a file extension that no video is written with; use one of "
             f"{', '.join(SUFFIXES)}."
         )
     if not target.parent.is_dir():
-        raise PictureError(f"'{target}' cannot be written: there is no folder '{target.parent}'.")
+        raise ImageError(f"'{target}' cannot be written: there is no folder '{target.parent}'.")
     if target.is_dir():
-        raise PictureError(f"'{target}' cannot be written: it is a folder.")
+        raise ImageError(f"'{target}' cannot be written: it is a folder.")
     if overwrite == "refuse" and os.path.lexists(target):
-        raise PictureError(f"'{target}' exists already; choose another name or allow overwriting.")
+        raise ImageError(f"'{target}' exists already; choose another name or allow overwriting.")
 
 
 def _about(facts: Facts, encoding: Encoding, *, settings: Settings) -> dict[str, object]:
-    """What must be the same for a run that goes on with the segments of another."""
+    """Return what must be the same for a run that goes on with the segments of another."""
     import av
 
     plan = plan_enlargement(
@@ -159,14 +166,14 @@ def _identity(model: SRModel) -> str:
 def _place(workshop: Workshop, target: Path, *, overwrite: Overwrite) -> None:
     """Give the finished file its name and remove what it was made of."""
     if overwrite == "refuse" and os.path.lexists(target):
-        raise PictureError(
+        raise ImageError(
             f"'{target}' has come to be there in the meantime; the finished video is "
             f"'{workshop.joined}'."
         )
     try:
         workshop.joined.replace(target)
     except OSError as error:
-        raise PictureError(
+        raise ImageError(
             f"'{target}' cannot be written: {(error.strerror or '').lower()}; the finished video "
             f"is '{workshop.joined}'."
         ) from error

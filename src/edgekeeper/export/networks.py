@@ -1,4 +1,4 @@
-"""Each network as graph operations: one pair of functions a paper, its two halves.
+"""Each network as graph operations: one pair of functions a paper.
 
 ``features`` and ``reconstruct`` are those of the network, written with a ``Graph``. A value that a
 gradient branch may read is kept under the name of its module.
@@ -35,7 +35,7 @@ from edgekeeper.pretrained.published import YCbCrESPCN
 
 
 @dataclass(frozen=True)
-class Halves:
+class NetworkFunctions:
     """What writes a network: ``features(graph, model, lr)``, ``reconstruct(..., features, lr)``."""
 
     features: Callable[[Graph, Any, str], str]
@@ -43,18 +43,18 @@ class Halves:
 
 
 def whole(graph: Graph, model: SRModel, *, lr: str = "lr") -> str:
-    """The value of the network's result for the value ``lr``."""
-    halves = HALVES[type(model)]
-    return halves.reconstruct(graph, model, halves.features(graph, model, lr), lr)
+    """Return the value of the network's result for the value ``lr``."""
+    functions = NETWORKS[type(model)]
+    return functions.reconstruct(graph, model, functions.features(graph, model, lr), lr)
 
 
 def is_known(model: SRModel) -> bool:
-    """Whether the network is written here, and the one inside it if there is one."""
+    """Return whether the network is written here, and the one inside it if there is one."""
     inner = model.backbone if isinstance(model, GradientBranch) else model
-    return type(model) in HALVES and type(inner) in HALVES
+    return type(model) in NETWORKS and type(inner) in NETWORKS
 
 
-# ---- networks on the interpolated picture ------------------------------------------------------
+# ---- networks on the interpolated image ------------------------------------------------------
 
 
 def _srcnn_features(graph: Graph, model: SRCNN, lr: str) -> str:
@@ -251,7 +251,7 @@ def _msrresnet_reconstruct(graph: Graph, model: MSRResNet, features: str, lr: st
 
 
 def _shuffles(graph: Graph, upsampler: nn.Sequential, maps: str) -> str:
-    """The convolutions, pixel shuffles and activations of an SRResNet's upsampler."""
+    """Return the convolutions, pixel shuffles and activations of an SRResNet's upsampler."""
     for index, layer in enumerate(upsampler):
         name = f"upsampler.{index}"
         if isinstance(layer, nn.Conv2d):
@@ -272,12 +272,12 @@ def _shuffles(graph: Graph, upsampler: nn.Sequential, maps: str) -> str:
 def _branch_features(graph: Graph, model: GradientBranch, lr: str) -> str:
     channels = COLOUR_COUNT[model.channels]
     with graph.within("backbone"):
-        features = HALVES[type(model.backbone)].features(graph, model.backbone, lr)
+        features = NETWORKS[type(model.backbone)].features(graph, model.backbone, lr)
         taps = [graph.kept(name) for name in model.taps]
-    picture = lr
+    image = lr
     if model.enlarged_first:
-        picture = graph.enlarged(lr, scale=model.scale, channels=channels)
-    g = graph.convolution(graph.gradient_map(picture, channels=channels), model.head, name="head")
+        image = graph.enlarged(lr, scale=model.scale, channels=channels)
+    g = graph.convolution(graph.gradient_map(image, channels=channels), model.head, name="head")
     for index, (step, tap) in enumerate(zip(model.steps, [*taps, features], strict=True)):
         name = f"steps.{index}"
         maps = graph.convolution(graph.join([g, tap]), step.conv1, name=f"{name}.conv1")
@@ -291,18 +291,18 @@ def _branch_features(graph: Graph, model: GradientBranch, lr: str) -> str:
 
 def _branch_reconstruct(graph: Graph, model: GradientBranch, features: str, lr: str) -> str:
     with graph.within("backbone"):
-        return HALVES[type(model.backbone)].reconstruct(graph, model.backbone, features, lr)
+        return NETWORKS[type(model.backbone)].reconstruct(graph, model.backbone, features, lr)
 
 
-HALVES: dict[type[SRModel], Halves] = {
-    SRCNN: Halves(_srcnn_features, _srcnn_reconstruct),
-    VDSR: Halves(_vdsr_features, _vdsr_reconstruct),
-    ESPCN: Halves(_espcn_features, _espcn_reconstruct),
-    YCbCrESPCN: Halves(_ycbcr_features, _ycbcr_reconstruct),
-    EDSR: Halves(_edsr_features, _edsr_reconstruct),
-    DGGGANLight: Halves(_dgggan_light_features, _dgggan_light_reconstruct),
-    RRDB: Halves(_rrdb_features, _rrdb_reconstruct),
-    SRResNet: Halves(_srresnet_features, _srresnet_reconstruct),
-    MSRResNet: Halves(_msrresnet_features, _msrresnet_reconstruct),
-    GradientBranch: Halves(_branch_features, _branch_reconstruct),
+NETWORKS: dict[type[SRModel], NetworkFunctions] = {
+    SRCNN: NetworkFunctions(_srcnn_features, _srcnn_reconstruct),
+    VDSR: NetworkFunctions(_vdsr_features, _vdsr_reconstruct),
+    ESPCN: NetworkFunctions(_espcn_features, _espcn_reconstruct),
+    YCbCrESPCN: NetworkFunctions(_ycbcr_features, _ycbcr_reconstruct),
+    EDSR: NetworkFunctions(_edsr_features, _edsr_reconstruct),
+    DGGGANLight: NetworkFunctions(_dgggan_light_features, _dgggan_light_reconstruct),
+    RRDB: NetworkFunctions(_rrdb_features, _rrdb_reconstruct),
+    SRResNet: NetworkFunctions(_srresnet_features, _srresnet_reconstruct),
+    MSRResNet: NetworkFunctions(_msrresnet_features, _msrresnet_reconstruct),
+    GradientBranch: NetworkFunctions(_branch_features, _branch_reconstruct),
 }

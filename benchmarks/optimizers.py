@@ -1,6 +1,6 @@
 """Adam against SOAP: PSNR after so many updates and seconds, ESPCN ×3 from scratch on luma.
 
-    python benchmarks/optimisers.py --store photos.store --data DATA --out runs/optimisers
+    python benchmarks/optimizers.py --store photos.store --data DATA --out runs/optimizers
 
 Same weights at the start, same batches, a cosine to 0. Rates are the best of those tried for each.
 """
@@ -19,11 +19,11 @@ from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Optim
 
 CHOICES = {
-    "adam_2e-3": Optim(rate=2e-3, clip="norm", clip_limit=0.1),
-    "adam_5e-3": Optim(rate=5e-3, clip="norm", clip_limit=0.1),
-    "soap_2e-3": replace(SOAP, rate=2e-3),
+    "adam_2e-3": Optim(learning_rate=2e-3, clip="norm", clip_limit=0.1),
+    "adam_5e-3": Optim(learning_rate=5e-3, clip="norm", clip_limit=0.1),
+    "soap_2e-3": replace(SOAP, learning_rate=2e-3),
     "soap_5e-3": SOAP,
-    "soap_1e-2": replace(SOAP, rate=1e-2),
+    "soap_1e-2": replace(SOAP, learning_rate=1e-2),
 }
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     for name in given.only.split(","):
         optim = replace(CHOICES[name], warmup=100, schedule="cosine")
         stage = replace(base.stages[0], steps=given.steps, optim=optim)
-        recipe = replace(base, name=name, stages=(stage,), average=0.99, validation=None)
+        recipe = replace(base, name=name, stages=(stage,), ema_decay=0.99, validation=None)
         outcome = train(recipe, store, options=RunOptions(out=given.out / name))
         assert outcome.model_path is not None
         model = load_model(outcome.model_path)
