@@ -244,6 +244,13 @@ def test_a_failure_leaves_nothing_and_the_old_store(folder: Path, tmp_path: Path
     assert Store.open(target).scales == (3,)
 
 
+def test_an_index_of_an_earlier_version_is_read(folder: Path, tmp_path: Path) -> None:
+    store = prepare_store(sources_in(folder), tmp_path / "store", scales=(2,))
+    path = tmp_path / "store" / "index.json"
+    path.write_text(path.read_text().replace('"images"', '"pictures"'))
+    assert Store.open(tmp_path / "store").images == store.images
+
+
 def test_wrong_preparations(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images to prepare"):
         prepare_store([], tmp_path / "s")

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from edgekeeper.checkpoint import read_tensors, write_tensors
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.errors import InputError, TrainingError
@@ -79,6 +81,14 @@ STAGES = (
     Stage("adversarial", 4, ADAM, (PIXEL, GRADIENT, BRANCH), adversaries=TWO),
 )
 STEPS = 9
+EARLIER_WORDS = {
+    "ema_decay": "average",
+    "learning_rate": "rate",
+    "final_learning_rate": "final_rate",
+    "discriminator": "critic",
+    "discriminator_updates": "critic_updates",
+    "image": "picture",
+}
 
 
 def guided(**changes: Any) -> Recipe:
@@ -269,6 +279,29 @@ class TestExactResume:
             pass
         ours, theirs = (load_file(tmp_path / f / "last.safetensors") for f in ("straight", "slow"))
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+    def test_a_checkpoint_in_the_words_of_earlier_versions_goes_on(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        recipe = guided(stages=STAGES[1:])
+        run(recipe, store, tmp_path / "straight")
+        file = read_tensors(tmp_path / "straight" / "stage-1.safetensors")
+        facts = json.dumps(file.facts)
+        for now, before in EARLIER_WORDS.items():
+            facts = facts.replace(f'"{now}"', f'"{before}"')
+        tensors = {
+            re.sub("^ema", "average", k)
+            .replace("optimizer", "optimiser")
+            .replace("discriminator", "critic"): v
+            for k, v in file.tensors.items()
+        }
+        assert any(k.startswith("optimiser of critic gan.") for k in tensors)
+        old = tmp_path / "old.safetensors"
+        write_tensors(old, tensors, facts=json.loads(facts))
+        run(recipe, store, tmp_path / "on", resume_from=old)
+        found, expected = (load_file(tmp_path / f / "last.safetensors") for f in ("on", "straight"))
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in found)
 
     def test_the_end_of_a_stage_is_not_lost(self, store: Store, tmp_path: Path) -> None:
         """A run that fails in its second stage goes back to the end of its first."""

@@ -131,23 +131,23 @@ def nearest_kernel(hr: Tensor, lr: Tensor, *, name: str, scale: int) -> KernelMa
     return min(matches, key=lambda match: match.mean)
 
 
-def difference(ours: Tensor, theirs: Tensor) -> Tensor:
+def difference(first: Tensor, second: Tensor) -> Tensor:
     """Absolute differences in grey levels, rounded to whole ones."""
-    return ((ours - theirs) * 255).abs().round()
+    return ((first - second) * 255).abs().round()
 
 
 def kernel_message(match: KernelMatch, expected: LrKernel, *, hr: Tensor, lr: Tensor) -> str:
     """Return how LR was made instead of by the ``expected`` kernel."""
     scale = hr.shape[-1] // lr.shape[-1]
-    ours = int(difference(make_lr(hr, scale=scale, kernel=expected), lr).max())
+    largest = int(difference(make_lr(hr, scale=scale, kernel=expected), lr).max())
     if match.largest <= SAME_LEVELS:
         return (
             f"LR was made by {match.kernel} (largest difference {match.largest} of 255), not by "
-            f"{expected} (largest difference {ours})."
+            f"{expected} (largest difference {largest})."
         )
     return (
         f"LR was made by no known kernel: nearest is {match.kernel} (largest difference "
-        f"{match.largest} of 255, mean {match.mean:.2f}); by {expected} it is {ours}."
+        f"{match.largest} of 255, mean {match.mean:.2f}); by {expected} it is {largest}."
     )
 
 

@@ -24,6 +24,6 @@ def psnr(
     return mean_square_psnr(pair.sr, pair.hr)
 
 
-def mean_square_psnr(ours: Tensor, theirs: Tensor) -> Tensor:
+def mean_square_psnr(prediction: Tensor, target: Tensor) -> Tensor:
     """10 log10(1 / mean square difference) of each image, (B,), for a peak of 1."""
-    return -10 * (ours - theirs).square().mean(dim=(1, 2, 3)).log10()
+    return -10 * (prediction - target).square().mean(dim=(1, 2, 3)).log10()
