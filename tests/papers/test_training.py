@@ -17,7 +17,7 @@ from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError
 from edgekeeper.evaluation.evaluate import evaluate, mean_scores, read_scores
 from edgekeeper.papers import Event, ReproducedTable, reproduce
-from edgekeeper.recipes import gv_table1
+from edgekeeper.recipes import gv_tables
 from edgekeeper.training.loop import train
 
 PLAIN, GV = "gv_table1_espcn_x2_quick", "gv_table1_espcn_x2_gv_quick"
@@ -53,8 +53,8 @@ def run(
 ) -> Callable[..., ReproducedTable]:
     """``reproduce`` of the ESPCN ×2 cells, four updates each."""
     key = ("espcn", "quick")
-    tiny = dataclasses.replace(gv_table1.SCHEDULES["espcn", "quick"], steps=4, batch=2, patch=8)
-    monkeypatch.setitem(gv_table1.SCHEDULES, key, tiny)  # type: ignore[arg-type]
+    tiny = dataclasses.replace(gv_tables.SCHEDULES["espcn", "quick"], steps=4, batch=2, patch=8)
+    monkeypatch.setitem(gv_tables.SCHEDULES, key, tiny)  # type: ignore[arg-type]
 
     def call(**changes: Any) -> ReproducedTable:
         arguments: dict[str, Any] = {
@@ -107,7 +107,7 @@ class TestCompleteRun:
     def test_equal_networks_are_not_distinguishable(
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gv_table1, "GV_WEIGHT", 0.0)
+        monkeypatch.setattr(gv_tables, "GV_WEIGHT", 0.0)
         for row in run().rows:
             assert row.difference == 0
             assert row.verdict == "not distinguishable"
@@ -115,7 +115,7 @@ class TestCompleteRun:
     def test_a_smaller_gap_is_better(
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gv_table1, "GV_WEIGHT", 100.0)  # pushes four updates hard
+        monkeypatch.setattr(gv_tables, "GV_WEIGHT", 100.0)  # pushes four updates hard
         for row in run().rows:
             good = row.difference < 0 if row.measure == "gv_gap" else row.difference > 0
             if row.verdict != "not distinguishable":
@@ -133,9 +133,9 @@ class TestCompleteRun:
         test_set: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        printed = gv_table1.Printed((30.0, 31.0), (0.9, 0.8), "odd")
+        printed = gv_tables.Printed((30.0, 31.0), (0.9, 0.8), "odd")
         monkeypatch.setitem(
-            gv_table1.PAPER,
+            gv_tables.TABLE1,
             (test_set.lower(), "espcn", 2),  # type: ignore[arg-type]
             printed,
         )
@@ -246,7 +246,7 @@ class TestWrongRequests:
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run()
-        monkeypatch.setattr(gv_table1, "GV_WEIGHT", 0.02)
+        monkeypatch.setattr(gv_tables, "GV_WEIGHT", 0.02)
         with pytest.raises(CheckpointError, match="other settings"):
             run()
 

@@ -23,14 +23,21 @@ from edgekeeper.evaluation.evaluate import evaluate, read_scores, write_scores
 from edgekeeper.metrics.protocol import Protocol, find_protocol
 from edgekeeper.metrics.score import METRICS, Score
 from edgekeeper.metrics.statistics import Verdict, describe
-from edgekeeper.recipes import gv_table1, gv_table2
-from edgekeeper.recipes.gv_table1 import Budget, Comparison, Degradation, Network, Scale
+from edgekeeper.recipes.gv_tables import (
+    TABLE2,
+    Budget,
+    Comparison,
+    Degradation,
+    Network,
+    Scale,
+    TableName,
+    comparisons,
+)
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Recipe
 
 Scores = dict[str, dict[str, list[Score]]]
 """Cell -> set -> the scores of its images, in the order of the set."""
-TableName = Literal["gv_table1", "gv_table2"]
 Measure = Literal["psnr", "ssim", "gv_gap"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 PAPER_PROTOCOL = "gv_repo"
@@ -185,9 +192,8 @@ def _plan(
         raise unknown_name("budget", budget, known=get_args(Budget))
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds is {tuple(seeds)}; give one or more different whole numbers.")
-    comparisons = gv_table1.comparisons if table == "gv_table1" else gv_table2.comparisons
     return comparisons(
-        budget=budget, networks=networks, scales=scales, seeds=seeds, degradation=degradation
+        table, budget=budget, networks=networks, scales=scales, seeds=seeds, degradation=degradation
     )
 
 
@@ -379,6 +385,6 @@ def _notes(table: TableName, *, budget: Budget, protocol: Protocol, seeds: int) 
 def _printed_table2() -> str:
     differences = [
         f"{base.upper()}+{added.upper()} {printed.psnr[1] - printed.psnr[0]:+.2f}"
-        for (_, base, added), printed in gv_table2.PAPER.items()
+        for (_, base, added), printed in TABLE2.items()
     ]
     return f"Its differences in dB: {', '.join(differences)}."

@@ -4,8 +4,7 @@ from edgekeeper.recipes.branch import BRANCH
 from edgekeeper.recipes.comparators import COMPARATORS
 from edgekeeper.recipes.demo import DEMO
 from edgekeeper.recipes.dgggan import DGGGAN_LIGHT, DGGGAN_TABLES
-from edgekeeper.recipes.gv_table1 import GV_TABLE1
-from edgekeeper.recipes.gv_table2 import GV_TABLE2
+from edgekeeper.recipes.gv_tables import GV_TABLES
 from edgekeeper.recipes.ladder import LADDER
 from edgekeeper.recipes.shipped import SHIPPED, TRUNKS
 from edgekeeper.recipes.spsr import SPSR_TABLE2, TEXTURE
@@ -16,8 +15,7 @@ RECIPES: dict[str, Recipe] = {
     **SHIPPED,
     **LADDER,
     **DEMO,
-    **GV_TABLE1,
-    **GV_TABLE2,
+    **GV_TABLES,
     **SPSR_TABLE2,
     **TEXTURE,
     **BRANCH,

@@ -35,7 +35,7 @@ compared with their papers; what is known to be chosen here is said.
 
 ``form="tiny"`` is the same recipe with a network that is small enough for a test: see ``TINY``.
 The other networks of the tables have recipes of their own: VDSR, ESPCN and EDSR-baseline in
-``gv_table1``, ESRGAN and SPSR in ``spsr``, DGGGAN in ``dgggan``.
+``gv_tables``, ESRGAN and SPSR in ``spsr``, DGGGAN in ``dgggan``.
 """
 
 from collections.abc import Callable
@@ -43,14 +43,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from edgekeeper.errors import unknown_name
-from edgekeeper.losses import (
-    L1,
-    L2,
-    NaturalManifold,
-    Perceptual,
-    RelativisticGAN,
-    Unnatural,
-)
+from edgekeeper.losses import L1, L2, NaturalManifold, Perceptual, RelativisticGAN, Unnatural
 from edgekeeper.losses.adversarial import VanillaGAN
 from edgekeeper.models import (
     DBPN,
@@ -72,7 +65,7 @@ from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import Adversary, Data, Loss, Optim, Recipe, Stage, Term, Validation
 
 Form = Literal["paper", "tiny"]
-
+TINY_STEPS = 20  # of each stage
 # Unnatural's ``harder``, four times: the share of the image that stays, the noise's deviation.
 HARDER = ((0.5, 0.1), (0.6, 0.08), (0.7, 0.064), (0.8, 0.0512), (0.9, 0.04096))
 # Oxford's maps are larger than torchvision's, to which the weights belong; chosen, not measured.
@@ -85,23 +78,25 @@ class Size:
 
     patch: int
     batch: int
-    discriminator_width: int
-    published: bool
+    discriminator_width: int = 64
+    published: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Published:
-    """The network, a tiny one of its kind, and its training: published, but for what is chosen."""
+    """The network and its training: published, but for what is chosen.
+
+    ``tiny``: the arguments that make the network small.
+    """
 
     model: Spec[SRModel]
-    tiny: Spec[SRModel]
+    tiny: dict[str, object]
     patch: int
-    batch: int = 16
     stages: Callable[[Size], tuple[Stage, ...]]
+    batch: int = 16
 
 
 TINY = Size(patch=32, batch=2, discriminator_width=4, published=False)
-TINY_STEPS = 20  # of each stage
 
 
 def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
@@ -113,30 +108,33 @@ def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
     if network not in NETWORKS:
         raise unknown_name("network in this table", network, known=NETWORKS)
     published = NETWORKS[network]
-    size = Size(
-        patch=published.patch, batch=published.batch, discriminator_width=64, published=True
-    )
-    stages = published.stages(size)
-    if form == "tiny":
-        size = TINY
-        stages = tuple(replace(stage, steps=TINY_STEPS) for stage in published.stages(TINY))
-    return Recipe(
-        name=network if size.published else f"{network}_tiny",
-        model=published.model if size.published else published.tiny,
-        data=Data(patch=size.patch, batch=size.batch),
-        stages=stages,
-        validation=Validation(every=5_000) if size.published else None,
+    recipe = Recipe(
+        name=network,
+        model=published.model,
+        data=Data(patch=published.patch, batch=published.batch),
+        stages=published.stages(Size(patch=published.patch, batch=published.batch)),
+        validation=Validation(every=5_000),
         seed=seed,
         retries=3,
+    )
+    if form == "paper":
+        return recipe
+    arguments = {**dict(published.model.arguments), **published.tiny}
+    return replace(
+        recipe,
+        name=f"{network}_tiny",
+        model=Spec(published.model.target, tuple(sorted(arguments.items()))),
+        data=Data(patch=TINY.patch, batch=TINY.batch),
+        stages=tuple(replace(stage, steps=TINY_STEPS) for stage in published.stages(TINY)),
+        validation=None,
     )
 
 
 def _adam(learning_rate: float, *milestones: int, gamma: float = 0.5, decay: float = 0.0) -> Optim:
     """Adam, its rate multiplied by ``gamma`` after each of ``milestones``."""
-    schedule: Literal["steps", "constant"] = "steps" if milestones else "constant"
     return Optim(
         learning_rate=learning_rate,
-        schedule=schedule,
+        schedule="steps" if milestones else "constant",
         milestones=milestones,
         gamma=gamma,
         weight_decay=decay,
@@ -148,9 +146,11 @@ _RESNET = Stage("pixel", 1_000_000, _adam(1e-4), (Term("pixel", spec(L2)),))
 _FROZEN = _adam(1e-4, 0, gamma=0.0)  # the rate is 0 from the first update on
 
 
-def _fidelity(loss: Spec[Loss], optim: Optim, *, steps: int) -> Callable[[Size], tuple[Stage, ...]]:
+def _fidelity(
+    loss: Callable[[], Loss], optim: Optim, *, steps: int = 1_000_000
+) -> Callable[[Size], tuple[Stage, ...]]:
     """One stage, the same in every form."""
-    return lambda size: (Stage("pixel", steps, optim, (Term("pixel", loss),)),)
+    return lambda _: (Stage("pixel", steps, optim, (Term("pixel", spec(loss)),)),)
 
 
 def _perceptual(size: Size, *, weight: float, srgan: bool) -> Term:
@@ -197,15 +197,10 @@ def _natsr(size: Size) -> tuple[Stage, ...]:
     steps = tuple(
         spec(Unnatural, scale=4, share=share, deviation=deviation) for share, deviation in HARDER
     )
+    learners = [replace(natural, negatives=negatives) for negatives in steps]
     learning = tuple(
-        Stage(
-            f"natural {k}",
-            20_000,
-            _adam(1e-4),
-            (pixel,),
-            adversaries=(replace(natural, negatives=negatives),),
-        )
-        for k, negatives in enumerate(steps, start=1)
+        Stage(f"natural {k}", 20_000, _adam(1e-4), (pixel,), adversaries=(learner,))
+        for k, learner in enumerate(learners, start=1)
     )
     gan = Adversary(
         "gan",
@@ -215,87 +210,38 @@ def _natsr(size: Size) -> tuple[Stage, ...]:
         weight=1e-3,
     )
     frozen = replace(natural, optim=_FROZEN, weight=1e-3, negatives=steps[-1])
-    return (
-        *learning,
-        Stage("adversarial", 300_000, optim, (pixel,), adversaries=(frozen, gan)),
-    )
+    last = Stage("adversarial", 300_000, optim, (pixel,), adversaries=(frozen, gan))
+    return (*learning, last)
 
 
+_SRRESNET = spec(SRResNet, scale=4)
+_RESNET_5 = spec(SRResNet, scale=4, blocks=5)
+_EDSR = spec(EDSR, scale=4, width=256, blocks=32, residual_scale=0.1)
+_SMALL: dict[str, object] = {"width": 8, "blocks": 2}
+_SMALL_RCAN: dict[str, object] = {"width": 8, "groups": 2, "blocks": 1, "reduction": 4}
+_SMALL_FSRCNN: dict[str, object] = {"width": 8, "narrow": 4, "mapping": 1}
+_SMALL_NATSR: dict[str, object] = {"width": 8, "levels": 1, "layers": 2}
+_L1_HALVED = _fidelity(L1, _adam(1e-4, *_HALVED))
+_DBPN = _fidelity(L2, _adam(1e-4, 500_000, gamma=0.1, decay=1e-4))
+
+# The network, what makes it small, HR patch, stages, batch.
 NETWORKS: dict[str, Published] = {
-    "srcnn": Published(
-        model=spec(SRCNN, scale=4),
-        tiny=spec(SRCNN, scale=4, middle=1),
-        patch=128,
-        stages=_fidelity(spec(L2), _adam(1e-4), steps=1_000_000),
-    ),
-    "fsrcnn": Published(
-        model=spec(FSRCNN, scale=4),
-        tiny=spec(FSRCNN, scale=4, width=8, narrow=4, mapping=1),
-        patch=40,
-        stages=_fidelity(spec(L2), _adam(1e-3), steps=1_000_000),
-    ),
+    "srcnn": Published(spec(SRCNN, scale=4), {"middle": 1}, 128, _fidelity(L2, _adam(1e-4))),
+    "fsrcnn": Published(spec(FSRCNN, scale=4), _SMALL_FSRCNN, 40, _fidelity(L2, _adam(1e-3))),
     "edsr_large": Published(
-        model=spec(EDSR, scale=4, width=256, blocks=32, residual_scale=0.1),
-        tiny=spec(EDSR, scale=4, width=8, blocks=2, residual_scale=0.1),
-        patch=192,
-        stages=_fidelity(spec(L1), _adam(1e-4, *_HALVED), steps=300_000),
+        _EDSR, _SMALL, 192, _fidelity(L1, _adam(1e-4, *_HALVED), steps=300_000)
     ),
-    "rcan": Published(
-        model=spec(RCAN, scale=4),
-        tiny=spec(RCAN, scale=4, width=8, groups=2, blocks=1, reduction=4),
-        patch=192,
-        stages=_fidelity(spec(L1), _adam(1e-4, *_HALVED), steps=1_000_000),
-    ),
-    "rdn": Published(
-        model=spec(RDN, scale=4),
-        tiny=spec(RDN, scale=4, width=8, blocks=2, layers=2, growth=8),
-        patch=128,
-        stages=_fidelity(spec(L1), _adam(1e-4, *_HALVED), steps=1_000_000),
-    ),
-    "dbpn": Published(
-        model=spec(DBPN, scale=4),
-        tiny=spec(DBPN, scale=4, width=4, stages=3, first=8),
-        patch=128,
-        batch=20,
-        stages=_fidelity(spec(L2), _adam(1e-4, 500_000, gamma=0.1, decay=1e-4), steps=1_000_000),
-    ),
+    "rcan": Published(spec(RCAN, scale=4), _SMALL_RCAN, 192, _L1_HALVED),
+    "rdn": Published(spec(RDN, scale=4), _SMALL | {"layers": 2, "growth": 8}, 128, _L1_HALVED),
+    "dbpn": Published(spec(DBPN, scale=4), {"width": 4, "stages": 3, "first": 8}, 128, _DBPN, 20),
     "imdn": Published(
-        model=spec(IMDN, scale=4),
-        tiny=spec(IMDN, scale=4, width=16, blocks=2),
-        patch=192,
-        stages=_fidelity(spec(L1), _adam(2e-4, *_HALVED), steps=1_000_000),
+        spec(IMDN, scale=4), _SMALL | {"width": 16}, 192, _fidelity(L1, _adam(2e-4, *_HALVED))
     ),
-    "srresnet": Published(
-        model=spec(SRResNet, scale=4),
-        tiny=spec(SRResNet, scale=4, width=8, blocks=2),
-        patch=96,
-        stages=lambda size: (_RESNET,),
-    ),
-    "srgan": Published(
-        model=spec(SRResNet, scale=4),
-        tiny=spec(SRResNet, scale=4, width=8, blocks=2),
-        patch=96,
-        stages=_srgan,
-    ),
-    "srgan_5": Published(
-        model=spec(SRResNet, scale=4, blocks=5),
-        tiny=spec(SRResNet, scale=4, width=8, blocks=1),
-        patch=96,
-        stages=_srgan,
-    ),
-    "sftgan": Published(
-        model=spec(SFTGAN, scale=4),
-        tiny=spec(SFTGAN, scale=4, width=8, blocks=2, condition=4, hidden=8),
-        patch=96,
-        stages=_sftgan,
-    ),
-    "natsr": Published(
-        model=spec(NatSR, scale=4),
-        tiny=spec(NatSR, scale=4, width=8, levels=1, layers=2),
-        patch=192,
-        batch=32,
-        stages=_natsr,
-    ),
+    "srresnet": Published(_SRRESNET, _SMALL, 96, lambda _: (_RESNET,)),
+    "srgan": Published(_SRRESNET, _SMALL, 96, _srgan),
+    "srgan_5": Published(_RESNET_5, _SMALL | {"blocks": 1}, 96, _srgan),
+    "sftgan": Published(spec(SFTGAN, scale=4), _SMALL | {"condition": 4, "hidden": 8}, 96, _sftgan),
+    "natsr": Published(spec(NatSR, scale=4), _SMALL_NATSR, 192, _natsr, 32),
 }
 
 COMPARATORS: dict[str, Recipe] = {
