@@ -384,7 +384,7 @@ def _notes(table: TableName, *, budget: Budget, protocol: Protocol, seeds: int) 
 
 def _printed_table2() -> str:
     differences = [
-        f"{base.upper()}+{added.upper()} {printed.psnr[1] - printed.psnr[0]:+.2f}"
+        f"{base.upper()}+{str(added).upper()} {printed.psnr[1] - printed.psnr[0]:+.2f}"
         for (_, base, added), printed in TABLE2.items()
     ]
     return f"Its differences in dB: {', '.join(differences)}."
