@@ -5,20 +5,25 @@ Those of a generator and its discriminator have two sides instead, ``generator``
 """
 
 from edgekeeper.losses.adversarial import RelativisticGAN, VanillaGAN, WassersteinGP
+from edgekeeper.losses.focal_frequency import FocalFrequency
 from edgekeeper.losses.gradient import Gradient
 from edgekeeper.losses.gradient_variance import GradientVariance
+from edgekeeper.losses.ldl import LDL
 from edgekeeper.losses.natural import NaturalManifold, Naturalness, Unnatural
 from edgekeeper.losses.perceptual import Perceptual
 from edgekeeper.losses.pixel import L1, L2, Charbonnier
 from edgekeeper.losses.ssim import SSIM
 from edgekeeper.losses.total_variation import TV
+from edgekeeper.losses.wavelet import Wavelet
 
 __all__ = [
     "L1",
     "L2",
+    "LDL",
     "SSIM",
     "TV",
     "Charbonnier",
+    "FocalFrequency",
     "Gradient",
     "GradientVariance",
     "NaturalManifold",
@@ -28,4 +33,5 @@ __all__ = [
     "Unnatural",
     "VanillaGAN",
     "WassersteinGP",
+    "Wavelet",
 ]

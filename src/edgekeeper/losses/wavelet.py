@@ -1,0 +1,54 @@
+"""The loss of WGSR between the wavelet bands of luma."""
+
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError
+from edgekeeper.losses.check import as_float32_or_more, check_pair
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.wavelet import wavelet_bands
+
+
+class Wavelet(nn.Module):
+    """Sum over bands of weight × mean |band of sr - band of hr|, of luma; the paper's weights.
+
+    One level of the stationary wavelet transform with sym7, four bands as large as the image (see
+    ``ops.wavelet.wavelet_bands``): smooth, horizontal, vertical and diagonal detail.
+
+    ``loss(sr, hr)``: both float of one shape (B, 3, H, W), RGB in [0, 1], whose luma is that of
+    BT.601 in [16/255, 235/255], or (B, 1, H, W), taken as it is; sides of at least 14 pixels.
+    Half precision is computed in float32. Errors: InputError.
+
+    The paper's discriminator, relativistic, sees ``lh``, ``hl`` and ``hh`` of luma side by side.
+    Source: Korkmaz, Tekalp, Dogan, "Training Generative Image Super-Resolution Models by
+    Wavelet-Domain Losses Enables Better Control of Artifacts", CVPR 2024.
+    """
+
+    def __init__(
+        self, *, ll: float = 0.1, lh: float = 0.01, hl: float = 0.01, hh: float = 0.05
+    ) -> None:
+        super().__init__()
+        self.weights = {"ll": ll, "lh": lh, "hl": hl, "hh": hh}
+        if not all(0 <= weight < float("inf") for weight in self.weights.values()):
+            raise InputError(f"The weights {self.weights} must be finite numbers from 0 on.")
+
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Return the scalar loss; see the class."""
+        check_pair(sr, hr)
+        sr, hr = as_float32_or_more(sr), as_float32_or_more(hr)
+        if sr.shape[1] == 3:
+            sr, hr = rgb_to_y(sr), rgb_to_y(hr)
+        elif sr.shape[1] != 1:
+            raise InputError(
+                f"The images have {sr.shape[1]} channels; the wavelet loss takes 1 (luma) or 3 "
+                "(RGB)."
+            )
+        # The transform is linear: the bands of the difference are the differences of the bands.
+        bands = wavelet_bands(sr - hr)
+        total = sr.new_zeros(())
+        for name, weight in self.weights.items():
+            total = total + weight * getattr(bands, name).abs().mean()
+        return total
+
+    def extra_repr(self) -> str:
+        """Return the arguments, for ``repr``."""
+        return ", ".join(f"{name}={weight}" for name, weight in self.weights.items())
