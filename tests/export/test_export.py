@@ -46,7 +46,7 @@ from edgekeeper.models import (
 from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.exported import KEY, RUNTIMES, ExportedNetwork, load_exported
-from edgekeeper.pretrained.published import YCbCrESPCN
+from edgekeeper.pretrained.luma import YCbCrESPCN
 from edgekeeper.pretrained.zoo import find
 from edgekeeper.spec import spec
 

@@ -109,9 +109,9 @@ def test_any_number_of_stages_is_found(saved: Callable[..., Path], stages: int) 
     ("name", "shape", "sentence"),
     [
         ("feat1.act.weight", None, r"missing feat1\.act\.weight; unknown none"),
-        ("feat1.conv.weight", None, r"missing feat1\.conv\.weight; unknown none"),
+        ("feat1.conv.weight", None, r"D-DBPN, but lacks feat1\.conv\.weight"),
         ("down2.conv.conv.bias", None, r"missing down2\.conv\.conv\.bias; unknown none"),
-        ("up1.up_conv1.deconv.weight", None, r"missing up1\.up_conv1\.deconv\.weight"),
+        ("up1.up_conv1.deconv.weight", None, r"lacks up1\.up_conv1\.deconv\.weight"),
         ("up4.up_conv3.deconv.bias", None, r"missing up4\.up_conv3\.deconv\.bias"),
         ("output_conv.act.weight", (1,), r"missing none; unknown output_conv\.act\.weight"),
         ("up1.up_conv1.deconv.weight", (3,), r"deconv\.weight is \(3,\), no convolution"),

@@ -130,7 +130,7 @@ def test_another_scale_than_the_file_s_is_refused(saved: Callable[..., Path]) ->
 
 def test_files_of_other_networks_are_refused(saved: Callable[..., Path]) -> None:
     path = saved({"conv_1.weight": torch.zeros(64, 3, 5, 5)})
-    with pytest.raises(CheckpointError, match=r"missing IMDB1\.c1\.bias, "):
+    with pytest.raises(CheckpointError, match=r"looks like IMDN, but lacks fea_conv\.weight"):
         load_published(path, scale=2, kind="imdn")
 
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from edgekeeper.errors import CheckpointError
-from edgekeeper.pretrained.layers import channels, count_blocks, subpixel_layers, to_unit_range
+from edgekeeper.pretrained.layers import Published, Tensors, published_name, unit_range
 from edgekeeper.pretrained.published import load_published
 
-ORIGIN = Path("network.pth")
+
+def published(tensors: Tensors) -> Published:
+    return Published(tensors, Path("network.pth"), title="N")
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ ORIGIN = Path("network.pth")
 )
 def test_blocks_are_counted_by_the_largest_number(names: list[str], count: int) -> None:
     tensors = dict.fromkeys(names, torch.zeros(1))
-    assert count_blocks(tensors, pattern="body.{i}.conv{k}") == count
+    assert published(tensors).count("body.{i}.conv") == count
 
 
 @pytest.mark.parametrize(
@@ -41,30 +43,39 @@ def test_an_absurd_number_of_blocks_is_refused_at_once(
 ) -> None:
     content = {name.format(n=10**12): torch.zeros(1, 1, 3, 3)}
     with pytest.raises(CheckpointError, match=r"lacks|missing"):
-        load_published(saved(content), scale=2, kind=kind)  # type: ignore[arg-type]
+        load_published(saved(content), scale=2, kind=kind)
 
 
 def test_channels_are_out_and_in() -> None:
     tensors = {"a.weight": torch.zeros(5, 4, 3, 3), "b.weight": torch.zeros(5, 0, 3, 3)}
-    assert channels(tensors, "a", network="N", origin=ORIGIN) == (5, 4)
+    assert published(tensors).channels("a") == (5, 4)
     for name, sentence in (("b", r"b\.weight is \(5, 0, 3, 3\)"), ("c", r"N, but lacks c\.weight")):
         with pytest.raises(CheckpointError, match=sentence):
-            channels(tensors, name, network="N", origin=ORIGIN)
+            published(tensors).channels(name)
 
 
 @pytest.mark.parametrize(("scale", "steps"), [(2, [16]), (3, [36]), (4, [16, 16])])
 def test_the_scale_of_a_tail(scale: int, steps: list[int]) -> None:
     tensors = {f"up.{n}.weight": torch.zeros(out, 4, 3, 3) for n, out in enumerate(steps)}
     tensors["end.weight"] = torch.zeros(3, 4, 3, 3)
-    found, layers = subpixel_layers(
-        tensors, steps=("up.0", "up.1"), last=("end", "end"), network="N", origin=ORIGIN
-    )
+    found, layers = published(tensors).subpixel(steps=("up.0", "up.1"), last=("end", "end"))
     theirs = [*(f"up.{n}" for n in range(len(steps))), "end"]
     assert found == scale
-    assert layers == {name: f"upsampler.{2 * n}" for n, name in enumerate(theirs)}
+    assert layers == {f"upsampler.{2 * n}": name for n, name in enumerate(theirs)}
 
 
 def test_a_range_is_in_the_biases_alone() -> None:
-    tensors = {"a.weight": torch.ones(2), "a.bias": torch.ones(2)}
-    found = to_unit_range(tensors, top=4)
-    assert found["a.weight"].tolist() == [1, 1] and found["a.bias"].tolist() == [0.25, 0.25]
+    assert unit_range("a.weight", torch.ones(2)).tolist() == [1, 1]
+    assert unit_range("a.bias", torch.full((2,), 510.0)).tolist() == [2, 2]
+
+
+def test_our_names_become_the_published_ones() -> None:
+    layers = {"a.{i}.b.{k}": "A{i+1}.B{3*k+2}", "c": "Cd", "e.bias": "E:0"}
+    for ours, theirs in {
+        "a.4.b.2.weight": "A5.B8.weight",
+        "c.bias": "Cd.bias",
+        "e.bias": "E:0",
+    }.items():
+        assert published_name(ours, layers) == theirs
+    with pytest.raises(KeyError, match=r"e\.weight"):
+        published_name("e.weight", layers)

@@ -17,10 +17,12 @@ from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics import psnr
+from edgekeeper.metrics.matfile import read_mat
 from edgekeeper.models import EDSR, VDSR
 from edgekeeper.ops.color import rgb_to_y, round_uint8
 from edgekeeper.ops.resize import imresize
-from edgekeeper.pretrained.published import YCbCrESPCN, load_published, read_mat
+from edgekeeper.pretrained.luma import YCbCrESPCN
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 DIV2K_MEAN_255 = torch.tensor([0.4488, 0.4371, 0.4040]) * 255
@@ -324,7 +326,7 @@ def test_another_scale_is_refused(tmp_path: Path) -> None:
 
 def test_a_kind_that_does_not_exist_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no kind of published weights 'edrs'.*'edsr'"):
-        load_published(tmp_path / "x.pt", scale=2, kind="edrs")  # type: ignore[arg-type]
+        load_published(tmp_path / "x.pt", scale=2, kind="edrs")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from edgekeeper.models.enlarge import SLOPE
 from edgekeeper.models.rrdb import RESIDUAL, DenseBlock, RRDBlock
 from edgekeeper.models.srresnet import SLOPE as MSR_SLOPE
 from edgekeeper.models.srresnet import ResidualBlock
-from edgekeeper.pretrained.published import YCbCrESPCN
+from edgekeeper.pretrained.luma import YCbCrESPCN
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.checkpoint import code_version, model_spec, read_tensors, save_model
-from edgekeeper.errors import InputError
-from edgekeeper.models import EDSR, RRDB, SPSR, SRModel
+from edgekeeper.errors import CheckpointError, InputError
+from edgekeeper.models import MODELS, SRModel
+from edgekeeper.pretrained.published import published_spec
 from edgekeeper.pretrained.zoo import Network, describe, find, is_own, load
-from edgekeeper.spec import Spec, spec
+from edgekeeper.spec import Spec
 
 Plain = bool | int | float | str
 
@@ -64,7 +65,7 @@ def blend_files(
     if any(target.resolve() == path.resolve() for path in paths):
         raise InputError(f"'{target}' is one of the two networks; write to another file.")
     models = [load(path, scale=scale) for path in paths]
-    specs = [_spec(model, path=path) for model, path in zip(models, paths, strict=True)]
+    specs = [_spec(path, scale=scale) for path in paths]
     if all(specs):
         _check_specs(*[found for found in specs if found is not None])
     mixed = blend(models[0], models[1], alpha=alpha)
@@ -141,43 +142,17 @@ def _article(name: str) -> str:
     return f"{'an' if name[0] in 'AEFHILMNORSX' else 'a'} {name}"
 
 
-def _spec(model: SRModel, *, path: Path) -> Spec[SRModel] | None:
+def _spec(path: Path, *, scale: int | None) -> Spec[SRModel] | None:
     """Return how to build the network of a file; None where that cannot be said."""
     if is_own(path):
         stored = read_tensors(path).facts["model"]
         assert isinstance(stored, dict)  # else load would have failed
         return model_spec(stored)
-    # Published weights say how large they are by their shapes.
-    if type(model) is RRDB:
-        conv = model.blocks[0].dense[0].convs[0]  # type: ignore[union-attr,index]
-        return spec(
-            RRDB,
-            scale=model.scale,
-            width=model.last.in_channels,
-            blocks=len(model.blocks),
-            growth=conv.out_channels,
-            unshuffle=model.unshuffle,
-        )
-    if type(model) is SPSR:
-        conv = model.sr.blocks[0].dense[0].convs[0]  # type: ignore[union-attr,index]
-        return spec(
-            SPSR,
-            scale=model.scale,
-            width=model.width,
-            blocks=len(model.sr.blocks),
-            growth=conv.out_channels,
-            taps=model.taps,
-        )
-    if type(model) is EDSR:
-        first = model.blocks[0]
-        return spec(
-            EDSR,
-            scale=model.scale,
-            width=model.head.out_channels,
-            blocks=len(model.blocks),
-            residual_scale=first.residual_scale,  # type: ignore[arg-type]
-        )
-    return None
+    try:
+        found = published_spec(path, scale=scale)
+    except CheckpointError:  # one of the community's
+        return None
+    return found if found.target in MODELS.values() else None
 
 
 def _check_specs(a: Spec[SRModel], b: Spec[SRModel]) -> None:

@@ -1,60 +1,136 @@
-"""The official EDSR: head.0, body.0.body.0, ..., tail.0.0, tail.1. It works on 0..255."""
+"""The official EDSR and what is built on its code: RCAN and RDN. They work on 0..255.
 
-from pathlib import Path
+    EDSR   head.0, body.0.body.0, ..., tail.0.0, tail.1
+    RCAN   official  head.0, body.0.body.0.body.0, body.0.body.0.body.3.conv_du.0, ..., tail.1
+           BasicSR   conv_first, body.0.residual_group.0.rcab.0, ..., upsample.0, conv_last
+    RDN    EDSR-PyTorch   SFENet1, RDBs.0.convs.0.conv.0, RDBs.0.LFF, GFF.0, UPNet.0
+           RDN-pytorch    sfe1, rdbs.0.layers.0.conv, rdbs.0.lff, gff.0, upscale.0, output
 
-from edgekeeper.errors import CheckpointError
-from edgekeeper.models import EDSR, SRModel
-from edgekeeper.pretrained.layers import (
-    SHIFTS,
-    Tensors,
-    channels,
-    check_names,
-    check_shifts,
-    choose_scale,
-    count_blocks,
-    fill,
-    parts,
-    subpixel_layers,
-    to_unit_range,
-)
+EDSR's code trains on 0..255 unless told otherwise, which a file of RDN does not say; RDN-pytorch
+works on [0, 1].
+"""
+
+from torch import Tensor
+
+from edgekeeper.models import EDSR, RCAN, RDN
+from edgekeeper.pretrained.layers import SHIFTS, Format, Plan, Published, unit_range
+from edgekeeper.spec import spec
 
 RESIDUAL_SCALES = {64: 1.0, 256: 0.1}  # the published EDSRs by width
 
 
-def recognises(tensors: Tensors) -> bool:
-    """Whether these are tensors of the official EDSR, or of a network that begins as it does."""
-    return "head.0.weight" in tensors
-
-
-def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """Return the EDSR with these weights; raises CheckpointError that says what does not fit."""
-    blocks = count_blocks(tensors, pattern="body.{i}.body.")
-    found, layers = subpixel_layers(
-        tensors,
-        steps=("tail.0.0", "tail.0.2"),
-        last=("tail.1", "tail.1"),
-        network="EDSR",
-        origin=origin,
-    )
-    layers |= {"head.0": "head", f"body.{blocks}": "after_blocks"}
-    for block in range(blocks):
-        layers[f"body.{block}.body.0"] = f"blocks.{block}.conv1"
-        layers[f"body.{block}.body.2"] = f"blocks.{block}.conv2"
-    names = parts(layers)
-    check_names(tensors, names.keys() | SHIFTS, origin=origin)
-    check_shifts(tensors, network="EDSR", origin=origin)
-    width, _ = channels(tensors, "head.0", network="EDSR", origin=origin)
+def read_edsr(file: Published) -> Plan:
+    """Return the plan of an EDSR."""
+    blocks = file.count("body.{i}.body.")
+    found, tail = file.subpixel(steps=("tail.0.0", "tail.0.2"), last=("tail.1", "tail.1"))
+    file.check_shifts()
+    width, _ = file.channels("head.0")
     if width not in RESIDUAL_SCALES:
-        raise CheckpointError(
-            f"'{origin}' is an EDSR of width {width}; its residual scale is not in the file and "
+        raise file.error(
+            f"is an EDSR of width {width}; its residual scale is not in the file and "
             "known only for the published widths 64 and 256."
         )
-    model = EDSR(
-        scale=choose_scale(scale, found=found, origin=origin),
+    network = spec(
+        EDSR,
+        scale=file.scale(found),
         width=width,
         blocks=blocks,
         residual_scale=RESIDUAL_SCALES[width],
     )
-    own = {name: tensor for name, tensor in tensors.items() if name not in SHIFTS}
-    fill(model, to_unit_range(own, top=255), names=names, origin=origin)
-    return model
+    layers = tail | {
+        "head": "head.0",
+        "blocks.{i}.conv1": "body.{i}.body.0",
+        "blocks.{i}.conv2": "body.{i}.body.2",
+        "after_blocks": f"body.{blocks}",
+    }
+    return Plan(network, layers, adapt=unit_range, required=SHIFTS)
+
+
+def read_rcan(file: Published) -> Plan:
+    """Return the plan of an RCAN under either set of names."""
+    official = file.count("body.{i}.body.") > 0
+    inner = "body.{g}.body.{b}.body" if official else "body.{g}.residual_group.{b}.rcab"
+    squeeze, excite = (
+        ("3.conv_du.0", "3.conv_du.2") if official else ("3.attention.1", "3.attention.3")
+    )
+    groups = file.count("body.{i}.body." if official else "body.{i}.residual_group.")
+    blocks = file.count(inner.replace("{g}", "0").replace("{b}", "{i}"))
+    layers = {
+        "groups.{g}.blocks.{b}.conv1": f"{inner}.0",
+        "groups.{g}.blocks.{b}.conv2": f"{inner}.2",
+        "groups.{g}.blocks.{b}.attention.squeeze": f"{inner}.{squeeze}",
+        "groups.{g}.blocks.{b}.attention.excite": f"{inner}.{excite}",
+    }
+    if official:
+        found, tail = file.subpixel(steps=("tail.0.0", "tail.0.2"), last=("tail.1", "tail.1"))
+        layers |= {"head": "head.0", "after_groups": f"body.{groups}"}
+        layers["groups.{g}.after_blocks"] = f"body.{{g}}.body.{blocks}"
+        file.check_shifts()
+    else:
+        found, tail = file.subpixel(
+            steps=("upsample.0", "upsample.2"), last=("conv_last", "conv_last")
+        )
+        layers |= {"head": "conv_first", "after_groups": "conv_after_body"}
+        layers["groups.{g}.after_blocks"] = "body.{g}.conv"
+    squeezed, width = file.channels(f"{inner.format(g=0, b=0)}.{squeeze}")
+    network = spec(
+        RCAN,
+        scale=file.scale(found),
+        width=width,
+        groups=groups,
+        blocks=blocks,
+        reduction=max(1, width // squeezed),
+    )
+    required = SHIFTS if official else frozenset[str]()
+    return Plan(network, layers | tail, adapt=_rcan_range, required=required)
+
+
+def _rcan_range(name: str, tensor: Tensor) -> Tensor:
+    """Return RCAN's tensor for [0, 1].
+
+    Maps follow a factor (see ``unit_range``), but the attention's sigmoid needs its numbers as
+    they were: of it nothing changes but the weights of its first layer, which reads means that
+    are 255 times smaller.
+    """
+    if ".attention." in name:
+        return tensor * 255.0 if name.endswith("squeeze.weight") else tensor
+    return tensor * (1 / 255) if name.endswith(".bias") else tensor
+
+
+def read_rdn(file: Published) -> Plan:
+    """Return the plan of an RDN under either set of names."""
+    blocks = file.count("RDBs.{i}.convs.")
+    if official := blocks > 0:
+        conv, head, fused = "RDBs.{b}.convs.{l}.conv.0", "SFENet{k}", "RDBs.{b}.LFF"
+        found, tail = file.subpixel(steps=("UPNet.0", "UPNet.2"), last=("UPNet.2", "UPNet.4"))
+    else:
+        blocks = file.count("rdbs.{i}.layers.")
+        conv, head, fused = "rdbs.{b}.layers.{l}.conv", "sfe{k}", "rdbs.{b}.lff"
+        found, tail = file.subpixel(steps=("upscale.0", "upscale.2"), last=("output", "output"))
+    fusion = "GFF" if official else "gff"
+    layers = {
+        "head{k}": head,
+        "blocks.{b}.convs.{l}": conv,
+        "blocks.{b}.fusion": fused,
+        "fusion": f"{fusion}.0",
+        "after_fusion": f"{fusion}.1",
+    }
+    growth, width = file.channels(conv.format(b=0, l=0))
+    network = spec(
+        RDN,
+        scale=file.scale(found),
+        width=width,
+        blocks=blocks,
+        layers=file.count(conv.replace("{b}", "0").replace("{l}", "{i}")),
+        growth=growth,
+    )
+    if not official:
+        return Plan(network, layers | tail)
+    return Plan(network, layers | tail, adapt=unit_range)
+
+
+OFFICIAL_EDSR = Format("the official EDSR", (r"head\.0\.weight",), read_edsr)
+RCAN_FORMAT = Format(
+    "RCAN", (r"body\.0\.body\.\d+\.body\.|body\.0\.residual_group\.\d+\.rcab\.",), read_rcan
+)
+RDN_FORMAT = Format("RDN", (r"RDBs\.0\.convs\.\d+\.conv|rdbs\.0\.layers\.\d+\.conv",), read_rdn)

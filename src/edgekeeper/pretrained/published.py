@@ -1,8 +1,7 @@
 """Networks filled with weights that other programs published: keys renamed, ranges rescaled.
 
-One file per origin, each with what tells its tensors (``recognises``) and what makes a network of
-them (``load``). What they share: ``read_weights`` gives the tensors of a file (``hdf5`` reads
-Keras's), and ``layers`` says what names and shapes tell and puts the tensors into the network.
+``read_weights`` gives the tensors of a file (``hdf5`` reads Keras's), ``FORMATS`` lists what they
+may be, ``layers`` puts them into the network.
 
 Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``, MATLAB and HDF5
 files by small readers. The formats and what was measured with them: docs/models.md.
@@ -10,10 +9,7 @@ files by small readers. The formats and what was measured with them: docs/models
 
 import pickle
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,35 +20,29 @@ from torch import Tensor
 from edgekeeper.errors import CheckpointError, InputError, unknown_name
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained import (
-    dbpn,
-    edsr,
-    espcn,
-    esrgan,
-    imdn,
-    rcan,
-    rdn,
-    sftgan,
-    spsr,
-    srgan,
-    srvgg,
-    vdsr,
-)
-from edgekeeper.pretrained.edsr import RESIDUAL_SCALES
-from edgekeeper.pretrained.espcn import YCbCrESPCN
+from edgekeeper.pretrained import dbpn, edsr, esrgan, imdn, luma, sftgan, srgan
 from edgekeeper.pretrained.hdf5 import read_hdf5
-from edgekeeper.pretrained.layers import SCALES, Tensors, some
+from edgekeeper.pretrained.layers import SCALES, Format, Plan, Published, Tensors, fill, some
+from edgekeeper.spec import Spec
 
-__all__ = [
-    "RESIDUAL_SCALES",
-    "Kind",
-    "MatValue",
-    "Tensors",
-    "YCbCrESPCN",
-    "load_foreign",
-    "load_published",
-    "read_mat",
-]
+# By kind; a file is taken for the first whose names it has.
+FORMATS: dict[str, Format] = {
+    "sftgan": sftgan.FORMAT,
+    "spsr": esrgan.SPSR_FORMAT,  # contains an RRDB
+    "esrgan": esrgan.RRDB_FORMAT,
+    "rcan": edsr.RCAN_FORMAT,  # EDSR begins as it does
+    "rdn": edsr.RDN_FORMAT,
+    "dbpn": dbpn.FORMAT,
+    "edsr": edsr.OFFICIAL_EDSR,
+    "vdsr": luma.OFFICIAL_VDSR,
+    "vdsr_pytorch": luma.PYTORCH_VDSR,
+    "srgan_keras": srgan.KERAS,
+    "srgan": srgan.PYTORCH,
+    "msrresnet": srgan.MSRRESNET,
+    "imdn": imdn.FORMAT,
+    "srvgg": esrgan.COMPACT,
+    "espcn_ycbcr": luma.YCBCR_ESPCN,
+}
 
 # ---- The tensors of a file by name; nothing in a file is ever run -------------------------------
 
@@ -121,124 +111,52 @@ def _flatten(value: MatValue, *, name: str, into: dict[str, Tensor]) -> None:
         _flatten(part, name=f"{name}.{key}", into=into)
 
 
-Kind = Literal[
-    "vdsr",
-    "vdsr_pytorch",
-    "espcn_ycbcr",
-    "edsr",
-    "esrgan",
-    "spsr",
-    "sftgan",
-    "rcan",
-    "rdn",
-    "dbpn",
-    "srgan_keras",
-    "srgan",
-    "msrresnet",
-    "imdn",
-    "srvgg",
-]
-
-
-class _Loader(Protocol):
-    def __call__(self, tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel: ...
-
-
-@dataclass(frozen=True)
-class _Origin:
-    title: str
-    recognises: Callable[[Tensors], bool]
-    load: _Loader
-
-
-_ORIGINS: dict[Kind, _Origin] = {
-    "sftgan": _Origin("SFTGAN", sftgan.recognises, sftgan.load),
-    "spsr": _Origin("SPSR", spsr.recognises, spsr.load),
-    "esrgan": _Origin("ESRGAN and Real-ESRGAN (RRDB)", esrgan.recognises, esrgan.load),
-    "rcan": _Origin("RCAN", rcan.recognises, rcan.load),  # EDSR begins as it does
-    "rdn": _Origin("RDN", rdn.recognises, rdn.load),
-    "dbpn": _Origin("D-DBPN", dbpn.recognises, dbpn.load),
-    "edsr": _Origin("the official EDSR", edsr.recognises, edsr.load),
-    "vdsr": _Origin("VDSR_Official.mat", vdsr.recognises_official, vdsr.load_official),
-    "vdsr_pytorch": _Origin("VDSR in PyTorch", vdsr.recognises_pytorch, vdsr.load_pytorch),
-    "srgan_keras": _Origin("SRGAN in Keras", srgan.recognises_keras, srgan.load_keras),
-    "srgan": _Origin("SRGAN in PyTorch", srgan.recognises_pytorch, srgan.load_pytorch),
-    "msrresnet": _Origin("MSRResNet", srgan.recognises_msrresnet, srgan.load_msrresnet),
-    "imdn": _Origin("IMDN", imdn.recognises, imdn.load),
-    "srvgg": _Origin("Real-ESRGAN's SRVGGNetCompact", srvgg.recognises, srvgg.load),
-    "espcn_ycbcr": _Origin("ESPCN on YCbCr", espcn.recognises, espcn.load),
-}
-
-
-def load_published(
-    path: str | Path, *, scale: int, kind: Kind | Literal["auto"] = "auto"
-) -> SRModel:
+def load_published(path: str | Path, *, scale: int, kind: str = "auto") -> SRModel:
     """Return the network in a file of published weights, float32 on the CPU, in evaluation mode.
 
-    ``kind`` is told from the names in the file when it is "auto":
-
-    ``"vdsr"``          ``VDSR_Official.mat`` (matconvnet); one network for x2, x3 and x4, on luma.
-    ``"vdsr_pytorch"``  keys ``input``, ``residual_layer.i.conv``, ``output``, without biases.
-    ``"espcn_ycbcr"``   keys ``conv_1`` to ``conv_3``; works on JPEG's YCbCr, takes and gives RGB.
-    ``"edsr"``          the official EDSR, whose layers work on 0..255.
-    ``"esrgan"``        RRDB networks of ESRGAN, Real-ESRGAN and BasicSR, under any of their names.
-    ``"spsr"``          ``spsr.pth``.
-    ``"srgan_keras"``   SRGAN's generator in Keras (``.h5``), x4.
-    ``"srgan"``         SRGAN's generator in PyTorch, five blocks, keys ``block1`` to ``block8``.
-    ``"msrresnet"``     BasicSR's SRResNet, with or without SRGAN's training.
-    ``"imdn"``          the official IMDN.
-    ``"srvgg"``         Real-ESRGAN's compact networks (``SRVGGNetCompact``), keys ``body.N``.
-    ``"rcan"``          the official RCAN and BasicSR's, whose layers work on 0..255.
-    ``"rdn"``           RDN as EDSR-PyTorch (on 0..255) or RDN-pytorch (on 0..1) names it.
-    ``"dbpn"``          the official D-DBPN and DBPN-LL.
-    ``"sftgan"``        SFTGAN's generator, in the form of the paper (Torch) or of BasicSR.
+    ``kind`` is one of ``FORMATS``, told from the names in the file when it is "auto".
 
     Raises:
         CheckpointError: the file is missing or damaged, is for another scale, or has missing,
             unknown or misshapen entries, which are named.
         InputError: no such kind, or the network does not exist at this scale.
     """
-    path = Path(path)
-    if kind != "auto" and kind not in _ORIGINS:
-        raise unknown_name("kind of published weights", kind, known=["auto", *_ORIGINS])
-    _check_asked(scale)
-    tensors = read_weights(path)
-    origin = _recognise(tensors, origin=path) if kind == "auto" else _ORIGINS[kind]
-    return origin.load(tensors, scale=scale, origin=path).eval()
+    if kind != "auto" and kind not in FORMATS:
+        raise unknown_name("kind of published weights", kind, known=["auto", *FORMATS])
+    return fill(*_plan(Path(path), scale=scale, kind=kind))
 
 
 def load_foreign(path: str | Path, *, scale: int | None = None) -> SRModel:
-    """The network in any file of weights that is known, float32 on the CPU, in evaluation mode.
+    """Return the network in any file of weights that is known, as ``load_published``.
 
     Which network, how large and for which scale is told from the names and shapes in the file;
     ``scale`` is needed only where these do not say it: for VDSR, which has one file for all
     scales, and for an ESRGAN or SPSR made for x3, which else is taken for x2.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, holds no network that is known (and then
-            says what it holds), is for another scale, or lacks entries, which are named.
-        InputError: ``scale`` is none of 2, 3, 4, 8.
     """
-    path = Path(path)
-    if scale is not None:
-        _check_asked(scale)
-    tensors = read_weights(path)
-    return _recognise(tensors, origin=path).load(tensors, scale=scale, origin=path).eval()
+    return fill(*_plan(Path(path), scale=scale))
 
 
-def _check_asked(scale: int) -> None:
-    if scale not in (*SCALES, 8):
+def published_spec(path: str | Path, *, scale: int | None = None) -> Spec[SRModel]:
+    """Return how to build the network of a file that ``load_foreign`` reads."""
+    return _plan(Path(path), scale=scale)[1].spec
+
+
+def _plan(path: Path, *, scale: int | None, kind: str = "auto") -> tuple[Published, Plan]:
+    """Return what a file holds and how it becomes a network."""
+    if scale not in (None, *SCALES, 8):
         raise InputError(f"Published weights have no scale {scale}; choose one of 2, 3, 4, 8.")
+    tensors = read_weights(path)
+    found = _recognise(tensors, path) if kind == "auto" else FORMATS[kind]
+    file = Published(tensors, path, title=found.title, asked=scale)
+    return file, found.read(file)
 
 
-def _recognise(tensors: Tensors, *, origin: Path) -> _Origin:
-    """Return where the tensors are from, by their names."""
-    for found in _ORIGINS.values():
+def _recognise(tensors: Tensors, path: Path) -> Format:
+    for found in FORMATS.values():
         if found.recognises(tensors):
             return found
-    titles = ", ".join(known.title for known in _ORIGINS.values())
     raise CheckpointError(
-        f"'{origin}' holds no known network: its {len(tensors)} tensors "
-        f"({some(sorted(tensors))}) are not those of {titles}. "
+        f"'{path}' holds no known network: its {len(tensors)} tensors ({some(sorted(tensors))}) "
+        f"are not those of {', '.join(known.title for known in FORMATS.values())}. "
         "edgekeeper.pretrained.community reads many more architectures, with the extra 'community'."
     )

@@ -8,77 +8,63 @@
 Widths and the number of blocks are in the shapes. Both files are for x4.
 """
 
-from pathlib import Path
-
 from edgekeeper.errors import CheckpointError
-from edgekeeper.models import SFTGAN, SRModel
+from edgekeeper.models import SFTGAN
 from edgekeeper.models.sftgan import CATEGORIES, Variant
-from edgekeeper.pretrained.layers import (
-    Tensors,
-    check_names,
-    choose_scale,
-    count_blocks,
-    fill,
-    parts,
-)
+from edgekeeper.pretrained.layers import Format, Plan, Published
+from edgekeeper.spec import spec
 
 _SCALE = 4
+LAYERS = {
+    "head": "conv0",
+    "condition.{k}": "CondNet.{k}",
+    "blocks.{i}.conv1": "sft_branch.{i}.conv0",
+    "blocks.{i}.conv2": "sft_branch.{i}.conv1",
+    # an SFT has two convolutions, 0 and 2, for the factor and two for the shift
+    "blocks.{i}.sft1.scale.0": "sft_branch.{i}.sft0.SFT_scale_conv0",
+    "blocks.{i}.sft1.scale.2": "sft_branch.{i}.sft0.SFT_scale_conv1",
+    "blocks.{i}.sft1.shift.0": "sft_branch.{i}.sft0.SFT_shift_conv0",
+    "blocks.{i}.sft1.shift.2": "sft_branch.{i}.sft0.SFT_shift_conv1",
+    "blocks.{i}.sft2.scale.0": "sft_branch.{i}.sft1.SFT_scale_conv0",
+    "blocks.{i}.sft2.scale.2": "sft_branch.{i}.sft1.SFT_scale_conv1",
+    "blocks.{i}.sft2.shift.0": "sft_branch.{i}.sft1.SFT_shift_conv0",
+    "blocks.{i}.sft2.shift.2": "sft_branch.{i}.sft1.SFT_shift_conv1",
+    "enlarge.{k}": "HR_branch.{k}",
+    "refine": "HR_branch.6",
+    "last": "HR_branch.8",
+}
 
 
-def recognises(tensors: Tensors) -> bool:
-    """Return whether these are tensors of an SFTGAN: a condition network and modulated blocks."""
-    return "CondNet.0.weight" in tensors and any(n.startswith("sft_branch.") for n in tensors)
-
-
-def load(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """Return the SFTGAN with these weights; raises CheckpointError that says what does not fit."""
-    scale = choose_scale(scale, found=_SCALE, origin=origin)
-    variant: Variant = "torch" if "HR_branch.1.weight" in tensors else "pytorch"
-    blocks = count_blocks(tensors, pattern="sft_branch.{i}.conv0")
-    names = parts(_layers(blocks=blocks, variant=variant))
-    check_names(tensors, names, origin=origin)
-    kernel = tuple(tensors["CondNet.0.weight"].shape)
-    if kernel[1:] != (len(CATEGORIES), _SCALE, _SCALE):
+def read(file: Published) -> Plan:
+    """Return the plan of an SFTGAN."""
+    scale = file.scale(_SCALE)
+    (width, _), (condition, _) = file.channels("conv0"), file.channels("CondNet.8")
+    hidden, _ = file.channels("CondNet.0")
+    kernel = tuple(file.tensors["CondNet.0.weight"].shape)
+    expected = (hidden, len(CATEGORIES), _SCALE, _SCALE)
+    if kernel != expected:
         raise CheckpointError(
-            f"'{origin}': CondNet.0.weight is {kernel}; an SFTGAN for x4 has "
-            f"({kernel[0]}, {len(CATEGORIES)}, {_SCALE}, {_SCALE}) there."
+            f"'{file.origin}': CondNet.0.weight is {kernel}; an SFTGAN for x4 has {expected} there."
         )
-    model = SFTGAN(
+    blocks = file.count("sft_branch.{i}.conv0")
+    variant: Variant = "torch" if "HR_branch.1.weight" in file.tensors else "pytorch"
+    end = {
+        "last_sft.scale.0": f"sft_branch.{blocks}.SFT_scale_conv0",
+        "last_sft.scale.2": f"sft_branch.{blocks}.SFT_scale_conv1",
+        "last_sft.shift.0": f"sft_branch.{blocks}.SFT_shift_conv0",
+        "last_sft.shift.2": f"sft_branch.{blocks}.SFT_shift_conv1",
+        "after_blocks": f"sft_branch.{blocks + 1}",
+    }
+    network = spec(
+        SFTGAN,
         scale=scale,
-        width=tensors["conv0.weight"].shape[0],
+        width=width,
         blocks=blocks,
-        condition=tensors["CondNet.8.weight"].shape[0],
-        hidden=kernel[0],
+        condition=condition,
+        hidden=hidden,
         variant=variant,
     )
-    fill(model, tensors, names=names, origin=origin)
-    return model
+    return Plan(network, LAYERS | end)
 
 
-def _layers(*, blocks: int, variant: Variant) -> dict[str, str]:
-    """Their names -> ours of all layers."""
-    layers = {
-        "conv0": "head",
-        f"sft_branch.{blocks + 1}": "after_blocks",
-        "HR_branch.6": "refine",
-        "HR_branch.8": "last",
-    }
-    for n in range(2):
-        theirs, ours = (3 * n, 3 * n) if variant == "pytorch" else (3 * n + 1, 3 * n + 1)
-        layers[f"HR_branch.{theirs}"] = f"enlarge.{ours}"
-    layers |= {f"CondNet.{n}": f"condition.{n}" for n in (0, 2, 4, 6, 8)}
-    layers |= _sft(f"sft_branch.{blocks}", ours="last_sft")
-    for i in range(blocks):
-        layers |= _sft(f"sft_branch.{i}.sft0", ours=f"blocks.{i}.sft1")
-        layers |= _sft(f"sft_branch.{i}.sft1", ours=f"blocks.{i}.sft2")
-        layers |= {f"sft_branch.{i}.conv{k}": f"blocks.{i}.conv{k + 1}" for k in (0, 1)}
-    return layers
-
-
-def _sft(theirs: str, *, ours: str) -> dict[str, str]:
-    """Their names -> ours of the four convolutions of one SFT."""
-    return {
-        f"{theirs}.SFT_{part}_conv{k}": f"{ours}.{part}.{2 * k}"
-        for part in ("scale", "shift")
-        for k in (0, 1)
-    }
+FORMAT = Format("SFTGAN", (r"CondNet\.0\.weight", r"sft_branch\."), read)

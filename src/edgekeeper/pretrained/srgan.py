@@ -11,22 +11,12 @@ the number of maps, ours next to each other.
 """
 
 import re
-from pathlib import Path
 
 from torch import Tensor
 
-from edgekeeper.errors import CheckpointError
-from edgekeeper.models import MSRResNet, SRModel, SRResNet
-from edgekeeper.pretrained.layers import (
-    PARTS,
-    Tensors,
-    channels,
-    check_names,
-    choose_scale,
-    count_blocks,
-    fill,
-    parts,
-)
+from edgekeeper.models import MSRResNet, SRResNet
+from edgekeeper.pretrained.layers import Format, Plan, Published
+from edgekeeper.spec import spec
 
 KERAS_EPSILON = 1e-3  # what its normalisations add to the variance; not in the file
 _KERAS = re.compile(r"(conv2d|p_re_lu|batch_normalization(?:_v1)?)(?:_(\d+))?/.*")
@@ -41,26 +31,31 @@ _KERAS_PARTS = {
     },
 }
 _PYTORCH_BLOCKS = 5
-_AVERAGES = ("running_mean", "running_var")
-_COUNTER = "num_batches_tracked"  # not in files of before 2018; not used by any network
-_TRUNKS = {"body": "conv_hr", "recon_trunk": "HRconv"}
+_PYTORCH = {
+    "head": "block1.0",
+    "activation": "block1.1",
+    "blocks.{i}.conv{k}": "block{i+2}.conv{k}",
+    "blocks.{i}.norm{k}": "block{i+2}.bn{k}",
+    "blocks.{i}.activation": "block{i+2}.prelu",
+    "after_blocks": "block7.0",
+    "after_norm": "block7.1",
+    "upsampler.0": "block8.0.conv",
+    "upsampler.2": "block8.0.prelu",
+    "upsampler.3": "block8.1.conv",
+    "upsampler.5": "block8.1.prelu",
+}
 
 
-def recognises_keras(tensors: Tensors) -> bool:
-    """Return whether these are arrays of SRGAN's generator in Keras."""
-    return any(name.startswith("p_re_lu") for name in tensors)
-
-
-def load_keras(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The x4 generator with these weights; raises CheckpointError that says what does not fit."""
-    scale = choose_scale(scale, found=4, origin=origin)
+def read_keras(file: Published) -> Plan:
+    """Return the plan of the x4 generator in Keras."""
+    scale = file.scale(4)
     kinds: dict[str, list[int]] = {}
-    for name in tensors:
+    for name in file.tensors:
         if match := _KERAS.fullmatch(name):
             kinds.setdefault(match[1], []).append(int(match[2] or 0))
     slopes = kinds.get("p_re_lu", [0])
     many = max(slopes) - min(slopes) + 1  # one at the head and two at the end are in no block
-    blocks = min(max(0, many - 3), len(tensors))
+    blocks = max(1, min(many - 3, len(file.tensors)))
     names: dict[str, str] = {}
     for kind, layers in _keras_layers(blocks).items():
         if f"{kind}_v1" in kinds:  # as TensorFlow 1.13 calls it
@@ -69,49 +64,41 @@ def load_keras(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
         for number, layer in enumerate(layers, start=first):
             theirs = f"{kind}_{number}" if number else kind
             for leaf, part in _KERAS_PARTS[kind.removesuffix("_v1")].items():
-                names[f"{theirs}/{theirs}/{leaf}:0"] = f"{layer}.{part}"
-    check_names(tensors, names, origin=origin)
-    adapted = {name: _from_keras(tensor, ours=names[name]) for name, tensor in tensors.items()}
-    width = next(t.shape[:1].numel() for n, t in adapted.items() if names[n] == "head.weight")
-    model = SRResNet(
+                names[f"{layer}.{part}"] = f"{theirs}/{theirs}/{leaf}:0"
+    head = file.tensors.get(names["head.weight"])  # height, width, in, out
+    network = spec(
+        SRResNet,
         scale=scale,
-        width=max(1, width),
+        width=max(1, head.shape[-1]) if head is not None and head.ndim == 4 else 1,
         blocks=blocks,
         bias=True,
         slopes="maps",
         output="tanh",
         epsilon=KERAS_EPSILON,
     )
-    fill(model, adapted, names=names, origin=origin)
-    return model
+    return Plan(network, names, adapt=_from_keras)
 
 
 def _keras_layers(blocks: int) -> dict[str, list[str]]:
     """Our names of the layers of each kind, in the order in which they run."""
     inner = [f"blocks.{i}" for i in range(blocks)]
     convs = [f"{block}.conv{k}" for block in inner for k in (1, 2)]
+    norms = [f"{block}.norm{k}" for block in inner for k in (1, 2)]
+    slopes = [f"{block}.activation" for block in inner]
     return {
         "conv2d": ["head", *convs, "after_blocks", "upsampler.0", "upsampler.3", "last"],
-        "p_re_lu": [
-            "activation",
-            *(f"{block}.activation" for block in inner),
-            "upsampler.2",
-            "upsampler.5",
-        ],
-        "batch_normalization": [
-            *(f"{block}.norm{k}" for block in inner for k in (1, 2)),
-            "after_norm",
-        ],
+        "p_re_lu": ["activation", *slopes, "upsampler.2", "upsampler.5"],
+        "batch_normalization": [*norms, "after_norm"],
     }
 
 
-def _from_keras(tensor: Tensor, *, ours: str) -> Tensor:
+def _from_keras(name: str, tensor: Tensor) -> Tensor:
     """Return the tensor as PyTorch orders it."""
     if tensor.ndim == 4:
-        tensor = tensor.permute(3, 2, 0, 1)
+        tensor = tensor.permute(3, 2, 0, 1)  # (out, in, height, width)
     elif tensor.ndim == 3:  # slopes: height, width, maps
         tensor = tensor.flatten()
-    shuffled = ours.startswith(("upsampler.0.", "upsampler.3."))
+    shuffled = name.startswith(("upsampler.0.", "upsampler.3."))
     if shuffled and tensor.ndim and tensor.shape[0] % 4 == 0:
         maps = tensor.shape[0] // 4
         apart = tensor.reshape(4, maps, *tensor.shape[1:])
@@ -119,64 +106,50 @@ def _from_keras(tensor: Tensor, *, ours: str) -> Tensor:
     return tensor
 
 
-def recognises_pytorch(tensors: Tensors) -> bool:
-    """Return whether these are tensors of SRGAN's generator in PyTorch."""
-    return "block1.0.weight" in tensors and "block8.0.conv.weight" in tensors
-
-
-def load_pytorch(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The generator with these weights; raises CheckpointError that says what does not fit."""
-    times = max(1, sum(f"block8.{n}.conv.weight" in tensors for n in range(4)))
+def read_pytorch(file: Published) -> Plan:
+    """Return the plan of the generator of five blocks in PyTorch."""
+    times = max(1, sum(f"block8.{n}.conv.weight" in file.tensors for n in range(4)))
     if times > 2:
-        raise CheckpointError(
-            f"'{origin}' is an SRGAN that enlarges by {2**times}; edgekeeper has 2, 3 and 4."
-        )
-    convs = {"block1.0": "head", "block7.0": "after_blocks", f"block8.{times}": "last"}
-    norms, slopes = {"block7.1": "after_norm"}, {"block1.1": "activation"}
-    for i in range(_PYTORCH_BLOCKS):
-        for k in (1, 2):
-            convs[f"block{i + 2}.conv{k}"] = f"blocks.{i}.conv{k}"
-            norms[f"block{i + 2}.bn{k}"] = f"blocks.{i}.norm{k}"
-        slopes[f"block{i + 2}.prelu"] = f"blocks.{i}.activation"
-    for n in range(times):
-        convs[f"block8.{n}.conv"] = f"upsampler.{3 * n}"
-        slopes[f"block8.{n}.prelu"] = f"upsampler.{3 * n + 2}"
-    names = parts(convs | norms) | {f"{t}.weight": f"{o}.weight" for t, o in slopes.items()}
-    for theirs, ours in norms.items():
-        names |= {f"{theirs}.{part}": f"{ours}.{part}" for part in _AVERAGES}
-    counters = {f"{theirs}.{_COUNTER}" for theirs in norms}
-    tensors = {name: tensor for name, tensor in tensors.items() if name not in counters}
-    check_names(tensors, names, origin=origin)
-    model = SRResNet(
-        scale=choose_scale(scale, found=2**times, origin=origin),
-        width=channels(tensors, "block1.0", network="SRGAN", origin=origin)[0],
+        raise file.error(f"is an SRGAN that enlarges by {2**times}; edgekeeper has 2, 3 and 4.")
+    width, _ = file.channels("block1.0")
+    network = spec(
+        SRResNet,
+        scale=file.scale(2**times),
+        width=width,
         blocks=_PYTORCH_BLOCKS,
         bias=True,
         output="tanh",
     )
-    fill(model, tensors, names=names, origin=origin)
-    return model
+    return Plan(network, _PYTORCH | {"last": f"block8.{times}"})
 
 
-def recognises_msrresnet(tensors: Tensors) -> bool:
-    """Return whether these are tensors of an MSRResNet."""
-    return "upconv1.weight" in tensors and any(f"{t}.0.conv1.weight" in tensors for t in _TRUNKS)
+def read_msrresnet(file: Published) -> Plan:
+    """Return the plan of an MSRResNet."""
+    before = any(name.startswith("recon_trunk.") for name in file.tensors)
+    trunk, refine = ("recon_trunk", "HRconv") if before else ("body", "conv_hr")
+    enlarged, width = file.channels("upconv1")
+    twice = any(f"upconv2.{part}" in file.tensors for part in ("weight", "bias"))
+    network = spec(
+        MSRResNet,
+        scale=file.scale(4 if twice else (enlarged / width) ** 0.5),
+        width=width,
+        blocks=max(1, file.count(f"{trunk}.{{i}}.")),
+    )
+    layers = {
+        "head": "conv_first",
+        "blocks.{i}.conv{k}": f"{trunk}.{{i}}.conv{{k}}",
+        "upsampler.0": "upconv1",
+        "upsampler.3": "upconv2",
+        "refine": refine,
+        "last": "conv_last",
+    }
+    return Plan(network, layers)
 
 
-def load_msrresnet(tensors: Tensors, *, scale: int | None, origin: Path) -> SRModel:
-    """The MSRResNet with these weights; raises CheckpointError that says what does not fit."""
-    trunk = "recon_trunk" if any(name.startswith("recon_trunk.") for name in tensors) else "body"
-    blocks = max(1, count_blocks(tensors, pattern=f"{trunk}.{{i}}."))
-    layers = {"conv_first": "head", _TRUNKS[trunk]: "refine", "conv_last": "last"}
-    layers |= {f"{trunk}.{i}.conv{k}": f"blocks.{i}.conv{k}" for i in range(blocks) for k in (1, 2)}
-    layers["upconv1"] = "upsampler.0"
-    if twice := any(f"upconv2.{part}" in tensors for part in PARTS):
-        layers["upconv2"] = "upsampler.3"
-    names = parts(layers)
-    check_names(tensors, names, origin=origin)
-    enlarged, width = channels(tensors, "upconv1", network="an MSRResNet", origin=origin)
-    found = 4 if twice else (enlarged / width) ** 0.5
-    scale = choose_scale(scale, found=found, origin=origin)
-    model = MSRResNet(scale=scale, width=width, blocks=blocks)
-    fill(model, tensors, names=names, origin=origin)
-    return model
+KERAS = Format("SRGAN in Keras", (r"p_re_lu",), read_keras)
+PYTORCH = Format(
+    "SRGAN in PyTorch", (r"block1\.0\.weight", r"block8\.0\.conv\.weight"), read_pytorch
+)
+MSRRESNET = Format(
+    "MSRResNet", (r"upconv1\.weight", r"(body|recon_trunk)\.0\.conv1\.weight"), read_msrresnet
+)

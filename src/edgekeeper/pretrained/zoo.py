@@ -95,10 +95,8 @@ def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
     """A network ready to use (float32, evaluation mode), by shipped name or by path of a file.
 
     The file is one of edgekeeper, one exported by it (.onnx, .xml), weights that another program
-    published (ESRGAN, Real-ESRGAN, SPSR, EDSR, VDSR, ESPCN, RCAN, RDN, D-DBPN, SRGAN also of
-    Keras, MSRResNet, SFTGAN, IMDN, SRVGGNetCompact), or, with the extra ``community``,
-    whatever spandrel knows. ``scale`` is for foreign files that do not say theirs. Nothing in a
-    file is ever run.
+    published (``published.FORMATS``), or, with the extra ``community``, whatever spandrel knows.
+    ``scale`` is for foreign files that do not say theirs. Nothing in a file is ever run.
 
     Raises:
         InputError: no such network. CheckpointError: the file is damaged or unknown.
