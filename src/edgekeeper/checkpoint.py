@@ -4,10 +4,8 @@ One file holds everything, so that a kill at any moment leaves the file before o
 """
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
+from edgekeeper.files import make_folder, new_file
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.spec import Spec, from_json
 
@@ -36,27 +35,18 @@ class TensorFile:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], *, facts: Mapping[str, object]
 ) -> None:
-    """Write tensors and facts to ``path`` through a temporary name.
+    """Write tensors and facts to ``path``, whole or not at all.
 
     Raises:
         CheckpointError: the file cannot be written; what stood at ``path`` is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the user's umask has it; safetensors makes it private
-        save_file(packed, str(temporary), metadata={KEY: json.dumps(dict(facts))})
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"Cannot write '{path}': {error}. Free some space or choose another folder; "
-            "an earlier file of that name is unchanged."
-        ) from error
+    make_folder(path.parent, error=CheckpointError)
+    with new_file(path, error=CheckpointError) as draft:
+        try:
+            save_file(packed, str(draft), metadata={KEY: json.dumps(dict(facts))})
+        except SafetensorError as error:
+            raise CheckpointError(f"'{path}' cannot be written: {error}.") from error
 
 
 def read_tensors(path: Path) -> TensorFile:

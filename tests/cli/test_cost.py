@@ -108,7 +108,7 @@ class TestCost:
         assert "too large" in fails("cost", "espcn_x4", "--size", huge, "--no-measure")
         assert "--size is '999" in fails("cost", "espcn_x4", "--size", "9" * 5000 + "x1")
         assert "EDGEKEEPER_DATA" in fails("cost", "espcn_x4", "--on", "set5")
-        assert "folder that exists" in fails("cost", "--json", tmp_path / "none" / "a.json")
+        assert "there is no folder" in fails("cost", "--json", tmp_path / "none" / "a.json")
 
 
 class TestReproduce:

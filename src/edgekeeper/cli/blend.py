@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import SCALES
-from edgekeeper.errors import InputError
+from edgekeeper.cli.options import SCALES, check_new_file, force_option
 
 
 @click.command(
@@ -23,7 +22,7 @@ from edgekeeper.errors import InputError
     help="The network file to write: .safetensors.",
 )
 @click.option("--scale", type=SCALES, help="For files of weights that do not say their scale.")
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@force_option("Replace the file if it exists.")
 def command(a: str, b: str, alpha: float, output: Path, scale: int | None, force: bool) -> None:
     """Mix the weights of two networks: (1 - alpha) * A + alpha * B.
 
@@ -32,7 +31,6 @@ def command(a: str, b: str, alpha: float, output: Path, scale: int | None, force
     """
     from edgekeeper.pretrained.blend import blend_files
 
-    if output.exists() and not force:
-        raise InputError(f"'{output}' exists; give another name, or --force to replace it.")
+    check_new_file(output, option="--output", force=force)
     network = blend_files(a, b, alpha=alpha, target=output, scale=scale)
     click.echo(f"Wrote {network.path}: {network.model} ×{network.scale}, alpha {alpha:g}")

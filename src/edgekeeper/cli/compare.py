@@ -7,14 +7,15 @@ import click
 
 from edgekeeper.cli.options import (
     SCALES,
+    check_new_file,
     console,
     data_option,
     device_option,
+    force_option,
     needed_data,
     split_names,
 )
 from edgekeeper.cli.scoring import (
-    check_new_file,
     metrics_option,
     subject_on,
     weights_folder,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     help="Write everything, image by image, to this file.",
 )
 @click.option("--fail-if-worse", is_flag=True, help="Exit with status 1 when B is worse anywhere.")
+@force_option()
 @data_option()
 @weights_option()
 @device_option()
@@ -84,6 +86,7 @@ def command(
     crops: Path | None,
     json_file: Path | None,
     fail_if_worse: bool,
+    force: bool,
     data: Path | None,
     weights: Path | None,
     device: str,
@@ -102,8 +105,8 @@ def command(
     from edgekeeper.progress import ProgressLine
 
     asked = find_metrics(split_names(metrics))
-    check_new_file(json_file, option="--json")
-    check_new_file(crops, option="--crops")
+    check_new_file(json_file, option="--json", force=force)
+    check_new_file(crops, option="--crops", force=force)
     if crops is not None and crops.suffix.lower() not in FORMATS:
         raise InputError(f"--crops: '{crops}' must end in {', '.join(FORMATS)}.")
     names = _names(a, b, labels=labels)

@@ -10,14 +10,17 @@ import click
 
 from edgekeeper.cli.options import (
     SCALES,
+    check_new_file,
     chosen_device,
     console,
     data_option,
     device_option,
+    force_option,
     needed_data,
 )
-from edgekeeper.cli.scoring import check_new_file, weights_folder, weights_option
+from edgekeeper.cli.scoring import weights_folder, weights_option
 from edgekeeper.errors import InputError
+from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
     from edgekeeper.evaluation.tables import Table
@@ -70,6 +73,7 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write everything as JSON too."
 )
+@force_option()
 @data_option()
 @weights_option()
 @device_option()
@@ -81,6 +85,7 @@ def command(
     repeats: int,
     set_name: str | None,
     json_file: Path | None,
+    force: bool,
     data: Path | None,
     weights: Path | None,
     device: str,
@@ -92,7 +97,7 @@ def command(
     """
     from edgekeeper.evaluation.tables import as_rich
 
-    check_new_file(json_file, option="--json")
+    check_new_file(json_file, option="--json", force=force)
     records = cost_records(
         models or shipped(scale),
         scale=scale,
@@ -105,7 +110,7 @@ def command(
     )
     console().print(as_rich(cost_table(records)))
     if json_file is not None:
-        json_file.write_text(json.dumps({"networks": records}, indent=1) + "\n", encoding="utf-8")
+        write_text(json_file, json.dumps({"networks": records}, indent=1) + "\n")
         click.echo(f"Wrote {json_file}")
 
 

@@ -4,8 +4,15 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import data_option, needed_data, split_names, split_numbers
+from edgekeeper.cli.options import (
+    data_option,
+    force_option,
+    needed_data,
+    split_names,
+    split_numbers,
+)
 from edgekeeper.errors import InputError
+from edgekeeper.files import make_folder
 
 KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
 
@@ -91,7 +98,7 @@ def generate(output: Path, count: int, size: int, seed: int) -> None:
     from edgekeeper.image import Image, from_tensor, write_image
     from edgekeeper.progress import ProgressLine
 
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     with ProgressLine("generating", total=count, unit="images") as line:
         for number in range(count):
             image = synthetic_image(size=size, seed=seed, number=number)
@@ -143,7 +150,7 @@ def generate(output: Path, count: int, size: int, seed: int) -> None:
     multiple=True,
     help="Licence of each folder's images, in order; written into every card.",
 )
-@click.option("--force", is_flag=True, help="Replace a store that exists.")
+@force_option("Replace a store that exists.")
 def prepare(
     folders: tuple[Path, ...],
     output: Path,

@@ -7,6 +7,7 @@ import click
 
 from edgekeeper.cli.options import console
 from edgekeeper.errors import InputError
+from edgekeeper.files import make_folder
 
 SCALE = 4
 
@@ -34,7 +35,7 @@ def command(examples: Path, out: Path) -> None:
             f"There is no '{photo}': run this in the folder of edgekeeper's source, or give its "
             "example images with --examples."
         )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     _upscale(photo, out)
     _train(examples, out)
 

@@ -6,14 +6,15 @@ import click
 
 from edgekeeper.cli.options import (
     SCALES,
+    check_new_file,
     console,
     data_option,
     device_option,
+    force_option,
     needed_data,
     split_names,
 )
 from edgekeeper.cli.scoring import (
-    check_new_file,
     metrics_option,
     subject_on,
     weights_folder,
@@ -49,6 +50,7 @@ from edgekeeper.cli.scoring import (
     type=click.Path(path_type=Path),
     help="Write one JSON object per image to this file.",
 )
+@force_option()
 @data_option()
 @weights_option()
 @device_option()
@@ -59,6 +61,7 @@ def command(
     protocol: str,
     metrics: str,
     json_file: Path | None,
+    force: bool,
     data: Path | None,
     weights: Path | None,
     device: str,
@@ -80,7 +83,7 @@ def command(
     from edgekeeper.progress import ProgressLine
 
     asked = find_metrics(split_names(metrics))
-    check_new_file(json_file, option="--json")
+    check_new_file(json_file, option="--json", force=force)
     with ProgressLine("scoring", total=0, unit="images") as line:
         done: list[Score] = []
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import data_option, needed_data
+from edgekeeper.cli.options import check_new_file, data_option, force_option, needed_data
 
 
 @click.group(
@@ -73,9 +73,11 @@ def card(network: str) -> None:
     required=True,
     help="The network file to write.",
 )
+@force_option("Replace the file if it exists.")
 @data_option()
-def pack_network(source: Path, output: Path, data: Path | None) -> None:
+def pack_network(source: Path, output: Path, force: bool, data: Path | None) -> None:
     """Make a network file with half-precision weights and a scored card from a finished run."""
+    check_new_file(output, option="--output", force=force)
     from edgekeeper.evaluation.pack import pack
 
     network = pack(source, output, data_root=needed_data(data))

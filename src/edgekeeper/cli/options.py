@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekeeper.errors import InputError, nearest_name, unknown_name
+from edgekeeper.files import check_target, is_plain, make_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +42,26 @@ def device_option() -> Decorator:
         show_default=True,
         help="Where to compute; auto takes an accelerator when there is one.",
     )
+
+
+def force_option(text: str = "Replace files that exist.") -> Decorator:
+    """Return the option ``--force``."""
+    return click.option("--force", is_flag=True, help=text)
+
+
+def check_new_file(path: Path | None, *, option: str, force: bool) -> None:
+    """Raise InputError when ``path`` cannot be written, before work is done.
+
+    A file that exists is replaced only with ``--force``; devices and FIFOs are written to.
+    """
+    if path is None:
+        return
+    try:
+        check_target(path, overwrite="replace")
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
+    if path.is_file() and is_plain(path) and not force:
+        raise InputError(f"'{path}' exists; give another name, or --force to replace it.")
 
 
 def chosen_device(name: str) -> str:
@@ -154,10 +175,7 @@ def console() -> "Console":
 
 def own_folder(path: Path) -> Path:
     """``path`` as a folder that exists and can be written; raises InputError otherwise."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder '{path}' cannot be made: {error.strerror}.") from error
+    make_folder(path)
     if not os.access(path, os.W_OK):
         raise InputError(f"The folder '{path}' cannot be written.")
     return path

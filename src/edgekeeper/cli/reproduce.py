@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekeeper.cli.options import (
+    check_new_file,
     chosen_device,
     console,
     data_option,
     device_option,
+    force_option,
     needed_data,
     own_folder,
     split_names,
     split_numbers,
 )
-from edgekeeper.cli.scoring import check_new_file, subject_on, weights_folder, weights_option
+from edgekeeper.cli.scoring import subject_on, weights_folder, weights_option
 from edgekeeper.errors import InputError
+from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
     from edgekeeper.papers import Ours
@@ -100,6 +103,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the table as JSON too."
 )
+@force_option()
 @data_option()
 @weights_option()
 @device_option()
@@ -118,6 +122,7 @@ def command(
     protocol: str,
     time_limit: float | None,
     json_file: Path | None,
+    force: bool,
     data: Path | None,
     weights: Path | None,
     device: str,
@@ -128,7 +133,7 @@ def command(
     ours for bicubic and for each --ours; dgggan-table5 is counted.
     """
     _check_options(context, table)
-    check_new_file(json_file, option="--json")
+    check_new_file(json_file, option="--json", force=force or table in TRAINED)  # they go on
     if table in TRAINED:
         if store is None:
             raise InputError(f"{table} is trained: give a packed store with --store.")
@@ -153,7 +158,7 @@ def command(
             table, ours, out=out, sets=sets, data=data, weights=weights, device=device
         )
     if json_file is not None:
-        json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_text(json_file, json.dumps(record, indent=1) + "\n")
         click.echo(f"Wrote {json_file}")
     if record.get("unfinished"):
         names = ", ".join(map(str, record["unfinished"]))  # type: ignore[call-overload]

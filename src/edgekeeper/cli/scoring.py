@@ -52,9 +52,3 @@ def subject_on(device: str, *, subject: str) -> "SRModel | str | Path":
     if isinstance(found, str | Path):
         return found
     return found.to(chosen_device(device))
-
-
-def check_new_file(path: Path | None, *, option: str) -> None:
-    """Raise InputError when there is no folder to write ``path`` in, before work is done."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise InputError(f"{option}: '{path}' is not a file in a folder that exists.")

@@ -16,6 +16,7 @@ from edgekeeper.cli.upscale_names import Naming, Streams, open_streams, plan_pai
 from edgekeeper.cli.upscale_output import ReportedResult, Reporter, Style
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.evaluation.inspect import inspect_files
+from edgekeeper.files import is_plain
 from edgekeeper.image import Image, SaveOptions, open_image, to_tensor
 from edgekeeper.inference import (
     FileResult,
@@ -202,7 +203,7 @@ def _refusal(path: Path, target: Path, *, saving: Saving) -> str | None:
     if why is not None or saving.overwrite == "replace" or saving.existing == "skip":
         return why
     itself = os.path.realpath(target) == os.path.realpath(path)  # said better by the engine
-    if itself or not os.path.lexists(target) or target.is_dir():
+    if itself or not target.is_file() or not is_plain(target):
         return None
     return f"'{target}' exists; --force replaces it, --skip-existing keeps it."
 

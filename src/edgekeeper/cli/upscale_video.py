@@ -12,6 +12,7 @@ import click
 from edgekeeper.cli.upscale_output import OutputLostError, Style, shortened, shown
 from edgekeeper.cli.upscale_run import Interrupts
 from edgekeeper.errors import ImageError, InputError
+from edgekeeper.files import make_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -69,10 +70,7 @@ def _pairs(videos: list[Path], job: "Job") -> list[tuple[Path, Path]]:
     output = Path(job.output)
     if len(job.sources) == 1 and not output.is_dir() and not job.output.endswith(("/", os.sep)):
         return [(videos[0], output)]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"The folder '{output}' cannot be made: {error.strerror}.") from error
+    make_folder(output, error=ImageError)
     pairs = [(video, output / named(video, "")) for video in videos]
     if len({target for _, target in pairs}) < len(pairs):
         raise InputError(f"Several videos would be written to one name in '{output}'.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekeeper.data.patches import Region
 from edgekeeper.errors import DataError
+from edgekeeper.files import write_text
 
 FORMAT = "edgekeeper packed store"
 VERSION = 1
@@ -45,7 +46,7 @@ class Index:
 def write_index(index: Index, path: Path) -> None:
     """Write ``index`` as JSON, one image per line group, to the new file ``path``."""
     content = {"format": FORMAT, "version": VERSION, **asdict(index)}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n", error=DataError)
 
 
 def read_index(path: Path) -> Index:

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgekeeper.data.catalogue import ImageSet, Remote, find_set
 from edgekeeper.data.fetch import fetch
 from edgekeeper.errors import DataError
+from edgekeeper.files import write_bytes
 
 
 def remote_files(entry: ImageSet) -> tuple[Remote, ...]:
@@ -78,8 +79,6 @@ def unpack_images(archive: Path, folder: Path) -> None:
                 name = Path(item.filename.replace("\\", "/")).name
                 if item.is_dir() or Path(name).suffix.lower() not in (".png", ".jpg", ".jpeg"):
                     continue
-                partial = folder / f".{name}.partial"
-                partial.write_bytes(content.read(item))
-                partial.rename(folder / name)
+                write_bytes(folder / name, content.read(item), error=DataError)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"'{archive}' cannot be unpacked ({error}).") from error

@@ -3,8 +3,6 @@
 import csv
 import hashlib
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from edgekeeper.data.index import INDEX, PIXELS, Entry, Index, write_index
 from edgekeeper.data.patches import Region
 from edgekeeper.data.store import Store
 from edgekeeper.errors import DataError, InputError
+from edgekeeper.files import follow, make_folder, staging
 from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize
@@ -85,16 +84,18 @@ def prepare_store(
     becomes RGB.
     The store is written beside ``target`` and renamed when complete: a failure leaves nothing.
     """
-    folder = Path(target)
+    folder = follow(Path(target))
     check_arguments(images, scales=scales, shrink=shrink)
     if long_sides and min(long_sides) < 1:
         raise InputError(f"long_sides is {tuple(long_sides)}; give pixels from 1 on.")
     if folder.exists() and overwrite == "refuse":
         raise DataError(f"'{folder}' exists already; choose another name or overwrite='replace'.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    partial.mkdir()
-    try:
+    if folder.exists() and not (folder / INDEX).is_file():
+        raise DataError(f"'{folder}' is no packed store, and is not replaced; choose another name.")
+    make_folder(folder.parent, error=DataError)
+    with staging(folder.parent) as hidden:
+        partial = hidden / folder.name
+        partial.mkdir()
         with (partial / PIXELS).open("wb") as file:
             writer = Writer(file, scales=tuple(scales), lr_kernel=lr_kernel, min_side=min_side)
             for number, source in enumerate(images, start=1):
@@ -105,11 +106,8 @@ def prepare_store(
         write_index(index, partial / INDEX)
         if folder.exists():
             # The old store leaves its name first, so that a name never holds half a store.
-            folder.rename(partial / "replaced")
+            folder.rename(hidden / "replaced")
         partial.rename(folder)
-        shutil.rmtree(folder / "replaced", ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Store.open(folder)
 
 

@@ -1,6 +1,5 @@
 """A comparison as tables and as JSON."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from edgekeeper.evaluation.compare import (
     row_name,
 )
 from edgekeeper.evaluation.tables import DIGITS, SIGNS, TITLES, Column, Table, as_json, number
+from edgekeeper.files import write_text
 
 
 def comparison_table(found: PairedComparison) -> Table:
@@ -126,11 +126,4 @@ def write_comparison(found: PairedComparison, path: str | Path) -> None:
         "places": places,
     }
     text = as_json([asdict(row) for row in found.rows], facts=facts)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"'{target}' cannot be written: {error.strerror}.") from error
+    write_text(path, text + "\n", error=DataError)

@@ -6,6 +6,7 @@ space: an ICC profile travels along and is not applied. Exceptions: a palette is
 and CIE Lab become sRGB, and the EXIF orientation is applied.
 """
 
+from edgekeeper.files import Overwrite
 from edgekeeper.image.formats import (
     FORMATS,
     MAX_PIXELS,
@@ -14,7 +15,6 @@ from edgekeeper.image.formats import (
     READ_SUFFIXES,
     SUFFIXES,
     Format,
-    Overwrite,
     SaveOptions,
     check_fits,
     check_target,

@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 import pyvips
 
+from edgekeeper import files
 from edgekeeper.errors import ImageError, InputError, unknown_name
+from edgekeeper.files import Overwrite
 from edgekeeper.image.image import Header, Image
 
 MAX_PIXELS = 2**27
@@ -25,7 +27,6 @@ MAX_TURNED_PIXELS = 2**30
 """Largest image that is turned on reading, as its EXIF orientation says (1.07 billion pixels)."""
 
 TiffCompression = Literal["deflate", "lzw", "none"]
-Overwrite = Literal["refuse", "replace"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,12 +226,7 @@ def check_target(
     """
     options = options or SaveOptions(quality=quality)
     format_to_write(path, options)
-    if not path.parent.is_dir():
-        raise ImageError(f"'{path}' cannot be written: there is no folder '{path.parent}'.")
-    if path.is_dir():
-        raise ImageError(f"'{path}' cannot be written: it is a folder.")
-    if overwrite == "refuse" and path.exists():
-        raise ImageError(f"'{path}' exists already; choose another name or allow overwriting.")
+    files.check_target(path, overwrite=overwrite, error=ImageError)
 
 
 def check_fits(
@@ -313,7 +309,7 @@ def list_images(
 def reason(error: OSError | pyvips.Error) -> str:
     """Return the last thing that went wrong, in one line."""
     if isinstance(error, OSError):
-        return (error.strerror or str(error) or type(error).__name__).lower()
+        return files.reason(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "unknown reason"
 

@@ -1,13 +1,9 @@
 """Images to files, whole or row by row: complete, or not at all.
 
-The file grows under another name while rows come, and gets its own when it is complete.
+The file grows in a hidden folder while rows come, and gets its name when it is complete.
 """
 
-import secrets
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +13,10 @@ import numpy as np
 import pyvips
 
 from edgekeeper.errors import ImageError, InputError
+from edgekeeper.files import Overwrite, deliver, draft_of
 from edgekeeper.image.encode import Encoder
 from edgekeeper.image.formats import (
     FORMATS,
-    Overwrite,
     SaveOptions,
     check_fits,
     check_header,
@@ -69,10 +65,9 @@ class ImageWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            try:
-                self._file = stack.enter_context(_temporary(self._target))
-            except OSError as error:
-                raise self._not_written(error) from error
+            draft = draft_of(self._target, overwrite=self._overwrite, error=ImageError)
+            self._draft = stack.enter_context(draft)
+            self._file = stack.enter_context(self._draft.open("r+b"))
             self._encoder = stack.enter_context(
                 Encoder(self._file, self.header, form=self._format, options=self._options)
             )
@@ -122,18 +117,9 @@ class ImageWriter:
             if self._format == "tiff":
                 complete_tiff(self._file, exif=encoder.exif, iptc=encoder.iptc)
             self._file.flush()
-            self._deliver()
         except OSError as error:
             raise self._not_written(error) from error
-
-    def _deliver(self) -> None:
-        if isinstance(self._target, Path):
-            check_target(self._target, overwrite=self._overwrite, options=self._options)
-            Path(self._file.name).replace(self._target)
-            return
-        self._file.seek(0)
-        shutil.copyfileobj(self._file, self._target, 2**20)
-        self._target.flush()
+        deliver(self._draft, self._target, overwrite=self._overwrite, error=ImageError)
 
     def _check(self, encoder: Encoder) -> None:
         """Raise what stopped the encoder."""
@@ -213,18 +199,3 @@ def write_image(
 
 def _name(target: Path | BinaryIO) -> str:
     return f"'{target}'" if isinstance(target, Path) else "The image"
-
-
-@contextmanager
-def _temporary(target: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """A file beside the target, or one without a name for a stream; gone afterwards."""
-    if not isinstance(target, Path):
-        with tempfile.TemporaryFile() as unnamed:
-            yield unnamed
-        return
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with path.open("x+b") as file:
-            yield file
-    finally:
-        path.unlink(missing_ok=True)

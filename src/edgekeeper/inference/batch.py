@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from edgekeeper.errors import ImageError, InputError
+from edgekeeper.files import make_folder
 from edgekeeper.image import (
     FORMATS,
     Header,
@@ -348,7 +349,7 @@ def _work(
 
     try:
         if saving.folders == "make":
-            _make_folder(task.target.parent)
+            make_folder(task.target.parent, error=ImageError)
         check_target(task.target, overwrite=saving.overwrite, options=saving.options)
         if categories is not None:
             settings = replace(settings, categories=categories(task.path))
@@ -364,13 +365,6 @@ def _work(
         task.note_time()
         if task.written is not None:
             task.written.add_done_callback(task.note_time)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"The folder '{folder}' cannot be made: {error.strerror}.") from error
 
 
 def _announce(on_step: FolderProgress | None, *, task: _Task, files: int) -> TileProgress | None:

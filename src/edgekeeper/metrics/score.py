@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from edgekeeper.errors import DataError, InputError, unknown_name
+from edgekeeper.files import write_text
 from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
 from edgekeeper.metrics.protocol import Protocol
 from edgekeeper.metrics.psnr import psnr
@@ -277,14 +277,7 @@ def _images(names: Sequence[str], *, of: int) -> str:
 
 def write_scores(scores: Iterable[Score], path: str | Path) -> None:
     """Write one line of JSON per score to ``path``, whole or not at all."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text("".join(f"{s.to_json()}\n" for s in scores), encoding="utf-8")
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"The scores cannot be written to '{target}': {error.strerror}.") from error
+    write_text(path, "".join(f"{score.to_json()}\n" for score in scores), error=DataError)
 
 
 def read_scores(path: str | Path) -> list[Score]:

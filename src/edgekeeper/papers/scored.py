@@ -21,6 +21,7 @@ from edgekeeper.evaluation.evaluate import (
     score_result,
     write_scores,
 )
+from edgekeeper.files import make_folder
 from edgekeeper.metrics.lpips import HEADS_FILE
 from edgekeeper.metrics.ma import MODEL_FILE as MA_FILE
 from edgekeeper.metrics.niqe import MODEL_FILE as NIQE_FILE
@@ -98,7 +99,7 @@ def scores_of(
     )
     for protocol, path in kept.items():
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_scores(made[protocol], path)
     return made
 

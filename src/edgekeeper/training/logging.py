@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from edgekeeper.errors import InputError, UnavailableError
+from edgekeeper.errors import UnavailableError
+from edgekeeper.files import make_folder, write_text
 
 
 class Scalars(Protocol):
@@ -27,16 +28,9 @@ class JsonLines:
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"The folder '{path.parent}' cannot be made: {error.strerror}. Choose another."
-            ) from error
+        make_folder(path.parent)
         kept = [line for line in _lines(path) if _step(line) <= keep_until]
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, "".join(line + "\n" for line in kept))
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one record; the line is on disk when this returns."""

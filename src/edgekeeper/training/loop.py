@@ -19,6 +19,7 @@ import torch
 
 from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import InputError, NotFiniteError
+from edgekeeper.files import remove_leftovers
 from edgekeeper.progress import ProgressLine
 from edgekeeper.training.gradient_check import check, measure
 from edgekeeper.training.objective import Objective
@@ -55,7 +56,7 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
         InputError: the recipe does not fit the store or the options.
     """
     _check(recipe, options)
-    _clear_temporary_files(options.out)
+    remove_leftovers(options.out)
     state = _begin(recipe, store, options=options)
     with (
         _without_denormals(),
@@ -134,13 +135,6 @@ def _check(recipe: Recipe, options: RunOptions) -> None:
             f"Recipe '{recipe.name}' validates on '{recipe.validation.set_name}': give the folder "
             "of the benchmark sets (--data), or switch validation off (--no-validation)."
         )
-
-
-def _clear_temporary_files(out: Path) -> None:
-    """Remove the temporary files, ours and safetensors', that a kill during a write left behind."""
-    for pattern in (".*.safetensors.*.tmp", ".tmp??????"):
-        for half in out.glob(pattern):
-            half.unlink(missing_ok=True)
 
 
 def _run(

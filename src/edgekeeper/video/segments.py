@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekeeper.errors import ImageError
+from edgekeeper.files import follow, write_bytes, write_text
 from edgekeeper.inference.network import Precision
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
 _ABOUT = "about.json"
+_LONGEST = 240  # bytes of a name that leave room for what the folder's has besides; 255 is the most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,11 @@ class Workshop:
     """
 
     def __init__(self, target: Path, about: dict[str, object]) -> None:
-        self.folder = target.with_name(f".{target.name}.edgekeeper")
+        place = follow(target)
+        name = place.name
+        if len(os.fsencode(name)) > _LONGEST:
+            name = hashlib.sha256(os.fsencode(name)).hexdigest()
+        self.folder = place.with_name(f".{name}.edgekeeper")
         self.joined = self.folder / f"joined{target.suffix}"
         wanted = json.dumps(about, sort_keys=True)
         try:
@@ -62,7 +68,7 @@ class Workshop:
                 if self.folder.is_dir():
                     shutil.rmtree(self.folder)
                 self.folder.mkdir()
-                _write(self.folder / _ABOUT, wanted.encode())
+                write_text(self.folder / _ABOUT, wanted, error=ImageError)
         except OSError as error:
             raise ImageError(
                 f"The folder '{self.folder}' for the unfinished video cannot be made: "
@@ -76,13 +82,9 @@ class Workshop:
 
     def keep(self, number: int, segment: Segment, *, packets: Sequence[bytes]) -> None:
         """Write a finished segment; the description last, since it makes the rest count."""
-        try:
-            _write(self._packets(number), b"".join(packets))
-            _write(self.folder / f"{number:06}.json", json.dumps(asdict(segment)).encode())
-        except OSError as error:
-            raise ImageError(
-                f"'{self.folder}' cannot be written: {(error.strerror or '').lower()}."
-            ) from error
+        write_bytes(self._packets(number), b"".join(packets), error=ImageError)
+        text = json.dumps(asdict(segment))
+        write_text(self.folder / f"{number:06}.json", text, error=ImageError)
         self.segments[number] = segment
 
     def packets(self, number: int) -> Iterator[bytes]:
@@ -160,13 +162,3 @@ def _read(path: Path) -> Segment | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return segment if hashlib.sha256(data).hexdigest() == segment.digest else None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is whole or not there, even after a power cut."""
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

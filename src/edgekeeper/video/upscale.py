@@ -1,7 +1,6 @@
 """A video made larger: decoded ahead, enlarged frame by frame, encoded behind, joined."""
 
 import hashlib
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import torch
 
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.image import Overwrite
+from edgekeeper.files import Overwrite, check_target, deliver
 from edgekeeper.inference import Settings, TileError, plan_enlargement
 from edgekeeper.inference.network import Precision, infer
 from edgekeeper.models import SRModel
@@ -121,12 +120,7 @@ def check_video_target(source: Path, target: Path, *, overwrite: Overwrite) -> N
             f"'{target}' has a file extension that no video is written with; use one of "
             f"{', '.join(SUFFIXES)}."
         )
-    if not target.parent.is_dir():
-        raise ImageError(f"'{target}' cannot be written: there is no folder '{target.parent}'.")
-    if target.is_dir():
-        raise ImageError(f"'{target}' cannot be written: it is a folder.")
-    if overwrite == "refuse" and os.path.lexists(target):
-        raise ImageError(f"'{target}' exists already; choose another name or allow overwriting.")
+    check_target(target, overwrite=overwrite, error=ImageError)
 
 
 def _about(facts: Facts, encoding: Encoding, *, settings: Settings) -> dict[str, object]:
@@ -165,16 +159,8 @@ def _identity(model: SRModel) -> str:
 
 def _place(workshop: Workshop, target: Path, *, overwrite: Overwrite) -> None:
     """Give the finished file its name and remove what it was made of."""
-    if overwrite == "refuse" and os.path.lexists(target):
-        raise ImageError(
-            f"'{target}' has come to be there in the meantime; the finished video is "
-            f"'{workshop.joined}'."
-        )
     try:
-        workshop.joined.replace(target)
-    except OSError as error:
-        raise ImageError(
-            f"'{target}' cannot be written: {(error.strerror or '').lower()}; the finished video "
-            f"is '{workshop.joined}'."
-        ) from error
+        deliver(workshop.joined, target, overwrite=overwrite, error=ImageError)
+    except ImageError as error:
+        raise ImageError(f"{error} The finished video is '{workshop.joined}'.") from error
     workshop.clear()

@@ -1,0 +1,254 @@
+"""Files written whole or not at all: every file that edgekeeper writes gets its name here.
+
+What is unfinished lies in a hidden folder beside the target, ``.edgekeeper-<process>-<random>``,
+and is renamed when it is complete and on the disk. The names of such folders are short whatever
+the target's, and a lock tells those of running processes from those that a kill left behind.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from edgekeeper.errors import EdgekeeperError, InputError
+
+if sys.platform != "win32":
+    import fcntl
+
+Overwrite = Literal["refuse", "replace"]
+
+_STAGING = re.compile(r"\.edgekeeper-\d+-[0-9a-f]{8}")
+_DESCRIPTOR = re.compile(r"/(?:proc/self|dev)/fd/(\d+)")
+_MOST_LINKS = 40  # as Linux follows
+_CLEARED: set[Path] = set()
+
+
+def check_target(
+    path: Path, *, overwrite: Overwrite = "refuse", error: type[EdgekeeperError] = InputError
+) -> None:
+    """Raise ``error`` unless a file can be written to ``path``.
+
+    That is a plain file or a name that is free, in a folder that exists; links are followed.
+    Standard output, FIFOs and devices such as /dev/null are written to as they are; disks and
+    sockets are refused.
+    """
+    place = follow(path)
+    if _DESCRIPTOR.fullmatch(str(place)):
+        return
+    try:
+        mode = place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if not place.parent.is_dir():
+            raise error(
+                f"'{path}' cannot be written: there is no folder '{place.parent}'."
+            ) from None
+        return
+    except OSError as problem:
+        raise not_written(path, problem, error=error) from problem
+    if stat.S_ISDIR(mode):
+        raise error(f"'{path}' cannot be written: it is a folder.")
+    if stat.S_ISREG(mode) and overwrite == "refuse":
+        raise error(f"'{path}' exists already; choose another name or allow overwriting.")
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
+        raise error(f"'{path}' cannot be written: it is a disk or a socket.")
+
+
+Target = str | Path | BinaryIO
+"""Where a file goes: a path, or an open binary stream."""
+
+
+@contextmanager
+def new_file(
+    target: Target,
+    *,
+    overwrite: Overwrite = "replace",
+    error: type[EdgekeeperError] = InputError,
+) -> Iterator[Path]:
+    """Yield a path to write the new file to, which becomes ``target`` when the block ends well.
+
+    Otherwise nothing changes. The path ends as the target's name does.
+
+    Raises:
+        EdgekeeperError: of the type ``error``: the target cannot be written, or any OSError in
+            the block.
+    """
+    with draft_of(target, overwrite=overwrite, error=error) as draft:
+        try:
+            yield draft
+        except OSError as problem:
+            raise not_written(target, problem, error=error) from problem
+        deliver(draft, target, overwrite=overwrite, error=error)
+
+
+@contextmanager
+def draft_of(
+    target: Target,
+    *,
+    overwrite: Overwrite = "replace",
+    error: type[EdgekeeperError] = InputError,
+) -> Iterator[Path]:
+    """Yield the path of a file that ``deliver`` can give the name ``target``; gone afterwards."""
+    folder, name = Path(tempfile.gettempdir()), "stream"
+    if isinstance(target, str | Path):
+        check_target(Path(target), overwrite=overwrite, error=error)
+        place = follow(Path(target))
+        folder, name = (place.parent if is_plain(place) else folder), place.name
+    with ExitStack() as stack:
+        try:
+            draft = stack.enter_context(staging(folder)) / name
+            draft.touch()
+        except OSError as problem:
+            raise not_written(target, problem, error=error) from problem
+        yield draft
+
+
+def deliver(
+    draft: Path,
+    target: Target,
+    *,
+    overwrite: Overwrite = "replace",
+    error: type[EdgekeeperError] = InputError,
+) -> None:
+    """Give the finished file ``draft`` the name ``target``, or write it to a device or a stream.
+
+    Raises:
+        EdgekeeperError: of the type ``error``: it cannot be written, or exists by now.
+    """
+    if isinstance(target, str | Path):
+        check_target(Path(target), overwrite=overwrite, error=error)
+    try:
+        if not isinstance(target, str | Path):
+            _copy(draft, target)
+        elif is_plain(place := follow(Path(target))):
+            # As the umask has it, which made the folder: some libraries make files private.
+            draft.chmod(draft.parent.stat().st_mode & 0o666)
+            with draft.open("r+b") as file:
+                os.fsync(file.fileno())
+            draft.replace(place)
+        else:
+            with _opened(place) as stream:
+                _copy(draft, stream)
+    except OSError as problem:
+        raise not_written(target, problem, error=error) from problem
+
+
+def write_bytes(
+    path: str | Path, content: bytes, *, error: type[EdgekeeperError] = InputError
+) -> None:
+    """Write the file ``path`` whole or not at all; raises ``error``."""
+    with new_file(path, error=error) as draft:
+        draft.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str, *, error: type[EdgekeeperError] = InputError) -> None:
+    """Write the file ``path`` as UTF-8, whole or not at all; raises ``error``."""
+    write_bytes(path, text.encode(), error=error)
+
+
+def make_folder(path: Path, *, error: type[EdgekeeperError] = InputError) -> Path:
+    """Return the folder ``path``, made with its parents unless it is there; raises ``error``."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise error(f"The folder '{path}' cannot be made: {reason(problem)}.") from problem
+    return path
+
+
+@contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """Yield a new hidden folder in ``parent`` for what is unfinished; gone afterwards.
+
+    The first time in a process, those that killed processes left in ``parent`` are removed.
+    """
+    if parent not in _CLEARED:
+        _CLEARED.add(parent)
+        remove_leftovers(parent)
+    folder = parent / f".edgekeeper-{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir()
+    lock = _lock(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the staging folders in ``parent`` that no process holds any more."""
+    with suppress(OSError):
+        for entry in os.scandir(parent):
+            if _STAGING.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                lock = _lock(Path(entry.path))
+                if lock is not None:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                    os.close(lock)
+
+
+def follow(path: Path) -> Path:
+    """Return what ``path`` leads to through links, up to one that stands for an open file."""
+    with suppress(OSError):  # no link
+        for _ in range(_MOST_LINKS):
+            if _DESCRIPTOR.fullmatch(str(path)):
+                break
+            path = path.parent / path.readlink()
+    return path
+
+
+def not_written(
+    target: Target, problem: OSError, *, error: type[EdgekeeperError] = InputError
+) -> EdgekeeperError:
+    """Return the error that says why ``target`` cannot be written."""
+    name = f"'{target}'" if isinstance(target, str | Path) else "The image"
+    return error(f"{name} cannot be written: {reason(problem)}.")
+
+
+def reason(problem: OSError) -> str:
+    """Return what went wrong, to stand after a colon."""
+    return (problem.strerror or str(problem) or type(problem).__name__).lower()
+
+
+def is_plain(path: Path) -> bool:
+    """Return whether ``path`` leads to a file or is free: no device, FIFO or standard output."""
+    place = follow(path)
+    if _DESCRIPTOR.fullmatch(str(place)):
+        return False
+    return place.is_file() or not place.exists()
+
+
+def _opened(place: Path) -> BinaryIO:
+    """Return a device, a FIFO or an open file of this process, to be written to."""
+    number = _DESCRIPTOR.fullmatch(str(place))
+    if number is None:
+        return place.open("wb")
+    for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
+        stream.flush()
+    return os.fdopen(os.dup(int(number[1])), "wb")
+
+
+def _lock(folder: Path) -> int | None:
+    """Return a descriptor that holds the lock on ``folder``; None where it cannot be had."""
+    if sys.platform == "win32":  # leftovers stay there
+        return None
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+        else:
+            return descriptor
+    return None
+
+
+def _copy(draft: Path, stream: BinaryIO) -> None:
+    with draft.open("rb") as file:
+        shutil.copyfileobj(file, stream, 2**20)
+    stream.flush()
