@@ -287,7 +287,10 @@ class TestDocstrings:
                 complaints.append(f"{MODULES[path]} has no docstring")
             for name, node in public(tree):
                 assert isinstance(node, Function | ast.ClassDef)
-                if not ast.get_docstring(node) and not is_overload(node):
+                # Those of modules do what their class says; shapes stand beside the steps.
+                inherited = name.rpartition(".")[2] in ("forward", "features", "reconstruct")
+                known = is_overload(node) or (inherited and unit(path) in ("models", "losses"))
+                if not ast.get_docstring(node) and not known:
                     complaints.append(f"{MODULES[path]}:{node.lineno} {name} has no docstring")
         nothing(complaints)
 

@@ -1,14 +1,15 @@
 """What every network promises, whichever it is."""
 
 import copy
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError
 from edgekeeper.models import (
     DBPN,
     DGGGAN,
@@ -331,12 +332,11 @@ def test_every_network_of_the_table_is_built_from_its_scale(name: str) -> None:
     assert isinstance(network, nn.Module) and parameter_count(network) > 0
 
 
-@pytest.mark.parametrize("name", BY_SCALE)
-def test_a_scale_that_does_not_exist_is_an_error(name: str) -> None:
-    title = MODELS[name].__name__
-    scales = "2, 4, 8" if name == "dbpn" else "2, 3, 4"
-    with pytest.raises(InputError, match=f"{title} has no scale 5; choose one of {scales}"):
-        MODELS[name](scale=5)
+def test_every_network_is_in_the_docs_and_describes_itself() -> None:
+    text = Path(__file__).parents[2].joinpath("docs/models.md").read_text(encoding="utf-8")
+    for network in MODELS.values():
+        assert f"`{network.__name__}" in text, network
+        assert len(sys.modules[network.__module__].__doc__ or "") > 200, network
 
 
 def test_parameter_count_leaves_out_what_is_not_learnt() -> None:

@@ -401,10 +401,10 @@ def test_a_new_network_gives_the_interpolated_image(skip: str) -> None:
         ({"body": "full"}, "DGGGAN's body is one of half, lr; got 'full'"),
         ({"image_skip": "nearest"}, "image_skip is one of none, bilinear, bicubic; got 'nearest'"),
         ({"width": 6}, "width is a multiple of 4, at least 4; got 6"),
-        ({"width": 0}, "width is a multiple of 4, at least 4; got 0"),
+        ({"width": 0}, "width is a whole number from 1 to 1024; got 0"),
         ({"blocks": 2}, "after every 3 of its 2 blocks; grad_every must be from 1 to"),
         ({"blocks": 0, "gradient_branch": False}, "blocks is a whole number from 1 to 1024; got 0"),
-        ({"grad_every": 0}, "grad_every must be from 1 to the number of blocks"),
+        ({"grad_every": 0}, "grad_every is a whole number from 1 to 1024; got 0"),
         ({"scale": 8}, "DGGGAN has no scale 8; choose one of 2, 3, 4"),
     ],
 )

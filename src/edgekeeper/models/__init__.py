@@ -1,27 +1,4 @@
-"""The networks, one paper a file, and the table that names them.
-
-    network         file             scales  from                         recipes in
-    SRCNN           srcnn            2 3 4   Dong et al., TPAMI 2016      comparators
-    VDSR            vdsr             2 3 4   Kim et al., CVPR 2016        gv_table1 gv_table2
-    ESPCN           espcn            2 3 4   Shi et al., CVPR 2016        demo gv_table1 shipped
-    EDSR            edsr             2 3 4   Lim et al., CVPRW 2017       branch comparators
-                                                                          gv_table1 shipped spsr
-    RRDB            rrdb             2 3 4   Wang et al., ECCV 2018       spsr
-    SPSR            spsr             2 3 4   Ma et al., CVPR 2020         spsr
-    SFTGAN          sftgan           2 3 4   Wang et al., CVPR 2018       comparators
-    NatSR           natsr            2 3 4   Soh et al., CVPR 2019        comparators
-    SRResNet        srresnet         2 3 4   Ledig et al., CVPR 2017      comparators
-    MSRResNet       srresnet         2 3 4   BasicSR                      none
-    FSRCNN          fsrcnn           2 3 4   Dong et al., ECCV 2016       comparators
-    IMDN            imdn             2 3 4   Hui et al., Multimedia 2019  comparators
-    RCAN            rcan             2 3 4   Zhang et al., ECCV 2018      comparators
-    RDN             rdn              2 3 4   Zhang et al., CVPR 2018      comparators
-    DBPN            dbpn             2 4 8   Haris et al., CVPR 2018      comparators
-    DGGGAN          dgggan           2 3 4   Ma and Li, JCEIM 2023        dgggan
-    DGGGANLight     dgggan_light     2 3 4   DGGGAN's family              dgggan
-    ChainSR         chainsr          2 3 4   after SPAN                   ladder
-    SRVGGNetCompact srvgg            2 3 4   Wang et al., ICCVW 2021      none
-    GradientBranch  gradient_branch  any     Ma et al., CVPR 2020         branch spsr
+"""The networks, one paper a file, and the table that names them; docs/models.md describes them.
 
 Beside them: what every network is and the weights that several start with (``base``), the
 enlargements and tails that several share (``enlarge``), the discriminators of adversarial training
@@ -52,28 +29,29 @@ from edgekeeper.models.srresnet import MSRResNet, SRResNet
 from edgekeeper.models.srvgg import SRVGGNetCompact
 from edgekeeper.models.vdsr import VDSR
 
-MODELS: dict[str, type[SRModel]] = {
-    "srcnn": SRCNN,
-    "vdsr": VDSR,
-    "espcn": ESPCN,
-    "edsr": EDSR,
-    "rrdb": RRDB,
-    "spsr": SPSR,
-    "sftgan": SFTGAN,
-    "natsr": NatSR,
-    "srresnet": SRResNet,
-    "msrresnet": MSRResNet,
-    "fsrcnn": FSRCNN,
-    "imdn": IMDN,
-    "rcan": RCAN,
-    "rdn": RDN,
-    "dbpn": DBPN,
-    "dgggan": DGGGAN,
-    "dggganlight": DGGGANLight,
-    "chainsr": ChainSR,
-    "srvggnetcompact": SRVGGNetCompact,
-    "gradientbranch": GradientBranch,
-}
+_NETWORKS: tuple[type[SRModel], ...] = (
+    SRCNN,
+    VDSR,
+    ESPCN,
+    EDSR,
+    RRDB,
+    SPSR,
+    SFTGAN,
+    NatSR,
+    SRResNet,
+    MSRResNet,
+    FSRCNN,
+    IMDN,
+    RCAN,
+    RDN,
+    DBPN,
+    DGGGAN,
+    DGGGANLight,
+    ChainSR,
+    SRVGGNetCompact,
+    GradientBranch,
+)
+MODELS = {network.__name__.lower(): network for network in _NETWORKS}
 
 __all__ = [
     "DBPN",

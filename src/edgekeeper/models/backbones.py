@@ -109,7 +109,7 @@ class _Frozen(nn.Module, ABC):
         another device than the network.
         """
         self._check(images)
-        x = self.normalised(images)
+        x = self.normalised(images)  # (B, 3, H, W)
         found = []
         for number, layer in enumerate(self.features):
             x = layer(x)
@@ -218,16 +218,16 @@ class VGG19(_Frozen):
             return super().normalised(images)
         # Values to 150 in bfloat16 are off by half a grey level, so not there.
         with torch.autocast(images.device.type, enabled=False):
+            # 3 -> 3, 1 x 1
             weight, bias = self.get_buffer("input_weight"), self.get_buffer("input_bias")
             return functional.conv2d(images.to(weight.dtype), weight, bias)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps at ``layers`` of RGB images (B, 3, H, W) in [0, 1]; see the class."""
         found = super().forward(images)
         if self.weights == "oxford" and self.layers[-1] == "conv5_4":
-            factor = self.get_buffer("conv5_4_factor").view(1, -1, 1, 1)
+            factor = self.get_buffer("conv5_4_factor").view(1, -1, 1, 1)  # one for each map
             return (*found[:-1], found[-1] * factor)
-        return found
+        return found  # (B, 3, H, W)
 
     @property
     def smallest(self) -> int:

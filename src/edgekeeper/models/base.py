@@ -2,9 +2,19 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
@@ -12,15 +22,12 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 
+# Colour of a network's input and output: RGB, or MATLAB's studio-range luma, both in [0, 1].
 Channels = Literal["rgb", "y"]
-
-"""Colour of a network's input and output: RGB, or MATLAB's studio-range luma, both in [0, 1]."""
-
 COLOUR_COUNT: dict[Channels, int] = {"rgb": 3, "y": 1}
 
-MOST = 1024
-
-"""The most maps, blocks or layers that an argument may ask for; the papers have up to 256."""
+MOST = 1024  # maps, blocks or layers that an argument may ask for; the papers have up to 256
+ZeroOrMore = Annotated[int, 0, MOST]  # of a count that may be none; plain int begins at 1
 
 
 class SRModel(nn.Module):
@@ -35,13 +42,21 @@ class SRModel(nn.Module):
         multiple: the sides and places of tiles must be multiples of this many LR pixels.
 
     ``features`` and ``reconstruct`` are the two halves of ``forward``; a gradient branch is put
-    between them, whatever the network.
+    between them, whatever the network. In comments of shapes r is ``scale`` and F the width.
+
+    A class's constructor takes keywords. What they may be is said by their types alone
+    (``check_arguments``), and for ``scale`` by ``scales``.
     """
 
+    scales: ClassVar[tuple[int, ...]] = (2, 3, 4)
     scale: int
     channels: Channels
     receptive_field: int
     multiple: int = 1
+
+    def __new__(cls, *_positions: object, **arguments: object) -> Self:
+        check_arguments(cls, arguments)
+        return super().__new__(cls)
 
     @property
     def overlap(self) -> int:
@@ -74,35 +89,46 @@ class GradientGuided:
     gradient: Tensor
 
 
-def check_scale(scale: int, *, allowed: tuple[int, ...], model: str) -> None:
-    """Raise InputError unless ``scale`` is one of ``allowed``."""
-    if type(scale) is not int or scale not in allowed:
-        choices = ", ".join(str(factor) for factor in allowed)
-        raise InputError(f"{model} has no scale {scale}; choose one of {choices}.")
+def check_arguments(network: type[SRModel], arguments: Mapping[str, object]) -> None:
+    """Raise InputError for an argument that its type in the constructor does not allow.
+
+    A ``Literal`` or a bool is one of its values, type included; an int is from 1 to MOST, or in
+    the limits of ``Annotated[int, least, most]``; a float is finite and 0 or more. Other types are
+    left to the network.
+    """
+    title = network.__name__
+    if "scale" in arguments:
+        scale, scales = arguments["scale"], network.scales
+        if type(scale) is not int or scale not in scales:
+            choices = ", ".join(map(str, scales))
+            raise InputError(f"{title} has no scale {scale}; choose one of {choices}.")
+    for name, kind in _types(network.__init__).items():
+        if name in arguments and name != "scale":
+            expected = _expected(arguments[name], kind)
+            if expected is not None:
+                raise InputError(f"{title}'s {name} is {expected}; got {arguments[name]!r}.")
 
 
-def check_choice(name: str, given: object, *, allowed: tuple[object, ...], model: str) -> None:
-    """Raise InputError unless the argument ``given`` is one of ``allowed``, type included."""
-    if not any(type(given) is type(choice) and given == choice for choice in allowed):
-        choices = ", ".join(str(choice) for choice in allowed)
-        raise InputError(f"{model}'s {name} is one of {choices}; got {given!r}.")
+def _expected(given: object, kind: Any) -> str | None:
+    """Return what an argument of this type must be; None when ``given`` is that."""
+    origin = get_origin(kind)
+    if kind is bool or origin is Literal:
+        choices = (True, False) if kind is bool else get_args(kind)
+        fits = any(type(given) is type(choice) and given == choice for choice in choices)
+        return None if fits else f"one of {', '.join(map(str, choices))}"
+    if kind is int or origin is Annotated:
+        least, most = (1, MOST) if kind is int else kind.__metadata__
+        fits = type(given) is int and least <= given <= most
+        return None if fits else f"a whole number from {least} to {most}"
+    if kind is float:
+        fits = type(given) in (int, float) and 0 <= given <= sys.float_info.max  # type: ignore[operator]
+        return None if fits else "a finite number, 0 or more"
+    return None
 
 
-def check_counts(
-    counts: Mapping[str, object], *, model: str, least: int = 1, most: int = MOST
-) -> None:
-    """Raise InputError unless all ``counts``, by argument, are whole and in ``least..most``."""
-    for name, given in counts.items():
-        if type(given) is not int or not least <= given <= most:
-            raise InputError(
-                f"{model}'s {name} is a whole number from {least} to {most}; got {given!r}."
-            )
-
-
-def check_factor(name: str, given: object, *, model: str) -> None:
-    """Raise InputError unless ``given`` is a finite number, 0 or more."""
-    if type(given) not in (int, float) or not 0 <= given <= sys.float_info.max:  # type: ignore[operator]
-        raise InputError(f"{model}'s {name} is a finite number, 0 or more; got {given!r}.")
+@cache
+def _types(constructor: Callable[..., None]) -> dict[str, Any]:
+    return get_type_hints(constructor, include_extras=True)
 
 
 def parameter_count(model: nn.Module) -> int:

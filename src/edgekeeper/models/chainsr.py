@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_counts, check_scale
+from edgekeeper.models.base import SRModel
 from edgekeeper.ops.resize import imresize
 
 SLOPE = 0.1  # of each LeakyReLU
@@ -32,11 +32,10 @@ class ChainBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the maps (B, width, H, W) with the residual added."""
         maps = x
         for number, convolution in enumerate(self.convolutions):
-            maps = convolution(F.leaky_relu(maps, SLOPE) if number else maps)
-        return x + maps
+            maps = convolution(F.leaky_relu(maps, SLOPE) if number else maps)  # (B, F, H, W)
+        return x + maps  # (B, F, H, W)
 
 
 class ChainSR(SRModel):
@@ -50,22 +49,19 @@ class ChainSR(SRModel):
 
     def __init__(self, *, scale: int = 4, width: int = 32, blocks: int = 6, depth: int = 3) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="ChainSR")
-        check_counts({"width": width, "blocks": blocks, "depth": depth}, model="ChainSR")
         self.scale, self.channels = scale, "rgb"
-        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(ChainBlock(width, depth=depth) for _ in range(blocks))
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
-        self.join = nn.Conv2d(4 * width, width, 1)
-        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(scale)
-        self.receptive_field = 1 + depth * blocks + 1 + 1
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
+        self.join = nn.Conv2d(4 * width, width, 1)  # 4·F -> F
+        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)  # F -> 3·r²
+        self.shuffle = nn.PixelShuffle(scale)  # (B, 3·r², H, W) -> (B, 3, rH, rW)
+        self.receptive_field = 1 + depth * blocks + 1 + 1  # head, blocks, after_blocks, last
         for parameter in self.last.parameters():  # start as interpolation
             nn.init.zeros_(parameter)
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the joined maps (B, width, H, W)."""
-        maps = head = self.head(lr)
+        maps = head = self.head(lr)  # (B, F, H, W)
         after = []
         for block in self.blocks:
             maps = block(maps)
@@ -74,6 +70,5 @@ class ChainSR(SRModel):
         return self.join(joined)  # (B, 4·width, H, W) -> width
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
         residual = self.shuffle(self.last(features))  # (B, 3·scale², H, W) -> HR size
-        return residual + imresize(lr, scale=self.scale)
+        return residual + imresize(lr, scale=self.scale)  # (B, 3, rH, rW)

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_counts, check_scale, kaiming_normal
+from edgekeeper.models.base import SRModel, kaiming_normal
 
 PADDING = 2  # of each convolution that changes the size; its kernel is scale + 4, its stride scale
 
@@ -54,27 +54,21 @@ class Projection(nn.Module):
         self.layer3 = _step(width, scale=scale, direction=direction)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the projected maps (B, width, H', W')."""
-        x = self.narrow(maps)
-        first = self.layer1(x)
-        return first + self.layer3(self.layer2(first) - x)
+        x = self.narrow(maps)  # (B, F, H, W) if up, (B, F, rH, rW) if down
+        first = self.layer1(x)  # H0: rH, rW if up; eqs. 2 and 7
+        return first + self.layer3(self.layer2(first) - x)  # (B, F, H', W')
 
 
 class DBPN(SRModel):
-    """D-DBPN for one scale; the defaults are the paper's. Its features are at HR size.
+    """D-DBPN for one scale; the defaults are the paper's. Its features are at HR size."""
 
-    Raises:
-        InputError: no such scale, or a size that is not a whole number from 1 on.
-    """
+    scales = (2, 4, 8)
 
     def __init__(
         self, *, scale: int = 4, width: int = 64, stages: int = 7, first: int = 256
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 4, 8), model="DBPN")
-        check_counts({"width": width, "stages": stages, "first": first}, model="DBPN")
-        self.scale = scale
-        self.channels = "rgb"
+        self.scale, self.channels = scale, "rgb"
         self.head = nn.Sequential(
             _layer(nn.Conv2d(3, first, 3, padding=1)), _layer(nn.Conv2d(first, width, 1))
         )
@@ -86,23 +80,21 @@ class DBPN(SRModel):
             Projection(width, scale=scale, inputs=stage, direction="down")
             for stage in range(1, stages)
         )
-        self.last = nn.Conv2d(stages * width, 3, 3, padding=1)
+        self.last = nn.Conv2d(stages * width, 3, 3, padding=1)  # stages·F -> 3, at HR size
         self.receptive_field = _radius(scale, stages=stages)
         kaiming_normal(self)
 
     def features(self, lr: Tensor) -> Tensor:
-        """What all units that project up gave, newest first: (B, stages · width, s·H, s·W)."""
-        up, *ups = self.ups
+        up, *ups = self.ups  # the first reads one input
         high: list[Tensor] = [up(self.head(lr))]
         low: list[Tensor] = []
         for down, up in zip(self.downs, ups, strict=True):
             low.insert(0, down(torch.cat(high, dim=1)))
             high.insert(0, up(torch.cat(low, dim=1)))
-        return torch.cat(high, dim=1)
+        return torch.cat(high, dim=1)  # (B, stages · width, rH, rW)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
-        return self.last(features)
+        return self.last(features)  # (B, 3, rH, rW)
 
 
 def _radius(scale: int, *, stages: int) -> int:

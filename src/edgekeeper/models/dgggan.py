@@ -29,21 +29,14 @@ adds the interpolated input (a short training needs it), and ``DGGGANLight``, in
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import (
-    GradientGuided,
-    SRModel,
-    check_choice,
-    check_counts,
-    check_scale,
-    filled,
-)
+from edgekeeper.models.base import GradientGuided, SRModel, filled
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
@@ -60,15 +53,14 @@ class ChannelAttention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         squeezed = max(1, width // REDUCTION)
-        self.transform = nn.Conv2d(width, width, 1, bias=False)
+        self.transform = nn.Conv2d(width, width, 1, bias=False)  # eq. 2
         self.squeeze = nn.Linear(width, squeezed, bias=False)
         self.excite = nn.Linear(squeezed, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the maps (B, width, H, W), each times a number that its image gave."""
-        u = self.transform(x)
-        weight = self.excite(F.relu(self.squeeze(u.mean(dim=(2, 3))))).sigmoid()
-        return u * weight[:, :, None, None]
+        u = self.transform(x)  # (B, F, H, W)
+        weight = self.excite(F.relu(self.squeeze(u.mean(dim=(2, 3))))).sigmoid()  # (B, F)
+        return u * weight[:, :, None, None]  # (B, F, H, W)
 
 
 class MultiScaleBlock(nn.Module):
@@ -85,15 +77,15 @@ class MultiScaleBlock(nn.Module):
         self.stage2 = nn.ModuleList(
             nn.Conv2d(2 * width, 2 * width, k, padding=k // 2) for k in (3, 5)
         )
-        self.narrow = nn.Conv2d(4 * width, width, 1)
+        self.narrow = nn.Conv2d(4 * width, width, 1)  # 4·F -> F
         self.attention = ChannelAttention(width) if se else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
         maps = x
         for stage in (self.stage1, self.stage2):
+            # 2·F, then 4·F
             maps = torch.cat([F.leaky_relu(conv(maps), SLOPE) for conv in stage], dim=1)
-        return x + self.attention(self.narrow(maps))
+        return x + self.attention(self.narrow(maps))  # (B, F, H, W)
 
 
 class Branch(nn.Module):
@@ -101,14 +93,14 @@ class Branch(nn.Module):
 
     def __init__(self, *, scale: int, cell: int, width: int, blocks: int, se: bool) -> None:
         super().__init__()
-        self.head = nn.Conv2d(3 * cell**2, width, 3, padding=1)
+        self.head = nn.Conv2d(3 * cell**2, width, 3, padding=1)  # cells -> F
         self.blocks = nn.ModuleList(MultiScaleBlock(width, se=se) for _ in range(blocks))
         self.enlarge = Enlarger(width, factor=scale)
         self.refine = nn.Conv2d(width, width, 3, padding=1)
 
     def deep(self, x: Tensor, *, every: int) -> list[Tensor]:
         """The maps (B, width, H, W) after each ``every`` blocks, and last those with the skip."""
-        first = maps = self.head(x)
+        first = maps = self.head(x)  # (B, F, h, w), h = H / cell
         found = []
         for k, block in enumerate(self.blocks, start=1):
             maps = block(maps)
@@ -118,7 +110,7 @@ class Branch(nn.Module):
 
     def enlarged(self, maps: Tensor) -> Tensor:
         """The maps (B, width, scale·H, scale·W) that the fusion reads, of maps (B, width, H, W)."""
-        return F.leaky_relu(self.refine(self.enlarge(maps)), SLOPE)
+        return F.leaky_relu(self.refine(self.enlarge(maps)), SLOPE)  # (B, F, rh, rw)
 
 
 class GradientPart(Branch):
@@ -138,11 +130,11 @@ class GradientPart(Branch):
 
     def guided(self, x: Tensor, *, taps: Sequence[Tensor]) -> Tensor:
         """Return the maps (B, width, H, W), long skip included, from M(lr) and the other's maps."""
-        first = maps = self.head(x)
+        first = maps = self.head(x)  # (B, F, h, w), h = H / cell
         for k, block in enumerate(self.blocks, start=1):
             maps = block(maps)
             if k % self.every == 0:
-                maps = maps + gradient_map(taps[k // self.every - 1])
+                maps = maps + gradient_map(taps[k // self.every - 1])  # M of the other branch
         return first + maps
 
 
@@ -151,19 +143,18 @@ class Fusion(nn.Module):
 
     def __init__(self, *, cell: int, width: int, branches: int) -> None:
         super().__init__()
-        self.spread = nn.PixelShuffle(cell)
+        self.spread = nn.PixelShuffle(cell)  # cells back to pixels
         self.width = width
         self.gradient = nn.Conv2d(width, width, 1) if branches == 2 else None
-        self.join = nn.Conv2d(branches * width // cell**2, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.join = nn.Conv2d(branches * width // cell**2, width, 3, padding=1)  # to F
+        self.last = nn.Conv2d(width, 3, 3, padding=1)  # F -> 3, at HR size
 
     def forward(self, features: Tensor) -> Tensor:
-        """The image (B, 3, cell·H, cell·W) of maps (B, branches·width, H, W), gradient first."""
-        maps = self.spread(features[:, -self.width :])
+        maps = self.spread(features[:, -self.width :])  # F -> F / cell² maps, cell times the size
         if self.gradient is not None:
-            guide = self.spread(self.gradient(features[:, : self.width]))
+            guide = self.spread(self.gradient(features[:, : self.width]))  # the same size
             maps = torch.cat([maps, guide], dim=1)
-        return self.last(F.leaky_relu(self.join(maps), SLOPE))
+        return self.last(F.leaky_relu(self.join(maps), SLOPE))  # (B, 3, cell·H, cell·W)
 
 
 def _initialise(network: "DGGGAN") -> None:
@@ -223,13 +214,6 @@ class DGGGAN(SRModel):
         image_skip: ImageSkip = "none",
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="DGGGAN")
-        check_choice("body", body, allowed=get_args(Body), model="DGGGAN")
-        check_choice("image_skip", image_skip, allowed=get_args(ImageSkip), model="DGGGAN")
-        for name, given in (("gradient_branch", gradient_branch), ("se", se)):
-            check_choice(name, given, allowed=(True, False), model="DGGGAN")
-        check_counts({"blocks": blocks}, model="DGGGAN")
-        check_counts({"width": width, "grad_every": grad_every}, model="DGGGAN", least=0)
         if width < 4 or width % 4:
             raise InputError(f"DGGGAN's width is a multiple of 4, at least 4; got {width}.")
         if gradient_branch and not 1 <= grad_every <= blocks:
@@ -260,21 +244,21 @@ class DGGGAN(SRModel):
 
         (B, width or 2·width, scale·H, scale·W), half that height and width with a half-size body.
         """
-        whole = filled(lr, multiple=self.multiple)
+        whole = filled(lr, multiple=self.multiple)  # whole cells
         *taps, deep = self.image.deep(self._cells(whole), every=self.grad_every)
-        image = self.image.enlarged(deep)
+        image = self.image.enlarged(deep)  # (B, F, rh, rw)
         if self.gradient is None:
             return image
         guided = self.gradient.guided(self._cells(gradient_map(whole)), taps=taps)
         return torch.cat([self.gradient.enlarged(guided), image], dim=1)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
-        sr = self._cropped(self.fusion(features), lr)
+        sr = self._cropped(self.fusion(features), lr)  # (B, 3, rH, rW)
         if self.image_skip == "none":
             return sr
         if self.image_skip == "bicubic":
             return sr + imresize(lr, scale=self.scale)
+        # (B, 3, rH, rW)
         return sr + F.interpolate(lr, scale_factor=self.scale, mode="bilinear")
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
@@ -288,7 +272,7 @@ class DGGGAN(SRModel):
                 "This DGGGAN predicts no gradient map: it was built without its gradient branch."
             )
         features = self.features(lr)
-        gradient = self.gradient.picture(features[:, : self.width])
+        gradient = self.gradient.picture(features[:, : self.width])  # (B, 3, rH, rW)
         return GradientGuided(self.reconstruct(features, lr), self._cropped(gradient, lr))
 
     def sr_branch_only(self, lr: Tensor) -> Tensor:
@@ -301,7 +285,7 @@ class DGGGAN(SRModel):
             raise InputError(
                 "This DGGGAN has no gradient branch to leave out: it was built without one."
             )
-        whole = filled(lr, multiple=self.multiple)
+        whole = filled(lr, multiple=self.multiple)  # whole cells
         maps = self.image.enlarged(self.image.deep(self._cells(whole), every=self.grad_every)[-1])
         return self.reconstruct(torch.cat([torch.zeros_like(maps), maps], dim=1), lr)
 

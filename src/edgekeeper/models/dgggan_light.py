@@ -28,7 +28,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import GradientGuided, SRModel, check_counts, check_scale
+from edgekeeper.models.base import GradientGuided, SRModel, ZeroOrMore
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 
@@ -43,10 +43,9 @@ class ChainBlock(nn.Module):
         self.chain = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
         one, two, last = self.chain
-        near = F.leaky_relu(one(x), SLOPE)
-        return x + last(near + F.leaky_relu(two(near), SLOPE))
+        near = F.leaky_relu(one(x), SLOPE)  # c1
+        return x + last(near + F.leaky_relu(two(near), SLOPE))  # (B, F, H, W)
 
 
 class LightGradient(nn.Module):
@@ -54,18 +53,17 @@ class LightGradient(nn.Module):
 
     def __init__(self, *, scale: int, width: int, guide: int, taps: int) -> None:
         super().__init__()
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.take = nn.ModuleList(nn.Conv2d(guide, width, 1) for _ in range(taps))
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
+        self.take = nn.ModuleList(nn.Conv2d(guide, width, 1) for _ in range(taps))  # guide -> F
         self.blocks = nn.ModuleList(ChainBlock(width) for _ in range(taps))
-        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(scale)
+        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)  # F -> 3·r²
+        self.shuffle = nn.PixelShuffle(scale)  # (B, 3·r², H, W) -> (B, 3, rH, rW)
 
     def forward(self, lr: Tensor, taps: Sequence[Tensor]) -> Tensor:
-        """M of the HR batch (B, 3, scale·H, scale·W), from M(lr) and M of the tapped maps."""
-        maps = self.head(gradient_map(lr))
+        maps = self.head(gradient_map(lr))  # (B, F, H, W), from M(lr)
         for take, block, tap in zip(self.take, self.blocks, taps, strict=True):
-            maps = block(maps + take(gradient_map(tap)))
-        return self.shuffle(self.last(maps))
+            maps = block(maps + take(gradient_map(tap)))  # M of the features
+        return self.shuffle(self.last(maps))  # (B, 3, rH, rW)
 
 
 class DGGGANLight(SRModel):
@@ -83,13 +81,9 @@ class DGGGANLight(SRModel):
         width: int = 32,
         blocks: int = 6,
         grad_every: int = 3,
-        gradient_width: int = 16,
+        gradient_width: ZeroOrMore = 16,
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="DGGGANLight")
-        counts = {"width": width, "blocks": blocks, "grad_every": grad_every}
-        check_counts(counts, model="DGGGANLight")
-        check_counts({"gradient_width": gradient_width}, model="DGGGANLight", least=0)
         if grad_every > blocks:
             raise InputError(
                 f"DGGGANLight reads gradients after every {grad_every} of its {blocks} blocks; "
@@ -97,26 +91,25 @@ class DGGGANLight(SRModel):
             )
         self.scale, self.channels = scale, "rgb"
         self.width, self.grad_every = width, grad_every
-        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(ChainBlock(width) for _ in range(blocks))
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(scale)
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
+        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)  # F -> 3·r²
+        self.shuffle = nn.PixelShuffle(scale)  # (B, 3·r², H, W) -> (B, 3, rH, rW)
         self.gradient = (
             LightGradient(scale=scale, width=gradient_width, guide=width, taps=blocks // grad_every)
             if gradient_width
             else None
         )
-        self.receptive_field = 1 + 3 * blocks + 1 + 1
+        self.receptive_field = 1 + 3 * blocks + 1 + 1  # head, blocks, after_blocks, last
         for parameter in self.last.parameters():  # start as interpolation
             nn.init.zeros_(parameter)
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W), long skip included."""
-        return self._deep(lr)[-1]
+        return self._deep(lr)[-1]  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
+        # (B, 3, rH, rW)
         return self.shuffle(self.last(features)) + imresize(lr, scale=self.scale)
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
@@ -149,10 +142,10 @@ class DGGGANLight(SRModel):
 
     def _deep(self, lr: Tensor) -> list[Tensor]:
         """The maps (B, width, H, W) after each ``grad_every`` blocks, and last the features."""
-        shallow = maps = self.head(lr)
+        shallow = maps = self.head(lr)  # (B, F, H, W)
         found = []
         for k, block in enumerate(self.blocks, start=1):
             maps = block(maps)
             if k % self.grad_every == 0:
                 found.append(maps)
-        return [*found, shallow + self.after_blocks(maps)]
+        return [*found, shallow + self.after_blocks(maps)]  # (B, F, H, W) each

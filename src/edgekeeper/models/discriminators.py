@@ -55,35 +55,24 @@ class VGGDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         before = colours
         for pair in range(self.halvings):
-            maps = width * min(2**pair, 8)
+            maps = width * min(2**pair, 8)  # 64, 128, 256, 512, 512, 512
             layers += [nn.Conv2d(before, maps, 3, padding=1)]
             layers += _activation(maps, norm="none" if pair == 0 else norm)
             layers += [nn.Conv2d(maps, maps, 4, stride=2, padding=1)]
             layers += _activation(maps, norm=norm)
             before = maps
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers)  # (B, maps, edge, edge)
         self.hidden = nn.Linear(before * self.edge**2, HIDDEN)
-        self.last = nn.Linear(HIDDEN, 1)
+        self.last = nn.Linear(HIDDEN, 1)  # one logit
         kaiming_normal(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B, 1) of images (B, colours, size, size).
-
-        Images a few pixels larger are taken too, as long as the halvings end at the same size:
-        a gradient map with a ring around it is 2 larger.
-
-        Raises:
-            InputError: another size or number of colours.
-        """
-        expected = (self.colours, self.edge, self.edge)
-        found = (images.shape[1], *(side >> self.halvings for side in images.shape[2:]))
-        if images.ndim != 4 or found != expected:
-            raise InputError(
-                f"This discriminator takes images (B, {self.colours}, {self.size}, {self.size}),"
-                f" got {tuple(images.shape)}; build it with the size of the training patches."
-            )
-        maps = self.layers(images).flatten(1)
-        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))
+        # A few pixels more are fine while the halvings end at the same size: a gradient map with
+        # a ring around it is 2 larger.
+        sides = (side >> self.halvings for side in images.shape[2:])
+        _check(self, images, fits=tuple(sides) == (self.edge, self.edge))
+        maps = self.layers(images).flatten(1)  # (B, maps · edge²)
+        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # (B, 1), logits
 
 
 class SRGANDiscriminator(nn.Module):
@@ -113,32 +102,32 @@ class SRGANDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         before = colours
         for pair in range(SRGAN_PAIRS):
-            maps = width * 2**pair
+            maps = width * 2**pair  # 64, 128, 256, 512
             for stride in (1, 2):
                 kind = "none" if not layers else norm  # the very first is never normalised
                 bias = kind == "none"
                 layers += [nn.Conv2d(before, maps, 3, stride=stride, padding=1, bias=bias)]
                 layers += _activation(maps, norm=kind)
                 before = maps
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers)  # (B, maps, edge, edge)
         self.hidden = nn.Linear(before * (size // 2**SRGAN_PAIRS) ** 2, SRGAN_HIDDEN)
-        self.last = nn.Linear(SRGAN_HIDDEN, 1)
+        self.last = nn.Linear(SRGAN_HIDDEN, 1)  # one logit
         kaiming_normal(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B, 1) of images (B, colours, size, size).
+        _check(self, images, fits=images.shape[2:] == (self.size, self.size))
+        maps = self.layers(images).flatten(1)  # (B, maps · edge²)
+        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # (B, 1), logits
 
-        Raises:
-            InputError: another size or number of colours.
-        """
-        expected = (self.colours, self.size, self.size)
-        if images.ndim != 4 or images.shape[1:] != expected:
-            raise InputError(
-                f"This discriminator takes images (B, {self.colours}, {self.size}, {self.size}),"
-                f" got {tuple(images.shape)}; build it with the size of the training patches."
-            )
-        maps = self.layers(images).flatten(1)
-        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))
+
+def _check(network: VGGDiscriminator | SRGANDiscriminator, images: Tensor, *, fits: bool) -> None:
+    """Raise InputError for images of another number of colours, and where ``fits`` is False."""
+    if images.ndim != 4 or images.shape[1] != network.colours or not fits:
+        raise InputError(
+            f"This discriminator takes images (B, {network.colours}, {network.size}, "
+            f"{network.size}), got {tuple(images.shape)}; build it with the size of the training "
+            "patches."
+        )
 
 
 def _activation(maps: int, *, norm: Literal["batch", "none"]) -> list[nn.Module]:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_choice, check_counts, check_factor, check_scale
+from edgekeeper.models.base import SRModel
 from edgekeeper.models.enlarge import (
     DIRECT_RADIUS,
     SUBPIXEL_RADIUS,
@@ -40,16 +40,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, *, residual_scale: float) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)  # figure 2 (c)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.residual_scale = residual_scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, F, H, W) with its residual added."""
-        residual = self.conv2(F.relu(self.conv1(x), inplace=True))
+        residual = self.conv2(F.relu(self.conv1(x), inplace=True))  # (B, F, H, W)
         if self.residual_scale != 1.0:
             residual = residual * self.residual_scale
-        return x + residual
+        return x + residual  # (B, F, H, W)
 
 
 class EDSR(SRModel):
@@ -68,26 +67,20 @@ class EDSR(SRModel):
         skip: Literal["none", "bicubic"] = "none",
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="EDSR")
-        check_counts({"width": width, "blocks": blocks}, model="EDSR")
-        check_factor("residual_scale", residual_scale, model="EDSR")
-        check_choice("upsampler", upsampler, allowed=("steps", "direct"), model="EDSR")
-        check_choice("skip", skip, allowed=("none", "bicubic"), model="EDSR")
-        self.scale = scale
-        self.channels = "rgb"
+        self.scale, self.channels = scale, "rgb"
         self.skip = skip
         self.register_buffer("mean", torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(width, residual_scale=residual_scale) for _ in range(blocks)
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(width, residual_scale=residual_scale) for _ in range(blocks))
         )
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
         if upsampler == "direct":
             self.upsampler, tail_radius = direct_tail(width, scale=scale), DIRECT_RADIUS
         else:  # section 3.2
             self.upsampler = subpixel_tail(width, scale=scale, inner=width)
             tail_radius = SUBPIXEL_RADIUS
-        self.receptive_field = 1 + 2 * blocks + 1 + tail_radius
+        self.receptive_field = 1 + 2 * blocks + 1 + tail_radius  # head, blocks, after_blocks, tail
         if skip == "bicubic":  # start as interpolation
             last = self.upsampler[-2 if upsampler == "direct" else -1]
             assert isinstance(last, nn.Conv2d) and last.bias is not None
@@ -95,15 +88,10 @@ class EDSR(SRModel):
             nn.init.zeros_(last.bias)
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W), long skip included."""
-        shallow = self.head(lr - self.mean)
-        maps = shallow
-        for block in self.blocks:
-            maps = block(maps)
-        return shallow + self.after_blocks(maps)
+        shallow = self.head(lr - self.mean)  # (B, F, H, W)
+        return shallow + self.after_blocks(self.blocks(shallow))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
-        sr = self.upsampler(features)
-        base = imresize(lr, scale=self.scale) if self.skip == "bicubic" else self.mean
-        return sr + base
+        sr = self.upsampler(features)  # (B, 3, rH, rW)
+        base = imresize(lr, scale=self.scale) if self.skip == "bicubic" else self.mean  # to RGB
+        return sr + base  # (B, 3, rH, rW)

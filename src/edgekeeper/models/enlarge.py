@@ -32,18 +32,17 @@ class Enlarger(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in self.factors)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the maps (B, width, factor·H, factor·W) of maps (B, width, H, W)."""
         for factor, conv in zip(self.factors, self.convs, strict=True):
-            maps = F.interpolate(maps, scale_factor=float(factor), mode="nearest")
+            maps = F.interpolate(maps, scale_factor=float(factor), mode="nearest")  # (B, F, rH, rW)
             maps = F.leaky_relu(conv(maps), SLOPE)
-        return maps
+        return maps  # (B, F, factor·H, factor·W)
 
 
 def tail_radius(factor: int, *, convolutions: int) -> int:
     """Return how many LR pixels away an Enlarger with 3 x 3 convolutions after it looks."""
     low, high = -convolutions, factor - 1 + convolutions  # of the HR pixels of LR pixel 0
     for step in reversed(STEPS[factor]):
-        low, high = (low - 1) // step, (high + 1) // step
+        low, high = (low - 1) // step, (high + 1) // step  # a 3 x 3 convolution, then 1 / step
     return max(-low, high)
 
 

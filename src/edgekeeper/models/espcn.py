@@ -10,11 +10,10 @@ Differences: zero padding, so that the output is exactly ``scale`` times the inp
 """
 
 import math
-from typing import get_args
 
 from torch import Tensor, nn
 
-from edgekeeper.models.base import COLOUR_COUNT, Channels, SRModel, check_choice, check_scale
+from edgekeeper.models.base import COLOUR_COUNT, Channels, SRModel
 
 
 class ESPCN(SRModel):
@@ -22,16 +21,13 @@ class ESPCN(SRModel):
 
     def __init__(self, *, scale: int = 3, channels: Channels = "y") -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="ESPCN")
-        check_choice("channels", channels, allowed=get_args(Channels), model="ESPCN")
         colours = COLOUR_COUNT[channels]
-        self.scale = scale
-        self.channels = channels
+        self.scale, self.channels = scale, channels
         self.receptive_field = 2 + 1 + 1
-        self.conv1 = nn.Conv2d(colours, 64, 5, padding=2)
-        self.conv2 = nn.Conv2d(64, 32, 3, padding=1)
-        self.conv3 = nn.Conv2d(32, colours * scale**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(scale)
+        self.conv1 = nn.Conv2d(colours, 64, 5, padding=2)  # C -> 64, eq. 1
+        self.conv2 = nn.Conv2d(64, 32, 3, padding=1)  # 64 -> 32, eq. 2
+        self.conv3 = nn.Conv2d(32, colours * scale**2, 3, padding=1)  # 32 -> C·r²
+        self.shuffle = nn.PixelShuffle(scale)  # eqs. 3 and 4
         self._initialise()
 
     def _initialise(self) -> None:
@@ -43,9 +39,7 @@ class ESPCN(SRModel):
         nn.init.zeros_(self.conv3.bias)  # type: ignore[arg-type]
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the 32 feature maps (B, 32, H, W) after the second tanh."""
-        return self.conv2(self.conv1(lr).tanh()).tanh()
+        return self.conv2(self.conv1(lr).tanh()).tanh()  # (B, 32, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
-        return self.shuffle(self.conv3(features))
+        return self.shuffle(self.conv3(features))  # (B, C, rH, rW)

@@ -14,18 +14,9 @@ for each map. Only the stride depends on the scale. On luma at x2, x3 and x4:
 Differences: zero padding, so that the output is exactly ``scale`` times the input.
 """
 
-from typing import get_args
-
 from torch import Tensor, nn
 
-from edgekeeper.models.base import (
-    COLOUR_COUNT,
-    Channels,
-    SRModel,
-    check_choice,
-    check_counts,
-    check_scale,
-)
+from edgekeeper.models.base import COLOUR_COUNT, Channels, SRModel, ZeroOrMore
 
 INITIAL_SLOPE = 0.25  # of each PReLU
 
@@ -46,23 +37,18 @@ class FSRCNN(SRModel):
         channels: Channels = "y",
         width: int = 56,
         narrow: int = 12,
-        mapping: int = 4,
+        mapping: ZeroOrMore = 4,
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="FSRCNN")
-        check_choice("channels", channels, allowed=get_args(Channels), model="FSRCNN")
-        check_counts({"width": width, "narrow": narrow}, model="FSRCNN")
-        check_counts({"mapping": mapping}, model="FSRCNN", least=0)
         colours = COLOUR_COUNT[channels]
-        self.scale = scale
-        self.channels = channels
+        self.scale, self.channels = scale, channels
         # HR pixel 0 of an LR pixel is under the kernel's centre, the last one scale - 1 further.
         self.receptive_field = 2 + mapping + (4 + scale - 1) // scale
-        self.extract = _step(colours, width, size=5)
-        self.shrink = _step(width, narrow, size=1)
-        self.map = nn.Sequential(*(_step(narrow, narrow, size=3) for _ in range(mapping)))
-        self.expand = _step(narrow, width, size=1)
-        self.enlarge = nn.ConvTranspose2d(
+        self.extract = _step(colours, width, size=5)  # C -> d
+        self.shrink = _step(width, narrow, size=1)  # d -> s
+        self.map = nn.Sequential(*(_step(narrow, narrow, size=3) for _ in range(mapping)))  # s
+        self.expand = _step(narrow, width, size=1)  # s -> d
+        self.enlarge = nn.ConvTranspose2d(  # d -> C, r times the size
             width, colours, 9, stride=scale, padding=4, output_padding=scale - 1
         )
         for module in self.modules():
@@ -74,12 +60,10 @@ class FSRCNN(SRModel):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the ``width`` maps (B, width, H, W) before the deconvolution."""
-        return self.expand(self.map(self.shrink(self.extract(lr))))
+        return self.expand(self.map(self.shrink(self.extract(lr))))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
-        return self.enlarge(features)
+        return self.enlarge(features)  # (B, C, rH, rW)
 
 
 def _step(before: int, after: int, *, size: int) -> nn.Sequential:

@@ -39,7 +39,7 @@ class _Step(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, g: Tensor, tap: Tensor) -> Tensor:
-        maps = F.leaky_relu(self.conv1(torch.cat([g, tap], dim=1)), SLOPE)
+        maps = F.leaky_relu(self.conv1(torch.cat([g, tap], dim=1)), SLOPE)  # (B, F, h, w)
         return g + self.conv2(maps)
 
 
@@ -63,7 +63,7 @@ class GradientBranch(SRModel):
         self.scale, self.channels = self.backbone.scale, self.backbone.channels
         colours = COLOUR_COUNT[self.channels]
         self.enlarged_first, widths = self._probe(colours)
-        self.head = nn.Conv2d(colours, width, 3, padding=1)
+        self.head = nn.Conv2d(colours, width, 3, padding=1)  # C -> F
         self.steps = nn.ModuleList(_Step(width, tap=tap) for tap in widths)
         self.fusion = nn.Sequential(
             nn.Conv2d(width + widths[-1], width, 3, padding=1),
@@ -84,16 +84,14 @@ class GradientBranch(SRModel):
         return self.backbone.overlap + self.receptive_field - self.backbone.receptive_field
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the backbone's features, changed by the branch, in the backbone's shape."""
         return self._guided(lr)[0]
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, C, scale·H, scale·W), made by the backbone."""
-        return self.backbone.reconstruct(features, lr)
+        return self.backbone.reconstruct(features, lr)  # (B, C, rH, rW)
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
         """Return the SR batch and the predicted gradient map of the HR batch."""
-        features, g = self._guided(lr)
+        features, g = self._guided(lr)  # (B, *, h, w), (B, F, h, w)
         return GradientGuided(self.reconstruct(features, lr), self.gradient_tail(g))
 
     def sr_branch_only(self, lr: Tensor) -> Tensor:
@@ -102,9 +100,9 @@ class GradientBranch(SRModel):
 
     def _guided(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fused features and the branch's."""
-        features, taps = self._run_backbone(lr)
-        image = imresize(lr, scale=self.scale) if self.enlarged_first else lr
-        g = self.head(gradient_map(image))
+        features, taps = self._run_backbone(lr)  # (B, *, h, w), h = H or rH
+        image = imresize(lr, scale=self.scale) if self.enlarged_first else lr  # (B, C, h, w)
+        g = self.head(gradient_map(image))  # (B, F, h, w)
         for step, tap in zip(self.steps, [*taps, features], strict=True):
             g = step(g, tap)
         return features + self.fusion(torch.cat([features, g], dim=1)), g
@@ -150,7 +148,7 @@ class GradientBranch(SRModel):
         training = self.backbone.training
         self.backbone.eval()  # so that no running average changes
         with torch.no_grad():
-            features, taps = self._run_backbone(lr)
+            features, taps = self._run_backbone(lr)  # (B, *, h, w), h = H or rH
         self.backbone.train(training)
         maps = [*taps, features]
         sizes = {tuple(found.shape[-2:]) for found in maps}

@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_counts, check_scale
+from edgekeeper.models.base import SRModel
 
 SLOPE = 0.05  # of each LeakyReLU
 SQUEEZE = 16  # maps of a block for each map of its attention
@@ -32,16 +32,15 @@ class ContrastAttention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(width, width // SQUEEZE, 1)
-        self.excite = nn.Conv2d(width // SQUEEZE, width, 1)
+        self.squeeze = nn.Conv2d(width, width // SQUEEZE, 1)  # F -> F / 16
+        self.excite = nn.Conv2d(width // SQUEEZE, width, 1)  # F / 16 -> F
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the weighed maps (B, width, H, W)."""
-        mean = maps.mean((2, 3), keepdim=True)
+        mean = maps.mean((2, 3), keepdim=True)  # (B, F, 1, 1)
         variance = (maps - mean).square().mean((2, 3), keepdim=True)
-        contrast = variance.clamp(min=LEAST_VARIANCE).sqrt()
-        weights = self.excite(F.relu(self.squeeze(contrast + mean))).sigmoid()
-        return maps * weights
+        contrast = variance.clamp(min=LEAST_VARIANCE).sqrt()  # (B, F, 1, 1)
+        weights = self.excite(F.relu(self.squeeze(contrast + mean))).sigmoid()  # in (0, 1)
+        return maps * weights  # (B, F, H, W)
 
 
 class DistillationBlock(nn.Module):
@@ -57,18 +56,17 @@ class DistillationBlock(nn.Module):
             for before, after in [*steps, (self.passed, self.kept)]
         )
         self.attention = ContrastAttention(4 * self.kept)
-        self.join = nn.Conv2d(4 * self.kept, width, 1)
+        self.join = nn.Conv2d(4 * self.kept, width, 1)  # the quarters
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
         *steps, last = self.convs
         quarters, maps = [], x
         for conv in steps:
             maps = F.leaky_relu(conv(maps), SLOPE)
-            quarter, maps = torch.split(maps, [self.kept, self.passed], dim=1)
+            quarter, maps = torch.split(maps, [self.kept, self.passed], dim=1)  # F / 4, 3·F / 4
             quarters.append(quarter)
-        quarters.append(last(maps))
-        return x + self.join(self.attention(torch.cat(quarters, dim=1)))
+        quarters.append(last(maps))  # F / 4
+        return x + self.join(self.attention(torch.cat(quarters, dim=1)))  # (B, F, H, W)
 
 
 class IMDN(SRModel):
@@ -76,30 +74,25 @@ class IMDN(SRModel):
 
     def __init__(self, *, scale: int = 4, width: int = 64, blocks: int = 6) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="IMDN")
-        check_counts({"width": width, "blocks": blocks}, model="IMDN")
         if width < SQUEEZE or width % 4:
             raise InputError(f"IMDN has no width {width}; it is a multiple of 4, from 16 on.")
-        self.scale = scale
-        self.channels = "rgb"
-        self.receptive_field = 1 + 4 * blocks + 1 + 1
-        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.scale, self.channels = scale, "rgb"
+        self.receptive_field = 1 + 4 * blocks + 1 + 1  # head, blocks, after_blocks, last
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(DistillationBlock(width) for _ in range(blocks))
-        self.join = nn.Conv2d(blocks * width, width, 1)
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(scale)
+        self.join = nn.Conv2d(blocks * width, width, 1)  # blocks·F -> F
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
+        self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)  # F -> 3·r²
+        self.shuffle = nn.PixelShuffle(scale)  # (B, 3·r², H, W) -> (B, 3, rH, rW)
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W), long skip included."""
-        shallow = self.head(lr)
+        shallow = self.head(lr)  # (B, F, H, W)
         maps, results = shallow, []
         for block in self.blocks:
             maps = block(maps)
             results.append(maps)
-        joined = F.leaky_relu(self.join(torch.cat(results, dim=1)), SLOPE)
-        return shallow + self.after_blocks(joined)
+        joined = F.leaky_relu(self.join(torch.cat(results, dim=1)), SLOPE)  # (B, F, H, W)
+        return shallow + self.after_blocks(joined)  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
-        return self.shuffle(self.last(features))
+        return self.shuffle(self.last(features))  # (B, 3, rH, rW)

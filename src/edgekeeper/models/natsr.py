@@ -25,11 +25,12 @@ make what it takes for natural: ``edgekeeper.losses.Naturalness``, weight 0.001,
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_counts, check_factor, check_scale
+from edgekeeper.models.base import SRModel
 from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 from edgekeeper.models.rdn import ResidualDenseBlock
 
@@ -51,40 +52,35 @@ class NatSR(SRModel):
         *,
         scale: int = 4,
         width: int = 64,
-        levels: int = 3,
+        levels: Annotated[int, 0, MOST_LEVELS] = 3,
         layers: int = 5,
         residual_scale: float = 0.1,
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="NatSR")
-        check_counts({"width": width, "layers": layers}, model="NatSR")
-        check_counts({"levels": levels}, model="NatSR", least=0, most=MOST_LEVELS)
-        check_factor("residual_scale", residual_scale, model="NatSR")
         self.scale, self.channels = scale, "rgb"
-        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(
             ResidualDenseBlock(width, growth=width, layers=layers, residual_scale=residual_scale)
             for _ in range(2**levels)
         )
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
         self.upsampler = subpixel_tail(width, scale=scale, inner=width)
+        # head, blocks, after_blocks, tail
         self.receptive_field = 1 + layers * 2**levels + 1 + SUBPIXEL_RADIUS
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W), long skip included."""
-        shallow = self.head(lr)
-        return shallow + self.after_blocks(_fractal(list(self.blocks), shallow))
+        shallow = self.head(lr)  # (B, F, H, W)
+        return shallow + self.after_blocks(_fractal(list(self.blocks), shallow))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
-        return self.upsampler(features)
+        return self.upsampler(features)  # (B, 3, rH, rW)
 
 
 def _fractal(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
     """One block, or x + the second half of the blocks on the first half on x."""
     if len(blocks) == 1:
         return blocks[0](x)
-    half = len(blocks) // 2
+    half = len(blocks) // 2  # Fn-1 twice, blocks of their own
     return x + _fractal(blocks[half:], _fractal(blocks[:half], x))
 
 
@@ -105,12 +101,12 @@ class NaturalManifoldDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         before = colours
         for pair in range(HALVINGS):
-            maps = width * 2**pair
+            maps = width * 2**pair  # 64, 128, 256, 512
             layers += [nn.Conv2d(before, maps, 3, padding=1), nn.ReLU()]
             layers += [nn.Conv2d(maps, maps, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             before = maps
         self.layers = nn.Sequential(*layers)
-        self.last = nn.Conv2d(before, 1, 3, padding=1)
+        self.last = nn.Conv2d(before, 1, 3, padding=1)  # 8·F -> 1
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")

@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_counts, check_scale
+from edgekeeper.models.base import SRModel
 from edgekeeper.models.edsr import DIV2K_MEAN
 from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 
@@ -32,13 +32,12 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, width: int, *, reduction: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(width, width // reduction, 1)
-        self.excite = nn.Conv2d(width // reduction, width, 1)
+        self.squeeze = nn.Conv2d(width, width // reduction, 1)  # F -> F / reduction, eq. 8
+        self.excite = nn.Conv2d(width // reduction, width, 1)  # back
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the maps (B, F, H, W), each times its weight, which is in (0, 1)."""
-        means = maps.mean(dim=(2, 3), keepdim=True)
-        return maps * torch.sigmoid(self.excite(F.relu(self.squeeze(means))))
+        means = maps.mean(dim=(2, 3), keepdim=True)  # (B, F, 1, 1), eq. 7
+        return maps * torch.sigmoid(self.excite(F.relu(self.squeeze(means))))  # (B, F, H, W)
 
 
 class AttentionBlock(nn.Module):
@@ -51,8 +50,7 @@ class AttentionBlock(nn.Module):
         self.attention = ChannelAttention(width, reduction=reduction)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, F, H, W) with its residual added."""
-        return x + self.attention(self.conv2(F.relu(self.conv1(x), inplace=True)))
+        return x + self.attention(self.conv2(F.relu(self.conv1(x), inplace=True)))  # (B, F, H, W)
 
 
 class ResidualGroup(nn.Module):
@@ -60,17 +58,13 @@ class ResidualGroup(nn.Module):
 
     def __init__(self, width: int, *, blocks: int, reduction: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            AttentionBlock(width, reduction=reduction) for _ in range(blocks)
+        self.blocks = nn.Sequential(
+            *(AttentionBlock(width, reduction=reduction) for _ in range(blocks))
         )
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, F, H, W) with its residual added."""
-        maps = x
-        for block in self.blocks:
-            maps = block(maps)
-        return x + self.after_blocks(maps)
+        return x + self.after_blocks(self.blocks(x))  # (B, F, H, W)
 
 
 class RCAN(SRModel):
@@ -78,10 +72,6 @@ class RCAN(SRModel):
 
     ``receptive_field`` is that of the convolutions. The attention weighs channels by their means
     over all that the network is given, so each pixel also has a slight influence on all others.
-
-    Raises:
-        InputError: no such scale, no such size, or ``reduction`` leaves no channel of
-            ``width``.
     """
 
     mean: Tensor
@@ -96,55 +86,39 @@ class RCAN(SRModel):
         reduction: int = 16,
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="RCAN")
-        sizes = {"width": width, "groups": groups, "blocks": blocks, "reduction": reduction}
-        check_counts(sizes, model="RCAN")
         if reduction > width:
             raise InputError(
                 f"RCAN's attention has width / reduction channels, {width} / {reduction} here; "
                 f"choose a reduction from 1 to {width}."
             )
-        self.scale = scale
-        self.channels = "rgb"
+        self.scale, self.channels = scale, "rgb"
         self.register_buffer("mean", torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.groups = nn.ModuleList(
-            ResidualGroup(width, blocks=blocks, reduction=reduction) for _ in range(groups)
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
+        self.groups = nn.Sequential(
+            *(ResidualGroup(width, blocks=blocks, reduction=reduction) for _ in range(groups))
         )
-        self.after_groups = nn.Conv2d(width, width, 3, padding=1)
-        self.upsampler = subpixel_tail(width, scale=scale, inner=width)
+        self.after_groups = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
+        self.upsampler = subpixel_tail(width, scale=scale, inner=width)  # (B, 3, rH, rW)
         self.receptive_field = 1 + groups * (2 * blocks + 1) + 1 + SUBPIXEL_RADIUS
 
     @property
     def overlap(self) -> int:
-        """The context of a tile in LR pixels: 64 at most.
+        """The context of a tile in LR pixels: 64 at most, the convolutions' near influence.
 
-        It is the convolutions' near influence; what attention sees of the rest of the image no
-        overlap replaces. Measured at x2 on strips of Set14, as the paper's network starts, a third
-        of 150 columns cut off: the largest change of any SR value beyond so many LR pixels from
-        the cut, in grey levels of 255, is
+        What attention sees of the rest of the image no overlap replaces. Measured at x2 on strips
+        of Set14, as the network starts, a third of 150 columns cut off, the largest change beyond
+        so many LR pixels from the cut, in grey levels of 255; from 16 on all is attention's:
 
             0       2       4       8       16      80
             89.0    60.0    30.0    2.3     0.099   0.089
 
-        and all from 16 on is attention's. In a small network (2 groups of 4 blocks, width 16,
-        trained until it was 1.2 to 1.7 dB above bicubic on three images of Set5) tiles change no
-        value of three images of Set14 by more than 0.16 levels if they are 256 pixels wide, and
-        0.34 if 64. Nothing was measured with published weights, whose attention sees means on
-        0..255: with weights that start so the cut changes values by up to 16 levels at every
-        distance. ``edgekeeper.inference.verify_seams`` measures it for the weights and the image
-        at hand.
+        ``edgekeeper.inference.verify_seams`` measures it for other weights and images.
         """
         return min(self.receptive_field, NEAR)
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W), long skip included."""
-        shallow = self.head(lr - self.mean)
-        maps = shallow
-        for group in self.groups:
-            maps = group(maps)
-        return shallow + self.after_groups(maps)
+        shallow = self.head(lr - self.mean)  # (B, F, H, W)
+        return shallow + self.after_groups(self.groups(shallow))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
-        return self.upsampler(features) + self.mean
+        return self.upsampler(features) + self.mean  # (B, 3, rH, rW)

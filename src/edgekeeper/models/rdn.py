@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_counts, check_scale
+from edgekeeper.models.base import SRModel
 from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 
 
@@ -36,22 +36,17 @@ class ResidualDenseBlock(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(width + k * growth, growth, 3, padding=1) for k in range(layers)
         )
-        self.fusion = nn.Conv2d(width + layers * growth, width, 1)
+        self.fusion = nn.Conv2d(width + layers * growth, width, 1)  # G0 + C·G -> G0, eq. 5
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
         seen = x
         for conv in self.convs:
-            seen = torch.cat([seen, F.relu(conv(seen))], dim=1)
-        return torch.add(x, self.fusion(seen), alpha=self.residual_scale)
+            seen = torch.cat([seen, F.relu(conv(seen))], dim=1)  # (B, G0 + k·G, H, W), eq. 3
+        return torch.add(x, self.fusion(seen), alpha=self.residual_scale)  # (B, F, H, W)
 
 
 class RDN(SRModel):
-    """RDN for one scale; the defaults are the paper's largest.
-
-    Raises:
-        InputError: no such scale, or a size that is not a whole number from 1 on.
-    """
+    """RDN for one scale; the defaults are the paper's largest."""
 
     def __init__(
         self,
@@ -63,30 +58,24 @@ class RDN(SRModel):
         growth: int = 64,
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="RDN")
-        sizes = {"width": width, "blocks": blocks, "layers": layers, "growth": growth}
-        check_counts(sizes, model="RDN")
-        self.scale = scale
-        self.channels = "rgb"
-        self.head1 = nn.Conv2d(3, width, 3, padding=1)
+        self.scale, self.channels = scale, "rgb"
+        self.head1 = nn.Conv2d(3, width, 3, padding=1)  # 3 -> G0
         self.head2 = nn.Conv2d(width, width, 3, padding=1)
         self.blocks = nn.ModuleList(
             ResidualDenseBlock(width, growth=growth, layers=layers) for _ in range(blocks)
         )
-        self.fusion = nn.Conv2d(blocks * width, width, 1)
+        self.fusion = nn.Conv2d(blocks * width, width, 1)  # D·G0 -> G0
         self.after_fusion = nn.Conv2d(width, width, 3, padding=1)
         self.upsampler = subpixel_tail(width, scale=scale, inner=growth)
         self.receptive_field = 2 + blocks * layers + 1 + SUBPIXEL_RADIUS
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W), the fusion and the long skip included."""
-        shallow = self.head1(lr)
-        maps = [self.head2(shallow)]
+        shallow = self.head1(lr)  # (B, G0, H, W)
+        maps = [self.head2(shallow)]  # of each block, (B, G0, H, W)
         for block in self.blocks:
             maps.append(block(maps[-1]))
-        fused = self.fusion(torch.cat(maps[1:], dim=1))
-        return shallow + self.after_fusion(fused)
+        fused = self.fusion(torch.cat(maps[1:], dim=1))  # (B, G0, H, W)
+        return shallow + self.after_fusion(fused)  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
-        return self.upsampler(features)
+        return self.upsampler(features)  # (B, 3, rH, rW)

@@ -14,12 +14,14 @@ is Real-ESRGAN's x2 (Wang et al., ICCV Workshops 2021, https://arxiv.org/abs/210
 network on 2 x 2 pixels put into channels; odd sizes are filled by repeating the last pixel.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import SRModel, check_counts, check_scale, filled, kaiming_normal
+from edgekeeper.models.base import SRModel, ZeroOrMore, filled, kaiming_normal
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
 
 RESIDUAL = 0.2
@@ -37,12 +39,11 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
-        *hidden, last = self.convs
+        *hidden, last = self.convs  # four to growth maps, one to F
         seen = x
         for conv in hidden:
-            seen = torch.cat([seen, F.leaky_relu(conv(seen), SLOPE)], dim=1)
-        return torch.add(x, last(seen), alpha=RESIDUAL)
+            seen = torch.cat([seen, F.leaky_relu(conv(seen), SLOPE)], dim=1)  # + growth
+        return torch.add(x, last(seen), alpha=RESIDUAL)  # (B, F, H, W)
 
 
 class RRDBlock(nn.Module):
@@ -50,14 +51,10 @@ class RRDBlock(nn.Module):
 
     def __init__(self, width: int, *, growth: int) -> None:
         super().__init__()
-        self.dense = nn.ModuleList(DenseBlock(width, growth=growth) for _ in range(3))
+        self.dense = nn.Sequential(*(DenseBlock(width, growth=growth) for _ in range(3)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
-        maps = x
-        for block in self.dense:
-            maps = block(maps)
-        return torch.add(x, maps, alpha=RESIDUAL)
+        return torch.add(x, self.dense(x), alpha=RESIDUAL)  # (B, F, H, W)
 
 
 class RRDB(SRModel):
@@ -68,31 +65,27 @@ class RRDB(SRModel):
         *,
         scale: int = 4,
         width: int = 64,
-        blocks: int = 23,
+        blocks: ZeroOrMore = 23,
         growth: int = 32,
-        unshuffle: int = 1,
+        unshuffle: Literal[1, 2] = 1,
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="RRDB")
-        check_counts({"width": width, "growth": growth}, model="RRDB")
-        check_counts({"blocks": blocks}, model="RRDB", least=0)
-        if type(unshuffle) is not int or unshuffle not in ((1, 2) if scale == 2 else (1,)):
+        if unshuffle == 2 and scale != 2:
             raise InputError(
                 f"RRDB has no unshuffle={unshuffle} at scale {scale}; "
                 "it is 1, or 2 at scale 2 (Real-ESRGAN's x2)."
             )
-        self.scale = scale
-        self.channels = "rgb"
+        self.scale, self.channels = scale, "rgb"
         self.unshuffle = unshuffle
         self.multiple = unshuffle  # tiles that start elsewhere would group other pixels
         factor = scale * unshuffle
-        self.head = nn.Conv2d(3 * unshuffle**2, width, 3, padding=1)
-        self.blocks = nn.ModuleList(RRDBlock(width, growth=growth) for _ in range(blocks))
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
-        self.enlarge = Enlarger(width, factor=factor)
-        self.refine = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
-        radius = 1 + 15 * blocks + 1 + tail_radius(factor, convolutions=2)
+        self.head = nn.Conv2d(3 * unshuffle**2, width, 3, padding=1)  # pixels or cells -> F
+        self.blocks = nn.Sequential(*(RRDBlock(width, growth=growth) for _ in range(blocks)))
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
+        self.enlarge = Enlarger(width, factor=factor)  # (B, F, rH, rW)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)  # at HR size
+        self.last = nn.Conv2d(width, 3, 3, padding=1)  # F -> 3, at HR size
+        radius = 1 + 15 * blocks + 1 + tail_radius(factor, convolutions=2)  # in cells
         self.receptive_field = unshuffle * radius + unshuffle - 1
         kaiming_normal(self, factor=0.1)
 
@@ -114,17 +107,13 @@ class RRDB(SRModel):
         return min(self.receptive_field, self.unshuffle * NEAR)
 
     def features(self, lr: Tensor) -> Tensor:
-        """The deep features (B, width, H, W), long skip included; half the size if unshuffled."""
-        shallow = self.head(self._unshuffled(lr))
-        maps = shallow
-        for block in self.blocks:
-            maps = block(maps)
-        return shallow + self.after_blocks(maps)
+        shallow = self.head(self._unshuffled(lr))  # (B, F, H, W), half the size if unshuffled
+        return shallow + self.after_blocks(self.blocks(shallow))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
-        maps = F.leaky_relu(self.refine(self.enlarge(features)), SLOPE)
+        maps = F.leaky_relu(self.refine(self.enlarge(features)), SLOPE)  # (B, F, rH, rW)
         height, width = lr.shape[-2:]
+        # (B, 3, rH, rW)
         return self.last(maps)[..., : self.scale * height, : self.scale * width]
 
     def _unshuffled(self, lr: Tensor) -> Tensor:

@@ -31,14 +31,14 @@ ESRGAN's discriminator instead, without maps.
 
 import logging
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError, unknown_name
-from edgekeeper.models.base import SRModel, check_choice, check_counts, check_scale
+from edgekeeper.models.base import SRModel
 from edgekeeper.models.enlarge import STEPS, subpixel_steps, tail_radius
 
 Variant = Literal["pytorch", "torch"]
@@ -67,7 +67,7 @@ class SFT(nn.Module):
             nn.init.ones_(bias)
 
     def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
-        """The modulated maps (B, width, H, W) of maps and a condition (B, condition, H, W)."""
+        # (B, F, H, W)
         return maps * (self.scale(condition) + self.plus) + self.shift(condition)
 
 
@@ -83,12 +83,11 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
         if self.variant == "pytorch":
-            maps = F.relu(self.conv1(self.sft1(x, condition)))
+            maps = F.relu(self.conv1(self.sft1(x, condition)))  # (B, F, H, W)
             return x + self.conv2(self.sft2(maps, condition))
-        maps = self.conv1(F.relu(self.sft1(x, condition)))
-        return x + self.conv2(F.relu(self.sft2(maps, condition)))
+        maps = self.conv1(F.relu(self.sft1(x, condition)))  # (B, F, H, W)
+        return x + self.conv2(F.relu(self.sft2(maps, condition)))  # (B, F, H, W)
 
 
 class SFTGAN(SRModel):
@@ -110,20 +109,17 @@ class SFTGAN(SRModel):
         variant: Variant = "pytorch",
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="SFTGAN")
-        sizes = {"width": width, "blocks": blocks, "condition": condition, "hidden": hidden}
-        check_counts(sizes, model="SFTGAN")
-        check_choice("variant", variant, allowed=get_args(Variant), model="SFTGAN")
         self.scale, self.channels = scale, "rgb"
-        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(
             Block(width, condition=condition, variant=variant) for _ in range(blocks)
         )
         self.last_sft = SFT(width, condition=condition, variant=variant)
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
-        self.enlarge = _enlarger(scale, width=width, variant=variant)
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
+        self.enlarge = _enlarger(scale, width=width, variant=variant)  # (B, F, rH, rW)
         self.refine = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.last = nn.Conv2d(width, 3, 3, padding=1)  # F -> 3, at HR size
+        # 8 -> condition
         self.condition = _condition_network(scale, hidden=hidden, condition=condition)
         # Pixel shuffles and the two convolutions at HR size: 2 LR pixels at every scale.
         tail = 2 if variant == "pytorch" else tail_radius(scale, convolutions=2)
@@ -131,7 +127,6 @@ class SFTGAN(SRModel):
         self._told = False
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W), with all categories equally probable."""
         only_counted = lr.is_meta or torch.compiler.is_compiling()
         if not self._told and not only_counted:
             self._told = True
@@ -140,11 +135,10 @@ class SFTGAN(SRModel):
                 "everywhere; a map is given with with_conditions(lr, maps).",
                 len(CATEGORIES),
             )
-        return self._modulated(lr, self.constant_map(lr))
+        return self._modulated(lr, self.constant_map(lr))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
-        return self.last(F.relu(self.refine(self.enlarge(features))))
+        return self.last(F.relu(self.refine(self.enlarge(features))))  # (B, 3, rH, rW)
 
     def with_conditions(self, lr: Tensor, maps: Tensor) -> Tensor:
         """Return the SR batch (B, 3, scale·H, scale·W) of an LR batch (B, 3, H, W) and a map.
@@ -157,7 +151,7 @@ class SFTGAN(SRModel):
             InputError: a map of another shape, or of numbers that are no probabilities.
         """
         self._check(lr, maps)
-        maps = maps.to(lr).expand(lr.shape[0], -1, -1, -1)
+        maps = maps.to(lr).expand(lr.shape[0], -1, -1, -1)  # (B, 8, rH, rW)
         return self.reconstruct(self._modulated(lr, maps), lr)
 
     def constant_map(self, lr: Tensor, *, category: str | None = None) -> Tensor:
@@ -181,8 +175,8 @@ class SFTGAN(SRModel):
 
     def _modulated(self, lr: Tensor, maps: Tensor) -> Tensor:
         """Return the deep features (B, width, H, W), long skip included."""
-        condition = self.condition(maps)
-        shallow = features = self.head(lr)
+        condition = self.condition(maps)  # (B, condition, H, W)
+        shallow = features = self.head(lr)  # (B, F, H, W)
         for block in self.blocks:
             features = block(features, condition)
         return shallow + self.after_blocks(self.last_sft(features, condition))
@@ -201,7 +195,7 @@ class SFTGAN(SRModel):
             )
         if maps.numel() == 0 or maps.is_meta:  # no values to look at
             return
-        sums = maps.detach().float().sum(dim=1)
+        sums = maps.detach().float().sum(dim=1)  # (B, rH, rW)
         low, high, least = (float(x) for x in (sums.min(), sums.max(), maps.detach().min()))
         # Turned around, so that a NaN does not pass.
         if not (least >= 0 and 1 - low <= SUM_TOLERANCE and high - 1 <= SUM_TOLERANCE):

@@ -21,14 +21,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.models.base import (
-    GradientGuided,
-    SRModel,
-    check_counts,
-    check_scale,
-    kaiming_normal,
-    lr_radius,
-)
+from edgekeeper.models.base import GradientGuided, SRModel, kaiming_normal, lr_radius
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
 from edgekeeper.models.rrdb import NEAR, RRDB, RRDBlock
 from edgekeeper.ops.gradient import gradient_map
@@ -41,11 +34,11 @@ class _Enlarged(nn.Module):
         super().__init__()
         self.enlarge = Enlarger(width, factor=scale)
         self.refine = nn.Conv2d(width, width, 3, padding=1)
-        self.finish = nn.Conv2d(width, width, 3, padding=1)
+        self.finish = nn.Conv2d(width, width, 3, padding=1)  # at HR size
 
     def to_hr(self, maps: Tensor) -> Tensor:
         """Return the maps (B, width, scale·H, scale·W) that the fusion reads."""
-        return self.finish(F.leaky_relu(self.refine(self.enlarge(maps)), SLOPE))
+        return self.finish(F.leaky_relu(self.refine(self.enlarge(maps)), SLOPE))  # (B, F, rH, rW)
 
 
 class SRBranch(_Enlarged):
@@ -53,18 +46,18 @@ class SRBranch(_Enlarged):
 
     def __init__(self, *, scale: int, width: int, blocks: int, growth: int) -> None:
         super().__init__(scale=scale, width=width)
-        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(RRDBlock(width, growth=growth) for _ in range(blocks))
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
 
     def deep(self, lr: Tensor) -> list[Tensor]:
         """Return the maps (B, width, H, W) after each block, and last those with the long skip."""
-        shallow = self.head(lr)
-        maps, found = shallow, []
+        shallow = self.head(lr)  # (B, F, H, W)
+        maps, found = shallow, []  # of each block
         for block in self.blocks:
             maps = block(maps)
             found.append(maps)
-        return [*found, shallow + self.after_blocks(maps)]
+        return [*found, shallow + self.after_blocks(maps)]  # (B, F, H, W) each
 
 
 class GradientSRBranch(_Enlarged):
@@ -72,18 +65,17 @@ class GradientSRBranch(_Enlarged):
 
     def __init__(self, *, scale: int, width: int, taps: int, growth: int) -> None:
         super().__init__(scale=scale, width=width)
-        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(RRDBlock(2 * width, growth=growth) for _ in range(taps))
         self.narrow = nn.ModuleList(nn.Conv2d(2 * width, width, 3, padding=1) for _ in range(taps))
-        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3, 1)
+        self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
+        self.last = nn.Conv2d(width, 3, 1)  # F -> 3, M of HR
 
     def forward(self, gradient: Tensor, taps: Sequence[Tensor]) -> Tensor:
-        """The maps (B, width, scale·H, scale·W) from the LR gradient map and the tapped maps."""
-        shallow = maps = self.head(gradient)
+        shallow = maps = self.head(gradient)  # (B, F, H, W)
         for block, narrow, tap in zip(self.blocks, self.narrow, taps, strict=True):
-            maps = narrow(block(torch.cat([maps, tap], dim=1)))
-        return self.to_hr(shallow + self.after_blocks(maps))
+            maps = narrow(block(torch.cat([maps, tap], dim=1)))  # 2·F -> F
+        return self.to_hr(shallow + self.after_blocks(maps))  # (B, F, rH, rW)
 
 
 class Fusion(nn.Module):
@@ -92,14 +84,13 @@ class Fusion(nn.Module):
     def __init__(self, *, width: int, growth: int) -> None:
         super().__init__()
         self.block = RRDBlock(2 * width, growth=growth)
-        self.narrow = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.narrow = nn.Conv2d(2 * width, width, 3, padding=1)  # 2·F -> F
         self.refine = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.last = nn.Conv2d(width, 3, 3, padding=1)  # F -> 3, at HR size
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W) of maps (B, 2·width, scale·H, scale·W)."""
-        maps = self.narrow(self.block(maps))
-        return self.last(F.leaky_relu(self.refine(maps), SLOPE))
+        maps = self.narrow(self.block(maps))  # (B, F, rH, rW)
+        return self.last(F.leaky_relu(self.refine(maps), SLOPE))  # (B, 3, rH, rW)
 
 
 class SPSR(SRModel):
@@ -119,8 +110,6 @@ class SPSR(SRModel):
         taps: Sequence[int] = (5, 10, 15, 20),
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="SPSR")
-        check_counts({"width": width, "blocks": blocks, "growth": growth}, model="SPSR")
         whole = isinstance(taps, Sequence) and all(type(tap) is int for tap in taps)
         increasing = whole and sorted(set(taps)) == list(taps)
         if not increasing or not taps or taps[0] < 1 or taps[-1] > blocks:
@@ -135,7 +124,7 @@ class SPSR(SRModel):
         self.fusion = Fusion(width=width, growth=growth)
         # By LR pixels to the last tap, from there through the branch or the rest of ``sr``,
         # then enlarged; the fusion's 18 convolutions are at HR size.
-        to_tap = [1 + 15 * tap for tap in taps]
+        to_tap = [1 + 15 * tap for tap in taps]  # an RRDB block is 15 convolutions
         through_branch = [far + 16 * (len(taps) - i) + 1 for i, far in enumerate(to_tap)]
         deep = max(*through_branch, 1 + 15 * blocks + 1)
         tail = tail_radius(scale, convolutions=2) + lr_radius(18, scale=scale)
@@ -152,24 +141,22 @@ class SPSR(SRModel):
         return min(self.receptive_field, NEAR + lr_radius(18, scale=self.scale))
 
     def features(self, lr: Tensor) -> Tensor:
-        """The maps of both branches at HR size (B, 2·width, scale·H, scale·W), gradient first."""
-        *after, deep = self.sr.deep(lr)
+        *after, deep = self.sr.deep(lr)  # (B, F, H, W) each
         branch = self.gradient(gradient_map(lr), [after[tap - 1] for tap in self.taps])
-        return torch.cat([branch, self.sr.to_hr(deep)], dim=1)
+        return torch.cat([branch, self.sr.to_hr(deep)], dim=1)  # (B, 2·width, rH, rW)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W): both branches fused."""
-        return self.fusion(features)
+        return self.fusion(features)  # (B, 3, rH, rW)
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
         """Return the SR batch and the predicted gradient map of the HR batch."""
-        features = self.features(lr)
-        gradient = self.gradient.last(features[:, : self.width])
+        features = self.features(lr)  # (B, 2·F, rH, rW)
+        gradient = self.gradient.last(features[:, : self.width])  # (B, 3, rH, rW)
         return GradientGuided(self.reconstruct(features, lr), gradient)
 
     def sr_branch_only(self, lr: Tensor) -> Tensor:
         """The SR batch with zeros in place of the gradient branch's maps (the paper's figure 7)."""
-        maps = self.sr.to_hr(self.sr.deep(lr)[-1])
+        maps = self.sr.to_hr(self.sr.deep(lr)[-1])  # (B, F, rH, rW)
         return self.reconstruct(torch.cat([torch.zeros_like(maps), maps], dim=1), lr)
 
     def load_sr_branch(self, trained: RRDB) -> None:

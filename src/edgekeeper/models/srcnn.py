@@ -10,19 +10,12 @@ Differences: zero padding keeps the size; the paper trains without padding. The 
 inside the network, so that it takes the LR image like every other network here.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import (
-    COLOUR_COUNT,
-    Channels,
-    SRModel,
-    check_choice,
-    check_scale,
-    lr_radius,
-)
+from edgekeeper.models.base import COLOUR_COUNT, Channels, SRModel, lr_radius
 from edgekeeper.ops.resize import imresize
 
 
@@ -33,24 +26,19 @@ class SRCNN(SRModel):
         self, *, scale: int = 3, channels: Channels = "y", middle: Literal[1, 5] = 5
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="SRCNN")
-        check_choice("channels", channels, allowed=get_args(Channels), model="SRCNN")
-        check_choice("middle", middle, allowed=(1, 5), model="SRCNN")
         colours = COLOUR_COUNT[channels]
-        self.scale = scale
-        self.channels = channels
+        self.scale, self.channels = scale, channels
         self.receptive_field = 2 + lr_radius(4 + middle // 2 + 2, scale=scale)
-        self.conv1 = nn.Conv2d(colours, 64, 9, padding=4)
-        self.conv2 = nn.Conv2d(64, 32, middle, padding=middle // 2)
-        self.conv3 = nn.Conv2d(32, colours, 5, padding=2)
+        self.conv1 = nn.Conv2d(colours, 64, 9, padding=4)  # C -> 64, eq. 1
+        self.conv2 = nn.Conv2d(64, 32, middle, padding=middle // 2)  # 64 -> 32, eq. 2
+        self.conv3 = nn.Conv2d(32, colours, 5, padding=2)  # 32 -> C, eq. 3
         for conv in (self.conv1, self.conv2, self.conv3):
             nn.init.normal_(conv.weight, 0.0, 0.001)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the 32 feature maps (B, 32, scale·H, scale·W) of the interpolated image."""
+        # (B, 32, rH, rW)
         return F.relu(self.conv2(F.relu(self.conv1(imresize(lr, scale=self.scale)))))
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, C, scale·H, scale·W); ``lr`` is not used."""
-        return self.conv3(features)
+        return self.conv3(features)  # (B, C, rH, rW)

@@ -17,20 +17,13 @@ enlarged image added at the end; 1,517,571 parameters at x4.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import (
-    SRModel,
-    check_choice,
-    check_counts,
-    check_factor,
-    check_scale,
-    kaiming_normal,
-    lr_radius,
-)
+from edgekeeper.models.base import SRModel, kaiming_normal, lr_radius
 from edgekeeper.models.enlarge import subpixel_steps
 
 SLOPE = 0.1  # of MSRResNet's LeakyReLUs
@@ -50,9 +43,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
-        maps = self.activation(self.norm1(self.conv1(x)))
-        return x + self.norm2(self.conv2(maps))
+        maps = self.activation(self.norm1(self.conv1(x)))  # (B, F, H, W)
+        return x + self.norm2(self.conv2(maps))  # (B, F, H, W)
 
 
 class SRResNet(SRModel):
@@ -80,15 +72,7 @@ class SRResNet(SRModel):
         epsilon: float = 1e-5,
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="SRResNet")
-        check_counts({"width": width, "blocks": blocks}, model="SRResNet")
-        check_choice("norm", norm, allowed=("batch", "none"), model="SRResNet")
-        check_choice("bias", bias, allowed=(True, False), model="SRResNet")
-        check_choice("slopes", slopes, allowed=("shared", "maps"), model="SRResNet")
-        check_choice("output", output, allowed=("linear", "tanh"), model="SRResNet")
-        check_factor("epsilon", epsilon, model="SRResNet")
-        self.scale = scale
-        self.channels = "rgb"
+        self.scale, self.channels = scale, "rgb"
         self.output = output
         self.receptive_field = 4 + 2 * blocks + 1 + 3  # the tail: 3 LR pixels at every scale
         count = 1 if slopes == "shared" else width
@@ -97,30 +81,24 @@ class SRResNet(SRModel):
         def normalisation() -> nn.Module:
             return nn.Identity() if norm == "none" else nn.BatchNorm2d(width, eps=epsilon)
 
-        self.head = nn.Conv2d(3, width, 9, padding=4)
+        self.head = nn.Conv2d(3, width, 9, padding=4)  # 3 -> F
         self.activation = nn.PReLU(count)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(width, norm=normalisation, bias=bias, slopes=count) for _ in range(blocks)
-        )
+        block = partial(ResidualBlock, width, norm=normalisation, bias=bias, slopes=count)
+        self.blocks = nn.Sequential(*(block() for _ in range(blocks)))
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.after_norm = normalisation()
         self.upsampler = subpixel_steps(
             width, scale=scale, inner=width, activation=lambda: nn.PReLU(count)
         )
-        self.last = nn.Conv2d(width, 3, 9, padding=4)
+        self.last = nn.Conv2d(width, 3, 9, padding=4)  # F -> 3, at HR size
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W), long skip included."""
-        shallow = self.activation(self.head(lr))
-        maps = shallow
-        for block in self.blocks:
-            maps = block(maps)
-        return shallow + self.after_norm(self.after_blocks(maps))
+        shallow = self.activation(self.head(lr))  # (B, F, H, W)
+        return shallow + self.after_norm(self.after_blocks(self.blocks(shallow)))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W); ``lr`` is not used."""
-        sr = self.last(self.upsampler(features))
-        return (sr.tanh() + 1) / 2 if self.output == "tanh" else sr
+        sr = self.last(self.upsampler(features))  # (B, 3, rH, rW)
+        return (sr.tanh() + 1) / 2 if self.output == "tanh" else sr  # (B, 3, rH, rW)
 
 
 class PlainBlock(nn.Module):
@@ -132,8 +110,7 @@ class PlainBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the batch (B, width, H, W) with its residual added."""
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return x + self.conv2(F.relu(self.conv1(x)))  # (B, F, H, W)
 
 
 class MSRResNet(SRModel):
@@ -141,29 +118,21 @@ class MSRResNet(SRModel):
 
     def __init__(self, *, scale: int = 4, width: int = 64, blocks: int = 16) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="MSRResNet")
-        check_counts({"width": width, "blocks": blocks}, model="MSRResNet")
-        self.scale = scale
-        self.channels = "rgb"
+        self.scale, self.channels = scale, "rgb"
         self.receptive_field = 1 + 2 * blocks + 1 + lr_radius(2, scale=scale)
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(PlainBlock(width) for _ in range(blocks))
+        self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
+        self.blocks = nn.Sequential(*(PlainBlock(width) for _ in range(blocks)))
         self.upsampler = subpixel_steps(
             width, scale=scale, inner=width, activation=lambda: nn.LeakyReLU(SLOPE)
         )
-        self.refine = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)  # at HR size
+        self.last = nn.Conv2d(width, 3, 3, padding=1)  # F -> 3, at HR size
         kaiming_normal(self, factor=0.1)
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the deep features (B, width, H, W)."""
-        maps = F.leaky_relu(self.head(lr), SLOPE)
-        for block in self.blocks:
-            maps = block(maps)
-        return maps
+        return self.blocks(F.leaky_relu(self.head(lr), SLOPE))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W), the bilinearly enlarged ``lr`` included."""
-        sr = self.last(F.leaky_relu(self.refine(self.upsampler(features)), SLOPE))
+        sr = self.last(F.leaky_relu(self.refine(self.upsampler(features)), SLOPE))  # (B, 3, rH, rW)
         base = F.interpolate(lr, scale_factor=float(self.scale), mode="bilinear")
-        return sr + base
+        return sr + base  # (B, 3, rH, rW)

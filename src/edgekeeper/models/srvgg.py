@@ -19,7 +19,7 @@ What differs: x3 is not published, and the only activation is PReLU. Weights sta
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_counts, check_scale
+from edgekeeper.models.base import SRModel
 
 
 class SRVGGNetCompact(SRModel):
@@ -32,21 +32,19 @@ class SRVGGNetCompact(SRModel):
 
     def __init__(self, *, scale: int = 4, width: int = 64, convolutions: int = 32) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="SRVGGNetCompact")
-        check_counts({"width": width, "convolutions": convolutions}, model="SRVGGNetCompact")
         self.scale, self.channels = scale, "rgb"
-        self.receptive_field = convolutions + 2
+        self.receptive_field = convolutions + 2  # 3 x 3 each
         layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.PReLU(width)]
         for _ in range(convolutions):
             layers += [nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width)]
+        # 3 -> F -> 3·r²
         self.body = nn.Sequential(*layers, nn.Conv2d(width, 3 * scale**2, 3, padding=1))
-        self.shuffle = nn.PixelShuffle(scale)
+        self.shuffle = nn.PixelShuffle(scale)  # (B, 3·r², H, W) -> (B, 3, rH, rW)
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the maps (B, width, H, W) before the last convolution."""
-        return self.body[:-1](lr)
+        return self.body[:-1](lr)  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, scale·H, scale·W)."""
         residual = self.shuffle(self.body[-1](features))  # (B, 3·scale², H, W) -> HR size
+        # (B, 3, rH, rW)
         return residual + F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")

@@ -22,7 +22,7 @@ from typing import Literal
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel, check_choice, check_scale, lr_radius
+from edgekeeper.models.base import SRModel, lr_radius
 from edgekeeper.ops.resize import imresize
 
 DEPTH = 20
@@ -41,17 +41,13 @@ class VDSR(SRModel):
         bias: Literal["none", "all"] = "none",
     ) -> None:
         super().__init__()
-        check_scale(scale, allowed=(2, 3, 4), model="VDSR")
-        check_choice("variant", variant, allowed=("y", "gv", "rgb"), model="VDSR")
-        check_choice("interpolation", interpolation, allowed=("bicubic", "bilinear"), model="VDSR")
-        check_choice("bias", bias, allowed=("none", "all"), model="VDSR")
         self.scale = scale
         self.channels = "y" if variant == "y" else "rgb"
         self.interpolation = interpolation
         self.receptive_field = 2 + lr_radius(DEPTH, scale=scale)
         colours_in = 1 if variant == "y" else 3
         colours_out = 3 if variant == "rgb" else 1
-        widths = [colours_in] + [WIDTH] * (DEPTH - 1)
+        widths = [colours_in] + [WIDTH] * (DEPTH - 1)  # into each layer
         self.hidden = nn.ModuleList(
             nn.Conv2d(before, WIDTH, 3, padding=1, bias=bias == "all") for before in widths[:-1]
         )
@@ -69,12 +65,10 @@ class VDSR(SRModel):
         return F.interpolate(lr, scale_factor=self.scale, mode="bilinear", align_corners=False)
 
     def features(self, lr: Tensor) -> Tensor:
-        """Return the 64 feature maps (B, 64, scale·H, scale·W) before the last convolution."""
-        maps = self.interpolate(lr)
+        maps = self.interpolate(lr)  # (B, C, rH, rW)
         for conv in self.hidden:
-            maps = F.relu(conv(maps), inplace=True)
-        return maps
+            maps = F.relu(conv(maps), inplace=True)  # (B, 64, rH, rW)
+        return maps  # (B, 64, rH, rW)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        """The SR batch: the residual, broadcast over the colours, plus the interpolated LR."""
-        return self.interpolate(lr) + self.last(features)
+        return self.interpolate(lr) + self.last(features)  # (B, C, rH, rW)

@@ -16,6 +16,7 @@ blocks the branch reads is not in the file: 5, 10, 15 and 20, as in the paper.
 """
 
 import re
+from typing import Literal
 
 import torch
 
@@ -43,6 +44,7 @@ _ENDS = (  # of the new names and of BasicSR's
         "last": "conv_last",
     },
 )
+_UNSHUFFLES: dict[int, Literal[1, 2]] = {3: 1, 12: 2}  # by channels in
 _SPSR = {
     "sr.head": "model.0",
     "sr.blocks.{i}.dense.{j}.convs.{k}": _OLD_BLOCK,
@@ -86,9 +88,9 @@ def read_rrdb(file: Published) -> Plan:
         times = max(1, sum(f"{step}{n}.weight" in file.tensors for n in (1, 2, 3)))
     width, colours = file.channels(layers["head"])
     growth, _ = file.channels(re.sub(r"\{.(\+1)?\}", lambda hole: "1" if hole[1] else "0", block))
-    unshuffle = {3: 1, 12: 2, 48: 4}.get(colours)
-    if unshuffle is None:
+    if colours not in _UNSHUFFLES:
         raise file.error(f"is an RRDB with {colours} channels in; edgekeeper's takes RGB.")
+    unshuffle = _UNSHUFFLES[colours]
     factor = 2**times / unshuffle
     if factor not in (2, 4):
         raise file.error(f"is an RRDB that enlarges by {factor:g}; edgekeeper has 2, 3 and 4.")
