@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from edgekeeper.models import ChainSR
-from edgekeeper.recipes.ladder import LADDER, SHAPES, ladder
+from edgekeeper.recipes.ladder import LADDER, SHAPES, trunk
 from edgekeeper.training.recipe import Recipe
 
 
 def test_every_size_has_every_scale() -> None:
     sizes = {f"{size}_x{scale}" for size in SHAPES for scale in (2, 3, 4)}
-    assert set(LADDER) == sizes | {"restore_x2", "restore_x4"}
+    trunks = {f"{name}_trunk" for name in sizes}
+    assert set(LADDER) == sizes | trunks | {"restore_x2", "restore_x4"}
 
 
 @pytest.mark.parametrize("name", LADDER)
@@ -28,7 +29,7 @@ def test_a_tiny_form_trains(
 
 
 def test_a_longer_run_begins_as_a_shorter_one() -> None:
-    short, long = (ladder(size="fast", scale=2, constant_stages=n) for n in (2, 4))
+    short, long = (trunk(size="fast", scale=2, constant_stages=n) for n in (2, 4))
     assert short.stages[:2] == long.stages[:2]
     assert long.continues(short.prefix_json(20_000), step=20_000)
     assert short.model.target is ChainSR

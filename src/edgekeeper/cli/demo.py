@@ -61,11 +61,11 @@ def _upscale(photo: Path, out: Path) -> None:
     figure = out / "comparison.png"
     panels = [
         Panel("bicubic", imresize(lr, scale=SCALE).clamp(0, 1)),
-        Panel("without GV", infer(load(names[0]), lr)),
-        Panel("with GV", infer(load(names[1]), lr)),
+        Panel("faithful", infer(load(names[0]), lr)),
+        Panel("sharp", infer(load(names[1]), lr)),
     ]
     comparison(hr, panels, path=figure, scale=SCALE)
-    click.echo(f"  {figure}  bicubic, without GV, with GV and the original side by side\n")
+    click.echo(f"  {figure}  bicubic, faithful, sharp and the original side by side\n")
 
 
 def _train(examples: Path, out: Path) -> None:

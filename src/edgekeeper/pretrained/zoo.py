@@ -26,11 +26,12 @@ Style = Literal["faithful", "sharp", "texture"]
 
 # "faithful" networks have the smallest error, "sharp" ones the more truthful gradient variance,
 # "texture" looks most like a photograph and invents detail to do so.
-DEFAULTS: dict[Style, str] = {
-    "faithful": "edsr_light_x{scale}",
-    "sharp": "edsr_light_x{scale}_gv",
-    "texture": "edsr_light_x{scale}_texture",
+DEFAULTS: dict[Style, dict[int, str]] = {
+    "faithful": {2: "edsr_light_x2", 3: "edsr_light_x3", 4: "balanced_x4"},
+    "sharp": {scale: f"edsr_light_x{scale}_gv" for scale in (2, 3, 4)},
+    "texture": {4: "edsr_light_x4_texture"},
 }
+FACTORS: dict[Style, tuple[int, ...]] = {style: tuple(DEFAULTS[style]) for style in DEFAULTS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,9 +138,6 @@ def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRMode
             raise UnavailableError(f"{unknown} {missing}") from missing
 
 
-FACTORS: dict[Style, tuple[int, ...]] = {"faithful": (2, 3, 4), "sharp": (2, 3, 4), "texture": (4,)}
-
-
 def default_name(scale: int, *, style: Style = "faithful") -> str:
     """Return the name of the network to use for a scale and a style.
 
@@ -149,4 +147,4 @@ def default_name(scale: int, *, style: Style = "faithful") -> str:
     if scale not in FACTORS[style]:
         factors = ", ".join(map(str, FACTORS[style]))
         raise InputError(f"No '{style}' network enlarges by {scale}; its scales: {factors}.")
-    return DEFAULTS[style].format(scale=scale)
+    return DEFAULTS[style][scale]
