@@ -26,7 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekeeper.losses import GradientVariance, variances
+from edgekeeper.losses import GradientVariance
+from edgekeeper.losses.gradient_variance import gradient_variances
+from edgekeeper.ops.color import rgb_to_grey_gv
 
 GREY = (0.2989, 0.5870, 0.1140)
 SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -50,12 +52,15 @@ def plain(sr: Tensor, hr: Tensor, *, patch: int) -> Tensor:
     return total
 
 
+def variances_of(x: Tensor, *, patch: int) -> Tensor:
+    """The variances (2, B, patches) of the published loss."""
+    grey = rgb_to_grey_gv(x)
+    return gradient_variances(grey, patch=patch, stride=patch, operator="sobel", border="zero")
+
+
 def target_at_hand(sr: Tensor, goal: Tensor, *, patch: int) -> Tensor:
     """Our loss when the variances of the target need not be computed any more."""
-    layout = variances.Layout(
-        operator="sobel", border="zero", patch=patch, stride=patch, weights=GREY
-    )
-    difference = variances.gradient_variances(sr, layout) - goal
+    difference = variances_of(sr, patch=patch) - goal
     return difference.square().mean((1, 2)).sum()
 
 
@@ -139,9 +144,6 @@ def arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=192, help="pixels a side")
     parser.add_argument("--patch", type=int, default=8, help="pixels a side of a variance patch")
-    parser.add_argument(
-        "--pixels-at-once", type=int, default=variances.PIXELS_AT_ONCE, help="portion of a batch"
-    )
     return parser.parse_args(command_line)
 
 
@@ -152,7 +154,6 @@ def main(command_line: Sequence[str] | None = None) -> int:
     """
     options = arguments(command_line)
     torch.set_num_threads(options.threads)
-    variances.PIXELS_AT_ONCE = options.pixels_at_once
     patch = options.patch
     value_error, slope_error = disagreement(min(options.size, 64), patch=patch)
     print(f"torch {torch.__version__}, {options.threads} threads, patch {patch}")
@@ -164,10 +165,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
     hr = torch.rand(shape, generator=generator)
     sr = (hr + 0.05 * torch.randn(shape, generator=generator)).requires_grad_()
     loss = GradientVariance(patch=patch)
-    layout = variances.Layout(
-        operator="sobel", border="zero", patch=patch, stride=patch, weights=GREY
-    )
-    goal = variances.gradient_variances(hr, layout)
+    goal = variances_of(hr, patch=patch)
     losses: dict[str, Callable[[], Tensor]] = {
         "plain form": lambda: plain(sr, hr, patch=patch),
         "GradientVariance": lambda: loss(sr, hr),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.variances import Layout, gradient_variances
+from edgekeeper.losses.gradient_variance import gradient_variances
 from edgekeeper.ops.sharpen import (
     LARGEST_EIGENVALUE,
     STRONGEST,
@@ -92,8 +92,9 @@ def test_the_energy_is_the_quadratic_form(patch):
 
 def test_the_energy_is_that_of_the_gradient_variance_loss():
     x = image(2, 1, 21, 26)
-    layout = Layout(operator="sobel", border="valid", patch=8, stride=8, weights=(1.0,))
-    expected = gradient_variances(x, layout).mean(2).sum(0)
+    expected = (
+        gradient_variances(x, patch=8, stride=8, operator="sobel", border="valid").mean(2).sum(0)
+    )
     torch.testing.assert_close(gradient_energy(x, patch=8), expected)
 
 

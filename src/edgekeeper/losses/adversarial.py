@@ -42,24 +42,25 @@ class RelativisticGAN:
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss; its gradient goes to ``fake`` only."""
-        real, fake = _logits(real.detach(), fake)
+        real, fake = _logits(real.detach(), fake)  # (B, 1) each
         return self._weight * (
+            # eq. 2
             _entropy(real - fake.mean(), label=0.0) + _entropy(fake - real.mean(), label=1.0)
         )
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss."""
-        real, fake = _logits(real, fake)
-        mean_real, mean_fake = real.mean(), fake.mean()
+        real, fake = _logits(real, fake)  # (B, 1) each
+        mean_real, mean_fake = real.mean(), fake.mean()  # over the batch
         if self.means == "detached":
             mean_real, mean_fake = mean_real.detach(), mean_fake.detach()
         return self._weight * (
-            _entropy(real - mean_fake, label=1.0) + _entropy(fake - mean_real, label=0.0)
+            _entropy(real - mean_fake, label=1.0) + _entropy(fake - mean_real, label=0.0)  # eq. 1
         )
 
     @property
     def _weight(self) -> float:
-        return 0.5 if self.total == "half" else 1.0
+        return 0.5 if self.total == "half" else 1.0  # code; paper
 
 
 class VanillaGAN:
@@ -71,12 +72,12 @@ class VanillaGAN:
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss; ``real`` does not matter."""
-        return _entropy(_logits(real, fake)[1], label=1.0)
+        return _entropy(_logits(real, fake)[1], label=1.0)  # -mean log D(fake)
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss."""
-        real, fake = _logits(real, fake)
-        return _entropy(real, label=1.0) + _entropy(fake, label=0.0)
+        real, fake = _logits(real, fake)  # (B, 1) each
+        return _entropy(real, label=1.0) + _entropy(fake, label=0.0)  # SPSR, eq. 6
 
 
 class WassersteinGP:
@@ -95,12 +96,12 @@ class WassersteinGP:
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss; ``real`` does not matter."""
-        return -_logits(real, fake)[1].mean()
+        return -_logits(real, fake)[1].mean()  # scalar
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss without the penalty."""
-        real, fake = _logits(real, fake)
-        return fake.mean() - real.mean()
+        real, fake = _logits(real, fake)  # (B, 1) each
+        return fake.mean() - real.mean()  # eq. 10 of DGGGAN
 
     def penalty(
         self,
@@ -129,14 +130,15 @@ class WassersteinGP:
                 f"The penalty takes one share per image, ({real.shape[0]},); got "
                 f"{tuple(shares.shape)}."
             )
-        hr = as_float32_or_more(real.detach())
+        hr = as_float32_or_more(real.detach())  # (B, ...)
         sr = as_float32_or_more(fake.detach())
-        share = shares.to(hr).view(-1, *[1] * (real.ndim - 1))
-        mixed = (share * hr + (1 - share) * sr).requires_grad_()
+        share = shares.to(hr).view(-1, *[1] * (real.ndim - 1))  # (B, 1, 1, 1)
+        mixed = (share * hr + (1 - share) * sr).requires_grad_()  # a point between, (B, ...)
         # A slope has too few digits in half precision to be held to 1.
         with torch.enable_grad(), torch.autocast(mixed.device.type, enabled=False):
+            # (B, ...)
             (slope,) = torch.autograd.grad(discriminator(mixed).sum(), mixed, create_graph=True)
-            length = torch.linalg.vector_norm(slope.flatten(1), dim=1)
+            length = torch.linalg.vector_norm(slope.flatten(1), dim=1)  # (B,)
             penalty: Tensor = (length - 1).square().mean()
             return penalty
 

@@ -58,4 +58,4 @@ def as_float32_or_more(x: Tensor) -> Tensor:
     A mean of squares of small differences underflows in float16 and has two digits in
     bfloat16, so no loss computes in them.
     """
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # float64 stays

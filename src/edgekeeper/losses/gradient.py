@@ -38,14 +38,13 @@ class Gradient(nn.Module):
         self.padding = padding
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
-        distance = functional.l1_loss if self.norm == "l1" else functional.mse_loss
-        return distance(self._map(sr), self._map(hr))
+        check_pair(sr, hr)  # (B, C, H, W) both
+        distance = functional.l1_loss if self.norm == "l1" else functional.mse_loss  # eq. 7
+        return distance(self._map(sr), self._map(hr))  # scalar
 
     def _map(self, x: Tensor) -> Tensor:
-        x = as_float32_or_more(x)
-        return gradient_map(x, operator=self.operator, padding=self.padding)
+        x = as_float32_or_more(x)  # 1e-6 under the root is lost in half
+        return gradient_map(x, operator=self.operator, padding=self.padding)  # M, (B, C, H, W)
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.check import check_choice, check_pair, check_positive
-from edgekeeper.losses.variances import Border, Layout, Operator, gradient_variances
-from edgekeeper.ops.color import GV_GREY
+from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair, check_positive
+from edgekeeper.ops.color import rgb_to_grey_gv
+from edgekeeper.ops.gradient import central, sobel
+from edgekeeper.ops.structure import patch_variances
 
+Operator = Literal["sobel", "central"]
+Border = Literal["zero", "valid"]
 Remainder = Literal["drop", "refuse"]
 Norm = Literal["mse", "l2"]
 Statistic = Literal["variance", "deviation"]
@@ -40,7 +43,7 @@ class GradientVariance(nn.Module):
     ``loss(sr, hr)``: both float of one shape (B, 3, H, W) RGB or (B, 1, H, W) taken as
     grey, in [0, ``data_range``]; values are divided by ``data_range``, since the loss grows with
     its 4th power (mse) or 2nd (l2). Computed in float32 (float64 for float64) also inside
-    autocast. The derivative goes to ``sr`` only, once; a second derivative is a RuntimeError.
+    autocast. The derivative goes to ``sr`` only.
     Errors: InputError for other dtypes, dimensions, channels, unequal shapes, images smaller
     than a patch, and ``hr`` that requires a gradient.
     Source: Abrahamyan et al., "Gradient Variance Loss for Structure-Enhanced Image
@@ -77,23 +80,19 @@ class GradientVariance(nn.Module):
         self.stride = patch if stride is None else stride
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
-        layout = self._layout(sr)
-        self._check_size(sr, layout)
+        check_pair(sr, hr)  # (B, 1 or 3, H, W) both
+        self._check(sr)
         if hr.requires_grad:
             raise InputError(
                 "'hr' requires a gradient, and this loss gives one to 'sr' only: pass hr.detach()."
             )
         with torch.autocast(sr.device.type, enabled=False):
-            # (2, B, patches)
-            difference = self._statistics(sr, layout) - self._statistics(hr, layout)
-            per_image: Tensor = (
-                torch.linalg.vector_norm(difference, dim=2)
-                if self.norm == "l2"
-                else difference.square().mean(2)
-            )  # (2, B)
-            return per_image.mean(1).sum()
+            difference = self._statistics(sr) - self._statistics(hr)  # (2, B, patches)
+            if self.norm == "l2":
+                per_image = torch.linalg.vector_norm(difference, dim=2)  # (2, B), eq. 2
+            else:
+                per_image = difference.square().mean(2)  # (2, B)
+            return per_image.mean(1).sum()  # over images, then both directions
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""
@@ -103,34 +102,30 @@ class GradientVariance(nn.Module):
             f"data_range={self.data_range}, stride={self.stride}"
         )
 
-    def _statistics(self, x: Tensor, layout: Layout) -> Tensor:
-        """Variances or deviations (2, B, patches)."""
-        variances = gradient_variances(x, layout)
+    def _statistics(self, x: Tensor) -> Tensor:
+        """Return variances or deviations (2, B, patches)."""
+        x = as_float32_or_more(x)  # 4th powers underflow in half
+        grey = rgb_to_grey_gv(x) if x.shape[1] == 3 else x  # (B, 1, H, W)
+        if self.data_range != 1.0:
+            grey = grey / self.data_range  # as in [0, 1]
+        variances = gradient_variances(
+            grey, patch=self.patch, stride=self.stride, operator=self.operator, border=self.border
+        )
         if self.statistic == "variance":
             return variances
         return torch.sqrt(variances + DEVIATION_EPSILON)
 
-    def _layout(self, x: Tensor) -> Layout:
-        """Return the layout for as many channels as ``x`` has; InputError if neither 1 nor 3."""
-        weights = {1: (1.0,), 3: GV_GREY}.get(x.shape[1])
-        if weights is None:
+    def _check(self, x: Tensor) -> None:
+        """Raise InputError unless colours fit, a patch fits, and the remainder is allowed."""
+        if x.shape[1] not in (1, 3):
             raise InputError(
                 f"'sr' and 'hr' have {x.shape[1]} channels; the gradient variance is "
                 "defined on 1 (grey) or 3 (RGB): to treat each channel on its own, pass "
                 "x.flatten(0, 1).unsqueeze(1) of both."
             )
-        return Layout(
-            operator=self.operator,
-            border=self.border,
-            patch=self.patch,
-            stride=self.stride,
-            weights=tuple(weight / self.data_range for weight in weights),
-        )
-
-    def _check_size(self, x: Tensor, layout: Layout) -> None:
-        """Raise InputError unless at least one patch fits and the remainder is allowed."""
         height, width = x.shape[2:]
-        map_height, map_width = layout.map_size(height, width)
+        lost = 2 if self.border == "valid" else 0  # pixels a side
+        map_height, map_width = height - lost, width - lost
         if min(map_height, map_width) < self.patch:
             raise InputError(
                 f"The images are {height}×{width} pixels, their gradient map {map_height}×"
@@ -146,6 +141,25 @@ class GradientVariance(nn.Module):
                 f"{self.patch} at a stride of {self.stride}, and remainder is 'refuse'. Crop the "
                 "images or use remainder='drop'."
             )
+
+
+def gradient_variances(
+    grey: Tensor, *, patch: int, stride: int, operator: Operator, border: Border
+) -> Tensor:
+    """Return the variances (2, B, patches) of the x and y gradient of grey images (B, 1, H, W).
+
+    Patches at a ``stride`` that divides ``patch`` are (patch / stride)² grids of touching ones.
+    """
+    # (B, 1, H', W') each
+    gradients = (sobel if operator == "sobel" else central)(grey, border=border)
+    maps = torch.cat([gradients.x, gradients.y])  # (2·B, 1, H', W')
+    height, width = maps.shape[2:]
+    grids = [
+        patch_variances(maps[..., top:, left:], patch=patch).flatten(1)  # eq. 1
+        for top in range(0, min(patch, height - patch + 1), stride)
+        for left in range(0, min(patch, width - patch + 1), stride)
+    ]
+    return torch.cat(grids, dim=1).view(2, len(grey), -1)  # x first
 
 
 def _check_patch(patch: int, stride: int | None) -> None:

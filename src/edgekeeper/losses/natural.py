@@ -25,7 +25,7 @@ from edgekeeper.ops.resize import imresize
 from edgekeeper.spec import Spec
 
 BLOCK = 8  # pixels a side of the blocks that the noise is made in
-HARDER_SHARE, MOST_SHARE, HARDER_DEVIATION = 0.1, 0.9, 0.8
+HARDER_SHARE, MOST_SHARE, HARDER_DEVIATION = 0.1, 0.9, 0.8  # each step
 
 
 class NaturalManifold(VanillaGAN):
@@ -72,10 +72,9 @@ class Naturalness(nn.Module):
         return self
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
-        logits = self.discriminator(sr)
-        return NaturalManifold().generator(logits, logits)
+        check_pair(sr, hr)  # (B, C, H, W) both
+        logits = self.discriminator(sr)  # (B, 1)
+        return NaturalManifold().generator(logits, logits)  # -mean log D
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,26 +117,28 @@ class Unnatural:
     def blurred(self, hr: Tensor) -> Tensor:
         """Return the blurred images (B, C, H, W)."""
         height, width = hr.shape[-2:]
-        soft = imresize(imresize(hr, scale=1 / self.scale), size=(height, width))
-        return torch.lerp(soft, hr, self.share)
+        soft = imresize(imresize(hr, scale=1 / self.scale), size=(height, width))  # (B, C, H, W)
+        return torch.lerp(soft, hr, self.share)  # share · hr + (1 - share) · soft
 
     def noisy(self, hr: Tensor, *, generator: torch.Generator) -> Tensor:
         """Return the noisy images (B, C, H, W); ``generator`` is one of the CPU."""
         *front, height, width = hr.shape
-        rows, columns = -(-height // BLOCK), -(-width // BLOCK)
+        rows, columns = -(-height // BLOCK), -(-width // BLOCK)  # rounded up
+        # (B, C, h, w, 8, 8)
         noise = torch.randn(*front, rows, columns, BLOCK, BLOCK, generator=generator)
-        noise[..., :-1, :-1] = 0
-        basis = _cosines()
-        blocks = self.deviation * (basis.T @ noise @ basis)
+        noise[..., :-1, :-1] = 0  # all but the 15 highest frequencies
+        basis = _cosines()  # (8, 8)
+        blocks = self.deviation * (basis.T @ noise @ basis)  # back to pixels
+        # (B, C, 8h, 8w)
         field = blocks.transpose(-3, -2).reshape(*front, rows * BLOCK, columns * BLOCK)
-        return hr + field[..., :height, :width].to(hr)
+        return hr + field[..., :height, :width].to(hr)  # (B, C, H, W)
 
 
 def _cosines() -> Tensor:
     """Return the orthonormal discrete cosine transform of eight values, a frequency a row."""
-    place = (torch.arange(BLOCK) + 0.5) * math.pi / BLOCK
+    place = (torch.arange(BLOCK) + 0.5) * math.pi / BLOCK  # (8,)
     basis = torch.cos(torch.arange(BLOCK)[:, None] * place) * math.sqrt(2 / BLOCK)
-    basis[0] /= math.sqrt(2)
+    basis[0] /= math.sqrt(2)  # the constant
     return basis
 
 

@@ -46,16 +46,15 @@ class Perceptual(nn.Module):
         self.network = VGG19(layers=(layer,), activation=activation, weights=weights, folder=folder)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
+        check_pair(sr, hr)  # (B, 3, H, W) both
         with torch.no_grad():
-            target = self._features(hr)
-        distance = functional.l1_loss if self.norm == "l1" else functional.mse_loss
-        return distance(self._features(sr), target)
+            target = self._features(hr)  # (B, maps, H / 2^k, W / 2^k)
+        distance = functional.l1_loss if self.norm == "l1" else functional.mse_loss  # ESRGAN; SRGAN
+        return distance(self._features(sr), target)  # scalar
 
     def _features(self, x: Tensor) -> Tensor:
-        (found,) = self.network(x)
-        return as_float32_or_more(found)
+        (found,) = self.network(x)  # one tap
+        return as_float32_or_more(found)  # the difference needs digits
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""

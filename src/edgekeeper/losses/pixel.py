@@ -15,9 +15,8 @@ class L1(nn.Module):
     """
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
-        return functional.l1_loss(as_float32_or_more(sr), as_float32_or_more(hr))
+        check_pair(sr, hr)  # (B, C, H, W) both
+        return functional.l1_loss(as_float32_or_more(sr), as_float32_or_more(hr))  # scalar
 
 
 class L2(nn.Module):
@@ -28,9 +27,8 @@ class L2(nn.Module):
     """
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
-        return functional.mse_loss(as_float32_or_more(sr), as_float32_or_more(hr))
+        check_pair(sr, hr)  # (B, C, H, W) both
+        return functional.mse_loss(as_float32_or_more(sr), as_float32_or_more(hr))  # scalar
 
 
 class Charbonnier(nn.Module):
@@ -48,10 +46,9 @@ class Charbonnier(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
-        difference = as_float32_or_more(sr) - as_float32_or_more(hr)
-        return torch.sqrt(difference.square() + self.epsilon**2).mean()
+        check_pair(sr, hr)  # (B, C, H, W) both
+        difference = as_float32_or_more(sr) - as_float32_or_more(hr)  # (B, C, H, W)
+        return torch.sqrt(difference.square() + self.epsilon**2).mean()  # scalar
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""

@@ -30,15 +30,14 @@ class SSIM(nn.Module):
         self.border: SSIMBorder = border
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
-        similarity = ssim_map(
+        check_pair(sr, hr)  # (B, C, H, W) both
+        similarity = ssim_map(  # (B, C, H, W), or 10 less a side with "valid"
             as_float32_or_more(sr),
             as_float32_or_more(hr),
             data_range=self.data_range,
-            border=self.border,
+            border=self.border,  # of the window
         )
-        return 1 - similarity.mean()
+        return 1 - similarity.mean()  # scalar
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""

@@ -27,11 +27,10 @@ class TV(nn.Module):
         self.reduction: Reduction = reduction
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Return the scalar loss; see the class."""
-        check_pair(sr, hr)
-        x = as_float32_or_more(sr)
-        across = (x[..., 1:] - x[..., :-1]).square().sum()
-        down = (x[..., 1:, :] - x[..., :-1, :]).square().sum()
+        check_pair(sr, hr)  # (B, C, H, W) both
+        x = as_float32_or_more(sr)  # sums overflow in half
+        across = (x[..., 1:] - x[..., :-1]).square().sum()  # (B, C, H, W - 1) -> scalar
+        down = (x[..., 1:, :] - x[..., :-1, :]).square().sum()  # (B, C, H - 1, W) -> scalar
         total = across + down
         return total / x.numel() if self.reduction == "mean" else total
 
