@@ -8,12 +8,13 @@ from scipy.io import savemat
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.metrics import ma, niqe, pi
 from edgekeeper.metrics.ma import Forest, ma_features
-from edgekeeper.metrics.ma_bands import band_features, steerable_pyramid
 from edgekeeper.metrics.ma_features import (
+    band_features,
     frequency_features,
     generalised_shape,
     pyramid,
     singular_values,
+    steerable_pyramid,
 )
 from edgekeeper.metrics.niqe import shaved_luma
 

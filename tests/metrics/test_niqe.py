@@ -11,8 +11,13 @@ from torch import Tensor
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import niqe
-from edgekeeper.metrics.niqe import block_features, fit_asymmetric, fit_features, shaved_luma
-from edgekeeper.metrics.shapes import nearest_shape
+from edgekeeper.metrics.niqe import (
+    block_features,
+    fit_asymmetric,
+    fit_features,
+    nearest_shape,
+    shaved_luma,
+)
 
 # All published values here: an independent numpy script in float64 (methods of the NIQE release).
 

@@ -175,7 +175,12 @@ def test_half_precision_becomes_float32(saved: Callable[..., Path]) -> None:
         ),
         ("old", "model.0.weight", (6,), r"model\.0\.weight is \(6,\), no convolution"),
         ("old", "model.0.weight", (6, 1, 3, 3), "with 1 channels in; .* takes RGB"),
-        ("old", "model.0.weight", (6, 48, 3, 3), "RRDB with 48 channels in; edgekeeper's takes RGB"),
+        (
+            "old",
+            "model.0.weight",
+            (6, 48, 3, 3),
+            "RRDB with 48 channels in; edgekeeper's takes RGB",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(

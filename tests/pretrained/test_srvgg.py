@@ -14,7 +14,7 @@ from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import CheckpointError
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics import psnr
-from edgekeeper.metrics.lpips import lpips
+from edgekeeper.metrics.perceptual import lpips
 from edgekeeper.models import SRVGGNetCompact
 from edgekeeper.pretrained import zoo
 from edgekeeper.pretrained.published import load_foreign, load_published

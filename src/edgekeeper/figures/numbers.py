@@ -9,7 +9,7 @@ from torch import Tensor
 from edgekeeper.errors import InputError, UnavailableError, unknown_name
 from edgekeeper.figures.canvas import INK, PALE
 from edgekeeper.metrics import Protocol, gradient_psnr, gv_gap, lpips, psnr, ssim
-from edgekeeper.metrics.lpips import HEADS_FILE
+from edgekeeper.metrics.perceptual import HEADS_FILE
 from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
 
 if TYPE_CHECKING:

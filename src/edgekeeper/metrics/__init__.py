@@ -1,8 +1,8 @@
 """Metrics: f(sr, hr, ...) or, without an original, f(sr) -> (B,) float64, one per image."""
 
-from edgekeeper.metrics.lpips import lpips
 from edgekeeper.metrics.ma import ma, pi
 from edgekeeper.metrics.niqe import niqe
+from edgekeeper.metrics.perceptual import lpips
 from edgekeeper.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from edgekeeper.metrics.psnr import psnr
 from edgekeeper.metrics.ssim import ssim

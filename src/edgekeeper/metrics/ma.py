@@ -15,8 +15,12 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, UnavailableError
-from edgekeeper.metrics.ma_bands import band_features
-from edgekeeper.metrics.ma_features import frequency_features, pyramid, singular_values
+from edgekeeper.metrics.ma_features import (
+    band_features,
+    frequency_features,
+    pyramid,
+    singular_values,
+)
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.metrics.niqe import niqe, shaved_luma
 from edgekeeper.models.backbones import weights_file

@@ -7,6 +7,7 @@ Processing Letters 20(3), 2013. The model of pristine photographs is the authors
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from torch.nn import functional
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.metrics.matfile import read_mat
-from edgekeeper.metrics.shapes import nearest_shape
 from edgekeeper.models.backbones import weights_file
 from edgekeeper.ops.color import rgb_to_y, round_uint8
 from edgekeeper.ops.resize import imresize
@@ -24,6 +24,7 @@ from edgekeeper.ops.structure import gaussian_window
 MODEL_FILE = "niqe_modelparameters.mat"
 BLOCK = 96  # pixels of a side; half as many at the second scale
 FEATURES = 18  # per block and scale
+STEPS = 1000  # entries per unit of the shape; the largest shape is 10
 
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows down, columns to the right
 _REACH = 3  # of the 7 x 7 window
@@ -125,6 +126,38 @@ def fit_asymmetric(values: Tensor) -> AsymmetricFit:
     shape = nearest_shape(wanted, of="mean over square")
     spread = torch.exp((torch.lgamma(1 / shape) - torch.lgamma(3 / shape)) / 2)
     return AsymmetricFit(shape=shape, left=left * spread, right=right * spread)
+
+
+def nearest_shape(
+    ratio: Tensor,
+    *,
+    of: Literal["square over mean", "mean over square"],
+    smallest: Literal[30, 200] = 200,
+) -> Tensor:
+    """Return the shapes (N,), in steps of 0.001, whose ratio of moments is nearest to ``ratio``.
+
+    For the density exp(-|x/s|^g): E[x²] / E[|x|]² = G(1/g) G(3/g) / G(2/g)², which falls with g.
+
+    of: "square over mean" compares E[x²] / E[|x|]², "mean over square" its inverse; the nearest
+    entry is not always the same. ``smallest`` is the first shape in thousandths, the last is 10.
+    NaN gives the first shape, as the search of the published code does.
+    """
+    grid, table = _table(smallest, of)
+    wanted = ratio.double().cpu()
+    if of == "square over mean":  # negated, so that it grows
+        wanted, table = -wanted, -table
+    after = torch.searchsorted(table, wanted.nan_to_num(0.0)).clamp(1, len(table) - 1)
+    nearer = (table[after] - wanted).abs() < (table[after - 1] - wanted).abs()
+    shape = grid[torch.where(nearer, after, after - 1)]
+    return torch.where(wanted.isnan(), grid[0], shape).to(ratio.device)
+
+
+@lru_cache(maxsize=4)
+def _table(smallest: int, of: str) -> tuple[Tensor, Tensor]:
+    """Return the shapes and their ratios."""
+    grid = torch.from_numpy(np.arange(smallest, 10 * STEPS + 1) / STEPS)
+    logarithm = torch.lgamma(1 / grid) + torch.lgamma(3 / grid) - 2 * torch.lgamma(2 / grid)
+    return grid, torch.exp(logarithm if of == "square over mean" else -logarithm)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -22,9 +22,9 @@ from edgekeeper.evaluation.evaluate import (
     write_scores,
 )
 from edgekeeper.files import make_folder
-from edgekeeper.metrics.lpips import HEADS_FILE
 from edgekeeper.metrics.ma import MODEL_FILE as MA_FILE
 from edgekeeper.metrics.niqe import MODEL_FILE as NIQE_FILE
+from edgekeeper.metrics.perceptual import HEADS_FILE
 from edgekeeper.metrics.protocol import find_protocol
 from edgekeeper.models import SRModel
 from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
