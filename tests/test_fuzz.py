@@ -280,16 +280,14 @@ def test_good_files_are_done_whatever_they_are_called(upscale: Run, tmp_path: Pa
     source, target = tmp_path / "in", tmp_path / "out"
     given = write({**CORPUS["named"], **{f"good.{s}": data for s, data in GOOD.values()}}, source)
     results = check(upscale(*given, "-o", target, "--json"), given, target)
-    failed = {Path(str(f["input"])).name for f in results if f["status"] == "failed"}
-    # The name of the file while it is written is longer; a file system takes 255 bytes.
-    assert failed == {"n" * 245 + ".png"}
+    assert [found for found in results if found["status"] != "done"] == []
 
 
 def test_a_line_is_a_line_whatever_the_name(upscale: Run, tmp_path: Path) -> None:
     bad = {f"bad {name}.jpg": b"text" for name in CORPUS["named"] if len(name) < 200}
     given = write({**CORPUS["named"], **bad}, tmp_path / "in")
     ran = upscale(*given, "-o", tmp_path / "out")
-    done, failed = len(CORPUS["named"]) - 1, len(bad) + 1
+    done, failed = len(CORPUS["named"]), len(bad)
     lines = ran.out.split("\n")
     assert len(lines) == done + 2  # and the summary, and what follows the last line's end
     assert lines[-2].startswith(f"{done} done, 0 skipped, {failed} failed in ")

@@ -521,3 +521,10 @@ def test_grey_of_16_bits_with_alpha_made_by_hand(tmp_path):
     image = read_image(tmp_path / "p.png")
     np.testing.assert_array_equal(image.pixels[..., 0], samples[..., 0])
     np.testing.assert_array_equal(image.alpha, samples[..., 1])
+
+
+def test_a_density_that_cannot_be_is_written_as_unknown(tmp_path, rng):
+    path = tmp_path / "p.jpg"
+    write_image(replace(noise(rng), metadata=Metadata(pixels_per_mm=(4e9, 4e9))), path)
+    with PILImage.open(path) as opened:
+        assert opened.info["dpi"] == pytest.approx((72, 72), rel=1e-3)

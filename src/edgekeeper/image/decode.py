@@ -7,7 +7,7 @@ import pyvips
 
 from edgekeeper.errors import ImageError
 from edgekeeper.image.image import Metadata
-from edgekeeper.image.metadata import DamagedExifError, density_of, iptc_records, parse_exif
+from edgekeeper.image.metadata import iptc_records
 
 _PLAIN = ("b-w", "grey16", "srgb", "rgb", "rgb16")
 _LAB = ("lab", "labs", "labq")
@@ -83,10 +83,11 @@ def metadata_of(
         iptc = iptc_records(field_of(image, "iptc-data", default=b""))
     density = (image.xres, image.yres)
     if density == (1.0, 1.0) and exif is not None:
-        try:  # libvips takes the density from the EXIF of JPEG only
-            density = density_of(parse_exif(exif)) or density
-        except DamagedExifError:
-            exif = None
+        # libvips reads the EXIF of WebP, AVIF and TIFF without taking the density from it.
+        other = pyvips.Image.black(1, 1).copy()
+        other.set_type(pyvips.GValue.blob_type, "exif-data", exif)
+        if field_of(other, "resolution-unit", default=None) and other.xres and other.yres:
+            density = (other.xres, other.yres)
     return Metadata(
         icc=profile,
         exif=exif,

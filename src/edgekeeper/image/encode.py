@@ -14,16 +14,7 @@ import pyvips
 
 from edgekeeper.image.formats import FORMATS, Format, SaveOptions
 from edgekeeper.image.image import Header, Pixels
-from edgekeeper.image.metadata import (
-    DamagedExifError,
-    Exif,
-    exif_block,
-    iptc_records,
-    parse_exif,
-    photoshop_block,
-    settled,
-    settled_xmp,
-)
+from edgekeeper.image.metadata import photoshop_block, settled_xmp
 
 # ---- Rows of samples as a stream that libvips can read while it is written ----------------------
 #
@@ -77,6 +68,12 @@ _SLICE = 2**24  # samples that are handed on at once
 
 _UNKNOWN = (72 / 25.4, 72 / 25.4)  # pixels per millimetre of an image that states no density
 
+_DENSEST = 10**6  # pixels per millimetre that libvips takes; a damaged header may say any number
+
+_NO_EXIF = b"Exif\0\0II*\0\x08\0\0\0" + bytes(6)  # a directory of no tags
+
+_OF_THE_OLD_IMAGE = ("exif-ifd2-SubjectArea", "exif-ifd2-SubjectLocation", "jpeg-thumbnail-data")
+
 _MOST_OPTIMISED = 2**25  # pixels of a JPEG whose Huffman tables are made to measure: 6 bytes each
 
 _CLASSIC_TIFF = 2**31  # bytes of samples; its offsets end at 2**32, and noise can grow when packed
@@ -87,8 +84,6 @@ class Encoder:
 
     Attributes:
         failure: why libvips gave up; None as long as all is well.
-        exif: what of EXIF belongs to the image; a TIFF gets it afterwards.
-        iptc: its captions; a TIFF gets them afterwards.
     """
 
     def __init__(self, file: BinaryIO, header: Header, *, form: str, options: SaveOptions) -> None:
@@ -97,9 +92,6 @@ class Encoder:
         self._save = _SAVERS[form]
         # What is encoded has the depth of the format.
         self._header = replace(header, depth=8 if self._format.depth == 8 else header.depth)
-        self.exif = _exif(self._header, form=form, options=options)
-        iptc = header.metadata.iptc if options.metadata == "keep" else None
-        self.iptc = iptc and iptc_records(iptc)
         self._target = pyvips.Target.new_to_descriptor(file.fileno())
         self._image: pyvips.Image | None = None
         reading, writing = os.pipe()
@@ -162,45 +154,47 @@ class Encoder:
     def _described(self, image: pyvips.Image) -> pyvips.Image:
         """Return the image with all that goes along with the pixels."""
         metadata, strip = self._header.metadata, self._options.metadata == "strip"
+        size = (self._header.height, self._header.width)
         density = metadata.pixels_per_mm
-        if strip or density == (1.0, 1.0):
-            density = _UNKNOWN
-        image = image.copy(xres=density[0], yres=density[1])
-        blocks = {"icc-profile-data": metadata.icc}
+        stated = not strip and density != (1.0, 1.0) and max(density) <= _DENSEST
+        image = image.copy()
         if not strip:
-            blocks["exif-data"] = None if self.exif is None else exif_block(self.exif)
-            size = (self._header.height, self._header.width)
-            blocks["xmp-data"] = metadata.xmp and settled_xmp(metadata.xmp, size=size)
-            if self.iptc is not None and self._format.title == "JPEG":
-                blocks["iptc-data"] = photoshop_block(self.iptc)
-        for name, block in blocks.items():
-            if block is not None:
-                image.set_type(pyvips.GValue.blob_type, name, block)
+            exif = metadata.exif
+            if exif is None and stated and self._format.title in ("WebP", "AVIF"):
+                exif = _NO_EXIF  # no other place for the density
+            if exif is not None:
+                _set_exif(image, exif, size=size)
+            if metadata.xmp is not None:
+                _set_block(image, "xmp-data", settled_xmp(metadata.xmp, size=size))
+            if metadata.iptc is not None and self._format.title == "JPEG":
+                _set_block(image, "iptc-data", photoshop_block(metadata.iptc))
+        if metadata.icc is not None:
+            _set_block(image, "icc-profile-data", metadata.icc)
         image.set_type(pyvips.GValue.gint_type, "orientation", 1)
+        x, y = density if stated else _UNKNOWN
+        image = image.copy(xres=x, yres=y)
         if self._format.grey == "as RGB" and self._header.colours == 1 and metadata.icc is not None:
             # The profile of a grey device would be wrong for what becomes RGB.
             image = image.icc_transform("srgb", embedded=True, depth=self._header.depth)
         return image
 
 
-def _exif(header: Header, *, form: str, options: SaveOptions) -> Exif | None:
-    """Return the EXIF to write; WebP and AVIF have no other place for the density."""
-    metadata, exif = header.metadata, None
-    density = metadata.pixels_per_mm
-    if options.metadata == "strip":
-        return None
-    if metadata.exif is not None:
-        try:
-            exif = parse_exif(metadata.exif)
-        except DamagedExifError:
-            exif = None
-    if exif is None and (form not in ("webp", "avif") or density == (1.0, 1.0)):
-        return None
-    return settled(
-        exif or Exif(),
-        size=(header.height, header.width),
-        pixels_per_mm=_UNKNOWN if density == (1.0, 1.0) else density,
-    )
+def _set_exif(image: pyvips.Image, exif: bytes, *, size: tuple[int, int]) -> None:
+    """Give the image the EXIF block, without what was true of the old image only.
+
+    libvips sets orientation, density and the sizes of EXIF's own directory right.
+    """
+    _set_block(image, "exif-data", exif)  # and the fields that it holds
+    for name in image.get_fields():
+        if name in _OF_THE_OLD_IMAGE or name.startswith("exif-ifd1-"):
+            image.remove(name)
+    for name, side in (("ImageLength", size[0]), ("ImageWidth", size[1])):
+        if image.get_typeof(f"exif-ifd0-{name}"):
+            image.set_type(pyvips.GValue.gstr_type, f"exif-ifd0-{name}", str(side))
+
+
+def _set_block(image: pyvips.Image, name: str, block: bytes) -> None:
+    image.set_type(pyvips.GValue.blob_type, name, block)
 
 
 def _at_depth(rows: Pixels, form: Format) -> Pixels:

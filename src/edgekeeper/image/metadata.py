@@ -1,248 +1,16 @@
-"""EXIF blocks: directories of tags, read, set right for the image they go with, and packed.
+"""What goes along with an image beside its pixels: captions (IPTC), XMP, and the tags of TIFF.
 
-TIFF 6.0 (section 2) describes the directories, EXIF 2.32 the tags. Values are kept as
-little-endian bytes; what a tag means is looked at only where it depends on the pixels.
+libvips takes EXIF through all formats but TIFF, and sets right what it says of the pixels.
 """
 
+import io
 import re
 import struct
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Container, Mapping
+from contextlib import suppress
+from typing import BinaryIO, Literal, NamedTuple
 
-ORIENTATION = 0x0112
-
-DETAILS, PLACE, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
-
-_X_DENSITY, _Y_DENSITY, _DENSITY_UNIT = 0x011A, 0x011B, 0x0128
-
-_SHORT, _LONG, _RATIONAL, _LONG8 = 3, 4, 5, 16
-
-# Bytes of one value of each type, and how many of them are swapped together.
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-
-_SIZES |= {16: 8, 17: 8, 18: 8}  # BigTIFF
-
-_SWAPPED = {3: 2, 8: 2, 4: 4, 5: 4, 9: 4, 10: 4, 11: 4, 13: 4, 12: 8, 16: 8, 17: 8, 18: 8}
-
-_POINTERS = (4, 13, 16, 18)
-
-_LARGEST = 2**24  # bytes of one value; a JPEG cannot hold more than 64 KB of EXIF at all
-
-_MOST_TAGS = 4096
-
-
-class DamagedExifError(ValueError):
-    """The directories point outside of the block, or hold what no directory can."""
-
-
-@dataclass(frozen=True)
-class Tag:
-    """A value: its type as TIFF numbers them, and its bytes in little-endian order."""
-
-    kind: int
-    data: bytes
-
-
-Directory = dict[int, Tag]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exif:
-    """The directories of an EXIF block; that of the thumbnail is never kept."""
-
-    main: Directory = field(default_factory=dict)
-    details: Directory = field(default_factory=dict)
-    place: Directory = field(default_factory=dict)
-    interoperability: Directory = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reader:
-    """Directories at known offsets of a file or a block.
-
-    Attributes:
-        read: (offset, count) to that many bytes, or fewer at the end.
-        order: "<" or ">", the byte order.
-        width: 4, or 8 in a BigTIFF: bytes of an offset.
-    """
-
-    read: Callable[[int, int], bytes]
-    order: Literal["<", ">"]
-    width: Literal[4, 8] = 4
-
-    def number(self, offset: int, size: int) -> int:
-        """Return the unsigned number of ``size`` bytes at ``offset``."""
-        return int.from_bytes(self._exactly(offset, size), self._endian)
-
-    def entries(self, offset: int) -> tuple[dict[int, bytes], int]:
-        """The entries of the directory at ``offset`` as they stand, and the next directory."""
-        head = 2 if self.width == 4 else 8
-        count = self.number(offset, head)
-        if not 0 < count <= _MOST_TAGS:
-            raise DamagedExifError(f"a directory of {count} tags")
-        size = 4 + 2 * self.width
-        table = self._exactly(offset + head, count * size)
-        found = [table[at : at + size] for at in range(0, len(table), size)]
-        following = self.number(offset + head + len(table), self.width)
-        return {int.from_bytes(entry[:2], self._endian): entry for entry in found}, following
-
-    def value(self, entry: bytes) -> Tag | None:
-        """Return the value of an entry; None for a type that TIFF does not know."""
-        kind = int.from_bytes(entry[2:4], self._endian)
-        length = int.from_bytes(entry[4 : 4 + self.width], self._endian) * _SIZES.get(kind, 0)
-        if kind not in _SIZES:
-            return None
-        if length > _LARGEST:
-            raise DamagedExifError(f"a tag of {length} bytes")
-        field_ = entry[4 + self.width :]
-        where = int.from_bytes(field_, self._endian)
-        data = field_[:length] if length <= self.width else self._exactly(where, length)
-        unit = _SWAPPED.get(kind, 1)
-        if self.order == ">" and unit > 1:
-            data = b"".join(data[at : at + unit][::-1] for at in range(0, length, unit))
-        return Tag(kind, data)
-
-    def directory(self, offset: int, *, only: Container[int] | None = None) -> Directory:
-        """Return the values of the directory at ``offset``, of the tags in ``only``."""
-        entries, _ = self.entries(offset)
-        chosen = {tag: e for tag, e in entries.items() if only is None or tag in only}
-        values = {tag: self.value(entry) for tag, entry in chosen.items()}
-        return {tag: value for tag, value in values.items() if value is not None}
-
-    def tree(self, offset: int, *, only: Container[int] | None = None) -> Exif:
-        """Return the directory at ``offset`` with those it points to."""
-        main = self.directory(offset, only=only)
-        details = self._below(main, DETAILS)
-        return Exif(
-            place=self._below(main, PLACE),
-            interoperability=self._below(details, INTEROPERABILITY),
-            main=main,
-            details=details,
-        )
-
-    def _below(self, directory: Directory, tag: int) -> Directory:
-        pointer = directory.pop(tag, None)
-        if pointer is None or pointer.kind not in _POINTERS:
-            return {}
-        return self.directory(int.from_bytes(pointer.data, "little"))
-
-    def _exactly(self, offset: int, count: int) -> bytes:
-        data = self.read(offset, count)
-        if len(data) != count:
-            raise DamagedExifError(f"{count} bytes at {offset} are not there")
-        return data
-
-    @property
-    def _endian(self) -> Literal["little", "big"]:
-        return "little" if self.order == "<" else "big"
-
-
-def parse_exif(block: bytes) -> Exif:
-    """Return the directories of an EXIF block, with or without the six bytes "Exif" in front.
-
-    Raises:
-        DamagedExifError: they cannot be followed.
-    """
-    body = block.removeprefix(b"Exif\0\0")
-    if body[:4] not in (b"II*\0", b"MM\0*"):
-        raise DamagedExifError("no TIFF header")
-    reader = Reader(
-        read=lambda offset, count: body[offset : offset + count],
-        order="<" if body[:1] == b"I" else ">",
-    )
-    return reader.tree(reader.number(4, 4))
-
-
-def exif_block(exif: Exif) -> bytes:
-    """The EXIF block of the directories, little-endian, with the six bytes "Exif" in front."""
-    body, start = pack_tree(exif, at=8)
-    return b"Exif\0\0II*\0" + struct.pack("<I", start) + body
-
-
-def pack_tree(
-    exif: Exif, *, at: int, width: Literal[4, 8] = 4, standing: Mapping[int, bytes] | None = None
-) -> tuple[bytes, int]:
-    """Return the bytes to stand at offset ``at`` of a file, and the offset of the main directory.
-
-    ``standing`` are entries that point into the file already, to go into the main directory.
-    """
-    body = b""
-
-    def put(directory: Directory, entries: Mapping[int, bytes] | None = None) -> int:
-        nonlocal body
-        offset = at + len(body)
-        body += _pack(directory, at=offset, width=width, standing=entries or {})
-        return offset
-
-    def pointer(directory: Directory) -> Tag:
-        return Tag(_LONG if width == 4 else _LONG8, put(directory).to_bytes(width, "little"))
-
-    main, details = dict(exif.main), dict(exif.details)
-    if exif.interoperability:
-        details[INTEROPERABILITY] = pointer(exif.interoperability)
-    if details:
-        main[DETAILS] = pointer(details)
-    if exif.place:
-        main[PLACE] = pointer(exif.place)
-    start = put(main, standing)
-    return body, start
-
-
-def _pack(
-    directory: Directory, *, at: int, width: Literal[4, 8], standing: Mapping[int, bytes]
-) -> bytes:
-    tags = sorted(directory.keys() | standing.keys())
-    short = "<H" if width == 4 else "<Q"
-    values_at = at + struct.calcsize(short) + len(tags) * (4 + 2 * width) + width
-    table, values = struct.pack(short, len(tags)), b""
-    for tag in tags:
-        if tag not in directory:
-            table += standing[tag]
-            continue
-        kind, data = directory[tag].kind, directory[tag].data
-        count = (len(data) // _SIZES[kind]).to_bytes(width, "little")
-        inside = data.ljust(width, b"\0")
-        if len(data) > width:
-            inside = (values_at + len(values)).to_bytes(width, "little")
-            values += data + bytes(len(data) % 2)  # values start at even offsets
-        table += struct.pack("<HH", tag, kind) + count + inside
-    return table + bytes(width) + values + bytes((len(table) + width) % 2)
-
-
-def density_of(exif: Exif) -> tuple[float, float] | None:
-    """The density that the EXIF states, in pixels per millimetre; None when it states none."""
-    unit = exif.main.get(_DENSITY_UNIT, Tag(_SHORT, b"\2\0")).data[:2]  # inches unless it says so
-    per_unit = {b"\2\0": 25.4, b"\3\0": 10.0}.get(unit)
-    sides = []
-    for tag in (_X_DENSITY, _Y_DENSITY):
-        value = exif.main.get(tag)
-        if value is None or value.kind != _RATIONAL or len(value.data) < 8 or per_unit is None:
-            return None
-        above, below = struct.unpack("<II", value.data[:8])
-        if above == 0 or below == 0:
-            return None
-        sides.append(above / below / per_unit)
-    return sides[0], sides[1]
-
-
-def settled(exif: Exif, *, size: tuple[int, int], pixels_per_mm: tuple[float, float]) -> Exif:
-    """Return the EXIF of an upright image of ``size`` (H, W): what tells of the pixels set right.
-
-    The orientation becomes 1, the sizes those of the image, the density ``pixels_per_mm``.
-    Places in the old image (subject area and location) are dropped.
-    """
-    main = exif.main | {ORIENTATION: Tag(_SHORT, struct.pack("<H", 1))}
-    for tag, density in zip((_X_DENSITY, _Y_DENSITY), pixels_per_mm, strict=True):
-        main[tag] = Tag(_RATIONAL, struct.pack("<II", round(density * 25.4 * 1000), 1000))
-    main[_DENSITY_UNIT] = Tag(_SHORT, struct.pack("<H", 2))
-    details = {tag: v for tag, v in exif.details.items() if tag not in (0x9214, 0xA214)}
-    sizes = {0x0100: size[1], 0x0101: size[0], 0xA002: size[1], 0xA003: size[0]}
-    for directory in (main, details):
-        for tag in sizes.keys() & directory.keys():
-            directory[tag] = Tag(_LONG, struct.pack("<I", sizes[tag]))
-    return replace(exif, main=main, details=details)
-
+import numpy as np
 
 # ---- IPTC captions: the records alone, and as a resource of Photoshop, the form that JPEG has ---
 #
@@ -259,15 +27,15 @@ def iptc_records(block: bytes) -> bytes | None:
     """The records in ``block``, which holds them alone or among resources; None if it has none."""
     if block[:1] == b"\x1c":
         return block
-    rest = block.removeprefix(_HEAD)
-    while rest[:4] == b"8BIM" and len(rest) >= 12:
-        (number,) = struct.unpack(">H", rest[4:6])
-        name = 1 + rest[6]
-        at = 6 + name + name % 2
-        length = int.from_bytes(rest[at : at + 4], "big")
+    at = len(_HEAD) if block.startswith(_HEAD) else 0
+    while block[at : at + 4] == b"8BIM" and len(block) >= at + 12:
+        number = int.from_bytes(block[at + 4 : at + 6], "big")
+        name = 1 + block[at + 6]
+        start = at + 10 + name + name % 2
+        length = int.from_bytes(block[start - 4 : start], "big")
         if number == _CAPTIONS:
-            return rest[at + 4 : at + 4 + length] or None
-        rest = rest[at + 4 + length + length % 2 :]
+            return block[start : start + length] or None
+        at = start + length + length % 2
     return None
 
 
@@ -297,3 +65,221 @@ def settled_xmp(xmp: bytes, *, size: tuple[int, int]) -> bytes:
         xmp = re.sub(rb"\b" + name + rb"(\s*=\s*[\"'])\d+", name + rb"\g<1>" + value, xmp)
         xmp = re.sub(rb"(<" + name + rb"\s*>\s*)\d+", rb"\g<1>" + value, xmp)
     return xmp
+
+
+# ---- EXIF and IPTC of TIFF files, which libvips passes over: tags are moved as bytes -------------
+#
+# The tags of EXIF's main directory lie among those of the TIFF itself, and its two other
+# directories hang from it (EXIF 2.32, 4.6.3); an EXIF block is a TIFF without an image. TIFF 6.0,
+# section 2, describes directories. What is read is bounded whatever a file says of itself.
+
+_PHOTOMETRIC, _DESCRIPTION, _IPTC, _DETAILS, _PLACE = 262, 270, 33723, 0x8769, 0x8825
+# What tells of the image and not of how the file is laid out: name, description, maker, model,
+# page name, software, date, artist, computer, rating, Windows' title to subject, copyright.
+_DESCRIPTIVE = {269, _DESCRIPTION, 271, 272, 285, 305, 306, 315, 316, 0x4746, 0x4749, 33432}
+_DESCRIPTIVE |= set(range(0x9C9B, 0x9CA0))
+# Descriptions by which programs find their way in their own files; false of any other image.
+_LAYOUTS = (b'{"shape"', b"ImageJ=", b"<?xml")
+# The subject's area and location, places in the old image; a pointer that is not followed.
+_LEFT_OUT = (0x9214, 0xA214, 0xA005)
+_WIDTH, _HEIGHT = 0xA002, 0xA003
+
+_UNDEFINED, _LONG, _LONG8 = 7, 4, 16
+_POINTERS = (_LONG, 13, _LONG8, 18)
+_RATIONALS = (5, 10)
+# Bytes of one value of each type; 16 to 18 are BigTIFF's.
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIZES |= {16: 8, 17: 8, 18: 8}
+
+_MOST_TAGS = 4096
+_MOST_BYTES = 2**22  # that are read of one file's directories; libvips takes 2**23 of EXIF
+
+
+class _Tag(NamedTuple):
+    """A value: its type as TIFF numbers them, and its bytes in little-endian order."""
+
+    kind: int
+    data: bytes
+
+
+_Tree = dict[int, "_Tag | dict[int, _Tag]"]
+"""A directory with those that hang from it."""
+
+
+class _DamagedError(ValueError):
+    """The directories point outside of the file, or hold what no directory can."""
+
+
+class TiffTags(NamedTuple):
+    """What a TIFF file's first page says beside its pixels; None for what it does not say.
+
+    Attributes:
+        exif: as an EXIF block.
+        iptc: the records.
+        photometric: what its samples mean (tag 262).
+    """
+
+    exif: bytes | None = None
+    iptc: bytes | None = None
+    photometric: int | None = None
+
+
+def read_tags(file: BinaryIO) -> TiffTags:
+    """Return the tags of a TIFF file's first page; nothing of a file whose directory is damaged."""
+    try:
+        tiff = _Tiff(file)
+        own = tiff.tags(tiff.first, only=(_PHOTOMETRIC, _DESCRIPTION, _IPTC))
+        tree = tiff.exif()
+    except _DamagedError:
+        return TiffTags()
+    if _DESCRIPTION in own and own[_DESCRIPTION].data.startswith(_LAYOUTS):
+        del tree[_DESCRIPTION]
+    exif = None
+    if tree:
+        body, start = _pack(tree, at=8)
+        exif = b"Exif\0\0II*\0" + struct.pack("<I", start) + body
+    records = None
+    if _IPTC in own:
+        kind, data = own[_IPTC]
+        if kind == _LONG and tiff.order == "big":
+            # Bytes that are declared as long numbers, which they are not: put back as they stood.
+            data = _swapped(data, 4)
+        records = iptc_records(data)
+    photometric = own.get(_PHOTOMETRIC)
+    meaning = None if photometric is None else int.from_bytes(photometric.data[:2], "little")
+    return TiffTags(exif, records, meaning)
+
+
+def add_tags(
+    file: BinaryIO, *, exif: bytes | None, iptc: bytes | None, size: tuple[int, int]
+) -> None:
+    """Add an EXIF block and IPTC records to the one-page TIFF in ``file``, of ``size`` (H, W).
+
+    Its directory is written anew at the end, and the header points there. A damaged block is
+    left out.
+    """
+    tree: _Tree = {}
+    if exif is not None:
+        with suppress(_DamagedError):
+            tree = _Tiff(io.BytesIO(exif.removeprefix(b"Exif\0\0"))).exif()
+    details = tree.get(_DETAILS)
+    if isinstance(details, dict):
+        for tag in _LEFT_OUT:
+            details.pop(tag, None)
+        for tag, side in ((_HEIGHT, size[0]), (_WIDTH, size[1])):
+            if tag in details:
+                details[tag] = _Tag(_LONG, struct.pack("<I", side))
+    if iptc is not None:
+        tree[_IPTC] = _Tag(_UNDEFINED, iptc)
+    if not tree:
+        return
+    tiff = _Tiff(file)
+    assert tiff.order == "little", "libvips writes in the order of the machine"
+    standing = tiff.entries(tiff.first)
+    end = file.seek(0, 2)
+    at = end + -end % 8
+    body, start = _pack(tree, at=at, width=tiff.width, standing=standing)
+    file.write(bytes(at - end) + body)
+    file.seek(tiff.width)
+    file.write(start.to_bytes(tiff.width, "little"))
+
+
+class _Tiff:
+    """The directories of a TIFF file or an EXIF block.
+
+    Attributes:
+        order: of bytes.
+        width: 4, or 8 in a BigTIFF: bytes of an offset.
+        first: where the first directory is.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, _MOST_BYTES
+        head = self._read(0, 4)
+        if head not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            raise _DamagedError("no TIFF header")
+        self.order: Literal["little", "big"] = "little" if head[:1] == b"I" else "big"
+        self.width: Literal[4, 8] = 8 if b"+" in head else 4
+        # The first offset follows the four bytes of the header, in a BigTIFF after four more.
+        self.first = self._number(self._read(self.width, self.width))
+
+    def entries(self, offset: int) -> dict[int, bytes]:
+        """Return the entries of the directory at ``offset`` as they stand."""
+        head = 2 if self.width == 4 else 8
+        count = self._number(self._read(offset, head))
+        if not 0 < count <= _MOST_TAGS:
+            raise _DamagedError(f"a directory of {count} tags")
+        size = 4 + 2 * self.width
+        table = self._read(offset + head, count * size)
+        found = [table[at : at + size] for at in range(0, len(table), size)]
+        return {self._number(entry[:2]): entry for entry in found}
+
+    def tags(self, offset: int, *, only: Container[int] = range(2**16)) -> dict[int, _Tag]:
+        """Return the tags in ``only`` of the directory at ``offset``, but those of unknown type."""
+        found = {}
+        for tag, entry in self.entries(offset).items():
+            kind = self._number(entry[2:4])
+            if tag not in only or kind not in _SIZES:
+                continue
+            length = self._number(entry[4 : 4 + self.width]) * _SIZES[kind]
+            data = entry[4 + self.width :][:length]
+            if length > self.width:
+                data = self._read(self._number(data), length)
+            unit = _SIZES[kind] // (2 if kind in _RATIONALS else 1)
+            found[tag] = _Tag(kind, _swapped(data, unit) if self.order == "big" else data)
+        return found
+
+    def exif(self) -> _Tree:
+        """Return EXIF's main directory with the two that hang from it."""
+        tree: _Tree = dict(self.tags(self.first, only=_DESCRIPTIVE))
+        for tag, pointer in self.tags(self.first, only=(_DETAILS, _PLACE)).items():
+            if pointer.kind in _POINTERS:
+                tree[tag] = self.tags(int.from_bytes(pointer.data, "little"))
+        return tree
+
+    def _number(self, data: bytes) -> int:
+        return int.from_bytes(data, self.order)
+
+    def _read(self, offset: int, count: int) -> bytes:
+        self._left -= count
+        if self._left < 0 or offset >= 2**63:
+            raise _DamagedError("more bytes than a file has")
+        self._file.seek(offset)
+        data = self._file.read(count)
+        if len(data) != count:
+            raise _DamagedError(f"{count} bytes at {offset} are not there")
+        return data
+
+
+def _swapped(data: bytes, unit: int) -> bytes:
+    """Return the bytes of each ``unit`` in the other order."""
+    return np.frombuffer(data, f"<u{unit}").byteswap().tobytes()
+
+
+def _pack(
+    tree: Mapping[int, "_Tag | dict[int, _Tag]"],
+    *,
+    at: int,
+    width: Literal[4, 8] = 4,
+    standing: Mapping[int, bytes] | None = None,
+) -> tuple[bytes, int]:
+    """Return directories to stand at offset ``at`` of a file, and where the main one begins.
+
+    ``standing`` are entries that point into the file already, to go into the main directory.
+    """
+    body, entries = b"", dict(standing or {})
+    for tag, value in tree.items():
+        if isinstance(value, dict):
+            below, start = _pack(value, at=at + len(body), width=width)
+            body += below
+            value = _Tag(_LONG if width == 4 else _LONG8, start.to_bytes(width, "little"))
+        kind, data = value
+        inside = data.ljust(width, b"\0")
+        if len(data) > width:
+            inside = (at + len(body)).to_bytes(width, "little")
+            body += data + bytes(len(data) % 2)  # values and directories start at even offsets
+        count = (len(data) // _SIZES[kind]).to_bytes(width, "little")
+        entries[tag] = struct.pack("<HH", tag, kind) + count + inside
+    table = struct.pack("<H" if width == 4 else "<Q", len(entries))
+    table += b"".join(entries[tag] for tag in sorted(entries)) + bytes(width)
+    return body + table, at + len(body)

@@ -30,8 +30,7 @@ from edgekeeper.image.formats import (
     reason,
 )
 from edgekeeper.image.image import Header, Image, Pixels
-from edgekeeper.image.metadata import exif_block
-from edgekeeper.image.tiff import tiff_colours, tiff_exif, tiff_iptc
+from edgekeeper.image.metadata import TiffTags, read_tags
 
 _STEP = 2**24
 """Samples that are decoded at once where the caller asks for no rows of its own."""
@@ -187,15 +186,12 @@ class ImageReader:
         self._format = self._format_of(head)
         decoded_whole = self._format in _DECODED_WHOLE
         # Before libvips, which reads through the same descriptor.
-        is_tiff = self._format == "tiff"
-        self._exif = tiff_exif(file) if is_tiff else None
-        self._iptc = tiff_iptc(file) if is_tiff else None
-        lab = is_tiff and tiff_colours(file) == 8
+        self._tags = read_tags(file) if self._format == "tiff" else TiffTags()
         frames = _png_frames(file) if self._format == "png" else 1
         try:
             image = self._load(file, "sequential")
         except pyvips.Error as error:
-            if lab:
+            if self._tags.photometric == 8:
                 raise ImageError(
                     f"{self._name} is in CIE Lab of 8 bits, which libvips does not read; "
                     "convert it to RGB."
@@ -265,8 +261,8 @@ class ImageReader:
 
     def _header_of(self, decoded: Decoded) -> Header:
         image = decoded.image
-        exif = None if self._exif is None else exif_block(self._exif)
-        metadata = metadata_of(image, profile=decoded.profile, exif=exif, iptc=self._iptc)
+        tags = self._tags
+        metadata = metadata_of(image, profile=decoded.profile, exif=tags.exif, iptc=tags.iptc)
         return Header(
             height=image.height,
             width=image.width,

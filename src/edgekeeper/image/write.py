@@ -26,7 +26,7 @@ from edgekeeper.image.formats import (
     write_notes,
 )
 from edgekeeper.image.image import Header, Image, Pixels
-from edgekeeper.image.tiff import complete_tiff
+from edgekeeper.image.metadata import add_tags
 
 
 class ImageWriter:
@@ -114,8 +114,9 @@ class ImageWriter:
         encoder.finish()
         self._check(encoder)
         try:
-            if self._format == "tiff":
-                complete_tiff(self._file, exif=encoder.exif, iptc=encoder.iptc)
+            if self._format == "tiff" and self._options.metadata == "keep":
+                size, metadata = (self.header.height, self.header.width), self.header.metadata
+                add_tags(self._file, exif=metadata.exif, iptc=metadata.iptc, size=size)
             self._file.flush()
         except OSError as error:
             raise self._not_written(error) from error
