@@ -11,9 +11,8 @@ from typing import BinaryIO, Literal
 from torch import Tensor
 
 from edgekeeper.data.degrade import LrKernel, crop_to_multiple, make_lr, to_bytes
-from edgekeeper.data.index import INDEX, PIXELS, Entry, Index, write_index
 from edgekeeper.data.patches import Region
-from edgekeeper.data.store import Store
+from edgekeeper.data.store import INDEX, PIXELS, Entry, Index, Store, write_index
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.files import follow, make_folder, staging
 from edgekeeper.image import list_images, read_image, to_rgb_tensor
