@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgekeeper.evaluation.evaluate import evaluate, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.export import Keep, Loss, Method, export_network
 from edgekeeper.inference.network import infer
+from edgekeeper.metrics.score import mean_scores
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.exported import load_exported

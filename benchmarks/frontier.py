@@ -17,8 +17,9 @@ from pathlib import Path
 
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
-from edgekeeper.evaluation.evaluate import evaluate, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.losses import GradientVariance
+from edgekeeper.metrics.score import mean_scores
 from edgekeeper.metrics.statistics import describe
 from edgekeeper.recipes.shipped import espcn
 from edgekeeper.spec import spec

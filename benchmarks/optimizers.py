@@ -13,7 +13,8 @@ import torch
 
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
-from edgekeeper.evaluation.evaluate import evaluate, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate
+from edgekeeper.metrics.score import mean_scores
 from edgekeeper.recipes.shipped import SOAP, espcn
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Optim

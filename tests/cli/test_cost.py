@@ -1,40 +1,36 @@
 """The commands that count and measure costs, and those that put ours beside a paper's table."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgekeeper.cli import COMMANDS
-from edgekeeper.cli.figure_cost import _quoted, _read
+from edgekeeper.cli import COMMANDS, figure_points
+from edgekeeper.cli.figure_points import quoted_points, read_records
 from edgekeeper.errors import DataError
 
 SVG = b"<?xml"
 
 
-def edgekeeper(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does, in a process of its own."""
-    command = [sys.executable, "-c", "from edgekeeper.cli import main; main()"]
-    environment = {key: value for key, value in os.environ.items() if key != "EDGEKEEPER_DATA"}
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**environment, **variables},
-    )
+@pytest.fixture
+def edgekeeper(command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run the command line as a user without EDGEKEEPER_DATA does, in this process."""
+    monkeypatch.delenv("EDGEKEEPER_DATA", raising=False)
+    return command
 
 
-def fails(*arguments: str | Path) -> str:
-    """The one line that a user's mistake prints; exit status 2, no traceback."""
-    found = edgekeeper(*arguments)
-    assert found.returncode == 2, found.stderr
-    assert "Traceback" not in found.stderr
-    assert found.stdout == ""
-    return found.stderr
+@pytest.fixture
+def fails(edgekeeper: Callable[..., Any]) -> Callable[..., str]:
+    """Give the one line that a user's mistake prints; exit status 2."""
+
+    def run(*arguments: str | Path) -> str:
+        found = edgekeeper(*arguments)
+        assert (found.status, found.out) == (2, ""), found.err
+        return found.err
+
+    return run
 
 
 def test_it_is_a_command() -> None:
@@ -42,7 +38,7 @@ def test_it_is_a_command() -> None:
 
 
 class TestCost:
-    def test_counts_and_measures(self, tmp_path: Path) -> None:
+    def test_counts_and_measures(self, edgekeeper: Callable[..., Any], tmp_path: Path) -> None:
         file = tmp_path / "cost.json"
         found = edgekeeper(
             "cost",
@@ -57,10 +53,10 @@ class TestCost:
             "--json",
             file,
         )
-        assert found.returncode == 0, found.stderr
-        assert "LR image of 8x6 pixels" in found.stdout
-        assert "Median of 2 passes" in found.stdout and "thread" in found.stdout
-        assert "gradient map" not in found.stdout and "gradient" not in file.read_text()
+        assert found.status == 0, found.err
+        assert "LR image of 8x6 pixels" in found.out
+        assert "Median of 2 passes" in found.out and "thread" in found.out
+        assert "gradient map" not in found.out and "gradient" not in file.read_text()
         first, second = json.loads(file.read_text())["networks"]
         assert (first["network"], first["scale"], second["scale"]) == ("espcn_x2", 2, 4)
         assert (second["parameters"], second["macs_per_lr_pixel"]) == (37_200, 37_056)
@@ -68,16 +64,18 @@ class TestCost:
         assert second["measured"]["seconds"] > 0
         assert second["quality"] is None
 
-    def test_one_pass_has_no_median(self) -> None:
+    def test_one_pass_has_no_median(self, edgekeeper: Callable[..., Any]) -> None:
         found = edgekeeper("cost", "espcn_x2", "--size", "4x4", "--repeats", "1")
-        assert found.returncode == 0, found.stderr
-        assert "One pass, float32" in found.stdout and "Median" not in found.stdout
+        assert found.status == 0, found.err
+        assert "One pass, float32" in found.out and "Median" not in found.out
 
-    def test_the_gradient_map_of_those_that_make_one(self, tmp_path: Path) -> None:
+    def test_the_gradient_map_of_those_that_make_one(
+        self, edgekeeper: Callable[..., Any], tmp_path: Path
+    ) -> None:
         file = tmp_path / "cost.json"
         found = edgekeeper("cost", "spsr", "espcn_x4", "dgggan", "--no-measure", "--json", file)
-        assert found.returncode == 0, found.stderr
-        text = " ".join(found.stdout.split())
+        assert found.status == 0, found.err
+        text = " ".join(found.out.split())
         assert "which Table 5 counts: spsr 262.187, dgggan 23.732." in text
         records = {each["network"]: each for each in json.loads(file.read_text())["networks"]}
         flops = {name: each["flops_table5"] for name, each in records.items()}
@@ -87,17 +85,19 @@ class TestCost:
         assert records["dgggan"][key] / 1e9 == pytest.approx(23.732, abs=5e-4)
         assert key not in records["espcn_x4"]
 
-    def test_without_networks_all_that_ship_for_the_scale(self, tmp_path: Path) -> None:
+    def test_without_networks_all_that_ship_for_the_scale(
+        self, edgekeeper: Callable[..., Any], tmp_path: Path
+    ) -> None:
         file = tmp_path / "cost.json"
         found = edgekeeper("cost", "--scale", "3", "--no-measure", "--json", file)
-        assert found.returncode == 0, found.stderr
+        assert found.status == 0, found.err
         records = json.loads(file.read_text())["networks"]
         assert len(records) >= 4
         assert {record["scale"] for record in records} == {3}
         assert {record["measured"] for record in records} == {None}
-        assert "Median" not in found.stdout
+        assert "Median" not in found.out
 
-    def test_mistakes_are_one_line(self, tmp_path: Path) -> None:
+    def test_mistakes_are_one_line(self, fails: Callable[..., str], tmp_path: Path) -> None:
         assert "--size is '50'" in fails("cost", "espcn", "--size", "50")
         assert "Did you mean 'espcn_x4'" in fails("cost", "espn_x4")
         assert "Did you mean 'width'" in fails("cost", "edsr:widht=8")
@@ -112,22 +112,24 @@ class TestCost:
 
 
 class TestReproduce:
-    def test_table5_is_counted(self, tmp_path: Path) -> None:
+    def test_table5_is_counted(self, edgekeeper: Callable[..., Any], tmp_path: Path) -> None:
         file = tmp_path / "t5.json"
         found = edgekeeper("reproduce", "dgggan-table5", "--json", file)
-        assert (found.returncode, found.stderr) == (0, "")
+        assert (found.status, found.err) == (0, "")
         rows = json.loads(file.read_text())["rows"]
         agreeing = {row["method"] for row in rows if row["agrees"]}
         assert agreeing >= {"ESRGAN", "SPSR", "SRGAN", "DGGGAN", "NatSR", "SFTGAN"}
 
-    def test_without_data_the_papers_rows(self, tmp_path: Path) -> None:
+    def test_without_data_the_papers_rows(
+        self, edgekeeper: Callable[..., Any], tmp_path: Path
+    ) -> None:
         out = tmp_path / "out"
         found = edgekeeper("reproduce", "dgggan-table3", "--out", out)
-        assert found.returncode == 0, found.stderr
-        assert "30.48" in found.stdout and "ours" not in found.stdout.split("Ours")[0].split()
+        assert found.status == 0, found.err
+        assert "30.48" in found.out and "ours" not in found.out.split("Ours")[0].split()
         assert not out.exists()
 
-    def test_mistakes_are_one_line(self, tmp_path: Path) -> None:
+    def test_mistakes_are_one_line(self, fails: Callable[..., str], tmp_path: Path) -> None:
         assert "give a packed store" in fails("reproduce", "gv-table1")
         assert "--ours is not for it" in fails(
             "reproduce", "gv-table1", "--store", tmp_path, "--ours", "a=b"
@@ -147,7 +149,9 @@ class TestReproduce:
         )
 
     @pytest.mark.data
-    def test_ours_beside_the_paper(self, data_root: Path, tmp_path: Path) -> None:
+    def test_ours_beside_the_paper(
+        self, edgekeeper: Callable[..., Any], data_root: Path, tmp_path: Path
+    ) -> None:
         file = tmp_path / "table.json"
         found = edgekeeper(
             "reproduce",
@@ -163,7 +167,7 @@ class TestReproduce:
             "--json",
             file,
         )
-        assert found.returncode == 0, found.stderr
+        assert found.status == 0, found.err
         (part,) = (
             part for part in json.loads(file.read_text())["sections"] if part["name"] == "y_matlab"
         )
@@ -189,19 +193,26 @@ def records(*, scale: int = 4, **changes: object) -> list[dict[str, object]]:
 
 
 class TestQualityCost:
-    def draw(self, path: Path, networks: list[dict[str, object]], *more: str) -> str:
-        file = path.with_suffix(".json")
-        file.write_text(json.dumps({"networks": networks}))
-        found = edgekeeper("figure", "quality-cost", file, "-o", path, *more)
-        assert "Traceback" not in found.stderr
-        return found.stdout + found.stderr
+    @pytest.fixture
+    def draw(self, edgekeeper: Callable[..., Any]) -> Callable[..., str]:
+        def run(path: Path, networks: list[dict[str, object]], *more: str) -> str:
+            file = path.with_suffix(".json")
+            file.write_text(json.dumps({"networks": networks}))
+            found = edgekeeper("figure", "quality-cost", file, "-o", path, *more)
+            return found.out + found.err
 
-    def test_quoted_points_are_marked(self, tmp_path: Path) -> None:
+        return run
+
+    def test_quoted_points_are_marked(
+        self, draw: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        quoted = quoted_points("set5")
+        monkeypatch.setattr(figure_points, "quoted_points", lambda _: quoted)  # counts take long
         path = tmp_path / "a.svg"
-        assert self.draw(path, records()).strip() == f"Wrote {path}"  # and no warning
+        assert draw(path, records()).strip() == f"Wrote {path}"  # and no warning
         assert path.read_bytes().startswith(SVG)
         assert "SPSR" in path.read_text()
-        points = {point.label: point for point in _quoted("set5")}
+        points = {point.label: point for point in quoted}
         assert len(points) == 10
         assert {point.origin for point in points.values()} == {"quoted"}
         assert {point.seconds for point in points.values()} == {None}
@@ -209,67 +220,59 @@ class TestQualityCost:
         assert (points["SFTGAN"].psnr, points["SFTGAN"].lpips) == (29.932, 0.0890)
         assert (points["RCAN"].psnr, points["RCAN"].lpips) == (32.63, None)
 
-    def test_no_points_are_quoted_at_another_scale_or_by_wish(self, tmp_path: Path) -> None:
+    def test_no_points_are_quoted_at_another_scale_or_by_wish(
+        self, draw: Callable[..., str], tmp_path: Path
+    ) -> None:
         for number, (scale, more) in enumerate(((2, ()), (4, ("--not-quoted",)))):
             path = tmp_path / f"{number}.svg"
-            assert "Wrote" in self.draw(path, records(scale=scale), *more)
+            assert "Wrote" in draw(path, records(scale=scale), *more)
             assert "SPSR" not in path.read_text()
 
-    def test_unlike_numbers_are_refused(self, tmp_path: Path) -> None:
+    def test_unlike_numbers_are_refused(self, draw: Callable[..., str], tmp_path: Path) -> None:
         other_set = {"set": "set14", "psnr": 30.0, "lpips": 0.2}
-        text = self.draw(tmp_path / "a.svg", records(quality=other_set))
+        text = draw(tmp_path / "a.svg", records(quality=other_set), "--not-quoted")
         assert "must be scored on one set" in text
         assert not (tmp_path / "a.svg").exists()
         mixed = [*records(scale=2)[:1], *records(scale=3)[:1]]
-        assert "'a' enlarges by 3, not 2" in self.draw(tmp_path / "a.svg", mixed)
+        assert "'a' enlarges by 3, not 2" in draw(tmp_path / "a.svg", mixed)
         unscored = {**records(scale=3)[0], "quality": None}
-        assert "Wrote" in self.draw(tmp_path / "c.svg", [unscored, *records(scale=2)])
-        asked = self.draw(tmp_path / "a.svg", records(scale=2), "--scale", "4")
+        assert "Wrote" in draw(tmp_path / "c.svg", [unscored, *records(scale=2)])
+        asked = draw(tmp_path / "a.svg", records(scale=2), "--scale", "4")
         assert "'a' enlarges by 2, not 4" in asked
         slower = {"seconds": 0.5, "size": [50, 50], "device": "cpu", "threads": 2}
-        assert "threads" in self.draw(tmp_path / "b.svg", records(measured=slower))
+        assert "threads" in draw(tmp_path / "b.svg", records(measured=slower), "--not-quoted")
 
-    def test_nothing_to_draw(self, tmp_path: Path) -> None:
+    def test_nothing_to_draw(
+        self, draw: Callable[..., str], fails: Callable[..., str], tmp_path: Path
+    ) -> None:
         alone = [{**record, "quality": None} for record in records()]
-        assert "not scored" in self.draw(tmp_path / "a.svg", alone)
+        assert "not scored" in draw(tmp_path / "a.svg", alone)
         (tmp_path / "bad.json").write_text("[]")
         assert "not a file of `edgekeeper cost" in fails(
             "figure", "quality-cost", tmp_path / "bad.json", "-o", tmp_path / "b.svg"
         )
 
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"quality": {"psnr": 30.0, "lpips": 0.2}}, "network 2 has no 'quality.set'"),
-            ({"quality": "good"}, "network 2 has no 'quality.set'"),
-            (
-                {"quality": {"set": "set5", "psnr": float("nan"), "lpips": None}},
-                "'quality.psnr' of network 2 is nan, not a number or null",
-            ),
-            (
-                {"measured": {"seconds": 1.0, "device": "cpu", "threads": 1}},
-                "network 2 has no 'measured.size'",
-            ),
-            (
-                {"measured": {"seconds": 1, "size": [5], "device": "cpu", "threads": 1}},
-                "'measured.size' of network 2 is [5], not two whole numbers",
-            ),
-            (
-                {"macs_per_lr_pixel": "no"},
-                "'macs_per_lr_pixel' of network 2 is 'no', not a number above 0 or null",
-            ),
-            ({"macs_per_lr_pixel": True}, "of network 2 is True, not a number above 0"),
-            ({"scale": "4"}, "'scale' of network 1 is '4', not a whole number"),
-        ],
-    )
-    def test_a_damaged_file_is_a_sentence(
-        self, tmp_path: Path, changes: dict[str, object], message: str
-    ) -> None:
+    def test_a_damaged_file_is_a_sentence(self, tmp_path: Path) -> None:
+        measured = {"seconds": 1.0, "size": [5, 5], "device": "cpu", "threads": 1}
+        quality = {"set": "set5", "psnr": 30.0, "lpips": None}
+        cases: tuple[tuple[dict[str, object], str], ...] = (
+            ({"quality": {"psnr": 30.0, "lpips": 0.2}}, "network 2 has no 'set'"),
+            ({"quality": "good"}, "network 2: 'good' is no object"),
+            ({"quality": {**quality, "psnr": float("nan")}}, "network 2: 'psnr' is nan"),
+            ({"measured": {**measured, "size": [5]}}, "network 2: 'size' is [5]"),
+            ({"measured": {**measured, "size": None}}, "network 2: 'size' is None"),
+            ({"measured": {**measured, "seconds": 0}}, "network 2: 'seconds' is 0"),
+            ({"measured": {"seconds": 1.0, "threads": 1}}, "network 2 has no 'device'"),
+            ({"macs_per_lr_pixel": "no"}, "network 2: 'macs_per_lr_pixel' is 'no'"),
+            ({"macs_per_lr_pixel": True}, "network 2: 'macs_per_lr_pixel' is True"),
+            ({"scale": "4"}, "network 1: 'scale' is '4'"),
+        )
         file = tmp_path / "a.json"
-        file.write_text(json.dumps({"networks": records(**changes)}))  # type: ignore[arg-type]
-        with pytest.raises(DataError) as told:
-            _read(file)
-        assert message in str(told.value) and "Write it anew" in str(told.value)
+        for changes, message in cases:
+            file.write_text(json.dumps({"networks": records(**changes)}))  # type: ignore[arg-type]
+            with pytest.raises(DataError) as told:
+                read_records(file)
+            assert message in str(told.value) and "Write it anew" in str(told.value)
 
     def test_a_file_of_less_is_a_sentence(self, tmp_path: Path) -> None:
         file = tmp_path / "a.json"
@@ -279,13 +282,15 @@ class TestQualityCost:
             for content in ([some], [key], some):
                 file.write_text(json.dumps({"networks": content}))
                 with pytest.raises(DataError, match="is not a file of `edgekeeper cost"):
-                    _read(file)
+                    read_records(file)
         file.write_text(json.dumps({"networks": [{**complete, "measured": None, "quality": None}]}))
-        assert len(_read(file)) == 1
+        assert len(read_records(file)) == 1
 
-    def test_networks_that_have_no_place_are_refused(self, tmp_path: Path) -> None:
+    def test_networks_that_have_no_place_are_refused(
+        self, fails: Callable[..., str], tmp_path: Path
+    ) -> None:
         out = ("-o", tmp_path / "a.svg", "--data", tmp_path)
         text = fails("figure", "quality-cost", "espcn_x3", "--scale", "4", *out)
-        assert "'espcn_x3' enlarges by 3, not 4; give --scale 3" in text
+        assert "'espcn_x3' enlarges by 3, not 4" in text and "give --scale 3" in text
         assert "has no trained weights" in fails("figure", "quality-cost", "espcn", *out)
         assert "Did you mean 'espcn_x4'" in fails("figure", "quality-cost", "espn_x4", *out)

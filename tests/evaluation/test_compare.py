@@ -12,11 +12,11 @@ from scipy import stats
 from torch import Tensor
 
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.evaluation.compare import PairedComparison, compare
+from edgekeeper.evaluation.compare import PairedComparison, compare, paired
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.evaluation.report import comparison_table, worst_table, write_comparison
-from edgekeeper.figures.places import draw_places
-from edgekeeper.metrics.statistics import describe
+from edgekeeper.figures import worst_places
+from edgekeeper.metrics.statistics import Difference, describe
 from edgekeeper.models.base import SRModel
 from edgekeeper.ops.resize import imresize
 
@@ -69,14 +69,12 @@ def test_rows_are_the_statistics_of_both_evaluations(images: Path) -> None:
     psnr, gmsd, ratio = found.rows
     assert [(one.image, other.image) for one, other in found.scores] == [(n, n) for n in NAMES]
     expected = describe([s.psnr for s in b], [s.psnr for s in a])
-    assert (psnr.difference, psnr.low, psnr.high) == pytest.approx(
-        (expected.mean, expected.low, expected.high)
-    )
+    assert psnr.difference == expected
     assert psnr.p == pytest.approx(stats.wilcoxon([s.psnr for s in b], [s.psnr for s in a]).pvalue)
     assert psnr.a == pytest.approx(np.mean([s.psnr for s in a]))
     assert (psnr.verdict, psnr.better, psnr.worse, psnr.images) == ("better", 7, 0, 7)
     # GMSD is good when low, a ratio when near 1.
-    assert gmsd.difference is not None and gmsd.difference < 0
+    assert gmsd.difference is not None and gmsd.difference.mean < 0
     assert (gmsd.verdict, gmsd.better, gmsd.worse) == ("better", 7, 0)
     assert ratio.metric == "gv_ratio_error"
     assert ratio.b == pytest.approx(np.mean([abs(s.gv_ratio - 1) for s in b]))
@@ -87,7 +85,8 @@ def test_the_other_way_round_is_worse(images: Path) -> None:
     forward = compared(worse, better, images).rows[0]
     backward = compared(better, worse, images).rows[0]
     assert (forward.verdict, backward.verdict) == ("better", "worse")
-    assert backward.difference == pytest.approx(-(forward.difference or 0))
+    assert forward.difference is not None and backward.difference is not None
+    assert backward.difference.mean == pytest.approx(-forward.difference.mean)
     assert backward.p == forward.p
     assert (backward.better, backward.worse) == (0, 7)
 
@@ -98,11 +97,12 @@ def test_equal_subjects_differ_in_nothing(images: Path) -> None:
     assert (found.a, found.b) == ("Network (A)", "Network (B)")
     assert found.places == ()
     for row in found.rows:
-        assert (row.difference, row.low, row.high, row.p) == (0, 0, 0, 1)
+        assert row.difference == Difference(0, 0, 0, "not distinguishable")
+        assert row.p == 1
         assert row.verdict == "not distinguishable"
         assert (row.better, row.worse) == (0, 0)
     with pytest.raises(InputError, match="nowhere worse"):
-        draw_places(found, path="never.png")
+        worst_places(found, path="never.png")
 
 
 def test_the_worst_place_is_where_it_was_spoilt(images: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_the_worst_place_is_where_it_was_spoilt(images: Path, tmp_path: Path) ->
         a, b, original = place.crops
         assert a.shape == b.shape == original.shape == (1, 3, 64, 64)
         assert b.mean() < 0.6 * a.mean()
-    file = draw_places(found, path=tmp_path / "worse.png")
+    file = worst_places(found, path=tmp_path / "worse.png")
     with Image.open(file) as image:
         assert image.width > 500
     assert compared(Network(lambda x: x), Network(spoilt), images, places=0).places == ()
@@ -148,8 +148,17 @@ def test_few_images_come_with_a_warning(images: Path) -> None:
     assert any("with 2 images p cannot be below 0.5" in note for note in found.notes)
     (images / "ant.png").unlink()
     row = compared("bicubic", Network(blurred), images).rows[0]
-    assert (row.images, row.low, row.p, row.verdict) == (1, None, None, "too few images")
-    assert row.difference is not None and row.difference < 0
+    assert (row.images, row.p, row.verdict) == (1, None, "too few images")
+    assert row.difference is not None and row.difference.low is None and row.difference.mean < 0
+
+
+def test_what_prints_as_zero_is_not_distinguishable() -> None:
+    before = np.array([30.0, 31.0, 32.0])
+    assert describe(before + 1e-3, before).verdict == "better"  # in a digit that is not printed
+    assert paired(before + 1e-3, before, metric="psnr").verdict == "not distinguishable"
+    assert paired(before + 1e-3, before, metric="psnr", digits=3).verdict == "better"
+    assert paired(before + 6e-3, before, metric="psnr").verdict == "better"
+    assert paired(before + 6e-3, before, metric="gmsd").verdict == "worse"
 
 
 def test_several_sets_have_rows_of_their_own(images: Path, tmp_path: Path) -> None:
@@ -200,26 +209,20 @@ class TestReport:
         assert table.title == "A: plain   B: spoilt"
         ratio, psnr = table.cells
         assert (ratio[1], psnr[1]) == ("|GV ratio - 1| ↓", "PSNR ↑")
-        row = found.rows[1]
-        assert row.low is not None and row.high is not None
-        assert psnr[4] == f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+        of = found.rows[1].difference
+        assert of is not None
+        assert psnr[4] == f"{of.mean:+.2f} [{of.low:+.2f}, {of.high:+.2f}]"
         assert psnr[5:] == ("0.016", "0, 7 of 7", "worse")  # 2 / 2^7
         assert "'y_matlab'" in table.notes[0]
 
     def test_an_open_verdict_and_a_missing_number(self, found: PairedComparison) -> None:
-        row = replace(
-            found.rows[1],
-            verdict="not distinguishable",
-            a=None,
-            b=None,
-            difference=None,
-            low=None,
-            high=None,
-            p=None,
-        )
+        row = replace(found.rows[1], a=None, b=None, difference=None, p=None)
         cells = comparison_table(replace(found, rows=(row,))).cells[0]
         assert cells[2:6] == ("–", "–", "–", "–")
-        assert cells[-1] == "undecided"
+        assert cells[-1] == "too few images"
+        open_ = Difference(0.1, -0.2, 0.3, "not distinguishable")
+        row = replace(found.rows[1], difference=open_)
+        assert comparison_table(replace(found, rows=(row,))).cells[0][-1] == "undecided"
 
     def test_worst_images_come_first(self, found: PairedComparison) -> None:
         by_psnr = replace(found, metrics=("psnr", "gv_ratio"))
@@ -264,10 +267,11 @@ def test_rcan_is_better_than_bicubic_on_set5(data_root: Path) -> None:
     )
     psnr, lpips = found.rows
     assert psnr.b == pytest.approx(32.63, abs=0.005)
-    assert psnr.difference == pytest.approx(4.2, abs=0.1)
+    assert psnr.difference is not None and lpips.difference is not None
+    assert psnr.difference.mean == pytest.approx(4.2, abs=0.1)
     assert (psnr.verdict, psnr.p) == ("better", 0.0625)
     assert lpips.verdict == "better"
-    assert not math.isnan(lpips.difference or math.nan)
+    assert not math.isnan(lpips.difference.mean)
 
 
 def test_no_image_is_kept(images: Path) -> None:

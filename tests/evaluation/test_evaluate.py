@@ -13,10 +13,11 @@ from torch import Tensor
 from edgekeeper.data.catalogue import find_set
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.evaluation.evaluate import Score, evaluate, match_results, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate, match_results
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import PROTOCOLS
 from edgekeeper.metrics import psnr as psnr_of
+from edgekeeper.metrics.score import Score, mean_scores
 from edgekeeper.models.base import SRModel
 from edgekeeper.ops.resize import imresize
 

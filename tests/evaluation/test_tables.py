@@ -8,20 +8,19 @@ import pytest
 
 from edgekeeper.errors import InputError
 from edgekeeper.evaluation.tables import (
-    Column,
     Table,
     as_json,
     as_markdown,
     as_text,
     number,
-    reproduction_table,
     score_table,
 )
 from edgekeeper.metrics.protocol import PROTOCOLS
 from edgekeeper.metrics.score import SetMean
-from edgekeeper.papers import Row
+from edgekeeper.metrics.statistics import Difference
+from edgekeeper.papers import ReproducedRow, ReproducedTable, reproduction_table
 
-ROW = Row(
+ROW = ReproducedRow(
     set="set5",
     network="EDSR",
     scale=3,
@@ -30,10 +29,7 @@ ROW = Row(
     measure="psnr",
     without=30.123,
     added=30.456,
-    difference=0.333,
-    low=-0.004,
-    high=0.7,
-    verdict="not distinguishable",
+    difference=Difference(0.333, -0.004, 0.7, "not distinguishable"),
     images=5,
     seeds=1,
     paper_without=26.49,
@@ -90,8 +86,12 @@ class TestNumber:
 
 class TestReproduction:
     def table(self, **changes: object) -> Table:
-        row = {**dataclasses.asdict(ROW), **changes}
-        return reproduction_table([row], title="t", protocol="gv_repo", notes=("one seed",))
+        row = dataclasses.replace(ROW, **changes)  # type: ignore[arg-type]
+        protocol = PROTOCOLS["gv_repo"]
+        found = ReproducedTable(
+            "gv_table1", "quick", protocol, "store", "complete", (row,), (), ("one seed",)
+        )
+        return reproduction_table(found)
 
     def test_a_row_says_all(self) -> None:
         assert self.table().cells == (
@@ -146,13 +146,13 @@ class TestScores:
             notes=("set5: NIQE is unavailable for 2 of 5 images.",),
         )
         table = score_table([one])
-        assert [column.title for column in table.columns][-3:] == ["LPIPS ↓", "NIQE ↓", "PI ↓"]
+        assert list(table.columns)[-3:] == [">LPIPS ↓", ">NIQE ↓", ">PI ↓"]
         assert table.cells[0][-3:] == ("0.2000", "5.000 (3 of 5)", "–")
         assert table.notes[1:] == one.notes
 
     def test_columns_are_chosen_and_ordered(self) -> None:
         table = score_table([mean("a", psnr=31.0)], metrics=("ssim", "psnr"))
-        assert [column.title for column in table.columns][4:] == ["SSIM ↑", "PSNR ↑"]
+        assert list(table.columns)[4:] == [">SSIM ↑", ">PSNR ↑"]
         assert table.cells[0][4:] == ("0.9000", "31.00")
 
     def test_means_over_unlike_images_are_not_starred(self) -> None:
@@ -175,7 +175,7 @@ class TestScores:
 class TestForms:
     TABLE = Table(
         title="Title [bold]",
-        columns=(Column("name"), Column("number", "right")),
+        columns=("name", ">number"),
         cells=(("a|b", "1.0"), ("[red]", "+0.13 [0.05, 0.21]")),
         notes=("a note [1]",),
     )
@@ -206,10 +206,10 @@ class TestForms:
 
     def test_rows_of_another_width_are_refused(self) -> None:
         with pytest.raises(InputError, match="3 cells for 1 columns"):
-            Table("t", (Column("a"),), (("1", "2", "3"),))
+            Table("t", ("a",), (("1", "2", "3"),))
 
     def test_json_keeps_digits_and_spells_infinity(self) -> None:
-        text = as_json([{"psnr": math.inf, "ssim": 1 / 3}], facts={"protocol": "y_matlab"})
+        text = as_json({"protocol": "y_matlab", "rows": [{"psnr": math.inf, "ssim": 1 / 3}]})
         assert json.loads(text) == {
             "protocol": "y_matlab",
             "rows": [{"psnr": "inf", "ssim": 1 / 3}],

@@ -17,7 +17,7 @@ from edgekeeper import export
 from edgekeeper.checkpoint import save_model
 from edgekeeper.cli.export import command
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.evaluation.evaluate import evaluate, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.export import export_network, int8, networks, weights, with_runtime, writers
 from edgekeeper.export.graph import (
     Graph,
@@ -29,6 +29,7 @@ from edgekeeper.export.weights import rounded_weights
 from edgekeeper.image import Image, Metadata
 from edgekeeper.inference import upscale_image
 from edgekeeper.inference.network import infer
+from edgekeeper.metrics.score import mean_scores
 from edgekeeper.models import (
     EDSR,
     ESPCN,

@@ -214,7 +214,7 @@ class TestEdge:
         printed = draw(*options, "--at", "30,40", "--direction", "down", "--length", "11")
         assert "The line runs down through row 30, column 40." in printed
         assert titles(drawn[0]) == titles(drawn[1]) == ["original", "bicubic", "edsr"]
-        assert len(drawn[1].axes[0].get_lines()[0].get_ydata()) == 11
+        assert len(drawn[1].axes[1].get_lines()[0].get_ydata()) == 11
 
     def test_mistakes(self, leaf: Path, tmp_path: Path) -> None:
         out = ("-o", tmp_path / "e.png")
@@ -290,7 +290,7 @@ class TestBranches:
 
     def test_networks_without_a_branch(self, leaf: Path, edsr: Path, tmp_path: Path) -> None:
         for figure in ("branch", "guidance"):
-            with pytest.raises(InputError, match="has no gradient branch to show"):
+            with pytest.raises(InputError, match="has no gradient branch: this figure"):
                 draw(figure, edsr, "--hr", leaf, "--scale", "2", "-o", tmp_path / "b.svg")
 
 

@@ -12,7 +12,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.figures import (
     STEP,
     Box,
-    Line,
+    EdgeLine,
     Panel,
     Profile,
     edge,
@@ -80,15 +80,15 @@ def test_profiles_are_the_grey_values_along_the_line(wall: Tensor) -> None:
     generator = torch.Generator().manual_seed(1)
     other = torch.rand(wall.shape, generator=generator)
     for line, part in (
-        (Line(17, 29, 8, "across"), (slice(17, 18), slice(25, 33))),
-        (Line(17, 29, 8, "down"), (slice(13, 21), slice(29, 30))),
+        (EdgeLine(17, 29, 8, "across"), (slice(17, 18), slice(25, 33))),
+        (EdgeLine(17, 29, 8, "down"), (slice(13, 21), slice(29, 30))),
     ):
         first, second = profiles_along(wall, [Panel("other", other)], line=line)
         assert (first.label, second.label) == ("original", "other")
         expected = rgb_to_grey_gv(other)[0, 0][part].flatten()
         assert torch.allclose(torch.tensor(second.values), expected)
-        assert second.around is not None
-        around = second.around.line.cut(second.around.image)
+        assert second.image is not None and second.line is not None
+        around = second.line.cut(second.image)
         assert torch.equal(around[0], other[0, :, part[0], part[1]])
 
 

@@ -163,7 +163,7 @@ class TestComparison:
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
     ) -> None:
         comparison(hr, panels, path=tmp_path / "c.png", scale=2, protocol="rgb_matlab")
-        texts = [text for axis in drawn[0].axes for text in axis.texts]
+        texts = [text for part in (drawn[0], *drawn[0].axes) for text in part.texts]
         written = {text.get_text(): text.get_weight() for text in texts}
         for measure, digits, best in ((psnr, 2, 1), (ssim, 4, 1), (gv_gap, 3, 1)):
             for k, panel in enumerate(panels):

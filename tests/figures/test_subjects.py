@@ -184,7 +184,7 @@ class TestBranches:
 
         bound = Subject("bound", Predicting(scale=2, width=4, blocks=1))
         assert gradient_output(bound, sample).label == "bound: branch"
-        with pytest.raises(InputError, match=r"'bound' \(Predicting\) cannot be left out"):
+        with pytest.raises(InputError, match=r"'bound' \(Predicting\) has a gradient branch that"):
             without_branch(bound)
 
     def test_another_scale(self, sample: Sample) -> None:

@@ -15,7 +15,8 @@ from edgekeeper.checkpoint import load_model
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError
-from edgekeeper.evaluation.evaluate import evaluate, mean_scores, read_scores
+from edgekeeper.evaluation.evaluate import evaluate
+from edgekeeper.metrics.score import mean_scores, read_scores
 from edgekeeper.papers import Event, ReproducedTable, reproduce
 from edgekeeper.recipes import gv_tables
 from edgekeeper.training.loop import train
@@ -92,8 +93,8 @@ class TestCompleteRun:
         for row in table.rows:
             assert row.without == pytest.approx(means[PLAIN][row.measure])
             assert row.added == pytest.approx(means[GV][row.measure])
-            assert row.difference == pytest.approx(row.added - row.without)
-            assert row.low <= row.difference <= row.high
+            assert row.difference.mean == pytest.approx(row.added - row.without)
+            assert row.difference.low <= row.difference.mean <= row.difference.high
             assert (row.images, row.seeds, row.set) == (3, 1, "waves")
             assert row.paper_without is None and row.paper_difference is None
 
@@ -109,17 +110,18 @@ class TestCompleteRun:
     ) -> None:
         monkeypatch.setattr(gv_tables, "GV_WEIGHT", 0.0)
         for row in run().rows:
-            assert row.difference == 0
-            assert row.verdict == "not distinguishable"
+            assert row.difference.mean == 0
+            assert row.difference.verdict == "not distinguishable"
 
     def test_a_smaller_gap_is_better(
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(gv_tables, "GV_WEIGHT", 100.0)  # pushes four updates hard
         for row in run().rows:
-            good = row.difference < 0 if row.measure == "gv_gap" else row.difference > 0
-            if row.verdict != "not distinguishable":
-                assert (row.verdict == "better") == good
+            difference = row.difference
+            good = difference.mean < 0 if row.measure == "gv_gap" else difference.mean > 0
+            if difference.verdict != "not distinguishable":
+                assert (difference.verdict == "better") == good
 
     def test_several_seeds_are_several_runs(self, run: Callable[..., ReproducedTable]) -> None:
         one, two = run(seeds=(0,)), run(seeds=(0, 5))

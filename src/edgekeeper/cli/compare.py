@@ -1,30 +1,25 @@
 """``edgekeeper compare``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import (
-    SCALES,
-    check_new_file,
-    console,
-    data_option,
-    device_option,
-    force_option,
-    needed_data,
-    split_names,
-)
+from edgekeeper.cli.options import check_new_file, data_option, device_option, split_names
 from edgekeeper.cli.scoring import (
+    counted_scores,
+    json_option,
+    known_scale,
     metrics_option,
+    protocol_option,
+    scale_option,
+    sets_option,
+    sets_root,
+    show_table,
     subject_on,
     weights_folder,
     weights_option,
 )
 from edgekeeper.errors import InputError
-
-if TYPE_CHECKING:
-    from edgekeeper.evaluation.compare import Subject
 
 
 @click.command(
@@ -34,21 +29,9 @@ if TYPE_CHECKING:
 )
 @click.argument("a")
 @click.argument("b")
-@click.option(
-    "--on",
-    "sets",
-    default="set5",
-    show_default=True,
-    metavar="SETS",
-    help="Benchmark sets, or folders of originals, with commas between.",
-)
-@click.option("--scale", type=SCALES, help="Factor: 2, 3 or 4. Default: that of the networks.")
-@click.option(
-    "--protocol",
-    default="y_matlab",
-    show_default=True,
-    help="How numbers are computed; see docs/protocols.md.",
-)
+@sets_option()
+@scale_option()
+@protocol_option()
 @metrics_option()
 @click.option("--labels", metavar="A,B", help="What to call the two. Default: their file names.")
 @click.option(
@@ -63,14 +46,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Draw the places where B is worst against A into this file: .svg, .pdf or .png.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Write everything, image by image, to this file.",
-)
+@json_option("Write everything, image by image, to this file.")
 @click.option("--fail-if-worse", is_flag=True, help="Exit with status 1 when B is worse anywhere.")
-@force_option()
 @data_option()
 @weights_option()
 @device_option()
@@ -96,49 +73,47 @@ def command(
     Each is a network (name or file), a folder of result images, or `bicubic`. The verdict on
     each metric goes by the 95 % interval of the mean difference.
     """
-    root = needed_data(data)
+    names = split_names(sets)
+    root = sets_root(data, sets=names)
     from edgekeeper.evaluation import compare, report
-    from edgekeeper.evaluation.evaluate import Score, find_metrics
-    from edgekeeper.evaluation.tables import as_rich
+    from edgekeeper.evaluation.evaluate import interpolation_name
     from edgekeeper.figures.canvas import FORMATS
-    from edgekeeper.figures.places import draw_places
-    from edgekeeper.progress import ProgressLine
+    from edgekeeper.figures.crops import worst_places
+    from edgekeeper.metrics import find_protocol
+    from edgekeeper.metrics.score import find_metrics
 
-    asked = find_metrics(split_names(metrics))
+    asked, conditions = find_metrics(split_names(metrics)), find_protocol(protocol)
     check_new_file(json_file, option="--json", force=force)
     check_new_file(crops, option="--crops", force=force)
     if crops is not None and crops.suffix.lower() not in FORMATS:
         raise InputError(f"--crops: '{crops}' must end in {', '.join(FORMATS)}.")
-    names = _names(a, b, labels=labels)
-    subjects = (subject_on(device, subject=a), subject_on(device, subject=b))
-    with ProgressLine("comparing", total=0, unit="images") as line:
-        done: list[Score] = []
-
-        def show(score: Score, other: Score) -> None:
-            done.append(score)
-            line.update(len(done), text=f"{score.set} {score.image}")
-
+    bicubic = interpolation_name(conditions)
+    paths = [bicubic if subject == "bicubic" else subject for subject in (a, b)]
+    called = _names(*paths, labels=labels)
+    first, second = (subject_on(device, subject=subject, scale=scale) for subject in (a, b))
+    with counted_scores("comparing") as count:
         found = compare.compare(
-            *subjects,
-            sets=split_names(sets),
-            scale=scale or _scale(*subjects),
+            first,
+            second,
+            sets=names,
+            scale=known_scale(scale, subjects=(first, second)),
             data_root=root,
-            protocol=protocol,
+            protocol=conditions,
             metrics=asked,
             weights=weights_folder(weights, data=root),
-            names=names,
+            names=called,
             places=worst,
-            on_image=show,
+            on_image=lambda score, _: count(score),
         )
-    console().print(as_rich(report.comparison_table(found)))
-    console().print(as_rich(report.worst_table(found, images=worst)))
+    show_table(report.comparison_table(found))
+    show_table(report.worst_table(found, images=worst))
     if json_file is not None:
         report.write_comparison(found, json_file)
         click.echo(f"Wrote {json_file}")
     if crops is not None and not found.places:
         click.echo(f"B is nowhere worse than A, so '{crops}' is not written.")
     elif crops is not None:
-        draw_places(found, path=crops)
+        worst_places(found, path=crops)
         click.echo(f"Wrote {crops}")
     if fail_if_worse and any(row.verdict == "worse" for row in found.rows):
         raise SystemExit(1)
@@ -156,18 +131,3 @@ def _names(a: str, b: str, *, labels: str | None) -> tuple[str, str]:
         if parts[0] != parts[1]:
             return parts[0], parts[1]
     return f"{paths[0].stem} (A)", f"{paths[1].stem} (B)"
-
-
-def _scale(*subjects: "Subject") -> int:
-    """The scale of the networks among the subjects; InputError when none or several are told."""
-    from edgekeeper.models import SRModel
-
-    scales = sorted({subject.scale for subject in subjects if isinstance(subject, SRModel)})
-    if not scales:
-        raise InputError("Neither A nor B is a network: say the scale with --scale 2, 3 or 4.")
-    if len(scales) > 1:
-        raise InputError(
-            f"One network enlarges by {scales[0]}, the other by {scales[1]}; compare networks of "
-            "one scale."
-        )
-    return scales[0]

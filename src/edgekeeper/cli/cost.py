@@ -12,13 +12,17 @@ from edgekeeper.cli.options import (
     SCALES,
     check_new_file,
     chosen_device,
-    console,
     data_option,
     device_option,
-    force_option,
     needed_data,
 )
-from edgekeeper.cli.scoring import weights_folder, weights_option
+from edgekeeper.cli.scoring import (
+    json_option,
+    repeats_option,
+    show_table,
+    weights_folder,
+    weights_option,
+)
 from edgekeeper.errors import InputError
 from edgekeeper.files import write_text
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from edgekeeper.models import SRModel
 
 Record = dict[str, Any]
+"""What is known of a network's cost and quality: plain values, as they go into the JSON."""
+
 QUALITY_PROTOCOL = "y_matlab"
 QUALITY_METRICS = ("psnr", "ssim", "lpips")
 
@@ -56,13 +62,7 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
     show_default=True,
     help="Whether to run the networks for seconds and memory.",
 )
-@click.option(
-    "--repeats",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    help="Passes of which the median is given.",
-)
+@repeats_option()
 @click.option(
     "--on",
     "set_name",
@@ -70,10 +70,7 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
     help="Also score networks with trained weights on this benchmark set, for "
     "`figure quality-cost`.",
 )
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write everything as JSON too."
-)
-@force_option()
+@json_option()
 @data_option()
 @weights_option()
 @device_option()
@@ -95,8 +92,6 @@ def command(
     A MODEL is a network that ships, a network file, or a class with arguments such as `spsr` or
     `edsr:width=256,blocks=32`; without any, all that ship for --scale.
     """
-    from edgekeeper.evaluation.tables import as_rich
-
     check_new_file(json_file, option="--json", force=force)
     records = cost_records(
         models or shipped(scale),
@@ -108,7 +103,7 @@ def command(
         data=data,
         weights=weights,
     )
-    console().print(as_rich(cost_table(records)))
+    show_table(cost_table(records))
     if json_file is not None:
         write_text(json_file, json.dumps({"networks": records}, indent=1) + "\n")
         click.echo(f"Wrote {json_file}")
@@ -119,6 +114,14 @@ def shipped(scale: int) -> tuple[str, ...]:
     from edgekeeper.pretrained.zoo import networks
 
     return tuple(network.name for network in networks() if network.scale == scale)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Height and width of ``--size``; raises InputError for anything else."""
+    found = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text)
+    if found is None:
+        raise InputError(f"--size is '{text}'; give height and width in pixels, such as 50x50.")
+    return int(found[1]), int(found[2])
 
 
 def cost_records(
@@ -133,15 +136,7 @@ def cost_records(
     weights: Path | None = None,
 ) -> list[Record]:
     """One record for each network, all plain values; ``repeats`` None measures nothing."""
-    from edgekeeper.errors import UnavailableError
-    from edgekeeper.evaluation.cost import (
-        Count,
-        count,
-        count_with_gradient,
-        find_network,
-        has_trained_weights,
-        measure,
-    )
+    from edgekeeper.evaluation.cost import find_network, has_trained_weights, measure
 
     root = needed_data(data) if set_name else None
     # All are looked up before the first is measured.
@@ -151,38 +146,44 @@ def cost_records(
         trained = has_trained_weights(text)
         record: Record = {"network": Path(text).stem if trained else text}
         record |= {"class": type(model).__name__, "scale": model.scale}
-        try:
-            counted: Count | None = count(model, size=size)
-        except UnavailableError as error:
-            counted = None
-            record["unavailable"] = str(error)
-        record["size"] = list(size)
-        record |= {
-            "parameters": counted and counted.parameters,
-            "macs": counted and counted.macs,
-            "macs_per_lr_pixel": counted and counted.macs_per_pixel,
-            "bias_outputs": counted and counted.bias_outputs,
-            "flops_table5": counted and counted.flops,
-        }
-        mapped = count_with_gradient(model, size=size)
-        if mapped is not None:
-            record["flops_table5_with_gradient_map"] = mapped.flops
+        record |= _counted(model, size=size)
         model = model.to(device)
         taken = measure(model, size=size, repeats=repeats) if repeats else None
         record["measured"] = taken and asdict(taken)
-        scored = root is not None and set_name is not None and trained
-        record["quality"] = (
-            _quality(model, set_name=str(set_name), root=root, weights=weights)
-            if scored and root
-            else None
-        )
+        record["quality"] = None
+        if set_name and root is not None and trained:
+            record["quality"] = _quality(model, set_name=set_name, root=root, weights=weights)
         records.append(record)
     return records
 
 
+def _counted(model: "SRModel", *, size: tuple[int, int]) -> Record:
+    """Return what one pass costs; None, and the reason, where the layers cannot be seen."""
+    from edgekeeper.errors import UnavailableError
+    from edgekeeper.evaluation.cost import count, count_with_gradient
+
+    record: Record = {}
+    try:
+        counted = count(model, size=size)
+    except UnavailableError as error:
+        counted = None
+        record["unavailable"] = str(error)
+    record |= {
+        "size": list(size),
+        "parameters": counted and counted.parameters,
+        "macs": counted and counted.macs,
+        "macs_per_lr_pixel": counted and counted.macs_per_pixel,
+        "bias_outputs": counted and counted.bias_outputs,
+        "flops_table5": counted and counted.flops,
+    }
+    mapped = count_with_gradient(model, size=size)
+    return record if mapped is None else record | {"flops_table5_with_gradient_map": mapped.flops}
+
+
 def _quality(model: "SRModel", *, set_name: str, root: Path, weights: Path | None) -> Record:
     """Mean PSNR, SSIM and LPIPS on a set, None where there is none."""
-    from edgekeeper.evaluation.evaluate import evaluate, summarise
+    from edgekeeper.evaluation.evaluate import evaluate
+    from edgekeeper.metrics.score import mean_scores
 
     scores = evaluate(
         model,
@@ -193,49 +194,44 @@ def _quality(model: "SRModel", *, set_name: str, root: Path, weights: Path | Non
         metrics=QUALITY_METRICS,
         weights=weights_folder(weights, data=root),
     )
-    means = summarise(scores)[0].means
-    return {
-        "set": set_name.lower(),
-        "protocol": QUALITY_PROTOCOL,
-        **{metric: means.get(metric) for metric in QUALITY_METRICS},
-    }
+    means = mean_scores(scores)
+    quality: Record = {"set": set_name.lower(), "protocol": QUALITY_PROTOCOL}
+    return quality | {metric: means.get(metric) for metric in QUALITY_METRICS}
 
 
 def cost_table(records: list[Record]) -> "Table":
     """Return the records as a table, conditions below."""
-    from edgekeeper.evaluation.tables import NOTHING, Column, Table
+    from edgekeeper.evaluation.tables import NOTHING, Table
 
-    def scaled(value: float | None, *, unit: float, digits: int) -> str:
-        return NOTHING if value is None else f"{value / unit:,.{digits}f}"
-
-    measured = [record["measured"] for record in records if record["measured"]]
-    scored = [record["quality"] for record in records if record["quality"]]
-    columns = [Column("network")]
-    titles = ["×", "parameters", "MAC per LR pixel", "GMAC", "GFLOPs, Table 5"]
-    titles += ["ms", "peak MB"] * bool(measured)
-    titles += ["PSNR", "LPIPS"] * bool(scored)
-    columns += [Column(title, "right") for title in titles]
+    # Title, what is divided by what, digits; groups that no network has are left out.
+    groups = {
+        "counted": (
+            ("parameters", "parameters", 1, 0),
+            ("MAC per LR pixel", "macs_per_lr_pixel", 1, 0),
+            ("GMAC", "macs", 1e9, 3),
+            ("GFLOPs, Table 5", "flops_table5", 1e9, 3),
+        ),
+        "measured": (("ms", "seconds", 1e-3, 1), ("peak MB", "peak_bytes", 1e6, 1)),
+        "quality": (("PSNR", "psnr", 1, 2), ("LPIPS", "lpips", 1, 4)),
+    }
+    shown = [
+        (group, *column)
+        for group, columns in groups.items()
+        for column in columns
+        if group == "counted" or any(record[group] for record in records)
+    ]
     rows = []
     for record in records:
-        quality = record["quality"] or {}
-        row = [record["network"], str(record["scale"])]
-        row += [
-            scaled(record["parameters"], unit=1, digits=0),
-            scaled(record["macs_per_lr_pixel"], unit=1, digits=0),
-            scaled(record["macs"], unit=1e9, digits=3),
-            scaled(record["flops_table5"], unit=1e9, digits=3),
-        ]
-        row += _measured_cells(record["measured"]) if measured else []
-        if scored:
-            row.append(scaled(quality.get("psnr"), unit=1, digits=2))
-            row.append(scaled(quality.get("lpips"), unit=1, digits=4))
-        rows.append(tuple(row))
-    return Table(
-        "What networks cost", tuple(columns), tuple(rows), _notes(records, measured, scored)
-    )
+        cells = [record["network"], str(record["scale"])]
+        for group, _, key, unit, digits in shown:
+            value = (record if group == "counted" else record[group] or {}).get(key)
+            cells.append(NOTHING if value is None else f"{value / unit:,.{digits}f}")
+        rows.append(tuple(cells))
+    columns = ("network", ">×", *(f">{title}" for _, title, *_ in shown))
+    return Table("What networks cost", columns, tuple(rows), _notes(records))
 
 
-def _notes(records: list[Record], measured: list[Record], scored: list[Record]) -> tuple[str, ...]:
+def _notes(records: list[Record]) -> tuple[str, ...]:
     """Return the conditions of the numbers."""
     height, width = records[0]["size"]
     notes = [
@@ -243,45 +239,28 @@ def _notes(records: list[Record], measured: list[Record], scored: list[Record]) 
         "transposed convolutions and linear layers. Table 5 of DGGGAN: 2 (MAC + outputs with a "
         "bias); it has LR 50x50."
     ]
-    mapped = [record for record in records if "flops_table5_with_gradient_map" in record]
+    mapped = ", ".join(
+        f"{record['network']} {record['flops_table5_with_gradient_map'] / 1e9:,.3f}"
+        for record in records
+        if "flops_table5_with_gradient_map" in record
+    )
     if mapped:
-        named = ", ".join(
-            f"{record['network']} {record['flops_table5_with_gradient_map'] / 1e9:,.3f}"
-            for record in mapped
-        )
         notes.append(
             "GFLOPs with the SR gradient map, which is made in training only and which Table 5 "
-            f"counts: {named}."
+            f"counts: {mapped}."
         )
-    if measured:
-        first = measured[0]
-        several = f"Median of {first['repeats']} passes"
+    for first in [record["measured"] for record in records if record["measured"]][:1]:
+        passes = f"Median of {first['repeats']} passes" if first["repeats"] > 1 else "One pass"
         notes.append(
-            f"{several if first['repeats'] > 1 else 'One pass'}, float32, {first['device']}, "
-            f"{first['threads']} thread{'s' * (first['threads'] != 1)}; peak memory is beyond the "
+            f"{passes}, float32, {first['device']}, {threads(first)}; peak memory is beyond the "
             "loaded network."
         )
-    if scored:
-        notes.append(f"Scored on {scored[0]['set']} under '{scored[0]['protocol']}'.")
+    for first in [record["quality"] for record in records if record["quality"]][:1]:
+        notes.append(f"Scored on {first['set']} under '{first['protocol']}'.")
     notes += dict.fromkeys(record["unavailable"] for record in records if "unavailable" in record)
     return tuple(notes)
 
 
-def _measured_cells(measured: Record | None) -> list[str]:
-    from edgekeeper.evaluation.tables import NOTHING
-
-    if measured is None:
-        return [NOTHING] * 2
-    peak = measured["peak_bytes"]
-    return [
-        f"{1e3 * measured['seconds']:,.1f}",
-        NOTHING if peak is None else f"{peak / 1e6:,.1f}",
-    ]
-
-
-def image_size(text: str) -> tuple[int, int]:
-    """Height and width of ``--size``; raises InputError for anything else."""
-    found = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text)
-    if found is None:
-        raise InputError(f"--size is '{text}'; give height and width in pixels, such as 50x50.")
-    return int(found[1]), int(found[2])
+def threads(measured: Record) -> str:
+    """Return "1 thread" or "2 threads"."""
+    return f"{measured['threads']} thread{'s' * (measured['threads'] != 1)}"

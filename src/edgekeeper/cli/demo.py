@@ -97,7 +97,8 @@ def _train(examples: Path, out: Path) -> None:
 def _scores(subject: str, examples: Path) -> dict[str, float]:
     """Return the mean scores on the example test images."""
     from edgekeeper.cli.options import network_or_folder
-    from edgekeeper.evaluation.evaluate import evaluate, mean_scores
+    from edgekeeper.evaluation.evaluate import evaluate
+    from edgekeeper.metrics.score import mean_scores
 
     return mean_scores(
         evaluate(network_or_folder(subject), sets=[str(examples / "test")], scale=3, data_root=".")

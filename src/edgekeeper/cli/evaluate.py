@@ -4,18 +4,17 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import (
-    SCALES,
-    check_new_file,
-    console,
-    data_option,
-    device_option,
-    force_option,
-    needed_data,
-    split_names,
-)
+from edgekeeper.cli.options import check_new_file, data_option, device_option, split_names
 from edgekeeper.cli.scoring import (
+    counted_scores,
+    json_option,
+    known_scale,
     metrics_option,
+    protocol_option,
+    scale_option,
+    sets_option,
+    sets_root,
+    show_table,
     subject_on,
     weights_folder,
     weights_option,
@@ -24,40 +23,22 @@ from edgekeeper.cli.scoring import (
 
 @click.command(
     "evaluate",
-    epilog="Example: edgekeeper evaluate edsr_light_x4 --on set5,set14 --scale 4 "
+    epilog="Example: edgekeeper evaluate edsr_light_x4 --on set5,set14 "
     "--metrics psnr,ssim,lpips,niqe --json out.jsonl",
 )
-@click.argument("subject")
-@click.option(
-    "--on",
-    "sets",
-    default="set5",
-    show_default=True,
-    metavar="SETS",
-    help="Benchmark sets, with commas between.",
-)
-@click.option("--scale", type=SCALES, required=True, help="Factor: 2, 3 or 4.")
-@click.option(
-    "--protocol",
-    default="y_matlab",
-    show_default=True,
-    help="How numbers are computed; see docs/protocols.md.",
-)
+@click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
+@sets_option()
+@scale_option()
+@protocol_option()
 @metrics_option()
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Write one JSON object per image to this file.",
-)
-@force_option()
+@json_option("Write one JSON object per image to this file.")
 @data_option()
 @weights_option()
 @device_option()
 def command(
-    subject: str,
+    subjects: tuple[str, ...],
     sets: str,
-    scale: int,
+    scale: int | None,
     protocol: str,
     metrics: str,
     json_file: Path | None,
@@ -66,45 +47,40 @@ def command(
     weights: Path | None,
     device: str,
 ) -> None:
-    """Score SUBJECT: a network (name or file), a folder of result images, or `bicubic`.
+    """Score each SUBJECT: a network (name or file), a folder of result images, or `bicubic`.
 
     A metric that is unavailable, because its weights are missing or an image is too small, is a
     dash with the reason below the table.
     """
-    root = needed_data(data)
-    from edgekeeper.evaluation.evaluate import (
-        Score,
-        evaluate,
-        find_metrics,
-        summarise,
-        write_scores,
-    )
-    from edgekeeper.evaluation.tables import as_rich, score_table
-    from edgekeeper.progress import ProgressLine
+    names = split_names(sets)
+    root = sets_root(data, sets=names)
+    from edgekeeper.evaluation.evaluate import evaluate
+    from edgekeeper.evaluation.tables import score_table
+    from edgekeeper.metrics.score import Score, find_metrics, summarise, write_scores
 
     asked = find_metrics(split_names(metrics))
     check_new_file(json_file, option="--json", force=force)
-    with ProgressLine("scoring", total=0, unit="images") as line:
-        done: list[Score] = []
-
-        def show(score: Score, result: object) -> None:
-            done.append(score)
-            line.update(len(done), text=f"{score.set} {score.image}")
-
-        scores = evaluate(
-            subject_on(device, subject=subject),
-            sets=split_names(sets),
-            scale=scale,
-            data_root=root,
-            protocol=protocol,
-            metrics=asked,
-            weights=weights_folder(weights, data=root),
-            model_name=Path(subject).stem,
-            on_image=show,
-        )
+    opened = [subject_on(device, subject=subject, scale=scale) for subject in subjects]
+    factor = known_scale(scale, subjects=opened)
+    folder = weights_folder(weights, data=root)
+    scores: list[Score] = []
+    with counted_scores("scoring") as count:
+        for given, subject in zip(subjects, opened, strict=True):
+            scores += evaluate(
+                subject,
+                sets=names,
+                scale=factor,
+                data_root=root,
+                protocol=protocol,
+                metrics=asked,
+                weights=folder,
+                model_name=None if subject == "bicubic" else Path(given).stem,
+                on_image=lambda score, _: count(score),
+            )
     if json_file is not None:
         write_scores(scores, json_file)
-    title = f"{Path(subject).stem} ×{scale}"
-    console().print(as_rich(score_table(summarise(scores), title=title, metrics=asked)))
+    models = ", ".join(dict.fromkeys(score.model for score in scores))
+    means = summarise(scores)
+    show_table(score_table(means, title=f"{models} ×{factor}", metrics=asked))
     if json_file is not None:
         click.echo(f"Wrote {len(scores)} lines to {json_file}")

@@ -1,26 +1,29 @@
 """``edgekeeper figure NAME``: one command for each figure."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from edgekeeper.cli.figure_cost import quality_cost
 from edgekeeper.cli.figure_options import (
     Chosen,
-    Whole,
     chosen_numbers,
     numbers_options,
     of_images,
-    output_option,
     whole_option,
 )
+from edgekeeper.cli.figure_points import frontier, quality_cost
 from edgekeeper.cli.options import split_names, split_numbers
-from edgekeeper.errors import DataError, InputError, nearest_name
+from edgekeeper.errors import InputError, nearest_name
 
-# ---- Figures of results: crops, comparison, gradients, variances --------------------------------
+Whole = Literal["shown", "left out"]
+LINE_OPTIONS = {
+    "middle": "--at",
+    "length": "--length",
+    "direction": "--direction",
+    "boxes": "--box",
+}
 
 
 @click.command(
@@ -130,7 +133,7 @@ def variances(chosen: Chosen, *, output: Path, patch: int) -> None:
         click.echo(f"{label:24} mean gradient variance {mean:.5f}")
 
 
-# ---- Figures of gradient branches: what a branch sees, and what the image is without it -------
+# ---- Figures of gradient branches: what a branch sees, and what the image is without it ---------
 
 
 @click.command(
@@ -209,13 +212,6 @@ def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole
 
 # ---- ``edgekeeper figure edge``: an edge along a line -------------------------------------------
 
-LINE_OPTIONS = {
-    "middle": "--at",
-    "length": "--length",
-    "direction": "--direction",
-    "boxes": "--box",
-}
-
 
 @click.command(
     "edge",
@@ -255,16 +251,33 @@ def edge(
     """
     from edgekeeper import figures
 
-    given = _given()
-    if not chosen.subjects and not chosen.samples:
-        if given:
-            raise InputError(
-                "Without subjects and --hr there is no line to choose; leave out "
-                f"{', '.join(given)}, or give both."
-            )
+    _check_line(chosen, middle=middle)
+    if not chosen.subjects:
         figures.edge(figures.STEP, path=output)
         return
-    if not chosen.subjects or not chosen.samples:
+    row = chosen.only_row("edge")
+    if middle is None:
+        line = figures.strongest_line(row.hr, length=length, part=row.box)
+    else:
+        numbers = split_numbers("--at", middle)
+        if len(numbers) != 2:
+            raise InputError(f"--at is '{middle}'; give two numbers: ROW,COLUMN.")
+        line = figures.EdgeLine(numbers[0], numbers[1], length, direction)
+    figures.edge(figures.profiles_along(row.hr, row.panels, line=line), path=output)
+    click.echo(f"The line runs {line.direction} through row {line.row}, column {line.column}.")
+
+
+def _check_line(chosen: Chosen, *, middle: str | None) -> None:
+    """Raise InputError for options of the line that would do nothing."""
+    context = click.get_current_context()
+    sources = {o: context.get_parameter_source(name) for name, o in LINE_OPTIONS.items()}
+    given = [o for o, s in sources.items() if s not in (None, click.core.ParameterSource.DEFAULT)]
+    if not chosen.subjects and not chosen.samples and given:
+        raise InputError(
+            "Without subjects and --hr there is no line to choose; leave out "
+            f"{', '.join(given)}, or give both."
+        )
+    if bool(chosen.subjects) != bool(chosen.samples):
         raise InputError("A line through real images needs both: subjects, and --hr.")
     if middle is None and "--direction" in given:
         raise InputError(
@@ -273,27 +286,6 @@ def edge(
         )
     if middle is not None and "--box" in given:
         raise InputError("--box is where to look for an edge, --at the place itself; give one.")
-    row = chosen.only_row("edge")
-    if middle is None:
-        line = figures.strongest_line(row.hr, length=length, part=row.box)
-    else:
-        numbers = split_numbers("--at", middle)
-        if len(numbers) != 2:
-            raise InputError(f"--at is '{middle}'; give two numbers: ROW,COLUMN.")
-        line = figures.Line(numbers[0], numbers[1], length, direction)
-    figures.edge(figures.profiles_along(row.hr, row.panels, line=line), path=output)
-    click.echo(f"The line runs {line.direction} through row {line.row}, column {line.column}.")
-
-
-def _given() -> list[str]:
-    """Return the options of the line that the user gave."""
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    return [
-        option
-        for name, option in LINE_OPTIONS.items()
-        if context.get_parameter_source(name) not in (None, default)
-    ]
 
 
 class FigureGroup(click.Group):
@@ -314,42 +306,8 @@ class FigureGroup(click.Group):
         return self.commands[cmd_name]
 
 
-@click.command(
-    "frontier",
-    short_help="Fidelity against sharpness, a point for each network.",
-    epilog="Example: edgekeeper figure frontier results/frontier.json -o frontier.svg",
-)
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@output_option()
-def frontier(files: tuple[Path, ...], output: Path) -> None:
-    """Draw PSNR against gradient variance ratio from the JSON of benchmarks/frontier.py."""
-    from edgekeeper import figures
-
-    points = []
-    for file in files:
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))["points"]
-            points += [
-                figures.Point(f"{r['weight']:g}", r["psnr"], r["gv_ratio"], r["form"]) for r in rows
-            ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"'{file}' is not a file of benchmarks/frontier.py: {error}."
-            ) from error
-    figures.frontier(points, path=output)
-    click.echo(f"Wrote {output}")
-
-
 FIGURES: tuple[click.Command, ...] = (
-    crops,
-    comparison,
-    gradients,
-    variances,
-    edge,
-    branch,
-    guidance,
-    frontier,
-    quality_cost,
+    *(crops, comparison, gradients, variances, edge, branch, guidance, frontier, quality_cost),
 )
 
 

@@ -1,22 +1,20 @@
 """What the figures of images share: their options, and the images these name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from edgekeeper.cli.options import SCALES, data_option, split_names, split_numbers
+from edgekeeper.cli.options import SCALES, Decorator, data_option, split_names, split_numbers
+from edgekeeper.cli.scoring import protocol_option
 from edgekeeper.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from edgekeeper.figures import Box, Panel, Row
+    from edgekeeper.figures import Box, Row
     from edgekeeper.figures.subjects import Sample, Subject
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-Whole = Literal["shown", "left out"]
 
 
 def output_option() -> Decorator:
@@ -120,25 +118,25 @@ class Chosen:
         from edgekeeper.figures import Row
         from edgekeeper.figures.subjects import result
 
-        found: dict[str, list[Panel | None]] = {
-            subject.label: [result(subject, sample) for sample in self.samples]
-            for subject in self.subjects
-        }
-        for label, results in found.items():
-            lacking = [s.name for s, r in zip(self.samples, results, strict=True) if r is None]
-            if len(lacking) == len(results):
-                raise DataError(f"The folder '{label}' holds no result for {_listed(lacking)}.")
-            if lacking:
-                click.echo(f"'{label}' holds no result for {_listed(lacking)}: left empty.")
-        return [
-            Row(
-                sample.hr,
-                [panel for results in found.values() if (panel := results[k]) is not None],
-                sample.name,
-                self.boxes[k],
-            )
-            for k, sample in enumerate(self.samples)
+        rows = [
+            Row(sample.hr, [], sample.name, box)
+            for sample, box in zip(self.samples, self.boxes, strict=True)
         ]
+        for subject in self.subjects:
+            found = [result(subject, sample) for sample in self.samples]
+            lacking = [f"'{s.name}'" for s, r in zip(self.samples, found, strict=True) if r is None]
+            if len(lacking) == len(found):
+                raise DataError(
+                    f"The folder '{subject.label}' holds no result for {', '.join(lacking)}."
+                )
+            if lacking:
+                click.echo(
+                    f"'{subject.label}' holds no result for {', '.join(lacking)}: left empty."
+                )
+            for k, panel in enumerate(found):
+                if panel is not None:
+                    rows[k] = replace(rows[k], panels=[*rows[k].panels, panel])
+        return rows
 
     def only_row(self, figure: str) -> "Row":
         """Return the row of a figure that shows one image; InputError when there are several."""
@@ -169,8 +167,7 @@ def chosen(
             f"{len(images)} images but {len(boxes)} --box; give one for all, or one each."
         )
     samples = [read_sample(image, scale=scale, data=data) for image in images]
-    given = boxes or ("auto",)
-    texts = given * len(samples) if len(given) == 1 else given
+    texts = boxes if len(boxes) > 1 else (boxes or ("auto",)) * len(samples)
     parts = [_box(text, sample) for text, sample in zip(texts, samples, strict=True)]
     opened = [open_subject(s, label=n) for s, n in zip(subjects, names, strict=True)]
     return Chosen(scale, samples, opened, parts)
@@ -195,19 +192,13 @@ def numbers_options() -> Decorator:
         help="Below each image: of psnr, ssim, lpips, gradient_psnr, gv_gap, with commas "
         "between; `none`; `auto` is PSNR, and LPIPS where its weights are at hand.",
     )
-    protocol = click.option(
-        "--protocol",
-        default="y_matlab",
-        show_default=True,
-        help="How numbers are computed; see docs/protocols.md.",
-    )
-    return lambda function: numbers(protocol(function))
+    return lambda function: numbers(protocol_option()(function))
 
 
 def chosen_numbers(text: str, chosen: Chosen, *, protocol: str) -> tuple[str, ...]:
     """The names that ``--numbers`` gives; InputError for unknown ones and unknown protocols."""
     from edgekeeper.figures import default_measures
-    from edgekeeper.figures.numbers import find_measures
+    from edgekeeper.figures.crops import find_measures
     from edgekeeper.metrics import find_protocol
 
     find_protocol(protocol)
@@ -238,7 +229,3 @@ def _box(text: str, sample: "Sample") -> "Box | None":
     box = Box(*numbers)
     box.cut(sample.hr)  # before any network runs
     return box
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

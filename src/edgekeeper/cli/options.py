@@ -106,7 +106,7 @@ def split_numbers(option: str, text: str) -> list[int]:
         raise InputError(f"{option} is '{text}'; give whole numbers such as 2,3,4.") from error
 
 
-def network_or_folder(subject: str) -> "SRModel | str | Path":
+def network_or_folder(subject: str, *, scale: int | None = None) -> "SRModel | str | Path":
     """Return what to score: the word bicubic, a folder of results, or else a network."""
     if subject == "bicubic":
         return subject
@@ -114,7 +114,7 @@ def network_or_folder(subject: str) -> "SRModel | str | Path":
         return Path(subject)
     from edgekeeper.pretrained.zoo import load
 
-    return load(subject)
+    return load(subject, scale=scale)
 
 
 def find_recipe(name_or_file: str) -> "Recipe":

@@ -2,23 +2,29 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekeeper.cli.options import (
     check_new_file,
     chosen_device,
-    console,
     data_option,
     device_option,
-    force_option,
     needed_data,
     own_folder,
     split_names,
     split_numbers,
 )
-from edgekeeper.cli.scoring import subject_on, weights_folder, weights_option
+from edgekeeper.cli.scoring import (
+    counted_scores,
+    json_option,
+    sets_root,
+    show_table,
+    subject_on,
+    weights_folder,
+    weights_option,
+)
 from edgekeeper.errors import InputError
 from edgekeeper.files import write_text
 
@@ -100,10 +106,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     metavar="MINUTES",
     help="gv tables: stop after so long; the same command goes on.",
 )
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write the table as JSON too."
-)
-@force_option()
+@json_option("Write the table as JSON too.")
 @data_option()
 @weights_option()
 @device_option()
@@ -132,26 +135,27 @@ def command(
     The gv tables are trained and scored cell by cell. The spsr and dgggan tables have a row of
     ours for bicubic and for each --ours; dgggan-table5 is counted.
     """
-    _check_options(context, table)
-    check_new_file(json_file, option="--json", force=force or table in TRAINED)  # they go on
-    if table in TRAINED:
-        if store is None:
-            raise InputError(f"{table} is trained: give a packed store with --store.")
+    kind = "trained" if table in TRAINED else "counted" if table == COUNTED else "measured"
+    _check_options(context, table, kind=kind)
+    check_new_file(json_file, option="--json", force=force or kind == "trained")  # it goes on
+    if kind == "trained":
         record = _train(
             table,
             store,
-            out=out,
-            budget=budget,
-            networks=networks,
-            scales=scales,
-            seeds=seeds,
             sets=sets or "set5,set14",
             protocol=protocol,
-            time_limit=time_limit,
             data=data,
-            device=device,
+            chosen={
+                "out": out,
+                "budget": budget,
+                "networks": split_names(networks) if networks else None,
+                "scales": split_numbers("--scales", scales) if scales else None,
+                "seeds": split_numbers("--seeds", seeds),
+                "device": chosen_device(device),
+                "time_limit": time_limit * 60 if time_limit else None,
+            },
         )
-    elif table == COUNTED:
+    elif kind == "counted":
         record = _count()
     else:
         record = _measure(
@@ -161,68 +165,50 @@ def command(
         write_text(json_file, json.dumps(record, indent=1) + "\n")
         click.echo(f"Wrote {json_file}")
     if record.get("unfinished"):
-        names = ", ".join(map(str, record["unfinished"]))  # type: ignore[call-overload]
-        click.echo(f"Still to do: {names}. The same command goes on.")
+        click.echo(f"Still to do: {', '.join(record['unfinished'])}. The same command goes on.")
 
 
-def _check_options(context: click.Context, table: str) -> None:
+def _check_options(context: click.Context, table: str, *, kind: str) -> None:
     """Raise InputError for an option that the table does not have."""
-    foreign = [*(OF_MEASURED if table in TRAINED else OF_TRAINED)]
-    if table == COUNTED:
+    foreign = [*(OF_MEASURED if kind == "trained" else OF_TRAINED)]
+    if kind == "counted":
         foreign += [*OF_MEASURED, *OF_BOTH]
     for parameter in context.command.params:
         given = context.get_parameter_source(str(parameter.name))
         if parameter.name in foreign and given == click.core.ParameterSource.COMMANDLINE:
-            kind = "trained" if table in TRAINED else "counted" if table == COUNTED else "measured"
             raise InputError(f"{table} is {kind}: {parameter.opts[-1]} is not for it.")
 
 
 def _train(
     table: str,
-    store: Path,
+    store: Path | None,
     *,
-    out: Path,
-    budget: str,
-    networks: str | None,
-    scales: str | None,
-    seeds: str,
     sets: str,
     protocol: str,
-    time_limit: float | None,
     data: Path | None,
-    device: str,
-) -> dict[str, object]:
+    chosen: dict[str, Any],
+) -> dict[str, Any]:
     """Train and score the cells of a table of the gradient variance paper."""
-    root = needed_data(data)
+    if store is None:
+        raise InputError(f"{table} is trained: give a packed store with --store.")
+    root = sets_root(data, sets=split_names(sets))
     from edgekeeper.data.store import Store
-    from edgekeeper.evaluation.tables import as_rich, reproduction_table
-    from edgekeeper.papers import reproduce
+    from edgekeeper.papers import reproduce, reproduction_table
 
+    own_folder(chosen["out"])
     found = reproduce(
-        table.replace("-", "_"),  # type: ignore[arg-type]
+        "gv_table1" if table == "gv-table1" else "gv_table2",
         store=Store.open(store),
         data_root=root,
-        out=own_folder(out),
-        budget=budget,  # type: ignore[arg-type]
-        networks=split_names(networks) if networks else None,  # type: ignore[arg-type]
-        scales=split_numbers("--scales", scales) if scales else None,  # type: ignore[arg-type]
-        seeds=split_numbers("--seeds", seeds),
         sets=split_names(sets),
         protocol=protocol,
-        device=chosen_device(device),
-        time_limit=time_limit * 60 if time_limit else None,
         on_event=lambda event: click.echo(
             f"[{event.number}/{event.cells}] {event.cell}: {event.what}", err=True
         ),
+        **chosen,
     )
     if found.rows:
-        shown = reproduction_table(
-            found.plain_rows(),
-            title=f"{table}, budget {budget}",
-            protocol=protocol,
-            notes=found.notes,
-        )
-        console().print(as_rich(shown))
+        show_table(reproduction_table(found))
     return found.to_json()
 
 
@@ -235,22 +221,13 @@ def _measure(
     data: Path | None,
     weights: Path | None,
     device: str,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Score the rows of ours, and bicubic, beside the printed ones."""
-    from edgekeeper.evaluation.evaluate import Score
-    from edgekeeper.evaluation.tables import as_rich
     from edgekeeper.papers import as_tables, beside
-    from edgekeeper.progress import ProgressLine
 
     root = needed_data(data) if data is not None or ours or sets else None
     rows = [_ours(text, device=device) for text in ours]
-    with ProgressLine("scoring", total=0, unit="images") as line:
-        done: list[Score] = []
-
-        def show(score: Score) -> None:
-            done.append(score)
-            line.update(len(done), text=f"{score.model} {score.set} {score.image}")
-
+    with counted_scores("scoring") as count:
         found = beside(
             table,
             ours=rows,
@@ -258,10 +235,11 @@ def _measure(
             sets=split_names(sets) if sets else None,
             weights=None if root is None else weights_folder(weights, data=root),
             out=None if root is None else own_folder(out),
-            on_image=show,
+            on_image=count,
         )
     for shown in as_tables(found):
-        console().print(as_rich(shown), "")
+        show_table(shown)
+        click.echo()
     return found.to_json()
 
 
@@ -283,11 +261,10 @@ def _ours(text: str, *, device: str) -> "Ours":
     return Ours(name.strip(), source, key=files_key(path if path.is_dir() else find(path)))
 
 
-def _count() -> dict[str, object]:
+def _count() -> dict[str, Any]:
     """Count the networks of Table 5."""
-    from edgekeeper.evaluation.tables import as_rich
     from edgekeeper.papers import costs_as_json, costs_as_table, table5
 
     rows = table5()
-    console().print(as_rich(costs_as_table(rows)))
+    show_table(costs_as_table(rows))
     return costs_as_json(rows)

@@ -2,38 +2,53 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.evaluation.evaluate import (
-    Result,
-    Score,
-    find_metrics,
-    results,
-    score_result,
-    summarise,
-)
-from edgekeeper.evaluation.tables import TITLES
+from edgekeeper.evaluation.evaluate import Result, results, score_result
+from edgekeeper.evaluation.tables import DIGITS, TITLES
 from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
-from edgekeeper.metrics.score import ALL_METRICS, METRICS
-from edgekeeper.metrics.statistics import describe, wilcoxon
+from edgekeeper.metrics.score import ALL_METRICS, METRICS, Score, find_metrics, summarise
+from edgekeeper.metrics.statistics import Difference, Verdict, describe, wilcoxon
 from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
 
-# ---- Where one result is worse than the other: the square of an image that shows it most -------
-
-SIDE = 64  # pixels of the squares that are looked at
-
-STEP = 4  # pixels between two of them
+Subject = SRModel | str | Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class MetricRow:
+    """How ``b`` differs from ``a`` in one metric on one set.
+
+    metric: its name; "gv_ratio_error" is |gv_ratio - 1|. images: how many entered. a, b: their
+    means; difference: of b - a, paired by image. p: of Wilcoxon's signed-rank test, two-sided.
+    better, worse: on how many images ``b`` is. None where there are too few images.
+    """
+
+    set: str
+    metric: str
+    images: int
+    a: float | None
+    b: float | None
+    difference: Difference | None
+    p: float | None
+    better: int
+    worse: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether ``b`` is "better" or "worse", as far as that can be said."""
+        return self.difference.verdict if self.difference else "too few images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstPlace:
     """A square in which ``b`` is worse than ``a``: where, its PSNR in dB, and what it looks like.
 
     excess: how much larger b's mean squared error is there, for values in [0, 1]. PSNR under the
@@ -49,70 +64,6 @@ class Place:
     crops: tuple[Tensor, Tensor, Tensor]
 
 
-def worst_place(a: Result, b: Result, *, hr: Tensor) -> Place | None:
-    """Return the square in which b's squared error exceeds a's most, None where it nowhere does."""
-    errors = []
-    for result in (a, b):
-        pair = compared(result.image, hr, protocol=a.protocol, scale=a.pair.scale, metric="psnr")
-        errors.append((pair.sr - pair.hr).square().mean(dim=1, keepdim=True))
-    side = min(SIDE, *errors[0].shape[-2:])
-    error_a, error_b = (F.avg_pool2d(error, side, stride=STEP) for error in errors)
-    excess = (error_b - error_a).flatten()
-    at = int(excess.argmax())
-    if excess[at] <= 0:
-        return None
-    border = (hr.shape[-2] - errors[0].shape[-2]) // 2
-    row, column = divmod(at, error_a.shape[-1])
-    box = Box(STEP * row + border, STEP * column + border, side, side)
-    return Place(
-        set=a.set,
-        image=a.pair.name,
-        box=box,
-        excess=float(excess[at]),
-        psnr_a=_decibel(float(error_a.flatten()[at])),
-        psnr_b=_decibel(float(error_b.flatten()[at])),
-        crops=(_crop(a.image, box), _crop(b.image, box), _crop(hr, box)),
-    )
-
-
-def _crop(image: Tensor, box: Box) -> Tensor:
-    return box.cut(image).clamp(0, 1).float()
-
-
-def _decibel(error: float) -> float:
-    return math.inf if error == 0 else -10 * math.log10(error)
-
-
-Subject = SRModel | str | Path
-
-Verdict = Literal["better", "worse", "not distinguishable", "too few images"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """How ``b`` differs from ``a`` in one metric on one set.
-
-    metric: its name; "gv_ratio_error" is |gv_ratio - 1|. images: how many entered. a, b: their
-    means; difference: mean of b - a; low, high: ends of its 95 % bootstrap interval, paired by
-    image. p: of Wilcoxon's signed-rank test, two-sided. better, worse: on how many images
-    ``b`` is. verdict: "better" or "worse" when the interval leaves out 0. None where there are
-    too few images.
-    """
-
-    set: str
-    metric: str
-    images: int
-    a: float | None
-    b: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    better: int
-    worse: int
-    verdict: Verdict
-
-
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
     """What ``compare`` found: a row a set and metric, all scores, the worst places, notes."""
@@ -123,8 +74,8 @@ class PairedComparison:
     protocol: Protocol
     metrics: tuple[str, ...]
     scores: tuple[tuple[Score, Score], ...]
-    rows: tuple[Row, ...]
-    places: tuple[Place, ...]
+    rows: tuple[MetricRow, ...]
+    places: tuple[WorstPlace, ...]
     notes: tuple[str, ...]
 
 
@@ -158,7 +109,7 @@ def compare(
         for subject in (a, b)
     )
     scores: list[tuple[Score, Score]] = []
-    worst: list[Place] = []
+    worst: list[WorstPlace] = []
     for one, other in zip(results_a, results_b, strict=True):
         hr = one.pair.hr()
         both = (
@@ -224,31 +175,39 @@ def direction(metric: str) -> Literal["highest", "lowest"]:
     return "highest" if ALL_METRICS[metric] == "highest" else "lowest"
 
 
-def _row(scores: Sequence[tuple[Score, Score]], *, metric: str, label: str) -> Row:
+def paired(a: ArrayLike, b: ArrayLike, *, metric: str, digits: int | None = None) -> Difference:
+    """Return how much ``a`` is above ``b`` in a metric; see ``describe``.
+
+    A difference whose whole interval is 0 in the digits that tables have, or in ``digits``, is
+    not distinguishable.
+    """
+    found = describe(a, b, best=direction(metric))
+    half = 0.5 * 10.0 ** -(DIGITS[metric] if digits is None else digits)
+    none = all(abs(end) < half for end in (found.low, found.high) if end is not None)
+    return replace(found, verdict="not distinguishable") if none else found
+
+
+def _row(scores: Sequence[tuple[Score, Score]], *, metric: str, label: str) -> MetricRow:
     kept = [both for both in scores if difference_of(both, metric) is not None]
     a, b = ([compared_value(both[k], metric) or 0.0 for both in kept] for k in (0, 1))
     differences = [y - x for x, y in zip(a, b, strict=True)]
     good = 1 if direction(metric) == "highest" else -1
     enough = len(kept) > 1
-    found = describe(b, a, best=direction(metric)) if enough else None
-    return Row(
+    if enough:
+        difference: Difference | None = paired(b, a, metric=metric)
+    else:
+        difference = Difference(differences[0]) if kept else None
+    return MetricRow(
         set=label,
         metric=row_name(metric),
         images=len(kept),
-        a=_mean(a),
-        b=_mean(b),
-        difference=_mean(differences),
-        low=found.low if found else None,
-        high=found.high if found else None,
+        a=math.fsum(a) / len(a) if kept else None,
+        b=math.fsum(b) / len(b) if kept else None,
+        difference=difference,
         p=wilcoxon(b, a).p if enough else None,
         better=sum(good * value > 0 for value in differences),
         worse=sum(good * value < 0 for value in differences),
-        verdict=found.verdict if found else "too few images",
     )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
 
 
 def _left_out(scores: Sequence[tuple[Score, Score]], metrics: Sequence[str]) -> list[str]:
@@ -271,10 +230,51 @@ def _left_out(scores: Sequence[tuple[Score, Score]], metrics: Sequence[str]) -> 
     return list(dict.fromkeys(notes))
 
 
-def _few(rows: Sequence[Row]) -> list[str]:
+def _few(rows: Sequence[MetricRow]) -> list[str]:
     counts = {row.set: row.images for row in rows if 1 < row.images < 6}
     return [
         f"{label}: with {count} images p cannot be below {2 ** (1 - count):g}, and the interval "
         "is too narrow; compare on more."
         for label, count in counts.items()
     ]
+
+
+# ---- Where one result is worse than the other: the square of an image that shows it most --------
+
+SIDE = 64  # pixels of the squares that are looked at
+
+STEP = 4  # pixels between two of them
+
+
+def worst_place(a: Result, b: Result, *, hr: Tensor) -> WorstPlace | None:
+    """Return the square in which b's squared error exceeds a's most, None where it nowhere does."""
+    errors = []
+    for result in (a, b):
+        pair = compared(result.image, hr, protocol=a.protocol, scale=a.pair.scale, metric="psnr")
+        errors.append((pair.sr - pair.hr).square().mean(dim=1, keepdim=True))
+    side = min(SIDE, *errors[0].shape[-2:])
+    error_a, error_b = (F.avg_pool2d(error, side, stride=STEP) for error in errors)
+    excess = (error_b - error_a).flatten()
+    at = int(excess.argmax())
+    if excess[at] <= 0:
+        return None
+    border = (hr.shape[-2] - errors[0].shape[-2]) // 2
+    row, column = divmod(at, error_a.shape[-1])
+    box = Box(STEP * row + border, STEP * column + border, side, side)
+    return WorstPlace(
+        set=a.set,
+        image=a.pair.name,
+        box=box,
+        excess=float(excess[at]),
+        psnr_a=_decibel(float(error_a.flatten()[at])),
+        psnr_b=_decibel(float(error_b.flatten()[at])),
+        crops=(_crop(a.image, box), _crop(b.image, box), _crop(hr, box)),
+    )
+
+
+def _crop(image: Tensor, box: Box) -> Tensor:
+    return box.cut(image).clamp(0, 1).float()
+
+
+def _decibel(error: float) -> float:
+    return math.inf if error == 0 else -10 * math.log10(error)

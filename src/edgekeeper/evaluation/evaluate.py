@@ -17,39 +17,9 @@ from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics.canary import End, check_set
 from edgekeeper.metrics.protocol import Protocol, find_protocol
-from edgekeeper.metrics.score import (
-    ALL_METRICS,
-    METRICS,
-    Score,
-    SetMean,
-    find_metrics,
-    mean_scores,
-    read_scores,
-    score_image,
-    summarise,
-    write_scores,
-)
+from edgekeeper.metrics.score import METRICS, Score, find_metrics, score_image
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize, pillow_resize
-
-__all__ = [
-    "ALL_METRICS",
-    "METRICS",
-    "Result",
-    "Score",
-    "SetMean",
-    "evaluate",
-    "find_metrics",
-    "match_results",
-    "mean_scores",
-    "read_scores",
-    "results",
-    "score_image",
-    "score_result",
-    "summarise",
-    "write_scores",
-]
-
 
 # Sets that are published under numbers (img_001, in alphabetical order) as well as names.
 NUMBERED = ("set5", "set14", "bsd100")
@@ -227,7 +197,12 @@ def _interpolation(protocol: Protocol) -> _Source:
             return imresize(lr, scale=pair.scale, boundary="replicate", quantise="uint8")
         return imresize(lr, scale=pair.scale)
 
-    return _Source("bilinear" if protocol.baseline == "pillow_bilinear" else "bicubic", make)
+    return _Source(interpolation_name(protocol), make)
+
+
+def interpolation_name(protocol: Protocol) -> str:
+    """Return what the protocol's own interpolation, asked for as "bicubic", really is."""
+    return "bilinear" if protocol.baseline == "pillow_bilinear" else "bicubic"
 
 
 def _from_unrounded(pair: Pair) -> Tensor:
@@ -239,20 +214,28 @@ def _folder(folder: Path, *, label: str, pairs: Sequence[Pair]) -> _Source:
         raise InputError(
             f"'{folder}' is neither a folder of results nor the word 'bicubic' nor a network."
         )
-    scale = pairs[0].scale
-    inner = [p for p in sorted(folder.iterdir()) if p.is_dir()]
-    own = [p for p in inner if p.name.lower() in (label.lower(), f"{label.lower()}_x{scale}")]
-    files = match_results(
-        list_images(own[0] if own else folder),
-        set_name=label,
-        names=[pair.name for pair in pairs],
-        scale=scale,
-    )
+    names = [pair.name for pair in pairs]
+    files = result_files(folder, set_name=label, names=names, scale=pairs[0].scale)
 
     def make(pair: Pair) -> Tensor:
         return to_rgb_tensor(read_image(files[pair.name]))
 
     return _Source(folder.name, make, lr_kernel="unknown")
+
+
+def result_files(
+    folder: Path, *, set_name: str, names: Sequence[str], scale: int
+) -> dict[str, Path]:
+    """Return the result file of each image, as ``match_results``, from a folder of results.
+
+    For several sets it may hold a folder for each, ``Set5`` or ``Set5_x4``, and these one for
+    each scale, ``x4``.
+    """
+    of_set = (set_name.lower(), f"{set_name.lower()}_x{scale}")
+    for wanted in (of_set, (f"x{scale}",)):
+        inner = [path for path in sorted(folder.iterdir()) if path.name.lower() in wanted]
+        folder = next((path for path in inner if path.is_dir()), folder)
+    return match_results(list_images(folder), set_name=set_name, names=names, scale=scale)
 
 
 def match_results(

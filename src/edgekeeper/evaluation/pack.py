@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edgekeeper.checkpoint import load_exactly, model_spec, read_tensors, write_tensors
 from edgekeeper.errors import CheckpointError
-from edgekeeper.evaluation.evaluate import Score, evaluate
-from edgekeeper.metrics.score import METRICS
+from edgekeeper.evaluation.evaluate import evaluate
+from edgekeeper.metrics.score import METRICS, Score
 from edgekeeper.metrics.statistics import interval
 from edgekeeper.models import DGGGANLight, parameter_count
 from edgekeeper.pretrained.zoo import Network, describe

@@ -5,74 +5,65 @@ from pathlib import Path
 
 from edgekeeper.errors import DataError
 from edgekeeper.evaluation.compare import (
+    MetricRow,
     PairedComparison,
-    Row,
     compared_value,
     difference_of,
     direction,
     row_name,
 )
-from edgekeeper.evaluation.tables import DIGITS, SIGNS, TITLES, Column, Table, as_json, number
+from edgekeeper.evaluation.tables import (
+    DIGITS,
+    NOTHING,
+    SIGNS,
+    TITLES,
+    Table,
+    as_json,
+    difference_cell,
+    number,
+    plain_row,
+)
 from edgekeeper.files import write_text
+
+RATIO = "|GV ratio - 1|"
 
 
 def comparison_table(found: PairedComparison) -> Table:
     """Return the rows as a table: means, differences with interval, p, and on how many images."""
-    columns = (
-        Column("set"),
-        Column("metric"),
-        Column("A", "right"),
-        Column("B", "right"),
-        Column("B - A [95 %]", "right"),
-        Column("p", "right"),
-        Column("B better, worse", "right"),
-        Column("B is"),
-    )
+    columns = ("set", "metric", ">A", ">B", ">B - A [95 %]", ">p", ">B better, worse", "B is")
     note = (
         f"Protocol '{found.protocol.name}', ×{found.scale}. Interval: bootstrap, paired by "
         "image; p: Wilcoxon's signed-rank test. Undecided: the interval holds 0. Each row is "
         "judged by itself."
     )
     cells = tuple(_cells(row) for row in found.rows)
-    return Table(f"A: {found.a}   B: {found.b}", columns, cells, (note, *found.notes))
+    return Table(f"A: {found.a}   B: {found.b}", columns, cells, (note, *found.notes), keys=2)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: MetricRow) -> tuple[str, ...]:
     metric = row.metric.removesuffix("_error")
     digits = DIGITS[metric]
-    title = f"{TITLES[metric]} {SIGNS[direction(metric)]}"
-    difference = number(row.difference, digits=digits, sign="always")
-    if row.low is not None:
-        ends = [number(end, digits=digits, sign="always") for end in (row.low, row.high)]
-        difference += f" [{ends[0]}, {ends[1]}]"
     return (
         row.set,
-        f"|GV ratio - 1| {SIGNS['lowest']}" if metric == "gv_ratio" else title,
+        f"{RATIO if metric == 'gv_ratio' else TITLES[metric]} {SIGNS[direction(metric)]}",
         number(row.a, digits=digits),
         number(row.b, digits=digits),
-        difference,
-        "–" if row.p is None else f"{row.p:.2g}",
+        difference_cell(row.difference, digits=digits),
+        NOTHING if row.p is None else f"{row.p:.2g}",
         f"{row.better}, {row.worse} of {row.images}",
         "undecided" if row.verdict == "not distinguishable" else row.verdict,
     )
 
 
 def worst_table(found: PairedComparison, *, images: int) -> Table:
-    """The so many images on which ``b`` loses most in the first metric, all differences b - a."""
+    """Return the so many images on which ``b`` loses most in the first metric, all as b - a."""
     first = found.metrics[0]
     sign = 1 if direction(first) == "highest" else -1
     ranked = sorted(
         (both for both in found.scores if difference_of(both, first) is not None),
         key=lambda both: sign * (difference_of(both, first) or 0.0),
     )
-    columns = (
-        Column("set"),
-        Column("image"),
-        *(
-            Column("|GV ratio - 1|" if metric == "gv_ratio" else TITLES[metric], "right")
-            for metric in found.metrics
-        ),
-    )
+    titles = [RATIO if metric == "gv_ratio" else TITLES[metric] for metric in found.metrics]
     cells = tuple(
         (
             both[0].set,
@@ -85,25 +76,25 @@ def worst_table(found: PairedComparison, *, images: int) -> Table:
         for both in ranked[:images]
     )
     title = f"B - A, the worst images for B by {TITLES[first]} first"
-    return Table(title, columns, cells)
+    return Table(title, ("set", "image", *(f">{title}" for title in titles)), cells, keys=2)
 
 
 def write_comparison(found: PairedComparison, path: str | Path) -> None:
     """Write rows, every image's values and the worst places as JSON, whole or not."""
     images = [
         {
-            "set": both[0].set,
-            "image": both[0].image,
+            "set": a.set,
+            "image": a.image,
             **{
                 row_name(metric): {
-                    "a": compared_value(both[0], metric),
-                    "b": compared_value(both[1], metric),
-                    "difference": difference_of(both, metric),
+                    "a": compared_value(a, metric),
+                    "b": compared_value(b, metric),
+                    "difference": difference_of((a, b), metric),
                 }
                 for metric in found.metrics
             },
         }
-        for both in found.scores
+        for a, b in found.scores
     ]
     places = [
         {
@@ -116,7 +107,7 @@ def write_comparison(found: PairedComparison, path: str | Path) -> None:
         }
         for place in found.places
     ]
-    facts = {
+    content = {
         "a": found.a,
         "b": found.b,
         "scale": found.scale,
@@ -124,6 +115,6 @@ def write_comparison(found: PairedComparison, path: str | Path) -> None:
         "notes": found.notes,
         "images": images,
         "places": places,
+        "rows": [plain_row(row) for row in found.rows],
     }
-    text = as_json([asdict(row) for row in found.rows], facts=facts)
-    write_text(path, text + "\n", error=DataError)
+    write_text(path, as_json(content) + "\n", error=DataError)

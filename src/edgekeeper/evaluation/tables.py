@@ -1,22 +1,20 @@
-"""Tables of scores and of reproduced papers: as terminal text, as Markdown, as JSON."""
+"""Tables: cells as text, and the table as terminal text, as Markdown; rows as JSON."""
 
 import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import rich.box
 import rich.table
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 
 from edgekeeper.errors import InputError
 from edgekeeper.metrics.score import ALL_METRICS, METRICS, Best, SetMean
-
-PlainRow = Mapping[str, object]
-"""A row as plain values: str, int, float, None."""
+from edgekeeper.metrics.statistics import Difference
 
 TITLES = {
     "psnr": "PSNR",
@@ -37,21 +35,18 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column's title and on which side its cells stand."""
-
-    title: str
-    align: Literal["left", "right"] = "left"
-
-
-@dataclass(frozen=True)
 class Table:
-    """Cells as text, row by row, with a title above and notes below."""
+    """Cells as text, row by row, with a title above and notes below.
+
+    columns: their titles; ">" before one sets its cells to the right. keys: how many columns
+    from the left say what a row is about.
+    """
 
     title: str
-    columns: tuple[Column, ...]
+    columns: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    keys: int = 1
 
     def __post_init__(self) -> None:
         """Refuse rows that do not fit the columns."""
@@ -60,6 +55,58 @@ class Table:
                 raise InputError(
                     f"A row of '{self.title}' has {len(row)} cells for {len(self.columns)} columns."
                 )
+
+
+# ---- Cells --------------------------------------------------------------------------------------
+
+
+def number(value: object, *, digits: int, sign: Literal["negative", "always"] = "negative") -> str:
+    """Return the number with so many digits; "inf" for infinity, a dash for None.
+
+    Minus is the hyphen, so that the text can be copied into a program. Raises InputError for
+    anything else.
+    """
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"A cell must be a number or None; got {value!r}.")
+    if not math.isfinite(value):
+        return str(value)
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        return ("±" if sign == "always" else "") + text.removeprefix("-")
+    return f"{value:+.{digits}f}" if sign == "always" else text
+
+
+def with_interval(
+    mean: float,
+    ends: tuple[float | None, float | None],
+    *,
+    digits: int,
+    sign: Literal["negative", "always"] = "negative",
+) -> str:
+    """Return ``mean [low, high]``, or the mean alone where there is no interval."""
+    text = number(mean, digits=digits, sign=sign)
+    if None in ends:
+        return text
+    low, high = (number(end, digits=digits, sign=sign) for end in ends)
+    return f"{text} [{low}, {high}]"
+
+
+def difference_cell(difference: Difference | None, *, digits: int) -> str:
+    """Return the difference with its sign and its interval."""
+    if difference is None:
+        return NOTHING
+    ends = (difference.low, difference.high)
+    return with_interval(difference.mean, ends, digits=digits, sign="always")
+
+
+def titled(metric: str) -> str:
+    """Return the metric's title with the sign of which numbers are good ones."""
+    return f"{TITLES[metric]} {SIGNS[ALL_METRICS[metric]]}"
+
+
+# ---- Means over sets ----------------------------------------------------------------------------
 
 
 def score_table(
@@ -81,13 +128,7 @@ def score_table(
         )
     asked = [m for m in ALL_METRICS if m in METRICS or any(m in mean.counted for mean in means)]
     shown = asked if metrics is None else metrics
-    columns = (
-        Column("set"),
-        Column("scale", "right"),
-        Column("model"),
-        Column("images", "right"),
-        *(Column(f"{TITLES[metric]} {SIGNS[ALL_METRICS[metric]]}", "right") for metric in shown),
-    )
+    columns = ("set", ">scale", "model", ">images", *(f">{titled(metric)}" for metric in shown))
     cells = tuple(
         (
             mean.set,
@@ -100,8 +141,8 @@ def score_table(
     )
     kernels = ", ".join(dict.fromkeys(mean.lr_kernel for mean in means))
     note = f"Protocol '{protocols[0].name}'; LR images: {kernels}. * is the best of its set."
-    reasons = [line for mean in means for line in mean.notes]
-    return Table(title, columns, cells, (note, *dict.fromkeys(reasons)))
+    reasons = dict.fromkeys(line for mean in means for line in mean.notes)
+    return Table(title, columns, cells, (note, *reasons), keys=3)
 
 
 def _mean_cell(mean: SetMean, metric: str, means: Sequence[SetMean]) -> str:
@@ -110,141 +151,6 @@ def _mean_cell(mean: SetMean, metric: str, means: Sequence[SetMean]) -> str:
     if 0 < counted < mean.images:
         text += f" ({counted} of {mean.images})"
     return text + _star(mean, metric, means)
-
-
-def reproduction_table(
-    rows: Sequence[PlainRow], *, title: str, protocol: str, notes: Sequence[str] = ()
-) -> Table:
-    """Ours and the paper's numbers side by side, from ``ReproducedTable.plain_rows()``.
-
-    Ours carries the difference with its interval; one whose interval holds 0 is said to be
-    "not distinguishable". The paper's numbers stand in columns of their own.
-    """
-    columns = (
-        Column("set"),
-        Column("network"),
-        Column("loss"),
-        Column("measure"),
-        Column("without", "right"),
-        Column("with", "right"),
-        Column("difference [95 %]", "right"),
-        Column("verdict"),
-        Column("paper: without", "right"),
-        Column("with", "right"),
-        Column("difference", "right"),
-    )
-    cells = tuple(_reproduction_cells(row) for row in rows)
-    odd = dict.fromkeys(
-        f"Paper, {row['set']} {row['network']} ×{row['scale']}: {row['note']}."
-        for row in rows
-        if row["note"]
-    )
-    best = ", ".join(
-        f"{TITLES[measure]} {SIGNS[METRICS[measure]]}"
-        for measure in dict.fromkeys(str(row["measure"]) for row in rows)
-    )
-    legend = f"Ours under protocol '{protocol}' ({best}); the paper's under 'gv_repo'."
-    return Table(title, columns, cells, (legend, *notes, *odd))
-
-
-def _reproduction_cells(row: PlainRow) -> tuple[str, ...]:
-    measure = str(row["measure"])
-    digits = DIGITS[measure]
-    ends = [number(row[end], digits=digits, sign="always") for end in ("low", "high")]
-    return (
-        str(row["set"]),
-        f"{row['network']} ×{row['scale']}",
-        f"{row['base']} + {row['term']}",
-        TITLES[measure],
-        number(row["without"], digits=digits),
-        number(row["added"], digits=digits),
-        f"{number(row['difference'], digits=digits, sign='always')} [{ends[0]}, {ends[1]}]",
-        str(row["verdict"]),
-        number(row["paper_without"], digits=digits),
-        number(row["paper_added"], digits=digits),
-        number(row["paper_difference"], digits=digits, sign="always"),
-    )
-
-
-def number(value: object, *, digits: int, sign: Literal["negative", "always"] = "negative") -> str:
-    """Return the number with so many digits; "inf" for infinity, a dash for None.
-
-    Minus is the hyphen, so that the text can be copied into a program. Raises InputError for
-    anything else.
-    """
-    if value is None:
-        return NOTHING
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"A cell must be a number or None; got {value!r}.")
-    if not math.isfinite(value):
-        return str(value)
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        return ("±" if sign == "always" else "") + text.removeprefix("-")
-    return f"{value:+.{digits}f}" if sign == "always" else text
-
-
-def as_text(table: Table, *, width: int | None = None) -> str:
-    """The table for a terminal of ``width`` columns (as wide as needed when None), plain text."""
-    console = Console(
-        file=io.StringIO(), width=width or 400, color_system=None, legacy_windows=False
-    )
-    with console.capture() as captured:
-        console.print(as_rich(table))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
-
-
-def as_rich(table: Table) -> rich.table.Table:
-    """Return the table for ``rich.print``, which fits it to the terminal."""
-    shown = rich.table.Table(
-        title=escape(table.title) or None,
-        title_justify="left",
-        caption=escape("\n".join(table.notes)) or None,
-        caption_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in table.columns:
-        shown.add_column(escape(column.title), justify=column.align, overflow="fold")
-    for row in table.cells:
-        shown.add_row(*(escape(cell) for cell in row))
-    return shown
-
-
-def as_markdown(table: Table) -> str:
-    """Return the table in Markdown (GitHub's form), title above and notes as a list below."""
-    rules = [":---" if column.align == "left" else "---:" for column in table.columns]
-    lines = [
-        _markdown_row([column.title for column in table.columns]),
-        _markdown_row(rules),
-        *(_markdown_row(row) for row in table.cells),
-    ]
-    title = [f"**{table.title}**", ""] if table.title else []
-    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    return "\n".join([*title, *lines, *notes])
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def as_json(rows: Sequence[PlainRow], *, facts: PlainRow | None = None) -> str:
-    """Return the rows with all their digits, and ``facts`` beside them, as JSON text.
-
-    Infinity is the string "inf", since JSON has no such number.
-    """
-    plain = {**(facts or {}), "rows": [dict(row) for row in rows]}
-    return json.dumps(_finite(plain), indent=2, ensure_ascii=False)
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _star(mean: SetMean, metric: str, means: Sequence[SetMean]) -> str:
@@ -263,3 +169,135 @@ def _star(mean: SetMean, metric: str, means: Sequence[SetMean]) -> str:
 
 def _badness(value: float, best: Best) -> float:
     return {"highest": -value, "lowest": value, "nearest 1": abs(value - 1)}[best]
+
+
+# ---- The forms of a table -----------------------------------------------------------------------
+
+
+def as_text(table: Table, *, width: int | None = None) -> str:
+    """Return the table for a terminal of ``width`` columns (None: as wide as needed), plain."""
+    console = Console(
+        file=io.StringIO(), width=width or 400, color_system=None, legacy_windows=False
+    )
+    with console.capture() as captured:
+        console.print(as_rich(table, width=console.width))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def as_rich(table: Table, *, width: int) -> Group:
+    """Return the table for ``rich.print`` on so many columns.
+
+    Cells are wrapped between words. Where the words themselves need more room, the columns are
+    divided among several tables, each of which begins with the key columns.
+    """
+    groups = _grouped(table, width=width)
+    return Group(
+        *(
+            _part(
+                table,
+                group,
+                width=width,
+                title=table.title if number == 0 else "",
+                notes=table.notes if number == len(groups) - 1 else (),
+            )
+            for number, group in enumerate(groups)
+        )
+    )
+
+
+def _grouped(table: Table, *, width: int) -> list[list[int]]:
+    """Return the columns of each part, which are as many as there is room for."""
+    keys = list(range(table.keys))
+    groups = [keys]
+    for column in range(table.keys, len(table.columns)):
+        needed = [_widths(table, k)[0] for k in (*groups[-1], column)]
+        if groups[-1] != keys and sum(needed) + _around(len(needed)) > width:
+            groups.append(keys)
+        groups[-1] = [*groups[-1], column]
+    return groups
+
+
+def _part(
+    table: Table, columns: Sequence[int], *, width: int, title: str, notes: Sequence[str]
+) -> rich.table.Table:
+    shown = rich.table.Table(
+        title=escape(title) or None,
+        title_justify="left",
+        caption=escape("\n".join(notes)) or None,
+        caption_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    words, wholes = zip(*(_widths(table, column) for column in columns), strict=True)
+    given = list(wholes)
+    for _ in range(sum(wholes) + _around(len(wholes)) - width):
+        # One character less for the widest column that has more than its longest word.
+        yielding = [k for k in range(len(given)) if given[k] > words[k]]
+        if yielding:
+            given[max(yielding, key=lambda k: given[k])] -= 1
+    for column, size in zip(columns, given, strict=True):
+        name = table.columns[column]
+        shown.add_column(
+            escape(name.removeprefix(">")),
+            justify="right" if name.startswith(">") else "left",
+            overflow="fold",
+            width=size,
+        )
+    for row in table.cells:
+        shown.add_row(*(escape(row[column]) for column in columns))
+    return shown
+
+
+def _widths(table: Table, column: int) -> tuple[int, int]:
+    """Return the length of a column's longest word and of its longest cell."""
+    texts = [table.columns[column].removeprefix(">"), *(row[column] for row in table.cells)]
+    longest = max(len(word) for text in texts for word in (*text.split(), ""))
+    return longest, max(map(len, texts))
+
+
+def _around(columns: int) -> int:
+    """Return how much a table of so many columns is wider than they are."""
+    return 3 * columns - 1
+
+
+def as_markdown(table: Table) -> str:
+    """Return the table in Markdown (GitHub's form), title above and notes as a list below."""
+    lines = [
+        _markdown_row([name.removeprefix(">") for name in table.columns]),
+        _markdown_row(["---:" if name.startswith(">") else ":---" for name in table.columns]),
+        *(_markdown_row(row) for row in table.cells),
+    ]
+    title = [f"**{table.title}**", ""] if table.title else []
+    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    return "\n".join([*title, *lines, *notes])
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+# ---- Rows as plain values -----------------------------------------------------------------------
+
+
+def plain_row(row: Any) -> dict[str, object]:
+    """Return the fields of a row with a ``difference``, and those of the difference, in one."""
+    plain = asdict(row)
+    found = plain["difference"] or {"mean": None, "low": None, "high": None}
+    ends = {"low": found["low"], "high": found["high"]}
+    verdict = found.get("verdict", "too few images")
+    return {**plain, "difference": found["mean"], **ends, "verdict": verdict}
+
+
+def as_json(content: Mapping[str, object]) -> str:
+    """Return the content with all digits as JSON text; infinity is the string "inf"."""
+    return json.dumps(_finite(content), indent=2, ensure_ascii=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -5,15 +5,20 @@ says the format (.svg, .pdf, .png). Only ``subjects`` runs networks: it makes th
 others draw. Nothing here trains.
 """
 
-from edgekeeper.figures.comparison import comparison
-from edgekeeper.figures.crops import crops
-from edgekeeper.figures.edge import STEP, Line, Profile, edge, profiles_along, strongest_line
-from edgekeeper.figures.frontier import Point, frontier
+from edgekeeper.figures.crops import MEASURES, comparison, crops, default_measures, worst_places
+from edgekeeper.figures.curves import (
+    STEP,
+    EdgeLine,
+    Profile,
+    VarianceCurves,
+    edge,
+    profiles_along,
+    strongest_line,
+    variance_curves,
+)
 from edgekeeper.figures.gradients import BranchRow, branch_maps, gradient_maps
-from edgekeeper.figures.numbers import MEASURES, default_measures
 from edgekeeper.figures.panels import Panel, Row, structured_box, whole_box
-from edgekeeper.figures.quality_cost import CostPoint, quality_cost
-from edgekeeper.figures.variances import VarianceCurves, variance_curves
+from edgekeeper.figures.points import CostPoint, Point, frontier, quality_cost
 from edgekeeper.ops.box import Box
 
 __all__ = [
@@ -22,7 +27,7 @@ __all__ = [
     "Box",
     "BranchRow",
     "CostPoint",
-    "Line",
+    "EdgeLine",
     "Panel",
     "Point",
     "Profile",
@@ -41,4 +46,5 @@ __all__ = [
     "structured_box",
     "variance_curves",
     "whole_box",
+    "worst_places",
 ]

@@ -1,6 +1,5 @@
 """What all figures share: style, the file, and how an image is drawn."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError, UnavailableError
+from edgekeeper.files import new_file
 from edgekeeper.ops.box import Box
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ STYLE: dict[str, Any] = {
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.05,
     "svg.hashsalt": "edgekeeper",  # equal figures give equal files
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.constrained_layout.h_pad": 0.05,
+    "figure.constrained_layout.wspace": 0.01,
+    "figure.constrained_layout.hspace": 0.01,
 }
 UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
@@ -63,41 +67,32 @@ def figure_file(
     *,
     width: float,
     height: float,
-    layout: Literal["fitted", "placed"] = "fitted",
+    layout: Literal["constrained", "compressed"] = "constrained",
 ) -> Iterator["Figure"]:
-    """A new figure of so many inches; written to ``path``, whole or not at all, at the end.
+    """Give a new figure of so many inches; written to ``path``, whole or not at all, at the end.
 
-    ``layout``: "fitted" moves subplots until nothing overlaps; "placed" leaves everything where
-    ``place`` put it.
+    ``layout`` is matplotlib's: "constrained" moves subplots until nothing overlaps,
+    "compressed" also takes out the space beside images of a fixed aspect. What is left empty
+    around the figure is cut off.
     """
     target = checked_target(path)
     try:
         import matplotlib
         from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise UnavailableError(
             "matplotlib is not installed; run: pip install 'edgekeeper[figures]'"
         ) from error
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-    with matplotlib.rc_context(cast(Any, STYLE)):
-        engine = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
-        figure = Figure(figsize=(width, height), layout=engine if layout == "fitted" else None)
+    with matplotlib.rc_context(cast(Any, STYLE)), new_file(target, error=ImageError) as draft:
+        figure = Figure(figsize=(width, height), layout=layout)
         yield figure
-        try:
-            figure.savefig(temporary, metadata=UNDATED.get(target.suffix.lower()))
-            temporary.replace(target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise ImageError(f"Cannot write '{target}': {error.strerror}.") from error
+        figure.savefig(draft, metadata=UNDATED.get(target.suffix.lower()))
 
 
-def place(figure: "Figure", *, left: float, top: float, width: float, height: float) -> "Axes":
-    """New axes of so many inches, so many inches from the figure's top left corner."""
-    across, down = figure.get_size_inches()
-    return figure.add_axes(
-        (left / across, 1 - (top + height) / down, width / across, height / down)
-    )
+def settle(figure: "Figure") -> None:
+    """Lay the figure out for good, so that what is drawn next can look at where things are."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def write_title(axis: "Axes", label: str, *, width: float) -> None:
@@ -119,23 +114,27 @@ def show(
     ``pixels``: "kept" draws each as a square; "averaged" is for images drawn smaller than
     they are.
     """
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    hide_axis(axis)
     values = image.detach().cpu().float()
     interpolation = "nearest" if pixels == "kept" else "antialiased"
     if top is None:
-        return axis.imshow(
-            values[0].clamp(0, 1).permute(1, 2, 0).numpy(), interpolation=interpolation
-        )
+        values = values[0].clamp(0, 1).permute(1, 2, 0)  # (H, W, 3)
+        return axis.imshow(values.numpy(), interpolation=interpolation)
     return axis.imshow(
-        values[0, 0].numpy(),
+        values[0, 0].numpy(),  # (H, W)
         cmap=EDGE_COLOURS,
         vmin=0,
         vmax=max(top, 1e-6),
         interpolation=interpolation,
     )
+
+
+def hide_axis(axis: "Axes") -> None:
+    """Leave out ticks and spines; title and label stay."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
 
 
 def frame(axis: "Axes", part: Box) -> None:

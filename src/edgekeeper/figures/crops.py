@@ -1,17 +1,77 @@
-"""The same part of many results, with their numbers.
+"""The same part of many results, with their numbers and with their gradients.
 
-Figures 1, 4 and 7 of SPSR (Ma et al., CVPR 2020), figure 6 of DGGGAN and figure 3 of the gradient
-variance paper (Abrahamyan et al., ICASSP 2022), for any originals and any results.
+``crops``: figures 1, 4 and 7 of SPSR (Ma et al., CVPR 2020), figure 6 of DGGGAN and figure 3 of
+the gradient variance paper (Abrahamyan et al., ICASSP 2022), for any originals and any results.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgekeeper.figures.grid import Cell, Strip, Whole, draw_grid
-from edgekeeper.figures.numbers import Number, find_measures, measured
-from edgekeeper.figures.panels import ORIGINAL, Row, enlarged_box, in_columns
-from edgekeeper.metrics import Protocol, find_protocol
+from torch import Tensor
+
+from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.evaluation.compare import PairedComparison
+from edgekeeper.figures.grid import Cell, Number, Strip, Whole, draw_grid
+from edgekeeper.figures.panels import (
+    ORIGINAL,
+    Panel,
+    Row,
+    enlarged_box,
+    grey_gradients,
+    in_columns,
+    with_original,
+)
+from edgekeeper.metrics import Protocol, find_protocol, gradient_psnr, gv_gap, lpips, psnr, ssim
+from edgekeeper.metrics.perceptual import HEADS_FILE, SMALLEST_LPIPS
+from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
+from edgekeeper.ops.box import Box
+from edgekeeper.ops.gradient import magnitude
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a result: its name in the figure, its digits, and which value is best."""
+
+    title: str
+    digits: int
+    best: Literal["highest", "lowest"]
+    of: Callable[..., Tensor]  # (sr, hr, protocol=, scale=) -> (1,)
+
+
+def _lpips(sr: Tensor, hr: Tensor, *, protocol: Protocol, scale: int) -> Tensor:
+    return lpips(sr, hr)
+
+
+MEASURES: dict[str, Measure] = {
+    "psnr": Measure("PSNR in dB ↑", 2, "highest", psnr),
+    "ssim": Measure("SSIM ↑", 4, "highest", ssim),
+    "lpips": Measure("LPIPS ↓", 3, "lowest", _lpips),
+    "gradient_psnr": Measure("gradient PSNR ↑", 2, "highest", gradient_psnr),
+    "gv_gap": Measure("GV gap ↓", 3, "lowest", gv_gap),
+}
+"""What can stand below an image, by name; LPIPS knows no protocol."""
+
+
+def default_measures(images: Sequence[Tensor]) -> tuple[str, ...]:
+    """Return PSNR, and LPIPS where its weights are at hand and the images large enough for it."""
+    if any(min(image.shape[-2:]) < SMALLEST_LPIPS for image in images):
+        return ("psnr",)
+    try:
+        for name in (ALEXNET_FILE, HEADS_FILE):
+            weights_file(name, purpose="LPIPS")
+    except UnavailableError:
+        return ("psnr",)
+    return ("psnr", "lpips")
+
+
+def find_measures(names: Sequence[str]) -> list[Measure]:
+    """Return the measures of these names; InputError for an unknown one, with the nearest name."""
+    for name in names:
+        if name not in MEASURES:
+            raise unknown_name("number", name, known=MEASURES)
+    return [MEASURES[name] for name in names]
 
 
 def crops(
@@ -25,31 +85,105 @@ def crops(
     whole: Literal["shown", "left out"] = "left out",
     per_line: int | None = None,
 ) -> Path:
-    """The file with the same part of each panel and of the original, a row for each original.
+    """Return the file with the same part of each panel and of the original, a row an original.
 
     Panels of the same label stand in one column; where a row has none, its place stays empty.
     numbers: names of ``MEASURES``, written below each panel, of the whole images under
     ``protocol`` (which needs ``scale``), the best of each row in bold. whole: the original
     with a frame around the part, left of each row. per_line: panels in a line.
     """
-    measures = find_measures(numbers)
-    chosen = find_protocol(protocol)
+    measures, chosen = find_measures(numbers), find_protocol(protocol)
     strips = []
     for row, images in zip(rows, in_columns(rows, first=original == "first"), strict=True):
         part = row.box or enlarged_box(row.hr)
-        results = {label: x for label, x in images.items() if label != ORIGINAL}
-        columns = [
-            measured(measure, list(results.values()), hr=row.hr, protocol=chosen, scale=scale)
-            for measure in measures
-        ]
-        below: dict[str, list[Number | str | None]] = {
-            label: [column[k] for column in columns] for k, label in enumerate(results)
-        }
-        below[ORIGINAL] = [measure.title for measure in measures]
+        below = _below(images, measures, hr=row.hr, protocol=chosen, scale=scale)
         cells = [
             Cell(label, None if x is None else part.cut(x), below[label])
             for label, x in images.items()
         ]
         strips.append(Strip(cells, row.name, Whole(row.hr, part) if whole == "shown" else None))
-    condition = f"numbers of the whole images, protocol {chosen.name}, ×{scale}"
-    return draw_grid(strips, path=path, per_line=per_line, note=condition if measures else "")
+    note = _condition(chosen, scale=scale) if measures else ""
+    return draw_grid(strips, path=path, per_line=per_line, note=note)
+
+
+def comparison(
+    hr: Tensor,
+    panels: Sequence[Panel],
+    *,
+    path: str | Path,
+    scale: int,
+    protocol: str | Protocol = "y_matlab",
+    box: Box | None = None,
+    title: str = "",
+) -> Path:
+    """Return the file with each panel and the original: enlarged part, gradients and numbers.
+
+    The numbers (PSNR, SSIM, gradient variance gap; the best of each is bold) are of the whole
+    image under ``protocol``. Gradient magnitudes share the scale of the original. ``box`` is by
+    default chosen in the original alone.
+    """
+    chosen, part = find_protocol(protocol), box or enlarged_box(hr)
+    images = {panel.label: panel.image for panel in with_original(hr, panels, first=False)}
+    measures = find_measures(("psnr", "ssim", "gv_gap"))
+    below = _below(images, measures, hr=hr, protocol=chosen, scale=scale)
+    edges = {label: part.cut(magnitude(grey_gradients(x))) for label, x in images.items()}
+    cells = [Cell(label, part.cut(x)) for label, x in images.items()]
+    cells += [Cell("gradients", edges[label], below[label]) for label in images]
+    return draw_grid(
+        [Strip(cells, title, Whole(hr, part))],
+        path=path,
+        per_line=len(images),
+        top=float(edges[ORIGINAL].max()),
+        note=_condition(chosen, scale=scale),
+    )
+
+
+def worst_places(found: PairedComparison, *, path: str | Path) -> Path:
+    """Return the file with the places where ``b`` is worst: A, B and the original side by side.
+
+    Raises InputError when ``b`` is nowhere worse, UnavailableError without matplotlib.
+    """
+    if not found.places:
+        raise InputError(f"'{found.b}' is nowhere worse than '{found.a}': nothing to draw.")
+    labels = (f"A: {found.a}", f"B: {found.b}", ORIGINAL)
+    strips = []
+    for place in found.places:
+        where = f"x {place.box.left}, y {place.box.top}"
+        below = (f"{place.psnr_a:.2f} dB", f"{place.psnr_b:.2f} dB", where)
+        cells = [Cell(*each) for each in zip(labels, place.crops, zip(below), strict=True)]
+        strips.append(Strip(cells, f"{place.set} {place.image}"))
+    note = f"worst first; PSNR of the square under '{found.protocol.name}'"
+    return draw_grid(strips, path=path, note=note)
+
+
+def _below(
+    images: dict[str, Tensor] | dict[str, Tensor | None],
+    measures: Sequence[Measure],
+    *,
+    hr: Tensor,
+    protocol: Protocol,
+    scale: int | None,
+) -> dict[str, list[Number | str | None]]:
+    """Return the lines below each image: its numbers; below the original what they are called."""
+    if measures and scale is None:
+        raise InputError("Numbers need the scale: give scale=2, 3 or 4.")
+    lines: dict[str, list[Number | str | None]] = {label: [] for label in images}
+    for measure in measures:
+        values = {
+            label: measure.of(x, hr, protocol=protocol, scale=scale).item()
+            for label, x in images.items()
+            if label != ORIGINAL and x is not None
+        }
+        texts = {label: f"{value:.{measure.digits}f}" for label, value in values.items()}
+        best = (max if measure.best == "highest" else min)(values.values(), default=0.0)
+        # Where all are the same, none is best.
+        bold = f"{best:.{measure.digits}f}" if len(set(texts.values())) > 1 else ""
+        for label, below in lines.items():
+            text = texts.get(label)
+            number = text and Number(text, "bold" if text == bold else "normal")
+            below.append(measure.title if label == ORIGINAL else number or None)
+    return lines
+
+
+def _condition(protocol: Protocol, *, scale: int | None) -> str:
+    return f"numbers of the whole images, protocol {protocol.name}, ×{scale}"

@@ -5,15 +5,14 @@ Figure 1 of the gradient variance paper (Abrahamyan et al., ICASSP 2022), figure
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.figures.grid import Cell, Strip, Whole, draw_grid
-from edgekeeper.figures.numbers import Number
+from edgekeeper.figures.grid import Cell, Number, Strip, Whole, draw_grid
 from edgekeeper.figures.panels import (
     ORIGINAL,
     Panel,
@@ -27,8 +26,11 @@ from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.gradient import central, gradient_map, magnitude
 
 COLUMNS = ("image", "original", "bicubic", "branch")
-
 SIDE = 128  # of the part shown, in pixels
+BARS = {
+    "directions": "absolute Sobel gradient\nof grey in 0..1",
+    "length": "length of the gradient,\nmean of R, G, B in 0..1",
+}
 
 
 def gradient_maps(
@@ -50,21 +52,15 @@ def gradient_maps(
     for row, images in zip(rows, in_columns(rows, first=True), strict=True):
         part = row.box or structured_box(row.hr, side=SIDE)
         found = {label: None if x is None else _maps(x, kind) for label, x in images.items()}
-        originals = found[ORIGINAL] or {}
-        for name, original in originals.items():
+        for name, original in (found[ORIGINAL] or {}).items():
             top = max(top, float(part.cut(original).max()))
             cells = [
                 Cell(label, None if maps is None else part.cut(maps[name]))
                 for label, maps in found.items()
             ]
             place = Whole(row.hr, part) if whole == "shown" else None
-            strips.append(Strip(cells, " ".join(t for t in (row.name, name) if t), place))
-    bar = (
-        "absolute Sobel gradient of grey in 0..1"
-        if kind == "directions"
-        else "length of the gradient, mean of R, G, B in 0..1"
-    )
-    return draw_grid(strips, path=path, top=top, bar=bar)
+            strips.append(Strip(cells, " ".join(filter(None, (row.name, name))), place))
+    return draw_grid(strips, path=path, top=top, bar=BARS[kind])
 
 
 def _maps(image: Tensor, kind: Literal["directions", "length"]) -> dict[str, Tensor]:
@@ -73,7 +69,7 @@ def _maps(image: Tensor, kind: Literal["directions", "length"]) -> dict[str, Ten
         gradients = grey_gradients(image)
         return {"|Gx|": gradients.x.abs(), "|Gy|": gradients.y.abs()}
     pixels = image.detach().cpu().float().clamp(0, 1)
-    lengths = magnitude(central(pixels, border="replicate"))
+    lengths = magnitude(central(pixels, border="replicate"))  # (1, 3, H, W)
     return {"": lengths.mean(dim=1, keepdim=True)}
 
 
@@ -113,16 +109,16 @@ def branch_maps(
     strips, top = [], 0.0
     for row in rows:
         part = _within(row.box or structured_box(row.hr, side=SIDE), row.hr)
-        maps = _branch_cells(row, columns=columns)
-        top = max(top, float(part.cut(maps["original"][0].map).max()))
         cells = []
-        for name in columns:
-            if name == "image":
-                cells.append(Cell(ORIGINAL, part.cut(row.hr), ("",)))
-            for found in maps.get(name, ()):
-                cells.append(Cell(found.label, part.cut(found.map), (found.below,)))
+        by_column = _branch_cells(row, compare_bicubic="bicubic" in columns)
+        for column in columns:
+            for cell in by_column[column]:
+                assert cell.image is not None
+                cells.append(replace(cell, image=part.cut(cell.image)))
+                if column == "original":
+                    top = max(top, float(part.cut(cell.image).max()))
         strips.append(Strip(cells, row.name, Whole(row.hr, part) if whole == "shown" else None))
-    return draw_grid(strips, path=path, top=top, bar="length of the gradient M in 0..1")
+    return draw_grid(strips, path=path, top=top, bar="length of the gradient M\nin 0..1")
 
 
 def check_columns(columns: Sequence[str]) -> None:
@@ -135,15 +131,8 @@ def check_columns(columns: Sequence[str]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Map:
-    label: str
-    map: Tensor  # (1, 1, H, W)
-    below: Number | str
-
-
-def _branch_cells(row: BranchRow, *, columns: Sequence[str]) -> dict[str, list[_Map]]:
-    """Return the maps of a row by column, with their distance from that of the original."""
+def _branch_cells(row: BranchRow, *, compare_bicubic: bool) -> dict[str, list[Cell]]:
+    """Return the whole maps of a row by column, with their distance from that of the original."""
     colours = {panel.image.shape[1] for panel in row.outputs}
     if len(colours) != 1:
         raise InputError(
@@ -162,18 +151,22 @@ def _branch_cells(row: BranchRow, *, columns: Sequence[str]) -> dict[str, list[_
             )
     inner = (..., slice(1, -1), slice(1, -1))
     distances = [float((x[inner] - target[inner]).abs().mean()) for _, x in made]
-    compared = distances[1 if "bicubic" in columns else 2 :]
+    compared = distances[1 if compare_bicubic else 2 :]
     best = min(compared) if len(compared) > 1 else -1.0
-    drawn = [
-        _Map(
+    cells = [
+        Cell(
             label,
-            x.clamp(0, 1).mean(dim=1, keepdim=True),
-            Number(f"{distance:.4f}", "bold" if distance == best else "normal"),
+            x.clamp(0, 1).mean(dim=1, keepdim=True),  # (1, 1, H, W)
+            (Number(f"{distance:.4f}", "bold" if distance == best else "normal"),),
         )
         for (label, x), distance in zip(made, distances, strict=True)
     ]
-    drawn[0] = _Map(drawn[0].label, drawn[0].map, "mean |difference| ↓")
-    return {"original": drawn[:1], "bicubic": drawn[1:2], "branch": drawn[2:]}
+    return {
+        "image": [Cell(ORIGINAL, row.hr, ("",))],
+        "original": [replace(cells[0], below=("mean |difference| ↓",))],
+        "bicubic": cells[1:2],
+        "branch": cells[2:],
+    }
 
 
 def _within(part: Box, hr: Tensor) -> Box:

@@ -1,23 +1,39 @@
-"""Images in rows and columns, all of one width: what most figures are drawn by."""
+"""Images in rows and columns, all of one width: what the figures of images are drawn by."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from edgekeeper.figures.canvas import INK, PALE, figure_file, frame, place, show, write_title
-from edgekeeper.figures.numbers import LINE_POINTS, Number, write_below
+from edgekeeper.figures.canvas import (
+    INK,
+    PALE,
+    figure_file,
+    frame,
+    hide_axis,
+    settle,
+    show,
+    write_title,
+)
 from edgekeeper.ops.box import Box
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GAP, TITLE, NAME, MARGIN = 0.08, 0.24, 0.24, 0.05  # inches
-WIDEST_WHOLE, TALLEST_BAR = 4.2, 6.0
+LINE_POINTS = 12  # from one line of numbers to the next
+WIDEST_WHOLE, BAR = 4.2, 0.13  # inches
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as it is written, the best of its kind in bold."""
+
+    text: str
+    weight: Literal["normal", "bold"]
 
 
 @dataclass(frozen=True)
@@ -48,27 +64,11 @@ class Strip:
     name: str = ""
     whole: Whole | None = None
 
-
-@dataclass(frozen=True)
-class _Plan:
-    """Where things are, in inches."""
-
-    per_line: int
-    cell: float  # width of every image
-    left: float  # where the first column begins
-    strips: tuple[float, ...]  # where each strip begins, titles included, and where the last ends
-    heads: tuple[float, ...]  # height of the titles, by strip
-    heights: tuple[float, ...]  # of an image, by strip
-    below: float  # height of the lines below an image
-    width: float
-
-    def corner(self, number: int, *, place: int) -> tuple[float, float]:
-        """Left and top of the image at ``place`` of a strip."""
-        line, column = divmod(place, self.per_line)
-        left = self.left + column * (self.cell + GAP)
-        head = self.heads[number]
-        line_height = head + self.heights[number] + self.below + GAP
-        return left, self.strips[number] + head + line * line_height
+    @property
+    def aspect(self) -> float:
+        """Height over width of the images."""
+        found = [cell.image.shape for cell in self.cells if cell.image is not None]
+        return found[0][-2] / found[0][-1] if found else 1.0
 
 
 def draw_grid(
@@ -85,112 +85,106 @@ def draw_grid(
     per_line: images in a line; by default all of a strip. top: the brightest value of maps;
     bar: what maps show, beside a colour bar. note: a line at the foot.
     """
-    plan = _plan(strips, per_line=per_line)
-    foot = 0.25 if note else 0.0
-    width = plan.width + (0.75 if bar else 0)
-    drawn: Any = None
-    with figure_file(path, width=width, height=plan.strips[-1] + foot, layout="placed") as figure:
-        for number, strip in enumerate(strips):
-            _write_name(figure, strip, plan=plan, number=number)
-            for k, cell in enumerate(strip.cells):
-                left, upper = plan.corner(number, place=k)
-                height = plan.heights[number]
-                axis = place(figure, left=left, top=upper, width=plan.cell, height=height)
-                if plan.heads[number]:
-                    write_title(axis, cell.title, width=plan.cell)
-                write_below(axis, cell.below)
-                if cell.image is None:
-                    axis.set_axis_off()
-                    axis.text(0.5, 0.5, "no image", ha="center", va="center", color=PALE)
-                elif cell.image.shape[1] == 3:
-                    show(axis, cell.image)
-                else:
-                    drawn = show(axis, cell.image, top=top)
-        if bar and drawn is not None:
-            upper, lower = plan.strips[0] + TITLE, plan.strips[-1] - GAP - plan.below
-            beside = place(
-                figure,
-                left=plan.width + GAP,
-                top=upper,
-                width=0.13,
-                height=min(lower - upper, TALLEST_BAR),
-            )
-            figure.colorbar(drawn, cax=beside).set_label(bar)
+    across = max(len(strip.cells) for strip in strips)
+    across = min(per_line or across, across)
+    lines = [math.ceil(len(strip.cells) / across) for strip in strips]
+    aspects = [strip.aspect for strip, n in zip(strips, lines, strict=True) for _ in range(n)]
+    cell = 2.2 if across <= 4 else 1.75
+    beside = max(_whole_width(s, lines=n, cell=cell) for s, n in zip(strips, lines, strict=True))
+    below = max(len(cell.below) for strip in strips for cell in strip.cells) * LINE_POINTS / 72
+    # Rows as high as their images, so that one width for all of them fits; text needs the rest.
+    height = sum(cell * aspect + below + 0.3 for aspect in aspects)
+    width = beside + across * cell + (0.8 if bar else 0.0) + 0.2
+    with figure_file(path, width=width, height=height, layout="compressed") as figure:
+        grid = figure.add_gridspec(
+            len(aspects),
+            across + (beside > 0),
+            height_ratios=aspects,
+            width_ratios=[beside] * (beside > 0) + [cell] * across,
+        )
+        first, maps, wholes = 0, [], []
+        for strip, count in zip(strips, lines, strict=True):
+            if strip.whole is not None:
+                wholes.append(figure.add_subplot(grid[first : first + count, 0]))
+                _draw_whole(wholes[-1], strip, whole=strip.whole, width=beside)
+            for number, each in enumerate(strip.cells):
+                line, column = divmod(number, across)
+                axis = figure.add_subplot(grid[first + line, column + (beside > 0)])
+                # Titles above the first strip serve all, unless a strip is apart from it.
+                if first == 0 or count > 1 or strip.whole is not None:
+                    write_title(axis, each.title, width=cell)
+                if column == 0 and strip.whole is None:
+                    axis.set_ylabel(strip.name)
+                drawn = _draw_cell(axis, each, top=top)
+                maps += [(axis, drawn)] if drawn is not None else []
+            first += count
+        if bar and maps:
+            axes = [axis for axis, _ in maps]
+            ratio = cell * sum(aspects) / BAR
+            figure.colorbar(maps[0][1], ax=axes, aspect=ratio, pad=0.02).set_label(bar)
+        settle(figure)
+        for axis in wholes:
+            axis.set_aspect("equal", anchor="NE")
         if note:
-            down = figure.get_size_inches()[1]
-            figure.text(plan.left / width, 0.06 / down, note, fontsize=8, color=PALE, va="bottom")
+            _write_note(figure, note, left=figure.axes[1 if wholes else 0])
     return Path(path)
 
 
-def _plan(strips: Sequence[Strip], *, per_line: int | None) -> _Plan:
-    across = min(per_line or math.inf, max(len(strip.cells) for strip in strips))
-    across = int(max(across, 1))
-    cell = 2.2 if across <= 4 else 1.75
-    lines = max((len(cell.below) for strip in strips for cell in strip.cells), default=0)
-    below = (lines * LINE_POINTS + 5) / 72 if lines else 0.0
-    heights = tuple(cell * _aspect(strip) for strip in strips)
-    # Titles above the first strip serve all, unless a strip has several lines or its name there.
-    heads = tuple(
-        TITLE if number == 0 or across < len(strip.cells) or strip.whole is not None else 0.0
-        for number, strip in enumerate(strips)
-    )
-    blocks = [
-        math.ceil(len(strip.cells) / across) * (head + height + below + GAP)
-        for strip, head, height in zip(strips, heads, heights, strict=True)
-    ]
-    wholes = [
-        _whole_width(strip.whole, room=block - TITLE - below - GAP)
-        for strip, block in zip(strips, blocks, strict=True)
-        if strip.whole is not None
-    ]
-    named = any(strip.name and strip.whole is None for strip in strips)
-    left = MARGIN + (NAME if named else 0) + (max(wholes) + 2 * GAP if wholes else 0)
-    return _Plan(
-        per_line=across,
-        cell=cell,
-        left=left,
-        strips=tuple(accumulate(blocks, initial=MARGIN)),
-        heads=heads,
-        heights=heights,
-        below=below,
-        width=left + across * (cell + GAP),
-    )
+def _whole_width(strip: Strip, *, lines: int, cell: float) -> float:
+    """As wide as the whole original gets in the height of the cells beside it."""
+    if strip.whole is None:
+        return 0.0
+    height = cell * strip.aspect * lines + 0.4 * (lines - 1)
+    return min(WIDEST_WHOLE, height * strip.whole.image.shape[-1] / strip.whole.image.shape[-2])
 
 
-def _aspect(strip: Strip) -> float:
-    """Height over width of the strip's images."""
-    for cell in strip.cells:
-        if cell.image is not None:
-            return cell.image.shape[-2] / cell.image.shape[-1]
-    return 1.0
+def _draw_whole(axis: "Axes", strip: Strip, *, whole: Whole, width: float) -> None:
+    write_title(axis, strip.name or "the original and the part shown", width=width)
+    show(axis, whole.image, pixels="averaged")
+    frame(axis, whole.part)
+    axis.set_aspect("auto")  # it takes what room there is, and has no say in the layout
 
 
-def _whole_width(whole: Whole, *, room: float) -> float:
-    """As wide as it gets in the height of the cells beside it."""
-    return min(WIDEST_WHOLE, room * whole.image.shape[-1] / whole.image.shape[-2])
+def _draw_cell(axis: "Axes", cell: Cell, *, top: float) -> Any:
+    """Return what a map is drawn by, for the colour bar; None for other images."""
+    write_below(axis, cell.below)
+    if cell.image is None:
+        hide_axis(axis)
+        axis.text(0.5, 0.5, "no image", ha="center", va="center", color=PALE)
+        return None
+    drawn = show(axis, cell.image, top=None if cell.image.shape[1] == 3 else top)
+    return None if cell.image.shape[1] == 3 else drawn
 
 
-def _write_name(figure: "Figure", strip: Strip, *, plan: _Plan, number: int) -> None:
-    """Draw the whole original under the strip's name, or write the name beside the strip."""
-    upper = plan.strips[number] + plan.heads[number]
-    room = plan.strips[number + 1] - GAP - plan.below - upper
-    if strip.whole is not None:
-        width = _whole_width(strip.whole, room=room)
-        shape = strip.whole.image.shape
-        height = width * shape[-2] / shape[-1]
-        left = plan.left - 2 * GAP - width
-        axis = place(figure, left=left, top=upper, width=width, height=height)
-        write_title(axis, strip.name or "the original and the part shown", width=width)
-        show(axis, strip.whole.image, pixels="averaged")
-        frame(axis, strip.whole.part)
-    elif strip.name:
-        across, down = figure.get_size_inches()
-        figure.text(
-            (plan.left - 0.1) / across,
-            1 - (upper + room / 2) / down,
-            strip.name,
-            rotation=90,
-            ha="right",
-            va="center",
-            color=INK,
+def write_below(axis: "Axes", lines: Sequence[Number | str | None]) -> None:
+    """Write lines below an image, numbers in ink and what they are called in pale."""
+    for place, line in enumerate(lines):
+        if line is None:
+            continue
+        number = isinstance(line, Number)
+        axis.annotate(
+            line.text if isinstance(line, Number) else line,
+            (0.5, 0),
+            xycoords="axes fraction",
+            xytext=(0, -3 - LINE_POINTS * place),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            color=INK if number else PALE,
+            fontsize=9 if number else 8,
+            weight=line.weight if isinstance(line, Number) else "normal",
+            annotation_clip=False,
         )
+
+
+def _write_note(figure: "Figure", note: str, *, left: "Axes") -> None:
+    """Write the note below all that is drawn, in line with the first image."""
+    foot = figure.get_tightbbox().y0 - 0.08  # inches
+    figure.text(
+        left.get_position().x0,
+        foot / figure.get_size_inches()[1],
+        note,
+        fontsize=8,
+        color=PALE,
+        va="top",
+    )

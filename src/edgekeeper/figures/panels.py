@@ -11,9 +11,7 @@ from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import Gradients, sobel
 
-ORIGINAL = "original"
-
-"""The label of the original in every figure."""
+ORIGINAL = "original"  # its label in every figure
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from edgekeeper.data.catalogue import names
 from edgekeeper.data.degrade import crop_to_multiple, make_lr
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import DataError, InputError, nearest_name
-from edgekeeper.evaluation.evaluate import match_results
+from edgekeeper.evaluation.cost import GradientNetwork
+from edgekeeper.evaluation.evaluate import result_files
 from edgekeeper.figures.panels import Panel
-from edgekeeper.image import SUFFIXES, list_images, read_image, to_rgb_tensor
+from edgekeeper.image import SUFFIXES, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
-from edgekeeper.models import DGGGANLight, GradientGuided, SRModel
+from edgekeeper.models import DGGGANLight, SRModel
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.zoo import load
@@ -47,14 +48,6 @@ class Subject:
 
     label: str
     source: SRModel | Path | str
-
-
-@runtime_checkable
-class GradientNetwork(Protocol):
-    """A network that also predicts the gradient map of the HR image."""
-
-    def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """Return the SR batch and the gradient map."""
 
 
 @runtime_checkable
@@ -164,32 +157,22 @@ def without_branch(subject: Subject) -> Subject:
     if isinstance(model, DGGGANLight):
         raise InputError(
             f"The image of '{subject.label}' (DGGGANLight) does not depend on its gradient "
-            "branch, which serves training alone: without it the image is the same. "
-            "`edgekeeper figure branch` shows the branch."
+            "branch, which serves training alone: without it the image is the same."
         )
     if not isinstance(model, SRModel) or not isinstance(model, BranchedNetwork):
-        raise _not_without(subject)
+        raise _no_branch(subject, "sr_branch_only")
     return Subject(subject.label, _WithoutBranch(model, model))
 
 
 def _no_branch(subject: Subject, method: str) -> InputError:
     source = subject.source
     what = type(source).__name__ if isinstance(source, SRModel) else "not a network"
+    has_one = isinstance(source, SRModel) and isinstance(source, GradientNetwork)
+    wrong = "has a gradient branch that cannot be left out" if has_one else "has no gradient branch"
     return InputError(
-        f"'{subject.label}' ({what}) has no gradient branch to show: this figure takes networks "
-        f"with a method {method}, such as SPSR, DGGGAN or any network in a GradientBranch. "
-        "Exported files keep the image alone."
-    )
-
-
-def _not_without(subject: Subject) -> InputError:
-    source = subject.source
-    if not isinstance(source, SRModel) or not isinstance(source, GradientNetwork):
-        return _no_branch(subject, "sr_branch_only")
-    return InputError(
-        f"The gradient branch of '{subject.label}' ({type(source).__name__}) cannot be left out: "
-        "this figure takes networks with a method sr_branch_only, such as SPSR, DGGGAN or any "
-        "network in a GradientBranch."
+        f"'{subject.label}' ({what}) {wrong}: this figure takes networks with a method {method}, "
+        "such as SPSR, DGGGAN or any network in a GradientBranch. Exported files keep the image "
+        "alone."
     )
 
 
@@ -202,16 +185,11 @@ def _check_scale(subject: Subject, model: SRModel, sample: Sample) -> None:
 
 
 def _result_file(folder: Path, sample: Sample) -> Path | None:
-    """The file for the image in a folder of results, or in that folder's folder of the set."""
-    wanted = (sample.set_name, f"{sample.set_name}_x{sample.scale}")
-    inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name.lower() in wanted]
-    files = list_images(inner[0] if inner and sample.set_name else folder)
+    """Return the file for the image in a folder of results; None where it has none."""
+    names, scale = [sample.name], sample.scale
     try:
-        found = match_results(
-            files, set_name=sample.set_name, names=[sample.name], scale=sample.scale
-        )
+        return result_files(folder, set_name=sample.set_name, names=names, scale=scale)[sample.name]
     except DataError as error:
         if "has no file" in str(error):
             return None
         raise
-    return found[sample.name]

@@ -195,8 +195,8 @@ def score_image(
 
 
 def find_metrics(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once; InputError with the nearest known one when there is no such metric."""
-    found = tuple(dict.fromkeys(names))
+    """Return the names in lower case, each once; InputError with the nearest one for an unknown."""
+    found = tuple(dict.fromkeys(name.lower() for name in names))
     for name in found:
         if name not in ALL_METRICS:
             raise unknown_name("metric", name, known=ALL_METRICS)

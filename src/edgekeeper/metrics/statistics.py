@@ -22,7 +22,7 @@ LEVEL = 0.95
 EXACT_PAIRS = 500  # up to so many, the test counts all ways to give ranks their signs
 _BLOCK = 2**22  # numbers drawn at once: 32 MB
 
-Verdict = Literal["better", "worse", "not distinguishable"]
+Verdict = Literal["better", "worse", "not distinguishable", "too few images"]
 Floats = NDArray[np.float64]
 
 
@@ -39,13 +39,14 @@ class Interval:
 class Difference:
     """Mean of a - b, the ends of its interval, and whether ``a`` is the better one.
 
-    verdict: "better" or "worse" when the interval leaves out 0, else "not distinguishable".
+    verdict: "better" or "worse" when the interval leaves out 0, else "not distinguishable";
+    "too few images" without an interval.
     """
 
     mean: float
-    low: float
-    high: float
-    verdict: Verdict
+    low: float | None = None
+    high: float | None = None
+    verdict: Verdict = "too few images"
 
 
 def interval(

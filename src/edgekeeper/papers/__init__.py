@@ -2,16 +2,20 @@
 
 ``training`` trains and measures the cells of the gradient variance paper's tables. ``measured``
 puts any networks or folders of results beside the rows of SPSR's and DGGGAN's tables, which
-``printed`` holds and ``layout`` shows. ``costs`` counts what DGGGAN's Table 5 prints.
+``printed`` holds. ``costs`` counts what DGGGAN's Table 5 prints.
 """
 
 from edgekeeper.papers.costs import CostRow, costs_as_json, costs_as_table, shapes_of, table5
-from edgekeeper.papers.layout import as_tables
-from edgekeeper.papers.measured import MeasuredTable, beside
-from edgekeeper.papers.printed import PRINTED, PrintedTable
-from edgekeeper.papers.quoted import Quoted, quoted_networks
+from edgekeeper.papers.measured import MeasuredTable, as_tables, beside
+from edgekeeper.papers.printed import PRINTED, PrintedTable, Quoted, quoted_networks
 from edgekeeper.papers.scored import Ours, files_key
-from edgekeeper.papers.training import Event, ReproducedTable, Row, reproduce
+from edgekeeper.papers.training import (
+    Event,
+    ReproducedRow,
+    ReproducedTable,
+    reproduce,
+    reproduction_table,
+)
 
 __all__ = [
     "PRINTED",
@@ -21,8 +25,8 @@ __all__ = [
     "Ours",
     "PrintedTable",
     "Quoted",
+    "ReproducedRow",
     "ReproducedTable",
-    "Row",
     "as_tables",
     "beside",
     "costs_as_json",
@@ -30,6 +34,7 @@ __all__ = [
     "files_key",
     "quoted_networks",
     "reproduce",
+    "reproduction_table",
     "shapes_of",
     "table5",
 ]

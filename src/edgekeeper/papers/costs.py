@@ -12,12 +12,10 @@ from typing import Literal
 
 import torch
 
-from edgekeeper.evaluation.cost import TABLE5_SIZE, Count, count
-from edgekeeper.evaluation.tables import NOTHING, Column, Table
+from edgekeeper.evaluation.cost import TABLE5_SIZE, count
+from edgekeeper.evaluation.tables import Table, number
 from edgekeeper.models import DGGGAN, RRDB, SFTGAN, SPSR, NatSR, SRModel, SRResNet
 from edgekeeper.spec import Spec, spec
-
-# ---- Networks to count: shapes without weights --------------------------------------------------
 
 
 def shapes_of(description: Spec[SRModel]) -> SRModel:
@@ -50,10 +48,7 @@ class CostRow:
     @property
     def agrees(self) -> bool:
         """Whether the counts, rounded as the paper rounds, are what it prints."""
-        pairs = (
-            (self.parameters, self.printed_parameters),
-            (self.flops, self.printed_flops),
-        )
+        pairs = ((self.parameters, self.printed_parameters), (self.flops, self.printed_flops))
         return all(theirs is None or round(ours, 1) == theirs for ours, theirs in pairs)
 
 
@@ -89,40 +84,21 @@ _PRINTED: dict[str, tuple[float | None, float]] = {
     "DGGGAN without SE": (None, 23.6),  # Table 2
 }
 
+_DESIGN_B = spec(DGGGAN, body="lr")
+_HALF: Rule = "1 (MAC + bias)"
 _CASES = (
     _Case("ESRGAN", spec(RRDB)),
     _Case("SRGAN", spec(SRResNet, blocks=5, bias=True), "5 blocks"),
     _Case("SPSR", spec(SPSR), "each layer once"),
-    _Case(
-        "SPSR",
-        spec(SPSR),
-        "one layer twice",
-        extra=_refine_again,
-    ),
+    _Case("SPSR", spec(SPSR), "one layer twice", extra=_refine_again),
     _Case("DGGGAN", spec(DGGGAN), "design A"),
-    _Case(
-        "DGGGAN",
-        spec(DGGGAN, body="lr"),
-        "design B",
-    ),
-    _Case(
-        "DGGGAN",
-        spec(DGGGAN, body="lr"),
-        "design B",
-        size=(36, 36),
-        rule="1 (MAC + bias)",
-    ),
+    _Case("DGGGAN", _DESIGN_B, "design B"),
+    _Case("DGGGAN", _DESIGN_B, "design B", size=(36, 36), rule=_HALF),
     _Case("DGGGAN without SE", spec(DGGGAN, se=False), "Table 2"),
-    _Case("NatSR", spec(NatSR), ""),
-    _Case("NatSR", spec(NatSR), "", size=(48, 48), rule="1 MAC"),
-    _Case("SFTGAN", spec(SFTGAN), ""),
-    _Case(
-        "SFTGAN",
-        spec(SFTGAN),
-        "a guess",
-        size=(12, 12),
-        rule="2 MAC",
-    ),
+    _Case("NatSR", spec(NatSR)),
+    _Case("NatSR", spec(NatSR), size=(48, 48), rule="1 MAC"),
+    _Case("SFTGAN", spec(SFTGAN)),
+    _Case("SFTGAN", spec(SFTGAN), "a guess", size=(12, 12), rule="2 MAC"),
 )
 
 
@@ -137,9 +113,9 @@ def table5() -> list[CostRow]:
 
 def _row(case: _Case, network: SRModel) -> CostRow:
     found = count(network, size=case.size, of="image and gradient map")
-    flops = _flops(found, case.rule)
-    if case.extra is not None:
-        flops += case.extra(network, case.size)
+    flops = found.flops if "bias" in case.rule else 2 * found.macs
+    flops = flops if case.rule.startswith("2") else flops // 2
+    flops += case.extra(network, case.size) if case.extra is not None else 0
     parameters, printed = _PRINTED[case.method]
     return CostRow(
         method=case.method,
@@ -154,31 +130,16 @@ def _row(case: _Case, network: SRModel) -> CostRow:
     )
 
 
-def _flops(found: Count, rule: Rule) -> int:
-    counted = found.flops if "bias" in rule else 2 * found.macs
-    return counted if rule.startswith("2") else counted // 2
-
-
 def costs_as_table(rows: list[CostRow]) -> Table:
     """Return the rows, those that agree with the paper marked."""
-    columns = (
-        Column("column"),
-        Column("paper: M", "right"),
-        Column("ours: M", "right"),
-        Column("paper: GFLOPs", "right"),
-        Column("ours: GFLOPs", "right"),
-        Column("agree"),
-        Column("LR", "right"),
-        Column("rule"),
-        Column("counted"),
-    )
+    columns = ("column", ">paper: M", ">ours: M", ">paper: GFLOPs", ">ours: GFLOPs", "agree", ">LR")
     cells = tuple(
         (
             row.method,
-            NOTHING if row.printed_parameters is None else f"{row.printed_parameters:.1f}",
-            f"{row.parameters:.3f}",
-            f"{row.printed_flops:.1f}",
-            f"{row.flops:.3f}",
+            number(row.printed_parameters, digits=1),
+            number(row.parameters, digits=3),
+            number(row.printed_flops, digits=1),
+            number(row.flops, digits=3),
             "yes" if row.agrees else "no",
             f"{row.size[0]}x{row.size[1]}",
             row.rule,
@@ -186,7 +147,7 @@ def costs_as_table(rows: list[CostRow]) -> Table:
         )
         for row in rows
     )
-    return Table("dgggan-table5", columns, cells, NOTES)
+    return Table("dgggan-table5", (*columns, "rule", "counted"), cells, NOTES)
 
 
 NOTES = (

@@ -9,31 +9,49 @@ stands in the section of its own definition. Bicubic is always measured.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from edgekeeper.data.catalogue import find_set, names
 from edgekeeper.errors import InputError, unknown_name
-from edgekeeper.metrics.protocol import find_protocol
-from edgekeeper.metrics.score import ALL_METRICS, Score
-from edgekeeper.metrics.statistics import Verdict, describe, interval
-from edgekeeper.papers.printed import PRINTED, PrintedTable
-from edgekeeper.papers.scored import (
-    BICUBIC,
-    PROTOCOLS,
-    SCALE,
-    ByProtocol,
-    Ours,
-    bicubic,
-    scores_of,
+from edgekeeper.evaluation.compare import paired
+from edgekeeper.evaluation.tables import (
+    DIGITS,
+    NOTHING,
+    TITLES,
+    Table,
+    difference_cell,
+    number,
+    plain_row,
+    titled,
+    with_interval,
 )
+from edgekeeper.metrics.protocol import find_protocol
+from edgekeeper.metrics.score import Score
+from edgekeeper.metrics.statistics import Difference, interval
+from edgekeeper.papers.printed import PRINTED, PrintedTable
+from edgekeeper.papers.scored import BICUBIC, PROTOCOLS, SCALE, ByProtocol, Ours, bicubic, scores_of
 
 PERCEPTUAL: Literal["perceptual"] = "perceptual"
 """The section of LPIPS, NIQE and PI, which follow rules of their own."""
 
 SectionName = Literal["spsr_toolbox", "y_matlab", "perceptual"]
 SECTIONS: tuple[SectionName, ...] = ("spsr_toolbox", "y_matlab", "perceptual")
+HEADINGS = {
+    "spsr_toolbox": "protocol spsr_toolbox",
+    "y_matlab": "protocol y_matlab",
+    "perceptual": "perceptual metrics",
+}
+EXPLAINED = {
+    "spsr_toolbox": "Y, border of 4 pixels; SSIM of large images after shrinking, as ssim.m; "
+    "Bicubic from LR that was never rounded.",
+    "y_matlab": "Y, border of 4 pixels; SSIM without shrinking; Bicubic from LR as stored.",
+}
+EXPLAINED_MEASURES = {
+    "lpips": "LPIPS on whole RGB images",
+    "pi": "NIQE and PI on Y without 4 pixels on each side",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A row of a section: a method on a set; a measure without a number has None."""
 
     set: str
@@ -67,22 +85,19 @@ class Section:
 
     name: SectionName
     measures: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """How much one row of ours is above another, paired by image; a 95 % bootstrap interval."""
+    """How much one row of ours is above another, paired by image."""
 
     set: str
     section: SectionName
     measure: str
     method: str
     against: str
-    difference: float
-    low: float
-    high: float
-    verdict: Verdict
+    difference: Difference
     images: int
 
 
@@ -104,7 +119,7 @@ class MeasuredTable:
             "scale": SCALE,
             "protocols": {name: find_protocol(name).to_json() for name in PROTOCOLS},
             "sections": [asdict(section) for section in self.sections],
-            "contrasts": [asdict(contrast) for contrast in self.contrasts],
+            "contrasts": [plain_row(contrast) for contrast in self.contrasts],
             "notes": [*self.notes, *self.printed.notes],
         }
 
@@ -209,7 +224,7 @@ def _section(
     added = [name for name in scored if name.casefold() not in in_paper]
     first = [name for name in added if name == BICUBIC]
     order = [*first, *printed.rows, *(name for name in added if name not in first)]
-    lines: list[Line] = []
+    lines: list[TableLine] = []
     for set_name in sets if measures else ():
         for name in order:
             if name in printed.rows:
@@ -220,7 +235,9 @@ def _section(
     return Section(part, measures, tuple(lines))
 
 
-def _printed(part: SectionName, printed: PrintedTable, *, method: str, set_name: str) -> list[Line]:
+def _printed(
+    part: SectionName, printed: PrintedTable, *, method: str, set_name: str
+) -> list[TableLine]:
     """Return the printed row, if it belongs to the section; what is not stated stands in both."""
     if set_name not in printed.sets:
         return []
@@ -234,13 +251,13 @@ def _printed(part: SectionName, printed: PrintedTable, *, method: str, set_name:
         )
         stated = measure != "ssim" or definition != "not stated"
         values[measure] = None if number is None else Value(number, stated=stated)
-    return [Line(set_name, method, "paper", values)]
+    return [TableLine(set_name, method, "paper", values)]
 
 
-def _measured(found: ByProtocol, part: SectionName, *, measures: Sequence[str]) -> Line:
+def _measured(found: ByProtocol, part: SectionName, *, measures: Sequence[str]) -> TableLine:
     scores = found[PROTOCOLS[0] if part == PERCEPTUAL else part]
     values = {measure: _value(scores, measure) for measure in measures}
-    return Line(scores[0].set, scores[0].model, "ours", values)
+    return TableLine(scores[0].set, scores[0].model, "ours", values)
 
 
 def _value(scores: Sequence[Score], measure: str) -> Value | None:
@@ -256,51 +273,36 @@ def _value(scores: Sequence[Score], measure: str) -> Value | None:
 
 
 def _contrasts(printed: PrintedTable, scored: Scored, *, first: str) -> list[Contrast]:
+    """Return the other rows against the first, or it against bicubic; in every measure."""
     others = [name for name in scored if name not in (first, BICUBIC)]
     pairs = [(name, first) for name in others] or ([(first, BICUBIC)] if first else [])
-    return [
-        contrast
-        for set_name in next(iter(scored.values()), {})
-        for part in SECTIONS
-        for measure in _measures(part, printed)
-        for name, against in pairs
-        for contrast in _contrast(
-            scored, part, set_name=set_name, measure=measure, names=(name, against)
-        )
-    ]
+    found = []
+    for set_name in next(iter(scored.values()), {}):
+        for part in SECTIONS:
+            protocol = PROTOCOLS[0] if part == PERCEPTUAL else part
+            for measure in _measures(part, printed):
+                for name, against in pairs:
+                    a, b = (scored[row][set_name][protocol] for row in (name, against))
+                    values = _values(a, b, measure=measure)
+                    if len(values[0]) < 2 or not all(map(math.isfinite, (*values[0], *values[1]))):
+                        continue
+                    digits = max(3, DIGITS[measure])
+                    difference = paired(*values, metric=measure, digits=digits)
+                    images = len(values[0])
+                    found.append(
+                        Contrast(set_name, part, measure, name, against, difference, images)
+                    )
+    return found
 
 
-def _contrast(
-    scored: Scored, part: SectionName, *, set_name: str, measure: str, names: tuple[str, str]
-) -> list[Contrast]:
-    protocol = PROTOCOLS[0] if part == PERCEPTUAL else part
-    a, b = (
-        {score.image: score.value(measure) for score in scored[name][set_name][protocol]}
-        for name in names
-    )
-    both = [(a[image], b[image]) for image in a]
-    pairs = [(x, y) for x, y in both if x is not None and y is not None]
-    if len(pairs) < 2 or not all(math.isfinite(x) and math.isfinite(y) for x, y in pairs):
-        return []
-    found = describe(
-        [x for x, _ in pairs],
-        [y for _, y in pairs],
-        best="lowest" if ALL_METRICS[measure] == "lowest" else "highest",
-    )
-    return [
-        Contrast(
-            set=set_name,
-            section=part,
-            measure=measure,
-            method=names[0],
-            against=names[1],
-            difference=found.mean,
-            low=found.low,
-            high=found.high,
-            verdict=found.verdict,
-            images=len(pairs),
-        )
-    ]
+def _values(
+    a: Sequence[Score], b: Sequence[Score], *, measure: str
+) -> tuple[list[float], list[float]]:
+    """Return the numbers of the images that have one in both."""
+    others = {score.image: score.value(measure) for score in b}
+    both = [(score.value(measure), others[score.image]) for score in a]
+    known = [(x, y) for x, y in both if x is not None and y is not None]
+    return [x for x, _ in known], [y for _, y in known]
 
 
 def _notes(printed: PrintedTable, scored: Scored, *, chosen: Sequence[str]) -> list[str]:
@@ -320,3 +322,77 @@ def _notes(printed: PrintedTable, scored: Scored, *, chosen: Sequence[str]) -> l
                         text = f"{metric.upper()} is unavailable ({{}} results). {reason}"
                         reasons[text] = reasons.get(text, 0) + 1
     return [*notes, *(text.format(count) for text, count in reasons.items())]
+
+
+# ---- As tables: one for each definition, one for the differences --------------------------------
+
+
+def as_tables(found: MeasuredTable) -> list[Table]:
+    """Return the tables, in the order in which to read them; the notes stand below the last."""
+    tables = [_section_table(section, found) for section in found.sections]
+    if found.contrasts:
+        tables.append(_contrast_table(found))
+    source = f"Paper: {found.printed.paper}, Table {found.printed.number}, {found.printed.title}."
+    notes = (*tables[-1].notes, source, *found.notes, *found.printed.notes)
+    return [*tables[:-1], replace(tables[-1], notes=notes)]
+
+
+def _section_table(section: Section, found: MeasuredTable) -> Table:
+    digits = {measure: _digits(measure, found.printed) for measure in section.measures}
+    cells = tuple(
+        (
+            line.set,
+            line.method,
+            line.origin,
+            *(_cell(line, measure, digits=digits[measure]) for measure in section.measures),
+        )
+        for line in section.lines
+    )
+    # By which rules the numbers were measured; of the measures that the section has alone.
+    known = [text for measure, text in EXPLAINED_MEASURES.items() if measure in section.measures]
+    notes = [EXPLAINED.get(section.name, "; ".join(known) + ".")]
+    if any(v and not v.stated for line in section.lines for v in line.values.values()):
+        notes.append("? the paper does not state which kind of SSIM this is.")
+    columns = ("set", "method", "whose", *(f">{titled(measure)}" for measure in section.measures))
+    return Table(f"{found.name}, {HEADINGS[section.name]}", columns, cells, tuple(notes), keys=3)
+
+
+def _cell(line: TableLine, measure: str, *, digits: int) -> str:
+    value = line.values[measure]
+    if value is None:
+        return "unavailable" if line.origin == "ours" else NOTHING
+    if not value.stated:
+        return number(value.mean, digits=digits) + "?"
+    return with_interval(value.mean, (value.low, value.high), digits=digits)
+
+
+def _digits(measure: str, printed: PrintedTable) -> int:
+    """As many digits as the paper prints; those of other tables for what it does not print."""
+    printed_numbers = [
+        value
+        for row in printed.rows.values()
+        for name, numbers in row.items()
+        if name == measure
+        for value in numbers
+    ]
+    decimals = (len(str(value).partition(".")[2]) for value in printed_numbers)
+    return max(decimals, default=DIGITS[measure])
+
+
+def _contrast_table(found: MeasuredTable) -> Table:
+    columns = ("set", "method", "against", "measure", "definition", ">difference [95 %]")
+    cells = tuple(
+        (
+            each.set,
+            each.method,
+            each.against,
+            TITLES[each.measure],
+            each.section,
+            difference_cell(each.difference, digits=max(3, DIGITS[each.measure])),
+            each.difference.verdict,
+            str(each.images),
+        )
+        for each in found.contrasts
+    )
+    title = f"{found.name}, ours paired by image"
+    return Table(title, (*columns, "verdict", ">images"), cells, keys=4)

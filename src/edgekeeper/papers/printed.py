@@ -16,6 +16,10 @@ never rounded. DGGGAN's table 3 mixes both.
 from dataclasses import dataclass
 from typing import Literal
 
+from edgekeeper import models
+from edgekeeper.models import SRModel
+from edgekeeper.spec import Spec, spec
+
 Measure = Literal["psnr", "ssim", "lpips", "pi"]
 Definition = Literal["spsr_toolbox", "y_matlab", "not stated"]
 Numbers = dict[Measure, tuple[float, ...]]
@@ -218,3 +222,58 @@ PRINTED: dict[str, PrintedTable] = {
     ),
 }
 """The tables by the name that the command line has for them."""
+
+
+# ---- The papers' networks as points for comparison ----------------------------------------------
+
+NETWORKS: dict[str, Spec[SRModel]] = {
+    "EDSR": spec(models.EDSR, width=256, blocks=32, residual_scale=0.1, scale=4),
+    "RCAN": spec(models.RCAN),
+    "RDN": spec(models.RDN),
+    "DBPN": spec(models.DBPN),
+    "SFTGAN": spec(models.SFTGAN),
+    "SRGAN": spec(models.SRResNet),
+    "ESRGAN": spec(models.RRDB),
+    "NatSR": spec(models.NatSR),
+    "SPSR": spec(models.SPSR),
+    "DGGGAN": spec(models.DGGGAN),
+}
+"""The network of each printed row; DGGGAN is design A, the one that meets its printed cost."""
+
+WITHOUT_LPIPS = ("EDSR", "RCAN", "RDN", "DBPN")
+"""Rows whose printed LPIPS is of an unstated kind: RCAN's own images do not measure it."""
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """A method, its network, and what the papers print for it on a set."""
+
+    method: str
+    model: Spec[SRModel]
+    psnr: float | None
+    lpips: float | None
+
+
+def quoted_networks(set_name: str) -> list[Quoted]:
+    """The printed PSNR (luma, border 4) and LPIPS on a set at x4; SPSR's table where both print.
+
+    LPIPS is None for ``WITHOUT_LPIPS``. Methods without a number on the set are left out.
+    """
+    found = []
+    for method, model in NETWORKS.items():
+        psnr = _first(method, set_name=set_name, measure="psnr")
+        comparable = method not in WITHOUT_LPIPS
+        lpips = _first(method, set_name=set_name, measure="lpips") if comparable else None
+        if psnr is not None or lpips is not None:
+            found.append(Quoted(method, model, psnr, lpips))
+    return found
+
+
+def _first(method: str, *, set_name: str, measure: str) -> float | None:
+    for name in ("spsr-table1", "dgggan-table3", "dgggan-table4"):
+        table = PRINTED[name]
+        if method in table.rows and set_name in table.sets:
+            value = table.value(method, set_name=set_name, measure=measure)
+            if value is not None:
+                return value
+    return None

@@ -1,8 +1,7 @@
 """Scores of ours for a paper's table: one pass over a set, every definition at once, kept on disk.
 
 A network runs once for each image; its result is scored under each protocol of ``PROTOCOLS`` and
-by the perceptual metrics. Only the interpolation is made anew for each protocol, since it depends
-on it.
+by the perceptual metrics. Only the interpolation is made anew for each protocol.
 """
 
 import hashlib
@@ -13,19 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekeeper.errors import DataError, UnavailableError
-from edgekeeper.evaluation.evaluate import (
-    Result,
-    Score,
-    read_scores,
-    results,
-    score_result,
-    write_scores,
-)
+from edgekeeper.evaluation.evaluate import Result, results, score_result
 from edgekeeper.files import make_folder
 from edgekeeper.metrics.ma import MODEL_FILE as MA_FILE
 from edgekeeper.metrics.niqe import MODEL_FILE as NIQE_FILE
 from edgekeeper.metrics.perceptual import HEADS_FILE
 from edgekeeper.metrics.protocol import find_protocol
+from edgekeeper.metrics.score import Score, read_scores, write_scores
 from edgekeeper.models import SRModel
 from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
 
@@ -115,10 +108,6 @@ def _measure(
     first, second = PROTOCOLS
     made: ByProtocol = {first: [], second: []}
 
-    def scored(result: Result, *, metrics: tuple[str, ...]) -> None:
-        score = score_result(result, result.pair.hr(), metrics=metrics, weights=weights)
-        made[score.protocol.name].append(score)
-
     def under(protocol: str) -> Iterator[Result]:
         return results(
             ours.source,
@@ -130,14 +119,15 @@ def _measure(
         )
 
     for result in under(first):
-        scored(result, metrics=PERCEPTUAL)
+        hr = result.pair.hr()
+        made[first].append(score_result(result, hr, metrics=PERCEPTUAL, weights=weights))
         if ours.source != "bicubic":
-            scored(replace(result, protocol=find_protocol(second)), metrics=())
+            again = replace(result, protocol=find_protocol(second))
+            made[second].append(score_result(again, hr, metrics=()))
         if on_image is not None:
             on_image(made[first][-1])
-    if ours.source == "bicubic":
-        for result in under(second):
-            scored(result, metrics=())
+    if ours.source == "bicubic":  # its image depends on the protocol
+        made[second] = [score_result(x, x.pair.hr(), metrics=()) for x in under(second)]
     return made
 
 

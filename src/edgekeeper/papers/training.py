@@ -8,7 +8,7 @@ with the same arguments until nothing is left to do.
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,10 +19,20 @@ from edgekeeper.checkpoint import load_model, read_tensors
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError, unknown_name
-from edgekeeper.evaluation.evaluate import evaluate, read_scores, write_scores
+from edgekeeper.evaluation.compare import paired
+from edgekeeper.evaluation.evaluate import evaluate
+from edgekeeper.evaluation.tables import (
+    DIGITS,
+    TITLES,
+    Table,
+    difference_cell,
+    number,
+    plain_row,
+    titled,
+)
 from edgekeeper.metrics.protocol import Protocol, find_protocol
-from edgekeeper.metrics.score import METRICS, Score
-from edgekeeper.metrics.statistics import Verdict, describe
+from edgekeeper.metrics.score import Score, read_scores, write_scores
+from edgekeeper.metrics.statistics import Difference
 from edgekeeper.recipes.gv_tables import (
     TABLE2,
     Budget,
@@ -41,6 +51,7 @@ Scores = dict[str, dict[str, list[Score]]]
 Measure = Literal["psnr", "ssim", "gv_gap"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 PAPER_PROTOCOL = "gv_repo"
+What = Literal["training", "already trained", "scoring", "already scored", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -48,17 +59,17 @@ class Event:
     """Something happened to a cell, the ``number``-th (from 1) of ``cells``."""
 
     cell: str
-    what: Literal["training", "already trained", "scoring", "already scored", "stopped"]
+    what: What
     number: int
     cells: int
 
 
 @dataclass(frozen=True)
-class Row:
+class ReproducedRow:
     """One comparison on one set by one measure, and what the paper prints for it (or None).
 
-    ``difference`` is with minus without the term; ``low`` and ``high`` are the ends of its 95 %
-    bootstrap interval over images (and over seeds, where there are several).
+    ``difference`` is with minus without the term, with its 95 % bootstrap interval over images
+    (and over seeds, where there are several).
     """
 
     set: str
@@ -69,10 +80,7 @@ class Row:
     measure: Measure
     without: float
     added: float
-    difference: float
-    low: float
-    high: float
-    verdict: Verdict
+    difference: Difference
     images: int
     seeds: int
     paper_without: float | None
@@ -90,13 +98,9 @@ class ReproducedTable:
     protocol: Protocol
     store: str
     status: Literal["complete", "time limit", "interrupted"]
-    rows: tuple[Row, ...]
+    rows: tuple[ReproducedRow, ...]
     unfinished: tuple[str, ...]
     notes: tuple[str, ...]
-
-    def plain_rows(self) -> list[dict[str, object]]:
-        """Return the rows as plain values, as ``edgekeeper.evaluation.tables`` takes them."""
-        return [asdict(row) for row in self.rows]
 
     def to_json(self) -> dict[str, object]:
         """Everything as plain values."""
@@ -108,7 +112,7 @@ class ReproducedTable:
             "status": self.status,
             "unfinished": list(self.unfinished),
             "notes": list(self.notes),
-            "rows": self.plain_rows(),
+            "rows": [plain_row(row) for row in self.rows],
         }
 
 
@@ -139,9 +143,14 @@ def reproduce(
         CheckpointError: a cell in ``out`` belongs to another store or to other settings.
     """
     chosen = find_protocol(protocol)
+    for kind, name, known in (("table", table, TableName), ("budget", budget, Budget)):
+        if name not in get_args(known):
+            raise unknown_name(kind, name, known=get_args(known))
     if len({Path(set_name).name for set_name in sets}) < max(1, len(sets)):
         raise InputError(f"sets is {tuple(sets)}; give one or more sets of different names.")
-    compared = _plan(
+    if len(set(seeds)) < max(1, len(seeds)):
+        raise InputError(f"seeds is {tuple(seeds)}; give one or more different whole numbers.")
+    compared = comparisons(
         table,
         budget=budget,
         networks=networks,
@@ -162,38 +171,19 @@ def reproduce(
         until=None if time_limit is None else time.monotonic() + time_limit,
         on_event=on_event,
     )
-    cells = _cells(compared)
-    status = work.run(cells)
+    pairs = [pair for each in compared for pair in zip(each.without, each.added, strict=True)]
+    cells = list({recipe.name: recipe for pair in pairs for recipe in pair}.values())
+    scores: Scores = {}
+    status = work.run(cells, scores)
     return ReproducedTable(
         table=table,
         budget=budget,
         protocol=chosen,
         store=store.fingerprint,
         status=status,
-        rows=tuple(row for each in compared for row in _rows(each, work.scores, sets=sets)),
-        unfinished=tuple(cell.name for cell in cells if cell.name not in work.scores),
+        rows=tuple(row for each in compared for row in _rows(each, scores, sets=sets)),
+        unfinished=tuple(cell.name for cell in cells if cell.name not in scores),
         notes=_notes(table, budget=budget, protocol=chosen, seeds=len(seeds)),
-    )
-
-
-def _plan(
-    table: TableName,
-    *,
-    budget: Budget,
-    networks: Sequence[Network] | None,
-    scales: Sequence[Scale] | None,
-    seeds: Sequence[int],
-    degradation: Degradation,
-) -> list[Comparison]:
-    """Return the comparisons of the table that were asked for."""
-    if table not in get_args(TableName):
-        raise unknown_name("table", table, known=get_args(TableName))
-    if budget not in get_args(Budget):
-        raise unknown_name("budget", budget, known=get_args(Budget))
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds is {tuple(seeds)}; give one or more different whole numbers.")
-    return comparisons(
-        table, budget=budget, networks=networks, scales=scales, seeds=seeds, degradation=degradation
     )
 
 
@@ -210,18 +200,9 @@ def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
     return "bilinear" if bilinear else "bicubic"
 
 
-def _cells(compared: Sequence[Comparison]) -> list[Recipe]:
-    """Return every recipe once; those of a comparison lie side by side, seed by seed."""
-    cells: dict[str, Recipe] = {}
-    for each in compared:
-        for pair in zip(each.without, each.added, strict=True):
-            cells.update({recipe.name: recipe for recipe in pair})
-    return list(cells.values())
-
-
-@dataclass
+@dataclass(frozen=True)
 class _Work:
-    """Trains and scores cells one after the other, and remembers their scores."""
+    """Trains and scores cells one after the other."""
 
     store: Store
     data_root: Path
@@ -232,26 +213,28 @@ class _Work:
     until: float | None
     on_event: Callable[[Event], None] | None
 
-    def __post_init__(self) -> None:
-        self.scores: Scores = {}
+    def run(
+        self, cells: Sequence[Recipe], scores: Scores
+    ) -> Literal["complete", "time limit", "interrupted"]:
+        """Return how it ended, with the scores of the finished cells in ``scores``."""
+        for place, recipe in enumerate(cells, start=1):
 
-    def run(self, cells: Sequence[Recipe]) -> Literal["complete", "time limit", "interrupted"]:
-        """Return how it ended; the scores of the finished cells are in ``scores``."""
-        for number, recipe in enumerate(cells, start=1):
-
-            def tell(what: str, cell: str = recipe.name, number: int = number) -> None:
+            def tell(what: What, cell: str = recipe.name, place: int = place) -> None:
                 if self.on_event is not None:
-                    self.on_event(Event(cell, what, number, len(cells)))  # type: ignore[arg-type]
+                    self.on_event(Event(cell, what, place, len(cells)))
 
             ended = self._train(recipe, tell=tell)
             if ended != "finished":
                 tell("stopped")
                 return ended
-            self.scores[recipe.name] = self._score(recipe, tell=tell)
+            scores[recipe.name] = {
+                set_name: self._score(recipe, set_name=set_name, tell=tell)
+                for set_name in self.sets
+            }
         return "complete"
 
     def _train(
-        self, recipe: Recipe, *, tell: Callable[[str], None]
+        self, recipe: Recipe, *, tell: Callable[[What], None]
     ) -> Literal["finished", "time limit", "interrupted"]:
         folder = self.out / recipe.name
         if _is_trained(folder / "model.safetensors", recipe, store=self.store):
@@ -266,35 +249,31 @@ class _Work:
         options = RunOptions(out=folder, device=self.device, time_limit=left)
         return train(recipe, self.store, options=options).status
 
-    def _score(self, recipe: Recipe, *, tell: Callable[[str], None]) -> dict[str, list[Score]]:
-        """Return the scores of a trained cell by set, from its files where they are there."""
-        folder = self.out / recipe.name
-        found: dict[str, list[Score]] = {}
-        for set_name in self.sets:
-            label = Path(set_name).name  # a set may be a folder of one's own
-            path = folder / f"scores-{self.protocol.name}-{label}.jsonl"
-            scores = read_scores(path) if path.is_file() else []
-            # A protocol whose definition has changed since makes old scores void.
-            if scores and all(score.protocol == self.protocol for score in scores):
-                tell("already scored")
-            else:
-                tell("scoring")
-                network = load_model(folder / "model.safetensors").to(self.device)
-                scores = evaluate(
-                    network,
-                    sets=[set_name],
-                    scale=network.scale,
-                    data_root=self.data_root,
-                    protocol=self.protocol,
-                    model_name=recipe.name,
-                )
-                write_scores(scores, path)
-            found[set_name] = scores
-        return found
+    def _score(self, recipe: Recipe, *, set_name: str, tell: Callable[[What], None]) -> list[Score]:
+        """Return the scores of a trained cell on a set, from its file where that still holds."""
+        folder, label = self.out / recipe.name, Path(set_name).name  # it may be a folder of images
+        path = folder / f"scores-{self.protocol.name}-{label}.jsonl"
+        kept = read_scores(path) if path.is_file() else []
+        # A protocol whose definition has changed since makes old scores void.
+        if kept and all(score.protocol == self.protocol for score in kept):
+            tell("already scored")
+            return kept
+        tell("scoring")
+        network = load_model(folder / "model.safetensors").to(self.device)
+        scores = evaluate(
+            network,
+            sets=[set_name],
+            scale=network.scale,
+            data_root=self.data_root,
+            protocol=self.protocol,
+            model_name=recipe.name,
+        )
+        write_scores(scores, path)
+        return scores
 
 
 def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
-    """Whether ``path`` is the finished network of this recipe; CheckpointError if of another."""
+    """Return whether ``path`` is the finished network of this recipe; CheckpointError if not."""
     if not path.is_file():
         return False
     card = read_tensors(path).facts.get("card")
@@ -307,12 +286,7 @@ def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
     return True
 
 
-def _rows(
-    compared: Comparison,
-    scores: Scores,
-    *,
-    sets: Sequence[str],
-) -> list[Row]:
+def _rows(compared: Comparison, scores: Scores, *, sets: Sequence[str]) -> list[ReproducedRow]:
     """Return the rows of a comparison for each set and measure, once all its cells are scored."""
     if any(recipe.name not in scores for recipe in (*compared.without, *compared.added)):
         return []
@@ -321,15 +295,11 @@ def _rows(
         printed = compared.printed.get(set_name.lower())
         for measure in MEASURES:
             without, added = (
-                _table(recipes, scores, set_name=set_name, measure=measure)
+                _values(recipes, scores, set_name=set_name, measure=measure)
                 for recipes in (compared.without, compared.added)
             )
-            best: Literal["highest", "lowest"] = (
-                "lowest" if METRICS[measure] == "lowest" else "highest"
-            )
-            found = describe(added, without, best=best)
             paper = getattr(printed, measure, None)
-            row = Row(
+            row = ReproducedRow(
                 set=Path(set_name).name,
                 network=compared.network,
                 scale=compared.scale,
@@ -338,10 +308,7 @@ def _rows(
                 measure=measure,
                 without=float(without.mean()),
                 added=float(added.mean()),
-                difference=found.mean,
-                low=found.low,
-                high=found.high,
-                verdict=found.verdict,
+                difference=paired(added, without, metric=measure),
                 images=without.shape[1],
                 seeds=without.shape[0],
                 paper_without=paper[0] if paper else None,
@@ -353,7 +320,7 @@ def _rows(
     return rows
 
 
-def _table(
+def _values(
     recipes: Sequence[Recipe], scores: Scores, *, set_name: str, measure: Measure
 ) -> NDArray[np.float64]:
     """Return the numbers (seeds, images) of a set, images in the order of the set."""
@@ -375,16 +342,52 @@ def _notes(table: TableName, *, budget: Budget, protocol: Protocol, seeds: int) 
     if seeds == 1:
         notes.append("One seed: the intervals say nothing about chance in training.")
     if table == "gv_table2":
+        differences = ", ".join(
+            f"{base.upper()}+{str(added).upper()} {printed.psnr[1] - printed.psnr[0]:+.2f}"
+            for (_, base, added), printed in TABLE2.items()
+        )
         notes.append(
             "The paper's Table 2 is on DIV2K ×2 (set 'div2k_valid'); for other sets it has no "
-            "numbers. " + _printed_table2()
+            f"numbers. Its differences in dB: {differences}."
         )
     return tuple(notes)
 
 
-def _printed_table2() -> str:
-    differences = [
-        f"{base.upper()}+{str(added).upper()} {printed.psnr[1] - printed.psnr[0]:+.2f}"
-        for (_, base, added), printed in TABLE2.items()
-    ]
-    return f"Its differences in dB: {', '.join(differences)}."
+def reproduction_table(found: ReproducedTable) -> Table:
+    """Return ours and the paper's numbers side by side.
+
+    Ours carries the difference with its interval; one whose interval holds 0 is said to be
+    "not distinguishable". The paper's numbers stand in columns of their own.
+    """
+    columns = (
+        *("set", "network", "loss", "measure", ">without", ">with", ">difference [95 %]"),
+        *("verdict", ">paper: without", ">with", ">difference"),
+    )
+    cells = []
+    for row in found.rows:
+        digits = DIGITS[row.measure]
+        cells.append(
+            (
+                row.set,
+                f"{row.network} ×{row.scale}",
+                f"{row.base} + {row.term}",
+                TITLES[row.measure],
+                number(row.without, digits=digits),
+                number(row.added, digits=digits),
+                difference_cell(row.difference, digits=digits),
+                row.difference.verdict,
+                number(row.paper_without, digits=digits),
+                number(row.paper_added, digits=digits),
+                number(row.paper_difference, digits=digits, sign="always"),
+            )
+        )
+    odd = dict.fromkeys(
+        f"Paper, {row.set} {row.network} ×{row.scale}: {row.note}."
+        for row in found.rows
+        if row.note
+    )
+    best = ", ".join(map(titled, dict.fromkeys(row.measure for row in found.rows)))
+    protocol = found.protocol.name
+    legend = f"Ours under protocol '{protocol}' ({best}); the paper's under '{PAPER_PROTOCOL}'."
+    title = f"{found.table.replace('_', '-')}, budget {found.budget}"
+    return Table(title, columns, tuple(cells), (legend, *found.notes, *odd), keys=4)

@@ -11,7 +11,8 @@ from torch import Tensor
 from edgekeeper.checkpoint import code_version, save_model
 from edgekeeper.data.store import Store
 from edgekeeper.errors import NotFiniteError
-from edgekeeper.evaluation.evaluate import evaluate, mean_scores
+from edgekeeper.evaluation.evaluate import evaluate
+from edgekeeper.metrics.score import mean_scores
 from edgekeeper.progress import ProgressLine
 from edgekeeper.training.gradient_check import Flow
 from edgekeeper.training.logging import JsonLines, Scalars, tensorboard_writer

@@ -1,0 +1,224 @@
+"""Networks as points: fidelity against sharpness, and quality against cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgekeeper.errors import InputError
+from edgekeeper.figures.canvas import COLOURS, PALE, figure_file, settle
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+Quality = Literal["psnr", "lpips"]
+Price = Literal["macs", "seconds"]
+
+QUALITIES: dict[Quality, str] = {"psnr": "PSNR in dB", "lpips": "LPIPS (up is better)"}
+PRICES: dict[Price, str] = {"macs": "MACs per LR pixel", "seconds": "seconds"}
+ORIGINS = {
+    "measured": "measured here",
+    "quoted": "quoted: quality from the papers' tables, MACs counted here",
+}
+# Where a label may stand, in points from its point; the first of equally good places is taken.
+PLACES = (
+    *((8, 0), (-8, 0), (0, 8), (0, -8), (7, 7), (-7, 7), (7, -7), (-7, -7)),
+    *((9, 14), (-9, 14), (9, -14), (-9, -14)),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network in the plane of fidelity and sharpness; points of a ``group`` are joined."""
+
+    label: str
+    psnr: float
+    gv_ratio: float
+    group: str = ""
+
+
+def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> Path:
+    """Return the file with PSNR against gradient variance ratio; at 1 it is as the original's.
+
+    Points of one group share a colour and are joined in the order given. All numbers must be of
+    the same set, scale and protocol.
+    """
+    if not points:
+        raise InputError("There are no points to draw; give at least one.")
+    groups = list(dict.fromkeys(point.group for point in points))
+    with figure_file(path, width=6.4, height=4.2) as figure:
+        axis = figure.subplots()
+        axis.axhline(1.0, color=PALE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        for number, group in enumerate(groups):
+            members = [point for point in points if point.group == group]
+            axis.plot(
+                [point.psnr for point in members],
+                [point.gv_ratio for point in members],
+                marker="o",
+                markersize=6,
+                linewidth=1 if group else 0,
+                color=COLOURS[number % len(COLOURS)],
+                label=group or None,
+            )
+        axis.margins(0.15)
+        axis.set_xlabel("PSNR in dB: more faithful →")
+        axis.set_ylabel("gradient variance ratio (1: as sharp as the original)")
+        axis.set_title(title, loc="left")
+        if any(groups):
+            axis.legend(loc="best")
+        settle(figure)
+        label_points(axis, [(point.label, point.psnr, point.gv_ratio) for point in points])
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class CostPoint:
+    """A network's quality and cost; None for what is not known.
+
+    origin: "measured", or "quoted" where the quality is a paper's number.
+    """
+
+    label: str
+    macs: float | None
+    seconds: float | None
+    psnr: float | None
+    lpips: float | None
+    origin: Literal["measured", "quoted"] = "measured"
+
+    def at(self, price: Price, quality: Quality) -> tuple[float, float] | None:
+        """Return where the point stands in a panel, None where it has no place in it."""
+        x, y = getattr(self, price), getattr(self, quality)
+        return None if x is None or y is None else (x, y)
+
+
+def quality_cost(
+    points: Sequence[CostPoint], *, path: str | Path, title: str = "", clock: str = ""
+) -> Path:
+    """Return the file with PSNR and LPIPS against MACs per LR pixel and against seconds.
+
+    A row or column for which no point has numbers is left out; up is always better. All qualities
+    must be of one set, scale and protocol, all seconds of one machine and image size, which
+    ``title`` and ``clock`` say. Raises InputError when no point can be drawn.
+    """
+    qualities = [q for q in QUALITIES if any(p.at(price, q) for p in points for price in PRICES)]
+    prices = [price for price in PRICES if any(p.at(price, q) for p in points for q in QUALITIES)]
+    if not qualities or not prices:
+        raise InputError("No network has both a quality and a cost; there is nothing to draw.")
+    width, height = 4.6 * len(prices) + 0.6, 3.3 * len(qualities) + 0.7
+    with figure_file(path, width=width, height=height) as figure:
+        axes = figure.subplots(len(qualities), len(prices), squeeze=False, sharey="row")
+        panels = [
+            (axes[row, column], [(p, at) for p in points if (at := p.at(price, quality))])
+            for row, quality in enumerate(qualities)
+            for column, price in enumerate(prices)
+        ]
+        for axis, placed in panels:
+            _draw_origins(axis, placed)
+        for axis, quality in zip(axes[:, 0], qualities, strict=True):
+            axis.set_ylabel(QUALITIES[quality])
+            if quality == "lpips":
+                axis.invert_yaxis()
+        for column, price in zip(axes.T, prices, strict=True):
+            for axis in column:
+                _scale_price(axis, price)
+            unit = f" ({clock})" if price == "seconds" and clock else ""
+            column[-1].set_xlabel(PRICES[price] + unit)
+        axes[0, 0].set_title(title, loc="left")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=2)
+        settle(figure)
+        for axis, placed in panels:
+            label_points(axis, [(p.label, *at) for p, at in placed], size=7)
+    return Path(path)
+
+
+def _draw_origins(axis: "Axes", placed: Sequence[tuple[CostPoint, tuple[float, float]]]) -> None:
+    for origin, text in ORIGINS.items():
+        known = [at for point, at in placed if point.origin == origin]
+        measured = origin == "measured"
+        axis.plot(
+            [x for x, _ in known],
+            [y for _, y in known],
+            marker="o" if measured else "s",
+            markersize=6,
+            linewidth=0,
+            color=COLOURS[1] if measured else PALE,
+            markerfacecolor=COLOURS[1] if measured else "white",
+            label=text,
+        )
+    axis.margins(x=0.2, y=0.14)
+
+
+def _scale_price(axis: "Axes", price: Price) -> None:
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    axis.set_xscale("log")
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3) if price == "seconds" else (1,)))
+    if price == "seconds":
+        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+
+
+# ---- Labels beside points, each where it covers least of what is drawn --------------------------
+
+
+def label_points(
+    axis: "Axes", labels: Sequence[tuple[str, float, float]], *, size: float = 8
+) -> None:
+    """Write each label (text, x, y) beside its point, where things lie after ``settle``."""
+    drawn = _drawn(axis)
+    for label, x, y in labels:
+        candidates = []
+        for dx, dy in PLACES:
+            text = axis.annotate(
+                label,
+                (x, y),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right" if dx < 0 else "center",
+                va="bottom" if dy > 0 else "top" if dy < 0 else "center",
+                fontsize=size,
+            )
+            extent = text.get_window_extent().padded(2)
+            inside = ((drawn >= extent.min) & (drawn <= extent.max)).all(axis=1)
+            candidates.append((int(inside.sum()) + 1000 * _outside(axis, extent), text, extent))
+        best = min(candidates, key=lambda candidate: candidate[0])
+        for _, text, _ in candidates:
+            if text is not best[1]:
+                text.remove()
+        drawn = np.concatenate([drawn, _filled(best[2].min, best[2].max)])
+
+
+def _outside(axis: "Axes", extent: "Bbox") -> bool:
+    """Return whether a label would reach beyond the axes."""
+    frame = axis.get_window_extent()
+    return bool(np.less(extent.min, frame.min).any() or np.greater(extent.max, frame.max).any())
+
+
+def _drawn(axis: "Axes") -> NDArray[np.float64]:
+    """Return pixels (N, 2) on markers, lines and legend: what a label should not cover."""
+    found = [np.empty((0, 2))]
+    for line in axis.get_lines():
+        corners = axis.transData.transform(line.get_xydata())
+        if line.get_marker() != "None":
+            half = axis.figure.dpi_scale_trans.transform((line.get_markersize() / 144, 0))[0]
+            found += [_filled(corner - half, corner + half, count=7) for corner in corners]
+        if line.get_linewidth() > 0:
+            steps = np.linspace(0, 1, 60)[:, None]
+            found += [a + steps * (b - a) for a, b in pairwise(corners)]
+    legend = axis.get_legend()
+    if legend is not None:
+        extent = legend.get_window_extent()
+        found.append(_filled(extent.min, extent.max))
+    return np.concatenate(found)
+
+
+def _filled(low: ArrayLike, high: ArrayLike, *, count: int = 12) -> NDArray[np.float64]:
+    """Return points (count², 2) that fill a rectangle."""
+    x, y = np.linspace(np.asarray(low), np.asarray(high), count).T
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
