@@ -380,8 +380,8 @@ class TestNames:
             ("natsr:residual_scale=abc", "NatSR's residual_scale is a finite number"),
             ("natsr:levels=40", "NatSR's levels is a whole number from 0 to 8; got 40"),
             (
-                "dgggan:width=0",
-                r"^DGGGAN's width is a multiple of 4, at least 4; got 0\.$",
+                "dgggan:width=6",
+                r"^DGGGAN's width is a multiple of 4, at least 4; got 6\.$",
             ),
             (
                 "gradientbranch:backbone=edsr",
