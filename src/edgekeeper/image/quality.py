@@ -103,7 +103,7 @@ def _strength(quality: int | None, noise: float) -> float:
     factor = 0.0  # of libjpeg's tables
     if quality is not None:
         factor = (100 - quality) / 50 if quality >= 50 else 50 / quality
-    return min(1.0, max(factor / (factor + 0.3), (noise - 1) / 8))
+    return min(1.0, max(factor / (factor + 0.3), (noise - 1.5) / 7.5))
 
 
 def _is_drawn(blocks: Floats) -> bool:
@@ -135,8 +135,8 @@ def _white_noise(blocks: Floats) -> float:
         return 0.0
     flat = _flattest(dct(planes[inside]), up_to=4, fewest=64)
     energy = (flat**2).mean(axis=0) - 1 / 12  # of rounding to levels
-    middle, high = (float(np.median(energy[orders(*band)])) for band in ((6, 8), (11, 14)))
-    return _without_texture(high, middle, share=0.3)
+    middle, high = (float(energy[orders(*band)].mean()) for band in ((6, 8), (12, 14)))
+    return _without_texture(high, middle, share=0.5)
 
 
 def _grid(pixels: Any) -> tuple[float, int]:
