@@ -152,8 +152,11 @@ def _grid(pixels: Any) -> tuple[float, int]:
 def _noise_in(trace: Trace) -> float:
     """Return the level that rounds as many coefficients to zero as flat blocks have of them.
 
-    Luma shows 0.67 of noise that is independent in each colour, which is assumed.
+    Luma shows 0.67 of noise that is independent in each colour, which is assumed. Of an image of
+    fewer than 400 blocks (160 x 160 pixels) too few are flat: it has no noise.
     """
+    if len(trace.coefficients) < 400:
+        return 0.0
     flat = np.rint(_flattest(trace.coefficients, up_to=3, fewest=12) / trace.table)
 
     def energy(used: NDArray[np.bool_]) -> float:
