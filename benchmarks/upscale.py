@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.export import with_runtime
-from edgekeeper.inference import upscale_file
+from edgekeeper.inference import Request, upscale_file
 from edgekeeper.inference.network import infer
 from edgekeeper.models import EDSR, SRModel
 from edgekeeper.ops.resize import imresize
@@ -134,7 +134,7 @@ def ncnn_network(model: EDSR, *, threads: int, folder: Path) -> Callable[[Tensor
 def ways(model: SRModel, *, threads: int, folder: Path) -> list[Way]:
     def ours(precision: str) -> Callable[[Path, Path], object]:
         return lambda source, target: upscale_file(
-            source, target, model=model, precision=precision, overwrite="replace"
+            source, target, request=Request(model=model, precision=precision, existing="replace")
         )
 
     found = [

@@ -1,6 +1,10 @@
-"""One progress line on the terminal: bar, count, rate and ETA."""
+"""What a long run shows on the terminal, and how it is stopped."""
 
-from types import TracebackType
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -16,20 +20,36 @@ from rich.progress import (
 
 
 class ProgressLine:
-    """One line on the terminal: bar, count, rate, ETA and a short text. Silent in a pipe."""
+    """One line on the terminal: bar, count, rate, ETA and a short text. Silent in a pipe.
 
-    def __init__(self, title: str, *, total: int, start: int = 0, unit: str = "steps") -> None:
+    A ``transient`` line is gone at the end.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        total: int,
+        start: int = 0,
+        unit: str = "steps",
+        transient: bool = False,
+    ) -> None:
+        self._console = Console(stderr=True)
+        self.is_shown = self._console.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=Console(stderr=True),
-            disable=not Console(stderr=True).is_terminal,
+            TextColumn("{task.fields[text]}", markup=False),
+            console=self._console,
+            disable=not self.is_shown,
+            transient=transient,
+            # Otherwise what goes to a file or a pipe would land on the terminal.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._unit = unit
         self._task: TaskID = self._progress.add_task(
@@ -48,8 +68,66 @@ class ProgressLine:
     ) -> None:
         self._progress.stop()
 
-    def update(self, done: int, *, text: str = "", total: int | None = None) -> None:
+    def update(self, done: float, *, text: str = "", total: int | None = None) -> None:
         """Show that ``done`` are done, of the total given before or now."""
         speed = self._progress.tasks[0].speed
         rate = f"{speed:.1f} {self._unit}/s" if speed else ""
         self._progress.update(self._task, completed=done, rate=rate, text=text, total=total)
+
+    def begin(self, title: str, *, done: int, unit: str) -> None:
+        """Show something else from now on, of which ``done`` was there before."""
+        self._unit = unit
+        self._progress.reset(self._task, total=None, completed=done, description=title, rate="")
+
+    def say(self, line: str, *, dim: bool = False) -> None:
+        """Print a line above the progress."""
+        style = "dim" if dim else None
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
+
+
+class StopSignal:
+    """Ctrl-C and a request to terminate, taken note of until the present step is done.
+
+    A second one ends the process at once, as without this. Outside of the main thread nothing is
+    taken note of.
+    """
+
+    def __init__(self, *, message: str = "") -> None:
+        self._message = message
+        self._number: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    @property
+    def status(self) -> int | None:
+        """The exit status by which a shell tells what ended a program; None: nothing did."""
+        return None if self._number is None else 128 + self._number
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if there was a signal."""
+        if self._number is not None:
+            raise KeyboardInterrupt
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._number = number
+        self._restore()
+        if self._message and sys.stderr.isatty():  # sys.stderr may be in the middle of a line
+            os.write(2, f"\n{self._message}\n".encode())
+
+    def _restore(self) -> None:
+        while self._before:
+            number, before = self._before.popitem()
+            signal.signal(number, before)  # type: ignore[arg-type]

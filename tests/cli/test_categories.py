@@ -102,7 +102,7 @@ def test_seams_are_measured_with_the_map(
         seen.append((lr, rest["maps"]))
         return verify_seams(model, lr, **rest)
 
-    monkeypatch.setattr("edgekeeper.cli.upscale_run.verify_seams", spy)
+    monkeypatch.setattr("edgekeeper.inference.seams.verify_seams", spy)
     options = ("--categories", given, "--tile", "18", "--verify-seams")
     ran = upscale(source, "-o", tmp_path / "b.png", *options)
     assert ran.status == 0 and "seams 0.000 of 255" in ran.out

@@ -17,10 +17,10 @@ from PIL import Image
 
 from edgekeeper.checkpoint import save_model
 from edgekeeper.cli import upscale_output
-from edgekeeper.cli.upscale import load_network
 from edgekeeper.cli.upscale_output import Reporter, shortened, shown
 from edgekeeper.errors import CheckpointError, UnavailableError
-from edgekeeper.inference import FolderStep
+from edgekeeper.inference import Step
+from edgekeeper.inference.request import load_network
 from edgekeeper.models import ESPCN
 from edgekeeper.models.rrdb import RRDB
 from edgekeeper.spec import spec
@@ -172,7 +172,7 @@ class TestExisting:
         large.write_bytes(b"precious")
         again = upscale(small, "-o", large)
         assert (again.status, again.out) == (1, "")
-        assert "exists; --force replaces it" in again.err
+        assert "exists already; --force replaces it" in again.err
         skipped = upscale(small, "-o", large, "--skip-existing")
         assert (skipped.status, skipped.err) == (0, "")
         assert skipped.out.startswith("skipped: ")
@@ -321,7 +321,7 @@ class TestMeasures:
         self, upscale: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ESPCN, "overlap", 0)
-        monkeypatch.setattr("edgekeeper.inference.enlarger.ALLOWED_LEVELS", 0.1)
+        monkeypatch.setattr("edgekeeper.inference.request.ALLOWED_LEVELS", 0.1)
         ran = upscale(image(tmp_path / "a.png", height=60), "--verify-seams", "--json")
         assert json.loads(ran.out)["seams"]["levels"] > 0.1
         assert ran.status == 1
@@ -494,11 +494,11 @@ class TestStopping:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        steps: list[FolderStep] = []
+        steps: list[Step] = []
 
-        def step(self: Reporter, step: FolderStep) -> None:
+        def step(self: Reporter, step: Step) -> None:
             steps.append(step)
-            if (step.file, step.tile, step.tiles) == (2, 1, 9):
+            if (step.file, step.done, step.total) == (2, 1, 9):
                 os.kill(os.getpid(), number)
 
         monkeypatch.setattr(Reporter, "step", step)
@@ -507,7 +507,7 @@ class TestStopping:
         ran = upscale(source, "-o", out, "--tile", "20")
         assert ran.status == status
         assert signal.getsignal(number) == before
-        assert (steps[-1].file, steps[-1].tile) == (2, 1)  # of more
+        assert (steps[-1].file, steps[-1].done) == (2, 1)  # of more
         assert names(out) == ["a.png"]
         assert "Traceback" not in ran.err
         assert "To go on, give the same command again." in ran.err
@@ -551,7 +551,7 @@ class Terminal(io.StringIO):
 
 
 class TestTerminal:
-    def test_a_line_for_the_image_and_one_for_the_batch(
+    def test_a_line_for_the_batch_with_the_tiles_of_its_image(
         self, upscale: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TERM", "xterm")
@@ -562,7 +562,7 @@ class TestTerminal:
             image(tmp_path / "in" / name, height=40, width=40)
         step = Reporter.step
 
-        def slowly(self: Reporter, now: FolderStep) -> None:
+        def slowly(self: Reporter, now: Step) -> None:
             step(self, now)
             time.sleep(0.05)
 
@@ -573,7 +573,7 @@ class TestTerminal:
         shown_text = screen.getvalue()
         assert "a[b].png" in shown_text
         assert "tiles" in shown_text
-        assert "/2 images" in shown_text
+        assert "1/2" in shown_text and "images/s" in shown_text
         assert "in" not in shown_text.splitlines()[-1]
 
     def test_not_a_terminal_not_a_line(self, upscale: Run, tmp_path: Path) -> None:

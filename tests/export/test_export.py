@@ -27,7 +27,7 @@ from edgekeeper.export.graph import (
 )
 from edgekeeper.export.weights import rounded_weights
 from edgekeeper.image import Image, Metadata
-from edgekeeper.inference import upscale_image
+from edgekeeper.inference import Request, upscale_image
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.models import (
@@ -345,8 +345,10 @@ class TestFloat:
         numbers = np.random.default_rng(0)
         pixels = numbers.integers(0, 256, (30, 25, 3), dtype=np.uint8)
         image = Image(pixels=pixels, alpha=None, metadata=Metadata())
-        ours = upscale_image(image, model=exported, tile=16).pixels.astype(int)
-        theirs = upscale_image(image, model=model).pixels.astype(int)
+        requests = (Request(model=exported, tile=16), Request(model=model))
+        ours, theirs = (
+            upscale_image(image, request).image.pixels.astype(int) for request in requests
+        )
         assert ours.shape == (90, 75, 3)
         assert np.abs(ours - theirs).max() <= 1  # a rounding that fell the other way
 

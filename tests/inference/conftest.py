@@ -12,7 +12,9 @@ from edgekeeper.models import SRModel
 class Nearest(SRModel):
     """Repeats each pixel; ``memory`` is the number of pixels above which it runs out."""
 
-    def __init__(self, *, scale: int = 2, memory: int = 10**9, receptive_field: int = 0) -> None:
+    scales = (1, 2, 3, 4, 8)
+
+    def __init__(self, *, scale: int = 2, memory=10**9, receptive_field=0) -> None:
         super().__init__()
         self.scale, self.channels = scale, "rgb"
         self.receptive_field, self.memory = receptive_field, memory

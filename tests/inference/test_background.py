@@ -1,21 +1,13 @@
 """Threads beside the main one: what they meet is said, and whoever stops stops them."""
 
 import threading
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
-import numpy as np
 import pytest
 
 from edgekeeper.errors import ImageError
-from edgekeeper.image import Header
 from edgekeeper.inference.background import ReadAhead, WriteBehind
-
-HEADER = Header(height=1000, width=2, colours=1)
-
-
-def row(value: int) -> np.ndarray:
-    return np.full((1, 2, 1), value % 256, np.uint8)
 
 
 @pytest.fixture
@@ -24,35 +16,28 @@ def pool():
         yield executor
 
 
-class Endless:
-    """A source of 1000 rows that fails at row ``broken``."""
+class Source:
+    """A thousand numbers, made until ``broken`` is reached."""
 
     def __init__(self, broken: int = 1000) -> None:
         self.broken, self.given, self.closed = broken, 0, threading.Event()
 
-    @contextmanager
-    def open(self):
+    def items(self) -> Generator[int, None, None]:
         try:
-            yield self
+            for value in range(1000):
+                if value == self.broken:
+                    raise ImageError("cut short")
+                self.given += 1
+                yield value
         finally:
             self.closed.set()
 
-    def announce(self) -> Header:
-        return HEADER
-
-    def parts(self):
-        for value in range(1000):
-            if value == self.broken:
-                raise ImageError("cut short")
-            self.given += 1
-            yield row(value)
-
 
 class Kept:
-    """A sink that remembers rows and how its block ended."""
+    """A writer that remembers what it was given and how its block ended."""
 
     def __init__(self) -> None:
-        self.rows, self.error, self.gate = [], "open", threading.Event()
+        self.items, self.error, self.gate = [], "open", threading.Event()
         self.gate.set()
 
     def __enter__(self):
@@ -61,74 +46,105 @@ class Kept:
     def __exit__(self, kind, error, trace) -> None:
         self.error = error
 
-    def write(self, rows) -> None:
+    def write(self, item) -> None:
         assert self.gate.wait(10)
-        self.rows.append(int(rows[0, 0, 0]))
+        self.items.append(item)
 
 
 def test_everything_arrives_in_order(pool):
-    with ReadAhead(Endless().open, pool=pool) as source:
-        assert source.announce() == HEADER
-        assert [int(part[0, 0, 0]) for part in source.parts()] == [k % 256 for k in range(1000)]
+    ahead = ReadAhead(Source().items(), pool=pool, depth=8)
+    assert list(ahead) == list(range(1000))
+    assert list(ahead) == []
 
 
 def test_reading_ahead_is_bounded_and_ends_when_it_is_left(pool):
-    endless = Endless()
-    with ReadAhead(endless.open, pool=pool) as source:
-        source.announce()
-        next(source.parts())
-    assert endless.closed.wait(10)
-    assert endless.given < 20
+    source = Source()
+    ahead = ReadAhead(source.items(), pool=pool, depth=8)
+    assert [next(ahead), next(ahead)] == [0, 1]
+    ahead.close()
+    assert source.closed.wait(10)
+    assert source.given <= 10
 
 
 def test_what_goes_wrong_while_reading_comes_after_what_was_read(pool):
-    source = ReadAhead(Endless(broken=5).open, pool=pool)
-    source.announce()
-    seen = []
-    with pytest.raises(ImageError, match="cut short"):
-        seen.extend(int(part[0, 0, 0]) for part in source.parts())
-    with pytest.raises(ImageError, match="cut short"):
-        next(source.parts())
+    ahead = ReadAhead(Source(broken=5).items(), pool=pool, depth=8)
+    assert [next(ahead) for _ in range(5)] == list(range(5))
+    for _ in range(2):
+        with pytest.raises(ImageError, match="cut short"):
+            next(ahead)
 
 
-def test_a_reading_that_never_began_can_be_cancelled(pool):
-    gate = threading.Event()
+def test_a_reading_that_never_began_can_be_given_up(pool):
+    gate, source = threading.Event(), Source()
     pool.submit(gate.wait, 10)
-    endless = Endless()
-    ReadAhead(endless.open, pool=pool).cancel()
+    ReadAhead(source.items(), pool=pool, depth=8).close()
     gate.set()
-    assert endless.given == 0
+    pool.submit(int).result(10)
+    assert source.given == 0
 
 
 def test_writing_behind_ends_without_waiting(pool):
     kept = Kept()
     kept.gate.clear()
-    with WriteBehind(kept, pool=pool) as sink:
+    with WriteBehind(kept, pool=pool, depth=64) as behind:
         for value in range(10):
-            sink.write(row(value))
-    assert not sink.written.done()
+            behind.write(value)
+    assert not behind.written.done()
     kept.gate.set()
-    sink.written.result(10)
-    assert (kept.rows, kept.error) == (list(range(10)), None)
+    behind.written.result(10)
+    assert (kept.items, kept.error) == (list(range(10)), None)
+
+
+def test_writing_behind_is_bounded(pool):
+    kept = Kept()
+    kept.gate.clear()
+    with WriteBehind(kept, pool=pool, depth=3) as behind:
+        for value in range(3):
+            behind.write(value)
+        threading.Timer(0.2, kept.gate.set).start()
+        behind.write(3)  # waits for the first
+        assert kept.items[0] == 0
+    behind.written.result(10)
+    assert kept.items == [0, 1, 2, 3]
 
 
 def test_what_was_begun_is_thrown_away_after_an_error(pool):
     kept = Kept()
-    with pytest.raises(KeyboardInterrupt), WriteBehind(kept, pool=pool) as sink:
-        sink.write(row(0))
+    with pytest.raises(KeyboardInterrupt), WriteBehind(kept, pool=pool, depth=8) as behind:
+        behind.write(0)
         raise KeyboardInterrupt
-    assert sink.written.done()
+    assert behind.written.done()
     assert isinstance(kept.error, RuntimeError)  # its block ended with an error: no file
 
 
-def test_what_goes_wrong_while_writing_is_raised_where_rows_are_given(pool):
+def test_what_goes_wrong_while_writing_is_raised_where_items_are_given(pool):
     class Full(Kept):
-        def write(self, rows) -> None:
+        def write(self, item) -> None:
             raise ImageError("no space left")
 
-    given = 0
-    with pytest.raises(ImageError, match="no space left"), WriteBehind(Full(), pool=pool) as sink:
+    kept, given = Full(), 0
+    with (
+        pytest.raises(ImageError, match="no space left"),
+        WriteBehind(kept, pool=pool, depth=64) as behind,
+    ):
         for value in range(1000):
-            sink.write(row(value))
+            behind.write(value)
             given += 1
     assert given < 100
+    assert kept.error is not None
+
+
+def test_what_goes_wrong_at_last_is_what_the_end_says(pool):
+    class Full(Kept):
+        def write(self, item) -> None:
+            if item == 2:
+                raise ImageError("no space left")
+            super().write(item)
+
+    kept = Full()
+    with WriteBehind(kept, pool=pool, depth=64) as behind:
+        for value in range(3):
+            behind.write(value)
+    with pytest.raises(ImageError, match="no space left"):
+        behind.written.result(10)
+    assert isinstance(kept.error, ImageError)

@@ -12,22 +12,22 @@ from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import Image, from_tensor, to_tensor, write_image
 from edgekeeper.inference import (
     CategoryMap,
-    Enlargement,
-    Manner,
-    Networks,
-    Settings,
-    find_maps,
+    Request,
     upscale_file,
-    upscale_folder,
+    upscale_files,
     upscale_image,
-    upscale_with_report,
     verify_seams,
 )
+from edgekeeper.inference.categories import find_maps
 from edgekeeper.inference.enlarger import NO_MAP, Enlarger
 from edgekeeper.inference.network import choose_precision, infer
 from edgekeeper.models import SFTGAN
 from edgekeeper.models.sftgan import CATEGORIES
 from edgekeeper.ops.tiles import plan_axis
+
+
+def upscaled(image: Image, **asked) -> Image:
+    return upscale_image(image, Request(**asked)).image
 
 
 def tiny(scale: int = 2) -> SFTGAN:
@@ -112,37 +112,37 @@ class TestResults:
     def test_tiles_equal_the_whole(self, colours: int, large: bool) -> None:
         model, image = tiny(), some_image(colours=colours)
         values = labels(60, 80) if large else labels(30, 40)
-        whole = upscale_image(image, model=model, categories=CategoryMap(labels=values))
+        whole = upscaled(image, model=model, categories=CategoryMap(labels=values))
         tile = 2 * model.overlap + 5
         assert len(plan_axis(30, tile=tile, overlap=model.overlap)) > 2
-        tiled = upscale_image(image, model=model, tile=tile, categories=CategoryMap(labels=values))
+        tiled = upscaled(image, model=model, tile=tile, categories=CategoryMap(labels=values))
         assert np.abs(tiled.pixels.astype(int) - whole.pixels).max() <= 1
         assert (tiled.pixels != whole.pixels).mean() < 0.001  # rounding
         if colours == 3:
             full = values if large else values.repeat(2, 0).repeat(2, 1)
             expected = by_hand(model, image, full)
             assert np.abs(whole.pixels.astype(int) - expected).max() <= 1
-        without = upscale_image(image, model=model)
+        without = upscaled(image, model=model)
         assert np.abs(whole.pixels.astype(int) - without.pixels).mean() > 1
 
     def test_in_float_tiles_equal_the_whole_to_rounding(self) -> None:
         model = tiny()
         lr = to_tensor(some_image())
         maps = CategoryMap(labels=labels(60, 80)).whole((30, 40), scale=2)
-        seams = verify_seams(model, lr, tile=2 * model.overlap + 5, maps=maps)
+        seams = verify_seams(model, lr, request=Request(tile=2 * model.overlap + 5), maps=maps)
         assert seams.levels < 1e-3
         # and the map matters: in another order it gives another image
-        enlarger = Enlarger(model, manner=Manner())
+        enlarger = Enlarger(model, Request())
         assert (enlarger(lr, maps=maps) - enlarger(lr, maps=maps.flip(-1))).abs().max() > 0.1
 
     def test_two_passes_take_the_same_map(self) -> None:
         model, image, values = tiny(), some_image(12, 10), labels(12, 10)
-        once = upscale_image(image, model=model, categories=CategoryMap(labels=values))
-        twice = upscale_image(
+        once = upscaled(image, model=model, categories=CategoryMap(labels=values))
+        twice = upscaled(
             image,
             model=model,
             categories=CategoryMap(labels=values),
-            enlargement=Enlargement(factor=4),
+            scale=4,
         )
         # The second pass begins from what was not yet rounded, so that a level may differ.
         again = by_hand(model, once, values.repeat(4, 0).repeat(4, 1))
@@ -153,7 +153,7 @@ class TestResults:
         model = tiny(3)
         lr = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0))
         maps = CategoryMap(labels=labels(18, 27)).whole((6, 9), scale=3)
-        eight = Enlarger(model, manner=Manner(ensemble="eight"))
+        eight = Enlarger(model, Request(ensemble=True))
         result = eight(lr, maps=maps)
         total = torch.zeros(1, 3, 18, 27)
         with torch.no_grad():
@@ -184,14 +184,11 @@ class TestResults:
             assert torch.equal(part, lr[..., 6:134])
             assert torch.equal(beside, maps[..., 12:268])
 
-    def test_without_a_map_the_report_says_so(self) -> None:
-        networks = Networks(factors=(2,), load=lambda factor: model)
+    def test_without_a_map_the_notes_say_so(self) -> None:
         model, image = tiny(), some_image(12, 10)
-        bare = upscale_with_report(image, settings=Settings(networks=networks))
-        assert bare.report.notes == (NO_MAP,)
+        assert upscale_image(image, Request(model=model)).notes == (NO_MAP,)
         sky = CategoryMap(labels=labels(12, 10))
-        told = upscale_with_report(image, settings=Settings(networks=networks, categories=sky))
-        assert told.report.notes == ()
+        assert upscale_image(image, Request(model=model, categories=sky)).notes == ()
 
 
 class TestPython:
@@ -247,8 +244,9 @@ class TestFiles:
         model, image = tiny(), some_image(12, 10)
         write_image(image, tmp_path / "a.png")
         given = stored(labels(12, 10), tmp_path / "m.png")
-        upscale_file(tmp_path / "a.png", tmp_path / "b.png", model=model, categories=given)
-        expected = upscale_image(image, model=model, categories=given)
+        asked = Request(model=model, categories=given)
+        upscale_file(tmp_path / "a.png", tmp_path / "b.png", request=asked)
+        expected = upscaled(image, model=model, categories=given)
         assert np.array_equal(edgekeeper.read_image(tmp_path / "b.png").pixels, expected.pixels)
 
     def test_in_a_folder_each_image_has_its_own(self, tmp_path: Path) -> None:
@@ -259,22 +257,20 @@ class TestFiles:
         stored(labels(12, 10), maps / "a.tif")
         stored(labels(24, 22), maps / "sub" / "a.png")
         stored(labels(5, 5), maps / "wrong.png")
-        results = {
-            str(r.path.relative_to(source)): r
-            for r in upscale_folder(source, tmp_path / "out", model=model, categories=maps)
-        }
+        asked = Request(sources=(source,), output=tmp_path / "out", model=model, categories=maps)
+        results = {str(r.source.relative_to(source)): r for r in upscale_files(asked)}
         assert {name: r.status for name, r in results.items()} == {
             "a.png": "done",
             "none.png": "failed",
             "sub/a.png": "done",
             "wrong.png": "failed",
         }
-        said = results["none.png"].message
+        said = results["none.png"].reason
         assert "no map of categories for" in said and "maps/none.png' (or .tif, .tiff)" in said
-        assert "wrong.png' has 5 x 5 pixels" in results["wrong.png"].message
+        assert "wrong.png' has 5 x 5 pixels" in results["wrong.png"].reason
         for name, values, width in (("a", labels(12, 10), 10), ("sub/a", labels(24, 22), 11)):
             made = edgekeeper.read_image(tmp_path / "out" / f"{name}.png")
-            expected = upscale_image(
+            expected = upscaled(
                 some_image(12, width), model=model, categories=CategoryMap(labels=values)
             )
             assert np.array_equal(made.pixels, expected.pixels)
@@ -297,5 +293,12 @@ class TestFiles:
         write_image(some_image(), tmp_path / "in" / "a.png")
         model = edgekeeper.load("espcn_x2")
         with pytest.raises(InputError, match="ESPCN takes no map"):
-            upscale_folder(tmp_path / "in", tmp_path / "out", model=model, categories="sky")
+            upscale_files(
+                Request(
+                    sources=(tmp_path / "in",),
+                    output=tmp_path / "out",
+                    model=model,
+                    categories="sky",
+                )
+            )
         assert not (tmp_path / "out").exists()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.inference import Manner, TileError, network
-from edgekeeper.inference.enlarger import Enlarger, tile_overlap
+from edgekeeper.inference import Request, network
+from edgekeeper.inference.enlarger import Enlarger, TileError, mean_of_eight, tile_overlap
 from edgekeeper.inference.network import infer
 from edgekeeper.models import SRModel
 from edgekeeper.ops.color import colour_difference
@@ -21,20 +21,20 @@ def tile(generator: torch.Generator) -> Tensor:
 
 def test_a_tile_is_what_infer_gives(wavy, tile):
     model = wavy()
-    result = Enlarger(model, manner=Manner())(tile)
+    result = Enlarger(model, Request())(tile)
     torch.testing.assert_close(result, infer(model, tile), atol=1e-6, rtol=0)
     assert not model.training
 
 
 def test_grey_stays_grey_and_keeps_its_range(nearest):
     grey = torch.linspace(0, 1, 30).reshape(1, 1, 5, 6)
-    result = Enlarger(nearest(scale=1), manner=Manner())(grey)
+    result = Enlarger(nearest(scale=1), Request())(grey)
     torch.testing.assert_close(result, grey, atol=1e-6, rtol=0)
 
 
 def test_eight_symmetries(wavy, tile):
     model = wavy()
-    eight = Enlarger(model, manner=Manner(ensemble="eight"))
+    eight = Enlarger(model, Request(ensemble=True))
     result = eight(tile)
     assert float((result - infer(model, tile)).abs().max()) > 1e-3
     turned = eight(tile.transpose(-2, -1).flip(-1))
@@ -42,8 +42,8 @@ def test_eight_symmetries(wavy, tile):
 
 
 def test_eight_symmetries_of_what_treats_directions_alike(nearest, tile):
-    manner = Manner(ensemble="eight")
-    result = Enlarger(nearest(scale=3), manner=manner)(tile)
+    request = Request(ensemble=True)
+    result = Enlarger(nearest(scale=3), request)(tile)
     torch.testing.assert_close(result, nearest(scale=3)(tile), atol=1e-6, rtol=0)
 
 
@@ -53,17 +53,17 @@ def test_a_consistent_result_gives_the_image_back(wavy, tile, scale, colours):
     tile = tile[:, :colours]
     model = wavy(scale=scale, strength=0.05)
 
-    def drift(manner: Manner) -> float:
-        small = imresize(Enlarger(model, manner=manner)(tile), size=(24, 32))
+    def drift(request: Request) -> float:
+        small = imresize(Enlarger(model, request)(tile), size=(24, 32))
         return float((small - tile).abs().mean()) * 255
 
-    assert drift(Manner()) > 2
-    assert drift(Manner(consistent="yes")) < 0.5
+    assert drift(Request()) > 2
+    assert drift(Request(consistent=True)) < 0.5
 
 
 def test_the_drift_is_told_before_and_after(wavy, tile):
-    enlarger = Enlarger(wavy(strength=0.05), manner=Manner(consistent="yes"))
-    plain = imresize(Enlarger(wavy(strength=0.05), manner=Manner())(tile), size=(24, 32))
+    enlarger = Enlarger(wavy(strength=0.05), Request(consistent=True))
+    plain = imresize(Enlarger(wavy(strength=0.05), Request())(tile), size=(24, 32))
     result = imresize(enlarger(tile), size=(24, 32))
     told = enlarger.drift
     assert told is not None
@@ -71,11 +71,11 @@ def test_the_drift_is_told_before_and_after(wavy, tile):
         expected = float(colour_difference(small.clamp(0, 1), tile).mean())
         assert value == pytest.approx(expected, rel=1e-3)
     assert told.after < told.before / 4
-    assert Enlarger(wavy(), manner=Manner()).drift is None
+    assert Enlarger(wavy(), Request()).drift is None
 
 
 def test_the_drift_is_the_mean_over_all_tiles(wavy, tile):
-    enlarger = Enlarger(wavy(strength=0.05), manner=Manner(consistent="yes"))
+    enlarger = Enlarger(wavy(strength=0.05), Request(consistent=True))
     enlarger(tile)
     alone = enlarger.drift
     for _ in range(3):
@@ -84,10 +84,9 @@ def test_the_drift_is_the_mean_over_all_tiles(wavy, tile):
 
 
 def test_the_context_is_the_network_s_and_more_where_more_is_looked_at(nearest):
-    assert tile_overlap(nearest(receptive_field=7), manner=Manner()) == 7
-    assert tile_overlap(nearest(), manner=Manner()) == 2
-    assert tile_overlap(nearest(receptive_field=7), manner=Manner(consistent="yes")) == 7 + 20
-    assert tile_overlap(nearest(receptive_field=7), manner=Manner(ensemble="eight")) == 7
+    assert tile_overlap(nearest(receptive_field=7)) == 7
+    assert tile_overlap(nearest()) == 2
+    assert tile_overlap(nearest(receptive_field=7), consistent=True) == 7 + 20
 
 
 class Odd(SRModel):
@@ -108,14 +107,14 @@ class Odd(SRModel):
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 0.0, -1.0])
 def test_a_tile_that_fails_in_bfloat16_is_done_in_float32(wrong, tile):
-    enlarger = Enlarger(Odd(wrong), manner=Manner(precision="bfloat16"))
+    enlarger = Enlarger(Odd(wrong), Request(precision="bfloat16"))
     torch.testing.assert_close(enlarger(tile), infer(Odd(wrong), tile))
     enlarger(tile)
     assert list(enlarger.notes) == ["A tile that failed in bfloat16 was done again in float32."]
 
 
 def test_black_may_become_black(tile):
-    enlarger = Enlarger(Odd(0.0), manner=Manner(precision="bfloat16"))
+    enlarger = Enlarger(Odd(0.0), Request(precision="bfloat16"))
     assert enlarger(tile * 0.02).abs().max() == 0
     assert not enlarger.notes
 
@@ -123,7 +122,7 @@ def test_black_may_become_black(tile):
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_in_float32_are_an_error(wrong, tile):
     for reduced in ("float32", "bfloat16"):
-        enlarger = Enlarger(Odd(wrong, everywhere=True), manner=Manner(precision=reduced))
+        enlarger = Enlarger(Odd(wrong, everywhere=True), Request(precision=reduced))
         with pytest.raises(TileError, match="not finite"):
             enlarger(tile)
 
@@ -136,7 +135,7 @@ def test_one_value_that_is_not_finite_is_enough(wavy, tile):
             return result
 
     with pytest.raises(TileError, match="not finite"):
-        Enlarger(Spotted(), manner=Manner())(tile)
+        Enlarger(Spotted(), Request())(tile)
 
 
 class TestAutomaticPrecision:
@@ -145,7 +144,7 @@ class TestAutomaticPrecision:
         monkeypatch.setattr(network, "bfloat16_is_fast", lambda device: True)
 
     def test_bfloat16_where_it_is_good_enough(self, wavy, tile):
-        enlarger = Enlarger(wavy(), manner=Manner(precision="auto"))
+        enlarger = Enlarger(wavy(), Request(precision="auto"))
         enlarger(tile)
         assert enlarger.precision == "bfloat16"
         assert not enlarger.notes
@@ -155,7 +154,7 @@ class TestAutomaticPrecision:
             def forward(self, lr: Tensor) -> Tensor:
                 return (self.layers(lr) - self.layers(lr + 1e-3)) * 100 + 0.5
 
-        enlarger = Enlarger(Amplified(), manner=Manner(precision="auto"))
+        enlarger = Enlarger(Amplified(), Request(precision="auto"))
         result = enlarger(tile)
         assert enlarger.precision == "float32"
         assert len(enlarger.notes) == 1
@@ -163,7 +162,7 @@ class TestAutomaticPrecision:
         torch.testing.assert_close(result, infer(Amplified(), tile), atol=2e-3, rtol=0)
 
     def test_float32_where_bfloat16_is_not_finite(self, tile):
-        enlarger = Enlarger(Odd(np.nan), manner=Manner(precision="auto"))
+        enlarger = Enlarger(Odd(np.nan), Request(precision="auto"))
         enlarger(tile)
         assert enlarger.precision == "float32"
         assert "not finite in bfloat16" in next(iter(enlarger.notes))
@@ -178,15 +177,15 @@ class TestAutomaticPrecision:
         monkeypatch.setattr(network, "infer", counted)
         model = wavy()
         for _ in range(3):
-            Enlarger(model, manner=Manner(precision="auto"))(tile)
+            Enlarger(model, Request(precision="auto"))(tile)
         assert calls == ["float32", "bfloat16"]
         with torch.no_grad():
             model.layers[0].weight.mul_(1.1)
-        Enlarger(model, manner=Manner(precision="auto"))(tile)
+        Enlarger(model, Request(precision="auto"))(tile)
         assert calls == ["float32", "bfloat16"] * 2
 
     def test_what_torch_does_not_compute_stays_float32(self, nearest, tile):
-        enlarger = Enlarger(nearest(), manner=Manner(precision="auto"))
+        enlarger = Enlarger(nearest(), Request(precision="auto"))
         enlarger(tile)
         assert enlarger.precision == "float32"
         assert len(enlarger.model.seen) == 1
@@ -194,11 +193,47 @@ class TestAutomaticPrecision:
 
 
 def test_without_bfloat16_in_the_processor_it_is_float32(wavy, tile, monkeypatch):
-    monkeypatch.setattr(network, "_cpu_flags", lambda: {"avx2", "avx512f"})
-    enlarger = Enlarger(wavy(), manner=Manner(precision="auto"))
+    monkeypatch.setattr(network, "cpu_capabilities", lambda: {"avx2": True, "avx512_f": True})
+    enlarger = Enlarger(wavy(), Request(precision="auto"))
     enlarger(tile)
     assert enlarger.precision == "float32"
     assert not enlarger.notes
     for flag in ("avx512_bf16", "amx_bf16"):
-        monkeypatch.setattr(network, "_cpu_flags", lambda flag=flag: {flag})
+        monkeypatch.setattr(network, "cpu_capabilities", lambda flag=flag: {flag: True})
         assert network.bfloat16_is_fast(torch.device("cpu"))
+
+
+# ---- The mean over the eight symmetries ----------------------------------------------------------
+
+
+def noise(generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(2, 3, 9, 14, generator=generator)
+
+
+def test_a_function_that_treats_directions_alike_is_unchanged(generator: torch.Generator) -> None:
+    x = noise(generator)
+    before = x.clone()
+    torch.testing.assert_close(mean_of_eight(lambda y: y, x), x, atol=3e-7, rtol=0)
+    large = mean_of_eight(lambda y: imresize(y, scale=3), x)
+    torch.testing.assert_close(large, imresize(x, scale=3), atol=2e-6, rtol=0)
+    assert torch.equal(x, before)
+
+
+def test_the_eight_symmetries_are_all_different_and_each_taken_once() -> None:
+    seen = []
+
+    def record(x: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(map(tuple, x[0, 0].tolist())))
+        return x
+
+    mean_of_eight(record, torch.arange(6.0).reshape(1, 1, 2, 3))
+    assert len(set(seen)) == len(seen) == 8
+
+
+def test_any_function_becomes_equivariant(generator: torch.Generator) -> None:
+    conv = nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False)
+    x = noise(generator)
+    result = mean_of_eight(conv, x)
+    assert (conv(x) - result).abs().max() > 0.01
+    for turn in (lambda y: y.flip(-1), lambda y: y.flip(-2), lambda y: y.transpose(-2, -1)):
+        torch.testing.assert_close(mean_of_eight(conv, turn(x)), turn(result), atol=1e-6, rtol=0)

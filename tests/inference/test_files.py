@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,8 @@ from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import Image, SaveOptions, read_image, write_image
-from edgekeeper.inference import (
-    Enlargement,
-    Networks,
-    Saving,
-    Settings,
-    batch,
-    upscale_file,
-    upscale_files,
-    upscale_folder,
-)
+from edgekeeper.inference import Request, upscale_file, upscale_files
+from edgekeeper.inference import files as module
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +37,8 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def as_settings(model, **others) -> Settings:
-    return Settings(networks=Networks(factors=(model.scale,), load=lambda _: model), **others)
+def folder_results(source: Path, target: Path, *, on_step=None, **asked):
+    return upscale_files(Request(sources=(source,), output=target, **asked), on_step=on_step)
 
 
 def is_repeated(source: Path, target: Path) -> bool:
@@ -59,9 +50,7 @@ def test_a_result_says_how_it_was_made(folder, tmp_path, wavy):
     result = upscale_file(
         folder / "a.png",
         tmp_path / "out.png",
-        model=wavy(scale=3),
-        enlargement=Enlargement(width=80),
-        consistent="yes",
+        request=Request(model=wavy(scale=3), width=80, consistent=True),
     )
     assert (result.source_size, result.size) == ((20, 30), (53, 80))
     assert result.precision == "float32"
@@ -75,17 +64,18 @@ def test_notes_of_reading_and_writing_come_along(tmp_path, nearest, image):
     frames = [PILImage.new("RGB", (9, 7), (30 * k, 0, 0)) for k in range(3)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     write_image(image(dtype=np.uint16), tmp_path / "wide.png")
-    moving = upscale_file(tmp_path / "moving.gif", tmp_path / "a.png", model=nearest())
+    request = Request(model=nearest())
+    moving = upscale_file(tmp_path / "moving.gif", tmp_path / "a.png", request=request)
     assert any("3 frames" in note for note in moving.notes)
-    wide = upscale_file(tmp_path / "wide.png", tmp_path / "b.jpg", model=nearest())
+    wide = upscale_file(tmp_path / "wide.png", tmp_path / "b.jpg", request=request)
     assert any("16 bits" in note for note in wide.notes)
 
 
 def test_results_come_in_order_and_all_is_right(folder, tmp_path, nearest):
-    results = list(upscale_folder(folder, tmp_path / "out", model=nearest(), tile=12))
-    assert [result.path.name for result in results] == ["a.png", "b.png", "c.png"]
+    results = list(folder_results(folder, tmp_path / "out", model=nearest(), tile=12))
+    assert [result.source.name for result in results] == ["a.png", "b.png", "c.png"]
     assert all(result.status == "done" for result in results)
-    assert all(is_repeated(result.path, result.target) for result in results)
+    assert all(is_repeated(result.source, result.target) for result in results)
 
 
 def test_what_exists_is_skipped_failed_or_replaced(folder, tmp_path, nearest):
@@ -96,48 +86,42 @@ def test_what_exists_is_skipped_failed_or_replaced(folder, tmp_path, nearest):
         (tmp_path / "a.png").unlink(missing_ok=True)
         (tmp_path / "c.png").unlink(missing_ok=True)
         model = nearest()
-        results = list(
-            upscale_files(pairs, settings=as_settings(model), saving=Saving(existing=existing))
-        )
+        request = Request(model=model, existing=existing)
+        results = list(upscale_files(request, pairs=pairs))
         assert [result.status for result in results] == ["done", status, "done"]
-        assert "exists already" in results[1].message
+        assert "exists already" in results[1].reason
         assert len(model.seen) == 2
     assert target.read_bytes() == b"precious"
-    saving = Saving(overwrite="replace")
-    results = list(upscale_files(pairs, settings=as_settings(nearest()), saving=saving))
+    results = list(upscale_files(Request(model=nearest(), existing="replace"), pairs=pairs))
     assert all(is_repeated(*pair) for pair in pairs)
     assert {result.status for result in results} == {"done"}
 
 
-def test_names_and_formats_may_change(folder, tmp_path, nearest):
-    results = upscale_folder(
-        folder,
-        tmp_path / "out",
-        model=nearest(),
-        name=lambda path: path.with_name(f"{path.stem}_x2.webp"),
-        options=SaveOptions(quality=100),
-    )
+def test_formats_may_change(folder, tmp_path, nearest):
+    save = SaveOptions(format="webp", quality=100)
+    results = folder_results(folder, tmp_path / "out", model=nearest(), save=save)
     assert {result.status for result in results} == {"done"}
-    assert files(tmp_path / "out") == ["a_x2.webp", "b_x2.webp", "c_x2.webp"]
-    assert is_repeated(folder / "a.png", tmp_path / "out" / "a_x2.webp")
+    assert files(tmp_path / "out") == ["a.webp", "b.webp", "c.webp"]
+    assert is_repeated(folder / "a.png", tmp_path / "out" / "a.webp")
 
 
 def test_what_can_only_be_read_becomes_png(folder, tmp_path, nearest):
     for name in ("a.gif", "d.gif"):
         PILImage.new("L", (5, 4)).save(folder / name)
-    list(upscale_folder(folder, tmp_path / "out", model=nearest()))
+    list(folder_results(folder, tmp_path / "out", model=nearest()))
     assert files(tmp_path / "out") == ["a.gif.png", "a.png", "b.png", "c.png", "d.png"]
 
 
 def test_two_sources_for_one_target_are_refused(folder, tmp_path, nearest):
+    pairs = [(folder / name, tmp_path / "one.png") for name in ("a.png", "b.png")]
     with pytest.raises(InputError, match=r"a\.png' and '.*b\.png' would both be written"):
-        upscale_folder(folder, tmp_path / "out", model=nearest(), name=lambda path: Path("one.png"))
+        upscale_files(Request(model=nearest()), pairs=pairs)
 
 
 def test_a_file_cut_short_fails_alone_and_leaves_nothing(folder, tmp_path, nearest):
     whole = (folder / "b.png").read_bytes()
     (folder / "b.png").write_bytes(whole[: len(whole) // 2])
-    results = list(upscale_folder(folder, tmp_path / "out", model=nearest()))
+    results = list(folder_results(folder, tmp_path / "out", model=nearest()))
     assert [result.status for result in results] == ["done", "failed", "done"]
     assert files(tmp_path / "out") == ["a.png", "c.png"]
 
@@ -163,32 +147,27 @@ class Full:
 
 
 @pytest.mark.parametrize("rows", [0, None], ids=["in the middle", "at the end"])
-@pytest.mark.parametrize("on_error", ["report", "raise"])
-def test_a_full_disk_fails_its_image(rows, on_error, folder, tmp_path, nearest, monkeypatch):
-    original = batch.create_image
+def test_a_full_disk_fails_its_image(rows, folder, tmp_path, nearest, monkeypatch):
+    original = module.create_image
 
     def create(target, header, *, options, overwrite):
         if target.name == "b.png":
             return Full(rows=rows)
         return original(target, header, options=options, overwrite=overwrite)
 
-    monkeypatch.setattr(batch, "create_image", create)
-    results = upscale_folder(folder, tmp_path / "out", model=nearest(), on_error=on_error)
+    monkeypatch.setattr(module, "create_image", create)
+    results = folder_results(folder, tmp_path / "out", model=nearest())
     assert next(results).status == "done"
-    if on_error == "raise":
-        with pytest.raises(ImageError, match="no space left"):
-            list(results)
-        return
     failed, done = results
     assert (failed.status, done.status) == ("failed", "done")
-    assert "no space left" in failed.message
+    assert "no space left" in failed.reason
     assert is_repeated(folder / "c.png", done.target)
 
 
 def test_memory_running_out_begins_the_file_again(folder, tmp_path, nearest):
     model = nearest(memory=300)
-    results = list(upscale_folder(folder, tmp_path / "out", model=model))
-    assert all(is_repeated(result.path, result.target) for result in results)
+    results = list(folder_results(folder, tmp_path / "out", model=model))
+    assert all(is_repeated(result.source, result.target) for result in results)
     assert results[0].notes == ("Memory ran out; the image was made in tiles of 15 pixels.",)
     assert files(tmp_path / "out") == ["a.png", "b.png", "c.png"]
 
@@ -201,10 +180,10 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_no_temporary_file(
     model = nearest()
 
     def on_step(step) -> None:
-        if (step.file, step.tile) == (file, tile):
+        if (step.file, step.done) == (file, tile):
             raise KeyboardInterrupt
 
-    results = upscale_folder(folder, tmp_path / "out", model=model, tile=15, on_step=on_step)
+    results = folder_results(folder, tmp_path / "out", model=model, tile=15, on_step=on_step)
     with pytest.raises(KeyboardInterrupt):
         list(results)
     done = ["a.png", "b.png", "c.png"][: file - 1]
@@ -215,7 +194,7 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_no_temporary_file(
 
 
 def test_a_closed_generator_ends_the_work(folder, tmp_path, nearest):
-    results = upscale_folder(folder, tmp_path / "out", model=nearest())
+    results = folder_results(folder, tmp_path / "out", model=nearest())
     next(results)
     results.close()
     assert not [name for name in files(tmp_path) if ".part" in name]
@@ -229,7 +208,7 @@ def test_an_unexpected_error_ends_everything_cleanly(folder, tmp_path, nearest):
             return super().forward(lr)
 
     with pytest.raises(RuntimeError, match="mat1"):
-        list(upscale_folder(folder, tmp_path / "out", model=Faulty(), tile=16))
+        list(folder_results(folder, tmp_path / "out", model=Faulty(), tile=16))
     assert not [name for name in files(tmp_path) if ".part" in name]
 
 
@@ -239,13 +218,12 @@ def test_the_next_is_read_and_the_last_written_while_the_network_works(
     patience = 10
     opened = {name: threading.Event() for name in ("a.png", "b.png", "c.png")}
     begun = {value: threading.Event() for value in range(3)}
-    open_source, create = batch.open_source, batch.create_image
+    read_parts, create = module.read_parts, module.create_image
 
-    @contextmanager
-    def watched_open(path, *, target, options):
-        with open_source(path, target=target, options=options) as source:
+    def watched_open(path, **options):
+        for part in read_parts(path, **options):
             opened[path.name].set()
-            yield source
+            yield part
 
     class Waiting:
         """A writer whose end waits for the network to have begun the next image."""
@@ -273,18 +251,19 @@ def test_the_next_is_read_and_the_last_written_while_the_network_works(
                 assert opened[["b.png", "c.png"][number]].wait(patience)
             return super().forward(lr)
 
-    monkeypatch.setattr(batch, "open_source", watched_open)
-    monkeypatch.setattr(batch, "create_image", watched_create)
-    results = list(upscale_folder(folder, tmp_path / "out", model=Patient()))
+    monkeypatch.setattr(module, "read_parts", watched_open)
+    monkeypatch.setattr(module, "create_image", watched_create)
+    results = list(folder_results(folder, tmp_path / "out", model=Patient()))
     assert [result.status for result in results] == ["done"] * 3
 
 
 def test_a_image_larger_than_what_may_wait_flows_through(tmp_path, nearest, monkeypatch):
-    monkeypatch.setattr("edgekeeper.inference.batch._PART_BYTES", 100)
-    monkeypatch.setattr("edgekeeper.inference.rows._ROUNDED", 50)
+    monkeypatch.setattr("edgekeeper.inference.files._PART_BYTES", 100)
+    monkeypatch.setattr("edgekeeper.inference.flow._ROUNDED", 50)
     pixels = np.random.default_rng(0).integers(0, 255, (300, 20, 3), dtype=np.uint8)
     write_image(Image(pixels=pixels), tmp_path / "in.tif")
-    upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", model=nearest(), tile=32)
+    request = Request(model=nearest(), tile=32)
+    upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", request=request)
     assert is_repeated(tmp_path / "in.tif", tmp_path / "out.tif")
 
 
@@ -295,14 +274,14 @@ import numpy as np
 import torch
 from edgekeeper.image import Header, create_image
 from edgekeeper.models import SRModel
-from edgekeeper.inference import background, upscale_file
+from edgekeeper.inference import Request, files, upscale_file
 
 class Nearest(SRModel):
     scale, channels, receptive_field = 2, "rgb", 8
     def forward(self, lr):
         return lr.repeat_interleave(2, -2).repeat_interleave(2, -1)
 
-background._WRITTEN_PARTS = 4
+files._WRITTEN_PARTS = 4
 folder, width = Path(sys.argv[1]), 1000
 for height in (2000, 2000, 8000):
     name = folder / f"{height}.tif"
@@ -310,7 +289,8 @@ for height in (2000, 2000, 8000):
     with create_image(name, header, overwrite="replace") as file:
         for _ in range(0, height, 100):
             file.write(np.zeros((100, width, 3), np.uint8))
-    upscale_file(name, folder / "large.tif", model=Nearest(), overwrite="replace")
+    request = Request(model=Nearest(), existing="replace")
+    upscale_file(name, folder / "large.tif", request=request)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

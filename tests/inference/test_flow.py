@@ -1,5 +1,6 @@
 """Images through the whole flow: any size, several passes, alpha, bands, memory."""
 
+import functools
 from contextlib import nullcontext
 
 import numpy as np
@@ -8,29 +9,26 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.image import Image, alpha_tensor, from_tensor, to_rgb_tensor, to_tensor
-from edgekeeper.inference import (
-    Enlargement,
-    Manner,
-    Networks,
-    Settings,
-    remembered,
-    rows,
-    upscale,
-    upscale_image,
-    upscale_with_report,
-)
-from edgekeeper.inference.engine import run
-from edgekeeper.inference.images import Collector, ImageSource
-from edgekeeper.inference.memory import tile_side
+from edgekeeper.image import Header, Image, alpha_tensor, from_tensor, to_rgb_tensor, to_tensor
+from edgekeeper.inference import Networks, Request, flow, upscale, upscale_image
+from edgekeeper.inference.enlarger import tile_side
+from edgekeeper.inference.images import Collector, image_parts
 from edgekeeper.inference.network import infer
 from edgekeeper.models import ESPCN
 from edgekeeper.ops.resize import imresize
 
 
+def several(kind) -> Networks:
+    return Networks(factors=(2, 3, 4), load=functools.cache(lambda factor: kind(scale=factor)))
+
+
 @pytest.fixture
 def networks(wavy) -> Networks:
-    return remembered(lambda factor: wavy(scale=factor), factors=(2, 3, 4))
+    return several(wavy)
+
+
+def upscaled(image: Image, **asked) -> Image:
+    return upscale_image(image, Request(**asked)).image
 
 
 def levels(one: np.ndarray, other: np.ndarray) -> int:
@@ -43,7 +41,7 @@ def levels(one: np.ndarray, other: np.ndarray) -> int:
 @pytest.mark.parametrize("tile", [16, "auto"])
 def test_any_factor_is_the_passes_and_one_exact_resize(factor, tile, networks, wavy, image):
     small = image(size=(24, 37))
-    result = upscale_image(small, model=networks, enlargement=Enlargement(factor=factor), tile=tile)
+    result = upscaled(small, model=networks, scale=factor, tile=tile)
     expected = to_rgb_tensor(small)
     passes = {0.4: (), 1: (), 1.5: (2,), 2: (2,), 2.7: (3,), 3: (3,), 5.3: (2, 3), 6: (2, 3)}
     for scale in passes[factor]:
@@ -61,7 +59,7 @@ def test_any_factor_is_the_passes_and_one_exact_resize(factor, tile, networks, w
 @pytest.mark.parametrize("alpha", [False, True])
 def test_depth_colours_and_alpha_are_kept_at_any_factor(colours, dtype, alpha, networks, image):
     small = image(colours=colours, dtype=dtype, alpha=alpha)
-    result = upscale_image(small, model=networks, enlargement=Enlargement(width=77), tile=16)
+    result = upscaled(small, model=networks, width=77, tile=16)
     assert result.pixels.shape == (49, 77, colours)
     assert result.pixels.dtype == dtype
     assert (result.alpha is not None) == alpha
@@ -70,7 +68,7 @@ def test_depth_colours_and_alpha_are_kept_at_any_factor(colours, dtype, alpha, n
 @pytest.mark.parametrize("factor", [0.5, 1.7, 2, 6])
 def test_alpha_is_one_exact_resize_whatever_the_passes(factor, networks, image):
     small = image(alpha=True, size=(70, 30))
-    result = upscale_image(small, model=networks, enlargement=Enlargement(factor=factor), tile=24)
+    result = upscaled(small, model=networks, scale=factor, tile=24)
     assert result.alpha is not None
     expected = imresize(alpha_tensor(small), size=result.alpha.shape)
     assert levels(result.alpha, from_tensor(expected)[..., 0]) <= 1
@@ -78,7 +76,7 @@ def test_alpha_is_one_exact_resize_whatever_the_passes(factor, networks, image):
 
 def test_grey_through_a_colour_network_is_its_luma(networks, wavy, image):
     small = image(colours=1, dtype=np.uint16)
-    result = upscale_image(small, model=networks, enlargement=Enlargement(factor=2), tile=16)
+    result = upscaled(small, model=networks, scale=2, tile=16)
     rgb = infer(wavy(scale=2), to_tensor(small).expand(-1, 3, -1, -1), clamp="none")
     weights = torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 219  # BT.601
     expected = (rgb * weights).sum(1, keepdim=True)
@@ -89,8 +87,8 @@ def test_alpha_with_holes_is_filled_alike_in_tiles_and_whole(wavy, image):
     small = image(size=(200, 150), alpha=True)
     alpha = np.where(np.random.default_rng(1).random((200, 150)) < 0.99, 0, small.alpha)
     hollow = Image(pixels=small.pixels, alpha=alpha.astype(np.uint8))
-    tiled = upscale_image(hollow, model=wavy(), tile=32)
-    whole = upscale_image(hollow, model=wavy(), tile=1000)
+    tiled = upscaled(hollow, model=wavy(), tile=32)
+    whole = upscaled(hollow, model=wavy(), tile=1000)
     assert levels(tiled.pixels, whole.pixels) <= 1
     np.testing.assert_array_equal(tiled.alpha, whole.alpha)
 
@@ -107,11 +105,11 @@ def test_a_red_disc_has_no_rim(factor, behind, nearest):
     coverage = np.clip(12.5 - distance, 0, 1)[..., None]
     pixels = np.where(coverage > 0, [230, 20, 20], 0).astype(np.uint8)
     alpha = np.rint(coverage[..., 0] * 255).astype(np.uint8)
-    networks = remembered(lambda scale: Bicubic(scale=scale), factors=(2, 3, 4))
-    result = upscale_image(
+    networks = several(Bicubic)
+    result = upscaled(
         Image(pixels=pixels, alpha=alpha),
         model=networks,
-        enlargement=Enlargement(factor=factor),
+        scale=factor,
         tile=16,
     )
     seen = result.alpha[..., None] / 255
@@ -128,21 +126,20 @@ def test_a_red_disc_has_no_rim(factor, behind, nearest):
 
 def test_bands_are_low_where_the_image_is_wide(wavy, image, monkeypatch):
     wide = image(size=(60, 64))
-    whole = upscale_image(wide, model=wavy(), tile=64)
-    monkeypatch.setattr(rows, "BAND_BYTES", 64 * 4 * 3 * 4 * 10)  # ten LR rows, enlarged
-    heights = []
-    original = rows.from_rows
+    whole = upscaled(wide, model=wavy(), tile=64)
+    monkeypatch.setattr(flow, "BAND_BYTES", 64 * 4 * 3 * 4 * 10)  # ten LR rows, enlarged
+    heights, original = [], flow.to_rows
 
-    def watched(flow, *, depth):
-        def bands():
-            for band in flow.bands:
+    def watched(bands, header):
+        def noted():
+            for band in bands:
                 heights.append(band.shape[-2])
                 yield band
 
-        return original(rows.replace(flow, bands=bands()), depth=depth)
+        return original(noted(), header)
 
-    monkeypatch.setattr("edgekeeper.inference.engine.from_rows", watched)
-    low = upscale_image(wide, model=wavy(), tile=64)
+    monkeypatch.setattr(flow, "to_rows", watched)
+    low = upscaled(wide, model=wavy(), tile=64)
     assert levels(low.pixels, whole.pixels) <= 1
     assert len(heights) > 4
     assert max(heights) <= 2 * (10 + 3)  # the first and the last keep their border
@@ -155,13 +152,15 @@ def test_no_more_is_read_than_the_next_tiles_need(alpha, networks, image):
     small = image(size=(2000, 6), alpha=alpha)
     read = written = most = 0
 
-    class Counted(ImageSource):
-        def parts(self):
-            nonlocal read
-            for part in super().parts():
-                for start in range(0, len(part), 10):
-                    read += len(part[start : start + 10])
-                    yield part[start : start + 10]
+    def counted():
+        nonlocal read
+        for part in image_parts(small):
+            if isinstance(part, Header):
+                yield part
+                continue
+            for start in range(0, len(part), 10):
+                read += len(part[start : start + 10])
+                yield part[start : start + 10]
 
     class Counter(Collector):
         def write(self, rows):
@@ -176,12 +175,11 @@ def test_no_more_is_read_than_the_next_tiles_need(alpha, networks, image):
         sinks.append(Counter(header))
         return nullcontext(sinks[0])
 
-    settings = Settings(networks=networks, enlargement=Enlargement(factor=2.5), tile=30)
-    run(lambda: nullcontext(Counted(small)), open_sink, settings=settings)
+    flow.run(counted, open_sink, request=Request(model=networks, scale=2.5, tile=30))
     assert written == 5000
     # A tile and its context, the window of the last resize, and with alpha two blocks to fill.
     assert most <= 30 + 10 + 64 / 2.5 + 10 + alpha * 3 * 64
-    expected = upscale_image(small, model=networks, enlargement=Enlargement(factor=2.5))
+    expected = upscaled(small, model=networks, scale=2.5)
     assert levels(sinks[0].image().pixels, expected.pixels) <= 1
 
 
@@ -189,9 +187,7 @@ def test_tiles_of_all_passes_are_counted(networks, image):
     calls = []
     upscale_image(
         image(size=(20, 20)),
-        model=networks,
-        enlargement=Enlargement(factor=6),
-        tile=20,
+        Request(model=networks, scale=6, tile=20),
         on_tile=lambda done, total: calls.append((done, total)),
     )
     total = calls[0][1]
@@ -201,43 +197,27 @@ def test_tiles_of_all_passes_are_counted(networks, image):
 
 def test_memory_running_out_in_a_later_pass_halves_all_tiles(nearest, image):
     made = {2: nearest(scale=2), 3: nearest(scale=3, memory=500)}
-    report = upscale_with_report(
-        image(size=(30, 30)),
-        settings=Settings(
-            networks=Networks(factors=(2, 3), load=made.__getitem__),
-            enlargement=Enlargement(factor=6),
-        ),
-    ).report
+    networks = Networks(factors=(2, 3), load=made.__getitem__)
+    result = upscale_image(image(size=(30, 30)), Request(model=networks, scale=6))
     assert made[3].seen[:2] == [(60, 60), (30, 30)]
     assert made[3].seen[2] == (15, 15)
-    assert report.notes == ("Memory ran out; the image was made in tiles of 7 pixels.",)
-    assert report.tile == 7
+    assert result.notes == ("Memory ran out; the image was made in tiles of 7 pixels.",)
+    assert result.tile == 7
 
 
-def test_the_report(networks, wavy, image):
-    settings = Settings(
-        networks=networks,
-        enlargement=Enlargement(factor=5),
-        manner=Manner(ensemble="eight", consistent="yes"),
-    )
-    made = upscale_with_report(image(), settings=settings)
-    assert made.image.pixels.shape == (105, 165, 3)
-    report = made.report
-    assert (report.plan.passes, report.plan.source, report.plan.size) == (
-        (2, 3),
-        (21, 33),
-        (105, 165),
-    )
-    assert report.precision == "float32"
-    assert 0 < report.network_seconds < report.seconds
-    assert report.drift is not None
-    assert report.drift.after < report.drift.before
+def test_a_result_says_how_it_was_made(networks, image):
+    request = Request(model=networks, scale=5, ensemble=True, consistent=True)
+    result = upscale_image(image(), request)
+    assert result.image.pixels.shape == (105, 165, 3)
+    assert (result.source_size, result.size) == ((21, 33), (105, 165))
+    assert result.precision == "float32"
+    assert 0 < result.network_seconds < result.seconds
+    assert result.drift.after < result.drift.before
 
 
-def test_a_image_that_no_network_sees(networks, image):
-    settings = Settings(networks=networks, enlargement=Enlargement(factor=0.5))
-    report = upscale_with_report(image(), settings=settings).report
-    assert (report.precision, report.tile, report.network_seconds) == (None, 0, 0)
+def test_an_image_that_no_network_sees(networks, image):
+    result = upscale_image(image(), Request(model=networks, scale=0.5))
+    assert (result.precision, result.tile, result.network_seconds) == (None, 0, 0)
 
 
 def test_a_network_that_makes_another_size_is_refused(nearest, image):
@@ -246,7 +226,7 @@ def test_a_network_that_makes_another_size_is_refused(nearest, image):
             return super().forward(lr)[..., 1:]
 
     with pytest.raises(InputError, match=r"must be \(42, 66\)"):
-        upscale_image(image(), model=Liar())
+        upscaled(image(), model=Liar())
 
 
 class TestUpscale:
@@ -274,17 +254,21 @@ class TestTileSide:
     def test_it_is_smaller_when_memory_is_short(self, monkeypatch):
         cpu = torch.device("cpu")
         size, sides = (4000, 4000), []
-        for free in (None, 2**34, 2**30, 2**28, 0):
-            monkeypatch.setattr("edgekeeper.inference.memory.free_bytes", lambda _, free=free: free)
-            sides.append(tile_side("auto", overlap=16, size=size, device=cpu))
+        for free in (2**40, 2**34, 2**30, 2**28, 0):
+            monkeypatch.setattr(
+                "edgekeeper.inference.enlarger.free_bytes", lambda _, free=free: free
+            )
+            sides.append(tile_side(Request(), overlap=16, size=size, device=cpu))
         assert sides[0] == sides[1] == 256
         assert sides == sorted(sides, reverse=True)
         assert sides[-1] >= 3 * 16
         assert len(set(sides)) >= 3
 
     def test_it_is_not_larger_than_the_image(self):
-        assert tile_side("auto", overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
-        assert tile_side(100, overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
+        assert tile_side(Request(), overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
+        assert (
+            tile_side(Request(tile=100), overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
+        )
 
 
 def test_small_networks_of_the_package_in_tiles_and_whole(image):
@@ -293,5 +277,5 @@ def test_small_networks_of_the_package_in_tiles_and_whole(image):
     model = ESPCN(scale=2).eval()
     with torch.no_grad():
         model.conv3.weight.mul_(100)
-    tiled = upscale_image(small, model=model, tile=24)
+    tiled = upscaled(small, model=model, tile=24)
     assert levels(tiled.pixels, from_tensor(infer(model, to_rgb_tensor(small)))) <= 1

@@ -19,7 +19,7 @@ from edgekeeper.image import (
     to_rgb_tensor,
     write_image,
 )
-from edgekeeper.inference import FolderStep, upscale_file, upscale_folder, upscale_image
+from edgekeeper.inference import Request, Step, upscale_file, upscale_files, upscale_image
 from edgekeeper.inference.network import infer
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
@@ -28,7 +28,7 @@ from edgekeeper.ops.resize import imresize
 class Nearest(SRModel):
     """Repeats each pixel; ``memory`` is the number of pixels above which it runs out."""
 
-    receptive_field = 0
+    scales = (1, 2, 3, 4, 8)
 
     def __init__(self, *, scale=2, channels="rgb", memory=10**9, receptive_field=0) -> None:
         super().__init__()
@@ -74,6 +74,14 @@ class Broken(Nearest):
         return torch.where(super().forward(lr) < 1, super().forward(lr), torch.nan)
 
 
+def upscaled(image: Image, *, on_tile=None, **asked) -> Image:
+    return upscale_image(image, Request(**asked), on_tile=on_tile).image
+
+
+def folder_results(source: Path, target: Path, *, on_step=None, **asked):
+    return upscale_files(Request(sources=(source,), output=target, **asked), on_step=on_step)
+
+
 def repeat(samples: np.ndarray, scale: int) -> np.ndarray:
     return samples.repeat(scale, axis=0).repeat(scale, axis=1)
 
@@ -95,7 +103,7 @@ def random_image(*, size=(21, 33), channels=3, dtype=np.uint8, alpha=False) -> I
 def test_depth_colours_alpha_and_metadata_are_kept(dtype, channels, alpha, network):
     image = random_image(dtype=dtype, channels=channels, alpha=alpha)
     model = Nearest(scale=3, channels=network)
-    result = upscale_image(image, model=model, tile=16)
+    result = upscaled(image, model=model, tile=16)
     assert len(model.seen) > 1
     assert result.metadata == image.metadata
     assert result.pixels.dtype == dtype
@@ -113,7 +121,7 @@ def test_depth_colours_alpha_and_metadata_are_kept(dtype, channels, alpha, netwo
 def test_tiles_give_the_same_image_as_the_network_at_once(network, size):
     image = random_image(size=size)
     model = Wavy(channels=network)
-    tiled = upscale_image(image, model=model, tile=17)
+    tiled = upscaled(image, model=model, tile=17)
     whole = from_tensor(infer(model, to_rgb_tensor(image)))
     assert not model.training  # dropout is off
     # Float rounding may move a value over a half; nothing more.
@@ -127,7 +135,7 @@ def test_alpha_is_bicubic():
     rows, columns = np.mgrid[:21, :33]
     alpha = np.clip((rows - 10) * 20 + columns, 0, 255).astype(np.uint8)
     image = Image(pixels=image.pixels, alpha=alpha)
-    result = upscale_image(image, model=Nearest(), tile=12)
+    result = upscaled(image, model=Nearest(), tile=12)
     expected = imresize(torch.from_numpy(alpha / 255.0)[None, None], scale=2)
     assert (expected < 0).any(), "the interpolation overshoots, which must be clipped"
     difference = np.abs(result.alpha.astype(int) - from_tensor(expected)[..., 0])
@@ -146,7 +154,7 @@ def test_no_fringe_from_colours_stored_under_transparent_pixels():
         def forward(self, lr: Tensor) -> Tensor:
             return imresize(lr, scale=self.scale)
 
-    result = upscale_image(image, model=Bicubic(scale=4))
+    result = upscaled(image, model=Bicubic(scale=4))
     assert (result.pixels[result.alpha > 0] == [230, 20, 20]).all()
     assert (result.pixels == [230, 20, 20]).all()  # one colour is all that there is to spread
 
@@ -157,7 +165,7 @@ def test_visible_pixels_keep_their_colours_and_holes_take_those_near():
     pixels = image.pixels // 4 + 20000
     pixels[holes] = 0
     alpha = np.where(holes, 0, 1).astype(np.uint16)
-    result = upscale_image(Image(pixels=pixels, alpha=alpha), model=Nearest(scale=1))
+    result = upscaled(Image(pixels=pixels, alpha=alpha), model=Nearest(scale=1))
     np.testing.assert_array_equal(result.pixels[~holes], pixels[~holes])
     assert result.pixels.min() >= 20000
     assert result.pixels.max() <= 20000 + 65535 // 4
@@ -166,17 +174,38 @@ def test_visible_pixels_keep_their_colours_and_holes_take_those_near():
 def test_a_image_without_any_visible_pixel_stays_as_it_is():
     image = random_image()
     hidden = Image(pixels=image.pixels, alpha=np.zeros((21, 33), np.uint8))
-    result = upscale_image(hidden, model=Nearest(scale=1))
+    result = upscaled(hidden, model=Nearest(scale=1))
     np.testing.assert_array_equal(result.pixels, image.pixels)
     assert not result.alpha.any()
+
+
+def test_red_green_and_blue_that_are_equal_stay_equal(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgekeeper.inference.files._PART_BYTES", 1000)  # several parts
+    for dtype, alpha in ((np.uint8, False), (np.uint16, True)):
+        grey = random_image(size=(40, 30), channels=1, dtype=dtype, alpha=alpha)
+        same = Image(pixels=grey.pixels.repeat(3, axis=2), alpha=grey.alpha)
+        alone, made = (upscaled(image, model=Wavy(), scale=2.5, tile=16) for image in (grey, same))
+        assert made.pixels.shape[2] == 3
+        assert np.array_equal(made.pixels, alone.pixels.repeat(3, axis=2))
+        write_image(same, tmp_path / "in.png", overwrite="replace")
+        request = Request(model=Wavy(), scale=2.5, tile=16, existing="replace")
+        upscale_file(tmp_path / "in.png", tmp_path / "out.png", request=request)
+        assert np.array_equal(read_image(tmp_path / "out.png").pixels, made.pixels)
+        if alpha:
+            assert np.array_equal(made.alpha, alone.alpha)
+        # One pixel in colour, seen last, and it is an image in colour: as the network has it.
+        same.pixels[-1, -1, 0] ^= 1
+        write_image(same, tmp_path / "in.png", overwrite="replace")
+        upscale_file(tmp_path / "in.png", tmp_path / "out.png", request=request)
+        made = read_image(tmp_path / "out.png").pixels.astype(int)
+        assert np.array_equal(made, upscaled(same, model=Wavy(), scale=2.5, tile=16).pixels)
+        assert np.abs(made[:30, :30] - made[:30, :30, :1]).max() > 3
 
 
 def test_memory_running_out_halves_the_tile_and_starts_over():
     image = random_image(size=(50, 64))
     model, calls = Nearest(memory=500), []
-    result = upscale_image(
-        image, model=model, on_tile=lambda done, total: calls.append((done, total))
-    )
+    result = upscaled(image, model=model, on_tile=lambda done, total: calls.append((done, total)))
     np.testing.assert_array_equal(result.pixels, repeat(image.pixels, 2))
     assert model.seen[:3] == [(50, 64), (32, 32), (16, 16)]
     assert calls == [(done, 20) for done in range(1, 21)]
@@ -191,16 +220,14 @@ def test_memory_running_out_on_the_cpu_is_the_same():
 
     image = random_image(size=(50, 64))
     model = Greedy()
-    result = upscale_image(image, model=model)
+    result = upscaled(image, model=model)
     np.testing.assert_array_equal(result.pixels, repeat(image.pixels, 2))
     assert set(model.seen) == {(32, 32)}
 
 
 def test_memory_that_never_suffices_is_one_sentence():
     with pytest.raises(ImageError, match=r"64 x 50 pixels needs more memory.*tiles of 12 pixels"):
-        upscale_image(
-            random_image(size=(50, 64)), model=Nearest(memory=100, receptive_field=4), tile=40
-        )
+        upscaled(random_image(size=(50, 64)), model=Nearest(memory=100, receptive_field=4), tile=40)
 
 
 def test_other_errors_of_a_network_are_not_taken_for_memory():
@@ -209,18 +236,18 @@ def test_other_errors_of_a_network_are_not_taken_for_memory():
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        upscale_image(random_image(), model=Faulty())
+        upscaled(random_image(), model=Faulty())
 
 
 def test_a_tile_smaller_than_the_context_is_refused():
     with pytest.raises(InputError, match=r"looks 36 pixels around\. Use at least 73"):
-        upscale_image(random_image(), model=Nearest(receptive_field=36), tile=72)
+        upscaled(random_image(), model=Nearest(receptive_field=36), tile=72)
 
 
 @pytest.mark.parametrize("radius", [0, 3, 36, 68, 300])
 def test_the_automatic_tile_keeps_half_of_what_it_reads(radius):
     model = Nearest(scale=1, receptive_field=radius)
-    upscale_image(random_image(size=(1300, 4), channels=1), model=model)
+    upscaled(random_image(size=(1300, 4), channels=1), model=model)
     side = model.seen[0][0]
     assert 256 <= side <= max(512, 4 * radius)
     assert side - 2 * radius >= side / 2
@@ -230,7 +257,7 @@ def test_values_that_are_not_finite_yield_no_file(tmp_path):
     white = Image(pixels=np.full((4, 4, 3), 255, np.uint8))
     write_image(white, tmp_path / "white.png")
     with pytest.raises(ImageError, match=r"white\.png' cannot be upscaled: .*not finite"):
-        upscale_file(tmp_path / "white.png", tmp_path / "big.png", model=Broken())
+        upscale_file(tmp_path / "white.png", tmp_path / "big.png", request=Request(model=Broken()))
     assert os.listdir(tmp_path) == ["white.png"]  # noqa: PTH208
 
 
@@ -242,12 +269,11 @@ def test_a_file_is_upscaled(tmp_path):
     result = upscale_file(
         tmp_path / "in.png",
         tmp_path / "out.tif",
-        model=Nearest(),
-        tile=20,
-        on_tile=lambda done, total: calls.append((done, total)),
+        request=Request(model=Nearest(), tile=20),
+        on_step=lambda step: calls.append((step.done, step.total)),
     )
-    assert (result.status, result.message) == ("done", "")
-    assert (result.path, result.target) == (tmp_path / "in.png", tmp_path / "out.tif")
+    assert (result.status, result.reason) == ("done", "")
+    assert (result.source, result.target) == (tmp_path / "in.png", tmp_path / "out.tif")
     assert result.seconds > 0
     assert calls[-1] == (4, 4)
     np.testing.assert_array_equal(
@@ -269,11 +295,11 @@ def test_what_can_be_refused_is_refused_before_the_network_runs(tmp_path):
         (source, tmp_path / "there.png", ImageError, "exists already"),
         (source, tmp_path / "out.jpg", ImageError, "no transparency"),
         (source, tmp_path / "out.xyz", ImageError, r"\.xyz"),
-        (source, tmp_path / "none" / "out.png", ImageError, "no folder"),
+        (source, tmp_path, ImageError, "it is a folder|use one of"),
         (long, tmp_path / "out.webp", ImageError, "16384 pixels on a side"),
     ]:
         with pytest.raises(error, match=reason):
-            upscale_file(start, target, model=model)
+            upscale_file(start, target, request=Request(model=model))
     assert model.seen == []
 
 
@@ -296,20 +322,20 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_folder_gives_the_same_tree_and_goes_on_after_bad_files(folder, tmp_path):
-    steps: list[FolderStep] = []
+    steps: list[Step] = []
     results = list(
-        upscale_folder(folder, tmp_path / "out", model=Broken(), on_step=steps.append, tile=8)
+        folder_results(folder, tmp_path / "out", model=Broken(), on_step=steps.append, tile=8)
     )
     assert [result.status for result in results] == ["done", "failed", "failed", "done"]
-    assert [result.path.name for result in results] == ["a.png", "b.jpg", "c.png", "d.tif"]
-    assert "cut short" in results[1].message
-    assert "not finite" in results[2].message
+    assert [result.source.name for result in results] == ["a.png", "b.jpg", "c.png", "d.tif"]
+    assert "cut short" in results[1].reason
+    assert "not finite" in results[2].reason
     assert files(tmp_path / "out") == ["a.png", os.path.join("trip", "day 1", "d.tif")]  # noqa: PTH118
     original = read_image(folder / "a.png").pixels
     for result in (results[0], results[3]):
         np.testing.assert_array_equal(read_image(result.target).pixels, repeat(original, 2))
     assert {(step.file, step.files) for step in steps} == {(n, 4) for n in (1, 2, 3, 4)}
-    assert [(step.tile, step.tiles) for step in steps if step.file == 1] == [
+    assert [(step.done, step.total) for step in steps if step.file == 1] == [
         (0, 0),
         (1, 4),
         (2, 4),
@@ -321,29 +347,22 @@ def test_a_folder_gives_the_same_tree_and_goes_on_after_bad_files(folder, tmp_pa
 
 def test_a_second_run_skips_what_is_there_and_replaces_on_request(folder, tmp_path):
     out = tmp_path / "out"
-    list(upscale_folder(folder, out, model=Broken()))
+    list(folder_results(folder, out, model=Broken()))
     (out / "a.png").write_bytes(b"precious")
-    again = list(upscale_folder(folder, out, model=Broken()))
+    again = list(folder_results(folder, out, model=Broken()))
     assert [result.status for result in again] == ["skipped", "failed", "failed", "skipped"]
-    assert "exists already" in again[0].message
+    assert "exists already" in again[0].reason
     assert (out / "a.png").read_bytes() == b"precious"
     model = Broken()
-    third = list(upscale_folder(folder, out, model=model, overwrite="replace"))
+    third = list(folder_results(folder, out, model=model, existing="replace"))
     assert third[0].status == "done"
     assert read_image(out / "a.png").pixels.shape == (20, 24, 3)
 
 
-def test_errors_end_a_folder_when_asked(folder, tmp_path):
-    results = upscale_folder(folder, tmp_path / "out", model=Nearest(), on_error="raise")
-    assert next(results).status == "done"
-    with pytest.raises(ImageError, match=r"b\.jpg"):
-        next(results)
-
-
 def test_a_target_below_the_source_is_not_upscaled_again(folder):
     for status in ("done", "skipped"):
-        results = list(upscale_folder(folder, folder / "big", model=Nearest()))
-        assert [result.path.name for result in results] == ["a.png", "b.jpg", "c.png", "d.tif"]
+        results = list(folder_results(folder, folder / "big", model=Nearest()))
+        assert [result.source.name for result in results] == ["a.png", "b.jpg", "c.png", "d.tif"]
         assert results[0].status == status
 
 
@@ -351,28 +370,28 @@ def test_a_folder_is_checked_before_it_starts(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     for source, target, options, error, reason in [
         (folder, folder, {}, InputError, "its own target"),
-        (tmp_path / "empty", tmp_path / "out", {}, ImageError, "holds no images"),
-        (tmp_path / "none", tmp_path / "out", {}, ImageError, "is not a folder"),
+        (tmp_path / "empty", tmp_path / "out", {}, InputError, "no images"),
+        (tmp_path / "none", tmp_path / "out", {}, InputError, "no file or folder"),
         (folder, tmp_path / "out", {"tile": 4}, InputError, "too small"),
     ]:
         with pytest.raises(error, match=reason):
-            upscale_folder(source, target, model=Nearest(), **options)
+            folder_results(source, target, model=Nearest(), **options)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_made_fails_its_files_only(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "trip").write_text("a file in the way")
-    results = list(upscale_folder(folder, tmp_path / "out", model=Nearest()))
+    results = list(folder_results(folder, tmp_path / "out", model=Nearest()))
     assert [result.status for result in results] == ["done", "failed", "done", "failed"]
-    assert "cannot be made" in results[3].message
+    assert "cannot be made" in results[3].reason
 
 
 def test_orientation_is_applied_once_on_the_whole_way(tmp_path):
     exif = PILImage.Exif()
     exif[0x0112] = 6
     PILImage.new("RGB", (30, 20)).save(tmp_path / "in.jpg", exif=exif)
-    upscale_file(tmp_path / "in.jpg", tmp_path / "out.jpg", model=Nearest())
+    upscale_file(tmp_path / "in.jpg", tmp_path / "out.jpg", request=Request(model=Nearest()))
     with PILImage.open(tmp_path / "out.jpg") as opened:
         assert opened.size == (40, 60)
         assert opened.getexif()[0x0112] == 1
@@ -383,6 +402,6 @@ def test_the_models_device_is_used():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     image = random_image(alpha=True)
-    on_cpu = upscale_image(image, model=Wavy(), tile=16)
-    on_gpu = upscale_image(image, model=Wavy().cuda(), tile=16)
+    on_cpu = upscaled(image, model=Wavy(), tile=16)
+    on_gpu = upscaled(image, model=Wavy().cuda(), tile=16)
     assert np.abs(on_cpu.pixels.astype(int) - on_gpu.pixels).max() <= 1

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from edgekeeper.errors import InputError
 from edgekeeper.inference.network import infer
 from edgekeeper.models import EDSR, ESPCN, SRCNN, VDSR, SRModel
-from edgekeeper.ops.color import rgb_to_ycbcr
+from edgekeeper.ops.color import rgb_to_y, rgb_to_ycbcr
 from edgekeeper.ops.resize import imresize
 
 LEVEL = 1 / 255
@@ -24,7 +24,7 @@ def seeded(model: SRModel, *, seed: int = 0) -> SRModel:
 class Bicubic(SRModel):
     """A network that gives what interpolation gives."""
 
-    def __init__(self, *, scale: int, channels: str, gain: float = 1.0) -> None:
+    def __init__(self, *, scale: int, channels: str, gain=1.0) -> None:
         super().__init__()
         self.scale, self.channels, self.gain = scale, channels, gain  # type: ignore[assignment]
 
@@ -109,6 +109,38 @@ def test_a_grey_image_stays_grey(
     sr = infer(model, grey, precision=precision, clamp="none")  # type: ignore[arg-type]
     assert float(sr.std()) > 0.001  # something is in the image
     assert float((sr.amax(1) - sr.amin(1)).max()) < 1e-5
+
+
+def test_grey_images_stay_grey_through_networks_that_give_them_a_cast(generator) -> None:
+    model = seeded(EDSR(scale=2, width=4, blocks=1))
+    lr = torch.rand(2, 3, 8, 8, generator=generator)
+    lr[1] = lr[1, :1]
+    sr = infer(model, lr, clamp="none")
+    with torch.no_grad():
+        plain = model(lr)
+    assert float((plain[1].amax(0) - plain[1].amin(0)).max()) > 0.01
+    assert torch.equal(sr[1, 0], sr[1, 1]) and torch.equal(sr[1, 0], sr[1, 2])
+    torch.testing.assert_close(rgb_to_y(sr[1:]), rgb_to_y(plain[1:]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(sr[0], plain[0], atol=1e-6, rtol=0)  # its neighbour is in colour
+
+
+def test_the_border_of_a_network_is_put_around_the_image_and_cut_off(lr: Tensor) -> None:
+    for model in (EDSR(scale=3, width=4, blocks=1), ESPCN(scale=2)):
+        seeded(model).border = 4
+        around = nn.functional.pad(lr, (4, 4, 4, 4), mode="replicate")
+        if model.channels == "y":
+            with torch.no_grad():
+                wide = model(rgb_to_y(around))
+            found = rgb_to_y(infer(model, lr, clamp="none"))
+        else:
+            with torch.no_grad():
+                wide = model(around)
+            found = infer(model, lr, clamp="none")
+        cut = 4 * model.scale
+        torch.testing.assert_close(found, wide[..., cut:-cut, cut:-cut], atol=1e-5, rtol=0)
+        model.border = 0
+        without = infer(model, lr, clamp="none")
+        assert float((rgb_to_y(without) - wide[..., cut:-cut, cut:-cut]).abs().max()) > 1e-3
 
 
 def test_a_flat_colour_keeps_its_hue() -> None:

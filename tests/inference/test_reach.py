@@ -7,7 +7,7 @@ import pytest
 
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.ops.color import rgb_to_y
-from edgekeeper.ops.tiles import measure_reach
+from edgekeeper.ops.reach import measure_reach
 from edgekeeper.pretrained.zoo import load
 
 PAGE = Path(__file__).parents[2] / "docs" / "upscale.md"

@@ -1,55 +1,50 @@
 """What is asked for becomes passes of networks and an exact size."""
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from edgekeeper.errors import InputError
-from edgekeeper.inference import Enlargement, choose_passes, plan_enlargement, remembered
+from edgekeeper.inference import Request, Result, networks_for
+from edgekeeper.inference.request import choose_passes, load, plan_passes
+
+PASSES = {
+    (2, 3, 4): {
+        0.3: (),
+        1: (),
+        1.01: (),
+        1.02: (2,),
+        1.5: (2,),
+        2: (2,),
+        2.0005: (2,),
+        2.5: (3,),
+        3: (3,),
+        3.7: (4,),
+        4: (4,),
+        5: (2, 3),
+        6: (2, 3),
+        7: (2, 4),
+        8: (2, 4),
+        9: (3, 3),
+        10: (3, 4),
+        16: (4, 4),
+        17: (2, 3, 3),
+        64: (4, 4, 4),
+    },
+    (2,): {6: (2, 2, 2)},
+    (4,): {3: (4,), 5: (4, 4)},
+    (8, 2): {2: (2,)},
+    (2, 8): {9: (2, 8)},
+}
 
 
-@pytest.mark.parametrize(
-    ("wanted", "passes"),
-    [
-        (0.3, ()),
-        (1, ()),
-        (1.01, ()),
-        (1.02, (2,)),
-        (1.5, (2,)),
-        (2, (2,)),
-        (2.0005, (2,)),
-        (2.5, (3,)),
-        (3, (3,)),
-        (3.7, (4,)),
-        (4, (4,)),
-        (5, (2, 3)),
-        (6, (2, 3)),
-        (7, (2, 4)),
-        (8, (2, 4)),
-        (9, (3, 3)),
-        (10, (3, 4)),
-        (16, (4, 4)),
-        (17, (2, 3, 3)),
-        (64, (4, 4, 4)),
-    ],
-)
-def test_passes_of_the_networks_for_2_3_and_4(wanted, passes):
-    assert choose_passes(wanted, factors=(2, 3, 4)) == passes
-
-
-@pytest.mark.parametrize(
-    ("wanted", "factors", "passes"),
-    [
-        (6, (2,), (2, 2, 2)),
-        (3, (4,), (4,)),
-        (5, (4,), (4, 4)),
-        (2, (8, 2), (2,)),
-        (9, (2, 8), (2, 8)),
-    ],
-)
-def test_passes_of_other_networks(wanted, factors, passes):
-    assert choose_passes(wanted, factors=factors) == passes
+def test_passes():
+    for factors, wanted in PASSES.items():
+        for factor, passes in wanted.items():
+            assert choose_passes(factor, factors=factors) == passes, (factor, factors)
 
 
 def test_no_choice_is_smaller_or_shorter():
@@ -70,60 +65,90 @@ def test_networks_that_do_not_enlarge():
         choose_passes(2, factors=(1,))
 
 
-@pytest.mark.parametrize(
-    ("request_", "size", "passes"),
-    [
-        (Enlargement(factor=1.5), (150, 300), (2,)),
-        (Enlargement(factor=2.005), (201, 401), (2,)),
-        (Enlargement(factor=0.001), (1, 1), ()),
-        (Enlargement(width=1000), (500, 1000), (2, 3)),
-        (Enlargement(height=333), (333, 666), (4,)),
-        (Enlargement(fit=(1000, 300)), (300, 600), (3,)),
-        (Enlargement(fit=(300, 1000)), (150, 300), (2,)),
-        (Enlargement(fit=(100, 100)), (50, 100), ()),
-    ],
-)
-def test_sizes_of_a_image_of_200_by_100(request_, size, passes):
-    plan = plan_enlargement((100, 200), enlargement=request_, factors=(2, 3, 4))
-    assert (plan.size, plan.passes) == (size, passes)
+def test_sizes_of_an_image_of_200_by_100():
+    for request, size, passes in [
+        (Request(scale=1.5), (150, 300), (2,)),
+        (Request(scale=2.005), (201, 401), (2,)),
+        (Request(scale=0.001), (1, 1), ()),
+        (Request(width=1000), (500, 1000), (2, 3)),
+        (Request(height=333), (333, 666), (4,)),
+        (Request(fit=(1000, 300)), (300, 600), (3,)),
+        (Request(fit=(300, 1000)), (150, 300), (2,)),
+        (Request(fit=(100, 100)), (50, 100), ()),
+    ]:
+        plan = plan_passes((100, 200), request, factors=(2, 3, 4))
+        assert (plan.size, plan.passes) == (size, passes), request
 
 
-@pytest.mark.parametrize("width", [1, 2, 7, 199, 201, 1333, 4001])
-def test_the_side_that_is_asked_for_comes_out_exactly(width):
-    for size in [(3, 7), (100, 200), (1999, 1333), (1, 1000)]:
-        assert Enlargement(width=width).size_for(size)[1] == width
-        assert Enlargement(height=width).size_for(size)[0] == width
-        fitted = Enlargement(fit=(width, width)).size_for(size)
-        assert max(fitted) == width
+def test_the_side_that_is_asked_for_comes_out_exactly():
+    for side in (1, 2, 7, 199, 201, 1333, 4001):
+        for size in [(3, 7), (100, 200), (1999, 1333), (1, 1000)]:
+
+            def made(size=size, **asked):
+                return plan_passes(size, Request(**asked), factors=(2, 3, 4)).size
+
+            assert made(width=side)[1] == side
+            assert made(height=side)[0] == side
+            assert max(made(fit=(side, side))) == side
 
 
-def test_without_a_request_it_is_the_network_s_factor():
-    plan = plan_enlargement((5, 7), enlargement=None, factors=(3,))
+def test_without_a_size_it_is_the_largest_factor_of_the_networks():
+    plan = plan_passes((5, 7), Request(), factors=(2, 3))
     assert (plan.passes, plan.size) == ((3,), (15, 21))
+    assert Request().label((2, 3)) == "_x3"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"factor": 2, "width": 9},
-        {"factor": 0},
-        {"factor": -1},
-        {"factor": math.inf},
-        {"factor": math.nan},
+def test_what_cannot_be_asked_for():
+    for asked in [
+        {"scale": 2, "width": 9},
+        {"scale": 0},
+        {"scale": -1},
+        {"scale": math.inf},
+        {"scale": math.nan},
         {"width": 0},
         {"fit": (0, 4)},
         {"fit": (4, 4), "height": 4},
-    ],
-)
-def test_what_cannot_be_asked_for(arguments):
-    with pytest.raises(InputError, match=r"positive number|Say once"):
-        Enlargement(**arguments)
+    ]:
+        with pytest.raises(InputError, match=r"positive number|Say once"):
+            Request(**asked)
 
 
-def test_networks_are_loaded_once_and_only_when_needed():
+def test_networks_are_loaded_once_and_only_when_needed(monkeypatch):
     loaded = []
-    networks = remembered(lambda factor: loaded.append(factor) or object(), factors=(2, 3))
+
+    def watched(name):
+        loaded.append(name)
+        return load(name)
+
+    monkeypatch.setattr("edgekeeper.inference.request.load", watched)
+    networks = networks_for(Request(style="sharp"))
+    assert networks.factors == (2, 3, 4)
     assert loaded == []
     assert networks.load(3) is networks.load(3)
-    assert loaded == [3]
+    assert loaded == ["edsr_light_x3_gv"]
+
+
+def test_networks_that_are_given_stay_what_they_are(nearest):
+    model = nearest(scale=3)
+    networks = networks_for(Request(model=model))
+    assert networks.factors == (3,) and networks.load(3) is model
+    assert networks_for(Request(model=networks)) is networks
+    assert networks_for(Request(model="espcn_x2")).factors == (2,)
+    with pytest.raises(InputError, match="Did you mean"):
+        networks_for(Request(model="espcn_x22"))
+    with pytest.raises(InputError, match="run by onnx, not by openvino"):
+        networks_for(Request(model="file.onnx", runtime="openvino"))
+    with pytest.raises(InputError, match="on the CPU, not on cuda"):
+        networks_for(Request(model="file.onnx", device="cuda"))
+
+
+def test_a_result_is_what_json_takes():
+    result = Result(
+        source=Path("a.png"), target=Path("b.png"), source_size=(3, 4), size=(6, 8), seconds=1.23456
+    )
+    told = json.loads(json.dumps(result.as_json()))
+    assert (told["input"], told["output"], told["status"]) == ("a.png", "b.png", "done")
+    assert (told["input_size"], told["output_size"]) == ([4, 3], [8, 6])
+    assert told["seconds"] == 1.2346
+    assert told["drift"] is told["seams"] is told["report"] is None
+    assert "frames" not in told

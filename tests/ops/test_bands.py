@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.bands import RowWindow, resize_bands
+from edgekeeper.ops.bands import resize_bands
 from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.tiles import RowWindow
 
 lengths = st.integers(1, 60)
 

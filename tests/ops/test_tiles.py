@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.resize import imresize
-from edgekeeper.ops.tiles import iterate_tiles, measure_reach, plan_axis, plan_tiles, run_tiled
+from edgekeeper.ops.tiles import RowWindow, plan_axis, plan_tiles, run_tiled, tiled_bands
 
 sizes = st.integers(1, 90)
 overlaps = st.integers(0, 6)
@@ -130,19 +129,6 @@ def test_batches_types_and_other_channel_counts_are_kept():
     assert torch.equal(sr, lr[:, :1])
 
 
-def test_progress_counts_every_tile():
-    calls = []
-    run_tiled(
-        nearest(1),
-        torch.rand(1, 1, 12, 16),
-        tile=8,
-        overlap=2,
-        scale=1,
-        on_tile=lambda done, total: calls.append((done, total)),
-    )
-    assert calls == [(done, 6) for done in range(1, 7)]
-
-
 def test_bad_arguments_are_refused():
     with pytest.raises(InputError, match=r"too small for an overlap of 4.*at least 9"):
         plan_tiles((100, 5), tile=8, overlap=4)
@@ -154,72 +140,29 @@ def test_bad_arguments_are_refused():
         run_tiled(nearest(3), torch.rand(1, 1, 4, 4), tile=8, overlap=1, scale=2)
 
 
-def test_parts_arrive_one_by_one():
-    tiles = plan_tiles((8, 16), tile=8, overlap=1)
-    parts = iterate_tiles(nearest(1), torch.rand(1, 1, 8, 16), tiles=tiles, scale=1)
-    place, part = next(parts)
-    assert place is tiles[0]
-    assert part.shape == (1, 1, 8, place.columns.keep_stop)
+def test_bands_arrive_one_by_one():
+    grid = plan_tiles((16, 8), tile=8, overlap=1)
+    lr = torch.rand(1, 1, 16, 8)
+    read = 0
 
+    def rows():
+        nonlocal read
+        for start in range(0, 16, 2):
+            read = start + 2
+            yield lr[..., start : start + 2, :]
 
-class Blur(nn.Module):
-    """A box over a radius: each pixel counts the same, so that the rest is known."""
+    seen = []
 
-    def __init__(self, radius: int, *, gain: float = 1.0) -> None:
-        super().__init__()
-        self.radius, self.gain = radius, gain
+    def network(part, tile):
+        seen.append(tile)
+        return nearest(2)(part)
 
-    def forward(self, lr: Tensor) -> Tensor:
-        return functional.avg_pool2d(lr, 2 * self.radius + 1, 1, self.radius) * self.gain
-
-
-def test_the_reach_of_a_box_is_known():
-    lr = torch.rand(1, 1, 41, 41, dtype=torch.float64)
-    for method in ("gradients", "perturbation"):
-        assert measure_reach(Blur(5), lr, scale=1, bound=1e-9, method=method).radius == 5
-    reach = measure_reach(Blur(5), lr, scale=1, bound=0.34)
-    # 81 of 121 pixels lie within 4 of the middle: 40/121 = 0.3306 come from the ring of 5.
-    assert reach.radius == 4
-    assert reach.rest == pytest.approx(40 / 121)
-
-
-def test_inverting_what_lies_beyond_never_does_more_than_the_gradients_say():
-    lr = torch.rand(1, 1, 41, 41, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    worst = measure_reach(Blur(5), lr, scale=1, bound=0.34)
-    found = measure_reach(Blur(5), lr, scale=1, bound=0.34, method="perturbation")
-    assert found.radius <= worst.radius
-    beyond = measure_reach(
-        Blur(5), torch.zeros_like(lr), scale=1, bound=0.34, method="perturbation"
-    )
-    assert beyond.rest == pytest.approx(40 / 121)  # all of it goes from 0 to 1
-
-
-@pytest.mark.parametrize("scale", [1, 3])
-def test_the_reach_of_a_network_is_at_most_its_radius(scale):
-    network = Convolutions(scale).double()
-    lr = torch.rand(1, 2, 40, 40, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    assert measure_reach(network, lr, scale=scale, bound=0.0).radius == network.radius
-    assert measure_reach(network, lr, scale=scale, bound=0.3).radius < network.radius
-
-
-def test_the_reach_of_interpolation():
-    lr = torch.rand(1, 3, 30, 30, dtype=torch.float64)
-    for method in ("gradients", "perturbation"):
-        reach = measure_reach(lambda x: imresize(x, scale=2), lr, scale=2, bound=0.0, method=method)
-        assert reach.radius == 2
-
-
-def test_a_image_too_small_for_the_reach_is_refused():
-    lr = torch.rand(1, 1, 30, 30)
-    for method in ("gradients", "perturbation"):
-        with pytest.raises(InputError, match="more than 11 pixels"):
-            measure_reach(Blur(13), lr, scale=1, method=method)
-
-
-def test_a_measurement_leaves_no_gradients():
-    network = Convolutions(1)
-    measure_reach(network, torch.rand(1, 2, 30, 30, dtype=torch.float64), scale=1)
-    assert all(weight.grad is None for weight in network.parameters())
+    bands = tiled_bands(network, RowWindow(rows()), grid=grid, scale=2)
+    first = next(bands)
+    assert (seen, read) == ([next(iter(grid))], 8)
+    assert torch.equal(first, nearest(2)(lr)[..., : 2 * grid.rows[0].keep_stop, :])
+    assert torch.equal(torch.cat([first, *bands], dim=-2), nearest(2)(lr))
+    assert seen == list(grid)
 
 
 @settings(deadline=None)

@@ -3,7 +3,6 @@
 The clip is made here, by PyAV, of windows that move over the repository's photographs.
 """
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -18,20 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekeeper.cli.upscale_run import Job
-from edgekeeper.cli.upscale_video import run_with_videos
+from edgekeeper.cli.upscale_run import run_request
 from edgekeeper.errors import EdgekeeperError, ImageError, InputError, UnavailableError
-from edgekeeper.image import Image, SaveOptions, read_image, write_image
-from edgekeeper.inference import (
-    Enlargement,
-    Networks,
-    Settings,
-    upscale_with_report,
-)
+from edgekeeper.image import Image, read_image, write_image
+from edgekeeper.inference import Request, Result, Step, upscale_image
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.zoo import load
-from edgekeeper.video import VideoOptions, VideoResult, VideoStep, upscale_video
-from edgekeeper.video.codecs import layout_of, layout_to_write
+from edgekeeper.video import upscale_video
+from edgekeeper.video.codecs import check_options, layout_of, layout_to_write
 from edgekeeper.video.colour import Coding, decode_planes, encode_planes
 from edgekeeper.video.joining import decoding_times
 
@@ -73,11 +66,8 @@ class Sharpening(Nearest):
         )
 
 
-def settings(model: SRModel | None = None, factor: float | None = None) -> Settings:
-    model = Sharpening() if model is None else model
-    networks = Networks(factors=(model.scale,), load=lambda scale: model)
-    enlargement = None if factor is None else Enlargement(factor=factor)
-    return Settings(networks=networks, enlargement=enlargement)
+def asked(model: SRModel | None = None, **others: Any) -> Request:
+    return Request(model=Sharpening() if model is None else model, **others)
 
 
 def windows(count: int, *, size: tuple[int, int] = (HEIGHT, WIDTH)) -> list[Samples]:
@@ -221,34 +211,33 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(clip: Path) -> VideoResult:
-    return upscale_video(clip, clip.with_name("straight.mp4"), settings=settings())
+def done(clip: Path) -> Result:
+    return upscale_video(clip, clip.with_name("straight.mp4"), request=asked())
 
 
 class TestWhole:
-    def test_every_frame_at_its_time(self, clip: Path, done: VideoResult) -> None:
+    def test_every_frame_at_its_time(self, clip: Path, done: Result) -> None:
         assert done.frames == 72 and done.found == 0
         assert done.notes == ()
         assert done.source_size == (64, 96) and done.size == (128, 192)
         assert times(done.target) == times(clip) == [Fraction(n, RATE) for n in range(72)]
 
-    def test_frames_are_those_of_the_image_path(self, clip: Path, done: VideoResult) -> None:
+    def test_frames_are_those_of_the_image_path(self, clip: Path, done: Result) -> None:
         values = []
         for before, after in zip(frames(clip)[::6], frames(done.target)[::6], strict=True):
             image = Image(pixels=colours(before, matrix=1).round().astype(np.uint8))
-            expected = upscale_with_report(image, settings=settings()).image.pixels
-            values.append(psnr(colours(after, matrix=1), expected))
+            expected = upscale_image(image, asked()).image
+            assert expected is not None
+            values.append(psnr(colours(after, matrix=1), expected.pixels))
         assert min(values) > 34, values
 
-    def test_sound_and_subtitles_are_copied_bit_for_bit(
-        self, clip: Path, done: VideoResult
-    ) -> None:
+    def test_sound_and_subtitles_are_copied_bit_for_bit(self, clip: Path, done: Result) -> None:
         for kind in ("audio", "subtitle"):
             assert packets(done.target, kind) == packets(clip, kind)
         assert len(packets(clip, "audio")) > 100
         assert any(b"A wren." in data for _, data in packets(done.target, "subtitle"))
 
-    def test_what_the_file_says_of_itself_stays(self, clip: Path, done: VideoResult) -> None:
+    def test_what_the_file_says_of_itself_stays(self, clip: Path, done: Result) -> None:
         with av.open(done.target) as file, av.open(clip) as source:
             assert file.metadata["title"] == "Moving windows"
             assert [one["metadata"]["title"] for one in file.chapters()] == ["One"]
@@ -256,30 +245,30 @@ class TestWhole:
             assert file.streams.video[0].average_rate == source.streams.video[0].average_rate
             assert file.streams.video[0].codec_context.name == "h264"
 
-    def test_nothing_is_left_beside_the_target(self, clip: Path, done: VideoResult) -> None:
+    def test_nothing_is_left_beside_the_target(self, clip: Path, done: Result) -> None:
         assert {path.name for path in clip.parent.iterdir()} == {"clip.mp4", "straight.mp4"}
 
     def test_progress_counts_frames(self, clip: Path, tmp_path: Path) -> None:
-        steps: list[VideoStep] = []
-        upscale_video(clip, tmp_path / "a.mp4", settings=settings(), on_step=steps.append)
-        assert [step.frame for step in steps] == list(range(73))
-        assert {step.frames for step in steps} == {72}
+        steps: list[Step] = []
+        upscale_video(clip, tmp_path / "a.mp4", request=asked(), on_step=steps.append)
+        assert [step.done for step in steps] == list(range(73))
+        assert {step.total for step in steps} == {72}
 
 
 class TestResume:
     def test_a_stopped_run_goes_on_and_ends_with_the_same_file(
-        self, clip: Path, done: VideoResult, tmp_path: Path
+        self, clip: Path, done: Result, tmp_path: Path
     ) -> None:
         target = tmp_path / "resumed.mp4"
 
-        def stop(step: VideoStep) -> None:
-            if step.frame == 60:
+        def stop(step: Step) -> None:
+            if step.done == 60:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            upscale_video(clip, target, settings=settings(), on_step=stop)
+            upscale_video(clip, target, request=asked(), on_step=stop)
         assert not target.exists()
-        resumed = upscale_video(clip, target, settings=settings())
+        resumed = upscale_video(clip, target, request=asked())
         assert resumed.found == 48 and resumed.frames == 72
         assert packets(target, "video") == packets(done.target, "video")
         assert [path.name for path in tmp_path.iterdir()] == ["resumed.mp4"]
@@ -288,22 +277,22 @@ class TestResume:
     def test_what_does_not_fit_is_not_used(self, clip: Path, tmp_path: Path, change: str) -> None:
         target = tmp_path / "resumed.mp4"
 
-        def stop(step: VideoStep) -> None:
-            if step.frame == 55:
+        def stop(step: Step) -> None:
+            if step.done == 55:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            upscale_video(clip, target, settings=settings(), on_step=stop)
-        model, options = Sharpening(), VideoOptions()
+            upscale_video(clip, target, request=asked(), on_step=stop)
+        model, others = Sharpening(), {}
         if change == "network":
             with torch.no_grad():
                 model.weight.mul_(0.9)
         elif change == "quality":
-            options = VideoOptions(crf=30)
+            others = {"crf": 30}
         else:
             part = next(tmp_path.glob(".*/000000.packets"))
             part.write_bytes(part.read_bytes()[:-1] + b"?")
-        result = upscale_video(clip, target, settings=settings(model), options=options)
+        result = upscale_video(clip, target, request=asked(model, **others))
         assert result.found == 0 and result.frames == 72
 
 
@@ -312,7 +301,7 @@ class TestTimes:
         steps = np.cumsum([0, *([512, 512, 256, 1280, 700] * 10)])
         clip, target = tmp_path / "clip.mp4", tmp_path / "large.mp4"
         make_clip(clip, frames=50, times=lambda n: int(steps[n]) + 1000, extras=False)
-        upscale_video(clip, target, settings=settings())
+        upscale_video(clip, target, request=asked())
         assert times(target) == times(clip)
         assert len(set(np.diff(times(target)))) == 4
 
@@ -339,7 +328,7 @@ class TestColours:
     ) -> None:
         clip, target = tmp_path / "clip.mp4", tmp_path / "large.mp4"
         make_clip(clip, frames=3, tags=tags, extras=False, options={"qp": "1"})
-        upscale_video(clip, target, settings=settings(Nearest()), options=VideoOptions(crf=1))
+        upscale_video(clip, target, request=asked(Nearest(), crf=1))
         span = "full" if tags[3] == 2 else "limited"
         for before, after in zip(frames(clip), frames(target), strict=True):
             found = (after.color_primaries, after.color_trc, after.colorspace, after.color_range)
@@ -352,7 +341,7 @@ class TestColours:
     def test_untagged_colours_are_guessed_and_said(self, tmp_path: Path) -> None:
         clip, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
         make_clip(clip, frames=3, tags=(2, 2, 2, 0), extras=False)
-        result = upscale_video(clip, target, settings=settings())
+        result = upscale_video(clip, target, request=asked())
         assert any("BT.601" in note for note in result.notes)
         assert frames(target)[0].colorspace == 6
 
@@ -367,9 +356,7 @@ class TestColours:
             tags=(1, 1, 0, 2),
             extras=False,
         )
-        upscale_video(
-            clip, target, settings=settings(Nearest()), options=VideoOptions(codec="ffv1")
-        )
+        upscale_video(clip, target, request=asked(Nearest(), codec="ffv1"))
         for before, after in zip(frames(clip), frames(target), strict=True):
             assert after.format.name == "gbrp10le"
             ours, theirs = (frame.to_ndarray() for frame in (after, before))
@@ -378,7 +365,7 @@ class TestColours:
     def test_ten_bits_stay_ten_bits(self, tmp_path: Path) -> None:
         clip, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
         make_clip(clip, frames=3, pixels="yuv420p10le", extras=False)
-        assert not upscale_video(clip, target, settings=settings()).notes
+        assert not upscale_video(clip, target, request=asked()).notes
         assert frames(target)[0].format.name == "yuv420p10le"
 
 
@@ -451,7 +438,7 @@ class TestShape:
         for name in ("mp4", "mkv"):
             clip, target = tmp_path / f"clip.{name}", tmp_path / f"large.{name}"
             make_clip(clip, frames=3, set_stream=turn, extras=False)
-            upscale_video(clip, target, settings=settings())
+            upscale_video(clip, target, request=asked())
             assert frames(target)[0].rotation == frames(clip)[0].rotation == 90
             with av.open(target) as file:
                 assert file.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
@@ -459,7 +446,7 @@ class TestShape:
     def test_odd_results_lose_a_column(self, tmp_path: Path) -> None:
         clip, target = tmp_path / "clip.mp4", tmp_path / "large.mp4"
         make_clip(clip, frames=3, size=(50, 66), extras=False)
-        result = upscale_video(clip, target, settings=settings(factor=1.5))
+        result = upscale_video(clip, target, request=asked(scale=1.5))
         assert result.size == (74, 98)
         assert any("99 x 75" in note for note in result.notes)
         assert (frames(target)[0].height, frames(target)[0].width) == (74, 98)
@@ -471,8 +458,7 @@ class TestCodecs:
         clip, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
         make_clip(clip, frames=30)
         try:
-            options = VideoOptions(codec=codec)
-            result = upscale_video(clip, target, settings=settings(), options=options)
+            result = upscale_video(clip, target, request=asked(codec=codec))
         except UnavailableError as error:
             pytest.skip(str(error))
         assert result.frames == 30
@@ -500,10 +486,9 @@ class TestCodecs:
 
 
 class TestCommand:
-    def job(self, *sources: Path, **changes: Any) -> Job:
-        values: dict[str, Any] = {"output": None, "label": "_x2", "settings": settings()}
-        values |= {"options": SaveOptions(), **changes}
-        return Job(sources=tuple(str(source) for source in sources), **values)
+    def run(self, *sources: Path, told: Any = "lines", **others: Any) -> int:
+        request = asked(sources=tuple(map(str, sources)), **others)
+        return run_request(request, told=told, report=False, seams=False)
 
     def test_videos_and_images_in_one_command(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -511,24 +496,45 @@ class TestCommand:
         make_clip(tmp_path / "clip.mkv", frames=5)
         image = tmp_path / "window.png"
         write_image(Image(pixels=windows(1)[0]), image)
-        job = self.job(tmp_path / "clip.mkv", image)
-        assert run_with_videos(job, codec=None, crf=30) == 0
+        assert self.run(tmp_path / "clip.mkv", image, crf=30) == 0
         assert (tmp_path / "clip_x2.mkv").is_file() and (tmp_path / "window_x2.png").is_file()
         assert "clip_x2.mkv  192x128  5 frames" in capsys.readouterr().out
-        assert run_with_videos(dataclasses.replace(job, style="json"), codec=None, crf=30) == 1
-        told = json.loads(capsys.readouterr().out.splitlines()[0])
-        assert told["status"] == "failed" and "exists already" in told["message"]
+        assert self.run(tmp_path / "clip.mkv", image, told="json", existing="fail") == 1
+        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [one["status"] for one in told] == ["failed", "failed"]
+        assert all("exists already" in one["message"] for one in told)
+        again = {"told": "json", "crf": 30, "existing": "replace"}
+        assert self.run(tmp_path / "clip.mkv", image, **again) == 0
+        video, still = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+        assert (video["frames"], video["codec"], video["pixels"]) == (5, "libx264", "yuv420p")
+        assert still["output_size"] == video["output_size"] == [192, 128]
+        assert "frames" not in still
 
     def test_into_a_folder(self, tmp_path: Path) -> None:
         make_clip(tmp_path / "clip.avi", frames=5, extras=False)
-        job = self.job(tmp_path / "clip.avi", output=f"{tmp_path}/large/")
-        assert run_with_videos(job, codec="libx264", crf=None) == 0
+        assert self.run(tmp_path / "clip.avi", output=f"{tmp_path}/large/") == 0
         assert [path.name for path in (tmp_path / "large").iterdir()] == ["clip.mkv"]
         assert len(frames(tmp_path / "large" / "clip.mkv")) == 5
 
-    def test_options_without_a_video(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="--codec and --crf are for videos"):
-            run_with_videos(self.job(tmp_path), codec="ffv1", crf=None)
+    def test_a_video_that_fails_lets_the_rest_go_on(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        make_clip(tmp_path / "clip.mkv", frames=5, extras=False)
+        (tmp_path / "bad.mp4").write_bytes(b"no video at all" * 100)
+        assert self.run(tmp_path / "bad.mp4", tmp_path / "clip.mkv") == 1
+        captured = capsys.readouterr()
+        assert "1 done, 0 skipped, 1 failed" in captured.out
+        assert "failed: '" in captured.err and "damaged or no video" in captured.err
+
+    def test_options_and_videos(self, command: Any, clip: Path, tmp_path: Path) -> None:
+        write_image(Image(pixels=windows(1)[0]), tmp_path / "window.png")
+        for source, options, said in [
+            (tmp_path / "window.png", ["--codec", "ffv1"], "--codec and --crf are for videos"),
+            (clip, ["--report"], "--report and --verify-seams are for images"),
+            (clip, ["-o", "-", "--format", "png"], "cannot go to standard output"),
+        ]:
+            ran = command("upscale", source, *options, "--model", "espcn_x2")
+            assert ran.status == 2 and said in ran.err
 
     def test_a_killed_process_leaves_what_is_finished(self, clip: Path, tmp_path: Path) -> None:
         # Not an exception but the end: nothing of ours is run any more.
@@ -536,20 +542,19 @@ class TestCommand:
         command = [sys.executable, "-c", KILLED_AT_FRAME_60, str(clip), str(target)]
         assert subprocess.run(command, check=False, timeout=300).returncode == 9
         assert not target.exists()
-        assert upscale_video(clip, target, settings=settings(load("espcn_x2"))).found == 48
+        assert upscale_video(clip, target, request=asked(load("espcn_x2"))).found == 48
 
 
 KILLED_AT_FRAME_60 = """
 import os, sys
 from edgekeeper.pretrained.zoo import load
-from edgekeeper.inference import Networks, Settings
+from edgekeeper.inference import Request
 from edgekeeper.video import upscale_video
 
-model = load("espcn_x2")
 upscale_video(
     sys.argv[1], sys.argv[2],
-    settings=Settings(networks=Networks(factors=(2,), load=lambda scale: model)),
-    on_step=lambda step: os._exit(9) if step.frame == 60 else None,
+    request=Request(model=load("espcn_x2")),
+    on_step=lambda step: os._exit(9) if step.done == 60 else None,
 )
 """
 
@@ -558,7 +563,7 @@ class TestRefusals:
     def refused(self, source: Path, target: Path, **options: Any) -> EdgekeeperError:
         before = set(target.parent.iterdir())
         with pytest.raises(EdgekeeperError) as caught:
-            upscale_video(source, target, settings=settings(), **options)
+            upscale_video(source, target, request=asked(), **options)
         assert set(target.parent.iterdir()) == before
         return caught.value
 
@@ -598,11 +603,11 @@ class TestRefusals:
 
     def test_names_and_numbers(self, clip: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="Did you mean 'libx264'"):
-            VideoOptions(codec="x264")
+            check_options("x264", None)
         with pytest.raises(InputError, match=r"0 \(best\) to 51"):
-            VideoOptions(crf=70)
+            check_options("libx264", 70)
         with pytest.raises(InputError, match="no quality"):
-            VideoOptions(codec="ffv1", crf=3)
+            check_options("ffv1", 3)
         assert "its own target" in str(self.refused(clip, clip))
         assert ".mkv" in str(self.refused(clip, tmp_path / "large.avi"))
 

@@ -45,7 +45,7 @@ def _upscale(photo: Path, out: Path) -> None:
     from edgekeeper.data.degrade import make_lr
     from edgekeeper.figures import Panel, comparison
     from edgekeeper.image import Image, from_tensor, read_image, to_rgb_tensor, write_image
-    from edgekeeper.inference import upscale_file
+    from edgekeeper.inference import Request, upscale_file
     from edgekeeper.inference.network import infer
     from edgekeeper.ops.resize import imresize
     from edgekeeper.pretrained.zoo import default_name, load
@@ -55,7 +55,8 @@ def _upscale(photo: Path, out: Path) -> None:
     small, large = out / "photo_small.png", out / f"photo_x{SCALE}.png"
     write_image(Image(pixels=from_tensor(lr)), small, overwrite="replace")
     names = [default_name(SCALE, style=kind) for kind in ("faithful", "sharp")]
-    result = upscale_file(small, large, model=load(names[0]), overwrite="replace")
+    request = Request(model=load(names[0]), existing="replace")
+    result = upscale_file(small, large, request=request)
     click.echo(f"Enlarged '{photo.name}', shrunk by {SCALE} before, in {result.seconds:.1f} s:")
     click.echo(f"  {small}  the small image\n  {large}  enlarged by the network {names[0]}")
     figure = out / "comparison.png"

@@ -1,142 +1,22 @@
 """``edgekeeper upscale``."""
 
-import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from edgekeeper.cli.options import device_option
-from edgekeeper.cli.upscale_output import OutputLostError, shown
-from edgekeeper.errors import CheckpointError, InputError, UnavailableError
+from edgekeeper.errors import InputError
 
 if TYPE_CHECKING:
-    from edgekeeper.inference import Choice, Networks
-    from edgekeeper.models import SRModel
-    from edgekeeper.pretrained.zoo import Style
-
-# ---- The networks that ``edgekeeper upscale`` runs, of what was given for them ------------------
-
-EXPORTED = (".onnx", ".xml")
-
-Runtime = Literal["torch", "onnx", "openvino"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What was asked for: a network or a kind of those that ship, and how to run it.
-
-    Attributes:
-        model: a name that ships or a file; None: those that ship with ``style``.
-        factor: the enlargement asked for, where a file does not say what it is for.
-        runtime: None: what the file needs.
-    """
-
-    model: str | None
-    style: "Style" = "faithful"
-    factor: float | None = None
-    runtime: Runtime | None = None
-    precision: "Choice" = "auto"
-    threads: int | None = None
-    device: str = "cpu"
-
-    @property
-    def is_exported(self) -> bool:
-        """Whether the model is a file of ONNX Runtime or OpenVINO."""
-        return self.model is not None and Path(self.model).suffix.lower() in EXPORTED
-
-    @property
-    def runs_in_torch(self) -> bool:
-        """Whether PyTorch computes, so that its device and precision can be chosen."""
-        return not self.is_exported and self.runtime in (None, "torch")
-
-    @property
-    def precision_of_runtime(self) -> Literal["float32", "bfloat16"] | None:
-        """The precision of what runs outside PyTorch, by default its own; None inside."""
-        if self.runs_in_torch:
-            return None
-        return "bfloat16" if self.precision == "bfloat16" else "float32"
-
-
-def networks_for(wanted: Wanted) -> "Networks":
-    """Return the networks to choose from, on their device.
-
-    Raises:
-        InputError: no such network, or it cannot be run as asked.
-        CheckpointError: a file holds no network that is known.
-        UnavailableError: an extra is needed; it is named.
-    """
-    from edgekeeper.inference import remembered
-    from edgekeeper.pretrained.zoo import FACTORS, default_name
-
-    if wanted.threads is not None:
-        import torch
-
-        torch.set_num_threads(wanted.threads)
-    if not wanted.runs_in_torch and wanted.device not in ("auto", "cpu"):
-        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {wanted.device}.")
-    if wanted.model is not None:
-        model = _run_as_asked(wanted.model, wanted)
-        return remembered(lambda factor: model, factors=(model.scale,))
-    return remembered(
-        lambda factor: _run_as_asked(default_name(factor, style=wanted.style), wanted),
-        factors=FACTORS[wanted.style],
-    )
-
-
-def load_network(name_or_file: str, *, factor: float | None = None) -> "SRModel":
-    """The network of a name that ships, or of a file of any kind that ``networks.load`` takes.
-
-    ``factor`` is the enlargement asked for, tried where a file does not say its own.
-
-    Raises:
-        InputError: no such name or file. CheckpointError: it holds no network that is known.
-        UnavailableError: an extra is needed; it is named.
-    """
-    from edgekeeper.pretrained.zoo import load
-
-    # A file that says its scale is right about it; the one asked for is for those that do not.
-    nearest = None if factor is None else min(4, max(2, math.ceil(factor)))
-    first, second = (nearest, None) if nearest == factor else (None, nearest)
-    try:
-        return load(name_or_file, scale=first)
-    except (CheckpointError, UnavailableError) as error:
-        try:
-            return load(name_or_file, scale=second)
-        except (CheckpointError, UnavailableError):
-            raise error from None
-
-
-def _run_as_asked(name_or_file: str, wanted: Wanted) -> "SRModel":
-    """Return the network on its device or in its runtime."""
-    from edgekeeper.cli.options import chosen_device
-    from edgekeeper.pretrained.zoo import find, is_own
-
-    if wanted.runs_in_torch:
-        model = load_network(name_or_file, factor=wanted.factor)
-        return model.to(chosen_device(wanted.device))
-    precision = wanted.precision_of_runtime or "float32"
-    path = find(name_or_file)
-    if wanted.is_exported:
-        from edgekeeper.pretrained.exported import SUFFIXES, load_exported
-
-        needs = SUFFIXES[path.suffix.lower()]
-        if wanted.runtime not in (None, needs):
-            raise InputError(f"'{path}' is a file for {needs}; leave --runtime away.")
-        return load_exported(path, threads=wanted.threads, precision=precision)
-    from edgekeeper.export import with_runtime
-
-    assert wanted.runtime in ("onnx", "openvino")
-    source = path if is_own(path) else load_network(name_or_file, factor=wanted.factor)
-    return with_runtime(source, runtime=wanted.runtime, precision=precision, threads=wanted.threads)
-
+    from edgekeeper.cli.upscale_output import Style
 
 STREAM = "-"
 
-DEFAULT_FACTOR = 4
+SIDE = click.IntRange(1, 9_999_999)
 
 
 def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -147,9 +27,6 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     if found is None:
         raise click.BadParameter(f"'{value}' is no width and height; write them as 3840x2160.")
     return int(found[1]), int(found[2])
-
-
-SIDE = click.IntRange(1, 9_999_999)
 
 
 @click.command("upscale", epilog="Example: edgekeeper upscale photos/ -o large/ --scale 4")
@@ -233,9 +110,9 @@ def command(
     height: int | None,
     fit: tuple[int, int] | None,
     model: str | None,
-    style: "Style",
-    precision: "Choice",
-    runtime: "Runtime | None",
+    style: Literal["faithful", "sharp", "texture"],
+    precision: Literal["auto", "float32", "bfloat16"],
+    runtime: Literal["torch", "onnx", "openvino"] | None,
     tile: int | None,
     categories: str | None,
     ensemble: bool,
@@ -265,53 +142,46 @@ def command(
     if force and skip_existing:
         raise InputError("--force replaces files that exist, --skip-existing keeps them; give one.")
 
-    from edgekeeper.cli.upscale import Wanted, networks_for
-    from edgekeeper.cli.upscale_run import Job
-    from edgekeeper.cli.upscale_video import run_with_videos
+    from edgekeeper.cli.upscale_output import OutputLostError
+    from edgekeeper.cli.upscale_run import networks_of, run_request
     from edgekeeper.image import SaveOptions
-    from edgekeeper.inference import Enlargement, Manner, Settings
+    from edgekeeper.inference import Request
 
-    sized = any(value is not None for value in (scale, width, height, fit))
-    if model is None and not sized:
-        scale = DEFAULT_FACTOR
-    enlargement = None
-    if scale is not None or sized:
-        enlargement = Enlargement(factor=scale, width=width, height=height, fit=fit)
-    wanted = Wanted(
-        model=model,
-        style=style,
-        factor=scale,
-        runtime=runtime,
-        precision=precision,
-        threads=threads,
-        device=device,
-    )
-    networks = networks_for(wanted)
-    manner = Manner(
-        precision=precision if wanted.runs_in_torch else "float32",
-        ensemble="eight" if ensemble else "none",
-        consistent="yes" if consistent else "no",
-    )
-    if scale is None and not sized:
-        scale = networks.factors[0]
-    job = Job(
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    request = Request(
         sources=source,
         output=output,
-        label=_label(scale, width=width, height=height, fit=fit),
-        settings=Settings(
-            networks=networks, enlargement=enlargement, tile=tile or "auto", manner=manner
-        ),
+        scale=scale,
+        width=width,
+        height=height,
+        fit=fit,
+        model=model,
+        style=style,
+        runtime=runtime,
+        device=device,
+        threads=threads,
+        precision=precision,
+        ensemble=ensemble,
+        consistent=consistent,
+        tile=tile or "auto",
         categories=categories,
-        options=SaveOptions(format=form, quality=quality, metadata="strip" if strip else "keep"),
-        overwrite="replace" if force else "refuse",
-        existing=_EXISTING[skip_existing],
-        report="yes" if report else "no",
-        seams="yes" if verify_seams else "no",
-        precision=wanted.precision_of_runtime,
-        style="json" if as_json else "quiet" if output == STREAM else "lines",
+        save=SaveOptions(format=form, quality=quality, metadata="strip" if strip else "keep"),
+        existing="replace" if force else {True: "skip", False: "fail", None: None}[skip_existing],
     )
+    _check_videos(
+        source,
+        encoding=codec is not None or crf is not None,
+        to_stream=output == STREAM,
+        categories=categories is not None,
+        measured=report or verify_seams,
+    )
+    request = replace(request, codec=codec or request.codec, crf=crf, model=networks_of(request))
+    told: Style = "json" if as_json else "quiet" if output == STREAM else "lines"
     try:
-        status = run_with_videos(job, codec=codec, crf=crf)
+        status = run_request(request, told=told, report=report, seams=verify_seams)
     except OutputLostError as error:
         click.echo(f"Error: {error}", err=True)
         status = 1
@@ -319,26 +189,36 @@ def command(
         raise SystemExit(status)
 
 
-_EXISTING: dict[bool | None, Literal["skip", "fail", "by source"]] = {
-    True: "skip",
-    False: "fail",
-    None: "by source",
-}
+# ---- What does not go together -------------------------------------------------------------------
 
 
-def _label(
-    factor: float | None, *, width: int | None, height: int | None, fit: tuple[int, int] | None
-) -> str:
-    """What is put after the names of results: what was asked for, so that it is known before."""
-    if fit is not None:
-        return f"_{fit[0]}x{fit[1]}"
-    if width is not None:
-        return f"_w{width}"
-    return f"_h{height}" if height is not None else f"_x{factor:g}"
+def _check_videos(
+    sources: tuple[str, ...],
+    *,
+    encoding: bool,
+    to_stream: bool,
+    categories: bool,
+    measured: bool,
+) -> None:
+    """Raise InputError for options that have no meaning for the videos, or for lack of one."""
+    from edgekeeper.inference.names import is_video
+
+    if not any(map(is_video, sources)):
+        if encoding:
+            raise InputError("--codec and --crf are for videos, and none was given.")
+        return
+    if to_stream:
+        raise InputError("A video cannot go to standard output; name a file with -o.")
+    if categories:
+        raise InputError("--categories is for images; a video was given.")
+    if measured:
+        raise InputError("--report and --verify-seams are for images; a video was given.")
 
 
 def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
     """Raise InputError for sources that are not there, or standard input misused."""
+    from edgekeeper.cli.upscale_output import shown
+
     for source in sources:
         if source != STREAM and not os.path.lexists(source):
             raise InputError(f"There is no file or folder '{shown(source)}'.")

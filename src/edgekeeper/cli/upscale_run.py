@@ -1,146 +1,120 @@
 """The run of ``edgekeeper upscale``: one batch from start to summary."""
 
+import functools
 import logging
-import os
-import signal
+import shutil
 import sys
-import threading
+import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Literal, Self, cast
 
-from edgekeeper.cli.upscale_names import Naming, Streams, open_streams, plan_pairs, refusal
-from edgekeeper.cli.upscale_output import ReportedResult, Reporter, Style
+from edgekeeper.cli.options import chosen_device
+from edgekeeper.cli.upscale_output import OutputLostError, Reporter, Style
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.evaluation.inspect import inspect_files
-from edgekeeper.files import is_plain
-from edgekeeper.image import Image, SaveOptions, open_image, to_tensor
 from edgekeeper.inference import (
-    FileResult,
-    FolderStep,
-    Saving,
-    Seams,
-    Settings,
-    find_maps,
-    plan_enlargement,
+    Networks,
+    Progress,
+    Request,
+    Result,
+    Step,
+    measure_seams,
+    networks_for,
+    plan_outputs,
     upscale_files,
-    verify_seams,
 )
-from edgekeeper.inference.categories import MapOf
-from edgekeeper.inference.enlarger import tile_overlap
+from edgekeeper.inference.categories import find_maps
+from edgekeeper.inference.names import is_video
+from edgekeeper.inference.request import load_network
+from edgekeeper.models import SRModel
+from edgekeeper.pretrained.exported import SUFFIXES
+from edgekeeper.pretrained.zoo import FACTORS, default_name, find, is_own
+from edgekeeper.progress import StopSignal
 
-# --------------------------------------------------------------------------------------------------
-# Ctrl-C while images are made: the present tile is finished, then everything is put in order.
-
-
-class Interrupts:
-    """Ctrl-C and a request to terminate, taken note of until the present tile is done.
-
-    A second one ends the process at once, as without this.
-    """
-
-    def __init__(self) -> None:
-        self._number: int | None = None
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._take)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._restore()
-
-    @property
-    def status(self) -> int | None:
-        """The exit status by which a shell tells what ended a program; None: nothing did."""
-        return None if self._number is None else 128 + self._number
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if there was an interrupt."""
-        if self._number is not None:
-            raise KeyboardInterrupt
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self._number = number
-        self._restore()
-        if sys.stderr.isatty():  # not through sys.stderr, which may be in the middle of a line
-            os.write(2, b"\nStopping after this tile; once more stops at once.\n")
-
-    def _restore(self) -> None:
-        while self._before:
-            number, before = self._before.popitem()
-            signal.signal(number, before)  # type: ignore[arg-type]
+STREAM = "-"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is to be done.
+def networks_of(request: Request) -> Networks:
+    """Return the networks to choose from, on their device or in their runtime."""
+    exported = request.model is not None and Path(str(request.model)).suffix.lower() in SUFFIXES
+    runtime = request.runtime
+    if exported or runtime is None or runtime == "torch":
+        device = "cpu" if exported and request.device == "auto" else chosen_device(request.device)
+        return networks_for(replace(request, device=device))
+    if request.device not in ("auto", "cpu"):
+        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
+    from edgekeeper.export import with_runtime
 
-    Attributes:
-        sources: files, folders, or "-" for standard input.
-        output: a file, a folder, "-" for standard output, or None for beside the sources.
-        label: what is put after the names of results beside their sources.
-        categories: the category, the map or the folder of maps that was given.
-        existing: what becomes of images whose result exists; "by source": they are skipped if
-            a folder was given.
-        report: whether each result is inspected and its overlay written beside it.
-        seams: whether it is measured what the tiles change.
-        precision: of the networks where their runtime decides it; None: as each result says.
-    """
-
-    sources: tuple[str, ...]
-    output: str | None
-    label: str
-    settings: Settings
-    options: SaveOptions
-    categories: str | None = None
-    overwrite: Literal["refuse", "replace"] = "refuse"
-    existing: Literal["skip", "fail", "by source"] = "by source"
-    report: Literal["no", "yes"] = "no"
-    seams: Literal["no", "yes"] = "no"
-    precision: Literal["float32", "bfloat16"] | None = None
-    style: Style = "lines"
-
-
-def run_job(job: Job) -> int:
-    """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt.
-
-    Raises:
-        InputError: nothing can be begun with these sources and this output.
-        ImageError: a folder or a stream cannot be read or written.
-    """
-    with open_streams(job.sources, job.output, extension=job.options.format) as streams:
-        naming = Naming(output=streams.output, label=job.label, form=job.options.format)
-        planned = plan_pairs(streams.sources, naming)
-        existing = job.existing
-        if existing == "by source":
-            existing = "skip" if planned.has_folder else "fail"
-        saving = Saving(
-            options=job.options, overwrite=job.overwrite, existing=existing, folders="make"
+    def load(name_or_file: str) -> SRModel:
+        path = find(name_or_file)
+        return with_runtime(
+            path if is_own(path) else load_network(path, factor=request.scale),
+            runtime=runtime,
+            precision="bfloat16" if request.precision == "bfloat16" else "float32",
+            threads=request.threads,
         )
-        maps = None
-        if job.categories is not None:
-            images = [path for path, _ in planned.pairs]
-            folders = [source for source in streams.sources if source.is_dir()]
-            maps = find_maps(job.categories, images=images, folders=folders)
-        reporter = Reporter(job.style, total=len(planned.pairs))
-        with _model_is_quiet():
-            status = _run_pairs(
-                planned.pairs, job, maps=maps, saving=saving, reporter=reporter, streams=streams
-            )
-        if not reporter.left and not reporter.counts["failed"]:
+
+    if request.model is not None:
+        one = load(str(request.model))
+        return Networks(factors=(one.scale,), load=lambda factor: one)
+    return Networks(
+        factors=FACTORS[request.style],
+        load=functools.cache(lambda factor: load(default_name(factor, style=request.style))),
+    )
+
+
+# ---- The run -------------------------------------------------------------------------------------
+
+
+def run_request(request: Request, *, told: Style, report: bool, seams: bool) -> int:
+    """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt."""
+    with _streams(request) as streams, _model_is_quiet():
+        pairs = plan_outputs(streams.request, factors=networks_for(request).factors)
+        reporter = Reporter(told, total=len(pairs))
+        measures = _Measures(streams.request, report=report, seams=seams)
+        signal = StopSignal(message="Stopping after this tile; once more stops at once.")
+        with signal, reporter:
+
+            def on_step(step: Step) -> None:
+                signal.check()
+                reporter.step(step)
+
+            # Closed at once, whatever stops the loop, so that nothing is left half-written.
+            results = _results(pairs, streams.request, on_step=on_step)
+            with suppress(KeyboardInterrupt), closing(results):
+                for result in results:
+                    reporter.result(streams.named(measures.add(result)))
+                    signal.check()
+        if signal.status is not None:
+            reporter.stopped(_how_to_go_on(request, done=reporter.counts["done"]))
+            return signal.status
+        reporter.summary()
+        if not reporter.counts["failed"]:
             streams.deliver()
-        return status
+    return 1 if reporter.counts["failed"] or measures.found_seams else 0
+
+
+def _results(
+    pairs: Sequence[tuple[Path, Path]], request: Request, *, on_step: Progress
+) -> Generator[Result, None, None]:
+    """Yield the results of the videos and then of the images."""
+    videos = [pair for pair in pairs if is_video(pair[0])]
+    if videos:
+        from edgekeeper.video import upscale_videos
+
+        yield from upscale_videos(request, pairs=videos, on_step=on_step)
+    images = [pair for pair in pairs if pair not in videos]
+    if images:
+        yield from upscale_files(request, pairs=images, on_step=on_step)
+
+
+def _how_to_go_on(request: Request, *, done: int) -> str:
+    if request.existing == "replace":
+        return "To go on, give the command again with --skip-existing instead of --force."
+    if request.on_existing == "fail" and done:
+        return "To go on, give the command again with --skip-existing."
+    return "To go on, give the same command again."
 
 
 @contextmanager
@@ -154,158 +128,128 @@ def _model_is_quiet() -> Iterator[None]:
         log.disabled = before
 
 
-def _run_pairs(
-    pairs: Sequence[tuple[Path, Path]],
-    job: Job,
-    *,
-    maps: MapOf | None,
-    saving: Saving,
-    reporter: Reporter,
-    streams: Streams,
-) -> int:
-    """Return the exit status of the run, all of which is told."""
-    measures = _Measures(job, maps=maps)
-    refused = {pair: why for pair in pairs if (why := _refusal(*pair, saving=saving))}
-    with Interrupts() as interrupts, reporter.progress():
-
-        def on_step(step: FolderStep) -> None:
-            interrupts.check()
-            reporter.step(step)
-
-        for (path, target), why in refused.items():
-            result = FileResult(path=path, target=target, status="failed", message=why, seconds=0)
-            reporter.result(streams.named(ReportedResult(result=result)))
-        results = upscale_files(
-            [pair for pair in pairs if pair not in refused],
-            settings=job.settings,
-            saving=saving,
-            categories=maps,
-            on_step=on_step,
-        )
-        # Closed at once, whatever stops the loop, so that nothing is left half-written.
-        with suppress(KeyboardInterrupt), closing(cast(_Results, results)):
-            for result in results:
-                reporter.result(streams.named(measures.reported(result)))
-                interrupts.check()
-    if interrupts.status is not None:
-        reporter.stopped(_how_to_go_on(saving, left=reporter.left))
-        return interrupts.status
-    reporter.summary()
-    return 1 if reporter.counts["failed"] or measures.found_seams else 0
-
-
-_Results = Generator[FileResult, None, None]
-
-
-def _refusal(path: Path, target: Path, *, saving: Saving) -> str | None:
-    """Return why an image cannot even be tried, in a sentence, or None."""
-    why = refusal(path, target)
-    if why is not None or saving.overwrite == "replace" or saving.existing == "skip":
-        return why
-    itself = os.path.realpath(target) == os.path.realpath(path)  # said better by the engine
-    if itself or not target.is_file() or not is_plain(target):
-        return None
-    return f"'{target}' exists; --force replaces it, --skip-existing keeps it."
-
-
-def _how_to_go_on(saving: Saving, *, left: int) -> str:
-    """Return what to do after an interrupt, in a sentence."""
-    if not left:
-        return "All images were done."
-    if saving.overwrite == "replace":
-        return "To go on, give the command again with --skip-existing instead of --force."
-    if saving.existing == "fail":
-        return "To go on, give the command again with --skip-existing."
-    return "To go on, give the same command again."
-
-
 class _Measures:
-    """What is measured of the results of one batch."""
+    """What is measured of results: the structure risk, and once whether tiles show."""
 
-    def __init__(self, job: Job, *, maps: MapOf | None) -> None:
-        self._job, self._maps = job, maps
-        self._seams_wanted = job.seams == "yes"
+    def __init__(self, request: Request, *, report: bool, seams: bool) -> None:
+        self._request, self._report, self._seams = request, report, seams
         self.found_seams = False
 
-    def reported(self, result: FileResult) -> ReportedResult:
+    def add(self, result: Result) -> Result:
         """Return the result with what was measured of it."""
-        if self._job.precision is not None and result.precision is not None:
-            result = replace(result, precision=self._job.precision)
-        reported = ReportedResult(result=result)
-        if result.status != "done":
-            return reported
-        if self._seams_wanted:
-            reported = self._with_seams(reported)
-        if self._job.report == "yes":
-            reported = _with_report(reported, overwrite=self._job.overwrite)
-        return reported
+        if result.status == "failed" and result.reason.endswith("exists already."):
+            reason = f"{result.reason[:-1]}; --force replaces it, --skip-existing keeps it."
+            return replace(result, reason=reason)
+        if result.status == "done" and self._seams:
+            result = self._with_seams(result)
+        if result.status == "done" and self._report:
+            result = self._with_report(result)
+        return result
 
-    def _with_seams(self, reported: ReportedResult) -> ReportedResult:
-        """Measured once, on the first image that is large enough."""
-        path, settings = reported.result.path, self._job.settings
-        if self._maps is not None:
-            settings = replace(settings, categories=self._maps(path))
-        seams = measure_seams(path, settings)
+    def _with_seams(self, result: Result) -> Result:
+        """Measured on the first image that is large enough."""
+        maps, request = None, self._request
+        if request.categories is not None:
+            folders = [Path(source) for source in request.sources if Path(source).is_dir()]
+            images = [result.source]
+            maps = find_maps(request.categories, images=images, folders=folders)(result.source)
+        seams = measure_seams(result.source, request, categories=maps)
         if seams is None:
             note = "It is made in one piece: there are no seams to measure."
-            return replace(reported, notes=(*reported.notes, note))
-        self._seams_wanted, self.found_seams = False, not seams.is_seamless
-        return replace(reported, seams=seams)
+            return replace(result, notes=(*result.notes, note))
+        self._seams, self.found_seams = False, not seams.is_seamless
+        return replace(result, seams=seams)
+
+    def _with_report(self, result: Result) -> Result:
+        """With the inspection; where that is not possible, with a note that says why."""
+        from edgekeeper.evaluation.inspect import inspect_files
+
+        assert result.source_size is not None and result.size is not None
+        factor = result.size[0] // result.source_size[0]
+        height, width = result.source_size
+        if factor < 2 or result.size != (factor * height, factor * width):
+            note = "No report: it needs a factor of 2, 3, 4 or another whole number."
+            return replace(result, notes=(*result.notes, note))
+        overlay = result.target.with_name(f"{result.target.stem}_risk.png")
+        overwrite = self._request.overwrite
+        try:
+            inspection = inspect_files(
+                result.source, result.target, overlay_path=overlay, overwrite=overwrite
+            )
+        except (InputError, ImageError) as error:
+            return replace(result, notes=(*result.notes, f"No report: {error}"))
+        return replace(result, report=inspection.as_json(), overlay=overlay)
 
 
-def measure_seams(path: Path, settings: Settings) -> Seams | None:
-    """Return what tiles change in the middle of an image; None if no network or no cut is needed.
+# ---- Standard input and output -------------------------------------------------------------------
+#
+# Both go through a folder of their own for temporary files, so that an image of any size flows as
+# from any file, and nothing reaches standard output unless it is complete.
 
-    Unless a tile was chosen it is small, since then there are more cuts: what they change depends
-    on the context that tiles are given, not on their size.
+
+@dataclass(frozen=True, kw_only=True)
+class _Streams:
+    """The request with files where standard input and output were named, and these files."""
+
+    request: Request
+    stands_in: Path | None = None
+    goes_out: Path | None = None
+
+    def named(self, result: Result) -> Result:
+        """Return the result with "-" for the files that stand for streams."""
+        reason = result.reason
+        if self.stands_in is not None:
+            reason = reason.replace(f"'{self.stands_in}'", "Standard input")
+            result = replace(result, source=Path(STREAM), reason=reason)
+        if self.goes_out is not None:
+            reason = reason.replace(f"'{self.goes_out}'", "Standard output")
+            result = replace(result, target=Path(STREAM), reason=reason)
+        return result
+
+    def deliver(self) -> None:
+        """Send what was written for standard output there; raises OutputLostError."""
+        if self.goes_out is None:
+            return
+        try:
+            with self.goes_out.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer, 2**20)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise OutputLostError(error) from error
+
+
+@contextmanager
+def _streams(request: Request) -> Iterator[_Streams]:
+    """The request with files for streams; standard input is read now, to its end.
+
+    Raises:
+        InputError: standard input or output is the terminal.
+        ImageError: there is no room for standard input.
     """
-    with open_image(path) as reader:
-        header = reader.header
-        size = (header.height, header.width)
-        plan = plan_enlargement(
-            size, enlargement=settings.enlargement, factors=settings.networks.factors
+    reads, writes = STREAM in request.sources, request.output == STREAM
+    if reads and sys.stdin.isatty():
+        raise InputError("'-' reads an image from standard input, which is the keyboard here.")
+    if writes and sys.stdout.isatty():
+        raise InputError("'-o -' writes an image to standard output, which is the screen here.")
+    if not reads and not writes:
+        yield _Streams(request=request)
+        return
+    with tempfile.TemporaryDirectory(prefix="edgekeeper-") as folder:
+        given, made = Path(folder, "input"), Path(folder, f"output.{request.save.format}")
+        if reads:
+            try:
+                with given.open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
+            except OSError as error:
+                raise ImageError(
+                    f"Standard input cannot be kept in '{folder}': {error.strerror}. "
+                    "Set TMPDIR to a folder with room."
+                ) from error
+            request = replace(request, sources=(given,))
+        if writes:
+            request = replace(request, output=made)
+        yield _Streams(
+            request=request,
+            stands_in=given if reads else None,
+            goes_out=made if writes else None,
         )
-        if not plan.passes:
-            return None
-        model = settings.networks.load(plan.passes[0])
-        overlap = tile_overlap(model, manner=settings.manner)
-        tile = max(4 * overlap, 64) if settings.tile == "auto" else settings.tile
-        if tile >= max(size):
-            tile = 2 * overlap + 8
-        if tile >= max(size):
-            return None
-        (top, below), (left, right) = (_middle(length, 2 * tile) for length in size)
-        samples = reader.rows(top, below)[:, left:right, : header.colours]
-    part, maps = to_tensor(Image(pixels=samples)), None
-    if settings.categories is not None:
-        box = slice(top, below), slice(left, right)
-        maps = settings.categories.cut(*box, size=size, scale=model.scale)
-    return verify_seams(model, part, tile=tile, manner=settings.manner, maps=maps)
-
-
-def _middle(length: int, wanted: int) -> tuple[int, int]:
-    start = max((length - wanted) // 2, 0)
-    return start, min(start + wanted, length)
-
-
-def _with_report(
-    reported: ReportedResult, *, overwrite: Literal["refuse", "replace"]
-) -> ReportedResult:
-    """With the inspection; where that is not possible, with a note that says why."""
-    result = reported.result
-    assert result.source_size is not None and result.size is not None
-    factor = result.size[0] // result.source_size[0]
-    if factor < 2 or result.size != (
-        result.source_size[0] * factor,
-        result.source_size[1] * factor,
-    ):
-        note = "No report: it needs a factor of 2, 3, 4 or another whole number."
-        return replace(reported, notes=(*reported.notes, note))
-    overlay = result.target.with_name(f"{result.target.stem}_risk.png")
-    try:
-        inspection = inspect_files(
-            result.path, result.target, overlay_path=overlay, overwrite=overwrite
-        )
-    except (InputError, ImageError) as error:
-        return replace(reported, notes=(*reported.notes, f"No report: {error}"))
-    return replace(reported, inspection=inspection, overlay=overlay)

@@ -2,58 +2,32 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from pathlib import Path
 
+import psutil
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
-from edgekeeper.errors import ImageError
-from edgekeeper.inference.memory import Tile, tile_side
-from edgekeeper.inference.network import Choice, Precision, choose_precision, infer
+from edgekeeper.errors import ImageError, InputError
+from edgekeeper.inference.network import (
+    Precision,
+    choose_precision,
+    full_range_luma,
+    run_network,
+    within_border,
+)
+from edgekeeper.inference.request import Drift, Request
 from edgekeeper.models import SFTGAN, SRModel
-from edgekeeper.ops.color import colour_difference, rgb_to_y
+from edgekeeper.ops.color import colour_difference
 from edgekeeper.ops.resize import imresize
-from edgekeeper.ops.tiles import run_tiled
-
-# ---- The eight symmetries of the square, and what a function gives on average over them ---------
-
-
-def mean_of_eight(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The mean of what ``function`` gives for ``x`` flipped and transposed, turned back each time.
-
-    ``x`` is (B, C, H, W); ``function`` may change the size, by the same factor on both axes. For a
-    function that treats all directions alike this is ``function(x)`` up to rounding. In the
-    literature: geometric self-ensemble (EDSR, Lim et al. 2017, section 3.4).
-    """
-    total: Tensor | None = None
-    for transposed in (False, True):
-        for flips in ([], [-1], [-2], [-2, -1]):
-            turned = (x.transpose(-2, -1) if transposed else x).flip(flips)
-            result = function(turned).flip(flips)
-            result = result.transpose(-2, -1) if transposed else result
-            total = result.clone() if total is None else total.add_(result)
-    assert total is not None
-    return total.div_(8)
-
-
-Ensemble = Literal["none", "eight"]
-
-Consistent = Literal["no", "yes"]
-
-
-class TileError(ImageError):
-    """A tile could not be made; the message does not say of which image."""
-
+from edgekeeper.ops.tiles import Sides
+from edgekeeper.pretrained.exported import ExportedNetwork
 
 BICUBIC_RADIUS = 2
-
 """LR pixels over which the colour of luma networks is interpolated."""
 
 PROJECTIONS = 5
-
 """How often the difference to the image is enlarged and added.
 
 Five leave less than half a grey level in the mean on each of the 14 images of Set14, with ESPCN,
@@ -71,34 +45,11 @@ _PROJECTION_RADIUS = 2 * BICUBIC_RADIUS
 # A tile this dark may well become all black.
 _DARK = 8 / 255
 
-
-@dataclass(frozen=True, kw_only=True)
-class Manner:
-    """How a network is run.
-
-    Attributes:
-        precision: "float32", "bfloat16", or "auto": the fastest that stays within half a grey
-            level of float32 in the mean.
-        ensemble: "eight" takes the mean over the flips and turns of the image, in eight times
-            the time.
-        consistent: "yes" corrects the result until, shrunk by bicubic interpolation, it gives
-            the image back.
-    """
-
-    precision: Choice = "float32"
-    ensemble: Ensemble = "none"
-    consistent: Consistent = "no"
+_NO_BORDER: Sides = (0, 0, 0, 0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """CIEDE2000 in the mean between the image and the result shrunk to its size.
-
-    ``before`` and ``after`` the correction that ``consistent`` makes.
-    """
-
-    before: float
-    after: float
+class TileError(ImageError):
+    """A tile could not be made; the message does not say of which image."""
 
 
 class Enlarger:
@@ -111,16 +62,19 @@ class Enlarger:
         seconds: the time spent in the network.
     """
 
-    def __init__(self, model: SRModel, *, manner: Manner) -> None:
+    def __init__(self, model: SRModel, request: Request) -> None:
         tensors = chain(model.parameters(), model.buffers())
-        self.model, self.manner = model.eval(), manner
+        self.model = model.eval()
         self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
         self.precision: Precision | None = None
-        if manner.precision != "auto":
-            self.precision = manner.precision
-        self.overlap = tile_overlap(model, manner=manner)
+        if isinstance(model, ExportedNetwork):  # whose runtime has its own precision
+            self.precision = "float32"
+        elif request.precision != "auto":
+            self.precision = request.precision
+        self.overlap = tile_overlap(model, consistent=request.consistent)
         self.notes: dict[str, None] = {}
         self.seconds = 0.0
+        self._ensemble, self._consistent = request.ensemble, request.consistent
         self._drift = torch.zeros(3, dtype=torch.float64)
 
     def probe(self, part: Tensor, *, maps: Tensor | None = None) -> None:
@@ -135,10 +89,13 @@ class Enlarger:
             self.seconds += time.perf_counter() - started
 
     @torch.inference_mode()
-    def __call__(self, part: Tensor, *, maps: Tensor | None = None) -> Tensor:
-        """Grey or RGB (1, C, scale·h, scale·w) in [0, 1] on the CPU, of (1, C, h, w).
+    def __call__(
+        self, part: Tensor, *, maps: Tensor | None = None, border: Sides = _NO_BORDER
+    ) -> Tensor:
+        """Return the SR (1, C, scale·h, scale·w) in [0, 1] on the CPU, of grey or RGB (1, C, h, w).
 
-        ``maps`` (1, 8, scale·h, scale·w) are for networks that take maps of categories.
+        ``maps`` (1, 8, scale·h, scale·w) are for networks that take maps of categories; ``border``
+        is where the tile ends with the image, in a network that sees a border there.
 
         Raises:
             InputError: maps for a network that takes none.
@@ -149,11 +106,12 @@ class Enlarger:
         self.probe(part, maps=maps)
         started = time.perf_counter()
         lr = part.to(self.device)
-        sr = self._run(_as_rgb(lr), None if maps is None else maps.to(self.device))
+        maps = None if maps is None else maps.to(self.device)
+        sr = within_border(self._run, _as_rgb(lr), maps=maps, border=border, scale=self.model.scale)
         if part.shape[1] == 1:
-            sr = (rgb_to_y(sr) * 255 - 16) / 219  # studio range to full range
+            sr = full_range_luma(sr)
         sr = sr.clamp_(0, 1)
-        if self.manner.consistent == "yes":
+        if self._consistent:
             sr = self._project(sr, lr)
         sr = sr.cpu()
         self.seconds += time.perf_counter() - started
@@ -177,26 +135,19 @@ class Enlarger:
         return sr
 
     def _infer(self, lr: Tensor, maps: Tensor | None, precision: Precision) -> Tensor:
-        def forward(x: Tensor, maps: Tensor | None = maps) -> Tensor:
-            return infer(
-                self.model,
-                x,
-                maps=maps,
-                precision=precision,
-                clamp="none",
-                layout="channels last",
-            )
-
-        if self.manner.ensemble != "eight":
-            return forward(lr)
+        if not self._ensemble:
+            return run_network(self.model, lr, maps=maps, precision=precision)
         if maps is None:
-            return mean_of_eight(forward, lr)
+            return mean_of_eight(lambda x: run_network(self.model, x, precision=precision), lr)
         # The image is turned with its map: at the map's size, each pixel repeated.
         scale = self.model.scale
-        large = lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-        return mean_of_eight(
-            lambda x: forward(x[:, :3, ::scale, ::scale], x[:, 3:]), torch.cat([large, maps], dim=1)
-        )
+        large = lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)  # (1, 3, sh, sw)
+
+        def forward(both: Tensor) -> Tensor:
+            small = both[:, :3, ::scale, ::scale]  # (1, 3, h, w)
+            return run_network(self.model, small, maps=both[:, 3:], precision=precision)
+
+        return mean_of_eight(forward, torch.cat([large, maps], dim=1))
 
     def _project(self, sr: Tensor, lr: Tensor) -> Tensor:
         """Iterated back-projection (Irani and Peleg 1991) with the exact bicubic as the camera."""
@@ -214,12 +165,22 @@ class Enlarger:
         return sr
 
 
-def tile_overlap(model: SRModel, *, manner: Manner) -> int:
-    """Return the LR pixels of context that a tile of ``model`` needs."""
-    overlap = max(model.overlap, BICUBIC_RADIUS)
-    if manner.consistent == "yes":
-        overlap += PROJECTIONS * _PROJECTION_RADIUS
-    return overlap
+def mean_of_eight(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the mean of ``function`` of ``x`` flipped and transposed, turned back each time.
+
+    ``x`` is (B, C, H, W); ``function`` may change the size, by the same factor on both axes. For a
+    function that treats all directions alike this is ``function(x)`` up to rounding. In the
+    literature: geometric self-ensemble (EDSR, Lim et al. 2017, section 3.4).
+    """
+    total: Tensor | None = None
+    for transposed in (False, True):
+        for flips in ([], [-1], [-2], [-2, -1]):
+            turned = (x.transpose(-2, -1) if transposed else x).flip(flips)
+            result = function(turned).flip(flips)
+            result = result.transpose(-2, -1) if transposed else result
+            total = result.clone() if total is None else total.add_(result)
+    assert total is not None
+    return total.div_(8)
 
 
 def _as_rgb(part: Tensor) -> Tensor:
@@ -233,68 +194,62 @@ def _is_finite(x: Tensor) -> bool:
 
 
 def _is_sound(sr: Tensor, lr: Tensor) -> bool:
-    """Return whether the values are finite, and not all black where the tile was not."""
+    """Whether the values are finite, and not all black where the tile was not."""
     return _is_finite(sr) and (float(sr.amax()) > 0 or float(lr.amax()) <= _DARK)
 
 
-# ---- Whether tiles show: the result made in tiles against the same made at once -----------------
+# ---- How large a tile is -------------------------------------------------------------------------
 
-ALLOWED_LEVELS = 0.5
-
-"""The largest difference that tiles may make anywhere, in grey levels of 255."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seams:
-    """The largest difference between tiled and whole in grey levels of 255, and how it was made."""
-
-    levels: float
-    tile: int
-    overlap: int
-
-    @property
-    def is_seamless(self) -> bool:
-        """Whether no value moves by more than half a grey level."""
-        return self.levels <= ALLOWED_LEVELS
+# More than any network measured needs for an LR pixel of a tile, in float32 on a CPU: DGGGAN with
+# body="lr" 30,784 bytes, RRDB for x4 12,500, VDSR 11,600, EDSR-baseline 9,000, the light EDSR that
+# ships 1,200.
+_PIXEL_BYTES = 32_000
 
 
-def verify_seams(
-    model: SRModel,
-    lr: Tensor,
-    *,
-    tile: Tile = "auto",
-    manner: Manner | None = None,
-    maps: Tensor | None = None,
-) -> Seams:
-    """Return what tiles change on a part of an image ``lr``, grey or RGB (1, C, h, w) in [0, 1].
+def tile_overlap(model: SRModel, *, consistent: bool = False) -> int:
+    """Return the LR pixels of context that a tile of ``model`` needs."""
+    overlap = max(model.overlap, BICUBIC_RADIUS)
+    return overlap + PROJECTIONS * _PROJECTION_RADIUS if consistent else overlap
 
-    The part must be larger than a tile, or there is nothing to compare; where memory is short
-    give a smaller ``tile``, since the part is also run whole. ``maps`` (1, 8, scale·h, scale·w)
-    are for networks that take maps of categories.
+
+def tile_side(
+    request: Request, *, overlap: int, size: tuple[int, int], device: torch.device
+) -> int:
+    """Return the side of a tile in LR pixels of an image of ``size`` (height, width).
+
+    For "auto" 256 to 512, wasting less than half on overlap, or less when memory is short. On a
+    CPU 192 to 256 pixels are as fast as the whole image at once, fewer than 96 cost half again.
 
     Raises:
-        InputError: the tile is too small for the network's context, or maps for a network that
-            takes none.
+        InputError: a number that leaves nothing between the overlaps.
     """
-    enlarger = Enlarger(model, manner=Manner() if manner is None else manner)
-    size = (lr.shape[-2], lr.shape[-1])
-    side = tile_side(tile, overlap=enlarger.overlap, size=size, device=enlarger.device)
-    whole = enlarger(lr, maps=maps)
-    colours, both = lr.shape[1], lr
-    if maps is not None:  # cut with the image, as further channels of it
-        both = torch.cat([lr, F.pixel_unshuffle(maps, model.scale)], dim=1)
+    tile = request.tile
+    if tile == "auto":
+        side = max(256, min(8 * overlap, 512), 4 * overlap)
+        free, least = free_bytes(device), 3 * overlap + 64
+        while side > least and min(side, size[0]) * min(side, size[1]) * _PIXEL_BYTES >= free // 2:
+            side = max(side // 2, least)
+        return min(side, max(size))
+    if tile <= 2 * overlap:
+        raise InputError(
+            f"A tile of {tile} pixels is too small: this network looks {overlap} pixels around. "
+            f"Use at least {2 * overlap + 1}, better {4 * overlap}, or 'auto'."
+        )
+    return min(tile, max(size))
 
-    def enlarged(part: Tensor) -> Tensor:
-        beside = None if maps is None else F.pixel_shuffle(part[:, colours:], model.scale)
-        return enlarger(part[:, :colours], maps=beside)
 
-    tiled = run_tiled(
-        enlarged,
-        both,
-        tile=side,
-        overlap=enlarger.overlap,
-        scale=model.scale,
-        multiple=model.multiple,
-    )
-    levels = float((tiled - whole).abs().max()) * 255
-    return Seams(levels=levels, tile=side, overlap=enlarger.overlap)
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that can still be had on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    return min([int(psutil.virtual_memory().available), *_left_in_container()])
+
+
+def _left_in_container(folder: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Return what is left of a container's limit, if there is one: psutil does not know it."""
+    try:
+        limit, used = ((folder / name).read_text() for name in ("memory.max", "memory.current"))
+        return [max(int(limit) - int(used), 0)]
+    except (OSError, ValueError):  # no such file, or the limit is "max"
+        return []

@@ -1,154 +1,267 @@
-"""Files and folders made larger."""
+"""Image files made larger one after another, with reading and writing beside the network's work."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from edgekeeper.errors import ImageError, InputError
-from edgekeeper.image import READ_SUFFIXES, SUFFIXES, Overwrite, SaveOptions, list_images
-from edgekeeper.inference.batch import (
-    FileResult,
-    FolderProgress,
-    FolderStep,
-    OnError,
-    Saving,
-    upscale_files,
+import torch
+
+from edgekeeper.errors import ImageError
+from edgekeeper.files import is_plain, make_folder
+from edgekeeper.image import (
+    FORMATS,
+    Header,
+    Pixels,
+    SaveOptions,
+    check_target,
+    create_image,
+    format_to_write,
+    open_image,
 )
-from edgekeeper.inference.categories import Categories, find_maps
-from edgekeeper.inference.engine import Settings
-from edgekeeper.inference.enlarger import Consistent, Ensemble, Manner
-from edgekeeper.inference.memory import Tile
-from edgekeeper.inference.network import Choice
-from edgekeeper.inference.request import Enlargement, Networks, as_networks
-from edgekeeper.models import SRModel
-from edgekeeper.ops.tiles import TileProgress
+from edgekeeper.inference.background import ReadAhead, WriteBehind
+from edgekeeper.inference.categories import MapOf, find_maps
+from edgekeeper.inference.enlarger import TileError, tile_overlap, tile_side
+from edgekeeper.inference.flow import Sink, Source, TileProgress, check_takes_maps, is_grey, run
+from edgekeeper.inference.names import check_outputs, plan_outputs, refusal
+from edgekeeper.inference.request import Progress, Request, Result, Step, networks_for
+
+# What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
+_PART_BYTES = 2**22
+_READ_PARTS = 8
+_WRITTEN_PARTS = 64
 
 
 def upscale_file(
     source: str | Path,
     target: str | Path,
     *,
-    model: SRModel | Networks,
-    enlargement: Enlargement | None = None,
-    tile: Tile = "auto",
-    precision: Choice = "float32",
-    ensemble: Ensemble = "none",
-    consistent: Consistent = "no",
-    categories: Categories | None = None,
-    overwrite: Overwrite = "refuse",
-    quality: int = 95,
-    options: SaveOptions | None = None,
-    on_tile: TileProgress | None = None,
-) -> FileResult:
+    request: Request | None = None,
+    on_step: Progress | None = None,
+) -> Result:
     """Return the result of writing the image ``source``, enlarged, to the file ``target``.
 
     The format follows the target's name. What can be refused is refused before the computation.
-    The image flows through in bands of rows, so that memory does not grow with its height.
-    ``options`` says more than ``quality``; the other arguments are those of ``upscale_image``.
 
     Raises:
         InputError: source and target are the same file, or an argument is out of range.
         ImageError: the source cannot be read or upscaled, or the target cannot be written.
     """
-    manner = Manner(precision=precision, ensemble=ensemble, consistent=consistent)
-    settings = Settings(
-        networks=as_networks(model), enlargement=enlargement, tile=tile, manner=manner
-    )
-    options = SaveOptions(quality=quality) if options is None else options
-    saving = Saving(options=options, overwrite=overwrite, existing="fail")
-
-    def on_step(step: FolderStep) -> None:
-        if on_tile is not None and step.tiles:
-            on_tile(step.tile, step.tiles)
-
-    maps = None if categories is None else find_maps(categories, images=[Path(source)])
-    return next(
-        upscale_files(
-            [(Path(source), Path(target))],
-            settings=settings,
-            saving=saving,
-            categories=maps,
-            on_error="raise",
-            on_step=on_step,
-        )
-    )
+    request = replace(request or Request(), sources=(source,), output=target)
+    pairs = [(Path(source), Path(target))]
+    result = next(upscale_files(request, pairs=pairs, on_step=on_step))
+    if result.status == "failed":
+        raise ImageError(result.reason)
+    return result
 
 
-def upscale_folder(
-    source: str | Path,
-    target: str | Path,
+def upscale_files(
+    request: Request,
     *,
-    model: SRModel | Networks,
-    enlargement: Enlargement | None = None,
-    tile: Tile = "auto",
-    precision: Choice = "float32",
-    ensemble: Ensemble = "none",
-    consistent: Consistent = "no",
-    categories: Categories | None = None,
-    overwrite: Overwrite = "refuse",
-    existing: Literal["skip", "fail"] = "skip",
-    quality: int = 95,
-    options: SaveOptions | None = None,
-    name: Callable[[Path], Path] | None = None,
-    on_error: OnError = "report",
-    on_step: FolderProgress | None = None,
-) -> Iterator[FileResult]:
-    """One result after another for the images in and below ``source``, sorted by path.
+    pairs: Sequence[tuple[Path, Path]] | None = None,
+    on_step: Progress | None = None,
+) -> Iterator[Result]:
+    """Return one result after another, in order, for the images among ``request.sources``.
 
-    The same tree of folders and names appears under ``target``, with PNG for formats that can only
-    be read; ``name`` may change a path in it (relative to ``source``) into another. A file that
-    exists there is skipped, so that a broken run can be started again, or replaced with
-    ``overwrite="replace"``. An image that fails is reported and the rest goes on; with
-    ``on_error="raise"`` it ends there. See ``upscale_files``.
+    They are written to where ``plan_outputs`` says, or as ``pairs`` of an image and a target say.
+    While the networks work on an image one thread reads the next and one writes the last, with
+    bounded queues between. A result comes when its file is written, which may be while the next
+    image is being made. Stopping early (an interrupt, a generator that is closed) ends after
+    the present tile, keeps what is finished and leaves no temporary file. An image that fails is
+    reported and the rest goes on.
 
     Raises:
-        InputError: source and target are the same folder, or an argument is out of range.
-        ImageError: there is no such folder or no image in it; or see ``on_error``.
+        InputError: see ``plan_outputs``; an argument is out of range, or maps are given to a
+            network that takes none.
+        ImageError: there is no such folder, or no image in it.
     """
-    source, target = Path(source), Path(target)
-    if source.resolve() == target.resolve():
-        raise InputError(f"'{source}' cannot be its own target; choose another folder.")
-    inside = target.resolve()  # a target below the source: never upscale one's own results
-    paths = [
-        path
-        for path in list_images(source, depth="tree", suffixes=READ_SUFFIXES)
-        if not path.resolve().is_relative_to(inside)
-    ]
-    if not paths:
-        raise ImageError(f"'{source}' holds no images (files {', '.join(READ_SUFFIXES)}).")
-    inner = [path.relative_to(source) for path in paths]
-    naming = _writable_name(set(inner)) if name is None else name
-    pairs = [(path, target / naming(place)) for path, place in zip(paths, inner, strict=True)]
-    manner = Manner(precision=precision, ensemble=ensemble, consistent=consistent)
-    settings = Settings(
-        networks=as_networks(model), enlargement=enlargement, tile=tile, manner=manner
-    )
-    saving = Saving(
-        options=SaveOptions(quality=quality) if options is None else options,
-        overwrite=overwrite,
-        existing=existing,
-        folders="make",
-    )
+    networks = networks_for(request)
+    request = replace(request, model=networks)
+    if len(networks.factors) == 1:  # known already
+        model = networks.load(networks.factors[0])
+        overlap = tile_overlap(model, consistent=request.consistent)
+        tile_side(request, overlap=overlap, size=(1, 1), device=torch.device("cpu"))
+    pairs = plan_outputs(request, factors=networks.factors) if pairs is None else pairs
+    check_outputs(pairs)
     maps = None
-    if categories is not None:
-        maps = find_maps(categories, images=paths, folders=[source])
-    return upscale_files(
-        pairs,
-        settings=settings,
-        saving=saving,
-        categories=maps,
-        on_error=on_error,
-        on_step=on_step,
-    )
+    if request.categories is not None:
+        folders = [Path(source) for source in request.sources if Path(source).is_dir()]
+        maps = find_maps(
+            request.categories, images=[source for source, _ in pairs], folders=folders
+        )
+        check_takes_maps(networks)
+    return _results(pairs, request, maps=maps, on_step=on_step)
 
 
-def _writable_name(taken: set[Path]) -> Callable[[Path], Path]:
-    """Return the same name, or one of a PNG beside it where the format can only be read."""
+@dataclass
+class _File:
+    """One file: what is read of it already, what is known of it, and what is being written."""
 
-    def name(place: Path) -> Path:
-        if place.suffix.lower() in SUFFIXES:
-            return place
-        replaced = place.with_suffix(".png")
-        return place.with_name(f"{place.name}.png") if replaced in taken else replaced
+    source: Path
+    target: Path
+    number: int
+    result: Result
+    reading: ReadAhead[Header | Pixels] | None = None
+    written: Future[None] | None = None
+    started: float = 0.0
+    finished: float = 0.0
 
-    return name
+    def ends(self, status: Literal["skipped", "failed"], reason: str) -> None:
+        """Note that no file is written, and why."""
+        self.result = Result(source=self.source, target=self.target, status=status, reason=reason)
+
+    def note_time(self, _: object = None) -> None:
+        """Note that the work ended now."""
+        self.finished = time.perf_counter()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known what became of it."""
+        return self.written is None or self.written.done()
+
+    def settled(self) -> Result:
+        """Return what became of it, when the file is written."""
+        if self.written is not None:
+            try:
+                self.written.result()
+            except ImageError as error:
+                self.ends("failed", str(error))
+        return replace(self.result, seconds=max(self.finished - self.started, 0.0))
+
+
+def _results(
+    pairs: Sequence[tuple[Path, Path]],
+    request: Request,
+    *,
+    maps: MapOf | None,
+    on_step: Progress | None,
+) -> Iterator[Result]:
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-read") as reader,
+        ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-write") as writer,
+    ):
+        files = _begun(pairs, request, pool=reader)
+        unwritten: deque[_File] = deque()
+        present, following = None, next(files, None)
+        try:
+            while following is not None:
+                present, following = following, next(files, None)  # which begins to be read
+                if present.reading is not None:
+                    on_tile = _counted(on_step, present, files=len(pairs))
+                    _enlarge(present, request, maps=maps, pool=writer, on_tile=on_tile)
+                unwritten.append(present)
+                while unwritten and (len(unwritten) > 1 or unwritten[0].is_settled):
+                    yield unwritten.popleft().settled()
+            while unwritten:
+                yield unwritten.popleft().settled()
+        finally:
+            for file in (present, following):
+                if file is not None and file.reading is not None:
+                    file.reading.close()
+
+
+def _begun(
+    pairs: Sequence[tuple[Path, Path]], request: Request, *, pool: Executor
+) -> Iterator[_File]:
+    """The files, each of which begins to be read when it is asked for, unless it ends here."""
+    for number, (source, target) in enumerate(pairs, start=1):
+        result = Result(source=source, target=target)
+        file = _File(source=source, target=target, number=number, result=result)
+        why = refusal(source, target)
+        existing = request.on_existing
+        if why is not None:
+            file.ends("failed", why)
+        elif existing != "replace" and target.is_file() and is_plain(target):
+            file.ends("skipped" if existing == "skip" else "failed", f"'{target}' exists already.")
+        else:
+            parts = read_parts(source, target=target, save=request.save)
+            file.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
+        yield file
+
+
+def _enlarge(
+    file: _File,
+    request: Request,
+    *,
+    maps: MapOf | None,
+    pool: Executor,
+    on_tile: TileProgress | None,
+) -> None:
+    """Run the networks on an image; what cannot be done is noted as its result."""
+    file.started = time.perf_counter()
+    ahead = file.reading
+    notes: tuple[str, ...] = ()
+
+    def open_source() -> Source:
+        nonlocal ahead
+        # A second attempt reads by itself: the thread is already at the next image.
+        first, ahead = ahead, None
+        return first or read_parts(file.source, target=file.target, save=request.save)
+
+    @contextmanager
+    def open_sink(header: Header) -> Iterator[Sink]:
+        nonlocal notes
+        image = create_image(file.target, header, options=request.save, overwrite=request.overwrite)
+        notes = image.notes
+        with WriteBehind(image, pool=pool, depth=_WRITTEN_PARTS) as behind:
+            yield behind
+        file.written = behind.written
+
+    try:
+        make_folder(file.target.parent, error=ImageError)
+        check_target(file.target, overwrite=request.overwrite, options=request.save)
+        map_ = None if maps is None else maps(file.source)
+        made = run(open_source, open_sink, request=request, maps=map_, on_tile=on_tile)
+        file.result = replace(
+            made, source=file.source, target=file.target, notes=(*made.notes, *notes)
+        )
+    except TileError as error:
+        file.ends("failed", f"'{file.source}' cannot be upscaled: {error}")
+    except ImageError as error:
+        file.ends("failed", str(error))
+    finally:
+        assert file.reading is not None
+        file.reading.close()
+        file.note_time()
+        if file.written is not None:
+            file.written.add_done_callback(file.note_time)
+
+
+def read_parts(
+    source: Path, *, target: Path, save: SaveOptions
+) -> Generator[Header | Pixels, None, None]:
+    """Yield the header of an image file and then its rows, one channel where all are grey.
+
+    Alpha that is opaque is left out where the target's format has none.
+    """
+    form = FORMATS[format_to_write(target, save)]
+    with open_image(source, alpha="keep" if form.alpha == "straight" else "drop_opaque") as reader:
+        header = reader.header
+        yield header
+        step = max(1, _PART_BYTES // (header.width * header.bands * (header.depth // 8)))
+        parts = [
+            (start, min(start + step, header.height)) for start in range(0, header.height, step)
+        ]
+        grey = header.colours == 3 and is_grey(reader.rows(*parts[0]))
+        if grey and len(parts) > 1:  # read once more, which images in colour are spared
+            with open_image(source) as again:
+                grey = all(is_grey(again.rows(*part)) for part in parts)
+        for part in parts:
+            rows = reader.rows(*part)
+            yield rows[..., [0, *range(3, header.bands)]] if grey else rows
+
+
+def _counted(on_step: Progress | None, file: _File, *, files: int) -> TileProgress | None:
+    """Return a tile callback that reports to ``on_step``, which hears at once of the start."""
+    if on_step is None:
+        return None
+
+    def on_tile(done: int, total: int) -> None:
+        on_step(Step(path=file.source, file=file.number, files=files, done=done, total=total))
+
+    on_tile(0, 0)
+    return on_tile

@@ -1,21 +1,22 @@
 """Run a network on RGB: the one place that knows luma networks, layout, precision and clamping."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
 from edgekeeper.models.sftgan import taking_maps
-from edgekeeper.ops.color import rgb_to_ycbcr, ycbcr_to_rgb
+from edgekeeper.ops.color import rgb_to_y, rgb_to_ycbcr, ycbcr_to_rgb
 from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.tiles import Sides
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,10 +33,11 @@ def infer(
     clamp: Literal["unit", "none"] = "unit",
     layout: Layout = "as given",
 ) -> Tensor:
-    """The SR images (B, 3, scale·H, scale·W), float32 RGB, of LR images (B, 3, H, W) in [0, 1].
+    """Return the SR batch (B, 3, scale·H, scale·W), float32, of an LR batch (B, 3, H, W) in [0, 1].
 
-    The network runs in evaluation mode and is left in the mode it was in. A luma network works on
-    Y; Cb and Cr are enlarged by MATLAB's bicubic, as in the papers.
+    The network runs in evaluation mode and is left in the mode it was in, with its ``border`` of
+    repeated pixels around the images. A luma network works on Y; Cb and Cr are enlarged by
+    MATLAB's bicubic, as in the papers. An image whose channels are equal stays grey.
     ``precision="bfloat16"`` runs convolutions in bfloat16 (autocast, channels last);
     ``clamp="none"`` leaves values outside [0, 1] as the network gave them. ``layout`` is that of
     the network's input in float32: "channels last" is faster, and may change the last bits.
@@ -45,14 +47,59 @@ def infer(
         InputError: ``lr`` is not a float RGB batch, or the network takes no such maps.
     """
     check_batch(lr)
+    sides = (model.border,) * 4
+
+    def forward(lr: Tensor, maps: Tensor | None) -> Tensor:
+        return run_network(model, lr, maps=maps, precision=precision, layout=layout)
+
+    sr = within_border(forward, lr, maps=maps, border=sides, scale=model.scale)  # (B, 3, sH, sW)
+    grey = (lr == lr[:, :1]).flatten(1).all(dim=1)  # (B,)
+    if model.channels == "rgb" and bool(grey.any()):
+        sr = torch.where(grey.view(-1, 1, 1, 1), full_range_luma(sr), sr)
+    return sr.clamp(0, 1) if clamp == "unit" else sr
+
+
+def run_network(
+    model: SRModel,
+    lr: Tensor,
+    *,
+    maps: Tensor | None = None,
+    precision: Precision,
+    layout: Layout = "channels last",
+) -> Tensor:
+    """Return what the network makes of a part of an image, as ``infer``, but neither more nor less.
+
+    No border is added, colours stay as they came, and nothing is clamped.
+    """
     if model.channels == "y":
         ycbcr = rgb_to_ycbcr(lr)
         y = _forward(model, ycbcr[:, :1], maps, precision, layout)
         chroma = imresize(ycbcr[:, 1:], scale=model.scale)
-        sr = ycbcr_to_rgb(torch.cat([y, chroma], dim=1))
-    else:
-        sr = _forward(model, lr, maps, precision, layout)
-    return sr.clamp(0, 1) if clamp == "unit" else sr
+        return ycbcr_to_rgb(torch.cat([y, chroma], dim=1))
+    return _forward(model, lr, maps, precision, layout)
+
+
+def within_border(
+    function: Callable[[Tensor, Tensor | None], Tensor],
+    lr: Tensor,
+    *,
+    maps: Tensor | None,
+    border: Sides,
+    scale: int,
+) -> Tensor:
+    """Return what ``function`` makes of ``lr`` within repeated pixels, without their part of it."""
+    if not any(border):
+        return function(lr, maps)
+    large = left, right, above, below = tuple(side * scale for side in border)
+    if maps is not None:
+        maps = F.pad(maps, large, mode="replicate")
+    sr = function(F.pad(lr, border, mode="replicate"), maps)  # (B, C, above + sH + below, ...)
+    return sr[..., above : sr.shape[-2] - below, left : sr.shape[-1] - right]
+
+
+def full_range_luma(rgb: Tensor) -> Tensor:
+    """Return the luma (B, 1, H, W) of RGB in [0, 1], so that equal channels stay what they are."""
+    return (rgb_to_y(rgb) * 255 - 16) / 219
 
 
 def check_batch(lr: Tensor) -> None:
@@ -96,11 +143,9 @@ def _evaluation(model: SRModel) -> Iterator[None]:
 
 Choice = Literal["auto", "float32", "bfloat16"]
 
+# What bfloat16 may differ from float32: half a grey level of 255 in the mean, and in PSNR.
 MOST_LEVELS = 0.5
-
 LEAST_DB = 50.0
-
-"""What bfloat16 may differ from float32: half a grey level of 255 in the mean, and in PSNR."""
 
 PROBE_SIDE = 128
 
@@ -152,7 +197,14 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
+    found = cpu_capabilities()
+    return device.type == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """Return what torch knows of the processor; nothing where it is too old to say."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    return dict(capabilities())
 
 
 def _compare(full: Tensor, reduced: Tensor) -> Verdict:
@@ -188,11 +240,3 @@ def _fingerprint(model: SRModel) -> object:
         (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
         for weight in model.parameters()
     )
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())

@@ -40,6 +40,8 @@ class SRModel(nn.Module):
         overlap: how many LR pixels of context a tile is given; the receptive field, unless that
             is in the hundreds and all but a stated rest of the influence comes from nearer.
         multiple: the sides and places of tiles must be multiples of this many LR pixels.
+        border: how many LR pixels of repeated border are put around a whole image before the
+            network, and cut off after it.
 
     ``features`` and ``reconstruct`` are the two halves of ``forward``; a gradient branch is put
     between them, whatever the network. In comments of shapes r is ``scale`` and F the width.
@@ -53,6 +55,7 @@ class SRModel(nn.Module):
     channels: Channels
     receptive_field: int
     multiple: int = 1
+    border: int = 0
 
     def __new__(cls, *_positions: object, **arguments: object) -> Self:
         check_arguments(cls, arguments)

@@ -190,7 +190,7 @@ class DGGGAN(SRModel):
     larger tile does. Measured on one photograph of 320 x 180 with a small network (half-size
     body, 32 maps, 3 blocks, 227 steps of training, so its attention had learned little): tiles
     of 128 / 192 / 256 change an SR value by at most 0.020 / 0.007 / 0.003 grey levels of 255.
-    ``edgekeeper.inference.enlarger.verify_seams`` measures it for any network and image.
+    ``edgekeeper.inference.verify_seams`` measures it for any network and image.
 
     Args:
         width: maps of every layer, a multiple of 4.

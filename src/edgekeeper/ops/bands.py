@@ -4,7 +4,6 @@ A band is a float tensor (1, C, h, W); an image is an iterator of bands from the
 works on bands gives the numbers that it would give on the whole image, up to float rounding.
 """
 
-from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,51 +11,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
-from edgekeeper.errors import InputError
 from edgekeeper.ops.resize import _matlab_taps
 from edgekeeper.ops.taps import Axis, Taps, apply_taps
+from edgekeeper.ops.tiles import RowWindow
 
 # Rows that a resize makes at a time, and rows that it reads for them, about.
 _MADE_ROWS = 64
 
 _READ_ROWS = 256
-
-
-class RowWindow:
-    """Rows of an image that arrives in bands: windows whose first row never decreases."""
-
-    def __init__(self, bands: Iterator[Tensor]) -> None:
-        self._bands = bands
-        self._held: deque[Tensor] = deque()
-        self._first = self._stop = 0  # the rows that are held
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        """The rows ``start`` to ``stop`` (1, C, stop - start, W); earlier ones are forgotten.
-
-        Raises:
-            InputError: the rows were forgotten, or the bands end before ``stop``.
-        """
-        if start < self._first:
-            raise InputError(f"Row {start} was asked for after row {self._first} was left behind.")
-        self._forget(start)
-        while self._stop < stop:
-            band = next(self._bands, None)
-            if band is None:
-                raise InputError(f"An image ended at row {self._stop}, before row {stop}.")
-            self._held.append(band)
-            self._stop += band.shape[-2]
-            del band
-            self._forget(start)
-        parts, row = [], self._first
-        for band in self._held:
-            parts.append(band[..., max(start - row, 0) : max(stop - row, 0), :])
-            row += band.shape[-2]
-        parts = [part for part in parts if part.shape[-2]]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
-
-    def _forget(self, start: int) -> None:
-        while self._held and self._first + self._held[0].shape[-2] <= start:
-            self._first += self._held.popleft().shape[-2]
 
 
 def resize_bands(

@@ -6,32 +6,33 @@ Two neighbours are cut in the middle of the zone that both have read. With ``ove
 the receptive field's radius no contributed pixel has seen a cut, and nothing needs blending.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
 
-
-class TileProgress(Protocol):
-    """Called after each tile with the number of tiles done and of all tiles."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """Take notice of the progress."""
+Sides = tuple[int, int, int, int]
+"""LR pixels on the left, on the right, above and below, in the order of ``F.pad``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """One axis of a tile in LR pixels: what is read, and the part of it that is kept."""
+    """One axis of a tile in LR pixels: what is read, and the part of it that is kept.
+
+    ``before`` and ``after`` are the pixels of replicated border where it ends with the image.
+    """
 
     start: int
     stop: int
     keep_start: int
     keep_stop: int
+    before: int = 0
+    after: int = 0
 
     @property
     def box(self) -> slice:
@@ -55,15 +56,41 @@ class Tile:
     rows: Span
     columns: Span
 
+    @property
+    def border(self) -> Sides:
+        """The replicated border that the network sees around it."""
+        return self.columns.before, self.columns.after, self.rows.before, self.rows.after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The tiles of an image: each span of rows with each span of columns."""
+
+    rows: list[Span]
+    columns: list[Span]
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def __iter__(self) -> Iterator[Tile]:
+        for rows in self.rows:
+            yield from (Tile(rows=rows, columns=columns) for columns in self.columns)
+
 
 def plan_tiles(
-    size: tuple[int, int], *, tile: int, overlap: int, multiple: int = 1
-) -> tuple[Tile, ...]:
-    """The tiles of an image of ``size`` (height, width), row by row, the fewest that cover it.
+    size: tuple[int, int],
+    *,
+    tile: int,
+    overlap: int,
+    multiple: int = 1,
+    border: int = 0,
+    rows: int | None = None,
+) -> Grid:
+    """Return the fewest tiles that cover an image of ``size`` (height, width).
 
-    All tiles read boxes of the same shape, at most ``tile`` x ``tile`` LR pixels. The kept parts
-    cover each pixel once and have at least ``overlap`` read pixels around them, less at the
-    image's border. For ``multiple`` see ``plan_axis``.
+    All read boxes of the same shape, at most ``tile`` x ``tile`` LR pixels, or ``rows`` of them
+    high. The kept parts cover each pixel once and have at least ``overlap`` read pixels around
+    them, less at the image's border. For ``multiple`` and ``border`` see ``plan_axis``.
 
     Raises:
         InputError: the image is empty, or a tile keeps nothing between its overlaps.
@@ -71,16 +98,21 @@ def plan_tiles(
     height, width = size
     if height < 1 or width < 1:
         raise InputError(f"An image of {height} x {width} pixels has no tiles.")
-    rows = plan_axis(height, tile=tile, overlap=overlap, multiple=multiple)
-    columns = plan_axis(width, tile=tile, overlap=overlap, multiple=multiple)
-    return tuple(Tile(rows=row, columns=column) for row in rows for column in columns)
+
+    def spans(length: int, side: int) -> list[Span]:
+        return plan_axis(length, tile=side, overlap=overlap, multiple=multiple, border=border)
+
+    return Grid(rows=spans(height, tile if rows is None else rows), columns=spans(width, tile))
 
 
-def plan_axis(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
+def plan_axis(
+    length: int, *, tile: int, overlap: int, multiple: int = 1, border: int = 0
+) -> list[Span]:
     """Return the spans of one axis of ``length`` LR pixels, as in ``plan_tiles``.
 
     Spans begin at multiples of ``multiple`` and are as long, but for what is left at the end:
     networks that look at groups of pixels then see the groups that they see in the whole image.
+    The first and the last have ``border`` replicated pixels (a multiple of ``multiple``).
 
     Raises:
         InputError: a tile keeps nothing between its overlaps.
@@ -88,9 +120,7 @@ def plan_axis(length: int, *, tile: int, overlap: int, multiple: int = 1) -> lis
     if multiple > 1 and length > tile:
         rest = length % multiple
         cells = plan_axis(
-            length // multiple,
-            tile=(tile - rest) // multiple,
-            overlap=-(-overlap // multiple),
+            length // multiple, tile=(tile - rest) // multiple, overlap=-(-overlap // multiple)
         )
         spans = [
             Span(
@@ -101,7 +131,15 @@ def plan_axis(length: int, *, tile: int, overlap: int, multiple: int = 1) -> lis
             )
             for cell in cells
         ]
-        return [*spans[:-1], replace(spans[-1], stop=length, keep_stop=length)]
+        spans[-1] = replace(spans[-1], stop=length, keep_stop=length)
+    else:
+        spans = _even_spans(length, tile=tile, overlap=overlap)
+    spans[0] = replace(spans[0], before=border)
+    spans[-1] = replace(spans[-1], after=border)
+    return spans
+
+
+def _even_spans(length: int, *, tile: int, overlap: int) -> list[Span]:
     if overlap < 0:
         raise InputError(f"overlap must be 0 or more, got {overlap}.")
     if length <= tile:
@@ -121,26 +159,75 @@ def plan_axis(length: int, *, tile: int, overlap: int, multiple: int = 1) -> lis
     ]
 
 
-def iterate_tiles(
-    function: Callable[[Tensor], Tensor], lr: Tensor, *, tiles: tuple[Tile, ...], scale: int
-) -> Iterator[tuple[Tile, Tensor]]:
-    """Yield each tile with the part of the result (B, C', h, w) that it contributes.
+class RowWindow:
+    """Rows of an image that arrives in bands: windows whose first row never decreases."""
 
-    ``function`` maps (B, C, h, w) to (B, C', scale·h, scale·w).
+    def __init__(self, bands: Iterator[Tensor]) -> None:
+        self._bands = bands
+        self._held: deque[Tensor] = deque()
+        self._first = self._stop = 0  # the rows that are held
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return the rows (B, C, stop - start, W) from ``start``; earlier ones are forgotten.
+
+        Raises:
+            InputError: the rows were forgotten, or the bands end before ``stop``.
+        """
+        if start < self._first:
+            raise InputError(f"Row {start} was asked for after row {self._first} was left behind.")
+        self._forget(start)
+        while self._stop < stop:
+            band = next(self._bands, None)
+            if band is None:
+                raise InputError(f"An image ended at row {self._stop}, before row {stop}.")
+            self._held.append(band)
+            self._stop += band.shape[-2]
+            del band
+            self._forget(start)
+        parts, row = [], self._first
+        for band in self._held:
+            parts.append(band[..., max(start - row, 0) : max(stop - row, 0), :])
+            row += band.shape[-2]
+        parts = [part for part in parts if part.shape[-2]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+    def _forget(self, start: int) -> None:
+        while self._held and self._first + self._held[0].shape[-2] <= start:
+            self._first += self._held.popleft().shape[-2]
+
+
+def tiled_bands(
+    function: Callable[[Tensor, Tile], Tensor], window: RowWindow, *, grid: Grid, scale: int
+) -> Iterator[Tensor]:
+    """Yield the result of ``function`` as bands (B, C', h, scale·W), one for each row of tiles.
+
+    ``window`` gives the rows of the image; ``function`` maps what is read of a tile (B, C, h, w)
+    to (B, C', scale·h, scale·w).
 
     Raises:
         InputError: ``function`` gave another size than that.
     """
-    for tile in tiles:
-        part = lr[..., tile.rows.box, tile.columns.box]
-        result = function(part)
-        expected = (part.shape[-2] * scale, part.shape[-1] * scale)
-        if tuple(result.shape[-2:]) != expected:
-            raise InputError(
-                f"The network made {tuple(result.shape[-2:])} of a tile of "
-                f"{tuple(part.shape[-2:])}; at scale {scale} it must be {expected}."
-            )
-        yield tile, result[..., tile.rows.crop(scale=scale), tile.columns.crop(scale=scale)]
+    for rows in grid.rows:
+        part = window.rows(rows.start, rows.stop)  # (B, C, h, W)
+        band: Tensor | None = None
+        for columns in grid.columns:
+            box = part[..., columns.box]  # (B, C, h, w)
+            result = function(box, Tile(rows=rows, columns=columns))
+            expected = (box.shape[-2] * scale, box.shape[-1] * scale)
+            if tuple(result.shape[-2:]) != expected:
+                raise InputError(
+                    f"The network made {tuple(result.shape[-2:])} of a tile of "
+                    f"{tuple(box.shape[-2:])}; at scale {scale} it must be {expected}."
+                )
+            if band is None:
+                height = (rows.keep_stop - rows.keep_start) * scale
+                band = result.new_empty(*result.shape[:2], height, part.shape[-1] * scale)
+            kept = result[..., rows.crop(scale=scale), columns.crop(scale=scale)]
+            band[..., columns.kept(scale=scale)] = kept
+        del part, box, result, kept
+        assert band is not None  # a grid has at least one column
+        yield band
+        del band  # not kept while the next is made
 
 
 def run_tiled(
@@ -151,9 +238,8 @@ def run_tiled(
     overlap: int,
     scale: int,
     multiple: int = 1,
-    on_tile: TileProgress | None = None,
 ) -> Tensor:
-    """The result (B, C', scale·H, scale·W) of ``function`` on ``lr`` (B, C, H, W), made in tiles.
+    """Return the result (B, C', scale·H, scale·W) of ``function`` on ``lr`` (B, C, H, W), in tiles.
 
     Equal to ``function(lr)`` up to float rounding when ``overlap`` is at least the radius, in LR
     pixels, over which ``function`` looks, and ``function`` does the same at each position.
@@ -161,106 +247,7 @@ def run_tiled(
     Raises:
         InputError: the tile is too small for the overlap, or ``function`` gave a wrong size.
     """
-    tiles = plan_tiles((lr.shape[-2], lr.shape[-1]), tile=tile, overlap=overlap, multiple=multiple)
-    whole: Tensor | None = None
-    parts = iterate_tiles(function, lr, tiles=tiles, scale=scale)
-    for done, (place, part) in enumerate(parts, start=1):
-        if whole is None:
-            size = (lr.shape[-2] * scale, lr.shape[-1] * scale)
-            whole = torch.empty(*part.shape[:-2], *size, dtype=part.dtype, device=part.device)
-        whole[..., place.rows.kept(scale=scale), place.columns.kept(scale=scale)] = part
-        if on_tile is not None:
-            on_tile(done, len(tiles))
-    assert whole is not None  # a plan has at least one tile
-    return whole
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reach:
-    """How far a function looks: the ``radius`` in LR pixels, and the ``rest`` from beyond it.
-
-    The rest is what an output changes by, as a share of the full range, when everything beyond
-    the radius changes by the full range.
-    """
-
-    radius: int
-    rest: float
-
-
-def measure_reach(
-    function: Callable[[Tensor], Tensor],
-    lr: Tensor,
-    *,
-    scale: int,
-    bound: float = 0.5 / 255,
-    method: Literal["gradients", "perturbation"] = "gradients",
-) -> Reach:
-    """Return the effective receptive field of ``function`` at the middle of the image ``lr``.
-
-    ``function`` maps (1, C, h, w) to (1, C', scale·h, scale·w); ``lr`` should hold something to
-    see, a part of a photograph. The radius is the smallest beyond which the rest is at most
-    ``bound`` (half a grey level).
-
-    "gradients": the rest is the sum of the absolute derivatives of an output with respect to all
-    samples beyond the radius, the largest over the colours and two opposite corners of the middle
-    LR pixel; a linear estimate of the worst case. "perturbation": everything beyond the radius is
-    inverted and the largest change of an output of the middle pixel is taken; for functions that
-    have no derivative.
-
-    Raises:
-        InputError: ``lr`` is too small: the field fills more than three quarters of it.
-    """
-    height, width = lr.shape[-2:]
-    row, column = height // 2, width // 2
-    far = torch.maximum(
-        (torch.arange(height, device=lr.device) - row).abs()[:, None],
-        (torch.arange(width, device=lr.device) - column).abs()[None, :],
-    )
-    largest = 3 * min(row, column) // 4
-    outputs = (slice(row * scale, (row + 1) * scale), slice(column * scale, (column + 1) * scale))
-    rests: Iterable[float]
-    if method == "gradients":
-        rests = _rests_by_gradients(function, lr, outputs=outputs, far=far)
-    else:
-        rests = _rests_by_perturbation(function, lr, outputs=outputs, far=far, most=largest)
-    for radius, rest in enumerate(rests):
-        if rest <= bound and radius <= largest:
-            return Reach(radius=radius, rest=rest)
-    raise InputError(
-        f"On an image of {width} x {height} pixels the reach of this network cannot be measured: "
-        f"it is more than {largest} pixels. Give a larger part of an image."
-    )
-
-
-def _rests_by_gradients(
-    function: Callable[[Tensor], Tensor], lr: Tensor, *, outputs: tuple[slice, slice], far: Tensor
-) -> list[float]:
-    """Return the rest beyond each radius 0, 1, 2 ..."""
-    with torch.enable_grad():
-        leaf = lr.detach().clone().requires_grad_()
-        middle = function(leaf)[0, :, *outputs]
-        largest = torch.zeros(int(far.max()) + 1, dtype=torch.float64, device=lr.device)
-        for colour in middle:
-            for corner in (0, -1):
-                (slope,) = torch.autograd.grad(colour[corner, corner], leaf, retain_graph=True)
-                rings = torch.zeros_like(largest)
-                rings.index_add_(0, far.flatten(), slope.abs().double().sum((0, 1)).flatten())
-                beyond = rings.flip(0).cumsum(0).flip(0)  # from each radius outwards, itself too
-                largest = torch.maximum(largest, beyond)
-    return [*largest[1:].tolist(), 0.0]
-
-
-@torch.no_grad()
-def _rests_by_perturbation(
-    function: Callable[[Tensor], Tensor],
-    lr: Tensor,
-    *,
-    outputs: tuple[slice, slice],
-    far: Tensor,
-    most: int,
-) -> Iterator[float]:
-    """Yield the rest beyond each radius 0, 1, 2 ... up to ``most``."""
-    before = function(lr)[..., *outputs]
-    for radius in range(most + 1):
-        inverted = torch.where(far > radius, 1 - lr, lr)
-        yield float((function(inverted)[..., *outputs] - before).abs().max())
+    grid = plan_tiles((lr.shape[-2], lr.shape[-1]), tile=tile, overlap=overlap, multiple=multiple)
+    window = RowWindow(iter([lr]))
+    bands = tiled_bands(lambda part, _: function(part), window, grid=grid, scale=scale)
+    return torch.cat(list(bands), dim=-2)

@@ -5,18 +5,7 @@ segments, which a stopped run finds again, and these are joined with the source'
 Needs the extra ``video`` (PyAV, which brings FFmpeg).
 """
 
-from edgekeeper.video.codecs import CODECS, READ_SUFFIXES, SUFFIXES, VideoOptions
-from edgekeeper.video.running import VideoProgress, VideoStep
-from edgekeeper.video.upscale import VideoResult, check_video_target, upscale_video
+from edgekeeper.video.codecs import CODECS
+from edgekeeper.video.upscale import check_video_target, upscale_video, upscale_videos
 
-__all__ = [
-    "CODECS",
-    "READ_SUFFIXES",
-    "SUFFIXES",
-    "VideoOptions",
-    "VideoProgress",
-    "VideoResult",
-    "VideoStep",
-    "check_video_target",
-    "upscale_video",
-]
+__all__ = ["CODECS", "check_video_target", "upscale_video", "upscale_videos"]

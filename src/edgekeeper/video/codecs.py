@@ -3,33 +3,13 @@
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.inference.network import cpu_capabilities
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
-
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-"""The file extensions of what is written; Matroska (.mkv) takes nearly everything."""
-
-READ_SUFFIXES = (
-    *SUFFIXES,
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".m2ts",
-    ".vob",
-    ".wmv",
-    ".flv",
-    ".ogv",
-    ".3gp",
-    ".mxf",
-)
-"""The file extensions by which a file is taken for a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,41 +44,29 @@ CODECS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoOptions:
-    """How a video is encoded.
-
-    Attributes:
-        codec: a name of ``CODECS``; "ffv1" loses nothing.
-        crf: the quality, less is better and larger; None takes the codec's default.
+def check_options(codec: str, crf: int | None) -> None:
+    """Raise an error for a codec that is not known or not there, or a quality that it has not.
 
     Raises:
         InputError: there is no such codec, or ``crf`` is out of its range or has no meaning.
+        UnavailableError: the FFmpeg at hand has no such encoder.
     """
+    if codec not in CODECS:
+        raise unknown_name("video codec", codec, known=CODECS)
+    known = CODECS[codec]
+    if crf is not None and known.crf is None:
+        raise InputError(f"{codec} has no quality to choose; leave crf out.")
+    if crf is not None and not 0 <= crf <= known.most:
+        raise InputError(
+            f"A crf of {crf} was given; {codec} takes 0 (best) to {known.most}, "
+            f"usually about {known.crf}."
+        )
 
-    codec: str = "libx264"
-    crf: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise unknown_name("video codec", self.codec, known=CODECS)
-        codec = CODECS[self.codec]
-        if self.crf is None:
-            return
-        if codec.crf is None:
-            raise InputError(f"{self.codec} has no quality to choose; leave crf out.")
-        if not 0 <= self.crf <= codec.most:
-            raise InputError(
-                f"A crf of {self.crf} was given; {self.codec} takes 0 (best) to {codec.most}, "
-                f"usually about {codec.crf}."
-            )
-
-    @property
-    def encoder_options(self) -> dict[str, str]:
-        """What is told to the encoder."""
-        codec = CODECS[self.codec]
-        crf = codec.crf if self.crf is None else self.crf
-        return dict(codec.options) | ({} if crf is None else {"crf": str(crf)})
+def encoder_options(codec: str, crf: int | None) -> dict[str, str]:
+    """Return what is told to the encoder; without ``crf`` its codec's default is taken."""
+    crf = CODECS[codec].crf if crf is None else crf
+    return dict(CODECS[codec].options) | ({} if crf is None else {"crf": str(crf)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,11 +177,6 @@ def layout_to_write(source: Layout, codec: str) -> Layout:
     return min(options, key=loss)
 
 
-def check_codec(codec: str) -> None:
-    """Raise UnavailableError if the FFmpeg at hand has no such encoder."""
-    _formats(codec)
-
-
 def _formats(codec: str) -> list[str]:
     import av
 
@@ -227,29 +190,20 @@ def _formats(codec: str) -> list[str]:
     return [one.name for one in found or ()]
 
 
-def configure(context: "VideoCodecContext", *, layout: Layout, options: VideoOptions) -> None:
+def configure(context: "VideoCodecContext", *, layout: Layout, codec: str, crf: int | None) -> None:
     """Set what holds for every segment: layout, quality, headers apart from the frames."""
     from av.codec.context import Flags, ThreadType
 
     context.pix_fmt = layout.name
-    context.options = options.encoder_options
+    context.options = encoder_options(codec, crf)
     # Threads by frame compress better than by slice, which is PyAV's choice.
     context.thread_type = ThreadType.FRAME
-    if options.codec == "libx264" and _has_avx512():
+    if codec == "libx264" and cpu_capabilities().get("avx512_f"):
         # Seen with AVX-512 and mbtree: the same frames give other packets, depending on what the
         # memory held before, so that a run that goes on would differ from a straight one.
         context.options = context.options | {"x264-params": "asm=avx2"}
-    if options.codec == "libsvtav1":
+    if codec == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # else it tells of itself on stderr, every segment
-    if CODECS[options.codec].encoder == "prores_ks":
+    if CODECS[codec].encoder == "prores_ks":
         context.options = context.options | {"profile": "4" if layout.across == 1 else "3"}
     context.flags |= Flags.global_header
-
-
-def _has_avx512() -> bool:
-    """Return whether Linux says that the processor has it; elsewhere that is not asked."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return " avx512f " in text

@@ -4,50 +4,27 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekeeper.errors import ImageError
-from edgekeeper.video.codecs import CODECS, Layout, VideoOptions, configure
-from edgekeeper.video.segments import Segment, Workshop
-from edgekeeper.video.source import Facts, main_stream, open_video
+from edgekeeper.video.codecs import CODECS
+from edgekeeper.video.planning import Encoding
+from edgekeeper.video.segments import Segment, SegmentFolder, set_encoder
+from edgekeeper.video.source import main_stream, open_video
 
 if TYPE_CHECKING:
     from av import Packet
     from av.container import InputContainer, OutputContainer
     from av.stream import Stream
-    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 # What a muxer writes by itself.
 _OWN = ("major_brand", "minor_version", "compatible_brands", "encoder", "DURATION")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """How the frames of the result are encoded; ``size`` is (height, width)."""
-
-    facts: Facts
-    options: VideoOptions
-    layout: Layout
-    size: tuple[int, int]
-    matrix: int
-    span: int
-
-
-def make_encoder(encoding: Encoding) -> "VideoCodecContext":
-    """Return an encoder for a segment."""
-    import av
-
-    context = av.CodecContext.create(CODECS[encoding.options.codec].encoder, "w")
-    assert isinstance(context, av.VideoCodecContext)
-    _set(context, encoding)
-    return context
-
-
-def check_streams(workshop: Workshop, encoding: Encoding) -> tuple[str, ...]:
+def check_streams(folder: SegmentFolder, encoding: Encoding) -> tuple[str, ...]:
     """Notes on what cannot be kept, found before the work by writing a file without frames.
 
     Raises:
@@ -55,30 +32,30 @@ def check_streams(workshop: Workshop, encoding: Encoding) -> tuple[str, ...]:
     """
     with (
         open_video(encoding.facts.path) as source,
-        _output(workshop.joined, source, encoding) as (_, _, _, notes),
+        _output(folder.joined, source, encoding) as (_, _, _, notes),
     ):
         pass
-    workshop.joined.unlink(missing_ok=True)
+    folder.joined.unlink(missing_ok=True)
     return notes
 
 
-def join(workshop: Workshop, encoding: Encoding) -> None:
-    """Write the segments and the source's other streams to ``workshop.joined``.
+def join(folder: SegmentFolder, encoding: Encoding) -> None:
+    """Write the segments and the source's other streams to ``folder.joined``.
 
     Raises:
         ImageError: a file cannot be read or written, or segments do not belong together.
     """
     with (
         open_video(encoding.facts.path) as source,
-        _output(workshop.joined, source, encoding) as (output, video, copies, _),
+        _output(folder.joined, source, encoding) as (output, video, copies, _),
     ):
-        headers = {one.header for one in workshop.segments.values()}
+        headers = {one.header for one in folder.segments.values()}
         if headers != {(video.codec_context.extradata or b"").hex()}:
             raise ImageError(
-                f"The unfinished video in '{workshop.folder}' was begun with another encoder; "
+                f"The unfinished video in '{folder.path}' was begun with another encoder; "
                 "remove that folder and begin again."
             )
-        encoded = _video_packets(workshop, video, unit=encoding.facts.time_base)
+        encoded = _video_packets(folder, video, unit=encoding.facts.time_base)
         copied = _copied_packets(source, copies)
         for _, _, packet in heapq.merge(encoded, copied, key=lambda item: item[:2]):
             output.mux_one(packet)
@@ -98,17 +75,6 @@ def decoding_times(times: Sequence[int]) -> list[int]:
     return early + shown[: len(shown) - delay]
 
 
-def _set(context: "VideoCodecContext", encoding: Encoding) -> None:
-    facts, tags = encoding.facts, encoding.facts.tags
-    context.height, context.width = encoding.size
-    configure(context, layout=encoding.layout, options=encoding.options)
-    context.time_base, context.framerate = facts.time_base, facts.rate
-    if tags.aspect is not None:
-        context.sample_aspect_ratio = tags.aspect
-    context.color_primaries, context.color_trc = tags.primaries, tags.transfer
-    context.colorspace, context.color_range = encoding.matrix, encoding.span
-
-
 @contextmanager
 def _output(
     path: Path, source: "InputContainer", encoding: Encoding
@@ -118,9 +84,9 @@ def _output(
 
     try:
         with av.open(path, "w", container_options=_exact_start(source, path)) as output:
-            video = output.add_stream(CODECS[encoding.options.codec].encoder)
+            video = output.add_stream(CODECS[encoding.codec].encoder)
             assert isinstance(video, av.VideoStream)
-            _set(video.codec_context, encoding)
+            set_encoder(video.codec_context, encoding)
             main = main_stream(source, encoding.facts.path)
             video.time_base = encoding.facts.time_base
             _describe(video, main)
@@ -186,17 +152,19 @@ def _kept(metadata: dict[str, str]) -> dict[str, str]:
 _Timed = tuple[Fraction, int, "Packet[Stream]"]
 
 
-def _video_packets(workshop: Workshop, video: "VideoStream", *, unit: Fraction) -> Iterator[_Timed]:
+def _video_packets(
+    folder: SegmentFolder, video: "VideoStream", *, unit: Fraction
+) -> Iterator[_Timed]:
     import av
 
-    segments: list[tuple[int, Segment]] = sorted(workshop.segments.items())
+    segments: list[tuple[int, Segment]] = sorted(folder.segments.items())
     order = [time for _, segment in segments for time, _, _ in segment.packets]
     times = [time for _, segment in segments for time in segment.times]
     ends = [*times[1:], times[-1] + segments[-1][1].duration]
     duration = {time: end - time for time, end in zip(times, ends, strict=True)}
     earliest = iter(decoding_times(order))
     for number, segment in segments:
-        for data, (time, _, key) in zip(workshop.packets(number), segment.packets, strict=True):
+        for data, (time, _, key) in zip(folder.packets(number), segment.packets, strict=True):
             packet = av.Packet(data)
             packet.stream, packet.time_base = video, unit
             packet.pts, packet.dts, packet.duration = time, next(earliest), duration[time]

@@ -11,13 +11,17 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from edgekeeper.errors import ImageError
 from edgekeeper.files import follow, write_bytes, write_text
+from edgekeeper.image import Image
 from edgekeeper.inference.network import Precision
+from edgekeeper.video.codecs import CODECS, configure
+from edgekeeper.video.colour import to_frame
+from edgekeeper.video.planning import Encoding
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -48,7 +52,7 @@ class Segment:
     precision: Precision | None
 
 
-class Workshop:
+class SegmentFolder:
     """The hidden folder of one video, beside the file that it becomes.
 
     What is found there is used only if ``about`` (the source, the networks and how they are run,
@@ -60,22 +64,22 @@ class Workshop:
         name = place.name
         if len(os.fsencode(name)) > _LONGEST:
             name = hashlib.sha256(os.fsencode(name)).hexdigest()
-        self.folder = place.with_name(f".{name}.edgekeeper")
-        self.joined = self.folder / f"joined{target.suffix}"
+        self.path = place.with_name(f".{name}.edgekeeper")
+        self.joined = self.path / f"joined{target.suffix}"
         wanted = json.dumps(about, sort_keys=True)
         try:
             if self._stored() != wanted:
-                if self.folder.is_dir():
-                    shutil.rmtree(self.folder)
-                self.folder.mkdir()
-                write_text(self.folder / _ABOUT, wanted, error=ImageError)
+                if self.path.is_dir():
+                    shutil.rmtree(self.path)
+                self.path.mkdir()
+                write_text(self.path / _ABOUT, wanted, error=ImageError)
         except OSError as error:
             raise ImageError(
-                f"The folder '{self.folder}' for the unfinished video cannot be made: "
+                f"The folder '{self.path}' for the unfinished video cannot be made: "
                 f"{(error.strerror or 'it is in the way').lower()}."
             ) from error
         self.segments: dict[int, Segment] = {}
-        for path in self.folder.glob("[0-9]*.json"):
+        for path in self.path.glob("[0-9]*.json"):
             segment = _read(path)
             if segment is not None:
                 self.segments[int(path.stem)] = segment
@@ -84,7 +88,7 @@ class Workshop:
         """Write a finished segment; the description last, since it makes the rest count."""
         write_bytes(self._packets(number), b"".join(packets), error=ImageError)
         text = json.dumps(asdict(segment))
-        write_text(self.folder / f"{number:06}.json", text, error=ImageError)
+        write_text(self.path / f"{number:06}.json", text, error=ImageError)
         self.segments[number] = segment
 
     def packets(self, number: int) -> Iterator[bytes]:
@@ -95,41 +99,84 @@ class Workshop:
 
     def clear(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _packets(self, number: int) -> Path:
-        return self.folder / f"{number:06}.packets"
+        return self.path / f"{number:06}.packets"
 
     def _stored(self) -> str | None:
         try:
-            return (self.folder / _ABOUT).read_text(encoding="utf-8")
+            return (self.path / _ABOUT).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return None
 
 
-class SegmentEncoder:
-    """An encoder for the frames of one segment."""
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """A frame to encode, with its time and duration in units of the source's time base."""
 
-    def __init__(self, context: "VideoCodecContext", *, precision: Precision | None) -> None:
-        self._context, self._precision = context, precision
+    number: int
+    time: int
+    duration: int
+    image: Image
+    precision: Precision | None = None
+
+
+class SegmentWriter:
+    """Frames encoded segment by segment, to be used with ``with``.
+
+    What is unfinished when the block ends with an error is thrown away.
+    """
+
+    def __init__(self, folder: SegmentFolder, encoding: Encoding) -> None:
+        self._folder, self._encoding = folder, encoding
+        self._number = -1
+        self._context: VideoCodecContext | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._finish()
+
+    def write(self, frame: Frame) -> None:
+        """Encode the next frame; raises ImageError as ``_finish`` does."""
+        number = frame.number // self._encoding.length
+        if number != self._number:
+            self._finish()
+            self._begin(number, frame.precision)
+        coded = to_frame(frame.image, self._encoding.coding, layout=self._encoding.layout)
+        coded.pts, coded.duration = frame.time, frame.duration
+        coded.time_base = self._encoding.facts.time_base
+        self._times.append(frame.time)
+        self._duration = frame.duration
+        self._collect(coded)
+
+    def _begin(self, number: int, precision: Precision | None) -> None:
+        import av
+
+        context = av.CodecContext.create(CODECS[self._encoding.codec].encoder, "w")
+        assert isinstance(context, av.VideoCodecContext)
+        set_encoder(context, self._encoding)
+        self._number, self._context, self._precision = number, context, precision
         self._packets: list[tuple[int, int, int]] = []
         self._bytes: list[bytes] = []
         self._times: list[int] = []
-        self._duration = 1
 
-    def take(self, frame: "VideoFrame", *, time: int, duration: int, unit: Fraction) -> None:
-        """Encode the next frame."""
-        frame.pts, frame.time_base, frame.duration = time, unit, duration
-        self._times.append(time)
-        self._duration = duration
-        self._collect(frame)
-
-    def finish(self, workshop: Workshop, number: int) -> None:
+    def _finish(self) -> None:
         """Encode what is still waiting and write the segment.
 
         Raises:
             ImageError: the encoder did not give one packet for each frame.
         """
+        if self._context is None:
+            return
         self._collect(None)
         if sorted(time for time, _, _ in self._packets) != self._times:
             raise ImageError(
@@ -143,14 +190,28 @@ class SegmentEncoder:
             digest=hashlib.sha256(b"".join(self._bytes)).hexdigest(),
             precision=self._precision,
         )
-        workshop.keep(number, segment, packets=self._bytes)
+        self._folder.keep(self._number, segment, packets=self._bytes)
+        self._context = None
 
     def _collect(self, frame: "VideoFrame | None") -> None:
+        assert self._context is not None
         for packet in self._context.encode(frame):
             assert packet.pts is not None
             data = bytes(packet)
             self._packets.append((packet.pts, len(data), int(packet.is_keyframe)))
             self._bytes.append(data)
+
+
+def set_encoder(context: "VideoCodecContext", encoding: Encoding) -> None:
+    """Set all that an encoder is told, of a segment or of the finished file."""
+    facts, tags = encoding.facts, encoding.facts.tags
+    context.height, context.width = encoding.size
+    configure(context, layout=encoding.layout, codec=encoding.codec, crf=encoding.crf)
+    context.time_base, context.framerate = facts.time_base, facts.rate
+    if tags.aspect is not None:
+        context.sample_aspect_ratio = tags.aspect
+    context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+    context.colorspace, context.color_range = encoding.matrix, encoding.span
 
 
 def _read(path: Path) -> Segment | None:

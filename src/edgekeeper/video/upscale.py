@@ -2,59 +2,76 @@
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.files import Overwrite, check_target, deliver
-from edgekeeper.inference import Settings, TileError, plan_enlargement
+from edgekeeper.files import Overwrite, check_target, deliver, is_plain, make_folder
+from edgekeeper.image import Image
+from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
+from edgekeeper.inference.background import ReadAhead, WriteBehind
+from edgekeeper.inference.enlarger import TileError
+from edgekeeper.inference.names import VIDEO_SUFFIXES
 from edgekeeper.inference.network import Precision, infer
 from edgekeeper.models import SRModel
-from edgekeeper.video.codecs import SUFFIXES, VideoOptions
-from edgekeeper.video.joining import Encoding, check_streams, join
-from edgekeeper.video.planning import Work
-from edgekeeper.video.running import Run, VideoProgress
-from edgekeeper.video.segments import Workshop
-from edgekeeper.video.source import Facts, survey
+from edgekeeper.video.codecs import check_options, encoder_options
+from edgekeeper.video.colour import to_image
+from edgekeeper.video.joining import check_streams, join
+from edgekeeper.video.planning import Encoding, plan_encoding
+from edgekeeper.video.segments import Frame, SegmentFolder, SegmentWriter
+from edgekeeper.video.source import shots, survey
+
+# Frames that may wait: decoded ones are small, enlarged ones are not.
+_READ_AHEAD = 3
+_WRITTEN_BEHIND = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoResult:
-    """What became of a video.
+def upscale_videos(
+    request: Request, *, pairs: Sequence[tuple[Path, Path]], on_step: Progress | None = None
+) -> Iterator[Result]:
+    """Yield one result after another for ``pairs`` of a video and the file to write.
 
-    Attributes:
-        frames: how many it has; ``found`` of them an earlier run had made.
-        seconds: the time it took; ``network_seconds`` of them in the networks.
-        source_size, size: (height, width) of the frames read and written.
-        pixels: FFmpeg's name of the layout of the written samples.
-        notes: sentences on what one might not expect.
+    A video that fails is reported and the rest goes on; see ``upscale_video``.
+
+    Raises:
+        InputError: an argument is out of range.
+        UnavailableError: PyAV is not installed or lacks the encoder.
     """
+    request = replace(request, model=networks_for(request))
+    for number, (source, target) in enumerate(pairs, start=1):
+        result = Result(source=source, target=target)
 
-    path: Path
-    target: Path
-    frames: int
-    found: int
-    seconds: float
-    network_seconds: float
-    source_size: tuple[int, int]
-    size: tuple[int, int]
-    codec: str
-    pixels: str
-    precision: Precision | None
-    notes: tuple[str, ...]
+        def tell(step: Step, number: int = number) -> None:
+            if on_step is not None:
+                on_step(replace(step, file=number, files=len(pairs)))
+
+        if request.on_existing != "replace" and target.is_file() and is_plain(target):
+            yield replace(
+                result,
+                status="skipped" if request.on_existing == "skip" else "failed",
+                reason=f"'{target}' exists already.",
+            )
+            continue
+        try:
+            make_folder(target.parent, error=ImageError)
+            result = upscale_video(source, target, request=request, on_step=tell)
+        except ImageError as error:
+            result = replace(result, status="failed", reason=str(error))
+        yield result
 
 
 def upscale_video(
     source: str | Path,
     target: str | Path,
     *,
-    settings: Settings,
-    options: VideoOptions | None = None,
-    overwrite: Overwrite = "refuse",
-    on_step: VideoProgress | None = None,
-) -> VideoResult:
+    request: Request | None = None,
+    on_step: Progress | None = None,
+) -> Result:
     """Return the result of writing the video ``source``, enlarged, to the file ``target``.
 
     Frames go the way of images, in 16 bits; sound, subtitles and attachments are copied bit for
@@ -70,39 +87,40 @@ def upscale_video(
         UnavailableError: PyAV is not installed or lacks the encoder.
         ImageError: the source cannot be read or the target cannot be written.
     """
-    source, target = Path(source), Path(target)
-    options = VideoOptions() if options is None else options
+    source, target, request = Path(source), Path(target), request or Request()
+    request = replace(request, model=networks_for(request))
     started = time.perf_counter()
-    check_video_target(source, target, overwrite=overwrite)
+    check_options(request.codec, request.crf)
+    check_video_target(source, target, overwrite=request.overwrite)
     facts = survey(source)
-    work = Work.planned(facts, settings=settings, options=options)
-    workshop = Workshop(target, _about(facts, work.encoding, settings=settings))
+    encoding = plan_encoding(facts, request)
+    folder = SegmentFolder(target, _about(encoding, request))
     try:
-        notes = (*facts.notes, *work.notes, *check_streams(workshop, work.encoding))
+        notes = (*facts.notes, *encoding.notes, *check_streams(folder, encoding))
     except ImageError:
-        if not workshop.segments:
-            workshop.clear()
+        if not folder.segments:
+            folder.clear()
         raise
-    run = Run(work, workshop, settings=settings, on_step=on_step)
+    run = _Run(encoding, folder, request=request, on_step=on_step)
     try:
         run.make_segments()
     except TileError as error:
         raise ImageError(f"'{source}' cannot be upscaled: {error}") from error
-    join(workshop, work.encoding)
-    _place(workshop, target, overwrite=overwrite)
-    return VideoResult(
-        path=source,
+    join(folder, encoding)
+    _place(folder, target, overwrite=request.overwrite)
+    return Result(
+        source=source,
         target=target,
-        frames=run.done,
-        found=run.found,
+        source_size=facts.size,
+        size=encoding.size,
         seconds=time.perf_counter() - started,
         network_seconds=run.network_seconds,
-        source_size=facts.size,
-        size=work.encoding.size,
-        codec=options.codec,
-        pixels=work.encoding.layout.name,
         precision=run.precision,
         notes=tuple(dict.fromkeys([*notes, *run.notes])),
+        frames=run.done,
+        found=run.found,
+        codec=request.codec,
+        pixels=encoding.layout.name,
     )
 
 
@@ -110,35 +128,125 @@ def check_video_target(source: Path, target: Path, *, overwrite: Overwrite) -> N
     """Raise the error of a target that cannot be written, whatever the video.
 
     Raises:
-        InputError: it is the source, or its file extension is none of ``SUFFIXES``.
+        InputError: it is the source, or its file extension is none of a video that is written.
         ImageError: it exists or is a folder, or its folder is not there.
     """
     if source.resolve() == target.resolve():
         raise InputError(f"'{source}' cannot be its own target; choose another name.")
-    if target.suffix.lower() not in SUFFIXES:
+    if target.suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(
             f"'{target}' has a file extension that no video is written with; use one of "
-            f"{', '.join(SUFFIXES)}."
+            f"{', '.join(VIDEO_SUFFIXES)}."
         )
     check_target(target, overwrite=overwrite, error=ImageError)
 
 
-def _about(facts: Facts, encoding: Encoding, *, settings: Settings) -> dict[str, object]:
+class _Run:
+    """The work on the frames that an earlier run has not done, and what is told of it at the end.
+
+    Attributes:
+        found, done: frames that an earlier run had made, and that are made now.
+        precision: of the networks; chosen on the first frame, then kept, also by later runs.
+        network_seconds: the time in the networks.
+        notes: sentences for the user, each once.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        folder: SegmentFolder,
+        *,
+        request: Request,
+        on_step: Progress | None,
+    ) -> None:
+        self._encoding, self._folder = encoding, folder
+        self._request, self._on_step = request, on_step
+        self._kept = set(folder.segments)
+        self.precision: Precision | None = None
+        for segment in folder.segments.values():
+            self._settle(segment.precision)
+        self.found = sum(len(segment.times) for segment in folder.segments.values())
+        self.done = self.found
+        self.network_seconds = 0.0
+        self.notes: dict[str, None] = {}
+
+    def make_segments(self) -> None:
+        """Make all segments that are not there yet.
+
+        Raises:
+            ImageError: the source is damaged, or a segment cannot be written.
+            TileError: a frame cannot be upscaled.
+        """
+        self._tell()
+        writer = SegmentWriter(self._folder, self._encoding)
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-read") as reads,
+            ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-write") as writes,
+            closing(ReadAhead(self._frames(), pool=reads, depth=_READ_AHEAD)) as frames,
+            WriteBehind(writer, pool=writes, depth=_WRITTEN_BEHIND) as behind,
+        ):
+            for frame in frames:
+                image = self._enlarged(frame.image)
+                behind.write(replace(frame, image=image, precision=self.precision))
+                self.done += 1
+                self._tell()
+        behind.written.result()
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        """The frames that are to be made. Decoding is quick, so that the rest is read over."""
+        facts = self._encoding.facts
+        for shot in shots(facts.path, facts):
+            if shot.number // self._encoding.length not in self._kept:
+                image = to_image(shot.frame, facts.coding)
+                yield Frame(number=shot.number, time=shot.time, duration=shot.duration, image=image)
+
+    def _enlarged(self, image: Image) -> Image:
+        result = upscale_image(image, self._request)
+        self.network_seconds += result.network_seconds
+        self.notes.update(dict.fromkeys(result.notes))
+        self._settle(result.precision)
+        assert result.image is not None
+        return result.image
+
+    def _settle(self, precision: Precision | None) -> None:
+        """Keep to a precision that was chosen."""
+        if precision is not None and self.precision is None:
+            self.precision = precision
+            self._request = replace(self._request, precision=precision)
+
+    def _tell(self) -> None:
+        if self._on_step is not None:
+            facts = self._encoding.facts
+            self._on_step(
+                Step(
+                    path=facts.path,
+                    file=1,
+                    files=1,
+                    done=self.done,
+                    total=max(facts.frames, self.done),
+                    unit="frames",
+                    found=self.found,
+                )
+            )
+
+
+def _about(encoding: Encoding, request: Request) -> dict[str, object]:
     """Return what must be the same for a run that goes on with the segments of another."""
     import av
 
-    plan = plan_enlargement(
-        facts.size, enlargement=settings.enlargement, factors=settings.networks.factors
-    )
-    stat = facts.path.stat()
+    networks, path = networks_for(request), encoding.facts.path
+    stat = path.stat()
     return {
-        "source": [facts.path.name, stat.st_size, stat.st_mtime_ns],
+        "source": [path.name, stat.st_size, stat.st_mtime_ns],
         "size": encoding.size,
-        "wanted": plan.size,
-        "networks": [[n, _identity(settings.networks.load(n))] for n in plan.passes],
-        "manner": asdict(settings.manner),
-        "tile": settings.tile,
-        "codec": [encoding.options.codec, encoding.options.encoder_options, encoding.layout.name],
+        "wanted": encoding.wanted,
+        "networks": [[n, _identity(networks.load(n))] for n in encoding.passes],
+        "run": [request.precision, request.ensemble, request.consistent, request.tile],
+        "codec": [
+            encoding.codec,
+            encoder_options(encoding.codec, encoding.crf),
+            encoding.layout.name,
+        ],
         "ffmpeg": [list(version) for version in av.library_versions.values()],
     }
 
@@ -157,10 +265,10 @@ def _identity(model: SRModel) -> str:
     return digest.hexdigest()
 
 
-def _place(workshop: Workshop, target: Path, *, overwrite: Overwrite) -> None:
+def _place(folder: SegmentFolder, target: Path, *, overwrite: Overwrite) -> None:
     """Give the finished file its name and remove what it was made of."""
     try:
-        deliver(workshop.joined, target, overwrite=overwrite, error=ImageError)
+        deliver(folder.joined, target, overwrite=overwrite, error=ImageError)
     except ImageError as error:
-        raise ImageError(f"{error} The finished video is '{workshop.joined}'.") from error
-    workshop.clear()
+        raise ImageError(f"{error} The finished video is '{folder.joined}'.") from error
+    folder.clear()

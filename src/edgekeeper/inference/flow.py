@@ -1,0 +1,335 @@
+r"""One image from its source to its sink, as bands of rows, so that memory is bounded.
+
+read -> [fill under alpha] -> network, network ... -> exact resize -> round -> write
+                           \-> alpha: exact resize ---------------/
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekeeper.image import Header, Pixels
+from edgekeeper.inference.categories import CategoryMap
+from edgekeeper.inference.enlarger import Enlarger, TileError, tile_side
+from edgekeeper.inference.network import Precision
+from edgekeeper.inference.request import Networks, Plan, Request, Result, networks_for, plan_passes
+from edgekeeper.models.sftgan import taking_maps
+from edgekeeper.ops.bands import fill_bands, resize_bands
+from edgekeeper.ops.tiles import Grid, RowWindow, Span, Tile, plan_tiles, tiled_bands
+from edgekeeper.pretrained.exported import ExportedNetwork
+
+BAND_BYTES = 2**28
+"""What the rows that a network makes at a time may take (256 MiB), whatever the width."""
+
+# Samples that are rounded at a time: as many as stay in the processor's cache.
+_ROUNDED = 2**20
+
+Bands = Iterator[Tensor]  # (1, C, h, W) from the top, in [0, 1]
+
+
+class Source(Protocol):
+    """An image to read once: its header, then its rows (h, W, C), colours before alpha.
+
+    Where red, green and blue are equal everywhere, one of them may stand for all three.
+    """
+
+    def __next__(self) -> Header | Pixels: ...
+
+    def __iter__(self) -> Iterator[Header | Pixels]: ...
+
+    def close(self) -> None:
+        """Give up what was opened."""
+
+
+class Sink(Protocol):
+    """Where the rows of the result go."""
+
+    def write(self, rows: Pixels) -> None:
+        """Take the next rows from the top."""
+
+
+TileProgress = Callable[[int, int], None]
+"""Called after each tile with the number of tiles done and of all tiles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """A network's pass over the image."""
+
+    enlarger: Enlarger
+    grid: Grid
+    side: int
+    size: tuple[int, int]
+
+
+def run(
+    open_source: Callable[[], Source],
+    open_sink: Callable[[Header], AbstractContextManager[Sink]],
+    *,
+    request: Request,
+    maps: CategoryMap | None = None,
+    on_tile: TileProgress | None = None,
+) -> Result:
+    """Return the result of reading an image from a source and writing it, enlarged, to a sink.
+
+    When memory runs out the tiles are halved and the image is begun again, with a new source
+    and a new sink: ``on_tile`` then counts anew. A sink whose block ends with an error is to
+    leave nothing behind. ``maps`` are the categories of the whole image.
+
+    Raises:
+        InputError: the tile is too small for the network's context, or the network takes no map
+            of categories.
+        ImageError: the map of categories has another size.
+        TileError: the network gave values that are not finite, or memory does not suffice.
+    """
+    started = time.perf_counter()
+    networks = networks_for(request)
+    if maps is not None:
+        check_takes_maps(networks)
+    halvings = 0
+    while True:
+        passes: list[_Pass] = []
+        try:
+            with closing(open_source()) as source:
+                first = next(source)
+                assert isinstance(first, Header)
+                header = first
+                plan = plan_passes((header.height, header.width), request, factors=networks.factors)
+                if maps is not None and plan.passes:
+                    maps.check_size(plan.source, scale=plan.passes[0])
+                height, width = plan.size
+                with open_sink(replace(header, height=height, width=width)) as sink:
+                    for factor in plan.passes:
+                        size = passes[-1].size if passes else plan.source
+                        enlarger = Enlarger(networks.load(factor), request)
+                        colours = header.colours
+                        passes.append(_plan(enlarger, size, request, colours, halvings=halvings))
+                    bands = _flow(source, header, plan, passes, on_tile=on_tile, maps=maps)
+                    for rows in to_rows(bands, header):
+                        sink.write(rows)
+            seconds = time.perf_counter() - started
+            return _result(request, header, plan, passes, halvings=halvings, seconds=seconds)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if all(one.side <= _smallest(one.enlarger.overlap) for one in passes):
+                side = max((one.side for one in passes), default=0)
+                raise TileError(
+                    f"An image of {header.width} x {header.height} pixels needs more memory than "
+                    f"there is, even in tiles of {side} pixels. Close other programs or cut it "
+                    "into parts."
+                ) from error
+        # Outside the except clause, where the failed attempt's tensors are already freed.
+        halvings += 1
+
+
+def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Return whether an error says that memory ran out, on a GPU or on a CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def check_takes_maps(networks: Networks) -> None:
+    """Raise InputError if one of the networks takes no map of categories."""
+    for factor in networks.factors:
+        taking_maps(networks.load(factor))
+
+
+def _smallest(overlap: int) -> int:
+    return max(3 * overlap, 4)
+
+
+def _plan(
+    enlarger: Enlarger, size: tuple[int, int], request: Request, colours: int, *, halvings: int
+) -> _Pass:
+    """Plan the tiles of a pass over an image of ``size``.
+
+    They are lower than wide where a band of ``BAND_BYTES`` cannot hold that many rows, but keep at
+    least as many rows as they overlap, and eight.
+    """
+    model, overlap = enlarger.model, enlarger.overlap
+    side = tile_side(request, overlap=overlap, size=size, device=enlarger.device)
+    if halvings:
+        side = min(side, max(side >> halvings, _smallest(overlap)))
+    row_bytes = 4 * colours * size[1] * model.scale**2
+    kept = max(BAND_BYTES // row_bytes, overlap, 8)
+    grid = plan_tiles(
+        size,
+        tile=side,
+        rows=min(side, kept + 2 * overlap),
+        overlap=overlap,
+        multiple=model.multiple,
+        border=model.border,
+    )
+    large = (size[0] * model.scale, size[1] * model.scale)
+    return _Pass(enlarger=enlarger, grid=grid, side=side, size=large)
+
+
+def _flow(
+    source: Source,
+    header: Header,
+    plan: Plan,
+    passes: list[_Pass],
+    *,
+    on_tile: TileProgress | None,
+    maps: CategoryMap | None,
+) -> Bands:
+    """Return the bands of the result, which make and read themselves when they are asked for."""
+    done, total = 0, sum(len(one.grid) for one in passes)
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if on_tile is not None:
+            on_tile(done, total)
+
+    bands, alpha, size = to_bands(source), None, plan.source
+    if header.alpha == "straight":
+        bands, alpha = split_alpha(fill_bands(bands, height=header.height))
+    for one in passes:
+        bands = _enlarge(bands, one, size=size, on_tile=count, maps=maps)
+        size = one.size
+    bands = _resize(bands, size=size, to=plan.size)
+    if alpha is None:
+        return bands
+    return join_alpha(bands, _resize(alpha, size=plan.source, to=plan.size))
+
+
+def is_grey(rows: Pixels) -> bool:
+    """Return whether red, green and blue of rows (h, W, C) are equal."""
+    return bool((rows[..., 1:3] == rows[..., :1]).all())
+
+
+def to_bands(source: Source) -> Bands:
+    """Yield integer rows (h, W, C) as float bands in [0, 1]."""
+    for samples in source:
+        assert not isinstance(samples, Header)
+        unit = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+        yield torch.from_numpy(unit).permute(2, 0, 1)[None].contiguous()
+
+
+def to_rows(bands: Bands, header: Header) -> Iterator[Pixels]:
+    """Yield float bands as integer rows (h, W, C), clipped to [0, 1], halves rounded upwards."""
+    top = 2**header.depth - 1
+    for band in bands:
+        step = max(1, _ROUNDED // (band.shape[-1] * band.shape[1]))
+        for start in range(0, band.shape[-2], step):
+            part = band[0, :, start : start + step]
+            exact = part.permute(1, 2, 0).mul(top).add_(0.5).clamp_(0, top)
+            if header.depth == 8:
+                rows: Pixels = exact.to(torch.uint8).contiguous().numpy()
+            else:
+                rows = exact.contiguous().numpy().astype(np.uint16)
+            if rows.shape[2] < header.bands:  # one channel stands for three
+                rows = rows[..., [0, 0, *range(rows.shape[2])]]
+            yield rows
+        del band, part  # not kept while the next is made
+
+
+def split_alpha(bands: Bands) -> tuple[Bands, Bands]:
+    """Return colours and alpha of bands: two images that are read in turns.
+
+    What one of them has read further waits for the other.
+    """
+    waiting: tuple[deque[Tensor], deque[Tensor]] = (deque(), deque())
+
+    def half(which: Literal[0, 1]) -> Bands:
+        while True:
+            if not waiting[which]:
+                band = next(bands, None)
+                if band is None:
+                    return
+                waiting[0].append(band[:, :-1].clone())
+                waiting[1].append(band[:, -1:].clone())
+                del band
+            yield waiting[which].popleft()
+
+    return half(0), half(1)
+
+
+def join_alpha(colours: Bands, alpha: Bands) -> Bands:
+    """Yield colours and alpha of one size as one image again."""
+    window, row = RowWindow(alpha), 0
+    for band in colours:
+        below = row + band.shape[-2]
+        yield torch.cat([band, window.rows(row, below)], dim=1)
+        row = below
+        del band
+
+
+def _resize(bands: Bands, *, size: tuple[int, int], to: tuple[int, int]) -> Bands:
+    return bands if size == to else resize_bands(bands, size=size, to=to)
+
+
+def _enlarge(
+    bands: Bands,
+    one: _Pass,
+    *,
+    size: tuple[int, int],
+    on_tile: Callable[[], None],
+    maps: CategoryMap | None,
+) -> Bands:
+    """Yield the bands of a network's result; ``on_tile`` is called after each tile."""
+    enlarger, scale = one.enlarger, one.enlarger.model.scale
+
+    def cut(rows: Span, columns: Span) -> Tensor | None:
+        return None if maps is None else maps.cut(rows.box, columns.box, size=size, scale=scale)
+
+    def enlarge(part: Tensor, tile: Tile) -> Tensor:
+        sr = enlarger(part, maps=cut(tile.rows, tile.columns), border=tile.border)
+        on_tile()
+        return sr
+
+    window = RowWindow(bands)
+    if enlarger.precision is None:
+        first = one.grid.rows[0]
+        part = window.rows(first.start, first.stop)
+        across = _liveliest(part, one.grid.columns)
+        enlarger.probe(part[..., across.box], maps=cut(first, across))
+        del part
+    yield from tiled_bands(enlarge, window, grid=one.grid, scale=scale)
+
+
+def _liveliest(part: Tensor, columns: list[Span]) -> Span:
+    """Return the columns of the tile with the most to see."""
+    spread = [float(part[..., across.box].std(correction=0)) for across in columns]
+    return columns[spread.index(max(spread))]
+
+
+def _result(
+    request: Request,
+    header: Header,
+    plan: Plan,
+    passes: list[_Pass],
+    *,
+    halvings: int,
+    seconds: float,
+) -> Result:
+    enlargers = [one.enlarger for one in passes]
+    notes = dict.fromkeys([*header.notes, *(note for one in enlargers for note in one.notes)])
+    if halvings:
+        side = passes[0].side
+        notes[f"Memory ran out; the image was made in tiles of {side} pixels."] = None
+    precision: Precision | None = None
+    for one in enlargers:
+        exported = isinstance(one.model, ExportedNetwork) and request.precision == "bfloat16"
+        used = "bfloat16" if exported else one.precision
+        precision = used if precision != "float32" else precision  # the slowest
+    return Result(
+        source_size=plan.source,
+        size=plan.size,
+        seconds=seconds,
+        network_seconds=sum(one.seconds for one in enlargers),
+        precision=precision,
+        tile=passes[0].side if passes else 0,
+        drift=enlargers[-1].drift if enlargers else None,
+        notes=tuple(notes),
+    )

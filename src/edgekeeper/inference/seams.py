@@ -1,0 +1,90 @@
+"""Whether tiles show: the result made in tiles against the same made at once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edgekeeper.image import Image, open_image, to_tensor
+from edgekeeper.inference.categories import CategoryMap
+from edgekeeper.inference.enlarger import Enlarger, tile_overlap, tile_side
+from edgekeeper.inference.request import Request, Seams, networks_for, plan_passes
+from edgekeeper.models import SRModel
+from edgekeeper.ops.tiles import RowWindow, Tile, plan_tiles, tiled_bands
+
+
+def verify_seams(
+    model: SRModel, lr: Tensor, *, request: Request | None = None, maps: Tensor | None = None
+) -> Seams:
+    """Return what tiles change on a part of an image ``lr``, grey or RGB (1, C, h, w) in [0, 1].
+
+    The part must be larger than a tile, or there is nothing to compare; where memory is short
+    ask for a smaller tile, since the part is also run whole. ``maps`` (1, 8, scale·h, scale·w)
+    are for networks that take maps of categories.
+
+    Raises:
+        InputError: the tile is too small for the network's context, or maps for a network that
+            takes none.
+    """
+    request = request or Request()
+    enlarger, scale = Enlarger(model, request), model.scale
+    size = (lr.shape[-2], lr.shape[-1])
+    side = tile_side(request, overlap=enlarger.overlap, size=size, device=enlarger.device)
+    whole = enlarger(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)
+    grid = plan_tiles(
+        size,
+        tile=side,
+        overlap=enlarger.overlap,
+        multiple=model.multiple,
+        border=model.border,
+    )
+
+    def enlarged(part: Tensor, tile: Tile) -> Tensor:
+        beside = None
+        if maps is not None:
+            rows, columns = (
+                slice(s.start * scale, s.stop * scale) for s in (tile.rows, tile.columns)
+            )
+            beside = maps[..., rows, columns]
+        return enlarger(part, maps=beside, border=tile.border)
+
+    bands = tiled_bands(enlarged, RowWindow(iter([lr])), grid=grid, scale=scale)
+    levels = float((torch.cat(list(bands), dim=-2) - whole).abs().max()) * 255
+    return Seams(levels=levels, tile=side, overlap=enlarger.overlap)
+
+
+def measure_seams(
+    path: Path, request: Request, *, categories: CategoryMap | None = None
+) -> Seams | None:
+    """Return what tiles change in the middle of an image; None if no network or no cut is needed.
+
+    Unless a tile was chosen it is small, since then there are more cuts: what they change depends
+    on the context that tiles are given, not on their size.
+    """
+    networks = networks_for(request)
+    with open_image(path) as reader:
+        header = reader.header
+        size = (header.height, header.width)
+        plan = plan_passes(size, request, factors=networks.factors)
+        if not plan.passes:
+            return None
+        model = networks.load(plan.passes[0])
+        overlap = tile_overlap(model, consistent=request.consistent)
+        tile = max(4 * overlap, 64) if request.tile == "auto" else request.tile
+        if tile >= max(size):
+            tile = 2 * overlap + 8
+        if tile >= max(size):
+            return None
+        (top, below), (left, right) = (_middle(length, 2 * tile) for length in size)
+        samples = reader.rows(top, below)[:, left:right, : header.colours]
+    part, maps = to_tensor(Image(pixels=samples)), None
+    if categories is not None:
+        box = slice(top, below), slice(left, right)
+        maps = categories.cut(*box, size=size, scale=model.scale)
+    return verify_seams(model, part, request=replace(request, tile=tile), maps=maps)
+
+
+def _middle(length: int, wanted: int) -> tuple[int, int]:
+    start = max((length - wanted) // 2, 0)
+    return start, min(start + wanted, length)
