@@ -47,6 +47,8 @@ class ChainSR(SRModel):
         depth: convolutions in a block.
     """
 
+    border = 8  # repeated pixels that keep the zeros of 20 convolutions away from the image
+
     def __init__(self, *, scale: int = 4, width: int = 32, blocks: int = 6, depth: int = 3) -> None:
         super().__init__()
         self.scale, self.channels = scale, "rgb"

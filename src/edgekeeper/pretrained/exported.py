@@ -47,6 +47,7 @@ class ExportedNetwork(SRModel):
             self.receptive_field = _number(facts, "receptive_field")
             self._overlap = _number(facts, "overlap")
             self.multiple = _number({"multiple": 1, **facts}, "multiple")
+            self.border = _number({"border": 0, **facts}, "border")
             colours = facts["channels"]
         except (KeyError, TypeError) as error:
             raise CheckpointError(
