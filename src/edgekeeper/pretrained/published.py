@@ -1,10 +1,11 @@
 """Networks filled with weights that other programs published: keys renamed, ranges rescaled.
 
-``read_weights`` gives the tensors of a file (``hdf5`` reads Keras's), ``FORMATS`` lists what they
-may be, ``layers`` puts them into the network.
+``read_weights`` gives the tensors of a file, ``FORMATS`` lists what they may be, ``layers`` puts
+them into the network.
 
-Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``, MATLAB and HDF5
-files by small readers. The formats and what was measured with them: docs/models.md.
+Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``, MATLAB files by a
+small reader, HDF5 files by h5py, which follows no link to another file here. The formats and what
+was measured with them: docs/models.md.
 """
 
 import pickle
@@ -17,11 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgekeeper.errors import CheckpointError, InputError, unknown_name
+from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained import dbpn, edsr, esrgan, imdn, luma, sftgan, srgan
-from edgekeeper.pretrained.hdf5 import read_hdf5
 from edgekeeper.pretrained.layers import SCALES, Format, Plan, Published, Tensors, fill, some
 from edgekeeper.spec import Spec
 
@@ -47,6 +47,7 @@ FORMATS: dict[str, Format] = {
 # ---- The tensors of a file by name; nothing in a file is ever run -------------------------------
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
+_MOST_UNPACKED = 100  # bytes of arrays for each byte of an HDF5 file; weights hardly pack
 # Damaged bytes make PyTorch's unpickler raise nearly anything.
 _UNREADABLE = (
     *(OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError, ValueError),
@@ -65,6 +66,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: no such file, a damaged one, or one that holds something else.
+        UnavailableError: h5py is needed for it and not installed.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
@@ -74,7 +76,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             _flatten(value, name=name, into=found)
         return found
     if path.suffix.lower() in HDF5_SUFFIXES:
-        return {name: torch.from_numpy(array) for name, array in read_hdf5(path).items()}
+        return _read_hdf5(path)
     loaded = read_plain(path)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
@@ -99,6 +101,38 @@ def read_plain(path: Path) -> object:
             f"'{path}' cannot be read as plain tensors. It is cut off, or it is a whole pickled "
             "program, which edgekeeper never runs; save its state_dict() alone and try again."
         ) from error
+
+
+def _read_hdf5(path: Path) -> dict[str, Tensor]:
+    """Return the number arrays of an HDF5 file, those in groups as ``"group/name"``."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise UnavailableError(
+            f"'{path}' is an HDF5 file, for which h5py is not installed; "
+            "run: pip install 'edgekeeper[keras]'"
+        ) from error
+    found: dict[str, Tensor] = {}
+    left = _MOST_UNPACKED * path.stat().st_size + 2**20
+
+    def take(name: str, item: object) -> None:
+        nonlocal left
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iuf":
+            return  # a group, a text
+        if item.external or item.is_virtual:
+            raise ValueError(f"'{name}' lies in another file")
+        left -= item.nbytes
+        if left < 0:
+            raise ValueError("its arrays are far larger than the file")
+        array = item[()]
+        found[name] = torch.from_numpy(np.asarray(array, array.dtype.newbyteorder("=")))
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(take)
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"'{path}' is not a readable HDF5 file ({error}).") from error
+    return found
 
 
 def _flatten(value: MatValue, *, name: str, into: dict[str, Tensor]) -> None:
