@@ -104,6 +104,43 @@ class TestEvaluate:
             assert (status, out) == (2, "")
             assert said in err
 
+    def test_what_networks_and_folders_say_need_not_be_given(
+        self, run: Run, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(folders)
+        given = ("--on", "mine", "--metrics", "PSNR,Ssim")  # no --scale, no --data
+        status, out, _ = run("evaluate", "espcn_x3", "espcn_x3_gv", "bicubic", *given)
+        assert (status, "espcn_x3, espcn_x3_gv, bicubic ×3" in out) == (0, True)
+        rows = [line.split() for line in out.splitlines() if line.startswith(" mine")]
+        assert [row[2] for row in rows] == ["espcn_x3", "espcn_x3_gv", "bicubic"]
+        assert sum("*" in row[4] for row in rows) == 1
+        for subjects, said in (
+            (("bicubic",), "give the scale, --scale 2, 3 or 4"),
+            (("espcn_x2", "espcn_x3"), "One network enlarges by 2, another by 3"),
+        ):
+            status, _, err = run("evaluate", *subjects, *given)
+            assert (status, said in err) == (2, True)
+
+    def test_the_interpolation_that_is_measured_is_named(self, run: Run, folders: Path) -> None:
+        given = ("--on", folders / "mine", "--scale", "2", "--metrics", "psnr")
+        for protocol, name in (("y_matlab", "bicubic"), ("gv_repo", "bilinear")):
+            _, out, _ = run("evaluate", "bicubic", *given, "--protocol", protocol)
+            assert f"{name} ×2" in out
+            _, out, _ = run("compare", "bicubic", "espcn_x2", *given, "--protocol", protocol)
+            assert f"A: {name}   B: espcn_x2" in out
+
+    def test_results_may_lie_a_folder_deeper(self, run: Run, folders: Path) -> None:
+        for scale, name in ((2, "good"), (3, "bad")):
+            (folders / "all" / "Mine" / f"x{scale}").mkdir(parents=True)
+            for file in (folders / name).iterdir():
+                (folders / "all" / "Mine" / f"x{scale}" / file.name).write_bytes(file.read_bytes())
+        given = ("--on", folders / "mine", "--scale", "2", "--metrics", "psnr")
+        found = []
+        for name in ("all", "good"):
+            lines = run("evaluate", folders / name, *given)[1].splitlines()
+            found += [line.split()[4] for line in lines if line.startswith(" mine")]
+        assert len(found) == 2 and found[0] == found[1]
+
     @pytest.mark.data
     def test_weights_lie_in_the_data_folder(self, run: Run, data_root: Path) -> None:
         status, out, _ = run(

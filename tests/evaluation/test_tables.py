@@ -1,17 +1,19 @@
 """Tests of tables: their text, Markdown and JSON."""
 
 import dataclasses
+import io
 import json
 import math
 
 import pytest
+from rich.console import Console
 
 from edgekeeper.errors import InputError
 from edgekeeper.evaluation.tables import (
     Table,
     as_json,
     as_markdown,
-    as_text,
+    as_rich,
     number,
     score_table,
 )
@@ -192,8 +194,14 @@ class TestForms:
             "- a note [1]",
         ]
 
+    def printed(self, table: Table, width: int) -> list[str]:
+        console = Console(file=io.StringIO(), width=width, color_system=None)
+        with console.capture() as captured:
+            console.print(as_rich(table, width=width))
+        return [line.strip() for line in captured.get().splitlines()]
+
     def test_text_keeps_brackets_and_aligns(self) -> None:
-        lines = [line.strip() for line in as_text(self.TABLE).splitlines()]
+        lines = self.printed(self.TABLE, 60)
         assert lines[0] == "Title [bold]"
         assert any(
             line.startswith("[red]") and line.endswith("+0.13 [0.05, 0.21]") for line in lines
@@ -201,8 +209,22 @@ class TestForms:
         assert any(line.startswith("a|b") and line.endswith(" 1.0") for line in lines)
         assert lines[-1] == "a note [1]"
 
-    def test_text_stays_within_the_width(self) -> None:
-        assert max(len(line) for line in as_text(self.TABLE, width=24).splitlines()) <= 24
+    def test_text_is_broken_between_words_alone(self) -> None:
+        table = Table(
+            "t",
+            ("set", "network", ">first number", ">second number", "what is to be said"),
+            (("set5", "edsr_light_x4", "+0.13 [0.05, 0.21]", "12.3456", "undecided"),),
+            notes=("a note",),
+            keys=2,
+        )
+        words = [w for text in (*table.columns, *table.cells[0]) for w in text.strip(">").split()]
+        for width in (36, 40, 50, 60, 80, 120):
+            lines = self.printed(table, width)
+            assert max(map(len, lines)) <= width
+            assert {*words, "note"} <= {word for line in lines for word in line.split()}
+        # The columns that say what a row is about begin each part.
+        assert sum(line.startswith("set5") for line in self.printed(table, 40)) == 3
+        assert sum(line.startswith("set5") for line in self.printed(table, 80)) == 1
 
     def test_rows_of_another_width_are_refused(self) -> None:
         with pytest.raises(InputError, match="3 cells for 1 columns"):

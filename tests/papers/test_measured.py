@@ -13,7 +13,7 @@ from PIL import Image
 import edgekeeper.papers.scored
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.evaluation.evaluate import evaluate
-from edgekeeper.evaluation.tables import as_text
+from edgekeeper.evaluation.tables import as_markdown
 from edgekeeper.metrics.score import Score, read_scores
 from edgekeeper.metrics.statistics import describe, interval
 from edgekeeper.models import ESPCN
@@ -164,7 +164,7 @@ class TestPrinted:
         without = {method for method, lpips in quoted.items() if lpips is None}
         assert without == set(quoted) - set(PRINTED["spsr-table1"].rows) - {"DGGGAN"}
         assert without == {"EDSR", "RCAN", "RDN", "DBPN"}
-        text = as_text(as_tables(beside("dgggan-table4"))[-1])
+        text = as_markdown(as_tables(beside("dgggan-table4"))[-1])
         assert "Rows EDSR to DBPN have LPIPS of another, unstated kind" in " ".join(text.split())
 
 
@@ -176,7 +176,7 @@ class TestSections:
 
     def test_only_the_measures_that_are_shown_are_explained(self) -> None:
         texts = {
-            name: " ".join(as_text(as_tables(beside(name))[-1]).split())
+            name: " ".join(as_markdown(as_tables(beside(name))[-1]).split())
             for name in ("dgggan-table1", "dgggan-table2", "dgggan-table4")
         }
         assert all("NIQE and PI on Y without 4 pixels" in text for text in texts.values())
@@ -201,7 +201,7 @@ class TestSections:
         }
 
     def test_what_is_not_stated_is_marked(self, table: str) -> None:
-        text = "\n".join(as_text(shown) for shown in as_tables(beside(table)))
+        text = "\n".join(as_markdown(shown) for shown in as_tables(beside(table)))
         assert "0.7?" in text and "0.9?" not in text
         assert "does not state which kind" in text
         assert "odd numbers." in text
@@ -248,7 +248,7 @@ class TestSections:
         found = beside(table, data_root=root)
         values = line(found, "perceptual", method="Bicubic", origin="ours").values
         assert values == {"lpips": None, "pi": None, "niqe": None}
-        text = as_text(as_tables(found)[-1])
+        text = as_markdown(as_tables(found)[-1])
         assert "unavailable" in text
         assert any(note.startswith("PI is unavailable (24 results).") for note in found.notes)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,15 +101,18 @@ def quality_cost(
     checked_target(output)  # before any network runs
     files = [Path(subject) for subject in subjects if subject.endswith(".json")]
     models = tuple(subject for subject in subjects if not subject.endswith(".json"))
-    records = [record for file in files for record in read_records(file)]
-    of_files = [record["scale"] for record in records if record["quality"]]
-    factor = scale or next(iter(of_files), QUOTED_SCALE)
-    for name, found in ((r["network"], r["scale"]) for r in records if r["quality"]):
-        _check_scale(name, found, wanted=factor)
-    for text in models:
-        _check_scale(text, _scale_of(text, scale=factor), wanted=factor)
+    placed = [each for file in files for each in read_points(file)]
+    factor = scale or next((each.scale for each in placed), QUOTED_SCALE)
+    for name, found in [(each.point.label, each.scale) for each in placed] + [
+        (text, _scale_of(text, scale=factor)) for text in models
+    ]:
+        if found != factor:
+            raise InputError(
+                f"'{name}' enlarges by {found}, not {factor}; all networks of the figure must have "
+                f"one scale: give --scale {found}, or networks of ×{factor}."
+            )
     if models or not subjects:
-        records += cost_records(
+        records = cost_records(
             models or shipped(factor),
             scale=factor,
             size=image_size(size),
@@ -118,59 +122,72 @@ def quality_cost(
             data=data,
             weights=weights,
         )
-    scored = [record for record in records if record["quality"]]
-    title, clock = _condition(scored)
-    points = [_point(record) for record in scored]
+        placed += map(_placed, records)
+    conditions = {(each.set_name, each.clock) for each in placed}
+    if len(conditions) != 1:
+        raise InputError(
+            "All networks of the figure must be scored on one set, and timed on one size, device "
+            f"and number of threads; these are {sorted(conditions) or 'not scored'}."
+        )
+    [(scored_on, clock)] = conditions
+    points = [each.point for each in placed]
     if quoted and factor == QUOTED_SCALE:
-        points += quoted_points(scored[0]["quality"]["set"])
-    draw(points, path=output, title=title, clock=clock)
+        points += quoted_points(scored_on)
+    draw(points, path=output, title=f"{scored_on} ×{factor}, y_matlab", clock=clock)
     click.echo(f"Wrote {output}")
 
 
-def read_records(file: Path) -> list[Record]:
-    """Return the records of a file of ``cost --json``; DataError for what is wrong in them."""
+@dataclass(frozen=True)
+class Placed:
+    """A scored network of the figure, and the conditions that all must share."""
+
+    point: "CostPoint"
+    scale: int
+    set_name: str
+    clock: str  # on what seconds were taken
+
+
+def read_points(file: Path) -> list[Placed]:
+    """Return the scored networks in a file of ``cost --json``; DataError for what is wrong."""
+    placed = []
     try:
-        records = json.loads(file.read_text(encoding="utf-8"))["networks"]
-        for number, record in enumerate(records, start=1):
+        for number, record in enumerate(json.loads(file.read_text("utf-8"))["networks"], start=1):
             try:
-                _check(record)
-            except KeyError as error:
-                raise ValueError(f"network {number} has no {error}") from error
-            except (TypeError, ValueError) as error:
+                placed += [_placed(record)] if record["quality"] is not None else []
+            except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"network {number}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"'{file}' is not a file of `edgekeeper cost --json`: {error}. Write it anew."
         ) from error
-    return list(records)
+    return placed
 
 
-def _check(record: Record) -> None:
-    """Raise KeyError, TypeError or ValueError where the figure could not use the record."""
-    whole, number = (int,), (int, float)
-    optional = (*number, type(None))
-    needed: list[tuple[str, Record, tuple[type, ...]]] = [
-        ("network", record, (str,)),
-        ("scale", record, whole),
-        ("macs_per_lr_pixel", record, optional),
-    ]
-    if (measured := record["measured"]) is not None:
-        needed += [("seconds", measured, number), ("threads", measured, whole)]
-        needed += [("device", measured, (str,)), ("size", measured, (list,))]
-    if (quality := record["quality"]) is not None:
-        needed += [("set", quality, (str,)), ("psnr", quality, optional)]
-        needed += [("lpips", quality, optional)]
-    for key, values, kinds in needed:
-        if not isinstance(values, dict):
-            raise ValueError(f"{values!r} is no object of values")
-        value = values[key]
-        good = type(value) in kinds
-        if type(value) in number:
-            good &= math.isfinite(value) and (value > 0 or values is quality)
-        if good and key == "size":
-            good = [type(side) for side in value] == [int, int]
-        if not good:
-            raise ValueError(f"'{key}' is {value!r}")
+def _placed(record: Record) -> Placed:
+    from edgekeeper.figures import CostPoint
+
+    measured, quality = record["measured"], record["quality"]
+    clock = ""
+    if measured is not None:
+        height, width = measured["size"]
+        clock = f"LR {height}x{width}, {measured['device']}, {threads(measured)}"
+    point = CostPoint(
+        label=str(record["network"]),
+        macs=_above_0(record["macs_per_lr_pixel"]),
+        seconds=None if measured is None else _above_0(measured["seconds"]),
+        psnr=_above_0(quality["psnr"]),
+        lpips=_above_0(quality["lpips"]),
+    )
+    return Placed(point, int(record["scale"]), str(quality["set"]), clock)
+
+
+def _above_0(value: Any) -> float | None:
+    """Return a number above 0, or None as it is; TypeError or ValueError for anything else."""
+    if value is None:
+        return None
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{value!r} is no number above 0")
+    return float(value)
 
 
 def _scale_of(text: str, *, scale: int) -> int:
@@ -184,47 +201,6 @@ def _scale_of(text: str, *, scale: int) -> int:
             "a network that ships or a network file. `edgekeeper cost` takes classes."
         )
     return found
-
-
-def _check_scale(name: str, found: int, *, wanted: int) -> None:
-    if found != wanted:
-        raise InputError(
-            f"'{name}' enlarges by {found}, not {wanted}; all networks of the figure must have one "
-            f"scale: give --scale {found}, or networks of ×{wanted}."
-        )
-
-
-def _condition(scored: list[Record]) -> tuple[str, str]:
-    """Return the set with its scale, and how seconds were taken; InputError where these differ."""
-    kinds = {
-        (f"{record['quality']['set']} ×{record['scale']}, y_matlab", _clock(record["measured"]))
-        for record in scored
-    }
-    if len(kinds) != 1:
-        raise InputError(
-            "All networks of the figure must be scored on one set at one scale, and timed on one "
-            f"size, device and number of threads; these are {sorted(kinds) or 'not scored'}."
-        )
-    return kinds.pop()
-
-
-def _clock(measured: dict[str, Any] | None) -> str:
-    if measured is None:
-        return ""
-    height, width = measured["size"]
-    return f"LR {height}x{width}, {measured['device']}, {threads(measured)}"
-
-
-def _point(record: Record) -> "CostPoint":
-    from edgekeeper.figures import CostPoint
-
-    return CostPoint(
-        label=record["network"],
-        macs=record["macs_per_lr_pixel"],
-        seconds=record["measured"]["seconds"] if record["measured"] else None,
-        psnr=record["quality"]["psnr"],
-        lpips=record["quality"]["lpips"],
-    )
 
 
 def quoted_points(set_name: str) -> list["CostPoint"]:

@@ -1,6 +1,5 @@
-"""Tables: cells as text, and the table as terminal text, as Markdown; rows as JSON."""
+"""Tables: cells as text, and the table for a terminal, as Markdown; rows as JSON."""
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any, Literal
 
 import rich.box
 import rich.table
-from rich.console import Console, Group
+from rich.console import Group
 from rich.markup import escape
 
 from edgekeeper.errors import InputError
@@ -172,16 +171,6 @@ def _badness(value: float, best: Best) -> float:
 
 
 # ---- The forms of a table -----------------------------------------------------------------------
-
-
-def as_text(table: Table, *, width: int | None = None) -> str:
-    """Return the table for a terminal of ``width`` columns (None: as wide as needed), plain."""
-    console = Console(
-        file=io.StringIO(), width=width or 400, color_system=None, legacy_windows=False
-    )
-    with console.capture() as captured:
-        console.print(as_rich(table, width=console.width))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def as_rich(table: Table, *, width: int) -> Group:

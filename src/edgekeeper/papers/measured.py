@@ -8,6 +8,7 @@ stands in the section of its own definition. Bicubic is always measured.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ EXPLAINED = {
     "Bicubic from LR that was never rounded.",
     "y_matlab": "Y, border of 4 pixels; SSIM without shrinking; Bicubic from LR as stored.",
 }
+_FINE = {measure: max(3, digits) for measure, digits in DIGITS.items()}
 EXPLAINED_MEASURES = {
     "lpips": "LPIPS on whole RGB images",
     "pi": "NIQE and PI on Y without 4 pixels on each side",
@@ -246,11 +248,9 @@ def _printed(
         return []
     values: dict[str, Value | None] = {}
     for measure in _measures(part, printed):
-        number = (
-            None if measure == "niqe" else printed.value(method, set_name=set_name, measure=measure)
-        )
+        found = printed.value(method, set_name=set_name, measure=measure)
         stated = measure != "ssim" or definition != "not stated"
-        values[measure] = None if number is None else Value(number, stated=stated)
+        values[measure] = None if found is None else Value(found, stated=stated)
     return [TableLine(set_name, method, "paper", values)]
 
 
@@ -286,12 +286,16 @@ def _contrasts(printed: PrintedTable, scored: Scored, *, first: str) -> list[Con
                     values = _values(a, b, measure=measure)
                     if len(values[0]) < 2 or not all(map(math.isfinite, (*values[0], *values[1]))):
                         continue
-                    digits = max(3, DIGITS[measure])
-                    difference = paired(*values, metric=measure, digits=digits)
-                    images = len(values[0])
-                    found.append(
-                        Contrast(set_name, part, measure, name, against, difference, images)
+                    contrast = Contrast(
+                        set=set_name,
+                        section=part,
+                        measure=measure,
+                        method=name,
+                        against=against,
+                        difference=paired(*values, metric=measure, digits=_FINE[measure]),
+                        images=len(values[0]),
                     )
+                    found.append(contrast)
     return found
 
 
@@ -313,15 +317,17 @@ def _notes(printed: PrintedTable, scored: Scored, *, chosen: Sequence[str]) -> l
         notes = ["The paper's rows only: ours, bicubic too, need the folder of the sets."]
     elif missing:
         notes.append(f"Not measured here: {', '.join(missing)}.")
-    reasons: dict[str, int] = {}
-    for by_set in scored.values():
-        for by_protocol in by_set.values():
-            for score in by_protocol[PROTOCOLS[0]]:
-                for metric, reason in score.unavailable:
-                    if metric in _measures(PERCEPTUAL, printed):
-                        text = f"{metric.upper()} is unavailable ({{}} results). {reason}"
-                        reasons[text] = reasons.get(text, 0) + 1
-    return [*notes, *(text.format(count) for text, count in reasons.items())]
+    lacking = Counter(
+        (metric, reason)
+        for by_set in scored.values()
+        for by_protocol in by_set.values()
+        for score in by_protocol[PROTOCOLS[0]]
+        for metric, reason in score.unavailable
+        if metric in _measures(PERCEPTUAL, printed)
+    )
+    for (metric, reason), count in lacking.items():
+        notes.append(f"{metric.upper()} is unavailable ({count} results). {reason}")
+    return notes
 
 
 # ---- As tables: one for each definition, one for the differences --------------------------------
@@ -388,7 +394,7 @@ def _contrast_table(found: MeasuredTable) -> Table:
             each.against,
             TITLES[each.measure],
             each.section,
-            difference_cell(each.difference, digits=max(3, DIGITS[each.measure])),
+            difference_cell(each.difference, digits=_FINE[each.measure]),
             each.difference.verdict,
             str(each.images),
         )
