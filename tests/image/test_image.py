@@ -24,6 +24,7 @@ from edgekeeper.image import (
     Image,
     Metadata,
     alpha_tensor,
+    colour_difference,
     from_tensor,
     list_images,
     read_image,
@@ -547,3 +548,16 @@ def test_benchmark_images_decode_as_pillow_decodes_them(data_root):
 
 def test_libvips_is_recent_enough_to_read_descriptors():
     assert (pyvips.version(0), pyvips.version(1)) >= (8, 10)
+
+
+def test_the_difference_of_alike_colours_is_that_of_scikit_image():
+    from skimage import color
+
+    generator = torch.Generator().manual_seed(1)
+    first = torch.rand(1, 3, 40, 40, generator=generator)
+    second = (first + 0.01 * torch.randn(first.shape, generator=generator)).clamp(0, 1)
+    labs = [color.rgb2lab(x[0].permute(1, 2, 0).double().numpy()) for x in (first, second)]
+    expected = color.deltaE_ciede2000(*labs).mean()
+    assert colour_difference(first, second) == pytest.approx(expected, abs=1e-3)
+    assert colour_difference(first, first) == 0
+    assert colour_difference(torch.ones(1, 3, 1, 1), torch.zeros(1, 3, 1, 1)) == pytest.approx(100)

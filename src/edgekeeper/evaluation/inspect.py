@@ -20,6 +20,7 @@ from edgekeeper.image import (
     Image,
     alpha_tensor,
     check_target,
+    colour_difference,
     from_tensor,
     read_image,
     to_rgb_tensor,
@@ -27,7 +28,7 @@ from edgekeeper.image import (
 )
 from edgekeeper.metrics.psnr import mean_square_psnr
 from edgekeeper.metrics.risk import shrink, structure_risk
-from edgekeeper.ops.color import ciede2000, rgb_to_grey_gv, rgb_to_lab
+from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.resize import imresize
 
 Verdict = Literal["supported", "doubtful", "invented"]
@@ -116,7 +117,7 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int) -> Inspection:
         scale=scale,
         difference_mean=float(difference.abs().mean()),
         difference_max=float(difference.abs().max()),
-        colour_error=_colour_error(prediction, target),
+        colour_error=colour_difference(prediction, target),
         colour_shift=_mean_rgb(difference),
         psnr=float(mean_square_psnr(prediction, target)),
         risk=risk,
@@ -207,16 +208,6 @@ def _mean_rgb(difference: Tensor) -> tuple[float, float, float]:
     """Return the mean of each colour."""
     red, green, blue = difference.mean(dim=(0, 2, 3)).tolist()
     return red, green, blue
-
-
-def _colour_error(prediction: Tensor, target: Tensor) -> float:
-    """Return the mean CIEDE2000 difference, in bands: it needs some thirty maps."""
-    rows = max(1, _BAND_PIXELS // prediction.shape[-1])
-    total = 0.0
-    for top in range(0, prediction.shape[-2], rows):
-        band = (..., slice(top, top + rows), slice(None))
-        total += float(ciede2000(rgb_to_lab(prediction[band]), rgb_to_lab(target[band])).sum())
-    return total / (prediction.shape[-1] * prediction.shape[-2])
 
 
 def _worst(unsupported: Tensor, edges: Tensor, *, scale: int) -> Place | None:

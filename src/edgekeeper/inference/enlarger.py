@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
+from edgekeeper.image import colour_difference
 from edgekeeper.inference.network import (
     Precision,
     choose_precision,
@@ -19,7 +20,6 @@ from edgekeeper.inference.network import (
 )
 from edgekeeper.inference.request import Drift, Request
 from edgekeeper.models import SFTGAN, SRModel
-from edgekeeper.ops.color import colour_difference
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import Sides
 from edgekeeper.pretrained.exported import ExportedNetwork
@@ -157,11 +157,9 @@ class Enlarger:
         for _ in range(PROJECTIONS):
             sr = (sr + imresize(lr - small, size=large)).clamp_(0, 1)
             small = imresize(sr, size=size)
-        differences = [
-            colour_difference(_as_rgb(x.clamp(0, 1)), _as_rgb(lr)).sum() for x in (before, small)
-        ]
-        count = lr.new_tensor(size[0] * size[1], dtype=torch.float64)
-        self._drift += torch.stack([*differences, count]).cpu()
+        count = size[0] * size[1]
+        means = [colour_difference(_as_rgb(x), _as_rgb(lr)) for x in (before, small)]
+        self._drift += torch.tensor([*(mean * count for mean in means), count])
         return sr
 
 
