@@ -364,11 +364,11 @@ class TestOptions:
     def test_style_chooses_the_network(self, raw: Run, tmp_path: Path) -> None:
         small = image(tmp_path / "a.png")
         found = set()
-        for style in ("faithful", "sharp", "texture"):  # the last by ×4, then made smaller
+        for style in ("faithful", "sharp", "texture", "restore"):  # the last two by ×4, shrunk
             target = tmp_path / f"{style}.png"
             assert raw(small, "-o", target, "--style", style, "--scale", "2").status == 0
             found.add(target.read_bytes())
-        assert len(found) == 3
+        assert len(found) == 4
 
 
 class TestNetworks:

@@ -45,10 +45,10 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
 @click.option("--model", help="A network: name (see `edgekeeper models`) or file.")
 @click.option(
     "--style",
-    type=click.Choice(["faithful", "sharp", "texture"]),
+    type=click.Choice(["faithful", "sharp", "texture", "restore"]),
     default="faithful",
     show_default=True,
-    help="Smallest error, more truthful gradient variance, or texture that looks real.",
+    help="Least error, truer gradient variance, texture that looks real, or for noisy JPEGs.",
 )
 @click.option(
     "--precision",
@@ -110,7 +110,7 @@ def command(
     height: int | None,
     fit: tuple[int, int] | None,
     model: str | None,
-    style: Literal["faithful", "sharp", "texture"],
+    style: Literal["faithful", "sharp", "texture", "restore"],
     precision: Literal["auto", "float32", "bfloat16"],
     runtime: Literal["torch", "onnx", "openvino"] | None,
     tile: int | None,

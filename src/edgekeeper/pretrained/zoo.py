@@ -22,14 +22,16 @@ from edgekeeper.spec import Spec
 
 _NOT_COMMUNITY = (".mat", ".h5", ".hdf5")  # what spandrel does not read
 WEIGHTS = Path(__file__).parent / "weights"
-Style = Literal["faithful", "sharp", "texture"]
+Style = Literal["faithful", "sharp", "texture", "restore"]
 
 # "faithful" networks have the smallest error, "sharp" ones the more truthful gradient variance,
-# "texture" looks most like a photograph and invents detail to do so.
+# "texture" looks most like a photograph and invents detail to do so, "restore" takes blur, noise
+# and the marks of JPEG away.
 DEFAULTS: dict[Style, dict[int, str]] = {
     "faithful": {2: "edsr_light_x2", 3: "edsr_light_x3", 4: "balanced_x4"},
     "sharp": {scale: f"edsr_light_x{scale}_gv" for scale in (2, 3, 4)},
     "texture": {4: "edsr_light_x4_texture"},
+    "restore": {4: "restore_x4"},
 }
 FACTORS: dict[Style, tuple[int, ...]] = {style: tuple(DEFAULTS[style]) for style in DEFAULTS}
 
