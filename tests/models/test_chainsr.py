@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 
+import edgekeeper
+from edgekeeper.inference.network import infer
 from edgekeeper.models import ChainSR, parameter_count
 from edgekeeper.ops.resize import imresize
 
@@ -35,3 +37,15 @@ def test_it_joins_head_first_block_last_but_one_and_last_convolution() -> None:
     last = conv(after[3], "after_blocks")
     joined = conv(torch.cat([after[0], after[1], after[2], last], dim=1), "join", padding=0)
     torch.testing.assert_close(network.features(lr), joined, rtol=0, atol=1e-12)
+
+
+def test_flat_images_stay_flat_up_to_the_rim_in_the_network_that_ships() -> None:
+    network = edgekeeper.load("balanced_x4")
+    random = torch.Generator().manual_seed(0)
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 0.5, 1.0])] * 3)  # (27, 3)
+    colours = torch.cat([corners, torch.rand(23, 3, generator=random)])
+    for k, colour in enumerate(colours):
+        size = (8 + 3 * (k % 10), 40 - 2 * (k % 9))
+        sr = infer(network, colour[None, :, None, None].expand(1, 3, *size).contiguous())
+        levels = (sr - colour[None, :, None, None]).abs().max() * 255
+        assert levels <= 2, f"{colour.tolist()} at {size} moves by {levels:.1f} levels"
