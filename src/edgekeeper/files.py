@@ -5,6 +5,7 @@ and is renamed when it is complete and on the disk. The names of such folders ar
 the target's, and a lock tells those of running processes from those that a kill left behind.
 """
 
+import hashlib
 import os
 import re
 import secrets
@@ -150,6 +151,15 @@ def write_bytes(
 def write_text(path: str | Path, text: str, *, error: type[EdgekeeperError] = InputError) -> None:
     """Write the file ``path`` as UTF-8, whole or not at all; raises ``error``."""
     write_bytes(path, text.encode(), error=error)
+
+
+def sha256_of(path: str | Path, *, error: type[EdgekeeperError] = InputError) -> str:
+    """Return the SHA-256 of the file ``path`` as 64 hexadecimal digits; raises ``error``."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        raise error(f"'{path}' cannot be read: {reason(problem)}.") from problem
 
 
 def make_folder(path: Path, *, error: type[EdgekeeperError] = InputError) -> Path:

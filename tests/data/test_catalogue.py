@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgekeeper.data.catalogue import SETS, ImageSet, Remote, find_set, names
-from edgekeeper.data.fetch import sha256_of
-from edgekeeper.data.obtain import digests, fetch_set, remote_files
+from edgekeeper.data.fetch import digests, fetch_set, remote_files
 from edgekeeper.errors import DataError, InputError
+from edgekeeper.files import sha256_of
 
 
 def test_every_entry_is_complete() -> None:

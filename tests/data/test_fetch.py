@@ -8,16 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from edgekeeper.data.fetch import fetch, sha256_of
+from edgekeeper.data import fetch as module
+from edgekeeper.data.catalogue import Remote
+from edgekeeper.data.fetch import fetch
 from edgekeeper.errors import DataError, InputError
+from edgekeeper.files import sha256_of
 
 CONTENT = bytes(range(256)) * 40
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
 # SHA-256 of "abc": FIPS 180-2, appendix B.1.
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path.startswith("/to?"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to?"))
+            self.end_headers()
+            return
         if self.path == "/missing":
             self.send_error(404)
             return
@@ -36,7 +45,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[HTTPServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+    monkeypatch.setattr(module, "SCHEMES", ("https", "http", "file"))
     server = HTTPServer(("127.0.0.1", 0), Handler)
     server.requests = []  # type: ignore[attr-defined]
     server.release = threading.Event()  # type: ignore[attr-defined]
@@ -53,38 +63,32 @@ def address(server: HTTPServer, path: str = "/file") -> str:
     return f"http://127.0.0.1:{server.server_port}{path}"
 
 
+def here(address: str, size: int | None = None, sha256: str | None = None) -> Remote:
+    return Remote("x", address, size, sha256)
+
+
 def test_digest_of_known_content(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == ABC
 
 
-def test_file_arrives_with_progress_and_without_leftovers(
-    server: HTTPServer, tmp_path: Path
-) -> None:
-    told: list[tuple[int, int | None]] = []
-    digest = hashlib.sha256(CONTENT).hexdigest()
-    path = fetch(
-        address(server),
-        tmp_path / "deep" / "file.bin",
-        size=len(CONTENT),
-        sha256=digest.upper(),
-        progress=lambda done, total: told.append((done, total)),
-    )
+def test_a_file_arrives_without_leftovers(server: HTTPServer, tmp_path: Path) -> None:
+    remote = Remote("deep/file.bin", address(server), len(CONTENT), DIGEST)
+    path = fetch(remote, tmp_path)
     assert path.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
     assert [p.name for p in path.parent.iterdir()] == ["file.bin"]
 
 
 def test_a_right_file_is_not_fetched_again_and_a_wrong_one_is_kept_and_refused(
     server: HTTPServer, tmp_path: Path
 ) -> None:
-    path = tmp_path / "abc"
+    path = tmp_path / "x"
     path.write_bytes(b"abc")
-    assert fetch(address(server), path, size=3, sha256=ABC) == path
+    assert fetch(here(address(server), 3, ABC), tmp_path) == path
     with pytest.raises(DataError, match="has 3 bytes, not 4"):
-        fetch(address(server), path, size=4)
+        fetch(here(address(server), 4), tmp_path)
     with pytest.raises(DataError, match="SHA-256 is ba78"):
-        fetch(address(server), path, sha256="0" * 64)
+        fetch(here(address(server), None, "0" * 64), tmp_path)
     assert path.read_bytes() == b"abc"
     assert server.requests == []  # type: ignore[attr-defined]
 
@@ -97,46 +101,64 @@ def test_a_right_file_is_not_fetched_again_and_a_wrong_one_is_kept_and_refused(
         ("/short", None, None, "broke off after"),
         ("/long", len(CONTENT) - 1, None, "sends more than"),
         ("/long", len(CONTENT) + 1, None, "broke off after"),
-        ("/missing", None, None, "answers 404"),
+        ("/missing", None, None, r"answers 404 \('Not Found'\)"),
+        ("/to?https://example.org/file", None, None, "hands on to 'https://example.org/file'"),
+        ("/to?file:///etc/hostname", None, None, "answers 302"),
+        ("/to?ftp://127.0.0.1/file", None, None, "hands on to 'ftp:"),
     ],
 )
 def test_what_is_wrong_leaves_nothing(
     server: HTTPServer, tmp_path: Path, path: str, size: int | None, sha256: str, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        fetch(address(server, path), tmp_path / "x", size=size, sha256=sha256)
+        fetch(here(address(server, path), size, sha256), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_redirects_are_followed_on_the_same_host(server: HTTPServer, tmp_path: Path) -> None:
+    path = fetch(here(address(server, "/to?/file"), None, DIGEST), tmp_path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_file_of_unknown_size_has_a_limit_and_so_has_time(
+    server: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="more than 9 bytes"):
+        patch.setattr(module, "_MOST", 9)
+        fetch(here(address(server)), tmp_path)
+    clock = iter(range(0, 1000, 100))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with pytest.raises(DataError, match="sends too slowly"):
+        fetch(here((tmp_path / "source").as_uri()), source(tmp_path))
+
+
+def source(folder: Path) -> Path:
+    (folder / "source").write_bytes(b"abc")
+    return folder
 
 
 def test_a_silent_server_is_left_after_the_timeout(server: HTTPServer, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be reached"):
-        fetch(address(server, "/stuck"), tmp_path / "x", timeout=0.1)
+        fetch(here(address(server, "/stuck")), tmp_path, timeout=0.1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unreachable_and_unwritable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be reached"):
-        fetch("http://127.0.0.1:9/x", tmp_path / "x", timeout=2)
+        fetch(here("https://127.0.0.1:9/x"), tmp_path, timeout=2)
     with pytest.raises(DataError, match="cannot be reached"):
-        fetch((tmp_path / "none").as_uri(), tmp_path / "x")
-    with pytest.raises(InputError, match="must begin with"):
-        fetch("ftp://example.org/x", tmp_path / "x")
-    (tmp_path / "source").write_bytes(b"abc")
+        fetch(here((tmp_path / "none").as_uri()), tmp_path)
+    for wrong in ("http://example.org/x", "ftp://example.org/x"):
+        with pytest.raises(InputError, match="must begin with https://"):
+            fetch(here(wrong), tmp_path)
+    there = (source(tmp_path) / "source").as_uri()
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DataError, match="cannot be written"):
-        fetch((tmp_path / "source").as_uri(), tmp_path / "file" / "x")
+    with pytest.raises(DataError, match="cannot be made"):
+        fetch(Remote("file/x", there), tmp_path)
     with pytest.raises(DataError, match="is not a file"):
-        fetch((tmp_path / "source").as_uri(), tmp_path)
-
-
-def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "source").write_bytes(b"abc")
-    with pytest.raises(DataError, match="cannot be written"):
-        fetch((tmp_path / "source").as_uri(), tmp_path / ("x" * 300))
+        fetch(Remote(".", there), tmp_path)
 
 
 def test_a_file_address(tmp_path: Path) -> None:
-    (tmp_path / "source").write_bytes(b"abc")
-    assert (
-        fetch((tmp_path / "source").as_uri(), tmp_path / "copy", sha256=ABC).read_bytes() == b"abc"
-    )
+    there = (source(tmp_path) / "source").as_uri()
+    assert fetch(here(there, None, ABC), tmp_path).read_bytes() == b"abc"

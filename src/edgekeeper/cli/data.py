@@ -41,7 +41,7 @@ def get(name: str, data: Path | None) -> None:
     """Download the set NAME from its public address; every file is checked."""
     if data is None:
         raise InputError("Say where to put the set with --data FOLDER.")
-    from edgekeeper.data.obtain import fetch_set
+    from edgekeeper.data.fetch import fetch_set
     from edgekeeper.progress import ProgressLine
 
     with ProgressLine(name, total=0, unit="files") as line:

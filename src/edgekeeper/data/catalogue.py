@@ -1,7 +1,7 @@
 """The image sets of the field: where they come from, under what licence, what they may be for.
 
 Sizes and SHA-256 of single files lie in ``digests.txt`` (lines of: set, path, bytes, SHA-256),
-which ``obtain`` reads. Where an address is given without a digest, none is published and none is
+which ``fetch`` reads. Where an address is given without a digest, none is published and none is
 checked.
 """
 

@@ -1,142 +1,202 @@
-"""One file from the network or a disk: size, SHA-256, a temporary name, then the final name."""
+"""Sets of the catalogue fetched from their public origin: each file whole and right, or not there.
+
+By urllib, over https: of the libraries for it, pooch checks no size while a file comes, follows a
+redirect to anywhere, has no limit of time, and needs eight packages.
+"""
 
 import hashlib
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
-from contextlib import suppress
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 from urllib.parse import urlsplit
 
+from edgekeeper.data.catalogue import ImageSet, Remote, find_set
 from edgekeeper.errors import DataError, InputError
+from edgekeeper.files import make_folder, new_file, sha256_of, write_bytes
 
-CHUNK_BYTES = 1 << 20
+SCHEMES = ("https", "file")
+"""Kinds of addresses that are fetched."""
 
-Progress = Callable[[int, int | None], None]
-"""Called with (bytes so far, bytes in all or None when the server does not say)."""
+Progress = Callable[[int, int, str], None]
+"""Called with (files done, files in all, name of the file just done)."""
 
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of the file ``path`` as 64 hexadecimal digits; DataError when it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be read ({error.strerror}).") from error
+_CHUNK = 2**20
+_MOST = 2**26  # bytes of a file whose size nobody published, and of an image in an archive
+_UNREACHABLE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+_SLOWEST = 10_000  # bytes a second on average, after the first minute
+_REDIRECTS = {"github.com": ".githubusercontent.com"}  # hosts that hand on, and to whom
 
 
-def fetch(
-    address: str,
-    target: str | Path,
+def fetch_set(
+    wanted: str | ImageSet,
+    root: str | Path,
     *,
-    size: int | None = None,
-    sha256: str | None = None,
-    timeout: float = 30.0,
     progress: Progress | None = None,
+    timeout: float = 30.0,
 ) -> Path:
-    """The file ``target``, fetched from ``address`` (http, https or file) unless it is there.
+    """Return the folder below ``root`` that now holds the set ``wanted``.
 
-    A file that is there is kept when size and digest agree and refused when they do not. What is
-    fetched goes to a temporary name beside ``target``, is flushed to the disk, checked against
-    ``size`` (bytes) and ``sha256``, and only then renamed: no failure leaves a wrong file.
-    ``timeout`` is in seconds and counts while nothing arrives. Raises DataError.
+    Files already there are checked. ``timeout`` is in seconds and counts while nothing arrives.
+    Raises DataError, also with what to do by hand when a set has no public direct address.
     """
-    if urlsplit(address).scheme not in ("http", "https", "file"):
-        raise InputError(f"The address '{address}' must begin with http://, https:// or file://.")
-    path = Path(target)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        if path.exists():
-            check_file(path, size=size, sha256=sha256)
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
-            digest = _copy(address, file, size=size, timeout=timeout, progress=progress)
-            file.flush()
-            os.fsync(file.fileno())
-        if sha256 is not None and digest != sha256.lower():
+    entry = wanted if isinstance(wanted, ImageSet) else find_set(wanted)
+    folder = Path(root) / entry.folder
+    remotes = remote_files(entry)
+    if not remotes:
+        raise DataError(
+            f"{entry.title} cannot be fetched directly. {entry.how} Origin: {entry.origin}; "
+            f"licence: {entry.licence}; folder: '{folder}'."
+        )
+    for number, remote in enumerate(remotes, start=1):
+        path = fetch(remote, folder, timeout=timeout)
+        if remote.unpack == "zip":
+            unpack_images(path, folder)
+        if progress is not None:
+            progress(number, len(remotes), remote.path)
+    return folder
+
+
+def remote_files(entry: ImageSet) -> tuple[Remote, ...]:
+    """Return the files of which ``entry`` consists, as far as they have a public address."""
+    single = []
+    for path, size, sha256 in digests().get(entry.name, ()):
+        start, base = next((s, b) for s, b in entry.bases if path.startswith(s))
+        single.append(Remote(path, base + path.removeprefix(start), size, sha256))
+    return (*single, *entry.archives)
+
+
+@lru_cache(maxsize=1)
+def digests() -> dict[str, list[tuple[str, int, str]]]:
+    """For each set with known files: (path, bytes, SHA-256) of each."""
+    known: dict[str, list[tuple[str, int, str]]] = {}
+    text = files("edgekeeper.data").joinpath("digests.txt").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        name, path, size, sha256 = line.split()
+        known.setdefault(name, []).append((path, int(size), sha256))
+    return known
+
+
+def fetch(remote: Remote, folder: Path, *, timeout: float = 30.0) -> Path:
+    """Return the file of ``remote`` in ``folder``, fetched from its address unless it is there.
+
+    A file that is there is kept when size and digest agree and refused when they do not.
+
+    Raises:
+        InputError: the address is not of ``SCHEMES``.
+        DataError: it cannot be reached or written, or is not what was expected.
+    """
+    if urlsplit(remote.address).scheme not in SCHEMES:
+        schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise InputError(f"The address '{remote.address}' must begin with {schemes}.")
+    path = folder / remote.path
+    if path.exists():
+        _check(path, remote)
+        return path
+    make_folder(path.parent, error=DataError)
+    with new_file(path, error=DataError) as draft, draft.open("wb") as file:
+        digest = _copy(remote, file, timeout=timeout)
+        if remote.sha256 not in (None, digest):
             raise DataError(
-                f"What came from {address} is not the expected file: SHA-256 is {digest}, "
-                f"expected {sha256.lower()}. Nothing was kept; try again or ask its publisher."
+                f"What came from {remote.address} is not the expected file: SHA-256 is {digest}, "
+                f"expected {remote.sha256}. Nothing was kept; try again or ask its publisher."
             )
-        partial.rename(path)
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be written ({error.strerror or error}).") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return path
 
 
-def check_file(path: Path, *, size: int | None, sha256: str | None) -> None:
-    """Raise DataError unless ``path`` is a file of this size and digest."""
+def _check(path: Path, remote: Remote) -> None:
+    """Raise DataError unless ``path`` is a file of the size and digest of ``remote``."""
     if not path.is_file():
         raise DataError(f"'{path}' is not a file. Move it away and try again.")
-    found = path.stat().st_size
-    if size is not None and found != size:
-        raise DataError(
-            f"'{path}' is there but has {found} bytes, not {size}. Delete it to fetch it again."
-        )
-    if sha256 is not None and (digest := sha256_of(path)) != sha256.lower():
-        raise DataError(
-            f"'{path}' is there but its SHA-256 is {digest}, not {sha256.lower()}. "
-            "Delete it to fetch it again."
-        )
+    size = path.stat().st_size
+    wrong = f"has {size} bytes, not {remote.size}" if remote.size not in (None, size) else ""
+    if not wrong and remote.sha256 is not None:
+        digest = sha256_of(path, error=DataError)
+        wrong = f"its SHA-256 is {digest}, not {remote.sha256}" if digest != remote.sha256 else ""
+    if wrong:
+        raise DataError(f"'{path}' is there but {wrong}. Delete it to fetch it again.")
 
 
-def _copy(
-    address: str, file: BinaryIO, *, size: int | None, timeout: float, progress: Progress | None
-) -> str:
-    """SHA-256 of the bytes copied from ``address`` to ``file``."""
+def _copy(remote: Remote, file: BinaryIO, *, timeout: float) -> str:
+    """Copy what is at the address to ``file`` and return its SHA-256."""
+    address = remote.address
+    opener = urllib.request.build_opener(_Redirects)
     try:
-        with urllib.request.urlopen(address, timeout=timeout) as answer:
-            announced = answer.headers.get("Content-Length")
-            total = int(announced) if announced and announced.isdigit() else None
-            return _pour(answer, file, address=address, size=size, total=total, progress=progress)
+        with opener.open(address, timeout=timeout) as answer:
+            announced = answer.headers.get("Content-Length") or ""
+            total = int(announced) if announced.isdigit() else None
+            return _pour(remote, answer, into=file, total=total)
     except urllib.error.HTTPError as error:
-        with suppress(OSError):
-            error.close()
+        error.close()
         raise DataError(
-            f"{address} answers {error.code} ({error.reason}). Check the address or fetch the "
+            f"{address} answers {error.code} ({error.reason!a}). Check the address or fetch the "
             "file by hand."
         ) from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        ConnectionError,
+        TimeoutError,
+    ) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"{address} cannot be reached ({reason}). Check the network and try again."
         ) from error
 
 
-def _pour(
-    answer: BinaryIO,
-    file: BinaryIO,
-    *,
-    address: str,
-    size: int | None,
-    total: int | None,
-    progress: Progress | None,
-) -> str:
-    digest, done, told = hashlib.sha256(), 0, 0.0
-    expected = total if size is None else size
-    if total is not None and size is not None and total != size:
+def _pour(remote: Remote, answer: IO[bytes], *, into: BinaryIO, total: int | None) -> str:
+    address, size = remote.address, remote.size
+    if None not in (total, size) and total != size:
         raise DataError(f"{address} has {total} bytes, expected {size}. Nothing was kept.")
-    while chunk := answer.read(CHUNK_BYTES):
+    expected = total if size is None else size
+    most = _MOST if size is None else size
+    digest, done, started = hashlib.sha256(), 0, time.monotonic()
+    while chunk := answer.read(_CHUNK):
         done += len(chunk)
-        if expected is not None and done > expected:
-            raise DataError(f"{address} sends more than {expected} bytes. Nothing was kept.")
-        file.write(chunk)
+        if done > most:
+            raise DataError(f"{address} sends more than {most} bytes. Nothing was kept.")
+        if time.monotonic() - started > 60 + done / _SLOWEST:
+            raise DataError(f"{address} sends too slowly. Nothing was kept; try again later.")
+        into.write(chunk)
         digest.update(chunk)
-        if progress is not None and time.monotonic() - told > 0.1:
-            told = time.monotonic()
-            progress(done, expected)
-    if expected is not None and done != expected:
+    if expected not in (None, done):
         raise DataError(
             f"{address} broke off after {done} of {expected} bytes. Nothing was kept; try again."
         )
-    if progress is not None:
-        progress(done, expected)
     return digest.hexdigest()
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to the same host, or to one of its own, and never away from https."""
+
+    def redirect_request(self, req: Any, *arguments: Any) -> urllib.request.Request | None:
+        """Return the request to follow with; raises URLError for another place."""
+        here, there = urlsplit(req.full_url), urlsplit(arguments[-1])
+        own = _REDIRECTS.get(here.hostname or "", "/")
+        same = there.netloc == here.netloc or (there.hostname or "").endswith(own)
+        if there.scheme not in SCHEMES or not same:
+            raise urllib.error.URLError(f"it hands on to {arguments[-1]!a}, which is not followed")
+        return super().redirect_request(req, *arguments)
+
+
+def unpack_images(archive: Path, folder: Path) -> None:
+    """Write the PNG and JPEG files of the zip ``archive`` into ``folder``, flat."""
+    try:
+        with zipfile.ZipFile(archive) as content:
+            for item in content.infolist():
+                # Only the last part of the name: an archive cannot write elsewhere.
+                name = Path(item.filename.replace("\\", "/")).name
+                if item.is_dir() or Path(name).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+                    continue
+                if item.file_size > _MOST:
+                    raise DataError(f"'{archive}' holds {name!a}, an image of {item.file_size} B.")
+                write_bytes(folder / name, content.read(item), error=DataError)
+    # RuntimeError: encrypted; NotImplementedError, one of them: packed in an unknown way.
+    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+        raise DataError(f"'{archive}' cannot be unpacked ({error}).") from error

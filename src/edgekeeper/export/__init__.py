@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekeeper.checkpoint import code_version, read_tensors
-from edgekeeper.data.fetch import sha256_of
 from edgekeeper.errors import CheckpointError, InputError, unknown_name
 from edgekeeper.export.check import Agreement, check
 from edgekeeper.export.graph import NO_ROUNDING, Rounding, Signed
@@ -32,6 +31,7 @@ from edgekeeper.export.int8 import (
     measure_loss,
 )
 from edgekeeper.export.writers import check_layers_known, folded, onnx_model
+from edgekeeper.files import sha256_of
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import (
     KEY,

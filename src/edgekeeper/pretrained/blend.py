@@ -6,7 +6,6 @@ from the same start, alpha turns one into the other without another training.
 """
 
 import copy
-import hashlib
 import inspect
 import math
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from edgekeeper.checkpoint import code_version, model_spec, read_tensors, save_model
 from edgekeeper.errors import CheckpointError, InputError
+from edgekeeper.files import sha256_of
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.pretrained.published import published_spec
 from edgekeeper.pretrained.zoo import Network, describe, find, is_own, load
@@ -182,7 +182,5 @@ def _complete(found: Spec[SRModel]) -> dict[str, object]:
 
 def _parent(path: Path) -> dict[str, object]:
     """Name, SHA-256 and, if it has one, card of a network's file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     card = {"card": read_tensors(path).facts.get("card")} if is_own(path) else {}
-    return {"name": path.stem, "file": path.name, "sha256": digest, **card}
+    return {"name": path.stem, "file": path.name, "sha256": sha256_of(path), **card}
