@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.evaluation.evaluate import Result, results, score_result
+from edgekeeper.evaluation.evaluate import PairResult, results, score_result
 from edgekeeper.evaluation.tables import DIGITS, TITLES
 from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
 from edgekeeper.metrics.score import ALL_METRICS, METRICS, Score, find_metrics, summarise
@@ -246,7 +246,7 @@ SIDE = 64  # pixels of the squares that are looked at
 STEP = 4  # pixels between two of them
 
 
-def worst_place(a: Result, b: Result, *, hr: Tensor) -> WorstPlace | None:
+def worst_place(a: PairResult, b: PairResult, *, hr: Tensor) -> WorstPlace | None:
     """Return the square in which b's squared error exceeds a's most, None where it nowhere does."""
     errors = []
     for result in (a, b):

@@ -71,7 +71,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class Result:
+class PairResult:
     """What a subject made of a pair: ``image`` (1, 3, H, W), and the conditions of its score."""
 
     set: str
@@ -90,7 +90,7 @@ def results(
     data_root: str | Path,
     protocol: str | Protocol = "y_matlab",
     model_name: str | None = None,
-) -> Iterator[Result]:
+) -> Iterator[PairResult]:
     """The images of ``subject`` one by one, not scored. Arguments and errors as ``evaluate``.
 
     All sets and result files are looked up before the first image is made.
@@ -106,7 +106,7 @@ def results(
         source = _source(subject, label=label, pairs=pairs, protocol=chosen)
         prepared.append((label, pairs, source))
     return (
-        Result(
+        PairResult(
             set=label,
             pair=pair,
             image=source.make(pair),
@@ -120,7 +120,7 @@ def results(
 
 
 def score_result(
-    result: Result, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
+    result: PairResult, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
 ) -> Score:
     """Return the score of a result against its original ``hr``; see ``score_image``."""
     return score_image(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError, UnavailableError, unknown_name
 from edgekeeper.evaluation.compare import PairedComparison
-from edgekeeper.figures.grid import Cell, Number, Strip, Whole, draw_grid
+from edgekeeper.figures.grid import Cell, Number, Strip, draw_grid
 from edgekeeper.figures.panels import (
     ORIGINAL,
     Panel,
@@ -101,7 +101,7 @@ def crops(
             Cell(label, None if x is None else part.cut(x), below[label])
             for label, x in images.items()
         ]
-        strips.append(Strip(cells, row.name, Whole(row.hr, part) if whole == "shown" else None))
+        strips.append(Strip(cells, row.name, (row.hr, part) if whole == "shown" else None))
     note = _condition(chosen, scale=scale) if measures else ""
     return draw_grid(strips, path=path, per_line=per_line, note=note)
 
@@ -130,7 +130,7 @@ def comparison(
     cells = [Cell(label, part.cut(x)) for label, x in images.items()]
     cells += [Cell("gradients", edges[label], below[label]) for label in images]
     return draw_grid(
-        [Strip(cells, title, Whole(hr, part))],
+        [Strip(cells, title, (hr, part))],
         path=path,
         per_line=len(images),
         top=float(edges[ORIGINAL].max()),

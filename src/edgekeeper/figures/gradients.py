@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.figures.grid import Cell, Number, Strip, Whole, draw_grid
+from edgekeeper.figures.grid import Cell, Number, Strip, draw_grid
 from edgekeeper.figures.panels import (
     ORIGINAL,
     Panel,
@@ -58,7 +58,7 @@ def gradient_maps(
                 Cell(label, None if maps is None else part.cut(maps[name]))
                 for label, maps in found.items()
             ]
-            place = Whole(row.hr, part) if whole == "shown" else None
+            place = (row.hr, part) if whole == "shown" else None
             strips.append(Strip(cells, " ".join(filter(None, (row.name, name))), place))
     return draw_grid(strips, path=path, top=top, bar=BARS[kind])
 
@@ -117,7 +117,7 @@ def branch_maps(
                 cells.append(replace(cell, image=part.cut(cell.image)))
                 if column == "original":
                     top = max(top, float(part.cut(cell.image).max()))
-        strips.append(Strip(cells, row.name, Whole(row.hr, part) if whole == "shown" else None))
+        strips.append(Strip(cells, row.name, (row.hr, part) if whole == "shown" else None))
     return draw_grid(strips, path=path, top=top, bar="length of the gradient M\nin 0..1")
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LINE_POINTS = 12  # from one line of numbers to the next
 WIDEST_WHOLE, BAR = 4.2, 0.13  # inches
+WHOLE = "the original and the part shown"
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The whole original, left of a row, and its part that the row shows."""
-
-    image: Tensor
-    part: Box
-
-
-@dataclass(frozen=True)
 class Strip:
-    """A row of cells of one size; it is broken into lines when the grid is narrower."""
+    """A row of cells of one size; it is broken into lines when the grid is narrower.
+
+    ``whole``: the whole original, to stand left of the row, and its part that the row shows.
+    """
 
     cells: Sequence[Cell]
     name: str = ""
-    whole: Whole | None = None
+    whole: tuple[Tensor, Box] | None = None
 
     @property
     def aspect(self) -> float:
@@ -106,7 +102,10 @@ def draw_grid(
         for strip, count in zip(strips, lines, strict=True):
             if strip.whole is not None:
                 wholes.append(figure.add_subplot(grid[first : first + count, 0]))
-                _draw_whole(wholes[-1], strip, whole=strip.whole, width=beside)
+                write_title(wholes[-1], strip.name or WHOLE, width=beside)
+                show(wholes[-1], strip.whole[0], pixels="averaged")
+                frame(wholes[-1], strip.whole[1])
+                wholes[-1].set_aspect("auto")  # it takes what room there is
             for number, each in enumerate(strip.cells):
                 line, column = divmod(number, across)
                 axis = figure.add_subplot(grid[first + line, column + (beside > 0)])
@@ -135,14 +134,7 @@ def _whole_width(strip: Strip, *, lines: int, cell: float) -> float:
     if strip.whole is None:
         return 0.0
     height = cell * strip.aspect * lines + 0.4 * (lines - 1)
-    return min(WIDEST_WHOLE, height * strip.whole.image.shape[-1] / strip.whole.image.shape[-2])
-
-
-def _draw_whole(axis: "Axes", strip: Strip, *, whole: Whole, width: float) -> None:
-    write_title(axis, strip.name or "the original and the part shown", width=width)
-    show(axis, whole.image, pixels="averaged")
-    frame(axis, whole.part)
-    axis.set_aspect("auto")  # it takes what room there is, and has no say in the layout
+    return min(WIDEST_WHOLE, height * strip.whole[0].shape[-1] / strip.whole[0].shape[-2])
 
 
 def _draw_cell(axis: "Axes", cell: Cell, *, top: float) -> Any:

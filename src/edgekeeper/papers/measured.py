@@ -344,7 +344,8 @@ def as_tables(found: MeasuredTable) -> list[Table]:
 
 
 def _section_table(section: Section, found: MeasuredTable) -> Table:
-    digits = {measure: _digits(measure, found.printed) for measure in section.measures}
+    # As many digits as the paper prints; those of other tables for what it does not print.
+    digits = {m: found.printed.decimals(m) or DIGITS[m] for m in section.measures}
     cells = tuple(
         (
             line.set,
@@ -370,19 +371,6 @@ def _cell(line: TableLine, measure: str, *, digits: int) -> str:
     if not value.stated:
         return number(value.mean, digits=digits) + "?"
     return with_interval(value.mean, (value.low, value.high), digits=digits)
-
-
-def _digits(measure: str, printed: PrintedTable) -> int:
-    """As many digits as the paper prints; those of other tables for what it does not print."""
-    printed_numbers = [
-        value
-        for row in printed.rows.values()
-        for name, numbers in row.items()
-        if name == measure
-        for value in numbers
-    ]
-    decimals = (len(str(value).partition(".")[2]) for value in printed_numbers)
-    return max(decimals, default=DIGITS[measure])
 
 
 def _contrast_table(found: MeasuredTable) -> Table:

@@ -57,6 +57,12 @@ class PrintedTable:
         numbers = {str(name): found for name, found in self.rows[method].items()}.get(measure)
         return None if numbers is None else numbers[self.sets.index(set_name)]
 
+    def decimals(self, measure: str) -> int:
+        """Return how many decimals the table prints of a measure, 0 when it prints none."""
+        rows = ({str(name): numbers for name, numbers in row.items()} for row in self.rows.values())
+        printed = [value for row in rows for value in row.get(measure, ())]
+        return max((len(str(value).partition(".")[2]) for value in printed), default=0)
+
     def definition(self, method: str, *, set_name: str) -> Definition:
         """Return the kind of SSIM that a row has on a set."""
         kinds = dict(self.ssim).get(method)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekeeper.errors import DataError, UnavailableError
-from edgekeeper.evaluation.evaluate import Result, results, score_result
+from edgekeeper.evaluation.evaluate import PairResult, results, score_result
 from edgekeeper.files import make_folder
 from edgekeeper.metrics.ma import MODEL_FILE as MA_FILE
 from edgekeeper.metrics.niqe import MODEL_FILE as NIQE_FILE
 from edgekeeper.metrics.perceptual import HEADS_FILE
-from edgekeeper.metrics.protocol import find_protocol
+from edgekeeper.metrics.protocol import Protocol, find_protocol
 from edgekeeper.metrics.score import Score, read_scores, write_scores
 from edgekeeper.models import SRModel
 from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
@@ -84,7 +84,7 @@ def scores_of(
         protocol: _file(ours, set_name=set_name, protocol=protocol, weights=weights, out=out)
         for protocol in PROTOCOLS
     }
-    found = {protocol: _read(path, protocol=protocol) for protocol, path in kept.items()}
+    found = {name: kept_scores(path, protocol=find_protocol(name)) for name, path in kept.items()}
     if all(found.values()):
         return found
     made = _measure(
@@ -108,7 +108,7 @@ def _measure(
     first, second = PROTOCOLS
     made: ByProtocol = {first: [], second: []}
 
-    def under(protocol: str) -> Iterator[Result]:
+    def under(protocol: str) -> Iterator[PairResult]:
         return results(
             ours.source,
             sets=[set_name],
@@ -149,13 +149,13 @@ def _is_there(name: str, weights: Path | None) -> bool:
         return False
 
 
-def _read(path: Path | None, *, protocol: str) -> list[Score]:
-    """The scores of a file; none where there is none, or where the protocol has changed since."""
+def kept_scores(path: Path | None, *, protocol: Protocol) -> list[Score]:
+    """Return the scores in a file, none where there is none or they do not hold any more."""
     if path is None or not path.is_file() or not os.access(path, os.R_OK):
         return []
     try:
         scores = read_scores(path)
     except DataError:  # of an older version of the package: measured anew
         return []
-    same = all(score.protocol == find_protocol(protocol) for score in scores)
-    return scores if same else []
+    # A protocol whose definition has changed since makes old scores void.
+    return scores if all(score.protocol == protocol for score in scores) else []

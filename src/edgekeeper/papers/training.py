@@ -31,8 +31,9 @@ from edgekeeper.evaluation.tables import (
     titled,
 )
 from edgekeeper.metrics.protocol import Protocol, find_protocol
-from edgekeeper.metrics.score import Score, read_scores, write_scores
+from edgekeeper.metrics.score import Score, write_scores
 from edgekeeper.metrics.statistics import Difference
+from edgekeeper.papers.scored import kept_scores
 from edgekeeper.recipes.gv_tables import (
     TABLE2,
     Budget,
@@ -253,9 +254,8 @@ class _Work:
         """Return the scores of a trained cell on a set, from its file where that still holds."""
         folder, label = self.out / recipe.name, Path(set_name).name  # it may be a folder of images
         path = folder / f"scores-{self.protocol.name}-{label}.jsonl"
-        kept = read_scores(path) if path.is_file() else []
-        # A protocol whose definition has changed since makes old scores void.
-        if kept and all(score.protocol == self.protocol for score in kept):
+        kept = kept_scores(path, protocol=self.protocol)
+        if kept:
             tell("already scored")
             return kept
         tell("scoring")

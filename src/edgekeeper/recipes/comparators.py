@@ -83,7 +83,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Published:
+class Comparator:
     """The network and its training: published, but for what is chosen.
 
     ``tiny``: the arguments that make the network small.
@@ -220,28 +220,31 @@ _EDSR = spec(EDSR, scale=4, width=256, blocks=32, residual_scale=0.1)
 _SMALL: dict[str, object] = {"width": 8, "blocks": 2}
 _SMALL_RCAN: dict[str, object] = {"width": 8, "groups": 2, "blocks": 1, "reduction": 4}
 _SMALL_FSRCNN: dict[str, object] = {"width": 8, "narrow": 4, "mapping": 1}
+_SMALL_SFTGAN = _SMALL | {"condition": 4, "hidden": 8}
 _SMALL_NATSR: dict[str, object] = {"width": 8, "levels": 1, "layers": 2}
 _L1_HALVED = _fidelity(L1, _adam(1e-4, *_HALVED))
 _DBPN = _fidelity(L2, _adam(1e-4, 500_000, gamma=0.1, decay=1e-4))
 
 # The network, what makes it small, HR patch, stages, batch.
-NETWORKS: dict[str, Published] = {
-    "srcnn": Published(spec(SRCNN, scale=4), {"middle": 1}, 128, _fidelity(L2, _adam(1e-4))),
-    "fsrcnn": Published(spec(FSRCNN, scale=4), _SMALL_FSRCNN, 40, _fidelity(L2, _adam(1e-3))),
-    "edsr_large": Published(
+NETWORKS: dict[str, Comparator] = {
+    "srcnn": Comparator(spec(SRCNN, scale=4), {"middle": 1}, 128, _fidelity(L2, _adam(1e-4))),
+    "fsrcnn": Comparator(spec(FSRCNN, scale=4), _SMALL_FSRCNN, 40, _fidelity(L2, _adam(1e-3))),
+    "edsr_large": Comparator(
         _EDSR, _SMALL, 192, _fidelity(L1, _adam(1e-4, *_HALVED), steps=300_000)
     ),
-    "rcan": Published(spec(RCAN, scale=4), _SMALL_RCAN, 192, _L1_HALVED),
-    "rdn": Published(spec(RDN, scale=4), _SMALL | {"layers": 2, "growth": 8}, 128, _L1_HALVED),
-    "dbpn": Published(spec(DBPN, scale=4), {"width": 4, "stages": 3, "first": 8}, 128, _DBPN, 20),
-    "imdn": Published(
+    "rcan": Comparator(spec(RCAN, scale=4), _SMALL_RCAN, 192, _L1_HALVED),
+    "rdn": Comparator(spec(RDN, scale=4), _SMALL | {"layers": 2, "growth": 8}, 128, _L1_HALVED),
+    "dbpn": Comparator(spec(DBPN, scale=4), {"width": 4, "stages": 3, "first": 8}, 128, _DBPN, 20),
+    "imdn": Comparator(
         spec(IMDN, scale=4), _SMALL | {"width": 16}, 192, _fidelity(L1, _adam(2e-4, *_HALVED))
     ),
-    "srresnet": Published(_SRRESNET, _SMALL, 96, lambda _: (_RESNET,)),
-    "srgan": Published(_SRRESNET, _SMALL, 96, _srgan),
-    "srgan_5": Published(_RESNET_5, _SMALL | {"blocks": 1}, 96, _srgan),
-    "sftgan": Published(spec(SFTGAN, scale=4), _SMALL | {"condition": 4, "hidden": 8}, 96, _sftgan),
-    "natsr": Published(spec(NatSR, scale=4), _SMALL_NATSR, 192, _natsr, 32),
+    "srresnet": Comparator(_SRRESNET, _SMALL, 96, lambda _: (_RESNET,)),
+    "srgan": Comparator(_SRRESNET, _SMALL, 96, _srgan),
+    "srgan_5": Comparator(_RESNET_5, _SMALL | {"blocks": 1}, 96, _srgan),
+    "sftgan": Comparator(
+        spec(SFTGAN, scale=4), _SMALL | {"condition": 4, "hidden": 8}, 96, _sftgan
+    ),
+    "natsr": Comparator(spec(NatSR, scale=4), _SMALL_NATSR, 192, _natsr, 32),
 }
 
 COMPARATORS: dict[str, Recipe] = {
