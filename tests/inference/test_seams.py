@@ -45,7 +45,7 @@ def test_networks_in_tiles_are_the_whole(model, precision, generator):
 
 @pytest.mark.parametrize("colours", [1, 3])
 @pytest.mark.parametrize(
-    "asked", [{"ensemble"}, {"consistent"}, {"ensemble", "consistent"}], ids=str
+    "asked", [("ensemble",), ("consistent",), ("ensemble", "consistent")], ids=" ".join
 )
 def test_what_is_done_to_a_tile_leaves_no_seams(asked, colours, wavy, generator):
     # So long that a tile with less context would have to do with less.
