@@ -17,10 +17,9 @@ import torch
 from edgekeeper.data.store import Store
 from edgekeeper.models import parameter_count
 from edgekeeper.recipes import RECIPES
-from edgekeeper.training.objective import Objective
+from edgekeeper.training.loop import RunOptions, update
 from edgekeeper.training.recipe import Recipe
-from edgekeeper.training.state import begin
-from edgekeeper.training.update import update
+from edgekeeper.training.state import begin, build_losses, enter_stage
 
 VARIANTS = {
     "float32": ("float32", "contiguous"),
@@ -46,10 +45,9 @@ class Runner:
 
     def __init__(self, recipe: Recipe, store: Store) -> None:
         self.recipe, self.store = recipe, store
-        self.state = begin(
-            recipe, store, checkpoint=None, start_from=None, device=torch.device("cpu")
-        )
-        self.objective = Objective(recipe.stages[0])
+        self.state = begin(recipe, store, options=RunOptions(out=Path("nowhere")))
+        enter_stage(self.state, recipe.stages[0], recipe=recipe)
+        self.criteria = build_losses(recipe, device="cpu")
 
     def seconds(self, step: int) -> float:
         started = time.perf_counter()
@@ -57,7 +55,8 @@ class Runner:
         batch = self.store.batch(
             seed=0, step=step, size=data.batch, patch=data.patch, scale=self.state.model.scale
         )
-        update(self.state, batch, objective=self.objective, step=step, recipe=self.recipe)
+        update(self.state, batch, recipe=self.recipe, criteria=self.criteria)
+        self.state.step += 1
         return time.perf_counter() - started
 
 

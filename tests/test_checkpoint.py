@@ -15,6 +15,7 @@ from edgekeeper.checkpoint import (
     load_exactly,
     load_model,
     optimizer_tensors,
+    read_network,
     read_tensors,
     restore_optimizer,
     save_model,
@@ -333,10 +334,31 @@ class TestModelFile:
         assert not again.training
         assert {parameter.dtype for parameter in again.parameters()} == {torch.float32}
 
-    def test_a_training_state_is_no_network(self, tmp_path: Path) -> None:
+    def test_a_file_that_names_no_network(self, tmp_path: Path) -> None:
         write_tensors(tmp_path / "last", {"model.a": OLD}, facts={"step": 3})
-        with pytest.raises(CheckpointError, match=r"training state.*model.safetensors"):
+        with pytest.raises(CheckpointError, match=r"last' does not say what network"):
             load_model(tmp_path / "last")
+
+    @pytest.mark.parametrize("earlier", [False, True])
+    def test_of_a_training_state_the_ema_is_loaded_where_there_is_one(
+        self, tmp_path: Path, earlier: bool
+    ) -> None:
+        description = spec(ESPCN, scale=2)
+        weights, ema = ESPCN(scale=2).state_dict(), ESPCN(scale=2).state_dict()
+        facts: dict[str, object] = {"step": 3, "model": description.to_json(), "card": {"a": 1}}
+        if earlier:
+            facts = {"step": 3, "recipe": {"model": description.to_json()}}
+        state = {f"model.{k}": v for k, v in weights.items()}
+        state["optimizer.conv1.weight/step"] = torch.zeros(())
+        write_tensors(tmp_path / "last", state, facts=facts)
+        found = load_model(tmp_path / "last").state_dict()
+        assert all(torch.equal(found[k], v) for k, v in weights.items())
+        prefix = "average" if earlier else "ema"
+        state |= {f"{prefix}.{k}": v for k, v in ema.items()}
+        write_tensors(tmp_path / "last", state, facts=facts)
+        found = load_model(tmp_path / "last").state_dict()
+        assert all(torch.equal(found[k], v) for k, v in ema.items())
+        assert read_network(tmp_path / "last").card == ({} if earlier else {"a": 1})
 
     def test_tensors_of_another_network_are_named(self, tmp_path: Path) -> None:
         save_model(tmp_path / "m", ESPCN(scale=2), spec=spec(ESPCN, scale=3), card={})

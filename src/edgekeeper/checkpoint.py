@@ -3,10 +3,12 @@
 One file holds everything, so that a kill at any moment leaves the file before or the file after.
 """
 
+import dataclasses
 import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -18,10 +20,30 @@ from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.files import make_folder, new_file
 from edgekeeper.models import MODELS, SRModel
-from edgekeeper.spec import Spec, from_json
+from edgekeeper.spec import Spec, from_json, to_plain
 
 KEY = "edgekeeper"  # the one entry of the file's metadata, holding JSON
 _UNUSED = "unused"
+
+
+# What earlier versions called the field of a recipe, a choice, or the beginning of a tensor's name.
+_FORMERLY = {
+    "adversaries": "discriminators",
+    "average": "ema_decay",
+    "critic": "network",
+    "critic_updates": "discriminator_updates",
+    "discriminator": "network",
+    "final_rate": "final_learning_rate",
+    "picture": "image",
+    "rate": "learning_rate",
+    "sees": "input",
+}
+_PREFIXES_FORMERLY = {
+    "average.": "ema.",
+    "critic ": "discriminator ",
+    "optimiser.": "optimizer.",
+    "optimiser of critic ": "optimizer of discriminator ",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,20 @@ class TensorFile:
 
     tensors: dict[str, Tensor]
     facts: dict[str, object]
+
+    def below(self, part: str) -> dict[str, Tensor]:
+        """Return the tensors of one part of a training state, by their names within it."""
+        prefix = f"{part}."
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """How to build the network of a file, its weights, and where they come from."""
+
+    spec: Spec[SRModel]
+    tensors: dict[str, Tensor]
+    card: dict[str, object]
 
 
 def write_tensors(
@@ -60,7 +96,7 @@ def read_tensors(path: Path) -> TensorFile:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {_name(key): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"'{path}' is not a readable safetensors file: {error}. It may be cut off; "
@@ -78,6 +114,15 @@ def read_tensors(path: Path) -> TensorFile:
     return TensorFile(tensors, facts)
 
 
+def _name(key: str) -> str:
+    """Return what a tensor of a training state is called now."""
+    for before, now in _PREFIXES_FORMERLY.items():
+        if key.startswith(before):
+            return now + key.removeprefix(before)
+    return key
+
+
+@cache
 def code_version() -> dict[str, str]:
     """Which code this is: versions of edgekeeper and torch, and the commit of a git checkout."""
     folder = Path(__file__).parent
@@ -106,21 +151,43 @@ def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
     return from_json(description, known={model.__name__: model for model in MODELS.values()})
 
 
+def read_network(path: Path) -> NetworkFile:
+    """Return the network of a file from ``save_model``, or of a training state.
+
+    Of a state it is the EMA of the weights, where there is one.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds no network that is known here.
+    """
+    file = read_tensors(path)
+    recipe = file.facts.get("recipe")  # states of earlier versions say it there
+    description = file.facts.get("model", recipe.get("model") if isinstance(recipe, dict) else None)
+    if not isinstance(description, dict):
+        raise CheckpointError(f"'{path}' does not say what network it holds.")
+    try:
+        found = model_spec(description)
+    except InputError as error:
+        raise CheckpointError(
+            f"'{path}' holds a network that this version does not know: {error}"
+        ) from error
+    card = file.facts.get("card")
+    tensors = file.tensors
+    if "step" in file.facts:
+        tensors = file.below("ema") or file.below("model")
+    return NetworkFile(found, tensors, card if isinstance(card, dict) else {})
+
+
 def load_model(path: Path) -> SRModel:
-    """Return the network of a file from ``save_model``, float32, in evaluation mode.
+    """Return the network of a file from ``save_model`` or of a training state, ready to use.
+
+    It is float32 and in evaluation mode.
 
     Raises:
         CheckpointError: the file is missing, damaged, or its tensors do not fit its network.
     """
-    file = read_tensors(path)
-    description = file.facts.get("model")
-    if not isinstance(description, dict):
-        raise CheckpointError(
-            f"'{path}' is a training state, not a network; "
-            "use the file 'model.safetensors' beside it."
-        )
+    file = read_network(path)
     try:
-        model = model_spec(description).build()
+        model = file.spec.build()
     except (InputError, TypeError, AttributeError) as error:  # values of another type
         raise CheckpointError(
             f"'{path}' holds a network that this version cannot build: {error}"
@@ -191,3 +258,24 @@ def restore_optimizer(
             optimizer.state[parameter][key] = value.to(parameter.device) if on_parameter else value
             if on_parameter and parameter.dim() == 4 and value.shape == parameter.shape:
                 optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
+
+
+def agrees(value: object, saved: object) -> bool:
+    """Return whether ``saved``, read from JSON, says what ``value`` says.
+
+    A field that did not exist yet when it was saved counts as its default.
+    """
+    if isinstance(value, Spec) or not dataclasses.is_dataclass(value):
+        if isinstance(value, tuple) and isinstance(saved, list):
+            return len(value) == len(saved) and all(map(agrees, value, saved))
+        return to_plain(value) in (saved, _FORMERLY.get(str(saved), saved))
+    if not isinstance(saved, dict):
+        return False
+    fields = {field.name: field for field in dataclasses.fields(value)}
+    saved = {_FORMERLY.get(name, name): old for name, old in saved.items()}
+    return saved.keys() <= fields.keys() and all(
+        agrees(getattr(value, name), saved[name])
+        if name in saved
+        else getattr(value, name) == field.default
+        for name, field in fields.items()
+    )

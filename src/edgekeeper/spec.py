@@ -1,9 +1,11 @@
 """A class and its arguments, not yet built: typed, comparable, writable as JSON."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from functools import cache
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from edgekeeper.errors import InputError, nearest_name, unknown_name
 
@@ -34,8 +36,34 @@ class Spec(Generic[T_co]):
         Raises:
             InputError: an argument is a dictionary that would be read back as a spec.
         """
-        arguments = {name: _plain(value) for name, value in self.arguments}
+        arguments = {name: to_plain(value) for name, value in self.arguments}
         return {"name": self.name, "arguments": arguments}
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a field may hold, in words and as a test, as ``Annotated[int, Range(...)]``."""
+
+    words: str
+    holds: Callable[[Any], object]
+
+
+class Checked:
+    """Base of dataclasses whose fields are checked: each ``Literal``, each with a ``Range``."""
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]
+            value, label = getattr(self, name), f"{type(self).__name__}.{name}"
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                raise unknown_name(label, str(value), known=map(str, get_args(hint)))
+            for allowed in getattr(hint, "__metadata__", ()):
+                if not allowed.holds(value):
+                    raise InputError(f"{label} is {value}; give {allowed.words}.")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def spec(target: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Spec[T]:
@@ -68,21 +96,23 @@ def from_json(data: Mapping[str, object], *, known: Mapping[str, Callable[..., T
     return Spec(known[name], tuple(sorted(built.items())))
 
 
-def _plain(value: object) -> object:
-    """Return an argument as JSON has it."""
+def to_plain(value: object) -> object:
+    """Return a value as JSON has it: specs and dataclasses as dictionaries, tuples as lists."""
     if isinstance(value, Spec):
         return value.to_json()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, dict):
         if _is_spec(value):
             raise InputError(f"The argument {value!r} would be read as a class; name it otherwise.")
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     return value
 
 
 def _from_plain(value: object, *, known: Mapping[str, Callable[..., object]]) -> object:
-    """Return the argument that ``_plain`` wrote."""
+    """Return the argument that ``to_plain`` wrote."""
     if isinstance(value, list):
         return tuple(_from_plain(item, known=known) for item in value)
     if isinstance(value, dict):

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.adversarial import RelativisticGAN, VanillaGAN, WassersteinGP
+from edgekeeper.losses import RelativisticGAN, WassersteinGP
+from edgekeeper.losses.adversarial import VanillaGAN
 
 # Logits and losses: an independent numpy script; the relativistic ones equal those of SPSR's loss
 # modules (commit 881e781) to 1e-16, the penalty that of its GradientPenaltyLoss exactly.

@@ -16,7 +16,7 @@ from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.losses import L1, Perceptual
 from edgekeeper.losses.adversarial import VanillaGAN
-from edgekeeper.spec import Spec, from_json, spec
+from edgekeeper.spec import Spec, from_json, spec, to_plain
 from edgekeeper.training.loop import Outcome, RunOptions, train
 from edgekeeper.training.recipe import Data, Recipe, Stage, Term
 
@@ -62,9 +62,8 @@ def small_stage(stage: Stage) -> Stage:
         stage,
         steps=2,
         terms=tuple(map(term, stage.terms)),
-        adversaries=tuple(
-            dataclasses.replace(a, discriminator=small_spec(a.discriminator))
-            for a in stage.adversaries
+        discriminators=tuple(
+            dataclasses.replace(a, network=small_spec(a.network)) for a in stage.discriminators
         ),
     )
 
@@ -102,10 +101,12 @@ def run(noise: Store, tmp_path: Path) -> Callable[..., tuple[Outcome, list[dict[
         outcome = train(
             recipe,
             noise,
-            options=RunOptions(out=folder, workers=0, log_every=1, flow_every=0, **options),
+            options=RunOptions(
+                out=folder, workers=0, log_every=1, gradient_check_every=0, **options
+            ),
         )
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        return outcome, [line for line in lines if "flow" not in line]
+        return outcome, [line for line in lines if "gradient_check" not in line]
 
     return run
 
@@ -118,10 +119,10 @@ def survives_json() -> Callable[[Recipe], bool]:
         specs: list[Spec[Any]] = [recipe.model]
         for stage in recipe.stages:
             specs += [term.loss for term in stage.terms]
-            for adversary in stage.adversaries:
-                specs += [adversary.discriminator, adversary.loss]
-                specs += [adversary.negatives] if adversary.negatives else []
-        plain = recipe.to_json()
+            for discriminator in stage.discriminators:
+                specs += [discriminator.network, discriminator.loss]
+                specs += [discriminator.negatives] if discriminator.negatives else []
+        plain = to_plain(recipe)
         return json.loads(json.dumps(plain)) == plain and all(
             from_json(json.loads(json.dumps(found.to_json())), known=KNOWN) == found
             for found in specs

@@ -53,8 +53,8 @@ def test_the_tiny_form_differs_in_size_alone(built: Callable[..., torch.nn.Modul
         for ours, theirs in zip(tiny.stages, paper.stages, strict=True):
             assert (ours.name, ours.optim, ours.parts) == (theirs.name, theirs.optim, theirs.parts)
             assert [t.loss.target for t in ours.terms] == [t.loss.target for t in theirs.terms]
-            assert [(a.loss, a.optim, a.weight, a.negatives) for a in ours.adversaries] == [
-                (a.loss, a.optim, a.weight, a.negatives) for a in theirs.adversaries
+            assert [(a.loss, a.optim, a.weight, a.negatives) for a in ours.discriminators] == [
+                (a.loss, a.optim, a.weight, a.negatives) for a in theirs.discriminators
             ], network
 
 
@@ -145,13 +145,13 @@ def test_the_objectives_of_srgan_and_sftgan(
     built: Callable[..., torch.nn.Module],
 ) -> None:
     first, stage = PUBLISHED[network].stages
-    assert {p.name: p.weight for p in (*stage.terms, *stage.adversaries)} == weights
+    assert {p.name: p.weight for p in (*stage.terms, *stage.discriminators)} == weights
     arguments = dict(stage.terms[0].loss.arguments)
     assert stage.terms[0].loss.target is Perceptual
     assert (arguments["activation"], arguments["norm"]) == feature
-    (gan,) = stage.adversaries
+    (gan,) = stage.discriminators
     assert gan.loss.name == "VanillaGAN" and gan.negatives is None
-    assert parameter_count(built(gan.discriminator)) == discriminator
+    assert parameter_count(built(gan.network)) == discriminator
     assert first == PUBLISHED["srresnet"].stages[0]
 
 
@@ -170,10 +170,10 @@ def test_srgan_goes_on_from_the_run_of_srresnet(
 class TestNatSR:
     def test_the_objective(self) -> None:
         stage = PUBLISHED["natsr"].stages[-1]
-        weights = {p.name: p.weight for p in (*stage.terms, *stage.adversaries)}
+        weights = {p.name: p.weight for p in (*stage.terms, *stage.discriminators)}
         assert weights == {"pixel": 1.0, "naturalness": 1e-3, "gan": 1e-3}
-        natural, gan = stage.adversaries
-        assert natural.loss.name == "NaturalManifold" and natural.sees == "image"
+        natural, gan = stage.discriminators
+        assert natural.loss.name == "NaturalManifold" and natural.input == "image"
         assert (gan.loss.name, gan.negatives) == ("RelativisticGAN", None)
 
     def test_unnatural_images_get_harder_step_by_step(self) -> None:
@@ -181,14 +181,14 @@ class TestNatSR:
         *learning, last = PUBLISHED["natsr"].stages
         assert len(learning) == len(HARDER)
         for stage in learning:
-            (natural,) = stage.adversaries
+            (natural,) = stage.discriminators
             assert natural.weight == 0.0 and natural.negatives is not None
             made = natural.negatives.build()
             assert isinstance(made, Unnatural) and made.scale == 4
             assert (made.share, made.deviation) == pytest.approx((step.share, step.deviation))
             step = step.harder()
         assert step.share == pytest.approx(HARDER[-1][0])  # harder no more
-        assert last.adversaries[0].negatives == learning[-1].adversaries[0].negatives
+        assert last.discriminators[0].negatives == learning[-1].discriminators[0].negatives
 
     def test_naturalness_is_learned_first_and_then_held_still(
         self, reduced: Callable[..., Recipe], run: Callable[..., Any], tmp_path: Path

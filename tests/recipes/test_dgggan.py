@@ -26,7 +26,7 @@ every_form = pytest.mark.parametrize("form", FORMS)
 def weights(recipe: Recipe) -> dict[str, float]:
     """The weights of the last stage by name."""
     stage = recipe.stages[-1]
-    return {part.name: part.weight for part in (*stage.terms, *stage.adversaries)}
+    return {part.name: part.weight for part in (*stage.terms, *stage.discriminators)}
 
 
 def test_both_designs_have_every_variant_in_every_form() -> None:
@@ -74,14 +74,14 @@ def test_the_losses_are_those_of_equation_7() -> None:
         "gradient": (Gradient, "image"),
         "branch": (L1, "branch"),
     }
-    assert {a.name: a.sees for a in stage.adversaries} == {
+    assert {a.name: a.input for a in stage.discriminators} == {
         "gan": "image",
         "gradient gan": "gradient",
     }
-    for adversary in stage.adversaries:
-        loss = adversary.loss.build()
+    for discriminator in stage.discriminators:
+        loss = discriminator.loss.build()
         assert isinstance(loss, WassersteinGP) and loss.penalty_weight == 10
-        assert dict(adversary.discriminator.arguments)["norm"] == "none"
+        assert dict(discriminator.network.arguments)["norm"] == "none"
 
 
 def test_the_paper_s_rates_patches_and_length() -> None:
@@ -89,7 +89,7 @@ def test_the_paper_s_rates_patches_and_length() -> None:
     (stage,) = recipe.stages
     assert (recipe.data.patch, recipe.data.batch, recipe.steps) == (192, 16, 500_000)
     assert (stage.optim.kind, stage.optim.betas) == ("adam", (0.9, 0.999))
-    for optim in (stage.optim, *(a.optim for a in stage.adversaries)):
+    for optim in (stage.optim, *(a.optim for a in stage.discriminators)):
         found = [
             optim.learning_rate_at(k * 1_000, steps=500_000) for k in (0, 49, 50, 100, 200, 300)
         ]
@@ -111,8 +111,8 @@ def test_the_paper_form_trains_the_networks_of_its_tables(
     name: str, parameters: int, built: Callable[..., torch.nn.Module]
 ) -> None:
     assert parameter_count(built(ALL[name].model)) == parameters
-    for adversary in ALL[name].stages[-1].adversaries:
-        assert parameter_count(built(adversary.discriminator)) == 20_692_745
+    for discriminator in ALL[name].stages[-1].discriminators:
+        assert parameter_count(built(discriminator.network)) == 20_692_745
 
 
 @pytest.mark.parametrize("name", list(DGGGAN_LIGHT))
@@ -139,7 +139,7 @@ def test_variants_and_designs_differ_in_nothing_else(form: Form) -> None:
 
 def test_a_stage_on_fidelity_can_come_first() -> None:
     first, last = dgggan(form="paper", pixel_steps=7).stages
-    assert (first.name, first.steps, first.adversaries) == ("pixel", 7, ())
+    assert (first.name, first.steps, first.discriminators) == ("pixel", 7, ())
     assert {term.name: term.weight for term in first.terms} == {"pixel": 1.0, "branch": 0.5}
     assert last == dgggan(form="paper").stages[0]
     assert [stage.name for stage in dgggan(form="small", pixel_steps=0).stages] == ["adversarial"]
@@ -154,11 +154,11 @@ def test_the_discriminators_learn_once_or_as_often_as_asked(
         dgggan(form="small", pixel_steps=0, discriminator_updates=5),
     )
     (stage,) = often.stages
-    assert stage.discriminator_updates == stage.drawn == 5
+    assert stage.discriminator_updates == stage.batches == 5
     assert dataclasses.replace(stage, discriminator_updates=1) == usual.stages[0]
     outcome, lines = run(reduced(often))
     assert (outcome.status, outcome.step, len(lines)) == ("finished", 2, 2)
-    with pytest.raises(InputError, match="discriminator_updates = 0; give 1 or more"):
+    with pytest.raises(InputError, match="discriminator_updates is 0; give 1 or more"):
         dgggan(discriminator_updates=0)
 
 

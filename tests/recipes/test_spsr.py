@@ -1,6 +1,7 @@
 """Tests of the recipes of SPSR's Table 2."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -10,13 +11,15 @@ from edgekeeper.losses import Gradient, Perceptual, RelativisticGAN
 from edgekeeper.models import parameter_count
 from edgekeeper.pretrained.zoo import WEIGHTS
 from edgekeeper.recipes import RECIPES
-from edgekeeper.recipes.spsr import SPSR_TABLE2, TEXTURE, VARIANTS, Form, spsr
+from edgekeeper.recipes.spsr import SPSR_TABLE2, VARIANTS, Form, spsr
+from edgekeeper.recipes.texture import TEXTURE
+from edgekeeper.training.process import RunOptions
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.state import begin
 
 FORMS = get_args(Form)
-# The weights of equation 13, less the perceptual one, which is the form's.
-WEIGHTS_OF_EQ_13 = {
+# The weights of equation 10, less the perceptual one, which is the form's.
+WEIGHTS_OF_EQ_10 = {
     "pixel": 0.01,
     "gan": 0.005,
     "gradient": 0.01,
@@ -31,7 +34,7 @@ every_form = pytest.mark.parametrize("form", FORMS)
 def weights(recipe: Recipe) -> dict[str, float]:
     """The weights of the last stage by name."""
     stage = recipe.stages[-1]
-    return {part.name: part.weight for part in (*stage.terms, *stage.adversaries)}
+    return {part.name: part.weight for part in (*stage.terms, *stage.discriminators)}
 
 
 def test_every_variant_of_every_form_has_a_name() -> None:
@@ -58,11 +61,11 @@ def test_it_survives_json(recipe: Recipe, survives_json: Callable[[Recipe], bool
 
 
 @every_form
-def test_the_weights_are_those_of_equation_13(form: Form) -> None:
+def test_the_weights_are_those_of_equation_10(form: Form) -> None:
     found = weights(spsr(form=form))
     perceptual = found.pop("perceptual")  # other forms take another VGG19, with larger maps
     assert perceptual == 1.0 if form == "paper" else perceptual > 0.0
-    assert found == WEIGHTS_OF_EQ_13
+    assert found == WEIGHTS_OF_EQ_10
 
 
 @every_form
@@ -84,7 +87,7 @@ def test_variants_differ_in_nothing_else(form: Form) -> None:
     adversarial = [recipe.stages[-1] for recipe in recipes]
     assert len({stage.optim for stage in adversarial}) == 1
     discriminators = {
-        (a.discriminator, a.optim, a.loss) for stage in adversarial for a in stage.adversaries
+        (a.network, a.optim, a.loss) for stage in adversarial for a in stage.discriminators
     }
     assert len(discriminators) == 1
     with_branch = {
@@ -111,9 +114,9 @@ def test_the_paper_s_networks_losses_and_rates(built: Callable[..., torch.nn.Mod
     assert parameter_count(built(plain.model)) == 16_697_987
     stage = whole.stages[-1]
     assert [term.loss.target for term in stage.terms[:3:2]] == [Perceptual, Gradient]
-    for adversary, sees in zip(stage.adversaries, ("image", "gradient"), strict=True):
-        assert adversary.sees == sees and adversary.loss.target is RelativisticGAN
-        assert parameter_count(built(adversary.discriminator)) == 14_502_281
+    for discriminator, sees in zip(stage.discriminators, ("image", "gradient"), strict=True):
+        assert discriminator.input == sees and discriminator.loss.target is RelativisticGAN
+        assert parameter_count(built(discriminator.network)) == 14_502_281
     assert (whole.data.patch, whole.data.batch, stage.steps) == (128, 15, 500_000)
     rates = [stage.optim.learning_rate_at(k, steps=500_000) for k in (0, 49_999, 50_000, 300_000)]
     assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 6.25e-6])
@@ -139,19 +142,15 @@ def test_the_texture_recipes_go_on_from_esrgan_s_light_training(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_light_form_begins_from_the_shipped_network(variant: Any, noise: Any) -> None:
+def test_the_light_form_begins_from_the_shipped_network(
+    variant: Any, noise: Any, tmp_path: Path
+) -> None:
     recipe = spsr(variant=variant, form="light")
     assert recipe.start is not None
     file = WEIGHTS / f"{recipe.start.recipe}.safetensors"
-    state = begin(recipe, noise, checkpoint=None, start_from=file, device=torch.device("cpu"))
-    other = begin(
-        spsr(variant=variant, form="light", seed=1),
-        noise,
-        checkpoint=None,
-        start_from=file,
-        device=torch.device("cpu"),
-    )
+    options = RunOptions(out=tmp_path, start_from=file)
+    seeds = (recipe, spsr(variant=variant, form="light", seed=1))
+    ours, theirs = (begin(each, noise, options=options).model.state_dict() for each in seeds)
     into = recipe.start.into
-    ours, theirs = state.model.state_dict(), other.model.state_dict()
     shared = [name for name in ours if name.startswith(into)]
     assert shared and all(torch.equal(ours[name], theirs[name]) for name in shared)

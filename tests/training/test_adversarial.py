@@ -32,12 +32,11 @@ from edgekeeper.models import EDSR, ESPCN, GradientBranch, NaturalManifoldDiscri
 from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec, spec
-from edgekeeper.training.gradient_check import check, measure
-from edgekeeper.training.loop import Outcome, RunOptions, train
-from edgekeeper.training.objective import AdversarialTerm, Objective
-from edgekeeper.training.recipe import Adversary, Data, Optim, Recipe, Stage, Start, Term
-from edgekeeper.training.state import begin, enter
-from edgekeeper.training.update import frozen, numbers_of, update
+from edgekeeper.training.batches import step_generator
+from edgekeeper.training.gradient_check import GradientCheck
+from edgekeeper.training.loop import Outcome, RunOptions, discriminator_loss, train, update
+from edgekeeper.training.recipe import Data, Discriminator, Optim, Recipe, Stage, Start, Term
+from edgekeeper.training.state import State, begin, build_losses, enter_stage, frozen
 
 BACKBONE = spec(EDSR, scale=2, width=4, blocks=2)
 GUIDED = spec(GradientBranch, backbone=BACKBONE, width=4, taps=("blocks.0",))
@@ -47,47 +46,49 @@ GRADIENT = Term("gradient", spec(Gradient), weight=0.1)
 BRANCH = Term("branch", spec(L1), weight=0.5, on="branch")
 
 
-def adversary(name: str, **changes: Any) -> Adversary:
-    base = Adversary(
+def described(name: str, **changes: Any) -> Discriminator:
+    base = Discriminator(
         name=name,
-        discriminator=spec(VGGDiscriminator, size=24, width=2),
+        network=spec(VGGDiscriminator, size=24, width=2),
         loss=spec(RelativisticGAN),
         optim=ADAM,
         weight=0.05,
-        sees="gradient" if "gradient" in name else "image",
+        input="gradient" if "gradient" in name else "image",
     )
     return dataclasses.replace(base, **changes)
 
 
-TWO = (adversary("gan"), adversary("gradient gan"))
+TWO = (described("gan"), described("gradient gan"))
 PENALISED = tuple(
-    adversary(
+    described(
         name,
-        discriminator=spec(VGGDiscriminator, size=24, width=2, norm="none"),
+        network=spec(VGGDiscriminator, size=24, width=2, norm="none"),
         loss=spec(WassersteinGP),
         optim=dataclasses.replace(ADAM, learning_rate=1e-4),
     )
     for name in ("gan", "gradient gan")
 )
-NATURAL = adversary(
+NATURAL = described(
     "natural",
-    discriminator=spec(NaturalManifoldDiscriminator, width=2),
+    network=spec(NaturalManifoldDiscriminator, width=2),
     loss=spec(NaturalManifold),
     negatives=spec(Unnatural, scale=2),
 )
 STAGES = (
     Stage("pixel", 2, ADAM, (PIXEL, BRANCH)),
-    Stage("warm-up", 3, ADAM, (PIXEL, GRADIENT), adversaries=TWO, trains=("fusion.",)),
-    Stage("adversarial", 4, ADAM, (PIXEL, GRADIENT, BRANCH), adversaries=TWO),
+    Stage("warm-up", 3, ADAM, (PIXEL, GRADIENT), discriminators=TWO, trains=("fusion.",)),
+    Stage("adversarial", 4, ADAM, (PIXEL, GRADIENT, BRANCH), discriminators=TWO),
 )
 STEPS = 9
 EARLIER_WORDS = {
     "ema_decay": "average",
     "learning_rate": "rate",
     "final_learning_rate": "final_rate",
-    "discriminator": "critic",
+    "network": "critic",
+    "discriminators": "adversaries",
     "discriminator_updates": "critic_updates",
     "image": "picture",
+    "input": "sees",
 }
 
 
@@ -103,8 +104,8 @@ def guided(**changes: Any) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def plain(*adversaries: Adversary, steps: int = 2, **changes: Any) -> Recipe:
-    stage = Stage("only", steps, ADAM, (PIXEL,), adversaries=adversaries)
+def plain(*discriminators: Discriminator, steps: int = 2, **changes: Any) -> Recipe:
+    stage = Stage("only", steps, ADAM, (PIXEL,), discriminators=discriminators)
     return guided(model=BACKBONE, stages=(dataclasses.replace(stage, **changes),))
 
 
@@ -123,7 +124,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def run(recipe: Recipe, store: Store, out: Path, **changes: Any) -> Outcome:
-    base = RunOptions(out=out, workers=0, log_every=1, checkpoint_every=1000, flow_every=0)
+    base = RunOptions(
+        out=out, workers=0, log_every=1, checkpoint_every=1000, gradient_check_every=0
+    )
     return train(recipe, store, options=dataclasses.replace(base, **changes))
 
 
@@ -132,13 +135,17 @@ def log_of(out: Path) -> list[dict[str, Any]]:
 
 
 def state_at(recipe: Recipe, store: Store) -> Any:
-    return begin(recipe, store, checkpoint=None, start_from=None, device=torch.device("cpu"))
+    """The state just before the first update."""
+    state = begin(recipe, store, options=RunOptions(out=Path("nowhere")))
+    enter_stage(state, recipe.stages[0], recipe=recipe)
+    return state
 
 
-def objective_of(state: Any, stage: Stage) -> Objective:
-    return Objective(
-        stage, discriminators={name: r.discriminator for name, r in state.adversary_states.items()}
-    )
+def updated(state: State, recipe: Recipe, batch: Any, **more: Any) -> dict[str, float]:
+    """What is logged of one update of ``state``."""
+    criteria = build_losses(recipe, device="cpu")
+    losses = update(state, batch, recipe=recipe, criteria=criteria, **more)
+    return {name: float(loss) for name, loss in losses.items()}
 
 
 def some_batch(store: Store, *, size: int = 2) -> Any:
@@ -191,14 +198,14 @@ class TestStages:
         self, store: Store, tmp_path: Path
     ) -> None:
         still = tuple(
-            adversary(a.name, optim=dataclasses.replace(ADAM, learning_rate=1e-12)) for a in TWO
+            described(a.name, optim=dataclasses.replace(ADAM, learning_rate=1e-12)) for a in TWO
         )
-        last = dataclasses.replace(STAGES[2], adversaries=still)
+        last = dataclasses.replace(STAGES[2], discriminators=still)
         run(guided(stages=(*STAGES[:2], last)), store, tmp_path)
         left, end = (load_file(tmp_path / f"stage-{number}.safetensors") for number in (2, 3))
-        fresh = state_at(guided(stages=STAGES[1:]), store).adversary_states
+        fresh = state_at(guided(stages=STAGES[1:]), store).discriminators
         for name in ("gan", "gradient gan"):
-            for part, made in fresh[name].discriminator.named_parameters():
+            for part, made in fresh[name].network.named_parameters():
                 key = f"discriminator {name}.{part}"
                 # The stage before taught all but a constant added to every answer.
                 assert part == "last.bias" or (left[key] - made).abs().max() > 1e-4, key
@@ -222,9 +229,7 @@ class TestStages:
         recipe = guided(model=Spec(Normalised, ()), stages=(stage,), ema_decay=0.0)
         state = state_at(recipe, store)
         before = copied(state.model)
-        update(
-            state, some_batch(store), objective=objective_of(state, stage), step=0, recipe=recipe
-        )
+        updated(state, recipe, some_batch(store))
         assert changed(before, state.model) == {
             name for name in before if name.startswith("upsampler.")
         }
@@ -232,25 +237,23 @@ class TestStages:
             guided(model=Spec(Normalised, ()), stages=(dataclasses.replace(stage, trains=()),)),
             store,
         )
-        update(
-            state, some_batch(store), objective=objective_of(state, stage), step=0, recipe=recipe
-        )
+        updated(state, recipe, some_batch(store))
         assert "norm.running_mean" in changed(before, state.model)
         assert torch.equal(state.ema.norm.running_mean, state.model.norm.running_mean)
 
 
 class TestExactResume:
     @pytest.mark.parametrize(
-        "adversaries",
+        "discriminators",
         [TWO, PENALISED, (NATURAL,)],
         ids=["relativistic", "penalised", "natural"],
     )
     def test_interrupted_after_every_update_it_ends_in_the_same_bits(
-        self, store: Store, tmp_path: Path, adversaries: tuple[Adversary, ...]
+        self, store: Store, tmp_path: Path, discriminators: tuple[Discriminator, ...]
     ) -> None:
         stages = tuple(
-            dataclasses.replace(stage, adversaries=adversaries, discriminator_updates=2)
-            if stage.adversaries
+            dataclasses.replace(stage, discriminators=discriminators, discriminator_updates=2)
+            if stage.discriminators
             else stage
             for stage in STAGES
         )
@@ -286,7 +289,9 @@ class TestExactResume:
         recipe = guided(stages=STAGES[1:])
         run(recipe, store, tmp_path / "straight")
         file = read_tensors(tmp_path / "straight" / "stage-1.safetensors")
-        facts = json.dumps(file.facts)
+        # The recipe, where it came from and the store stood beside the step, not on a card.
+        state = {k: v for k, v in file.facts.items() if k not in ("model", "card")}
+        facts = json.dumps(file.facts["card"] | state)
         for now, before in EARLIER_WORDS.items():
             facts = facts.replace(f'"{now}"', f'"{before}"')
         tensors = {
@@ -305,7 +310,7 @@ class TestExactResume:
 
     def test_the_end_of_a_stage_is_not_lost(self, store: Store, tmp_path: Path) -> None:
         """A run that fails in its second stage goes back to the end of its first."""
-        Poisoned.calls, Poisoned.bad = 0, (2,)  # the first call is the look at the flow
+        Poisoned.calls, Poisoned.bad = 0, (2,)
         first, second = STAGES[0], Stage("bad", 2, ADAM, (Term("bad", spec(Poisoned)), BRANCH))
         run(guided(stages=(first, second), retries=1), store, tmp_path)
         (back,) = [line for line in log_of(tmp_path) if "rollback" in line]
@@ -313,7 +318,7 @@ class TestExactResume:
 
     def test_looking_at_the_gradients_changes_nothing(self, store: Store, tmp_path: Path) -> None:
         run(guided(), store, tmp_path / "without")
-        run(guided(), store, tmp_path / "with", flow_every=1)
+        run(guided(), store, tmp_path / "with", gradient_check_every=1)
         ours, theirs = (load_file(tmp_path / f / "last.safetensors") for f in ("without", "with"))
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
@@ -321,17 +326,13 @@ class TestExactResume:
 class TestUpdate:
     def test_generator_and_discriminators_each_follow_their_own_loss(self, store: Store) -> None:
         recipe = plain(*TWO)
-        stage = recipe.stages[0]
         state = state_at(recipe, store)
         twin = state_at(recipe, store)
         batch = some_batch(store)
-        values = update(state, batch, objective=objective_of(state, stage), step=0, recipe=recipe)
+        measured = updated(state, recipe, batch)
         lr, hr = batch.lr.float() / 255, batch.hr.float() / 255
         sr = twin.model(lr)
-        discriminators = {
-            name: adversary_state.discriminator
-            for name, adversary_state in twin.adversary_states.items()
-        }
+        discriminators = {name: d.network for name, d in twin.discriminators.items()}
         gan = RelativisticGAN()
         seen = {"gan": (hr, sr), "gradient gan": (gradient_map(hr), gradient_map(sr))}
         total = 0.1 * (sr - hr).abs().mean()
@@ -345,9 +346,7 @@ class TestUpdate:
             state.model.named_parameters(), twin.model.parameters(), strict=True
         ):
             torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4, msg=name)
-        assert float(values[-1]) == pytest.approx(total.item(), rel=1e-5)
-        names = objective_of(state, stage).names
-        measured = dict(zip((*names, "total"), values.tolist(), strict=True))
+        assert measured["total"] == pytest.approx(total.item(), rel=1e-5)
         for name, (real, fake) in seen.items():
             discriminator = discriminators[name]
             discriminator.zero_grad()
@@ -355,7 +354,7 @@ class TestUpdate:
             loss.backward()
             assert measured[f"{name}.discriminator"] == pytest.approx(loss.item(), rel=1e-5)
             for ours, theirs in zip(
-                state.adversary_states[name].discriminator.parameters(),
+                state.discriminators[name].network.parameters(),
                 discriminator.parameters(),
                 strict=True,
             ):
@@ -367,23 +366,22 @@ class TestUpdate:
             loss = spec(WassersteinGP, penalty_weight=weight)
             recipe = plain(dataclasses.replace(PENALISED[0], loss=loss))
             state = state_at(recipe, store)
-            objective = objective_of(state, recipe.stages[0])
-            update(state, some_batch(store), objective=objective, step=0, recipe=recipe)
-            gradient = state.adversary_states["gan"].discriminator.layers[0].weight.grad  # type: ignore[union-attr]
+            updated(state, recipe, some_batch(store))
+            gradient = state.discriminators["gan"].network.layers[0].weight.grad  # type: ignore[union-attr]
             assert gradient is not None
             found.append(gradient)
         assert not torch.allclose(found[0], found[1], rtol=1e-3)
 
     @pytest.mark.parametrize("turns", [1, 3])
-    @pytest.mark.parametrize("adversaries", [TWO, PENALISED], ids=["relativistic", "penalised"])
+    @pytest.mark.parametrize("discriminators", [TWO, PENALISED], ids=["relativistic", "penalised"])
     def test_no_gradient_reaches_a_network_but_that_of_its_own_loss(
-        self, store: Store, adversaries: tuple[Adversary, ...], turns: int
+        self, store: Store, discriminators: tuple[Discriminator, ...], turns: int
     ) -> None:
-        recipe = plain(*adversaries, discriminator_updates=turns)
+        recipe = plain(*discriminators, discriminator_updates=turns)
         state = state_at(recipe, store)
         networks = {
             "generator": state.model,
-            **{n: r.discriminator for n, r in state.adversary_states.items()},
+            **{n: r.network for n, r in state.discriminators.items()},
         }
         arrived = {
             (n, part): 0 for n, net in networks.items() for part, _ in net.named_parameters()
@@ -399,20 +397,18 @@ class TestUpdate:
             parameter = networks[name].get_parameter(part)
             parameter.register_post_accumulate_grad_hook(count((name, part)))
         batch = some_batch(store, size=2 * turns)
-        objective = objective_of(state, recipe.stages[0])
-        update(state, batch, objective=objective, step=0, recipe=recipe)
+        updated(state, recipe, batch)
         assert arrived == {key: 1 if key[0] == "generator" else turns for key in arrived}
 
     def test_discriminators_are_frozen_in_the_generator_s_turn_alone(self, store: Store) -> None:
-        recipe = plain(adversary("gan"))
+        recipe = plain(described("gan"))
         state = state_at(recipe, store)
-        discriminator = state.adversary_states["gan"].discriminator
+        discriminator = state.discriminators["gan"].network
         learns: list[set[bool]] = []
         discriminator.register_forward_pre_hook(
             lambda module, _given: learns.append({p.requires_grad for p in module.parameters()})
         )
-        objective = objective_of(state, recipe.stages[0])
-        update(state, some_batch(store), objective=objective, step=0, recipe=recipe)
+        updated(state, recipe, some_batch(store))
         # Two calls for the generator, then HR and SR for the discriminator itself.
         assert learns == [{False}, {False}, {True}, {True}]
         assert all(parameter.requires_grad for parameter in discriminator.parameters())
@@ -428,16 +424,15 @@ class TestUpdate:
         assert network.weight.requires_grad and not network.bias.requires_grad
 
     def test_further_discriminator_updates_see_images_of_their_own(self, store: Store) -> None:
-        recipe = plain(adversary("gan"), discriminator_updates=3)
+        recipe = plain(described("gan"), discriminator_updates=3)
         state = state_at(recipe, store)
         before = copy.deepcopy(state.model)
         seen: list[Tensor] = []
-        state.adversary_states["gan"].discriminator.register_forward_hook(
+        state.discriminators["gan"].network.register_forward_hook(
             lambda _module, given, _out: seen.append(given[0].detach().clone())
         )
         batch = some_batch(store, size=6)
-        objective = objective_of(state, recipe.stages[0])
-        update(state, batch, objective=objective, step=0, recipe=recipe)
+        updated(state, recipe, batch)
         assert len(seen) == 2 + 3 * 2  # two calls for the generator, then HR and SR each time
         lr, hr = (batch.lr.float() / 255).split(2), (batch.hr.float() / 255).split(2)
         assert all(torch.equal(x, part) for x, part in zip(seen[2::2], hr, strict=True))
@@ -453,10 +448,10 @@ class TestUpdate:
     ) -> None:
         run(
             plain(
-                adversary(
+                described(
                     "gan",
                     loss=loss,
-                    discriminator=spec(VGGDiscriminator, size=24, width=2, norm="none"),
+                    network=spec(VGGDiscriminator, size=24, width=2, norm="none"),
                 )
             ),
             store,
@@ -466,7 +461,7 @@ class TestUpdate:
         assert {"gan", "gan.discriminator", "gan.real", "gan.fake"} <= line.keys()
         assert ("gan.penalty" in line) == (loss.target is WassersteinGP)
 
-    def test_a_ring_is_what_the_code_of_spsr_gives_its_discriminator(self) -> None:
+    def test_a_ring_is_what_the_code_of_spsr_gives_its_discriminator(self, store: Store) -> None:
         seen: list[tuple[int, ...]] = []
 
         class Watching(VGGDiscriminator):
@@ -474,30 +469,27 @@ class TestUpdate:
                 seen.append(tuple(images.shape))
                 return super().forward(images)
 
-        adversarial = AdversarialTerm(
-            adversary("g", sees="gradient_ring"), Watching(size=24, width=2)
-        )
-        adversarial.value(torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24))
-        assert seen == [(2, 3, 26, 26)] * 2
+        ring = described("g", input="gradient_ring", network=spec(Watching, size=24, width=2))
+        recipe = plain(ring)
+        updated(state_at(recipe, store), recipe, some_batch(store))
+        assert seen == [(2, 3, 26, 26)] * 4
 
 
 class TestNegatives:
-    """A discriminator that learns from what its adversary makes of HR, not from SR."""
+    """A discriminator that learns from what is made of HR, not from SR."""
 
     def test_the_discriminator_learns_from_unnatural_images_and_the_generator_from_its_opinion(
         self, store: Store
     ) -> None:
         recipe = plain(NATURAL)
-        stage = recipe.stages[0]
         state, twin = state_at(recipe, store), state_at(recipe, store)
         batch = some_batch(store)
-        values = update(state, batch, objective=objective_of(state, stage), step=0, recipe=recipe)
-        measured = dict(zip(objective_of(state, stage).names, values.tolist(), strict=False))
+        measured = updated(state, recipe, batch)
         lr, hr = batch.lr.float() / 255, batch.hr.float() / 255
-        discriminator, loss = twin.adversary_states["natural"].discriminator, NaturalManifold()
+        discriminator, loss = twin.discriminators["natural"].network, NaturalManifold()
         asked = loss.generator(discriminator(hr), discriminator(twin.model(lr)))
         assert measured["natural"] == pytest.approx(asked.item(), rel=1e-5)
-        numbers = numbers_of(seed=recipe.seed, step=0, turn=0)
+        numbers = step_generator(seed=recipe.seed, step=0, turn=0)
         unnatural = Unnatural(scale=2)(hr, generator=numbers)
         assert len(unnatural) == 2 * len(hr)
         learned = loss.discriminator(discriminator(hr), discriminator(unnatural))
@@ -508,7 +500,7 @@ class TestNegatives:
         discriminator.zero_grad()
         learned.backward()
         for ours, theirs in zip(
-            state.adversary_states["natural"].discriminator.parameters(),
+            state.discriminators["natural"].network.parameters(),
             discriminator.parameters(),
             strict=True,
         ):
@@ -516,7 +508,7 @@ class TestNegatives:
 
     def test_chance_is_another_in_every_update(self, store: Store) -> None:
         made = [
-            torch.rand(4, generator=numbers_of(seed=seed, step=step, turn=turn))
+            torch.rand(4, generator=step_generator(seed=seed, step=step, turn=turn))
             for seed, step, turn in ((0, 0, 0), (0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))
         ]
         assert torch.equal(made[0], made[1])
@@ -525,16 +517,15 @@ class TestNegatives:
     def test_half_precision_does_not_touch_them(self, store: Store) -> None:
         recipe = plain(NATURAL)
         state = state_at(recipe, store)
-        discriminators = {"natural": state.adversary_states["natural"].discriminator}
         seen: list[Tensor] = []
-        discriminators["natural"].register_forward_hook(
+        state.discriminators["natural"].network.register_forward_hook(
             lambda _module, given, _out: seen.append(given[0].detach().clone())
         )
         hr = some_batch(store).hr.float() / 255
-        objective = Objective(recipe.stages[0], discriminators=discriminators, bfloat16=True)
-        numbers = numbers_of(seed=0, step=0, turn=0)
-        objective.judge(objective.adversarial_terms[0], sr=hr, hr=hr, numbers=numbers)
-        expected = Unnatural(scale=2)(hr, generator=numbers_of(seed=0, step=0, turn=0))
+        half = dataclasses.replace(recipe, precision="bfloat16")
+        rng = step_generator(seed=0, step=0, turn=0)
+        discriminator_loss(state.discriminators["natural"], recipe=half, sr=hr, hr=hr, rng=rng)
+        expected = Unnatural(scale=2)(hr, generator=step_generator(seed=0, step=0, turn=0))
         assert torch.equal(seen[0], hr)
         assert torch.equal(seen[1], expected)
 
@@ -542,13 +533,11 @@ class TestNegatives:
         recipe = plain(dataclasses.replace(NATURAL, weight=0.0))
         alone = plain()
         states = [state_at(r, store) for r in (recipe, alone)]
-        for state, r in zip(states, (recipe, alone), strict=True):
-            stage = r.stages[0]
-            batch = some_batch(store)
-            update(state, batch, objective=objective_of(state, stage), step=0, recipe=r)
+        for state, each in zip(states, (recipe, alone), strict=True):
+            updated(state, each, some_batch(store))
         assert not changed(copied(states[0].model), states[1].model)
-        before = copied(state_at(recipe, store).adversary_states["natural"].discriminator)
-        assert changed(before, states[0].adversary_states["natural"].discriminator)
+        before = copied(state_at(recipe, store).discriminators["natural"].network)
+        assert changed(before, states[0].discriminators["natural"].network)
 
     def test_the_gradient_penalty_cannot_mix_more_images_than_there_are(
         self, store: Store, tmp_path: Path
@@ -576,19 +565,20 @@ class Ignoring(nn.Module):
         return self.answer.expand(len(images), 1)
 
 
-class TestFlow:
+class TestGradientCheck:
     def test_every_term_is_shown_with_its_norm_in_each_part(
         self, store: Store, tmp_path: Path
     ) -> None:
         run(guided(), store, tmp_path)
-        flows = {line["stage"]: line["flow"] for line in log_of(tmp_path) if "flow" in line}
-        assert list(flows) == ["pixel", "warm-up", "adversarial"]
-        last = flows["adversarial"]
+        checks = [line for line in log_of(tmp_path) if "gradient_check" in line]
+        by_stage = {line["stage"]: line["gradient_check"] for line in checks}
+        assert list(by_stage) == ["pixel", "warm-up", "adversarial"]
+        last = by_stage["adversarial"]
         assert set(last["norms"]) == {"pixel", "gradient", "branch", "gan", "gradient gan"}
         assert all(parts["all"] > 0 for parts in last["norms"].values())
         assert all(parts["backbone"] > 0 for parts in last["norms"].values())
         assert last["norms"]["branch"]["gradient_tail"] > 0
-        assert set(flows["warm-up"]["norms"]["gan"]) == {"fusion", "all"}
+        assert set(by_stage["warm-up"]["norms"]["gan"]) == {"fusion", "all"}
         assert set(last["discriminators"]) == {"gan", "gradient gan"}
         assert len(last["cosines"]) == 10
         assert all(-1 <= cosine <= 1 for cosine in last["cosines"].values())
@@ -598,27 +588,28 @@ class TestFlow:
         recipe = guided(model=BACKBONE, stages=(stage,))
         state = state_at(recipe, store)
         batch = some_batch(store)
-        flow = measure(state, batch, objective=objective_of(state, stage), recipe=recipe, step=0)
+        check = GradientCheck()
         sr, hr = state.model(batch.lr.float() / 255), batch.hr.float() / 255
         vectors = []
         for value in (0.1 * (sr - hr).abs().mean(), 0.1 * Gradient()(sr, hr)):
             found = torch.autograd.grad(value, list(state.model.parameters()), retain_graph=True)
             vectors.append(torch.cat([gradient.flatten() for gradient in found]))
+        updated(state, recipe, batch, gradient_check=check)
         for name, vector in zip(("pixel", "gradient"), vectors, strict=True):
-            assert flow.norms[name]["all"] == pytest.approx(vector.norm().item(), rel=1e-4)
+            assert check.norms[name]["all"] == pytest.approx(vector.norm().item(), rel=1e-4)
         cosine = torch.cosine_similarity(vectors[0], vectors[1], dim=0)
-        assert flow.cosines["pixel and gradient"] == pytest.approx(float(cosine), abs=1e-4)
+        assert check.cosines["pixel and gradient"] == pytest.approx(float(cosine), abs=1e-4)
 
-    def test_measuring_leaves_the_state_as_it_was(self, store: Store) -> None:
+    def test_measuring_changes_no_update(self, store: Store) -> None:
         recipe = plain(*TWO)
-        state = state_at(recipe, store)
-        discriminator = state.adversary_states["gan"].discriminator
-        before = copied(discriminator), copied(state.model)
-        objective = objective_of(state, recipe.stages[0])
-        measure(state, some_batch(store), objective=objective, recipe=recipe, step=0)
-        assert not changed(before[0], discriminator) and not changed(before[1], state.model)
-        assert all(p.grad is None for p in (*discriminator.parameters(), *state.model.parameters()))
-        assert all(p.requires_grad for p in discriminator.parameters())
+        with_check, without = state_at(recipe, store), state_at(recipe, store)
+        check = GradientCheck()
+        batch = some_batch(store)
+        found = updated(with_check, recipe, batch, gradient_check=check)
+        assert found == updated(without, recipe, batch)
+        check.verify(stage="only")
+        for name, network in without.networks().items():
+            assert not changed(copied(network), with_check.networks()[name])
 
     def test_a_loss_that_reaches_nothing_is_an_error(self, store: Store, tmp_path: Path) -> None:
         stage = Stage("only", 1, ADAM, (PIXEL, Term("texture", spec(Detached))))
@@ -628,7 +619,7 @@ class TestFlow:
     def test_a_discriminator_that_never_reaches_the_generator_is_an_error(
         self, store: Store, tmp_path: Path
     ) -> None:
-        recipe = plain(adversary("gan", discriminator=spec(Ignoring), loss=spec(VanillaGAN)))
+        recipe = plain(described("gan", network=spec(Ignoring), loss=spec(VanillaGAN)))
         with pytest.raises(TrainingError, match="'gan' of stage 'only' is dead"):
             run(recipe, store, tmp_path)
 
@@ -657,7 +648,7 @@ class TestFlow:
         stage = Stage("only", 1, ADAM, (PIXEL, dataclasses.replace(GRADIENT, weight=0.0)))
         assert run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path).status == "finished"
         first, last = log_of(tmp_path)
-        assert set(first["flow"]["norms"]) == {"pixel"}
+        assert set(first["gradient_check"]["norms"]) == {"pixel"}
         assert last["gradient"] > 0 and last["total"] == pytest.approx(0.1 * last["pixel"])
 
     def test_a_term_on_a_branch_that_is_not_there(self, store: Store, tmp_path: Path) -> None:
@@ -666,18 +657,13 @@ class TestFlow:
             run(guided(model=BACKBONE, stages=(stage,)), store, tmp_path)
 
     def test_a_dead_discriminator_is_named(self, store: Store) -> None:
-        recipe = plain(adversary("gan"))
-        state = state_at(recipe, store)
-        flow = measure(
-            state,
-            some_batch(store),
-            objective=objective_of(state, recipe.stages[0]),
-            recipe=recipe,
-            step=0,
-        )
-        check(flow, stage="only")
+        recipe = plain(described("gan"))
+        check = GradientCheck()
+        updated(state_at(recipe, store), recipe, some_batch(store), gradient_check=check)
+        check.verify(stage="only")
+        check.discriminators["gan"] = 0.0
         with pytest.raises(TrainingError, match="discriminator of 'gan' in stage 'only' is dead"):
-            check(dataclasses.replace(flow, discriminators={"gan": 0.0}), stage="only")
+            check.verify(stage="only")
 
 
 class Poisoned(nn.Module):
@@ -700,10 +686,10 @@ class TestRollback:
     def test_the_run_goes_back_and_on_with_half_the_rate(
         self, store: Store, tmp_path: Path
     ) -> None:
-        Poisoned.calls, Poisoned.bad = 0, (6,)  # the first call is the look at the flow
+        Poisoned.calls, Poisoned.bad = 0, (5,)
         outcome = run(self.recipe(retries=1), store, tmp_path, checkpoint_every=2)
         assert outcome.status == "finished"
-        lines = [line for line in log_of(tmp_path) if "flow" not in line]
+        lines = [line for line in log_of(tmp_path) if "gradient_check" not in line]
         (back,) = [line for line in lines if "rollback" in line]
         assert back["step"] == 4 and back["rollback"] == 1 and "'bad' became nan" in back["because"]
         rates = {line["step"]: line["learning_rate"] for line in lines if "learning_rate" in line}
@@ -713,20 +699,19 @@ class TestRollback:
         )
 
     def test_before_the_first_checkpoint_it_begins_anew(self, store: Store, tmp_path: Path) -> None:
-        Poisoned.calls, Poisoned.bad = 0, (3,)
+        Poisoned.calls, Poisoned.bad = 0, (2,)
         assert run(self.recipe(retries=1), store, tmp_path).status == "finished"
         rates = [line["learning_rate"] for line in log_of(tmp_path) if "learning_rate" in line]
         assert rates == [5e-4] * 6
 
     def test_the_number_of_retries_is_bounded(self, store: Store, tmp_path: Path) -> None:
-        Poisoned.calls, Poisoned.bad = 0, tuple(range(4, 100))
+        Poisoned.calls, Poisoned.bad = 0, tuple(range(3, 100))
         with pytest.raises(TrainingError, match="'bad' became nan"):
             run(self.recipe(retries=2), store, tmp_path, checkpoint_every=2)
         assert Poisoned.calls < 15
 
     def test_a_resumed_run_remembers_the_lower_rate(self, store: Store, tmp_path: Path) -> None:
-        # Calls: the look at the flow, update 1; then update 2, which fails once.
-        Poisoned.calls, Poisoned.bad = 0, (3,)
+        Poisoned.calls, Poisoned.bad = 0, (2,)  # update 2 fails once
         recipe = self.recipe(retries=1)
         assert run(recipe, store, tmp_path, time_limit=1e-6).step == 1
         assert run(recipe, store, tmp_path, time_limit=1e-6).step == 2
@@ -747,7 +732,7 @@ class TestStart:
         run(first, store, tmp_path / "first")
         file = tmp_path / "first" / "model.safetensors"
         recipe = guided(start=Start("first", into="backbone."))
-        state = begin(recipe, store, checkpoint=None, start_from=file, device=torch.device("cpu"))
+        state = begin(recipe, store, options=RunOptions(out=tmp_path, start_from=file))
         weights = load_file(file)
         own = state.model.state_dict()
         assert all(torch.equal(own["backbone." + name], weights[name]) for name in weights)
@@ -756,37 +741,35 @@ class TestStart:
 class TestRefused:
     def test_two_parts_of_one_name(self) -> None:
         with pytest.raises(InputError, match="names a term twice: pixel, pixel"):
-            plain(adversary("pixel"))
+            plain(described("pixel"))
 
     def test_no_discriminator_updates_at_all(self) -> None:
-        with pytest.raises(InputError, match="discriminator_updates = 0; give 1 or more"):
-            plain(adversary("gan"), discriminator_updates=0)
+        with pytest.raises(InputError, match="discriminator_updates is 0; give 1 or more"):
+            plain(described("gan"), discriminator_updates=0)
 
     def test_a_negative_number_of_retries(self) -> None:
         with pytest.raises(InputError, match="retries is -1"):
             guided(retries=-1)
 
     def test_a_discriminator_s_rate(self) -> None:
-        with pytest.raises(InputError, match="learning rate is 0"):
-            plain(adversary("gan", optim=Optim(learning_rate=0.0)))
+        with pytest.raises(InputError, match="learning_rate is 0"):
+            plain(described("gan", optim=Optim(learning_rate=0.0)))
 
     def test_another_stage_needs_its_own_discriminators(self, store: Store) -> None:
-        recipe = plain(adversary("gan"))
+        recipe = plain(described("gan"))
         state = state_at(recipe, store)
-        first = state.adversary_states["gan"].discriminator
+        first = state.discriminators["gan"].network
         again = dataclasses.replace(recipe.stages[0], name="again")
-        enter(state, again, recipe=recipe)
-        assert state.adversary_states["gan"].discriminator is first
-        wider = adversary("gan", discriminator=spec(VGGDiscriminator, size=24, width=3))
-        enter(state, dataclasses.replace(again, adversaries=(wider,)), recipe=recipe)
-        assert state.adversary_states["gan"].discriminator is not first
+        enter_stage(state, again, recipe=recipe)
+        assert state.discriminators["gan"].network is first
+        wider = described("gan", network=spec(VGGDiscriminator, size=24, width=3))
+        enter_stage(state, dataclasses.replace(again, discriminators=(wider,)), recipe=recipe)
+        assert state.discriminators["gan"].network is not first
 
     def test_luma_networks_train_against_discriminators_of_one_colour(
         self, store: Store, tmp_path: Path
     ) -> None:
-        discriminator = spec(VGGDiscriminator, size=24, width=2, colours=1)
-        stage = Stage(
-            "only", 1, ADAM, (PIXEL,), adversaries=(adversary("gan", discriminator=discriminator),)
-        )
+        gan = described("gan", network=spec(VGGDiscriminator, size=24, width=2, colours=1))
+        stage = Stage("only", 1, ADAM, (PIXEL,), discriminators=(gan,))
         recipe = guided(model=spec(ESPCN, scale=2), stages=(stage,))
         assert run(recipe, store, tmp_path).status == "finished"

@@ -30,6 +30,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+import edgekeeper
 import edgekeeper.training.loop
 from edgekeeper import checkpoint
 from edgekeeper.checkpoint import load_model, read_tensors, save_model, write_tensors
@@ -41,10 +42,12 @@ from edgekeeper.inference.network import infer
 from edgekeeper.losses import L1, L2, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, GradientBranch
 from edgekeeper.ops.color import rgb_to_y
-from edgekeeper.spec import spec
+from edgekeeper.pretrained.zoo import describe
+from edgekeeper.spec import spec, to_plain
+from edgekeeper.training.batches import degraded
 from edgekeeper.training.loop import Outcome, RunOptions, train
+from edgekeeper.training.process import running
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
-from edgekeeper.training.update import degraded
 
 # ---- what is trained, on what -----------------------------------------------------------------
 
@@ -236,7 +239,7 @@ def step_in(path: Path) -> object:
 def log_of(out: Path) -> list[dict[str, Any]]:
     """The lines of a log, without the seconds."""
     lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [record for line in lines if "flow" not in (record := json.loads(line))]
+    records = [record for line in lines if "gradient_check" not in (record := json.loads(line))]
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 
@@ -321,8 +324,8 @@ class TestStraight:
         data = Data(patch=16, batch=2, crop=crop)
         recipe = one_stage(Term("see", spec(Recorder)), steps=3, model=model, seed=9, data=data)
         run(recipe, store, tmp_path)
-        assert len(Recorder.seen) == 4
-        for step, (ours, theirs) in enumerate(Recorder.seen[1:]):  # the first is for the flow
+        assert len(Recorder.seen) == 3
+        for step, (ours, theirs) in enumerate(Recorder.seen):
             batch = store.batch(seed=9, step=step, size=2, patch=16, scale=2, crop=crop)
             hr = batch.hr.float() / 255
             wanted = rgb_to_y(hr) if model.target is ESPCN else hr
@@ -358,11 +361,26 @@ class TestStraight:
     def test_the_card_tells_what_made_the_network(self, store: Store, tmp_path: Path) -> None:
         run(small(), store, tmp_path)
         card: Any = read_tensors(tmp_path / "model.safetensors").facts["card"]
-        assert card["recipe"] == small().to_json()
+        assert card["recipe"] == to_plain(small())
         assert card["store"] == store.fingerprint
         assert card["steps"] == STEPS
         assert [p["name"] for p in card["images"]] == ["0.png", "1.png", "2.png"]
         assert {p["licence"] for p in card["images"]} == {"CC0-1.0"}
+
+    def test_a_checkpoint_is_a_network_file_with_the_average(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        with watching() as watched:
+            stop_at(3, small(), store, tmp_path)
+        last = tmp_path / "last.safetensors"
+        network = edgekeeper.load(str(last))
+        saved = read_tensors(last).below("ema")
+        assert all(torch.equal(saved[k], v) for k, v in network.state_dict().items())
+        assert not torch.equal(saved["head.weight"], watched.after[-1][0])
+        assert describe(last).card["unfinished"] == "after 3 of 7 updates"
+        run(small(), store, tmp_path)
+        for name in ("last", "model"):
+            assert "unfinished" not in describe(tmp_path / f"{name}.safetensors").card
 
     def test_a_run_outside_the_main_thread(self, store: Store, tmp_path: Path) -> None:
         found: list[Outcome] = []
@@ -929,7 +947,7 @@ class TestStart:
         self, store: Store, tmp_path: Path, network: Path
     ) -> None:
         save_model(tmp_path / "own", ESPCN(scale=3), spec=spec(ESPCN, scale=3), card={})
-        for path in (tmp_path / "nowhere", network.with_name("last.safetensors"), tmp_path / "own"):
+        for path in (tmp_path / "nowhere", tmp_path / "own"):
             with pytest.raises(EdgekeeperError, match=path.name):
                 run(self.TO, store, tmp_path / "to", start_from=path)
 
@@ -939,7 +957,7 @@ class BreaksAt(nn.Module):
 
     def __init__(self, *, call: int, value: float = math.nan) -> None:
         super().__init__()
-        self.call, self.value, self.count = call, value, -1  # once more before, for the flow
+        self.call, self.value, self.count = call, value, 0
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         self.count += 1
@@ -952,7 +970,7 @@ class InfiniteAt(nn.Module):
 
     def __init__(self, *, call: int) -> None:
         super().__init__()
-        self.call, self.count = call, -1
+        self.call, self.count = call, 0
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         self.count += 1
@@ -968,7 +986,7 @@ class BreaksBackward(nn.Module):
         self.count = 0
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        self.count += 1  # the first call is the look at the flow
+        self.count += 1  # the first is checked
         return (sr * 0).sqrt().sum() if self.count > 1 else (sr - hr).abs().mean()
 
 
@@ -1003,8 +1021,8 @@ class TestNotFinite:
             run(recipe, store, tmp_path, log_every=10)
 
     def test_a_weight_that_is_not_finite_is_never_saved(self, store: Store, tmp_path: Path) -> None:
-        recipe = one_stage(PIXEL, Term("root", spec(BreaksBackward)), steps=1)
-        with pytest.raises(TrainingError, match=r"weights '.*' are not finite after step 1"):
+        recipe = one_stage(PIXEL, Term("root", spec(BreaksBackward)), steps=2)
+        with pytest.raises(TrainingError, match=r"weights '.*' are not finite after step 2"):
             run(recipe, store, tmp_path)
         assert not list(tmp_path.glob("*.safetensors"))
 
@@ -1032,6 +1050,22 @@ class TestNotFinite:
 
 
 class TestRefused:
+    def test_a_folder_in_which_another_run_is_under_way(self, store: Store, tmp_path: Path) -> None:
+        with (
+            running(options(tmp_path)),
+            pytest.raises(InputError, match=rf"under way in process {os.getpid()}; wait"),
+        ):
+            run(small(), store, tmp_path)
+        assert run(small(), store, tmp_path).status == "finished"
+
+    def test_a_set_or_a_protocol_that_is_not_there_before_the_first_update(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        for validation in (Validation("nowhere"), Validation(protocol="nothing")):
+            with pytest.raises(EdgekeeperError, match=r"nowhere|nothing"):
+                run(small(validation=validation), store, tmp_path, data_root=tmp_path)
+        assert not list(tmp_path.glob("*.safetensors"))
+
     def test_a_patch_that_is_no_multiple_of_the_scale(self, store: Store, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"patch of 17 .* scale 2"):
             run(small(data=Data(patch=17, batch=2)), store, tmp_path)
@@ -1119,7 +1153,7 @@ class TestLog:
         stop_at(3, small(), store, tmp_path)
         run(small(), store, tmp_path)
         lines = map(json.loads, (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines())
-        seconds = [line["seconds"] for line in lines if "flow" not in line]
+        seconds = [line["seconds"] for line in lines if "gradient_check" not in line]
         assert seconds == sorted(seconds)
         assert len(seconds) == STEPS
 
@@ -1127,7 +1161,7 @@ class TestLog:
         pytest.importorskip("tensorboard")
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        run(small(), store, tmp_path, tensorboard="on")
+        run(small(), store, tmp_path, tensorboard=True)
         events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
         curve = {event.step: event.value for event in events.Scalars("train/pixel")}
         logged = {record["step"]: record["pixel"] for record in log_of(tmp_path)}
@@ -1150,8 +1184,9 @@ class TestValidation:
         def mean_scores(scores: list[float]) -> dict[str, float]:
             return {"psnr": sum(scores)}
 
-        monkeypatch.setattr("edgekeeper.training.report.evaluate", evaluate)
-        monkeypatch.setattr("edgekeeper.training.report.mean_scores", mean_scores)
+        monkeypatch.setattr("edgekeeper.training.logging.evaluate", evaluate)
+        monkeypatch.setattr("edgekeeper.training.logging.mean_scores", mean_scores)
+        monkeypatch.setattr("edgekeeper.training.state.results", lambda *_, **_given: iter(()))
 
     def scores(self, out: Path) -> dict[int, float]:
         found = [record for record in log_of(out) if "validation" in record]

@@ -6,12 +6,25 @@ from typing import Any
 import pytest
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses import L1, L2
-from edgekeeper.models import EDSR, ESPCN
-from edgekeeper.spec import spec
-from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
+from edgekeeper.losses import L1, L2, RelativisticGAN
+from edgekeeper.models import EDSR, ESPCN, VGGDiscriminator
+from edgekeeper.spec import spec, to_plain
+from edgekeeper.training.recipe import (
+    Data,
+    Discriminator,
+    Optim,
+    Recipe,
+    Stage,
+    Start,
+    Term,
+    Validation,
+)
+from edgekeeper.training.state import continues
 
 PIXEL = Term("pixel", spec(L1))
+GAN = Discriminator(
+    "gan", spec(VGGDiscriminator, size=8), spec(RelativisticGAN), Optim(learning_rate=1e-4), 0.1
+)
 
 
 def recipe(*stages: Stage, **changes: object) -> Recipe:
@@ -165,65 +178,103 @@ class TestStages:
 
 
 class TestRefused:
+    """Values with which a run can only go wrong are refused when they are made."""
+
     def test_no_stages(self) -> None:
         with pytest.raises(InputError, match="stages"):
             dataclasses.replace(TWO, stages=())
 
     def test_a_stage_without_steps(self) -> None:
-        with pytest.raises(InputError, match="at least one step"):
-            recipe(Stage("empty", 0, Optim(learning_rate=1e-3), (PIXEL,)))
+        with pytest.raises(InputError, match=r"Stage\.steps is 0; give 1 or more"):
+            Stage("empty", 0, Optim(learning_rate=1e-3), (PIXEL,))
 
     def test_a_stage_without_terms(self) -> None:
         with pytest.raises(InputError, match=r"'bare'.*no terms"):
-            recipe(Stage("bare", 1, Optim(learning_rate=1e-3), ()))
+            Stage("bare", 1, Optim(learning_rate=1e-3), ())
 
     def test_a_term_named_twice(self) -> None:
         with pytest.raises(InputError, match="twice: pixel, pixel"):
-            recipe(Stage("only", 1, Optim(learning_rate=1e-3), (PIXEL, PIXEL)))
+            Stage("only", 1, Optim(learning_rate=1e-3), (PIXEL, PIXEL))
 
-    @pytest.mark.parametrize("ema_decay", [-0.1, 1.0, 1.5, math.nan])
-    def test_an_ema_decay_that_is_none(self, ema_decay: float) -> None:
-        with pytest.raises(InputError, match="decay"):
-            recipe(ema_decay=ema_decay)
+    def test_an_ema_decay_that_is_none(self) -> None:
+        for ema_decay in (-0.1, 1.0, 1.5, math.nan):
+            with pytest.raises(InputError, match="decay"):
+                recipe(ema_decay=ema_decay)
 
-    # From here on: values with which a run can only go wrong, refused before it starts.
-    @pytest.mark.parametrize("clip", ["norm", "value_over_rate"])
-    def test_a_clip_without_a_limit_which_would_train_nothing(self, clip: str) -> None:
-        with pytest.raises(InputError, match="clip"):
-            recipe(Stage("only", 1, Optim(learning_rate=1e-3, clip=clip), (PIXEL,)))  # type: ignore[arg-type]
+    def test_a_clip_without_a_limit_which_would_train_nothing(self) -> None:
+        for clip in ("norm", "value_over_rate"):
+            with pytest.raises(InputError, match=f"clip is '{clip}' but clip_limit is 0"):
+                Optim(learning_rate=1e-3, clip=clip)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("learning_rate", [0.0, -1e-3, math.nan, math.inf])
-    def test_a_rate_that_is_not_positive(self, learning_rate: float) -> None:
-        with pytest.raises(InputError, match="learning rate"):
-            recipe(Stage("only", 1, Optim(learning_rate=learning_rate), (PIXEL,)))
+    def test_a_rate_that_is_not_positive(self) -> None:
+        for learning_rate in (0.0, -1e-3, math.nan, math.inf):
+            with pytest.raises(InputError, match="learning_rate"):
+                Optim(learning_rate=learning_rate)
 
-    @pytest.mark.parametrize("batch", [0, -1])
-    def test_an_empty_batch(self, batch: int) -> None:
-        with pytest.raises(InputError, match="batch"):
-            recipe(data=Data(patch=8, batch=batch))
+    def test_an_empty_batch(self) -> None:
+        for batch in (0, -1):
+            with pytest.raises(InputError, match=f"batch is {batch}; give 1 or more"):
+                Data(patch=8, batch=batch)
+
+    @pytest.mark.parametrize(
+        ("made", "field", "value", "nearest"),
+        [
+            (Optim(learning_rate=1e-3), "schedule", "Cosine", "cosine"),
+            (Optim(learning_rate=1e-3), "kind", "adamw", "adam"),
+            (Optim(learning_rate=1e-3), "clip", "value", "value_over_rate"),
+            (Data(patch=8, batch=2), "augment", "flip", "flips"),
+            (Data(patch=8, batch=2), "crop", "center", "centre"),
+            (PIXEL, "on", "images", "image"),
+            (TWO, "precision", "float", "float32"),
+            (TWO, "layout", "channels-last", "channels_last"),
+            (GAN, "input", "gradients", "gradient"),
+        ],
+    )
+    def test_a_choice_that_there_is_not_names_the_nearest_and_all(
+        self, made: Any, field: str, value: str, nearest: str
+    ) -> None:
+        label = rf"{type(made).__name__}\.{field} '{value}'"
+        with pytest.raises(InputError, match=rf"{label}.*mean '{nearest}'\? Known: .*, "):
+            dataclasses.replace(made, **{field: value})
 
 
-class TestPrefix:
-    """Two recipes with equal prefixes up to a step have equal states there."""
+class TestContinues:
+    """From which checkpoints a recipe goes on: those of an equal run up to their step."""
 
-    def test_later_stages_do_not_count(self) -> None:
-        longer = dataclasses.replace(
-            TWO, stages=(TWO.stages[0], Stage("other", 9, Optim(learning_rate=5.0), (PIXEL,)))
-        )
-        assert longer.prefix_json(3) == TWO.prefix_json(3)
-        assert longer.prefix_json(4) != TWO.prefix_json(4)
+    @staticmethod
+    def saved(one: Recipe = TWO) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(json.dumps(to_plain(one)))
+        return found
+
+    def test_a_recipe_survives_json(self) -> None:
+        optim = Optim(learning_rate=1 / 3, schedule="steps", milestones=(1, 2), betas=(0.1, 0.7))
+        stage = Stage("only", 4, optim, (PIXEL,), discriminators=(GAN,))
+        one = recipe(stage, start=Start("other", fresh=("a.", "b.")))
+        assert self.saved(one) == to_plain(one)
+        assert all(continues(one, self.saved(one), step=step) for step in range(1, 5))
+
+    def test_its_own_but_for_name_and_validation(self) -> None:
+        other = dataclasses.replace(TWO, name="other", validation=Validation())
+        for step in range(1, 8):
+            assert continues(TWO, self.saved(), step=step)
+            assert continues(other, self.saved(), step=step)
+            assert continues(TWO, self.saved(other), step=step)
+
+    def test_another_later_stage_matters_only_later(self) -> None:
+        later = Stage("other", 9, Optim(learning_rate=5.0), (PIXEL,))
+        for stages in ((TWO.stages[0], later), (*TWO.stages, later), TWO.stages[:1]):
+            other = dataclasses.replace(TWO, stages=stages)
+            assert continues(other, self.saved(), step=3)
+            assert continues(other, self.saved(), step=4) == (stages[1:2] == TWO.stages[1:])
 
     def test_the_stage_that_is_under_way_counts_as_a_whole(self) -> None:
         # A cosine depends on the length of its stage from the first step on.
-        longer = dataclasses.replace(
-            TWO, stages=(dataclasses.replace(TWO.stages[0], steps=4), TWO.stages[1])
-        )
-        assert longer.prefix_json(1) != TWO.prefix_json(1)
-        assert longer.prefix_json(0) == TWO.prefix_json(0)
+        longer = dataclasses.replace(TWO.stages[0], steps=4)
+        assert not continues(dataclasses.replace(TWO, stages=(longer,)), self.saved(), step=1)
 
-    def test_name_and_validation_do_not_count(self) -> None:
-        other = dataclasses.replace(TWO, name="other", validation=Validation())
-        assert other.prefix_json(7) == TWO.prefix_json(7)
+    def test_not_after_its_end_nor_before_its_beginning(self) -> None:
+        assert not continues(TWO, self.saved(), step=8)
+        assert not continues(TWO, self.saved(), step=0)
 
     @pytest.mark.parametrize(
         "changes",
@@ -239,93 +290,47 @@ class TestPrefix:
             {"layout": "channels_last"},
             {"start": Start("espcn_x3")},
         ],
+        ids=str,
     )
-    def test_everything_else_counts(self, changes: dict[str, object]) -> None:
-        other = dataclasses.replace(TWO, **changes)  # type: ignore[arg-type]
-        assert other.prefix_json(3) != TWO.prefix_json(3)
+    def test_everything_else_counts(self, changes: dict[str, Any]) -> None:
+        assert not continues(dataclasses.replace(TWO, **changes), self.saved(), step=3)
 
     @pytest.mark.parametrize(
-        "stage",
+        "changes",
         [
-            Stage("first", 3, Optim(learning_rate=2e-3), (PIXEL,)),
-            Stage("first", 3, Optim(learning_rate=1e-3, kind="sgd"), (PIXEL,)),
-            Stage("first", 3, Optim(learning_rate=1e-3, weight_decay=1e-4), (PIXEL,)),
-            Stage("first", 3, Optim(learning_rate=1e-3, betas=(0.5, 0.999)), (PIXEL,)),
-            Stage("first", 3, Optim(learning_rate=1e-3), (Term("pixel", spec(L2)),)),
-            Stage("first", 3, Optim(learning_rate=1e-3), (Term("pixel", spec(L1), weight=2.0),)),
-            Stage("first", 3, Optim(learning_rate=1e-3), (Term("pixel", spec(L1), ramp=2),)),
-            Stage("first", 3, Optim(learning_rate=1e-3), (PIXEL, Term("more", spec(L2)))),
+            {"optim": Optim(learning_rate=2e-3)},
+            {"optim": Optim(learning_rate=1e-3, kind="sgd")},
+            {"optim": Optim(learning_rate=1e-3, weight_decay=1e-4)},
+            {"optim": Optim(learning_rate=1e-3, betas=(0.5, 0.999))},
+            {"terms": (Term("pixel", spec(L2)),)},
+            {"terms": (Term("pixel", spec(L1), weight=2.0),)},
+            {"terms": (Term("pixel", spec(L1), ramp=2),)},
+            {"terms": (PIXEL, Term("more", spec(L2)))},
+            {"discriminators": (GAN,)},
         ],
+        ids=str,
     )
-    def test_everything_in_a_stage_counts(self, stage: Stage) -> None:
-        other = dataclasses.replace(TWO, stages=(stage, TWO.stages[1]))
-        assert other.prefix_json(1) != TWO.prefix_json(1)
-
-    def test_a_prefix_survives_json(self) -> None:
-        optim = Optim(learning_rate=1 / 3, schedule="steps", milestones=(1, 2), betas=(0.1, 0.7))
-        one = recipe(Stage("only", 4, optim, (PIXEL,)), start=Start("other", fresh=("a.", "b.")))
-        for step in (0, 1, 4):
-            prefix = one.prefix_json(step)
-            assert json.loads(json.dumps(prefix)) == prefix
-
-    def test_a_recipe_survives_json(self) -> None:
-        plain = TWO.to_json()
-        assert json.loads(json.dumps(plain)) == plain
-        assert plain["name"] == "small"
-
-
-class TestContinues:
-    """Which checkpoints a recipe may go on from."""
-
-    RECIPE = Recipe(
-        name="one",
-        model=spec(EDSR, scale=2),
-        data=Data(patch=16, batch=2),
-        stages=(
-            Stage("first", 3, Optim(learning_rate=1e-3, betas=(0.5, 0.6)), (PIXEL,)),
-            Stage("second", 4, Optim(learning_rate=1e-4, milestones=(1, 2)), (PIXEL,)),
-        ),
-    )
-
-    def saved(self, step: int) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(json.dumps(self.RECIPE.prefix_json(step)))
-        return found
-
-    @pytest.mark.parametrize("step", range(8))
-    def test_its_own(self, step: int) -> None:
-        assert self.RECIPE.continues(self.saved(step), step=step)
-        other = dataclasses.replace(self.RECIPE, name="two", validation=Validation())
-        assert other.continues(self.saved(step), step=step)
-
-    def test_another_later_stage_matters_only_later(self) -> None:
-        first, second = self.RECIPE.stages
-        other = dataclasses.replace(
-            self.RECIPE, stages=(first, dataclasses.replace(second, steps=9))
-        )
-        assert other.continues(self.saved(3), step=3)
-        assert not other.continues(self.saved(4), step=4)
-
-    def test_not_after_its_end(self) -> None:
-        assert not self.RECIPE.continues(self.saved(7), step=8)
+    def test_everything_in_a_stage_counts(self, changes: dict[str, Any]) -> None:
+        first = dataclasses.replace(TWO.stages[0], **changes)
+        other = dataclasses.replace(TWO, stages=(first, TWO.stages[1]))
+        assert not continues(other, self.saved(), step=1)
 
     def test_a_field_that_did_not_exist_counts_as_its_default(self) -> None:
-        saved = self.saved(4)
+        saved = self.saved()
         del saved["data"]["crop"]
         del saved["stages"][1]["candidates"]
-        assert self.RECIPE.continues(saved, step=4)
-        centre = dataclasses.replace(
-            self.RECIPE, data=dataclasses.replace(self.RECIPE.data, crop="centre")
-        )
-        assert not centre.continues(saved, step=4)
+        assert continues(TWO, saved, step=4)
+        centre = dataclasses.replace(TWO, data=dataclasses.replace(TWO.data, crop="centre"))
+        assert not continues(centre, saved, step=4)
 
     @pytest.mark.parametrize("name", ["unknown", "model"])
     def test_a_field_that_is_unknown_or_differs(self, name: str) -> None:
-        saved = self.saved(4)
+        saved = self.saved()
         saved[name] = {"name": "EDSR", "arguments": {"scale": 3}}
-        assert not self.RECIPE.continues(saved, step=4)
+        assert not continues(TWO, saved, step=4)
 
     def test_a_field_without_a_default_must_be_there(self) -> None:
-        saved = self.saved(4)
+        saved = self.saved()
         del saved["stages"][0]["optim"]["learning_rate"]
-        assert not self.RECIPE.continues(saved, step=4)
-        assert not self.RECIPE.continues(None, step=4)
+        assert not continues(TWO, saved, step=4)
+        assert not continues(TWO, None, step=4)

@@ -1,4 +1,4 @@
-"""Training against a Wasserstein critic with gradient penalty, beside the same by hand."""
+"""Training against a Wasserstein discriminator with gradient penalty, beside the same by hand."""
 
 import copy
 from collections.abc import Callable
@@ -15,28 +15,18 @@ from edgekeeper.models import EDSR
 from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import spec
-from edgekeeper.training.objective import Objective
-from edgekeeper.training.recipe import (
-    Adversary,
-    Data,
-    DiscriminatorInput,
-    Optim,
-    Recipe,
-    Stage,
-    Term,
-)
-from edgekeeper.training.state import State, enter, make_optimizer
-from edgekeeper.training.update import numbers_of, update
+from edgekeeper.training.batches import step_generator
+from edgekeeper.training.loop import discriminator_loss, update
+from edgekeeper.training.recipe import Data, Discriminator, Optim, Recipe, Stage, Term
+from edgekeeper.training.state import State, build_losses, enter_stage
 
-SEEN: dict[DiscriminatorInput, Callable[[Tensor], Tensor]] = {
+SEEN: dict[str, Callable[[Tensor], Tensor]] = {
     "image": lambda images: images,
     "gradient": gradient_map,
     "gradient_ring": partial(gradient_map, padding=2),
 }
-RATE, DISCRIMINATOR_RATE = (
-    1.0,
-    0.02,
-)  # of the second update of the stage, half-way through the warm-up
+# Of the second update of the stage, half-way through the warm-up.
+RATE, DISCRIMINATOR_RATE = 1.0, 0.02
 STEP, SEED, TURNS, SIZE = 3, 5, 3, 2  # of the run; the stage began at step 2
 
 every_sight = pytest.mark.parametrize("sees", SEEN)
@@ -47,15 +37,15 @@ def descent(learning_rate: float) -> Optim:
     return Optim(learning_rate=2 * learning_rate, kind="sgd", momentum=0.0, warmup=4)
 
 
-def recipe_of(sees: DiscriminatorInput, *, turns: int) -> Recipe:
+def recipe_of(sees: Any, *, turns: int) -> Recipe:
     pixel = Term("pixel", spec(L1), weight=0.1)
-    adversary = Adversary(
+    discriminator = Discriminator(
         name="gan",
-        discriminator=spec(VGGDiscriminator, size=24, width=2, norm="none"),
+        network=spec(VGGDiscriminator, size=24, width=2, norm="none"),
         loss=spec(WassersteinGP),
         optim=descent(DISCRIMINATOR_RATE),
         weight=0.05,
-        sees=sees,
+        input=sees,
     )
     return Recipe(
         name="wasserstein",
@@ -68,7 +58,7 @@ def recipe_of(sees: DiscriminatorInput, *, turns: int) -> Recipe:
                 8,
                 descent(RATE),
                 (pixel,),
-                adversaries=(adversary,),
+                discriminators=(discriminator,),
                 discriminator_updates=turns,
             ),
         ),
@@ -79,17 +69,15 @@ def recipe_of(sees: DiscriminatorInput, *, turns: int) -> Recipe:
 class Bout:
     """A state just before update ``STEP``, copies of its networks, and images to learn from."""
 
-    def __init__(self, sees: DiscriminatorInput, *, turns: int = 1) -> None:
+    def __init__(self, sees: Any, *, turns: int = 1) -> None:
         self.recipe = recipe_of(sees, turns=turns)
-        stage, self.step = self.recipe.stage_at(STEP)
+        stage, _ = self.recipe.stage_at(STEP)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = self.recipe.model.build()
-        optimizer = make_optimizer(stage.optim, model.parameters())
-        self.state = State(model, None, optimizer, step=STEP)
-        enter(self.state, stage, recipe=self.recipe)
-        self.discriminator = self.state.adversary_states["gan"].discriminator
-        self.objective = Objective(stage, discriminators={"gan": self.discriminator})
+        self.state = State(model, None, step=STEP)
+        enter_stage(self.state, stage, recipe=self.recipe)
+        self.discriminator = self.state.discriminators["gan"].network
         self.old_model, self.old_discriminator = (
             copy.deepcopy(model),
             copy.deepcopy(self.discriminator),
@@ -104,10 +92,9 @@ class Bout:
 
     def update(self) -> dict[str, float]:
         """What is logged of the update."""
-        values = update(
-            self.state, self.batch, objective=self.objective, step=self.step, recipe=self.recipe
-        )
-        return dict(zip((*self.objective.names, "total"), values.tolist(), strict=True))
+        criteria = build_losses(self.recipe, device="cpu")
+        losses = update(self.state, self.batch, recipe=self.recipe, criteria=criteria)
+        return {name: float(loss) for name, loss in losses.items()}
 
     def fakes(self) -> list[Tensor]:
         """SR of each turn, after the update: the first was made before the generator learned."""
@@ -117,7 +104,7 @@ class Bout:
 
 
 def shares_of(turn: int) -> Tensor:
-    return torch.rand(SIZE, generator=numbers_of(seed=SEED, step=STEP, turn=turn))
+    return torch.rand(SIZE, generator=step_generator(seed=SEED, step=STEP, turn=turn))
 
 
 def mixed(real: Tensor, fake: Tensor, *, shares: Tensor) -> Tensor:
@@ -152,7 +139,7 @@ def assert_equal_moves(found: list[Tensor], expected: list[Tensor]) -> None:
 
 @every_sight
 def test_the_discriminator_makes_the_gap_and_ten_times_the_penalty_of_what_it_sees_small(
-    sees: DiscriminatorInput,
+    sees: Any,
 ) -> None:
     bout = Bout(sees)
     logged = bout.update()
@@ -175,12 +162,12 @@ def test_the_discriminator_makes_the_gap_and_ten_times_the_penalty_of_what_it_se
 
 
 @every_sight
-def test_the_loss_that_is_handed_on_holds_the_penalty(sees: DiscriminatorInput) -> None:
+def test_the_loss_that_is_handed_on_holds_the_penalty(sees: Any) -> None:
     bout = Bout(sees)
     fake = bout.fakes()[0]
-    numbers = numbers_of(seed=SEED, step=STEP, turn=0)
-    (adversarial,) = bout.objective.adversarial_terms
-    loss, _ = bout.objective.judge(adversarial, sr=fake, hr=bout.hr[0], numbers=numbers)
+    rng = step_generator(seed=SEED, step=STEP, turn=0)
+    gan = bout.state.discriminators["gan"]
+    loss, _ = discriminator_loss(gan, recipe=bout.recipe, sr=fake, hr=bout.hr[0], rng=rng)
     real, fake = SEEN[sees](bout.hr[0]), SEEN[sees](fake)
     discriminator = bout.old_discriminator
     penalty = penalty_of(discriminator, real, fake, shares=shares_of(0))
@@ -190,7 +177,7 @@ def test_the_loss_that_is_handed_on_holds_the_penalty(sees: DiscriminatorInput) 
 
 @every_sight
 def test_three_updates_of_the_discriminator_are_those_written_by_hand(
-    sees: DiscriminatorInput,
+    sees: Any,
 ) -> None:
     bout = Bout(sees, turns=TURNS)
     logged = bout.update()
@@ -214,7 +201,7 @@ def test_three_updates_of_the_discriminator_are_those_written_by_hand(
 
 
 @every_sight
-def test_the_generator_raises_the_discriminator_s_answer(sees: DiscriminatorInput) -> None:
+def test_the_generator_raises_the_discriminator_s_answer(sees: Any) -> None:
     bout = Bout(sees, turns=TURNS)
     logged = bout.update()
     model = copy.deepcopy(bout.old_model)
@@ -232,7 +219,7 @@ def test_the_generator_raises_the_discriminator_s_answer(sees: DiscriminatorInpu
 
 @every_sight
 def test_each_turn_compares_what_the_generator_makes_of_that_turn_s_images(
-    sees: DiscriminatorInput,
+    sees: Any,
 ) -> None:
     bout = Bout(sees, turns=TURNS)
     given: list[Tensor] = []

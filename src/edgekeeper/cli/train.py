@@ -109,7 +109,7 @@ def command(
         resume_from=resume_from,
         start_from=find(start) if start is not None else None,
         data_root=data,
-        tensorboard="on" if tensorboard else "off",
+        tensorboard=tensorboard,
     )
     outcome = train(chosen, Store.open(store), options=options)
     if outcome.model_path is not None:

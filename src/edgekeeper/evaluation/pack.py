@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgekeeper.checkpoint import load_exactly, model_spec, read_tensors, write_tensors
-from edgekeeper.errors import CheckpointError
+from edgekeeper.checkpoint import load_exactly, read_network, write_tensors
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.metrics.score import METRICS, Score
 from edgekeeper.metrics.statistics import interval
@@ -21,18 +20,15 @@ def pack(
     sets: Sequence[str] = ("set5", "set14", "bsd100"),
     protocol: str = "y_matlab",
 ) -> Network:
-    """Return a network file at ``target``, made from a run's ``model.safetensors``.
+    """Return a network file at ``target``, made from a run's ``model.safetensors`` or its state.
 
     Weights are rounded to half precision first and the rounded network is scored on ``sets``, so
     that the results on the card are those of the file. Each mean has a 95 % bootstrap interval
     over the images. LPIPS is among them where its weight files are. A gradient branch that only
     training needs (``DGGGANLight``) is left out.
     """
-    file = read_tensors(source)
-    description, card = file.facts.get("model"), file.facts.get("card")
-    if not isinstance(description, dict) or not isinstance(card, dict):
-        raise CheckpointError(f"'{source}' is not a finished network; give a model.safetensors.")
-    network = model_spec(description)
+    file = read_network(source)
+    network = file.spec
     model = network.build().eval()
     load_exactly(model, file.tensors, origin=str(source))
     if isinstance(model, DGGGANLight):
@@ -52,7 +48,7 @@ def pack(
             metrics=(*METRICS, "lpips"),
         )
         results.append({"set": set_name, "protocol": protocol, **_means(scores)})
-    complete = {**card, "parameters": parameter_count(model), "results": results}
+    complete = {**file.card, "parameters": parameter_count(model), "results": results}
     write_tensors(target, half, facts={"model": network.to_json(), "card": complete})
     return describe(target)
 

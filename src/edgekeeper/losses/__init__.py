@@ -4,7 +4,7 @@ Those of a generator and its discriminator have two sides instead, ``generator``
 ``discriminator``.
 """
 
-from edgekeeper.losses.adversarial import RelativisticGAN, VanillaGAN, WassersteinGP
+from edgekeeper.losses.adversarial import AdversarialLoss, RelativisticGAN, VanillaGAN
 from edgekeeper.losses.focal_frequency import FocalFrequency
 from edgekeeper.losses.gradient import Gradient
 from edgekeeper.losses.gradient_variance import GradientVariance
@@ -14,6 +14,7 @@ from edgekeeper.losses.perceptual import Perceptual
 from edgekeeper.losses.pixel import L1, L2, Charbonnier
 from edgekeeper.losses.ssim import SSIM
 from edgekeeper.losses.total_variation import TV
+from edgekeeper.losses.wasserstein import WassersteinGP
 from edgekeeper.losses.wavelet import Wavelet
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "LDL",
     "SSIM",
     "TV",
+    "AdversarialLoss",
     "Charbonnier",
     "FocalFrequency",
     "Gradient",

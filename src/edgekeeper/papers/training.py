@@ -5,7 +5,6 @@ goes on where it stopped, and its scores are kept beside the network: call ``rep
 with the same arguments until nothing is left to do.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekeeper.checkpoint import load_model, read_tensors
+from edgekeeper.checkpoint import agrees, load_model, read_network
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError, unknown_name
@@ -276,9 +275,8 @@ def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
     """Return whether ``path`` is the finished network of this recipe; CheckpointError if not."""
     if not path.is_file():
         return False
-    card = read_tensors(path).facts.get("card")
-    expected = json.loads(json.dumps({"recipe": recipe.to_json(), "store": store.fingerprint}))
-    if not isinstance(card, dict) or any(card.get(key) != expected[key] for key in expected):
+    card = read_network(path).card
+    if card.get("store") != store.fingerprint or not agrees(recipe, card.get("recipe")):
         raise CheckpointError(
             f"'{path}' was trained with other settings or on another store than "
             f"'{recipe.name}' is now. Choose another --out folder, or remove that cell's folder."

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import code_version, model_spec, read_tensors, save_model
+from edgekeeper.checkpoint import code_version, read_network, save_model
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.files import sha256_of
 from edgekeeper.models import MODELS, SRModel
@@ -145,9 +145,7 @@ def _article(name: str) -> str:
 def _spec(path: Path, *, scale: int | None) -> Spec[SRModel] | None:
     """Return how to build the network of a file; None where that cannot be said."""
     if is_own(path):
-        stored = read_tensors(path).facts["model"]
-        assert isinstance(stored, dict)  # else load would have failed
-        return model_spec(stored)
+        return read_network(path).spec
     try:
         found = published_spec(path, scale=scale)
     except CheckpointError:  # one of the community's
@@ -182,5 +180,5 @@ def _complete(found: Spec[SRModel]) -> dict[str, object]:
 
 def _parent(path: Path) -> dict[str, object]:
     """Name, SHA-256 and, if it has one, card of a network's file."""
-    card = {"card": read_tensors(path).facts.get("card")} if is_own(path) else {}
+    card = {"card": read_network(path).card} if is_own(path) else {}
     return {"name": path.stem, "file": path.name, "sha256": sha256_of(path), **card}

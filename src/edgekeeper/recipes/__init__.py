@@ -7,7 +7,8 @@ from edgekeeper.recipes.dgggan import DGGGAN_LIGHT, DGGGAN_TABLES
 from edgekeeper.recipes.gv_tables import GV_TABLES
 from edgekeeper.recipes.ladder import LADDER
 from edgekeeper.recipes.shipped import SHIPPED, TRUNKS
-from edgekeeper.recipes.spsr import SPSR_TABLE2, TEXTURE
+from edgekeeper.recipes.spsr import SPSR_TABLE2
+from edgekeeper.recipes.texture import TEXTURE
 from edgekeeper.training.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {

@@ -62,7 +62,16 @@ from edgekeeper.models import (
     VGGDiscriminator,
 )
 from edgekeeper.spec import Spec, spec
-from edgekeeper.training.recipe import Adversary, Data, Loss, Optim, Recipe, Stage, Term, Validation
+from edgekeeper.training.recipe import (
+    Data,
+    Discriminator,
+    Loss,
+    Optim,
+    Recipe,
+    Stage,
+    Term,
+    Validation,
+)
 
 Form = Literal["paper", "tiny"]
 TINY_STEPS = 20  # of each stage
@@ -170,24 +179,24 @@ def _srgan(size: Size) -> tuple[Stage, ...]:
     """SRGAN, section 3.2 of the paper."""
     optim = _adam(1e-4, 100_000, gamma=0.1)
     discriminator = spec(SRGANDiscriminator, size=size.patch, width=size.discriminator_width)
-    gan = Adversary("gan", discriminator, spec(VanillaGAN), optim=optim, weight=1e-3)
+    gan = Discriminator("gan", discriminator, spec(VanillaGAN), optim=optim, weight=1e-3)
     terms = (_perceptual(size, weight=0.006, srgan=True),)
-    return (_RESNET, Stage("adversarial", 200_000, optim, terms, adversaries=(gan,)))
+    return (_RESNET, Stage("adversarial", 200_000, optim, terms, discriminators=(gan,)))
 
 
 def _sftgan(size: Size) -> tuple[Stage, ...]:
     """SFTGAN as BasicSR trains it, but for the categories."""
     optim = _adam(1e-4, 50_000, 100_000, 150_000, 200_000)
     discriminator = spec(VGGDiscriminator, size=size.patch, width=size.discriminator_width)
-    gan = Adversary("gan", discriminator, spec(VanillaGAN), optim=optim, weight=5e-3)
+    gan = Discriminator("gan", discriminator, spec(VanillaGAN), optim=optim, weight=5e-3)
     terms = (_perceptual(size, weight=1.0, srgan=False),)
-    return (_RESNET, Stage("adversarial", 600_000, optim, terms, adversaries=(gan,)))
+    return (_RESNET, Stage("adversarial", 600_000, optim, terms, discriminators=(gan,)))
 
 
 def _natsr(size: Size) -> tuple[Stage, ...]:
     """NatSR: its discriminator of naturalness learns beside L1, and is then frozen."""
     pixel, optim = Term("pixel", spec(L1)), _adam(1e-4, 100_000, 200_000, gamma=0.1)
-    natural = Adversary(
+    natural = Discriminator(
         "naturalness",
         spec(NaturalManifoldDiscriminator, width=size.discriminator_width),
         spec(NaturalManifold),
@@ -199,10 +208,10 @@ def _natsr(size: Size) -> tuple[Stage, ...]:
     )
     learners = [replace(natural, negatives=negatives) for negatives in steps]
     learning = tuple(
-        Stage(f"natural {k}", 20_000, _adam(1e-4), (pixel,), adversaries=(learner,))
+        Stage(f"natural {k}", 20_000, _adam(1e-4), (pixel,), discriminators=(learner,))
         for k, learner in enumerate(learners, start=1)
     )
-    gan = Adversary(
+    gan = Discriminator(
         "gan",
         spec(VGGDiscriminator, size=size.patch, width=size.discriminator_width),
         spec(RelativisticGAN, total="whole"),
@@ -210,7 +219,7 @@ def _natsr(size: Size) -> tuple[Stage, ...]:
         weight=1e-3,
     )
     frozen = replace(natural, optim=_FROZEN, weight=1e-3, negatives=steps[-1])
-    last = Stage("adversarial", 300_000, optim, (pixel,), adversaries=(frozen, gan))
+    last = Stage("adversarial", 300_000, optim, (pixel,), discriminators=(frozen, gan))
     return (*learning, last)
 
 

@@ -4,9 +4,9 @@
 ``edgekeeper.models.dgggan``), sections 2.5 and 3.2, equation 7.
 
     variant    gradient branch, loss and discriminator   squeeze and excitation
-    dgggan     yes                                yes
-    no_branch  -                                  yes                      Table 1
-    no_se      yes                                -                        Table 2
+    dgggan     yes                                       yes
+    no_branch  -                                         yes                      Table 1
+    no_se      yes                                       -                        Table 2
 
     form   generator             HR patch, batch   updates: pixel, adversarial
     paper  10 blocks of 64       192, 16           0, 500,000      the paper's settings
@@ -30,9 +30,8 @@ from edgekeeper.recipes import spsr
 from edgekeeper.recipes.shipped import SOAP
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import (
-    Adversary,
     Data,
-    DiscriminatorInput,
+    Discriminator,
     Optim,
     Recipe,
     Stage,
@@ -54,8 +53,7 @@ class Settings:
     width: int
     blocks: int
     image_skip: ImageSkip
-    patch: int
-    batch: int
+    data: Data
     discriminator_width: int
     steps: tuple[int, int]
     pixel: Optim
@@ -68,15 +66,13 @@ class Settings:
 
 _PAPER = Optim(learning_rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000))
 _SOAP = replace(SOAP, learning_rate=2e-3, warmup=50, schedule="cosine", clip="norm", clip_limit=1.0)
-_LIVELY = Optim(learning_rate=4e-4, warmup=20)
 
 FORMS: dict[Form, Settings] = {
     "paper": Settings(
         width=64,
         blocks=10,
         image_skip="none",
-        patch=192,
-        batch=16,
+        data=Data(patch=192, batch=16),
         discriminator_width=64,
         steps=(0, 500_000),
         pixel=_PAPER,
@@ -90,27 +86,17 @@ FORMS: dict[Form, Settings] = {
         width=32,
         blocks=6,
         image_skip="bilinear",
-        patch=64,
-        batch=8,
+        data=Data(patch=64, batch=8),
         discriminator_width=32,
         steps=(2_000, 500),
         pixel=_SOAP,
-        adversarial=_LIVELY,
-        discriminator=Optim(learning_rate=1e-4, warmup=20),
+        adversarial=spsr.LIVELY,
+        discriminator=replace(spsr.LIVELY, learning_rate=1e-4),
         perceptual=spsr.FORMS["light"].perceptual,  # that the two can be compared
         ema_decay=0.995,
         validate=500,
     ),
 }
-
-
-def recipe_name(variant: Variant, *, body: Body, form: Form) -> str:
-    """``dgggan``, ``dgggan_lr``, ``dgggan_no_se``, ``dgggan_lr_no_se_small`` and so on."""
-    parts = ["dgggan"]
-    parts += ["lr"] if body == "lr" else []
-    parts += [variant] if variant != "dgggan" else []
-    parts += [form] if form != "paper" else []
-    return "_".join(parts)
 
 
 def dgggan(
@@ -122,70 +108,64 @@ def dgggan(
     discriminator_updates: int = 1,
     seed: int = 0,
 ) -> Recipe:
-    """One of the three trainings of Tables 1 and 2, of either design, in one of the two forms.
+    """Return one of the trainings of Tables 1 and 2, of either design, in one of the two forms.
 
     ``pixel_steps`` are the updates on fidelity alone that come first, if not those of the form.
     ``discriminator_updates`` of each discriminator follow every update of the generator. The paper
-    does not say how many; 5 in algorithm 1 of WGAN-GP (Gulrajani et al., NeurIPS 2017). Raises
-    InputError below 1.
+    does not say how many; 5 in algorithm 1 of WGAN-GP (Gulrajani et al., NeurIPS 2017).
+    The name is ``dgggan``, ``dgggan_lr``, ``dgggan_no_se``, ``dgggan_lr_no_se_small`` and so on.
     """
-    settings = FORMS[form]
-    branch = variant != "no_branch"
-    guide = (Term("branch", spec(L1), weight=BRANCH, on="branch"),) if branch else ()
-    terms = [settings.perceptual, Term("pixel", spec(L1), weight=PIXEL)]
-    adversaries = [_adversary("gan", "image", weight=GAN, settings=settings)]
-    if branch:
-        terms += [Term("gradient", spec(Gradient), weight=GRADIENT), *guide]
-        adversaries.append(
-            _adversary("gradient gan", "gradient", weight=GRADIENT_GAN, settings=settings)
-        )
-    pixel, adversarial = settings.steps
-    pixel = pixel if pixel_steps is None else pixel_steps
-    stages = (
-        Stage("pixel", pixel, settings.pixel, (Term("pixel", spec(L1)), *guide)),
+    of_form = FORMS[form]
+    has_branch = variant != "no_branch"
+    pixel = Term("pixel", spec(L1))
+    branch = (Term("branch", spec(L1), weight=BRANCH, on="branch"),) if has_branch else ()
+    terms: tuple[Term, ...] = (of_form.perceptual, replace(pixel, weight=PIXEL))
+    patch, width = of_form.data.patch, of_form.discriminator_width
+    gan = Discriminator(
+        "gan",
+        spec(VGGDiscriminator, size=patch, width=width, norm="none"),
+        spec(WassersteinGP),  # equation 10
+        of_form.discriminator,
+        weight=GAN,
+    )
+    discriminators: tuple[Discriminator, ...] = (gan,)
+    if has_branch:
+        terms += (Term("gradient", spec(Gradient), weight=GRADIENT), *branch)
+        on_maps = replace(gan, name="gradient gan", input="gradient", weight=GRADIENT_GAN)
+        discriminators += (on_maps,)
+    first, last = of_form.steps
+    first = first if pixel_steps is None else pixel_steps
+    stages = [Stage("pixel", first, of_form.pixel, (pixel, *branch))] if first else []
+    stages += [
         Stage(
             "adversarial",
-            adversarial,
-            settings.adversarial,
-            tuple(terms),
-            adversaries=tuple(adversaries),
+            last,
+            of_form.adversarial,
+            terms,
+            discriminators=discriminators,
             discriminator_updates=discriminator_updates,
-        ),
-    )
+        )
+    ]
+    of_body, of_variant = "" if body == "half" else body, variant.removeprefix("dgggan")
+    parts = [of_body, of_variant, "" if form == "paper" else form]
     return Recipe(
-        name=recipe_name(variant, body=body, form=form),
+        name="_".join(["dgggan", *filter(None, parts)]),
         model=spec(
             DGGGAN,
             scale=4,
-            width=settings.width,
-            blocks=settings.blocks,
+            width=of_form.width,
+            blocks=of_form.blocks,
             body=body,
-            gradient_branch=branch,
+            gradient_branch=has_branch,
             se=variant != "no_se",
-            image_skip=settings.image_skip,
+            image_skip=of_form.image_skip,
         ),
-        data=Data(patch=settings.patch, batch=settings.batch),
-        stages=stages if pixel else stages[1:],
-        validation=Validation(every=settings.validate),
+        data=of_form.data,
+        stages=tuple(stages),
+        validation=Validation(every=of_form.validate),
         seed=seed,
-        ema_decay=settings.ema_decay,
+        ema_decay=of_form.ema_decay,
         retries=3,
-    )
-
-
-def _adversary(
-    name: str, sees: DiscriminatorInput, *, weight: float, settings: Settings
-) -> Adversary:
-    discriminator = spec(
-        VGGDiscriminator, size=settings.patch, width=settings.discriminator_width, norm="none"
-    )
-    return Adversary(
-        name,
-        discriminator,
-        spec(WassersteinGP),
-        optim=settings.discriminator,
-        weight=weight,
-        sees=sees,
     )
 
 

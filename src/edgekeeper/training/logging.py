@@ -1,22 +1,145 @@
-"""The log of a run: JSON lines in a file, curves for TensorBoard."""
+"""What happens between updates: log lines, curves, validation, checkpoints."""
 
 import json
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from edgekeeper.errors import UnavailableError
-from edgekeeper.files import make_folder, write_text
+import torch
+from torch import Tensor
+
+from edgekeeper.checkpoint import save_model
+from edgekeeper.data.store import Store
+from edgekeeper.errors import NotFiniteError, UnavailableError
+from edgekeeper.evaluation.evaluate import evaluate
+from edgekeeper.files import write_text
+from edgekeeper.metrics.score import mean_scores
+from edgekeeper.progress import ProgressLine
+from edgekeeper.training.gradient_check import GradientCheck
+from edgekeeper.training.process import RunOptions
+from edgekeeper.training.recipe import Recipe
+from edgekeeper.training.state import State, card_of, save, training_mode
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
-class Scalars(Protocol):
-    """What TensorBoard's writer offers of use here."""
+class Report:
+    """What a run tells and keeps: a progress line, a log, scores, checkpoints."""
 
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Record one value of a curve."""
+    def __init__(self, recipe: Recipe, options: RunOptions, *, store: Store, step: int) -> None:
+        self.recipe, self.options, self.store = recipe, options, store
+        self.log = JsonLines(options.out / "log.jsonl", keep_until=step)
+        self.curves = (
+            tensorboard_writer(options.out / "tensorboard") if options.tensorboard else None
+        )
+        self.line = ProgressLine(recipe.name, total=recipe.steps, start=step)
+        self.line.__enter__()
+        self._names: list[str] = []
+        self._values: list[Tensor] = []  # of the updates since the last line
+        self._saved_at = time.monotonic()
 
     def close(self) -> None:
-        """Flush and close."""
+        """Close what is open."""
+        self.line.__exit__(None, None, None)
+        if self.curves is not None:
+            self.curves.close()
+
+    def after_update(self, state: State, values: Mapping[str, Tensor]) -> None:
+        """Add up the losses; log, validate and save where the step says so."""
+        self._names = list(values)
+        self._values.append(torch.stack(list(values.values())))  # (losses,)
+        ends_stage = state.step in self.recipe.stage_ends
+        if state.step % self.options.log_every == 0 or ends_stage:
+            self._flush(state)
+        validation = self.recipe.validation
+        if validation is not None and (state.step % validation.every == 0 or ends_stage):
+            self._validate(state)
+        if ends_stage:  # first, so that it exists wherever the last state lies behind it
+            self.checkpoint(state, f"stage-{self.recipe.stage_ends.index(state.step) + 1}")
+        late = time.monotonic() - self._saved_at > self.options.checkpoint_seconds
+        if state.step % self.options.checkpoint_every == 0 or ends_stage or late:
+            self.checkpoint(state, "last")
+
+    def gradients(self, check: GradientCheck, state: State) -> None:
+        """Log how the losses reached the network in the last update."""
+        stage, _ = self.recipe.stage_at(state.step - 1)
+        record = {"step": state.step, "stage": stage.name, "gradient_check": check.to_json()}
+        self.log.write(record)
+
+    def rollback(self, state: State, error: NotFiniteError) -> None:
+        """Go back to the log of ``state``, and say why."""
+        self.log = JsonLines(self.log.path, keep_until=state.step)
+        self._values = []
+        self.log.write({"step": state.step, "rollback": state.rollbacks, "because": str(error)})
+        self.line.update(state.step, text="went back to the last good state")
+
+    def checkpoint(self, state: State, name: str) -> None:
+        """Save the whole state under ``name``, once the losses are known to be finite."""
+        self._flush(state)
+        path = self.options.out / f"{name}.safetensors"
+        save(state, path, recipe=self.recipe, store=self.store)
+        self._saved_at = time.monotonic()
+
+    def finish(self, state: State) -> Path:
+        """Write the finished network with where it comes from; return the file."""
+        path = self.options.out / "model.safetensors"
+        card = card_of(state, recipe=self.recipe, store=self.store)
+        save_model(path, state.result, spec=self.recipe.model, card=card)
+        return path
+
+    def _flush(self, state: State) -> None:
+        """Read the mean losses back, check that they are finite, log them."""
+        if not self._values:
+            return
+        values = torch.stack(self._values)  # (updates, losses)
+        self._values = []
+        means = dict(zip(self._names, values.mean(0).tolist(), strict=True))
+        first = self._names[int(torch.isfinite(values).sum(0).argmin())]  # that went wrong first
+        if not math.isfinite(means[first]):
+            raise NotFiniteError(
+                f"The loss term '{first}' became {means[first]} near step {state.step}. The last "
+                f"good checkpoint is kept in '{self.options.out}'; lower the learning rate or clip."
+            )
+        stage, _ = self.recipe.stage_at(state.step - 1)
+        learning_rate = state.optimizer.param_groups[0]["lr"]
+        self.log.write(
+            {
+                "step": state.step,
+                "stage": stage.name,
+                "learning_rate": learning_rate,
+                "seconds": state.seconds,
+                **means,
+            }
+        )
+        self.line.update(state.step, text=f"loss {means['total']:.5f}")
+        self._draw("train", {**means, "learning_rate": learning_rate}, step=state.step)
+
+    def _validate(self, state: State) -> None:
+        validation = self.recipe.validation
+        assert validation is not None and self.options.data_root is not None
+        state.result.eval()
+        scores = evaluate(
+            state.result,
+            sets=[validation.set_name],
+            scale=state.model.scale,
+            protocol=validation.protocol,
+            data_root=self.options.data_root,
+            model_name=self.recipe.name,
+        )
+        training_mode(state.model)
+        means = mean_scores(scores)
+        record = {"set": validation.set_name, "protocol": validation.protocol, **means}
+        self.log.write({"step": state.step, "validation": record})
+        self.line.update(state.step, text=f"{validation.set_name} {means['psnr']:.2f} dB")
+        self._draw(validation.set_name, means, step=state.step)
+
+    def _draw(self, group: str, values: Mapping[str, float], *, step: int) -> None:
+        if self.curves is not None:
+            for name, value in values.items():
+                self.curves.add_scalar(f"{group}/{name}", value, step)
 
 
 class JsonLines:
@@ -28,8 +151,10 @@ class JsonLines:
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
-        make_folder(path.parent)
-        kept = [line for line in _lines(path) if _step(line) <= keep_until]
+        lines: list[str] = []
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if _step(line) <= keep_until]
         write_text(path, "".join(line + "\n" for line in kept))
 
     def write(self, record: Mapping[str, object]) -> None:
@@ -38,19 +163,15 @@ class JsonLines:
             file.write(json.dumps(record) + "\n")
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-
-
 def _step(line: str) -> float:
     """Return the step of a line; a line cut off by a kill counts as never written."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return math.inf
 
 
-def tensorboard_writer(folder: Path) -> Scalars:
+def tensorboard_writer(folder: Path) -> "SummaryWriter":
     """Return a TensorBoard writer into ``folder``.
 
     Raises:
@@ -62,5 +183,4 @@ def tensorboard_writer(folder: Path) -> Scalars:
         raise UnavailableError(
             "TensorBoard is not installed; run: pip install 'edgekeeper[tensorboard]'"
         ) from error
-    writer: Scalars = SummaryWriter(str(folder))
-    return writer
+    return SummaryWriter(str(folder))

@@ -1,4 +1,4 @@
-"""The only training loop.
+"""The only training loop: what one update computes, and the run around it.
 
 The state after update n is a function of recipe, store and seed: batches come from (seed, step),
 the learning rate from the step, so a run that was killed and resumed ends in the same bits as one
@@ -6,135 +6,179 @@ that was not. On an accelerator nothing waits: losses stay on the device and are
 when a log line is written.
 """
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Generator, Tensor, nn
 
 from edgekeeper.data.store import Batch, Store
-from edgekeeper.errors import InputError, NotFiniteError
-from edgekeeper.files import remove_leftovers
-from edgekeeper.progress import ProgressLine
-from edgekeeper.training.gradient_check import check, measure
-from edgekeeper.training.objective import Objective
-from edgekeeper.training.recipe import Recipe, Stage
-from edgekeeper.training.report import Report, RunOptions
-from edgekeeper.training.state import State, begin, check_trains, enter
-from edgekeeper.training.update import degraded, structured, update
+from edgekeeper.errors import NotFiniteError
+from edgekeeper.models import GradientGuided
+from edgekeeper.ops.gradient import gradient_map
+from edgekeeper.spec import Spec
+from edgekeeper.training.batches import image_pairs, stage_batches, step_generator
+from edgekeeper.training.gradient_check import GradientCheck
+from edgekeeper.training.logging import Report
+from edgekeeper.training.optimizer import Optim, optimizer_step
+from edgekeeper.training.process import RunOptions, Stopped, running
+from edgekeeper.training.recipe import Loss, Recipe
+from edgekeeper.training.state import (
+    DiscriminatorState,
+    State,
+    begin,
+    build_losses,
+    check_recipe,
+    ema_update,
+    enter_stage,
+    frozen,
+)
 
 __all__ = ["Outcome", "RunOptions", "train"]
 
-Status = Literal["finished", "time limit", "interrupted"]
+
+def update(
+    state: State,
+    batch: Batch,
+    *,
+    recipe: Recipe,
+    criteria: Mapping[Spec[Loss], Loss],
+    gradient_check: GradientCheck | None = None,
+) -> dict[str, Tensor]:
+    """Update the generator once and then each discriminator; return all losses by name.
+
+    ``criteria`` are the losses of the recipe's terms, built. What is returned stays on the device.
+    """
+    stage, step = recipe.stage_at(state.step)
+    discriminators = list(state.discriminators.values())
+    images = image_pairs(batch, recipe=recipe, model=state.model)
+    lr, hr = images[0]  # (B, C, H, W) and (B, C, rH, rW), in [0, 1]
+
+    def learning_rate(optim: Optim) -> float:
+        return optim.learning_rate_at(step, steps=stage.steps) * 0.5**state.rollbacks
+
+    # The generator: every loss by its name, and one step against their weighted sum.
+    with frozen(d.network for d in discriminators):
+        guided = any(term.on == "branch" for term in stage.terms)
+        sr, gradient = forward(state, lr, recipe=recipe, guided=guided)  # (B, C, rH, rW) each
+        compared = {"image": (sr, hr)}
+        if gradient is not None:
+            compared["branch"] = (gradient, gradient_map(hr))
+        losses: dict[str, Tensor] = {}
+        for term in stage.terms:
+            with precision(criteria[term.loss], recipe=recipe):
+                losses[term.name] = criteria[term.loss](*compared[term.on])
+        for d in discriminators:
+            losses[d.spec.name] = generator_loss(d, recipe=recipe, sr=sr, hr=hr)
+        weights = stage.weights_at(step)
+        total = sum((weights[k] * loss for k, loss in losses.items()), start=sr.new_zeros(()))
+        if gradient_check is not None:
+            gradient_check.generator(losses, weights=weights, network=state.model)
+        optimizer_step(
+            state.optimizer, total, optim=stage.optim, learning_rate=learning_rate(stage.optim)
+        )
+    ema_update(state, decay=recipe.ema_decay)
+
+    # The discriminators: first on the same images, then on new ones of the updated generator.
+    for turn, (lr, hr) in enumerate(images):
+        if turn > 0:
+            with torch.no_grad():
+                sr, _ = forward(state, lr, recipe=recipe, guided=False)
+        for d in discriminators:
+            rng = step_generator(seed=recipe.seed, step=state.step, turn=turn)
+            loss, measured = discriminator_loss(d, recipe=recipe, sr=sr.detach(), hr=hr, rng=rng)
+            if gradient_check is not None and turn == 0:
+                gradient_check.discriminator(d.spec.name, loss, network=d.network)
+            optimizer_step(
+                d.optimizer, loss, optim=d.spec.optim, learning_rate=learning_rate(d.spec.optim)
+            )
+            losses |= {f"{d.spec.name}.{key}": value for key, value in measured.items()}
+    return {name: loss.detach().float() for name, loss in (losses | {"total": total}).items()}
+
+
+def forward(
+    state: State, lr: Tensor, *, recipe: Recipe, guided: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return SR and, if ``guided``, the gradient map that the branch predicts, in float32."""
+    with precision(state.model, recipe=recipe):
+        if not guided:
+            return state.model(lr).float(), None
+        found: GradientGuided = state.model.with_gradient(lr)  # type: ignore[operator]
+    return found.sr.float(), found.gradient.float()
+
+
+def generator_loss(d: DiscriminatorState, *, recipe: Recipe, sr: Tensor, hr: Tensor) -> Tensor:
+    """Return how little the discriminator takes SR for HR; the graph goes through SR alone."""
+    with precision(d.network, recipe=recipe):
+        fake = d.spec.input_of(sr if d.spec.weight else sr.detach())  # (B, C, rH, rW)
+        return d.loss.generator_loss(d.network, real=d.spec.input_of(hr), fake=fake)
+
+
+def discriminator_loss(
+    d: DiscriminatorState, *, recipe: Recipe, sr: Tensor, hr: Tensor, rng: Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the discriminator's own loss, of HR against SR or its negatives, and what to log."""
+    fake = sr if d.negatives is None else d.negatives(hr, generator=rng)
+    with precision(d.network, recipe=recipe):
+        real, fake = d.spec.input_of(hr), d.spec.input_of(fake)  # (B, C, rH, rW)
+        return d.loss.discriminator_loss(d.network, real=real, fake=fake, rng=rng)
+
+
+def precision(module: object, *, recipe: Recipe) -> torch.autocast:
+    """Return bfloat16 autocast if the recipe says so and ``module`` has weights, else none."""
+    weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    enabled = recipe.precision == "bfloat16" and weight is not None
+    return torch.autocast("cpu" if weight is None else weight.device.type, torch.bfloat16, enabled)
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended, after how many updates, and the network file if it finished."""
 
-    status: Status
+    status: Literal["finished"] | Stopped
     step: int
     model_path: Path | None
 
 
 def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
-    """Return how the run of ``recipe`` on ``store`` ended; files go to ``options.out``.
+    """Run ``recipe`` on ``store`` from its start or from what is found in ``options.out``.
 
-    ``last.safetensors`` is the whole state, ``stage-N.safetensors`` the state at the end of each
-    stage, ``log.jsonl`` the log, ``model.safetensors`` the network once the run has finished.
+    There ``log.jsonl`` is the log, ``last.safetensors`` the whole state, ``stage-N.safetensors``
+    that at the end of each stage, ``model.safetensors`` the network once the run has finished.
 
     Raises:
         NotFiniteError: a loss or a weight is not finite, once more than the recipe retries; the
             last good checkpoint is kept.
-        TrainingError: a term, a discriminator or a part that is to learn is dead (``flow.check``).
+        TrainingError: a loss, a discriminator or a part that is to learn is dead.
         CheckpointError: a checkpoint does not belong to this recipe or store, or cannot be saved.
-        InputError: the recipe does not fit the store or the options.
+        InputError: the recipe does not fit the store or the options, or the folder is in use.
     """
-    _check(recipe, options)
-    remove_leftovers(options.out)
-    state = _begin(recipe, store, options=options)
-    with (
-        _without_denormals(),
-        _stop_signal() as stop,
-        ProgressLine(recipe.name, total=recipe.steps, start=state.step) as line,
-    ):
-        failure: NotFiniteError | None = None
-        began = time.monotonic()
-        while True:
-            report = Report(recipe, options, line=line, store=store, resumed_at=state.step)
-            try:
-                if failure is not None:
-                    report.rollback(state, failure)
-                status = _run(
-                    state, recipe, store, options=options, report=report, stop=stop, began=began
-                )
-                report.checkpoint(state, "last")
-                break
-            except NotFiniteError as error:
-                # Without the frames of the failed run, which hold its networks.
-                failure, rollbacks = error.with_traceback(None), state.rollbacks + 1
-            finally:
-                report.close()
-            if rollbacks > recipe.retries:
-                raise failure
-            state = _begin(recipe, store, options=options)
-            state.rollbacks = rollbacks
-    if state.step < recipe.steps:
-        return Outcome(status, state.step, None)
-    return Outcome("finished", state.step, report.finish(state))
-
-
-@contextmanager
-def _without_denormals() -> Iterator[None]:
-    """Numbers below 1.2e-38 are taken as zero on the processor, which is slow with them.
-
-    Running means of what no longer changes, such as the weights of a dead ReLU, decay to such
-    numbers and stay: without this updates of a network with many of them took 1.8
-    times as long (docs/diary.md).
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-def _begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
-    """Return the state of the run's last checkpoint, else that to resume from, else a new one."""
-    last = options.out / "last.safetensors"
-    return begin(
-        recipe,
-        store,
-        checkpoint=last if last.is_file() else options.resume_from,
-        start_from=options.start_from,
-        device=torch.device(options.device),
-    )
-
-
-def _check(recipe: Recipe, options: RunOptions) -> None:
-    """Refuse what could only fail later, in the last stage too."""
-    with torch.random.fork_rng(devices=[]):
-        model = recipe.model.build()
-        scale = model.scale
-        for stage in recipe.stages:
-            check_trains(stage, model)
-            Objective(
-                stage, discriminators={a.name: a.discriminator.build() for a in stage.adversaries}
-            )
-    if recipe.data.patch % scale:
-        raise InputError(
-            f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {scale}."
-        )
-    if recipe.validation is not None and options.data_root is None:
-        raise InputError(
-            f"Recipe '{recipe.name}' validates on '{recipe.validation.set_name}': give the folder "
-            "of the benchmark sets (--data), or switch validation off (--no-validation)."
-        )
+    with running(options) as stopped:
+        state = begin(recipe, store, options=options)
+        check_recipe(recipe, state.model, data_root=options.data_root)
+        criteria = build_losses(recipe, device=options.device)
+        source = store if options.device == "cpu" else store.to(options.device)
+        with closing(Report(recipe, options, store=store, step=state.step)) as report:
+            while True:
+                try:
+                    why = _run(
+                        state, recipe, source, criteria=criteria, report=report, stopped=stopped
+                    )
+                    report.checkpoint(state, "last")
+                    break
+                except NotFiniteError as error:
+                    failure, rollbacks = error.with_traceback(None), state.rollbacks + 1
+                if rollbacks > recipe.retries:
+                    raise failure
+                state = begin(recipe, store, options=options)  # the last good state
+                state.rollbacks = rollbacks  # each halves the learning rate
+                report.rollback(state, failure)
+            model_path = report.finish(state) if state.step == recipe.steps else None
+    return Outcome("finished" if model_path or why is None else why, state.step, model_path)
 
 
 def _run(
@@ -142,93 +186,31 @@ def _run(
     recipe: Recipe,
     store: Store,
     *,
-    options: RunOptions,
+    criteria: Mapping[Spec[Loss], Loss],
     report: Report,
-    stop: "StopFlag",
-    began: float,
-) -> Status:
-    """Update ``state`` until the recipe, the time or the user's patience ends; returns which."""
-    device = next(state.model.parameters()).device
-    source = store if device.type == "cpu" else store.to(device)
-    before = state.seconds
-    started = time.monotonic()
-    objective: Objective | None = None
-    for batch in _batches(state, recipe, source, workers=options.workers):
-        stage, step = recipe.stage_at(state.step)
-        if step == 0:
-            enter(state, stage, recipe=recipe)
-        if objective is None or objective.stage != stage:
-            objective = _objective(state, stage, recipe=recipe)
-        again = options.flow_every > 0 and len(objective.parts) > 1
-        if step == 0 or (again and state.step % options.flow_every == 0):
-            flow = measure(state, batch, objective=objective, recipe=recipe, step=step)
-            if step == 0:  # later a term may rightly have become still
-                check(flow, stage=stage.name)
-            report.flow(flow, state=state)
-        values = update(state, batch, objective=objective, step=step, recipe=recipe)
-        state.step += 1
-        elapsed = time.monotonic() - started
-        state.seconds = before + elapsed
-        report.after_update(state, values, objective=objective)
-        if stop.is_set:
-            return "interrupted"
-        if options.time_limit is not None and time.monotonic() - began > options.time_limit:
-            return "time limit"
-    return "finished"
-
-
-def _objective(state: State, stage: Stage, *, recipe: Recipe) -> Objective:
-    return Objective(
-        stage,
-        discriminators={
-            name: adversary_state.discriminator
-            for name, adversary_state in state.adversary_states.items()
-        },
-        device=next(state.model.parameters()).device,
-        bfloat16=recipe.precision == "bfloat16",
-    )
-
-
-def _batches(state: State, recipe: Recipe, store: Store, *, workers: int) -> Iterator[Batch]:
-    """Yield the batches of the updates still to be made, stage by stage."""
+    stopped: Callable[[], Stopped | None],
+) -> Stopped | None:
+    """Update ``state`` to the end of the recipe, or return why it was stopped before."""
+    every, workers = report.options.gradient_check_every, report.options.workers
+    clock = time.monotonic()
     for stage, end in zip(recipe.stages, recipe.stage_ends, strict=True):
-        if state.step >= end:
-            continue
-        drawn = store.batches(
-            seed=recipe.seed,
-            start=state.step,
-            size=recipe.data.batch * stage.drawn * stage.candidates,
-            patch=recipe.data.patch,
-            scale=state.model.scale,
-            augment=recipe.data.augment,
-            crop=recipe.data.crop,
-            workers=workers if store.device.type == "cpu" else 0,
-        )
-        for step, batch in enumerate(islice(drawn, end - state.step), start=state.step):
-            chosen = structured(batch, keep=recipe.data.batch, groups=stage.drawn)
-            yield degraded(chosen, recipe=recipe, scale=state.model.scale, step=step)
-
-
-class StopFlag:
-    """Whether the user asked to stop."""
-
-    is_set = False
-
-
-@contextmanager
-def _stop_signal() -> Iterator[StopFlag]:
-    """Within the block Ctrl-C and SIGTERM ask for a stop after the current update."""
-    flag = StopFlag()
-
-    def ask(number: int, frame: object) -> None:
-        flag.is_set = True
-
-    try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: the caller stops the run in its own way
-        before = {}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        begins = end - stage.steps
+        if state.step == begins:
+            enter_stage(state, stage, recipe=recipe)  # new optimizers, new discriminators
+        steps, scale = range(state.step, end), state.model.scale
+        for batch in stage_batches(recipe, store, steps=steps, scale=scale, workers=workers):
+            first = state.step == begins
+            again = every > 0 and state.step % every == 0 and len(stage.weights_at(0)) > 1
+            check = GradientCheck() if first or again else None
+            values = update(state, batch, recipe=recipe, criteria=criteria, gradient_check=check)
+            state.step += 1
+            if check is not None:
+                if first:  # later a loss may rightly have become still
+                    check.verify(stage=stage.name)
+                report.gradients(check, state)
+            before, clock = clock, time.monotonic()
+            state.seconds += clock - before
+            report.after_update(state, values)
+            if why := stopped():
+                return why
+    return None

@@ -1,108 +1,51 @@
 """Recipes: everything that decides what a training run computes, as typed, frozen values.
 
 A variant of a recipe is ``dataclasses.replace(recipe, ...)``. What is not here (paths, device,
-workers, time limit) does not change the result. The learning rate is a function of the step.
+workers, time limit) does not change the result. Values are checked as soon as they are made.
 """
 
-import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal, Protocol
+from typing import Annotated, Literal
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from edgekeeper.data.degradations import Degradations
 from edgekeeper.errors import InputError
+from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
-from edgekeeper.spec import Spec
+from edgekeeper.ops.gradient import gradient_map
+from edgekeeper.spec import Checked, Range, Spec
+from edgekeeper.training.optimizer import Optim as Optim
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-DiscriminatorInput = Literal["image", "gradient", "gradient_ring"]
-"""What a discriminator looks at: images, their gradient maps, or those with a ring around them."""
-
-
-class AdversarialLoss(Protocol):
-    """The two sides of ``losses.adversarial``: scalars of a discriminator's logits of HR and SR."""
-
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return what the generator makes small."""
-
-    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return what the discriminator makes small."""
+Loss = Callable[[Tensor, Tensor], Tensor]  # (sr, hr) -> scalar
 
 
-class Negatives(Protocol):
-    """What makes images out of HR ones that a discriminator is to tell from them."""
-
-    def __call__(self, hr: Tensor, *, generator: Generator) -> Tensor:
-        """Any number of images of the size of ``hr``; chance comes from ``generator`` alone."""
+Negatives = Callable[..., Tensor]  # (hr, generator=...) -> images that are to be told from HR
+Count = Annotated[int, Range("1 or more", lambda value: value >= 1)]
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Checked):
     """How batches are cut from the packed store. ``patch`` is in HR pixels.
 
     ``crop``: anywhere, each place equally likely; or the centre of each image once an epoch.
     ``degradations``: LR is made of HR in this way instead of being read from the store.
     """
 
-    patch: int
-    batch: int
+    patch: Count
+    batch: Count
     augment: Literal["none", "flips", "eight"] = "eight"
     crop: Literal["random", "centre"] = "random"
     degradations: Degradations | None = None
 
 
 @dataclass(frozen=True)
-class Optim:
-    """The optimizer and its learning rate over the steps of one stage.
+class Term(Checked):
+    """One weighted loss of the generator. ``ramp`` steps raise the weight linearly from 0.
 
-    ``kind``: Adam, plain gradient descent with momentum, or SOAP (`edgekeeper.training.soap`; with
-    ``betas=(0.95, 0.95)``), which for small networks needs far fewer updates than Adam.
-    ``schedule``: "constant"; "cosine" falls from ``learning_rate`` to ``final_learning_rate`` over
-    the stage; "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the
-    stage). ``warmup`` steps rise linearly from 0.
-    ``clip``: "norm" limits the global gradient norm to ``clip_limit``; "value_over_rate" limits
-    every value to ±clip_limit / learning_rate (VDSR, section 3.2).
-    """
-
-    learning_rate: float
-    kind: Literal["adam", "sgd", "soap"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "steps"] = "constant"
-    final_learning_rate: float = 0.0
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.5
-    warmup: int = 0
-    clip: Literal["none", "norm", "value_over_rate"] = "none"
-    clip_limit: float = 0.0
-
-    def learning_rate_at(self, step: int, *, steps: int) -> float:
-        """The learning rate of update ``step`` (counted from 0) in a stage of ``steps`` updates."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        if self.schedule == "cosine":
-            done = (step - self.warmup) / max(1, steps - self.warmup)
-            fall = 0.5 * (1 + math.cos(math.pi * done))
-            return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
-        if self.schedule == "steps":
-            return self.learning_rate * self.gamma ** sum(
-                step >= milestone for milestone in self.milestones
-            )
-        return self.learning_rate
-
-
-@dataclass(frozen=True)
-class Term:
-    """One weighted term of an objective. ``ramp`` steps raise the weight linearly from 0.
-
-    ``on``: the term compares the images, or the gradient map that the network's gradient branch
+    ``on``: the loss compares the images, or the gradient map that the network's gradient branch
     predicts with that of the HR image.
     """
 
@@ -118,54 +61,70 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Adversary:
-    """A discriminator that learns to tell SR from HR, and its weight for the generator.
+class Discriminator(Checked):
+    """A discriminator that learns to tell SR from HR; its weight in the generator's loss.
 
+    ``input``: it looks at images, at their gradient maps, or at those with a ring around them.
     With ``negatives`` it learns to tell from HR what they make of HR, and sees SR only when the
     generator asks for its opinion (``losses.Unnatural``). With a weight of 0 it just learns.
 
-    The discriminator that the stage before had under the same name and spec goes on learning;
+    If the stage before had one of the same name and network, that one goes on learning;
     otherwise it is made new, from the recipe's seed and its name.
     """
 
     name: str
-    discriminator: Spec[nn.Module]
+    network: Spec[nn.Module]
     loss: Spec[AdversarialLoss]
     optim: Optim
     weight: float
-    sees: DiscriminatorInput = "image"
+    input: Literal["image", "gradient", "gradient_ring"] = "image"
     negatives: Spec[Negatives] | None = None
+
+    def input_of(self, images: Tensor) -> Tensor:
+        """Return what the network is given of images (B, C, H, W)."""
+        if self.input == "image":
+            return images
+        # (B, C, H, W), or (B, C, H + 2, W + 2) with the ring that SPSR's code has
+        return gradient_map(images, padding=1 if self.input == "gradient" else 2)
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Checked):
     """A part of a run: so many updates with this optimizer on these terms.
 
     ``candidates`` times the batch is drawn for each update, and the patches with the strongest
     edges are kept: photographs are mostly sky and blur, from which little is learned.
     ``trains``: beginnings of the names of the generator's parameters that learn, () for all.
-    Each update of the generator is followed by ``discriminator_updates`` of every adversary's
-    discriminator, the first on the same images, each further one on a batch of its own.
+    Each update of the generator is followed by ``discriminator_updates`` of every discriminator,
+    the first on the same images, each further one on a batch of its own.
     """
 
     name: str
-    steps: int
+    steps: Count
     optim: Optim
     terms: tuple[Term, ...]
-    candidates: int = 1
-    adversaries: tuple[Adversary, ...] = ()
+    candidates: Count = 1
+    discriminators: tuple[Discriminator, ...] = ()
     trains: tuple[str, ...] = ()
-    discriminator_updates: int = 1
+    discriminator_updates: Count = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [*(t.name for t in self.terms), *(d.name for d in self.discriminators)]
+        if not names:
+            raise InputError(f"Stage '{self.name}' has no terms.")
+        if len(set(names)) < len(names):
+            raise InputError(f"Stage '{self.name}' names a term twice: {', '.join(names)}.")
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """The names of the terms and then of the adversaries."""
-        return (*(term.name for term in self.terms), *(a.name for a in self.adversaries))
-
-    @property
-    def drawn(self) -> int:
+    def batches(self) -> int:
         """How many batches one update takes."""
-        return self.discriminator_updates if self.adversaries else 1
+        return self.discriminator_updates if self.discriminators else 1
+
+    def weights_at(self, step: int) -> dict[str, float]:
+        """Return the weight of each loss of the generator at update ``step`` of the stage."""
+        terms = {term.name: term.weight_at(step) for term in self.terms}
+        return terms | {d.name: d.weight for d in self.discriminators}
 
 
 @dataclass(frozen=True)
@@ -191,7 +150,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """A whole training run. ``ema_decay`` is that of the weights' EMA, 0 for none.
 
     ``retries``: how often a loss or a weight may become infinite or NaN; the run then goes on from
@@ -201,30 +160,14 @@ class Recipe:
     name: str
     model: Spec[SRModel]
     data: Data
-    stages: tuple[Stage, ...]
+    stages: Annotated[tuple[Stage, ...], Range("at least one", bool)]
     validation: Validation | None = None
     start: Start | None = None
     seed: int = 0
-    ema_decay: float = 0.0
+    ema_decay: Annotated[float, Range("a decay in [0, 1)", lambda v: 0.0 <= v < 1.0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     layout: Literal["contiguous", "channels_last"] = "contiguous"
-    retries: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse values that could only fail later, deep in a run."""
-        if not self.stages or any(stage.steps < 1 for stage in self.stages):
-            raise InputError(f"Recipe '{self.name}' needs stages of at least one step each.")
-        if self.data.batch < 1 or self.data.patch < 1:
-            raise InputError(
-                f"A batch of {self.data.batch} patches of {self.data.patch} pixels is empty; "
-                "both must be at least 1."
-            )
-        for stage in self.stages:
-            _check_stage(stage, recipe=self.name)
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise InputError(f"ema_decay is {self.ema_decay}; it is a decay in [0, 1).")
-        if self.retries < 0:
-            raise InputError(f"retries is {self.retries}; give 0 or more.")
+    retries: Annotated[int, Range("0 or more", lambda value: value >= 0)] = 0
 
     @property
     def steps(self) -> int:
@@ -243,106 +186,3 @@ class Recipe:
                 return stage, step
             step -= stage.steps
         raise InputError(f"Recipe '{self.name}' has {self.steps} steps; no stage for a later one.")
-
-    def to_json(self) -> dict[str, object]:
-        """Return the recipe as plain values, for checkpoints and cards."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-
-    def prefix_json(self, step: int) -> dict[str, object]:
-        """What decided the state after ``step`` updates: equal prefixes have equal states."""
-        whole = {**self.to_json(), "stages": _plain(self._stages_until(step))}
-        return {name: value for name, value in whole.items() if name not in _UNRELATED}
-
-    def continues(self, prefix: object, *, step: int) -> bool:
-        """Whether ``prefix``, saved after ``step`` updates, decided the same as this recipe's own.
-
-        A field that did not exist yet when it was saved counts as its default.
-        """
-        if step > self.steps or not isinstance(prefix, dict):
-            return False
-        stages = self._stages_until(step)
-        others = {name: getattr(self, name) for name in ("stages", *_UNRELATED)}
-        return _agrees(stages, prefix.get("stages")) and _agrees(self, {**prefix, **others})
-
-    def _stages_until(self, step: int) -> tuple[Stage, ...]:
-        """Return the stages of the first ``step`` updates, the last one whole."""
-        starts = accumulate((stage.steps for stage in self.stages), initial=0)
-        return tuple(
-            stage for stage, start in zip(self.stages, starts, strict=False) if start < step
-        )
-
-
-# What says nothing about the state: two recipes may differ in it and have the same run.
-_UNRELATED = ("name", "validation")
-
-
-# What earlier versions called a field or a choice.
-_FORMERLY = {
-    "average": "ema_decay",
-    "rate": "learning_rate",
-    "final_rate": "final_learning_rate",
-    "critic": "discriminator",
-    "critic_updates": "discriminator_updates",
-    "picture": "image",
-}
-
-
-def _agrees(value: object, saved: object) -> bool:
-    """Return whether ``saved``, plain values, says what ``value`` says."""
-    if value is saved:
-        return True
-    if isinstance(value, Spec) or not dataclasses.is_dataclass(value):
-        if isinstance(value, tuple) and isinstance(saved, list):
-            return len(value) == len(saved) and all(map(_agrees, value, saved))
-        return _plain(value) in (saved, _FORMERLY.get(str(saved), saved))
-    if not isinstance(saved, dict):
-        return False
-    fields = {field.name: field for field in dataclasses.fields(value)}
-    saved = {_FORMERLY.get(name, name): old for name, old in saved.items()}
-    return saved.keys() <= fields.keys() and all(
-        _agrees(getattr(value, name), saved[name])
-        if name in saved
-        else getattr(value, name) == field.default
-        for name, field in fields.items()
-    )
-
-
-def _check_stage(stage: Stage, *, recipe: str) -> None:
-    """Refuse a stage that could not train."""
-    for optim in (stage.optim, *(adversary.optim for adversary in stage.adversaries)):
-        _check_optim(optim)
-    for field in ("candidates", "discriminator_updates"):
-        if getattr(stage, field) < 1:
-            raise InputError(
-                f"Stage '{stage.name}' has {field} = {getattr(stage, field)}; give 1 or more."
-            )
-    if not stage.terms and not stage.adversaries:
-        raise InputError(f"Stage '{stage.name}' of recipe '{recipe}' has no terms.")
-    names = stage.parts
-    if len(set(names)) < len(names):
-        raise InputError(f"Stage '{stage.name}' names a term twice: {', '.join(names)}.")
-
-
-def _check_optim(optim: Optim) -> None:
-    """Refuse an optimizer that could not train."""
-    if not 0.0 < optim.learning_rate < math.inf:
-        raise InputError(
-            f"The learning rate is {optim.learning_rate}; it must be positive and finite."
-        )
-    if optim.clip != "none" and not optim.clip_limit > 0.0:
-        raise InputError(
-            f"clip is '{optim.clip}' but clip_limit is {optim.clip_limit}; give a positive limit."
-        )
-
-
-def _plain(value: object) -> object:
-    """``value`` with dataclasses and specs turned into dictionaries and tuples into lists."""
-    if isinstance(value, Spec):
-        return {"name": value.name, "arguments": {k: _plain(v) for k, v in value.arguments}}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

@@ -2,44 +2,60 @@
 
 import copy
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from edgekeeper.checkpoint import (
+    agrees,
+    code_version,
     load_exactly,
     optimizer_tensors,
+    read_network,
     read_tensors,
     restore_optimizer,
     write_tensors,
 )
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, InputError, NotFiniteError
+from edgekeeper.evaluation.evaluate import results
+from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
-from edgekeeper.training.recipe import Adversary, Optim, Recipe, Stage
-from edgekeeper.training.soap import SOAP
+from edgekeeper.spec import Spec, to_plain
+from edgekeeper.training.optimizer import make_optimizer
+from edgekeeper.training.process import RunOptions
+from edgekeeper.training.recipe import Discriminator, Loss, Negatives, Recipe, Stage
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass
-class AdversaryState:
-    """The discriminator of an adversary and its optimizer."""
+class DiscriminatorState:
+    """A discriminator at work: what the recipe says of it, its network, and what is built of it."""
 
-    adversary: Adversary
-    discriminator: nn.Module
+    spec: Discriminator
+    network: nn.Module
     optimizer: torch.optim.Optimizer
+    loss: AdversarialLoss
+    negatives: Negatives | None
 
 
 @dataclass
 class State:
-    """All that changes during a run. ``rollbacks``: how often it went back to a checkpoint."""
+    """All that changes during a run. ``rollbacks``: how often it went back to a checkpoint.
+
+    ``enter_stage`` makes the optimizer and the discriminators.
+    """
 
     model: SRModel
     ema: SRModel | None
-    optimizer: torch.optim.Optimizer
-    adversary_states: dict[str, AdversaryState] = field(default_factory=dict)
+    optimizer: torch.optim.Optimizer = field(init=False)
+    discriminators: dict[str, DiscriminatorState] = field(default_factory=dict)
     step: int = 0
     seconds: float = 0.0
     rollbacks: int = 0
@@ -50,69 +66,64 @@ class State:
         """The network to score and to ship: the EMA of the weights where there is one."""
         return self.ema if self.ema is not None else self.model
 
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the networks by the names that their tensors have in a checkpoint."""
+        found: dict[str, nn.Module] = {"model": self.model}
+        found |= {f"discriminator {name}": d.network for name, d in self.discriminators.items()}
+        return found if self.ema is None else {**found, "ema": self.ema}
 
-def begin(
-    recipe: Recipe,
-    store: Store,
-    *,
-    checkpoint: Path | None,
-    start_from: Path | None,
-    device: torch.device,
-) -> State:
-    """Return the state to go on from: that of ``checkpoint``, or a new one.
+    def optimizers(self) -> dict[str, tuple[torch.optim.Optimizer, nn.Module]]:
+        """Return the optimizers, with their networks, by their names in a checkpoint."""
+        found: dict[str, tuple[torch.optim.Optimizer, nn.Module]] = {}
+        found["optimizer"] = self.optimizer, self.model
+        for name, d in self.discriminators.items():
+            found[f"optimizer of discriminator {name}"] = d.optimizer, d.network
+        return found
 
-    ``start_from`` is the network file that the recipe's ``start`` asks for.
+
+def begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
+    """Return the state of the run's last checkpoint, else of that to resume from, else a new one.
 
     Raises:
         CheckpointError: the checkpoint belongs to another recipe or store, or is damaged.
         InputError: the recipe starts from another network than the one given.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = recipe.model.build()
-    origin = {} if checkpoint is not None else _start(recipe, model, start_from=start_from)
-    if recipe.layout == "channels_last":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = model.to(device).train()
+    last = options.out / "last.safetensors"
+    checkpoint = last if last.is_file() else options.resume_from
+    model = _build(recipe.model, seed=recipe.seed, recipe=recipe, device=options.device)
+    origin = {} if checkpoint else _start(recipe, model, start_from=options.start_from)
     ema = copy.deepcopy(model).requires_grad_(False) if recipe.ema_decay else None
-    first = recipe.stages[0]
-    state = State(model, ema, make_optimizer(first.optim, model.parameters()), origin=origin)
-    if checkpoint is None:
-        enter(state, first, recipe=recipe)
-    else:
+    state = State(model, ema, origin=origin)
+    if checkpoint is not None:
         _restore(state, recipe, store, path=checkpoint)
     return state
 
 
-def enter(state: State, stage: Stage, *, recipe: Recipe) -> None:
+def enter_stage(state: State, stage: Stage, *, recipe: Recipe) -> None:
     """Make ``state`` ready for the first update of ``stage``.
 
     What the stage trains gets a new optimizer; the rest is frozen, running averages included.
     Discriminators that go on from the stage before keep their weights and get a new optimizer too.
-
-    Raises:
-        InputError: the stage trains parameters that the network does not have.
     """
-    check_trains(stage, state.model)
-    state.model.zero_grad(set_to_none=True)  # what is frozen must not count when norms are limited
     for name, parameter in state.model.named_parameters():
         parameter.requires_grad_(not stage.trains or name.startswith(stage.trains))
     training_mode(state.model)
-    state.optimizer = make_optimizer(stage.optim, trained(state.model).values())
-    state.adversary_states = {
-        a.name: _adversary_state(state, a, recipe=recipe) for a in stage.adversaries
-    }
-
-
-def check_trains(stage: Stage, model: nn.Module) -> None:
-    """Raise InputError if the stage trains parameters that the network does not have."""
-    for beginning in stage.trains:
-        if not any(name.startswith(beginning) for name, _ in model.named_parameters()):
-            parts = ", ".join(name for name, _ in model.named_children())
-            raise InputError(
-                f"Stage '{stage.name}' trains '{beginning}', but {type(model).__name__} has "
-                f"no such parameters; its parts are {parts}."
-            )
+    learning = [p for p in state.model.parameters() if p.requires_grad]
+    state.optimizer = make_optimizer(stage.optim, learning)
+    device = str(learning[0].device)
+    before, state.discriminators = state.discriminators, {}
+    for spec in stage.discriminators:
+        earlier = before.get(spec.name)
+        if earlier is not None and earlier.spec.network == spec.network:
+            network = earlier.network
+        else:
+            seed = recipe.seed ^ zlib.crc32(spec.name.encode())
+            network = _build(spec.network, seed=seed, recipe=recipe, device=device)
+        optimizer = make_optimizer(spec.optim, network.parameters())
+        negatives = spec.negatives.build() if spec.negatives else None
+        state.discriminators[spec.name] = DiscriminatorState(
+            spec, network, optimizer, spec.loss.build(), negatives
+        )
 
 
 def training_mode(model: nn.Module) -> None:
@@ -123,29 +134,142 @@ def training_mode(model: nn.Module) -> None:
             module.train(any(parameter.requires_grad for parameter in parameters))
 
 
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters of ``model`` that learn, by name."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+@torch.no_grad()
+def ema_update(state: State, *, decay: float) -> None:
+    """Move the EMA's weights towards the model's, fast at the beginning; buffers are taken over."""
+    if state.ema is None:
+        return
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    weights: list[Tensor] = list(state.ema.parameters())
+    torch._foreach_lerp_(weights, list(state.model.parameters()), 1 - decay)
+    for kept, new in zip(state.ema.buffers(), state.model.buffers(), strict=True):
+        kept.copy_(new)
 
 
-def _adversary_state(state: State, adversary: Adversary, *, recipe: Recipe) -> AdversaryState:
-    before = state.adversary_states.get(adversary.name)
-    if before is not None and before.adversary.discriminator == adversary.discriminator:
-        discriminator = before.discriminator
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed ^ zlib.crc32(adversary.name.encode()))
-            discriminator = adversary.discriminator.build()
-        if recipe.layout == "channels_last":
-            discriminator = discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        discriminator = discriminator.to(next(state.model.parameters()).device).train()
-    return AdversaryState(
-        adversary, discriminator, make_optimizer(adversary.optim, discriminator.parameters())
-    )
+@contextmanager
+def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Within the block no parameter of ``networks`` collects a gradient."""
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def build_losses(recipe: Recipe, *, device: str) -> Mapping[Spec[Loss], Loss]:
+    """Return the losses of all terms, each built once."""
+    specs = dict.fromkeys(term.loss for stage in recipe.stages for term in stage.terms)
+    with torch.random.fork_rng(devices=[]):
+        built = {spec: spec.build() for spec in specs}
+    return {k: v.to(device) if isinstance(v, nn.Module) else v for k, v in built.items()}
+
+
+def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> None:
+    """Raise InputError for what would fail only in a later stage or at the first validation."""
+    for stage in recipe.stages:
+        for beginning in stage.trains:
+            if not any(name.startswith(beginning) for name, _ in model.named_parameters()):
+                parts = ", ".join(name for name, _ in model.named_children())
+                raise InputError(
+                    f"Stage '{stage.name}' trains '{beginning}', but {type(model).__name__} has "
+                    f"no such parameters; its parts are {parts}."
+                )
+        if any(term.on == "branch" for term in stage.terms) and not hasattr(model, "with_gradient"):
+            raise InputError(
+                f"A term of stage '{stage.name}' is on the gradient branch, but "
+                f"{type(model).__name__} has none; wrap it in GradientBranch or leave the term out."
+            )
+        for discriminator in stage.discriminators:
+            with torch.device("meta"):  # takes no memory
+                discriminator.network.build()
+    if recipe.data.patch % model.scale:
+        raise InputError(
+            f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {model.scale}."
+        )
+    if recipe.validation is None:
+        return
+    sets, protocol = [recipe.validation.set_name], recipe.validation.protocol
+    if data_root is None:
+        raise InputError(
+            f"Recipe '{recipe.name}' validates on '{sets[0]}': give the folder of the benchmark "
+            "sets (--data), or switch validation off (--no-validation)."
+        )
+    # Looks the set and the protocol up; images would be made only when asked for.
+    results("bicubic", sets=sets, scale=model.scale, data_root=data_root, protocol=protocol)
+
+
+def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
+    """Write the whole state to ``path``, once it is known to be finite.
+
+    The file is a network file too: that of ``state.result``.
+
+    Raises:
+        NotFiniteError: a weight is not finite; nothing is written.
+        CheckpointError: the file cannot be written; an earlier one is unchanged.
+    """
+    tensors = {
+        f"{prefix}.{name}": tensor
+        for prefix, network in state.networks().items()
+        for name, tensor in network.state_dict().items()
+    }
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise NotFiniteError(
+                f"The weights '{name.removeprefix('model.')}' are not finite after step "
+                f"{state.step}. The last good checkpoint is kept in '{path.parent}'; lower the "
+                "learning rate or clip."
+            )
+    for prefix, (optimizer, network) in state.optimizers().items():
+        found = optimizer_tensors(optimizer, network)
+        tensors |= {f"{prefix}.{name}": tensor for name, tensor in found.items()}
+    facts = {
+        "model": recipe.model.to_json(),
+        "card": card_of(state, recipe=recipe, store=store),
+        "step": state.step,
+        "seconds": state.seconds,
+        "rollbacks": state.rollbacks,
+    }
+    write_tensors(path, tensors, facts=facts)
+
+
+def card_of(state: State, *, recipe: Recipe, store: Store) -> dict[str, object]:
+    """Return where the network of a run comes from."""
+    images = {
+        entry.source_sha256: {
+            "name": Path(entry.source).name,
+            "sha256": entry.source_sha256,
+            "licence": entry.licence,
+        }
+        for entry in store.images
+    }
+    whole = state.step == recipe.steps
+    return {
+        "recipe": to_plain(recipe),
+        "store": store.fingerprint,
+        "images": sorted(images.values(), key=lambda image: image["name"]),
+        "steps": state.step,
+        **({} if whole else {"unfinished": f"after {state.step} of {recipe.steps} updates"}),
+        "seconds": round(state.seconds, 1),
+        "origin": state.origin,
+        "code": code_version(),
+    }
+
+
+def _build(network: Spec[N], *, seed: int, recipe: Recipe, device: str) -> N:
+    """Return a new network, its weights a function of ``seed``, as the recipe lays it out."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = network.build()
+    if recipe.layout == "channels_last":
+        built = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return built.to(device).train()
 
 
 def _start(recipe: Recipe, model: SRModel, *, start_from: Path | None) -> dict[str, object]:
-    """Load the weights that ``recipe.start`` asks for; returns where they came from."""
+    """Load the weights that ``recipe.start`` asks for; return where they came from."""
     if recipe.start is None:
         if start_from is not None:
             raise InputError(f"Recipe '{recipe.name}' starts from scratch; leave --start away.")
@@ -155,10 +279,9 @@ def _start(recipe: Recipe, model: SRModel, *, start_from: Path | None) -> dict[s
             f"Recipe '{recipe.name}' starts from the network of recipe '{recipe.start.recipe}': "
             "give its file with --start."
         )
-    file = read_tensors(start_from)
-    card = file.facts.get("card")
-    origin = card.get("recipe") if isinstance(card, dict) else None
-    trained_by = origin.get("name") if isinstance(origin, dict) else "unknown"
+    file = read_network(start_from)
+    trained = file.card.get("recipe")
+    trained_by = trained.get("name") if isinstance(trained, dict) else "unknown"
     if trained_by != recipe.start.recipe:
         raise InputError(
             f"'{start_from}' was trained by recipe '{trained_by}', "
@@ -172,114 +295,44 @@ def _start(recipe: Recipe, model: SRModel, *, start_from: Path | None) -> dict[s
         if not k.startswith(into) or k.removeprefix(into).startswith(fresh)
     }
     load_exactly(model, {**kept, **new}, origin=str(start_from))
-    return {"recipe": trained_by, "card": card}
+    return {"recipe": trained_by, "card": file.card}
 
 
 def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
     """Put the state of checkpoint ``path`` into ``state``."""
     file = read_tensors(path)
-    step = file.facts.get("step")
-    if not isinstance(step, int) or not recipe.continues(file.facts.get("prefix"), step=step):
+    facts: Any = file.facts
+    card, step = facts.get("card", facts), facts.get("step", 0)  # earlier versions had no card
+    if not continues(recipe, card.get("recipe"), step=step):
         raise CheckpointError(
             f"'{path}' belongs to another recipe than '{recipe.name}', or the recipe has changed "
             "since. Choose another --out folder to start anew."
         )
-    if file.facts.get("store") != store.fingerprint:
+    if card.get("store") != store.fingerprint:
         raise CheckpointError(f"'{path}' was trained on another image store than this one.")
-
-    def part(*names: str) -> dict[str, Tensor]:
-        """Return the tensors below the first name that is there; the second is an earlier one."""
-        for prefix in (f"{name}." for name in names):
-            found = {
-                k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)
-            }
-            if found:
-                return found
-        return {}
-
-    state.step = step
-    state.seconds = float(str(file.facts["seconds"]))
-    state.rollbacks = int(str(file.facts.get("rollbacks", 0)))
-    state.origin = dict(file.facts["origin"])  # type: ignore[call-overload]
-    load_exactly(state.model, part("model"), origin=str(path))
-    if state.ema is not None:
-        load_exactly(state.ema, part("ema", "average"), origin=str(path))
     stage, _ = recipe.stage_at(max(step - 1, 0))
-    enter(state, stage, recipe=recipe)
-    restore_optimizer(state.optimizer, state.model, tensors=part("optimizer", "optimiser"))
-    for name, adversary_state in state.adversary_states.items():
-        load_exactly(
-            adversary_state.discriminator,
-            part(f"discriminator {name}", f"critic {name}"),
-            origin=str(path),
-        )
-        restore_optimizer(
-            adversary_state.optimizer,
-            adversary_state.discriminator,
-            tensors=part(f"optimizer of discriminator {name}", f"optimiser of critic {name}"),
-        )
+    enter_stage(state, stage, recipe=recipe)
+    for prefix, network in state.networks().items():
+        load_exactly(network, file.below(prefix), origin=str(path))
+    for prefix, (optimizer, network) in state.optimizers().items():
+        restore_optimizer(optimizer, network, tensors=file.below(prefix))
+    state.step = step
+    state.seconds, state.rollbacks = facts["seconds"], facts.get("rollbacks", 0)
+    state.origin = card["origin"]
 
 
-def make_optimizer(optim: Optim, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """Return a new optimizer for ``parameters``."""
-    if optim.kind == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=optim.learning_rate,
-            momentum=optim.momentum,
-            weight_decay=optim.weight_decay,
-        )
-    if optim.kind == "soap":
-        return SOAP(
-            parameters,
-            lr=optim.learning_rate,
-            betas=optim.betas,
-            epsilon=optim.epsilon,
-            weight_decay=optim.weight_decay,
-        )
-    return torch.optim.Adam(
-        parameters,
-        lr=optim.learning_rate,
-        betas=optim.betas,
-        eps=optim.epsilon,
-        weight_decay=optim.weight_decay,
-    )
+def continues(recipe: Recipe, saved: object, *, step: int) -> bool:
+    """Whether the recipe ``saved`` as JSON decided the same as ``recipe`` up to update ``step``.
 
-
-def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
-    """Write the whole state to ``path``, once it is known to be finite.
-
-    Raises:
-        NotFiniteError: a weight is not finite; nothing is written.
-        CheckpointError: the file cannot be written; an earlier one is unchanged.
+    Stages that have not begun, name and validation do not matter.
     """
-    tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
-    for name, adversary_state in state.adversary_states.items():
-        tensors |= {
-            f"discriminator {name}.{k}": v
-            for k, v in adversary_state.discriminator.state_dict().items()
-        }
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise NotFiniteError(
-                f"The weights '{name.removeprefix('model.')}' are not finite after step "
-                f"{state.step}. The last good checkpoint is kept in '{path.parent}'; lower the "
-                "learning rate or clip."
-            )
-    if state.ema is not None:
-        tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
-    optimizer = optimizer_tensors(state.optimizer, state.model)
-    tensors |= {f"optimizer.{k}": v for k, v in optimizer.items()}
-    for name, adversary_state in state.adversary_states.items():
-        optimizer = optimizer_tensors(adversary_state.optimizer, adversary_state.discriminator)
-        tensors |= {f"optimizer of discriminator {name}.{k}": v for k, v in optimizer.items()}
-    facts = {
-        "recipe": recipe.to_json(),
-        "prefix": recipe.prefix_json(state.step),
-        "store": store.fingerprint,
-        "step": state.step,
-        "seconds": state.seconds,
-        "rollbacks": state.rollbacks,
-        "origin": state.origin,
-    }
-    write_tensors(path, tensors, facts=facts)
+    if not isinstance(saved, dict) or not 0 < step <= recipe.steps:
+        return False
+    stages = saved.get("stages", [])
+    starts = (
+        end - stage.steps for stage, end in zip(recipe.stages, recipe.stage_ends, strict=True)
+    )
+    begun = sum(start < step for start in starts)
+    unrelated = {"name": recipe.name, "validation": to_plain(recipe.validation)}
+    ours = replace(recipe, stages=recipe.stages[:begun])
+    return agrees(ours, {**saved, **unrelated, "stages": stages[:begun]})

@@ -1,0 +1,81 @@
+"""The batches of a recipe's updates: drawn from the store, chosen, degraded, made float."""
+
+import zlib
+from collections.abc import Iterator
+
+import torch
+from torch import Generator, Tensor
+
+from edgekeeper.data.degradations import degrade
+from edgekeeper.data.store import Batch, Store
+from edgekeeper.models import SRModel
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.training.recipe import Recipe
+
+
+def stage_batches(
+    recipe: Recipe, store: Store, *, steps: range, scale: int, workers: int
+) -> Iterator[Batch]:
+    """Yield what the updates ``steps`` of the run, all of one stage, learn from."""
+    if not steps:
+        return
+    stage, _ = recipe.stage_at(steps.start)
+    drawn = store.batches(
+        seed=recipe.seed,
+        start=steps.start,
+        size=recipe.data.batch * stage.batches * stage.candidates,
+        patch=recipe.data.patch,
+        scale=scale,
+        augment=recipe.data.augment,
+        crop=recipe.data.crop,
+        workers=workers if store.device.type == "cpu" else 0,
+    )
+    for step, batch in zip(steps, drawn, strict=False):
+        chosen = keep_edge_patches(batch, keep=recipe.data.batch, groups=stage.batches)
+        yield degraded(chosen, recipe=recipe, scale=scale, step=step)
+
+
+def keep_edge_patches(batch: Batch, *, keep: int, groups: int = 1) -> Batch:
+    """Return the patches of ``batch`` with the largest mean squared difference of neighbours.
+
+    Of each of ``groups`` equal parts of the batch ``keep`` are taken.
+    """
+    if len(batch.hr) == keep * groups:
+        return batch
+    green = batch.hr[:, 1].float()  # (B, P, P); stands for luma, at a third of the cost
+    across = (green[:, :, 1:] - green[:, :, :-1]).square().mean((1, 2))  # (B,)
+    down = (green[:, 1:] - green[:, :-1]).square().mean((1, 2))  # (B,)
+    strength = (across + down).view(groups, -1)  # (groups, B / groups)
+    first = torch.arange(groups, device=strength.device)[:, None] * strength.shape[1]
+    chosen = (strength.topk(keep).indices + first).flatten()  # (groups * keep,)
+    return Batch(batch.lr[chosen], batch.hr[chosen])
+
+
+def degraded(batch: Batch, *, recipe: Recipe, scale: int, step: int) -> Batch:
+    """Return ``batch`` with LR made of HR as the recipe says, for update ``step`` of the run."""
+    settings = recipe.data.degradations
+    if settings is None:
+        return batch
+    key = {"seed": recipe.seed, "step": step, "first_index": 0}
+    lr = degrade(batch.as_float().hr, scale=scale, settings=settings, **key)
+    return Batch((lr * 255).round().to(torch.uint8), batch.hr)
+
+
+def image_pairs(batch: Batch, *, recipe: Recipe, model: SRModel) -> list[tuple[Tensor, Tensor]]:
+    """Return LR (B, C, H, W) and HR (B, C, rH, rW) in [0, 1], in parts of the recipe's batch.
+
+    Stored bytes (B, 3, H, W) become what the network takes, RGB or luma.
+    """
+    lr, hr = (pixels.float().div_(255) for pixels in (batch.lr, batch.hr))
+    if model.channels == "y":
+        lr, hr = rgb_to_y(lr), rgb_to_y(hr)  # (B, 1, H, W)
+    if recipe.layout == "channels_last":
+        lr = lr.contiguous(memory_format=torch.channels_last)
+    size = recipe.data.batch
+    return list(zip(torch.split(lr, size), torch.split(hr, size), strict=True))
+
+
+def step_generator(*, seed: int, step: int, turn: int) -> Generator:
+    """Return random numbers, made on the CPU, that depend on the arguments alone."""
+    # A generator of the CPU takes no more than 32 bits of its seed.
+    return Generator().manual_seed(zlib.crc32(f"{seed} {step} {turn}".encode()))

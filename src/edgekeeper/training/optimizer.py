@@ -1,0 +1,88 @@
+"""Optimizers: what a recipe says of one, and one step of it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgekeeper.errors import InputError
+from edgekeeper.spec import Checked, Range
+from edgekeeper.training.soap import SOAP
+
+
+@dataclass(frozen=True)
+class Optim(Checked):
+    """The optimizer and its learning rate over the steps of one stage.
+
+    ``kind``: Adam, plain gradient descent with momentum, or SOAP (`edgekeeper.training.soap`; with
+    ``betas=(0.95, 0.95)``), which for small networks needs far fewer updates than Adam.
+    ``schedule``: "constant"; "cosine" falls from ``learning_rate`` to ``final_learning_rate`` over
+    the stage; "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the
+    stage). ``warmup`` steps rise linearly from 0.
+    ``clip``: "norm" limits the global gradient norm to ``clip_limit``; "value_over_rate" limits
+    every value to ±clip_limit / learning_rate (VDSR, section 3.2).
+    """
+
+    learning_rate: Annotated[float, Range("a positive, finite one", lambda v: 0.0 < v < math.inf)]
+    kind: Literal["adam", "sgd", "soap"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "steps"] = "constant"
+    final_learning_rate: float = 0.0
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.5
+    warmup: int = 0
+    clip: Literal["none", "norm", "value_over_rate"] = "none"
+    clip_limit: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clip != "none" and not self.clip_limit > 0.0:
+            raise InputError(
+                f"clip is '{self.clip}' but clip_limit is {self.clip_limit}; give a positive limit."
+            )
+
+    def learning_rate_at(self, step: int, *, steps: int) -> float:
+        """Return the rate of update ``step`` (counted from 0) in a stage of ``steps`` updates."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        if self.schedule == "cosine":
+            done = (step - self.warmup) / max(1, steps - self.warmup)
+            fall = 0.5 * (1 + math.cos(math.pi * done))
+            return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
+        if self.schedule == "steps":
+            return self.learning_rate * self.gamma ** sum(step >= m for m in self.milestones)
+        return self.learning_rate
+
+
+def make_optimizer(optim: Optim, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Return a new optimizer for ``parameters``."""
+    lr, decay = optim.learning_rate, optim.weight_decay
+    if optim.kind == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=optim.momentum, weight_decay=decay)
+    if optim.kind == "soap":
+        return SOAP(parameters, lr=lr, betas=optim.betas, epsilon=optim.epsilon, weight_decay=decay)
+    return torch.optim.Adam(
+        parameters, lr=lr, betas=optim.betas, eps=optim.epsilon, weight_decay=decay
+    )
+
+
+def optimizer_step(
+    optimizer: torch.optim.Optimizer, loss: Tensor, *, optim: Optim, learning_rate: float
+) -> None:
+    """Move what ``optimizer`` holds once against the gradient of ``loss``, clipped."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if optim.clip == "norm":
+        nn.utils.clip_grad_norm_(parameters, optim.clip_limit)
+    elif optim.clip == "value_over_rate":
+        nn.utils.clip_grad_value_(parameters, optim.clip_limit / learning_rate)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()

@@ -1,0 +1,119 @@
+"""What a run needs of the machine: options, a folder of its own, and a way to be stopped."""
+
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Literal
+
+import torch
+
+from edgekeeper.errors import InputError
+from edgekeeper.files import make_folder, remove_leftovers
+
+if sys.platform != "win32":
+    import fcntl
+
+Stopped = Literal["time limit", "interrupted"]
+HOLDER = ".process"  # the file that says which process holds the folder
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a recipe is run; nothing here changes the result.
+
+    ``out`` is the run's folder; a run found there is resumed. ``resume_from`` continues from
+    another run's checkpoint, allowed when both recipes agree up to that step. ``start_from`` is
+    the network file that the recipe's ``start`` asks for. ``time_limit`` is in seconds.
+    The state is saved every ``checkpoint_every`` updates, and every ``checkpoint_seconds`` too.
+    ``gradient_check_every`` updates the log tells each loss's gradients anew (0: never).
+    """
+
+    out: Path
+    device: str = "cpu"
+    workers: int = 1
+    time_limit: float | None = None
+    checkpoint_every: int = 500
+    checkpoint_seconds: float = 300.0
+    log_every: int = 50
+    gradient_check_every: int = 500
+    resume_from: Path | None = None
+    start_from: Path | None = None
+    data_root: Path | None = None
+    tensorboard: bool = False
+
+
+@contextmanager
+def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
+    """Within the block the run's folder is ours; what is given tells whether, and why, to stop.
+
+    Raises:
+        InputError: the folder cannot be made, or another process runs in it.
+    """
+    folder, started = options.out, time.monotonic()
+    with _locked(folder), _stop_signal() as interrupted:
+
+        def stopped() -> Stopped | None:
+            if interrupted.is_set():
+                return "interrupted"
+            limit = math.inf if options.time_limit is None else options.time_limit
+            return "time limit" if time.monotonic() - started > limit else None
+
+        remove_leftovers(folder)  # of a process that was killed
+        # Running means of what no longer changes, as the weights of a dead ReLU, decay to numbers
+        # below 1.2e-38 and stay there; with them updates took 1.8 times as long (docs/diary.md).
+        torch.set_flush_denormal(True)
+        try:
+            yield stopped
+        finally:
+            torch.set_flush_denormal(False)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on ``folder``; it ends with the process, however that ends."""
+    make_folder(folder)
+    if sys.platform == "win32":  # which cannot lock a folder
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    holder = folder / HOLDER
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+            raise InputError(
+                f"The run in '{folder}' is under way in {who}; wait for it, or choose another "
+                "folder."
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        holder.write_text(f"process {os.getpid()}", encoding="utf-8")
+        try:
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Event]:
+    """Within the block Ctrl-C and SIGTERM ask for a stop after the current update."""
+    stop = Event()
+    before = {}
+    with suppress(ValueError):  # not in the main thread: the caller stops the run in its own way
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
