@@ -8,7 +8,9 @@ import pytest
 
 from edgekeeper.models import ChainSR
 from edgekeeper.recipes.ladder import LADDER, SHAPES, trunk
+from edgekeeper.spec import to_plain
 from edgekeeper.training.recipe import Recipe
+from edgekeeper.training.state import continues
 
 
 def test_every_size_has_every_scale() -> None:
@@ -31,5 +33,5 @@ def test_a_tiny_form_trains(
 def test_a_longer_run_begins_as_a_shorter_one() -> None:
     short, long = (trunk(size="fast", scale=2, constant_stages=n) for n in (2, 4))
     assert short.stages[:2] == long.stages[:2]
-    assert long.continues(short.prefix_json(20_000), step=20_000)
+    assert continues(long, to_plain(short), step=20_000)
     assert short.model.target is ChainSR
