@@ -261,7 +261,7 @@ GV_INPUT = {
     "set5": {2: (29.17, 0.8892), 3: (27.09, 0.8341), 4: (25.07, 0.7640)},
     "set14": {2: (26.41, 0.8093), 3: (24.73, 0.7367), 4: (23.19, 0.6597)},
 }
-LARGE = pytest.param("bsd100", marks=pytest.mark.slow)
+LARGE = [pytest.param(label, marks=pytest.mark.slow) for label in ("set14", "bsd100")]
 
 
 def means(subject: str | Path, label: str, root: Path, **settings: Any) -> tuple[float, float]:
@@ -270,7 +270,7 @@ def means(subject: str | Path, label: str, root: Path, **settings: Any) -> tuple
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("label", ["set5", "set14", LARGE])
+@pytest.mark.parametrize("label", ["set5", *LARGE])
 def test_bicubic_as_the_papers_print_it(label: str, data_root: Path) -> None:
     for scale, expected in BICUBIC[label].items():
         found, _ = means("bicubic", label, data_root, scale=scale)
@@ -278,7 +278,7 @@ def test_bicubic_as_the_papers_print_it(label: str, data_root: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("label", ["set5", "set14", LARGE])
+@pytest.mark.parametrize("label", ["set5", *LARGE])
 def test_bicubic_to_four_digits(label: str, data_root: Path) -> None:
     rounded_once = replace(
         PROTOCOLS["y_matlab"], name="rounded once", lr="matlab_float", baseline="bicubic"
@@ -289,7 +289,7 @@ def test_bicubic_to_four_digits(label: str, data_root: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("label", ["set5", "set14"])
+@pytest.mark.parametrize("label", ["set5", LARGE[0]])
 def test_input_of_the_gradient_variance_code(label: str, data_root: Path) -> None:
     for scale, expected in GV_INPUT[label].items():
         psnr, ssim = means("bicubic", label, data_root, scale=scale, protocol="gv_repo")
