@@ -138,12 +138,7 @@ def _copy(remote: Remote, file: BinaryIO, *, timeout: float) -> str:
             f"{address} answers {error.code} ({error.reason!a}). Check the address or fetch the "
             "file by hand."
         ) from error
-    except (
-        urllib.error.URLError,
-        http.client.HTTPException,
-        ConnectionError,
-        TimeoutError,
-    ) as error:
+    except _UNREACHABLE as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"{address} cannot be reached ({reason}). Check the network and try again."
