@@ -215,8 +215,7 @@ class TestLayers:
                 if unit(path) != "cli"
                 for function in functions(tree)
                 for name, line in imported(function)
-                if not extras
-                & set(name.split("."))  # torch.utils.tensorboard counts as tensorboard
+                if not extras & set(name.split("."))
             ]
         )
 

@@ -23,7 +23,7 @@ from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.state import State, card_of, save, training_mode
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboardX import SummaryWriter
 
 
 class Report:
@@ -172,15 +172,16 @@ def _step(line: str) -> float:
 
 
 def tensorboard_writer(folder: Path) -> "SummaryWriter":
-    """Return a TensorBoard writer into ``folder``.
+    """Return a writer of curves into ``folder`` that TensorBoard shows.
 
     Raises:
-        UnavailableError: TensorBoard is not installed.
+        UnavailableError: tensorboardX is not installed.
     """
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboardX import SummaryWriter
     except ImportError as error:
         raise UnavailableError(
-            "TensorBoard is not installed; run: pip install 'edgekeeper[tensorboard]'"
+            "tensorboardX, which writes curves for TensorBoard, is not installed; "
+            "run: pip install 'edgekeeper[tensorboard]'"
         ) from error
     return SummaryWriter(str(folder))
