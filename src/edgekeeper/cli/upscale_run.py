@@ -150,9 +150,8 @@ class _Measures:
         """Measured on the first image that is large enough."""
         maps, request = None, self._request
         if request.categories is not None:
-            folders = [Path(source) for source in request.sources if Path(source).is_dir()]
-            images = [result.source]
-            maps = find_maps(request.categories, images=images, folders=folders)(result.source)
+            of = find_maps(request.categories, images=[result.source], sources=request.sources)
+            maps = of(result.source)
         seams = measure_seams(result.source, request, categories=maps)
         if seams is None:
             note = "It is made in one piece: there are no seams to measure."

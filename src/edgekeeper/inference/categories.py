@@ -96,7 +96,13 @@ def category_map(given: Categories) -> CategoryMap:
         return given
     if isinstance(given, str) and given in CATEGORIES:
         return CategoryMap(labels=np.full((1, 1), CATEGORIES.index(given), np.uint8), name=given)
-    _check_exists(given)
+    if not Path(given).exists():
+        nearest = nearest_name(str(given), CATEGORIES)
+        hint = f" Did you mean '{nearest}'?" if nearest else ""
+        raise InputError(
+            f"There is no category and no file '{given}'.{hint} Categories: "
+            f"{', '.join(CATEGORIES)}."
+        )
     return read_map(Path(given))
 
 
@@ -115,25 +121,37 @@ def read_map(path: Path) -> CategoryMap:
         raise ImageError(str(error)) from error
 
 
-def find_maps(given: Categories, *, images: Sequence[Path], folders: Sequence[Path] = ()) -> MapOf:
+def find_maps(
+    given: Categories, *, images: Sequence[Path], sources: Sequence[str | Path] = ()
+) -> MapOf:
     """Return the map of each of ``images``, read when it is asked for.
 
     ``given`` may be a folder too: the map of an image is there under its name, or, if it is in
-    one of ``folders``, under its path below that, with a file extension of ``SUFFIXES``. The maps
-    that are asked for raise ImageError as ``read_map`` does, and where there is none.
+    a folder among ``sources``, under its path below that, with a file extension of ``SUFFIXES``.
+    The maps that are asked for raise ImageError as ``read_map`` does, and where there is none.
 
     Raises:
         InputError: no such category, file or folder; one file for several images; a folder
             where two images would have the same map.
         ImageError: the one file is no map.
     """
-    if isinstance(given, CategoryMap) or not Path(given).is_dir() or given in CATEGORIES:
-        return _one_map(given, images=images)
-    place = Path(given)
-    stems = {path: place / _below(path, folders).with_suffix("") for path in images}
-    first: dict[Path, Path] = {}
-    for path, stem in stems.items():
-        other = first.setdefault(stem, path)
+    everywhere = isinstance(given, CategoryMap) or given in CATEGORIES
+    if everywhere or not Path(str(given)).is_dir():
+        one = category_map(given)
+        if len(images) > 1 and not everywhere:
+            raise InputError(
+                f"'{given}' is one map, and there are {len(images)} images; give a folder with "
+                "a map for each, by its name."
+            )
+        return lambda path: one
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    stems: dict[Path, Path] = {}
+    owners: dict[Path, Path] = {}
+    for path in images:
+        below = next((path.relative_to(f) for f in folders if path.is_relative_to(f)), None)
+        stem = Path(str(given)) / (below or Path(path.name)).with_suffix("")
+        stems[path] = stem
+        other = owners.setdefault(stem, path)
         if other != path:
             raise InputError(
                 f"'{other}' and '{path}' would both have the map '{stem}{SUFFIXES[0]}'; "
@@ -142,8 +160,8 @@ def find_maps(given: Categories, *, images: Sequence[Path], folders: Sequence[Pa
 
     def of(path: Path) -> CategoryMap:
         stem = stems[path]
-        found = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
-        for candidate in found:
+        for suffix in SUFFIXES:
+            candidate = stem.with_name(stem.name + suffix)
             if candidate.is_file():
                 return read_map(candidate)
         raise ImageError(
@@ -152,30 +170,3 @@ def find_maps(given: Categories, *, images: Sequence[Path], folders: Sequence[Pa
         )
 
     return of
-
-
-def _one_map(given: Categories, *, images: Sequence[Path]) -> MapOf:
-    """Return the same map for all images: a category, or a file for the only one."""
-    one = category_map(given)
-    if len(images) > 1 and not isinstance(given, CategoryMap) and given not in CATEGORIES:
-        raise InputError(
-            f"'{given}' is one map, and there are {len(images)} images; give a folder with "
-            "a map for each, by its name."
-        )
-    return lambda path: one
-
-
-def _below(path: Path, folders: Sequence[Path]) -> Path:
-    """Return the path below the folder that it is in, else its name."""
-    inside = [folder for folder in folders if path.is_relative_to(folder)]
-    return path.relative_to(inside[0]) if inside else Path(path.name)
-
-
-def _check_exists(given: str | Path) -> None:
-    if not Path(given).exists():
-        nearest = nearest_name(str(given), CATEGORIES)
-        hint = f" Did you mean '{nearest}'?" if nearest else ""
-        raise InputError(
-            f"There is no category and no file '{given}'.{hint} Categories: "
-            f"{', '.join(CATEGORIES)}."
-        )

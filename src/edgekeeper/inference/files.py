@@ -18,7 +18,6 @@ from edgekeeper.image import (
     Header,
     Pixels,
     SaveOptions,
-    check_target,
     create_image,
     format_to_write,
     open_image,
@@ -89,10 +88,8 @@ def upscale_files(
     check_outputs(pairs)
     maps = None
     if request.categories is not None:
-        folders = [Path(source) for source in request.sources if Path(source).is_dir()]
-        maps = find_maps(
-            request.categories, images=[source for source, _ in pairs], folders=folders
-        )
+        images = [source for source, _ in pairs]
+        maps = find_maps(request.categories, images=images, sources=request.sources)
         check_takes_maps(networks)
     return _results(pairs, request, maps=maps, on_step=on_step)
 
@@ -213,7 +210,6 @@ def _enlarge(
 
     try:
         make_folder(file.target.parent, error=ImageError)
-        check_target(file.target, overwrite=request.overwrite, options=request.save)
         map_ = None if maps is None else maps(file.source)
         made = run(open_source, open_sink, request=request, maps=map_, on_tile=on_tile)
         file.result = replace(

@@ -6,16 +6,17 @@ read -> [fill under alpha] -> network, network ... -> exact resize -> round -> w
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgekeeper.image import Header, Pixels
+from edgekeeper.inference.background import ReadAhead, Writer
 from edgekeeper.inference.categories import CategoryMap
 from edgekeeper.inference.enlarger import Enlarger, TileError, tile_side
 from edgekeeper.inference.network import Precision
@@ -34,26 +35,14 @@ _ROUNDED = 2**20
 Bands = Iterator[Tensor]  # (1, C, h, W) from the top, in [0, 1]
 
 
-class Source(Protocol):
-    """An image to read once: its header, then its rows (h, W, C), colours before alpha.
+Source = Generator[Header | Pixels, None, None] | ReadAhead[Header | Pixels]
+"""An image to read once: its header, then its rows (h, W, C), colours before alpha.
 
-    Where red, green and blue are equal everywhere, one of them may stand for all three.
-    """
+Where red, green and blue are equal everywhere, one of them may stand for all three.
+"""
 
-    def __next__(self) -> Header | Pixels: ...
-
-    def __iter__(self) -> Iterator[Header | Pixels]: ...
-
-    def close(self) -> None:
-        """Give up what was opened."""
-
-
-class Sink(Protocol):
-    """Where the rows of the result go."""
-
-    def write(self, rows: Pixels) -> None:
-        """Take the next rows from the top."""
-
+Sink = Writer[Pixels]
+"""Where the rows of the result go."""
 
 TileProgress = Callable[[int, int], None]
 """Called after each tile with the number of tiles done and of all tiles."""

@@ -1,7 +1,7 @@
 """Images in memory made larger."""
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -101,10 +101,9 @@ def upscale_image(
     maps = None if request.categories is None else category_map(request.categories)
     made: list[Collector] = []
 
-    @contextmanager
-    def open_sink(header: Header) -> Iterator[Collector]:
+    def open_sink(header: Header) -> AbstractContextManager[Collector]:
         made[:] = [Collector(header)]
-        yield made[0]
+        return nullcontext(made[0])
 
     result = run(lambda: image_parts(image), open_sink, request=request, maps=maps, on_tile=on_tile)
     return replace(result, image=made[0].image())

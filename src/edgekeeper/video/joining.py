@@ -90,8 +90,8 @@ def _output(
             main = main_stream(source, encoding.facts.path)
             video.time_base = encoding.facts.time_base
             _describe(video, main)
-            if encoding.facts.tags.display is not None:
-                video.set_display_matrix(encoding.facts.tags.display)
+            if encoding.facts.display is not None:
+                video.set_display_matrix(encoding.facts.display)
             copies, notes = _add_copies(output, source, main, path=path)
             output.metadata.update(_kept(source.metadata))
             output.set_chapters(source.chapters())

@@ -65,7 +65,7 @@ def plan_encoding(facts: Facts, request: Request) -> Encoding:
     fewer = layout.across * layout.down > facts.layout.across * facts.layout.down
     if fewer and facts.layout.family != "grey":
         notes.append(f"{request.codec} stores colour at a lower resolution ({layout.name}).")
-    matrix, span = facts.coding.matrix, facts.tags.span
+    matrix, span = facts.coding.matrix, 2 if facts.coding.span == "full" else 1
     if layout.family == "gbr":
         matrix, span = RGB, 2
     elif facts.layout.family == "gbr":

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Self
 
 from edgekeeper.errors import ImageError
 from edgekeeper.files import follow, write_bytes, write_text
-from edgekeeper.image import Image
 from edgekeeper.inference.network import Precision
 from edgekeeper.video.codecs import CODECS, configure
 from edgekeeper.video.colour import to_frame
 from edgekeeper.video.planning import Encoding
+from edgekeeper.video.source import Frame
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -111,17 +111,6 @@ class SegmentFolder:
             return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """A frame to encode, with its time and duration in units of the source's time base."""
-
-    number: int
-    time: int
-    duration: int
-    image: Image
-    precision: Precision | None = None
-
-
 class SegmentWriter:
     """Frames encoded segment by segment, to be used with ``with``.
 
@@ -204,13 +193,13 @@ class SegmentWriter:
 
 def set_encoder(context: "VideoCodecContext", encoding: Encoding) -> None:
     """Set all that an encoder is told, of a segment or of the finished file."""
-    facts, tags = encoding.facts, encoding.facts.tags
+    facts = encoding.facts
     context.height, context.width = encoding.size
     configure(context, layout=encoding.layout, codec=encoding.codec, crf=encoding.crf)
     context.time_base, context.framerate = facts.time_base, facts.rate
-    if tags.aspect is not None:
-        context.sample_aspect_ratio = tags.aspect
-    context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+    if facts.aspect is not None:
+        context.sample_aspect_ratio = facts.aspect
+    context.color_primaries, context.color_trc = facts.primaries, facts.transfer
     context.colorspace, context.color_range = encoding.matrix, encoding.span
 
 

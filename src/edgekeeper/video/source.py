@@ -1,6 +1,6 @@
 """A video file as it is read: what it says of itself, and its frames."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from edgekeeper.errors import ImageError, UnavailableError
+from edgekeeper.image import Image
+from edgekeeper.inference.network import Precision
 from edgekeeper.video.codecs import Layout, layout_to_read
-from edgekeeper.video.colour import BT601_525, BT601_625, BT709, MATRICES, RGB, Coding, Range
+from edgekeeper.video.colour import (
+    BT601_525,
+    BT601_625,
+    BT709,
+    MATRICES,
+    Coding,
+    Range,
+    to_image,
+)
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -24,24 +34,6 @@ _LARGEST_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tags:
-    """What a file says of its colours, as codes of H.273, and of the shape of its frames.
-
-    Attributes:
-        span: FFmpeg's code of the range, 1 limited, 2 full.
-        aspect: width of a sample over its height; None when the file does not say.
-        display: the nine numbers of the display matrix (rotation, mirroring), or None.
-    """
-
-    primaries: int
-    transfer: int
-    matrix: int
-    span: int
-    aspect: Fraction | None
-    display: tuple[int, ...] | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What is known of a video before it is made larger.
 
@@ -50,6 +42,9 @@ class Facts:
         frames: how many there are.
         rate: frames a second in the mean.
         time_base: the unit of the timestamps, in seconds.
+        primaries, transfer: of its colours, as codes of H.273.
+        aspect: width of a sample over its height; None when the file does not say.
+        display: the nine numbers of the display matrix (rotation, mirroring), or None.
         notes: sentences for the user.
     """
 
@@ -60,18 +55,25 @@ class Facts:
     time_base: Fraction
     layout: Layout
     coding: Coding
-    tags: Tags
+    primaries: int
+    transfer: int
+    aspect: Fraction | None
+    display: tuple[int, ...] | None
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shot:
-    """A frame with its number, and its time and duration in units of the time base."""
+class Frame:
+    """A frame as an image, with its number, and its time and duration in units of the time base.
+
+    ``precision`` is that of the networks that enlarged it.
+    """
 
     number: int
     time: int
     duration: int
-    frame: "VideoFrame"
+    image: Image
+    precision: Precision | None = None
 
 
 @contextmanager
@@ -143,27 +145,25 @@ def survey(path: Path) -> Facts:
             time_base=stream.time_base,
             layout=layout,
             coding=coding,
-            tags=Tags(
-                primaries=int(first.color_primaries),
-                transfer=int(first.color_trc),
-                matrix=RGB if layout.family == "gbr" else coding.matrix,
-                span=2 if coding.span == "full" else 1,
-                aspect=stream.sample_aspect_ratio or None,
-                display=_display(first),
-            ),
+            primaries=int(first.color_primaries),
+            transfer=int(first.color_trc),
+            aspect=stream.sample_aspect_ratio or None,
+            display=_display(first),
             notes=(*notes, *_peculiarities(first, layout)),
         )
 
 
-def shots(path: Path, facts: Facts) -> Iterator[Shot]:
-    """Yield the frames one after another, with times that always grow.
+def read_frames(facts: Facts, *, wanted: Callable[[int], bool]) -> Generator[Frame, None, None]:
+    """Yield the frames whose numbers are ``wanted``, with times that always grow.
+
+    Decoding is quick, so that the rest is read over.
 
     Raises:
         ImageError: the file is damaged, or its frames change their size.
     """
     from av.codec.context import ThreadType
 
-    number, last = 0, None
+    path, number, last = facts.path, 0, None
     usual = max(1, round(1 / (facts.rate * facts.time_base)))
     with open_video(path) as container:
         stream = main_stream(container, path)
@@ -177,7 +177,10 @@ def shots(path: Path, facts: Facts) -> Iterator[Shot]:
             time = frame.pts
             if time is None or (last is not None and time <= last):
                 time = 0 if last is None else last + (usual if time is None else 1)
-            yield Shot(number=number, time=time, duration=frame.duration or usual, frame=frame)
+            if wanted(number):
+                image = to_image(frame, facts.coding)
+                duration = frame.duration or usual
+                yield Frame(number=number, time=time, duration=duration, image=image)
             number, last = number + 1, time
     if number == 0:
         raise ImageError(f"'{path}' holds no frame that can be decoded.")

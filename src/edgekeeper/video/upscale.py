@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -20,11 +20,10 @@ from edgekeeper.inference.names import VIDEO_SUFFIXES
 from edgekeeper.inference.network import Precision, infer
 from edgekeeper.models import SRModel
 from edgekeeper.video.codecs import check_options, encoder_options
-from edgekeeper.video.colour import to_image
 from edgekeeper.video.joining import check_streams, join
 from edgekeeper.video.planning import Encoding, plan_encoding
-from edgekeeper.video.segments import Frame, SegmentFolder, SegmentWriter
-from edgekeeper.video.source import shots, survey
+from edgekeeper.video.segments import SegmentFolder, SegmentWriter
+from edgekeeper.video.source import read_frames, survey
 
 # Frames that may wait: decoded ones are small, enlarged ones are not.
 _READ_AHEAD = 3
@@ -178,11 +177,15 @@ class _Run:
             TileError: a frame cannot be upscaled.
         """
         self._tell()
+        length = self._encoding.length
+        wanted = read_frames(
+            self._encoding.facts, wanted=lambda number: number // length not in self._kept
+        )
         writer = SegmentWriter(self._folder, self._encoding)
         with (
             ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-read") as reads,
             ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-write") as writes,
-            closing(ReadAhead(self._frames(), pool=reads, depth=_READ_AHEAD)) as frames,
+            closing(ReadAhead(wanted, pool=reads, depth=_READ_AHEAD)) as frames,
             WriteBehind(writer, pool=writes, depth=_WRITTEN_BEHIND) as behind,
         ):
             for frame in frames:
@@ -191,14 +194,6 @@ class _Run:
                 self.done += 1
                 self._tell()
         behind.written.result()
-
-    def _frames(self) -> Generator[Frame, None, None]:
-        """The frames that are to be made. Decoding is quick, so that the rest is read over."""
-        facts = self._encoding.facts
-        for shot in shots(facts.path, facts):
-            if shot.number // self._encoding.length not in self._kept:
-                image = to_image(shot.frame, facts.coding)
-                yield Frame(number=shot.number, time=shot.time, duration=shot.duration, image=image)
 
     def _enlarged(self, image: Image) -> Image:
         result = upscale_image(image, self._request)
