@@ -1,8 +1,6 @@
 """``edgekeeper upscale --categories``: what is given, what is said, and what is refused."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,17 +146,10 @@ def test_without_a_map_it_is_said_once_in_the_notes(upscale: Run, tmp_path: Path
     assert ran.err == ""
 
 
-def test_a_process_of_its_own_says_it_once(network: Path, tmp_path: Path) -> None:
+def test_a_process_of_its_own_says_it_once(run_process: Run, network: Path, tmp_path: Path) -> None:
     source = image(tmp_path / "a.png", height=40, width=50)
-    code = "from edgekeeper.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "upscale", source, "--model", network, "--tile", "24"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    assert done.stderr == f"a.png: {NO_MAP}\n"
+    status, _, err = run_process("upscale", source, "--model", network, "--tile", "24")
+    assert (status, err) == (0, f"a.png: {NO_MAP}\n")
 
 
 def test_a_map_that_does_not_fit_fails_its_image(upscale: Run, tmp_path: Path) -> None:

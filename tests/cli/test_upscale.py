@@ -1,9 +1,7 @@
 import io
 import json
 import os
-import resource
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,9 +22,6 @@ from edgekeeper.inference.request import load_network
 from edgekeeper.models import ESPCN
 from edgekeeper.models.rrdb import RRDB
 from edgekeeper.spec import spec
-
-PROGRAM = [sys.executable, "-c", "from edgekeeper.cli import main; main()", "upscale"]
-
 
 Run = Callable[..., Any]
 
@@ -423,17 +418,13 @@ class TestNetworks:
 
 
 class TestStreams:
-    def test_from_standard_input_to_standard_output(self, network: Path, tmp_path: Path) -> None:
-        small = image(tmp_path / "a.png")
-        ran = subprocess.run(
-            [*PROGRAM, "-", "-o", "-", "--format", "tiff", "--model", str(network)],
-            input=small.read_bytes(),
-            capture_output=True,
-            timeout=120,
-            check=True,
-        )
-        assert ran.stderr == b""
-        with Image.open(io.BytesIO(ran.stdout)) as opened:
+    def test_from_standard_input_to_standard_output(
+        self, run_process: Run, network: Path, tmp_path: Path
+    ) -> None:
+        arguments = ("upscale", "-", "-o", "-", "--format", "tiff", "--model", network)
+        status, out, err = run_process(*arguments, stdin=image(tmp_path / "a.png"))
+        assert (status, err) == (0, "")
+        with Image.open(io.BytesIO(out)) as opened:
             assert (opened.format, opened.size) == ("TIFF", (32, 24))
 
     @pytest.fixture
@@ -462,19 +453,15 @@ class TestStreams:
         assert json.loads(ran.out)["input"] == "-"
         assert size_of(tmp_path / "b.png") == (32, 24)
 
-    def test_nothing_is_sent_that_nobody_takes(self, network: Path, tmp_path: Path) -> None:
-        small = image(tmp_path / "a.png")
-        with Path("/dev/full").open("wb") as full:
-            ran = subprocess.run(
-                [*PROGRAM, small, "-o", "-", "--format", "png", "--model", network],
-                stdout=full,
-                stderr=subprocess.PIPE,
-                timeout=120,
-                text=True,
-                check=False,
-            )
-        assert ran.returncode == 1
-        assert ran.stderr == "Error: Standard output cannot be written: no space left on device.\n"
+    def test_nothing_is_sent_that_nobody_takes(
+        self, run_process: Run, network: Path, tmp_path: Path
+    ) -> None:
+        arguments = ("-o", "-", "--format", "png", "--model", network)
+        status, _, err = run_process(
+            "upscale", image(tmp_path / "a.png"), *arguments, stdout="/dev/full"
+        )
+        assert status == 1
+        assert err == "Error: Standard output cannot be written: no space left on device.\n"
 
 
 class TestStopping:
@@ -515,31 +502,20 @@ class TestStopping:
         assert again.status == 0
         assert "2 done, 1 skipped, 0 failed" in again.out
 
-    def test_a_reader_that_leaves(self, network: Path, tmp_path: Path) -> None:
-        command = [*PROGRAM, self.folder(tmp_path), "-o", tmp_path / "out", "--model", network]
-        reading, writing = os.pipe()
-        os.close(reading)
-        ran = subprocess.run(
-            command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False
-        )
-        os.close(writing)
-        assert ran.returncode == 1
-        assert ran.stderr == "Error: Standard output cannot be written: broken pipe.\n"
-        assert not [name for name in names(tmp_path / "out") if "part" in name]
+    def test_a_reader_that_leaves(self, run_process: Run, network: Path, tmp_path: Path) -> None:
+        arguments = (self.folder(tmp_path), "-o", tmp_path / "out", "--model", network)
+        status, _, err = run_process("upscale", *arguments, stdout="closed pipe")
+        assert status == 1
+        assert err == "Error: Standard output cannot be written: broken pipe.\n"
+        assert set(names(tmp_path / "out")) <= {"a.png", "b.png", "c.png"}
 
-    def test_a_disk_that_is_full(self, network: Path, tmp_path: Path) -> None:
+    def test_a_disk_that_is_full(self, run_process: Run, network: Path, tmp_path: Path) -> None:
         small = image(tmp_path / "a.png", height=80, width=80)
-        command = [*PROGRAM, small, "-o", tmp_path / "b.png", "--model", network]
-        ran = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
-        )
-        assert (ran.returncode, ran.stdout) == (1, "")
-        assert ran.stderr.count("\n") == 1
-        assert "b.png' cannot be written" in ran.stderr
+        arguments = (small, "-o", tmp_path / "b.png", "--model", network)
+        status, out, err = run_process("upscale", *arguments, most=9000)
+        assert (status, out) == (1, b"")
+        assert err.count("\n") == 1
+        assert "b.png' cannot be written" in err
         assert names(tmp_path) == ["a.png"]
 
 

@@ -14,9 +14,11 @@ class Nearest(SRModel):
 
     scales = (1, 2, 3, 4, 8)
 
-    def __init__(self, *, scale: int = 2, memory=10**9, receptive_field=0) -> None:
+    def __init__(
+        self, *, scale: int = 2, channels: str = "rgb", memory=10**9, receptive_field=0
+    ) -> None:
         super().__init__()
-        self.scale, self.channels = scale, "rgb"
+        self.scale, self.channels = scale, channels
         self.receptive_field, self.memory = receptive_field, memory
         self.seen: list[tuple[int, int]] = []
 
@@ -33,16 +35,18 @@ class Wavy(SRModel):
 
     receptive_field = 3
 
-    def __init__(self, *, scale: int = 2, strength: float = 0.1) -> None:
+    def __init__(self, *, scale: int = 2, channels: str = "rgb", strength: float = 0.1) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(scale)
-        self.scale, self.channels, self.strength = scale, "rgb", strength
+        self.scale, self.channels, self.strength = scale, channels, strength
+        colours = 3 if channels == "rgb" else 1
         self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Conv2d(colours, 8, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(8, 8, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(8, 3 * scale**2, 3, padding=1),
+            nn.Dropout(0.5),
+            nn.Conv2d(8, colours * scale**2, 3, padding=1),
             nn.PixelShuffle(scale),
         )
         with torch.no_grad():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import (
@@ -21,57 +21,18 @@ from edgekeeper.image import (
 )
 from edgekeeper.inference import Request, Step, upscale_file, upscale_files, upscale_image
 from edgekeeper.inference.network import infer
-from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
 
 
-class Nearest(SRModel):
-    """Repeats each pixel; ``memory`` is the number of pixels above which it runs out."""
-
-    scales = (1, 2, 3, 4, 8)
-
-    def __init__(self, *, scale=2, channels="rgb", memory=10**9, receptive_field=0) -> None:
-        super().__init__()
-        self.scale, self.channels, self.receptive_field = scale, channels, receptive_field
-        self.memory, self.seen = memory, []
-
-    def forward(self, lr: Tensor) -> Tensor:
-        height, width = lr.shape[-2:]
-        self.seen.append((height, width))
-        if height * width > self.memory:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return lr.repeat_interleave(self.scale, -2).repeat_interleave(self.scale, -1)
-
-
-class Wavy(SRModel):
-    """A random three-layer network of radius 3."""
-
-    receptive_field = 3
-
-    def __init__(self, *, scale=2, channels="rgb") -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.scale, self.channels = scale, channels
-        colours = 3 if channels == "rgb" else 1
-        self.layers = nn.Sequential(
-            nn.Conv2d(colours, 8, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(8, 8, 3, padding=1),
-            nn.Dropout(0.5),
-            nn.Conv2d(8, colours * scale**2, 3, padding=1),
-            nn.PixelShuffle(scale),
-        )
-        self.base = Nearest(scale=scale)
-
-    def forward(self, lr: Tensor) -> Tensor:
-        return self.base(lr) + self.layers(lr) * 0.3
-
-
-class Broken(Nearest):
+@pytest.fixture
+def broken(nearest):
     """Gives NaN where the image is white: as a damaged network, on some images only."""
 
-    def forward(self, lr: Tensor) -> Tensor:
-        return torch.where(super().forward(lr) < 1, super().forward(lr), torch.nan)
+    class Broken(nearest):
+        def forward(self, lr: Tensor) -> Tensor:
+            return torch.where(super().forward(lr) < 1, super().forward(lr), torch.nan)
+
+    return Broken
 
 
 def upscaled(image: Image, *, on_tile=None, **asked) -> Image:
@@ -100,9 +61,9 @@ def random_image(*, size=(21, 33), channels=3, dtype=np.uint8, alpha=False) -> I
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("network", ["rgb", "y"])
-def test_depth_colours_alpha_and_metadata_are_kept(dtype, channels, alpha, network):
+def test_depth_colours_alpha_and_metadata_are_kept(dtype, channels, alpha, network, nearest):
     image = random_image(dtype=dtype, channels=channels, alpha=alpha)
-    model = Nearest(scale=3, channels=network)
+    model = nearest(scale=3, channels=network)
     result = upscaled(image, model=model, tile=16)
     assert len(model.seen) > 1
     assert result.metadata == image.metadata
@@ -118,9 +79,9 @@ def test_depth_colours_alpha_and_metadata_are_kept(dtype, channels, alpha, netwo
 
 @pytest.mark.parametrize("network", ["rgb", "y"])
 @pytest.mark.parametrize("size", [(40, 57), (1, 70), (57, 1)])
-def test_tiles_give_the_same_image_as_the_network_at_once(network, size):
+def test_tiles_give_the_same_image_as_the_network_at_once(network, size, wavy):
     image = random_image(size=size)
-    model = Wavy(channels=network)
+    model = wavy(channels=network)
     tiled = upscaled(image, model=model, tile=17)
     whole = from_tensor(infer(model, to_rgb_tensor(image)))
     assert not model.training  # dropout is off
@@ -130,12 +91,12 @@ def test_tiles_give_the_same_image_as_the_network_at_once(network, size):
     assert difference.mean() < 1e-3
 
 
-def test_alpha_is_bicubic():
+def test_alpha_is_bicubic(nearest):
     image = random_image(alpha=True)
     rows, columns = np.mgrid[:21, :33]
     alpha = np.clip((rows - 10) * 20 + columns, 0, 255).astype(np.uint8)
     image = Image(pixels=image.pixels, alpha=alpha)
-    result = upscaled(image, model=Nearest(), tile=12)
+    result = upscaled(image, model=nearest(), tile=12)
     expected = imresize(torch.from_numpy(alpha / 255.0)[None, None], scale=2)
     assert (expected < 0).any(), "the interpolation overshoots, which must be clipped"
     difference = np.abs(result.alpha.astype(int) - from_tensor(expected)[..., 0])
@@ -143,14 +104,14 @@ def test_alpha_is_bicubic():
     assert difference.mean() < 2e-3
 
 
-def test_no_fringe_from_colours_stored_under_transparent_pixels():
+def test_no_fringe_from_colours_stored_under_transparent_pixels(nearest):
     # A red disc on what is stored as black and fully transparent.
     rows, columns = np.mgrid[:40, :40]
     disc = (rows - 20) ** 2 + (columns - 22) ** 2 < 100
     pixels = np.where(disc[..., None], [230, 20, 20], [0, 0, 0]).astype(np.uint8)
     image = Image(pixels=pixels, alpha=disc.astype(np.uint8) * 255)
 
-    class Bicubic(Nearest):
+    class Bicubic(nearest):
         def forward(self, lr: Tensor) -> Tensor:
             return imresize(lr, scale=self.scale)
 
@@ -159,36 +120,37 @@ def test_no_fringe_from_colours_stored_under_transparent_pixels():
     assert (result.pixels == [230, 20, 20]).all()  # one colour is all that there is to spread
 
 
-def test_visible_pixels_keep_their_colours_and_holes_take_those_near():
+def test_visible_pixels_keep_their_colours_and_holes_take_those_near(nearest):
     image = random_image(alpha=True, dtype=np.uint16)
     holes = np.random.default_rng(1).random((21, 33)) < 0.7
     pixels = image.pixels // 4 + 20000
     pixels[holes] = 0
     alpha = np.where(holes, 0, 1).astype(np.uint16)
-    result = upscaled(Image(pixels=pixels, alpha=alpha), model=Nearest(scale=1))
+    result = upscaled(Image(pixels=pixels, alpha=alpha), model=nearest(scale=1))
     np.testing.assert_array_equal(result.pixels[~holes], pixels[~holes])
     assert result.pixels.min() >= 20000
     assert result.pixels.max() <= 20000 + 65535 // 4
 
 
-def test_a_image_without_any_visible_pixel_stays_as_it_is():
+def test_a_image_without_any_visible_pixel_stays_as_it_is(nearest):
     image = random_image()
     hidden = Image(pixels=image.pixels, alpha=np.zeros((21, 33), np.uint8))
-    result = upscaled(hidden, model=Nearest(scale=1))
+    result = upscaled(hidden, model=nearest(scale=1))
     np.testing.assert_array_equal(result.pixels, image.pixels)
     assert not result.alpha.any()
 
 
-def test_red_green_and_blue_that_are_equal_stay_equal(tmp_path, monkeypatch):
+def test_red_green_and_blue_that_are_equal_stay_equal(tmp_path, monkeypatch, wavy):
     monkeypatch.setattr("edgekeeper.inference.files._PART_BYTES", 1000)  # several parts
     for dtype, alpha in ((np.uint8, False), (np.uint16, True)):
         grey = random_image(size=(40, 30), channels=1, dtype=dtype, alpha=alpha)
         same = Image(pixels=grey.pixels.repeat(3, axis=2), alpha=grey.alpha)
-        alone, made = (upscaled(image, model=Wavy(), scale=2.5, tile=16) for image in (grey, same))
+        asked = {"model": wavy(strength=0.3), "scale": 2.5, "tile": 16}
+        alone, made = (upscaled(image, **asked) for image in (grey, same))
         assert made.pixels.shape[2] == 3
         assert np.array_equal(made.pixels, alone.pixels.repeat(3, axis=2))
         write_image(same, tmp_path / "in.png", overwrite="replace")
-        request = Request(model=Wavy(), scale=2.5, tile=16, existing="replace")
+        request = Request(existing="replace", **asked)
         upscale_file(tmp_path / "in.png", tmp_path / "out.png", request=request)
         assert np.array_equal(read_image(tmp_path / "out.png").pixels, made.pixels)
         if alpha:
@@ -198,21 +160,21 @@ def test_red_green_and_blue_that_are_equal_stay_equal(tmp_path, monkeypatch):
         write_image(same, tmp_path / "in.png", overwrite="replace")
         upscale_file(tmp_path / "in.png", tmp_path / "out.png", request=request)
         made = read_image(tmp_path / "out.png").pixels.astype(int)
-        assert np.array_equal(made, upscaled(same, model=Wavy(), scale=2.5, tile=16).pixels)
+        assert np.array_equal(made, upscaled(same, **asked).pixels)
         assert np.abs(made[:30, :30] - made[:30, :30, :1]).max() > 3
 
 
-def test_memory_running_out_halves_the_tile_and_starts_over():
+def test_memory_running_out_halves_the_tile_and_starts_over(nearest):
     image = random_image(size=(50, 64))
-    model, calls = Nearest(memory=500), []
+    model, calls = nearest(memory=500), []
     result = upscaled(image, model=model, on_tile=lambda done, total: calls.append((done, total)))
     np.testing.assert_array_equal(result.pixels, repeat(image.pixels, 2))
     assert model.seen[:3] == [(50, 64), (32, 32), (16, 16)]
     assert calls == [(done, 20) for done in range(1, 21)]
 
 
-def test_memory_running_out_on_the_cpu_is_the_same():
-    class Greedy(Nearest):
+def test_memory_running_out_on_the_cpu_is_the_same(nearest):
+    class Greedy(nearest):
         def forward(self, lr: Tensor) -> Tensor:
             if lr.shape[-1] > 40:
                 torch.empty(2**52)  # what PyTorch itself says when this fails
@@ -225,13 +187,13 @@ def test_memory_running_out_on_the_cpu_is_the_same():
     assert set(model.seen) == {(32, 32)}
 
 
-def test_memory_that_never_suffices_is_one_sentence():
+def test_memory_that_never_suffices_is_one_sentence(nearest):
     with pytest.raises(ImageError, match=r"64 x 50 pixels needs more memory.*tiles of 12 pixels"):
-        upscaled(random_image(size=(50, 64)), model=Nearest(memory=100, receptive_field=4), tile=40)
+        upscaled(random_image(size=(50, 64)), model=nearest(memory=100, receptive_field=4), tile=40)
 
 
-def test_other_errors_of_a_network_are_not_taken_for_memory():
-    class Faulty(Nearest):
+def test_other_errors_of_a_network_are_not_taken_for_memory(nearest):
+    class Faulty(nearest):
         def forward(self, lr: Tensor) -> Tensor:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -239,29 +201,29 @@ def test_other_errors_of_a_network_are_not_taken_for_memory():
         upscaled(random_image(), model=Faulty())
 
 
-def test_a_tile_smaller_than_the_context_is_refused():
+def test_a_tile_smaller_than_the_context_is_refused(nearest):
     with pytest.raises(InputError, match=r"looks 36 pixels around\. Use at least 73"):
-        upscaled(random_image(), model=Nearest(receptive_field=36), tile=72)
+        upscaled(random_image(), model=nearest(receptive_field=36), tile=72)
 
 
 @pytest.mark.parametrize("radius", [0, 3, 36, 68, 300])
-def test_the_automatic_tile_keeps_half_of_what_it_reads(radius):
-    model = Nearest(scale=1, receptive_field=radius)
+def test_the_automatic_tile_keeps_half_of_what_it_reads(radius, nearest):
+    model = nearest(scale=1, receptive_field=radius)
     upscaled(random_image(size=(1300, 4), channels=1), model=model)
     side = model.seen[0][0]
     assert 256 <= side <= max(512, 4 * radius)
     assert side - 2 * radius >= side / 2
 
 
-def test_values_that_are_not_finite_yield_no_file(tmp_path):
+def test_values_that_are_not_finite_yield_no_file(tmp_path, broken):
     white = Image(pixels=np.full((4, 4, 3), 255, np.uint8))
     write_image(white, tmp_path / "white.png")
     with pytest.raises(ImageError, match=r"white\.png' cannot be upscaled: .*not finite"):
-        upscale_file(tmp_path / "white.png", tmp_path / "big.png", request=Request(model=Broken()))
+        upscale_file(tmp_path / "white.png", tmp_path / "big.png", request=Request(model=broken()))
     assert os.listdir(tmp_path) == ["white.png"]  # noqa: PTH208
 
 
-def test_a_file_is_upscaled(tmp_path):
+def test_a_file_is_upscaled(tmp_path, nearest):
     image = random_image(dtype=np.uint16)
     image = Image(pixels=image.pixels)
     write_image(image, tmp_path / "in.png")
@@ -269,7 +231,7 @@ def test_a_file_is_upscaled(tmp_path):
     result = upscale_file(
         tmp_path / "in.png",
         tmp_path / "out.tif",
-        request=Request(model=Nearest(), tile=20),
+        request=Request(model=nearest(), tile=20),
         on_step=lambda step: calls.append((step.done, step.total)),
     )
     assert (result.status, result.reason) == ("done", "")
@@ -281,13 +243,13 @@ def test_a_file_is_upscaled(tmp_path):
     )
 
 
-def test_what_can_be_refused_is_refused_before_the_network_runs(tmp_path):
+def test_what_can_be_refused_is_refused_before_the_network_runs(tmp_path, nearest):
     clear = random_image(alpha=True)
     clear.alpha[0] = 0
     source = tmp_path / "in.png"
     write_image(Image(pixels=clear.pixels, alpha=clear.alpha), source)
     (tmp_path / "there.png").touch()
-    model = Nearest(scale=8)
+    model = nearest(scale=8)
     long = tmp_path / "long.png"
     write_image(Image(pixels=np.zeros((1, 2048, 1), np.uint8)), long)
     for start, target, error, reason in [
@@ -321,10 +283,10 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_folder_gives_the_same_tree_and_goes_on_after_bad_files(folder, tmp_path):
+def test_a_folder_gives_the_same_tree_and_goes_on_after_bad_files(folder, tmp_path, broken):
     steps: list[Step] = []
     results = list(
-        folder_results(folder, tmp_path / "out", model=Broken(), on_step=steps.append, tile=8)
+        folder_results(folder, tmp_path / "out", model=broken(), on_step=steps.append, tile=8)
     )
     assert [result.status for result in results] == ["done", "failed", "failed", "done"]
     assert [result.source.name for result in results] == ["a.png", "b.jpg", "c.png", "d.tif"]
@@ -345,28 +307,7 @@ def test_a_folder_gives_the_same_tree_and_goes_on_after_bad_files(folder, tmp_pa
     assert all(first.file <= second.file for first, second in pairwise(steps))
 
 
-def test_a_second_run_skips_what_is_there_and_replaces_on_request(folder, tmp_path):
-    out = tmp_path / "out"
-    list(folder_results(folder, out, model=Broken()))
-    (out / "a.png").write_bytes(b"precious")
-    again = list(folder_results(folder, out, model=Broken()))
-    assert [result.status for result in again] == ["skipped", "failed", "failed", "skipped"]
-    assert "exists already" in again[0].reason
-    assert (out / "a.png").read_bytes() == b"precious"
-    model = Broken()
-    third = list(folder_results(folder, out, model=model, existing="replace"))
-    assert third[0].status == "done"
-    assert read_image(out / "a.png").pixels.shape == (20, 24, 3)
-
-
-def test_a_target_below_the_source_is_not_upscaled_again(folder):
-    for status in ("done", "skipped"):
-        results = list(folder_results(folder, folder / "big", model=Nearest()))
-        assert [result.source.name for result in results] == ["a.png", "b.jpg", "c.png", "d.tif"]
-        assert results[0].status == status
-
-
-def test_a_folder_is_checked_before_it_starts(folder, tmp_path):
+def test_a_folder_is_checked_before_it_starts(folder, tmp_path, nearest):
     (tmp_path / "empty").mkdir()
     for source, target, options, error, reason in [
         (folder, folder, {}, InputError, "its own target"),
@@ -375,33 +316,33 @@ def test_a_folder_is_checked_before_it_starts(folder, tmp_path):
         (folder, tmp_path / "out", {"tile": 4}, InputError, "too small"),
     ]:
         with pytest.raises(error, match=reason):
-            folder_results(source, target, model=Nearest(), **options)
+            folder_results(source, target, model=nearest(), **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_made_fails_its_files_only(folder, tmp_path):
+def test_a_folder_that_cannot_be_made_fails_its_files_only(folder, tmp_path, nearest):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "trip").write_text("a file in the way")
-    results = list(folder_results(folder, tmp_path / "out", model=Nearest()))
+    results = list(folder_results(folder, tmp_path / "out", model=nearest()))
     assert [result.status for result in results] == ["done", "failed", "done", "failed"]
     assert "cannot be made" in results[3].reason
 
 
-def test_orientation_is_applied_once_on_the_whole_way(tmp_path):
+def test_orientation_is_applied_once_on_the_whole_way(tmp_path, nearest):
     exif = PILImage.Exif()
     exif[0x0112] = 6
     PILImage.new("RGB", (30, 20)).save(tmp_path / "in.jpg", exif=exif)
-    upscale_file(tmp_path / "in.jpg", tmp_path / "out.jpg", request=Request(model=Nearest()))
+    upscale_file(tmp_path / "in.jpg", tmp_path / "out.jpg", request=Request(model=nearest()))
     with PILImage.open(tmp_path / "out.jpg") as opened:
         assert opened.size == (40, 60)
         assert opened.getexif()[0x0112] == 1
 
 
 @pytest.mark.gpu
-def test_the_models_device_is_used():
+def test_the_models_device_is_used(wavy):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     image = random_image(alpha=True)
-    on_cpu = upscaled(image, model=Wavy(), tile=16)
-    on_gpu = upscaled(image, model=Wavy().cuda(), tile=16)
+    on_cpu = upscaled(image, model=wavy(), tile=16)
+    on_gpu = upscaled(image, model=wavy().cuda(), tile=16)
     assert np.abs(on_cpu.pixels.astype(int) - on_gpu.pixels).max() <= 1
