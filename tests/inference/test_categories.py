@@ -19,8 +19,8 @@ from edgekeeper.inference import (
     verify_seams,
 )
 from edgekeeper.inference.categories import find_maps
-from edgekeeper.inference.enlarger import NO_MAP, Enlarger
 from edgekeeper.inference.network import choose_precision, infer
+from edgekeeper.inference.tile import NO_MAP, TileRunner
 from edgekeeper.models import SFTGAN
 from edgekeeper.models.sftgan import CATEGORIES
 from edgekeeper.ops.tiles import plan_axis
@@ -132,8 +132,8 @@ class TestResults:
         seams = verify_seams(model, lr, request=Request(tile=2 * model.overlap + 5), maps=maps)
         assert seams.levels < 1e-3
         # and the map matters: in another order it gives another image
-        enlarger = Enlarger(model, Request())
-        assert (enlarger(lr, maps=maps) - enlarger(lr, maps=maps.flip(-1))).abs().max() > 0.1
+        runner = TileRunner(model, Request())
+        assert (runner(lr, maps=maps) - runner(lr, maps=maps.flip(-1))).abs().max() > 0.1
 
     def test_two_passes_take_the_same_map(self) -> None:
         model, image, values = tiny(), some_image(12, 10), labels(12, 10)
@@ -153,7 +153,7 @@ class TestResults:
         model = tiny(3)
         lr = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0))
         maps = CategoryMap(labels=labels(18, 27)).whole((6, 9), scale=3)
-        eight = Enlarger(model, Request(ensemble=True))
+        eight = TileRunner(model, Request(ensemble=True))
         result = eight(lr, maps=maps)
         total = torch.zeros(1, 3, 18, 27)
         with torch.no_grad():

@@ -18,9 +18,11 @@ from edgekeeper.image.metadata import photoshop_block, settled_xmp
 
 # ---- Rows of samples as a stream that libvips can read while it is written ----------------------
 #
-# libvips takes pixels from a pipe only as an encoded image. PNG at level 0 is that at the price
-# of
-# a copy and two checksums (400 MB/s on one core), and knows grey, alpha and 16 bits.
+# libvips asks for pixels when it needs them, so that rows can reach it only through a source, and a
+# source, custom ones too, is read by a loader of an encoded image. Of loaders that stream, the
+# wheel of pyvips has no PPM (8.18), rawload and vipsload map a file, and arrayjoin wants all rows
+# in memory first. PNG at level 0 costs a copy and two checksums (400 MB/s on one core), and knows
+# grey, alpha and 16 bits.
 
 _KINDS = {(1, 1): 0, (3, 3): 2, (1, 2): 4, (3, 4): 6}  # (colours, bands): PNG's colour type
 

@@ -19,7 +19,7 @@ class AbandonedError(RuntimeError):
     """What a writer is told that is not to finish what was begun."""
 
 
-class Writer(Protocol[_Given]):
+class Sink(Protocol[_Given]):
     """What takes items, one after another."""
 
     def write(self, item: _Given, /) -> None:
@@ -61,7 +61,7 @@ class WriteBehind(Generic[_Item]):
     written: Future[None]
 
     def __init__(
-        self, writer: AbstractContextManager[Writer[_Item]], *, pool: Executor, depth: int
+        self, writer: AbstractContextManager[Sink[_Item]], *, pool: Executor, depth: int
     ) -> None:
         self._manager, self._pool, self._depth = writer, pool, depth
         self._waiting: deque[Future[None]] = deque()

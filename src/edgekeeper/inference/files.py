@@ -24,10 +24,10 @@ from edgekeeper.image import (
 )
 from edgekeeper.inference.background import ReadAhead, WriteBehind
 from edgekeeper.inference.categories import MapOf, find_maps
-from edgekeeper.inference.enlarger import TileError, tile_overlap, tile_side
-from edgekeeper.inference.flow import Sink, Source, TileProgress, check_takes_maps, is_grey, run
+from edgekeeper.inference.flow import RowSink, Source, TileProgress, check_takes_maps, is_grey, run
 from edgekeeper.inference.names import check_outputs, plan_outputs, refusal
 from edgekeeper.inference.request import Progress, Request, Result, Step, networks_for
+from edgekeeper.inference.tile import TileError, tile_overlap, tile_side
 
 # What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
 _PART_BYTES = 2**22
@@ -200,7 +200,7 @@ def _enlarge(
         return first or read_parts(file.source, target=file.target, save=request.save)
 
     @contextmanager
-    def open_sink(header: Header) -> Iterator[Sink]:
+    def open_sink(header: Header) -> Iterator[RowSink]:
         nonlocal notes
         image = create_image(file.target, header, options=request.save, overwrite=request.overwrite)
         notes = image.notes

@@ -16,11 +16,18 @@ import torch
 from torch import Tensor
 
 from edgekeeper.image import Header, Pixels
-from edgekeeper.inference.background import ReadAhead, Writer
+from edgekeeper.inference.background import ReadAhead, Sink
 from edgekeeper.inference.categories import CategoryMap
-from edgekeeper.inference.enlarger import Enlarger, TileError, tile_side
 from edgekeeper.inference.network import Precision
-from edgekeeper.inference.request import Networks, Plan, Request, Result, networks_for, plan_passes
+from edgekeeper.inference.request import (
+    Networks,
+    PassPlan,
+    Request,
+    Result,
+    networks_for,
+    plan_passes,
+)
+from edgekeeper.inference.tile import TileError, TileRunner, tile_side
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.bands import fill_bands, resize_bands
 from edgekeeper.ops.tiles import Grid, RowWindow, Span, Tile, plan_tiles, tiled_bands
@@ -41,7 +48,7 @@ Source = Generator[Header | Pixels, None, None] | ReadAhead[Header | Pixels]
 Where red, green and blue are equal everywhere, one of them may stand for all three.
 """
 
-Sink = Writer[Pixels]
+RowSink = Sink[Pixels]
 """Where the rows of the result go."""
 
 TileProgress = Callable[[int, int], None]
@@ -52,7 +59,7 @@ TileProgress = Callable[[int, int], None]
 class _Pass:
     """A network's pass over the image."""
 
-    enlarger: Enlarger
+    runner: TileRunner
     grid: Grid
     side: int
     size: tuple[int, int]
@@ -60,7 +67,7 @@ class _Pass:
 
 def run(
     open_source: Callable[[], Source],
-    open_sink: Callable[[Header], AbstractContextManager[Sink]],
+    open_sink: Callable[[Header], AbstractContextManager[RowSink]],
     *,
     request: Request,
     maps: CategoryMap | None = None,
@@ -97,9 +104,9 @@ def run(
                 with open_sink(replace(header, height=height, width=width)) as sink:
                     for factor in plan.passes:
                         size = passes[-1].size if passes else plan.source
-                        enlarger = Enlarger(networks.load(factor), request)
+                        runner = TileRunner(networks.load(factor), request)
                         colours = header.colours
-                        passes.append(_plan(enlarger, size, request, colours, halvings=halvings))
+                        passes.append(_plan(runner, size, request, colours, halvings=halvings))
                     bands = _flow(source, header, plan, passes, on_tile=on_tile, maps=maps)
                     for rows in to_rows(bands, header):
                         sink.write(rows)
@@ -108,7 +115,7 @@ def run(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if all(one.side <= _smallest(one.enlarger.overlap) for one in passes):
+            if all(one.side <= _smallest(one.runner.overlap) for one in passes):
                 side = max((one.side for one in passes), default=0)
                 raise TileError(
                     f"An image of {header.width} x {header.height} pixels needs more memory than "
@@ -137,15 +144,15 @@ def _smallest(overlap: int) -> int:
 
 
 def _plan(
-    enlarger: Enlarger, size: tuple[int, int], request: Request, colours: int, *, halvings: int
+    runner: TileRunner, size: tuple[int, int], request: Request, colours: int, *, halvings: int
 ) -> _Pass:
-    """Plan the tiles of a pass over an image of ``size``.
+    """PassPlan the tiles of a pass over an image of ``size``.
 
     They are lower than wide where a band of ``BAND_BYTES`` cannot hold that many rows, but keep at
     least as many rows as they overlap, and eight.
     """
-    model, overlap = enlarger.model, enlarger.overlap
-    side = tile_side(request, overlap=overlap, size=size, device=enlarger.device)
+    model, overlap = runner.model, runner.overlap
+    side = tile_side(request, overlap=overlap, size=size, device=runner.device)
     if halvings:
         side = min(side, max(side >> halvings, _smallest(overlap)))
     row_bytes = 4 * colours * size[1] * model.scale**2
@@ -159,13 +166,13 @@ def _plan(
         border=model.border,
     )
     large = (size[0] * model.scale, size[1] * model.scale)
-    return _Pass(enlarger=enlarger, grid=grid, side=side, size=large)
+    return _Pass(runner=runner, grid=grid, side=side, size=large)
 
 
 def _flow(
     source: Source,
     header: Header,
-    plan: Plan,
+    plan: PassPlan,
     passes: list[_Pass],
     *,
     on_tile: TileProgress | None,
@@ -267,22 +274,22 @@ def _enlarge(
     maps: CategoryMap | None,
 ) -> Bands:
     """Yield the bands of a network's result; ``on_tile`` is called after each tile."""
-    enlarger, scale = one.enlarger, one.enlarger.model.scale
+    runner, scale = one.runner, one.runner.model.scale
 
     def cut(rows: Span, columns: Span) -> Tensor | None:
         return None if maps is None else maps.cut(rows.box, columns.box, size=size, scale=scale)
 
     def enlarge(part: Tensor, tile: Tile) -> Tensor:
-        sr = enlarger(part, maps=cut(tile.rows, tile.columns), border=tile.border)
+        sr = runner(part, maps=cut(tile.rows, tile.columns), border=tile.border)
         on_tile()
         return sr
 
     window = RowWindow(bands)
-    if enlarger.precision is None:
+    if runner.precision is None:
         first = one.grid.rows[0]
         part = window.rows(first.start, first.stop)
         across = _liveliest(part, one.grid.columns)
-        enlarger.probe(part[..., across.box], maps=cut(first, across))
+        runner.probe(part[..., across.box], maps=cut(first, across))
         del part
     yield from tiled_bands(enlarge, window, grid=one.grid, scale=scale)
 
@@ -296,19 +303,19 @@ def _liveliest(part: Tensor, columns: list[Span]) -> Span:
 def _result(
     request: Request,
     header: Header,
-    plan: Plan,
+    plan: PassPlan,
     passes: list[_Pass],
     *,
     halvings: int,
     seconds: float,
 ) -> Result:
-    enlargers = [one.enlarger for one in passes]
-    notes = dict.fromkeys([*header.notes, *(note for one in enlargers for note in one.notes)])
+    runners = [one.runner for one in passes]
+    notes = dict.fromkeys([*header.notes, *(note for one in runners for note in one.notes)])
     if halvings:
         side = passes[0].side
         notes[f"Memory ran out; the image was made in tiles of {side} pixels."] = None
     precision: Precision | None = None
-    for one in enlargers:
+    for one in runners:
         exported = isinstance(one.model, ExportedNetwork) and request.precision == "bfloat16"
         used = "bfloat16" if exported else one.precision
         precision = used if precision != "float32" else precision  # the slowest
@@ -316,9 +323,9 @@ def _result(
         source_size=plan.source,
         size=plan.size,
         seconds=seconds,
-        network_seconds=sum(one.seconds for one in enlargers),
+        network_seconds=sum(one.seconds for one in runners),
         precision=precision,
         tile=passes[0].side if passes else 0,
-        drift=enlargers[-1].drift if enlargers else None,
+        drift=runners[-1].drift if runners else None,
         notes=tuple(notes),
     )

@@ -135,7 +135,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PassPlan:
     """The factors of the ``passes`` of networks, one after another, and the ``size`` at the end.
 
     Sizes are (height, width).
@@ -146,7 +146,7 @@ class Plan:
     size: tuple[int, int]
 
 
-def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, ...]) -> Plan:
+def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, ...]) -> PassPlan:
     """Return the passes and the final size, at least 1 x 1, for an image of ``size``.
 
     Raises:
@@ -159,7 +159,9 @@ def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, 
     else:
         passes = choose_passes(factor, factors=factors)
     height, width = (max(1, math.floor(side * factor + 0.5)) for side in size)
-    return Plan(source=size, passes=passes, size=(request.height or height, request.width or width))
+    return PassPlan(
+        source=size, passes=passes, size=(request.height or height, request.width or width)
+    )
 
 
 def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]:
@@ -199,6 +201,8 @@ def networks_for(request: Request) -> Networks:
     if isinstance(model, Networks):
         return model
     if model is None:
+        if request.runtime not in (None, "torch"):
+            raise InputError("Only an exported network is run by another runtime than torch.")
         return Networks(
             factors=FACTORS[request.style],
             load=functools.cache(

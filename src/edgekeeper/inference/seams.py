@@ -8,8 +8,8 @@ from torch import Tensor
 
 from edgekeeper.image import Image, open_image, to_tensor
 from edgekeeper.inference.categories import CategoryMap
-from edgekeeper.inference.enlarger import Enlarger, tile_overlap, tile_side
 from edgekeeper.inference.request import Request, Seams, networks_for, plan_passes
+from edgekeeper.inference.tile import TileRunner, tile_overlap, tile_side
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import RowWindow, Tile, plan_tiles, tiled_bands
 
@@ -28,14 +28,14 @@ def verify_seams(
             takes none.
     """
     request = request or Request()
-    enlarger, scale = Enlarger(model, request), model.scale
+    runner, scale = TileRunner(model, request), model.scale
     size = (lr.shape[-2], lr.shape[-1])
-    side = tile_side(request, overlap=enlarger.overlap, size=size, device=enlarger.device)
-    whole = enlarger(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)
+    side = tile_side(request, overlap=runner.overlap, size=size, device=runner.device)
+    whole = runner(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)
     grid = plan_tiles(
         size,
         tile=side,
-        overlap=enlarger.overlap,
+        overlap=runner.overlap,
         multiple=model.multiple,
         border=model.border,
     )
@@ -47,11 +47,11 @@ def verify_seams(
                 slice(s.start * scale, s.stop * scale) for s in (tile.rows, tile.columns)
             )
             beside = maps[..., rows, columns]
-        return enlarger(part, maps=beside, border=tile.border)
+        return runner(part, maps=beside, border=tile.border)
 
     bands = tiled_bands(enlarged, RowWindow(iter([lr])), grid=grid, scale=scale)
     levels = float((torch.cat(list(bands), dim=-2) - whole).abs().max()) * 255
-    return Seams(levels=levels, tile=side, overlap=enlarger.overlap)
+    return Seams(levels=levels, tile=side, overlap=runner.overlap)
 
 
 def measure_seams(

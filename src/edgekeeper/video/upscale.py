@@ -15,9 +15,9 @@ from edgekeeper.files import Overwrite, check_target, deliver, is_plain, make_fo
 from edgekeeper.image import Image
 from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
 from edgekeeper.inference.background import ReadAhead, WriteBehind
-from edgekeeper.inference.enlarger import TileError
 from edgekeeper.inference.names import VIDEO_SUFFIXES
 from edgekeeper.inference.network import Precision, infer
+from edgekeeper.inference.tile import TileError
 from edgekeeper.models import SRModel
 from edgekeeper.video.codecs import check_options, encoder_options
 from edgekeeper.video.joining import check_streams, join

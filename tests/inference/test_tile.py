@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from edgekeeper.image import colour_difference
 from edgekeeper.inference import Request, network
-from edgekeeper.inference.enlarger import Enlarger, TileError, mean_of_eight, tile_overlap
 from edgekeeper.inference.network import infer
+from edgekeeper.inference.tile import TileError, TileRunner, mean_of_eight, tile_overlap
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
 
@@ -21,20 +21,20 @@ def tile(generator: torch.Generator) -> Tensor:
 
 def test_a_tile_is_what_infer_gives(wavy, tile):
     model = wavy()
-    result = Enlarger(model, Request())(tile)
+    result = TileRunner(model, Request())(tile)
     torch.testing.assert_close(result, infer(model, tile), atol=1e-6, rtol=0)
     assert not model.training
 
 
 def test_grey_stays_grey_and_keeps_its_range(nearest):
     grey = torch.linspace(0, 1, 30).reshape(1, 1, 5, 6)
-    result = Enlarger(nearest(scale=1), Request())(grey)
+    result = TileRunner(nearest(scale=1), Request())(grey)
     torch.testing.assert_close(result, grey, atol=1e-6, rtol=0)
 
 
 def test_eight_symmetries(wavy, tile):
     model = wavy()
-    eight = Enlarger(model, Request(ensemble=True))
+    eight = TileRunner(model, Request(ensemble=True))
     result = eight(tile)
     assert float((result - infer(model, tile)).abs().max()) > 1e-3
     turned = eight(tile.transpose(-2, -1).flip(-1))
@@ -43,7 +43,7 @@ def test_eight_symmetries(wavy, tile):
 
 def test_eight_symmetries_of_what_treats_directions_alike(nearest, tile):
     request = Request(ensemble=True)
-    result = Enlarger(nearest(scale=3), request)(tile)
+    result = TileRunner(nearest(scale=3), request)(tile)
     torch.testing.assert_close(result, nearest(scale=3)(tile), atol=1e-6, rtol=0)
 
 
@@ -54,7 +54,7 @@ def test_a_consistent_result_gives_the_image_back(wavy, tile, scale, colours):
     model = wavy(scale=scale, strength=0.05)
 
     def drift(request: Request) -> float:
-        small = imresize(Enlarger(model, request)(tile), size=(24, 32))
+        small = imresize(TileRunner(model, request)(tile), size=(24, 32))
         return float((small - tile).abs().mean()) * 255
 
     assert drift(Request()) > 2
@@ -62,25 +62,25 @@ def test_a_consistent_result_gives_the_image_back(wavy, tile, scale, colours):
 
 
 def test_the_drift_is_told_before_and_after(wavy, tile):
-    enlarger = Enlarger(wavy(strength=0.05), Request(consistent=True))
-    plain = imresize(Enlarger(wavy(strength=0.05), Request())(tile), size=(24, 32))
-    result = imresize(enlarger(tile), size=(24, 32))
-    told = enlarger.drift
+    runner = TileRunner(wavy(strength=0.05), Request(consistent=True))
+    plain = imresize(TileRunner(wavy(strength=0.05), Request())(tile), size=(24, 32))
+    result = imresize(runner(tile), size=(24, 32))
+    told = runner.drift
     assert told is not None
     for value, small in ((told.before, plain), (told.after, result)):
         expected = colour_difference(small, tile)
         assert value == pytest.approx(expected, rel=1e-3)
     assert told.after < told.before / 4
-    assert Enlarger(wavy(), Request()).drift is None
+    assert TileRunner(wavy(), Request()).drift is None
 
 
 def test_the_drift_is_the_mean_over_all_tiles(wavy, tile):
-    enlarger = Enlarger(wavy(strength=0.05), Request(consistent=True))
-    enlarger(tile)
-    alone = enlarger.drift
+    runner = TileRunner(wavy(strength=0.05), Request(consistent=True))
+    runner(tile)
+    alone = runner.drift
     for _ in range(3):
-        enlarger(tile)
-    assert enlarger.drift.after == pytest.approx(alone.after)
+        runner(tile)
+    assert runner.drift.after == pytest.approx(alone.after)
 
 
 def test_the_context_is_the_network_s_and_more_where_more_is_looked_at(nearest):
@@ -107,24 +107,24 @@ class Odd(SRModel):
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 0.0, -1.0])
 def test_a_tile_that_fails_in_bfloat16_is_done_in_float32(wrong, tile):
-    enlarger = Enlarger(Odd(wrong), Request(precision="bfloat16"))
-    torch.testing.assert_close(enlarger(tile), infer(Odd(wrong), tile))
-    enlarger(tile)
-    assert list(enlarger.notes) == ["A tile that failed in bfloat16 was done again in float32."]
+    runner = TileRunner(Odd(wrong), Request(precision="bfloat16"))
+    torch.testing.assert_close(runner(tile), infer(Odd(wrong), tile))
+    runner(tile)
+    assert list(runner.notes) == ["A tile that failed in bfloat16 was done again in float32."]
 
 
 def test_black_may_become_black(tile):
-    enlarger = Enlarger(Odd(0.0), Request(precision="bfloat16"))
-    assert enlarger(tile * 0.02).abs().max() == 0
-    assert not enlarger.notes
+    runner = TileRunner(Odd(0.0), Request(precision="bfloat16"))
+    assert runner(tile * 0.02).abs().max() == 0
+    assert not runner.notes
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_in_float32_are_an_error(wrong, tile):
     for reduced in ("float32", "bfloat16"):
-        enlarger = Enlarger(Odd(wrong, everywhere=True), Request(precision=reduced))
+        runner = TileRunner(Odd(wrong, everywhere=True), Request(precision=reduced))
         with pytest.raises(TileError, match="not finite"):
-            enlarger(tile)
+            runner(tile)
 
 
 def test_one_value_that_is_not_finite_is_enough(wavy, tile):
@@ -135,7 +135,7 @@ def test_one_value_that_is_not_finite_is_enough(wavy, tile):
             return result
 
     with pytest.raises(TileError, match="not finite"):
-        Enlarger(Spotted(), Request())(tile)
+        TileRunner(Spotted(), Request())(tile)
 
 
 class TestAutomaticPrecision:
@@ -144,28 +144,28 @@ class TestAutomaticPrecision:
         monkeypatch.setattr(network, "bfloat16_is_fast", lambda device: True)
 
     def test_bfloat16_where_it_is_good_enough(self, wavy, tile):
-        enlarger = Enlarger(wavy(), Request(precision="auto"))
-        enlarger(tile)
-        assert enlarger.precision == "bfloat16"
-        assert not enlarger.notes
+        runner = TileRunner(wavy(), Request(precision="auto"))
+        runner(tile)
+        assert runner.precision == "bfloat16"
+        assert not runner.notes
 
     def test_float32_and_a_note_where_it_is_not(self, wavy, tile):
         class Amplified(wavy):
             def forward(self, lr: Tensor) -> Tensor:
                 return (self.layers(lr) - self.layers(lr + 1e-3)) * 100 + 0.5
 
-        enlarger = Enlarger(Amplified(), Request(precision="auto"))
-        result = enlarger(tile)
-        assert enlarger.precision == "float32"
-        assert len(enlarger.notes) == 1
-        assert "In bfloat16 this network differs by" in next(iter(enlarger.notes))
+        runner = TileRunner(Amplified(), Request(precision="auto"))
+        result = runner(tile)
+        assert runner.precision == "float32"
+        assert len(runner.notes) == 1
+        assert "In bfloat16 this network differs by" in next(iter(runner.notes))
         torch.testing.assert_close(result, infer(Amplified(), tile), atol=2e-3, rtol=0)
 
     def test_float32_where_bfloat16_is_not_finite(self, tile):
-        enlarger = Enlarger(Odd(np.nan), Request(precision="auto"))
-        enlarger(tile)
-        assert enlarger.precision == "float32"
-        assert "not finite in bfloat16" in next(iter(enlarger.notes))
+        runner = TileRunner(Odd(np.nan), Request(precision="auto"))
+        runner(tile)
+        assert runner.precision == "float32"
+        assert "not finite in bfloat16" in next(iter(runner.notes))
 
     def test_a_network_is_tried_once_until_its_weights_change(self, wavy, tile, monkeypatch):
         calls = []
@@ -177,27 +177,27 @@ class TestAutomaticPrecision:
         monkeypatch.setattr(network, "infer", counted)
         model = wavy()
         for _ in range(3):
-            Enlarger(model, Request(precision="auto"))(tile)
+            TileRunner(model, Request(precision="auto"))(tile)
         assert calls == ["float32", "bfloat16"]
         with torch.no_grad():
             model.layers[0].weight.mul_(1.1)
-        Enlarger(model, Request(precision="auto"))(tile)
+        TileRunner(model, Request(precision="auto"))(tile)
         assert calls == ["float32", "bfloat16"] * 2
 
     def test_what_torch_does_not_compute_stays_float32(self, nearest, tile):
-        enlarger = Enlarger(nearest(), Request(precision="auto"))
-        enlarger(tile)
-        assert enlarger.precision == "float32"
-        assert len(enlarger.model.seen) == 1
-        assert not enlarger.notes
+        runner = TileRunner(nearest(), Request(precision="auto"))
+        runner(tile)
+        assert runner.precision == "float32"
+        assert len(runner.model.seen) == 1
+        assert not runner.notes
 
 
 def test_without_bfloat16_in_the_processor_it_is_float32(wavy, tile, monkeypatch):
     monkeypatch.setattr(network, "cpu_capabilities", lambda: {"avx2": True, "avx512_f": True})
-    enlarger = Enlarger(wavy(), Request(precision="auto"))
-    enlarger(tile)
-    assert enlarger.precision == "float32"
-    assert not enlarger.notes
+    runner = TileRunner(wavy(), Request(precision="auto"))
+    runner(tile)
+    assert runner.precision == "float32"
+    assert not runner.notes
     for flag in ("avx512_bf16", "amx_bf16"):
         monkeypatch.setattr(network, "cpu_capabilities", lambda flag=flag: {flag: True})
         assert network.bfloat16_is_fast(torch.device("cpu"))

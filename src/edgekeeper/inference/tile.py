@@ -52,7 +52,7 @@ class TileError(ImageError):
     """A tile could not be made; the message does not say of which image."""
 
 
-class Enlarger:
+class TileRunner:
     """A network that enlarges the tiles of one image, and what is to be told afterwards.
 
     Attributes:
