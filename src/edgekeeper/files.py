@@ -5,6 +5,7 @@ and is renamed when it is complete and on the disk. The names of such folders ar
 the target's, and a lock tells those of running processes from those that a kill left behind.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -218,6 +219,15 @@ def not_written(
     """Return the error that says why ``target`` cannot be written."""
     name = f"'{target}'" if isinstance(target, str | Path) else "The image"
     return error(f"{name} cannot be written: {reason(problem)}.")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error comes from a disk, or a quota, without space."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 def reason(problem: OSError) -> str:

@@ -1,5 +1,6 @@
 """Many files: in order, side by side with reading and writing, and cleanly ended."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -126,6 +127,10 @@ def test_a_file_cut_short_fails_alone_and_leaves_nothing(folder, tmp_path, neare
     assert files(tmp_path / "out") == ["a.png", "c.png"]
 
 
+NO_SPACE = ImageError("'b.png' cannot be written: no space left on device.")
+NO_SPACE.__cause__ = OSError(28, "No space left on device")
+
+
 class Full:
     """A writer that meets a full disk after ``rows``, or at the end."""
 
@@ -139,15 +144,17 @@ class Full:
 
     def __exit__(self, kind, error, trace) -> None:
         if error is None and self.rows is None:
-            raise ImageError("'b.png' cannot be written: no space left on device.")
+            raise NO_SPACE
 
     def write(self, rows) -> None:
         if self.rows is not None:
-            raise ImageError("'b.png' cannot be written: no space left on device.")
+            raise NO_SPACE
 
 
 @pytest.mark.parametrize("rows", [0, None], ids=["in the middle", "at the end"])
-def test_a_full_disk_fails_its_image(rows, folder, tmp_path, nearest, monkeypatch):
+def test_a_full_disk_ends_the_batch(rows, folder, tmp_path, nearest, monkeypatch):
+    for name in ("d.png", "e.png", "f.png"):
+        shutil.copy(folder / "c.png", folder / name)
     original = module.create_image
 
     def create(target, header, *, options, overwrite):
@@ -156,12 +163,12 @@ def test_a_full_disk_fails_its_image(rows, folder, tmp_path, nearest, monkeypatc
         return original(target, header, options=options, overwrite=overwrite)
 
     monkeypatch.setattr(module, "create_image", create)
-    results = folder_results(folder, tmp_path / "out", model=nearest())
-    assert next(results).status == "done"
-    failed, done = results
-    assert (failed.status, done.status) == ("failed", "done")
+    first, failed, *begun = folder_results(folder, tmp_path / "out", model=nearest())
+    assert (first.status, failed.status) == ("done", "failed")
     assert "no space left" in failed.reason
-    assert is_repeated(folder / "c.png", done.target)
+    # What was computed while the end of b.png was written is kept; nothing else is begun.
+    assert [result.source.name for result in begun] in ([], ["c.png"] if rows is None else [])
+    assert all(is_repeated(result.source, result.target) for result in begun)
 
 
 def test_memory_running_out_begins_the_file_again(folder, tmp_path, nearest):

@@ -90,6 +90,8 @@ def run_request(request: Request, *, told: Style, report: bool, seams: bool) -> 
             reporter.stopped(_how_to_go_on(request, done=reporter.counts["done"]))
             return signal.status
         reporter.summary()
+        if reporter.counts.total() < len(pairs):
+            reporter.stopped(f"No space is left. {_how_to_go_on(request, done=1)}")
         if not reporter.counts["failed"]:
             streams.deliver()
     return 1 if reporter.counts["failed"] or measures.found_seams else 0

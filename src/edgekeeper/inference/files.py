@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from edgekeeper.errors import ImageError
-from edgekeeper.files import is_plain, make_folder
+from edgekeeper.files import is_full, is_plain, make_folder
 from edgekeeper.image import (
     FORMATS,
     Header,
@@ -71,7 +71,7 @@ def upscale_files(
     bounded queues between. A result comes when its file is written, which may be while the next
     image is being made. Stopping early (an interrupt, a generator that is closed) ends after
     the present tile, keeps what is finished and leaves no temporary file. An image that fails is
-    reported and the rest goes on.
+    reported and the rest goes on, unless the disk is full: then the rest is not begun.
 
     Raises:
         InputError: see ``plan_outputs``; an argument is out of range, or maps are given to a
@@ -106,6 +106,12 @@ class _File:
     written: Future[None] | None = None
     started: float = 0.0
     finished: float = 0.0
+    disk_is_full: bool = False
+
+    def fails(self, error: ImageError) -> None:
+        """Note what went wrong."""
+        self.ends("failed", str(error))
+        self.disk_is_full = is_full(error)
 
     def ends(self, status: Literal["skipped", "failed"], reason: str) -> None:
         """Note that no file is written, and why."""
@@ -126,7 +132,7 @@ class _File:
             try:
                 self.written.result()
             except ImageError as error:
-                self.ends("failed", str(error))
+                self.fails(error)
         return replace(self.result, seconds=max(self.finished - self.started, 0.0))
 
 
@@ -144,15 +150,18 @@ def _results(
         files = _begun(pairs, request, pool=reader)
         unwritten: deque[_File] = deque()
         present, following = None, next(files, None)
+        full = False
         try:
-            while following is not None:
+            while following is not None and not full:
                 present, following = following, next(files, None)  # which begins to be read
                 if present.reading is not None:
                     on_tile = _counted(on_step, present, files=len(pairs))
                     _enlarge(present, request, maps=maps, pool=writer, on_tile=on_tile)
                 unwritten.append(present)
                 while unwritten and (len(unwritten) > 1 or unwritten[0].is_settled):
-                    yield unwritten.popleft().settled()
+                    oldest = unwritten.popleft()
+                    yield oldest.settled()
+                    full = full or oldest.disk_is_full
             while unwritten:
                 yield unwritten.popleft().settled()
         finally:
@@ -218,7 +227,7 @@ def _enlarge(
     except TileError as error:
         file.ends("failed", f"'{file.source}' cannot be upscaled: {error}")
     except ImageError as error:
-        file.ends("failed", str(error))
+        file.fails(error)
     finally:
         assert file.reading is not None
         file.reading.close()
