@@ -33,7 +33,7 @@ from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.batches import step_generator
-from edgekeeper.training.gradient_check import GradientCheck
+from edgekeeper.training.checks import GradientCheck
 from edgekeeper.training.loop import Outcome, RunOptions, discriminator_loss, train, update
 from edgekeeper.training.recipe import Data, Discriminator, Optim, Recipe, Stage, Start, Term
 from edgekeeper.training.state import State, begin, build_losses, enter_stage, frozen
@@ -75,11 +75,11 @@ NATURAL = described(
     negatives=spec(Unnatural, scale=2),
 )
 STAGES = (
-    Stage("pixel", 2, ADAM, (PIXEL, BRANCH)),
-    Stage("warm-up", 3, ADAM, (PIXEL, GRADIENT), discriminators=TWO, trains=("fusion.",)),
-    Stage("adversarial", 4, ADAM, (PIXEL, GRADIENT, BRANCH), discriminators=TWO),
+    Stage("pixel", 1, ADAM, (PIXEL, BRANCH)),
+    Stage("warm-up", 2, ADAM, (PIXEL, GRADIENT), discriminators=TWO, trains=("fusion.",)),
+    Stage("adversarial", 2, ADAM, (PIXEL, GRADIENT, BRANCH), discriminators=TWO),
 )
-STEPS = 9
+STEPS = 5
 EARLIER_WORDS = {
     "ema_decay": "average",
     "learning_rate": "rate",

@@ -39,7 +39,7 @@ from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import CheckpointError, EdgekeeperError, InputError, TrainingError
 from edgekeeper.inference.network import infer
-from edgekeeper.losses import L1, L2, GradientVariance
+from edgekeeper.losses import L1, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, GradientBranch
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.pretrained.zoo import describe
@@ -497,9 +497,15 @@ class TestOptimizer:
 class TestInterrupted:
     """The straight run and the interrupted run end in the same bits."""
 
-    @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-    @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize(  # every pair of choices
+        ("precision", "ema_decay", "layout"),
+        [
+            ("float32", 0.0, "contiguous"),
+            ("float32", 0.9, "channels_last"),
+            ("bfloat16", 0.0, "channels_last"),
+            ("bfloat16", 0.9, "contiguous"),
+        ],
+    )
     @pytest.mark.parametrize("kind", ["adam", "sgd", "soap"])
     def test_stopped_three_times_once_at_the_end_of_a_stage(
         self,
@@ -529,21 +535,20 @@ class TestInterrupted:
             assert ours.stride() == theirs.stride()
             assert torch.equal(ours, theirs)
 
-    @pytest.mark.parametrize(
-        ("step", "number"),
-        [*((step, signal.SIGINT) for step in range(1, STEPS + 1)), (4, signal.SIGTERM)],
-    )
     def test_stopped_after_any_update(
-        self, store: Store, tmp_path: Path, straight: Straight, step: int, number: int
+        self, store: Store, tmp_path: Path, straight: Straight
     ) -> None:
         recipe = small(model=spec(ESPCN, scale=2))
         whole = straight(recipe)
-        out = tmp_path / "stopped"
-        first = run(recipe, StoppingStore(store, at=step, number=number), out)  # type: ignore[arg-type]
-        assert first.step == step
-        assert first.status == ("finished" if step == STEPS else "interrupted")
-        assert run(recipe, store, out, workers=2).step == STEPS
-        assert same_run(whole, out)
+        for step in range(1, STEPS + 1):
+            number = signal.SIGTERM if step == 4 else signal.SIGINT
+            out = tmp_path / str(step)
+            stopping = StoppingStore(store, at=step, number=number)
+            first = run(recipe, stopping, out)  # type: ignore[arg-type]
+            assert first.step == step
+            assert first.status == ("finished" if step == STEPS else "interrupted")
+            assert run(recipe, store, out, workers=2).step == STEPS
+            assert same_run(whole, out), step
 
     @pytest.mark.parametrize("kind", ["adam", "sgd", "soap"])
     def test_a_network_around_another_with_a_part_that_no_term_reaches(
@@ -666,28 +671,22 @@ def kill_in_write(monkeypatch: pytest.MonkeyPatch, *, number: int) -> None:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("number", range(1, 9))
     def test_in_the_middle_of_any_write(
-        self,
-        store: Store,
-        tmp_path: Path,
-        straight: Straight,
-        monkeypatch: pytest.MonkeyPatch,
-        number: int,
+        self, store: Store, tmp_path: Path, straight: Straight, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = straight(small(), checkpoint_every=2)
-        out = tmp_path / "killed"
-        with monkeypatch.context() as patch:
-            kill_in_write(patch, number=number)
-            with pytest.raises(Killed):
-                run(small(), store, out, checkpoint_every=2)
         # Writes in order: last (2), stage-1 (3), last (3), (4), (6), stage-2 (7), last (7), (7).
-        survived = [None, 2, 2, 3, 4, 6, 6, 7][number - 1]
-        last = out / "last.safetensors"
-        assert (step_in(last) if last.exists() else None) == survived
-        assert run(small(), store, out, checkpoint_every=2, workers=2).status == "finished"
-        assert same_run(whole, out)
-        assert log_of(out) == log_of(whole)
+        for number, survived in enumerate([None, 2, 2, 3, 4, 6, 6, 7], start=1):
+            out = tmp_path / str(number)
+            with monkeypatch.context() as patch:
+                kill_in_write(patch, number=number)
+                with pytest.raises(Killed):
+                    run(small(), store, out, checkpoint_every=2)
+            last = out / "last.safetensors"
+            assert (step_in(last) if last.exists() else None) == survived
+            assert run(small(), store, out, checkpoint_every=2, workers=2).status == "finished"
+            assert same_run(whole, out)
+            assert log_of(out) == log_of(whole)
 
     def test_while_the_finished_network_is_written(
         self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -786,45 +785,17 @@ class TestFork:
         run(self.STRUCTURE, store, tmp_path / "f", resume_from=plain / "stage-1.safetensors")
         assert {path.name: path.read_bytes() for path in plain.iterdir()} == before
 
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"model": spec(EDSR, scale=2, width=4, blocks=2)},
-            {"model": spec(EDSR, scale=2, width=4, blocks=1, residual_scale=0.5)},
-            {"data": Data(patch=16, batch=3)},
-            {"data": Data(patch=16, batch=2, augment="none")},
-            {"seed": 6},
-            {"ema_decay": 0.8},
-            {"precision": "bfloat16"},
-            {"layout": "channels_last"},
-        ],
-        ids=str,
-    )
     def test_refused_when_anything_before_differs(
-        self, store: Store, tmp_path: Path, plain: Path, changes: dict[str, Any]
+        self, store: Store, tmp_path: Path, plain: Path
     ) -> None:
-        other = small(name="structure", **changes)
-        with pytest.raises(CheckpointError, match=r"another recipe than 'structure'.*--out"):
-            run(other, store, tmp_path / "f", resume_from=plain / "stage-1.safetensors")
-        assert not (tmp_path / "f" / "last.safetensors").exists()
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"terms": (Term("pixel", spec(L2)),)},
-            {"terms": (Term("pixel", spec(L1), weight=2.0),)},
-            {"optim": Optim(learning_rate=3e-3)},
-            {"steps": FIRST + 1},
-        ],
-        ids=str,
-    )
-    def test_refused_when_the_first_stage_differs(
-        self, store: Store, tmp_path: Path, plain: Path, change: dict[str, Any]
-    ) -> None:
-        stages = small().stages
-        other = small(stages=(dataclasses.replace(stages[0], **change), stages[1]))
-        with pytest.raises(CheckpointError, match="another recipe"):
-            run(other, store, tmp_path / "f", resume_from=plain / "stage-1.safetensors")
+        # What counts is in test_recipe.py, TestContinues.
+        first, second = small().stages
+        rates = dataclasses.replace(first, optim=Optim(learning_rate=3e-3))
+        for changes in ({"seed": 6}, {"stages": (rates, second)}):
+            other = small(name="structure", **changes)
+            with pytest.raises(CheckpointError, match=r"another recipe than 'structure'.*--out"):
+                run(other, store, tmp_path / "f", resume_from=plain / "stage-1.safetensors")
+            assert not (tmp_path / "f" / "last.safetensors").exists()
 
     def test_refused_from_within_a_stage_that_differs(
         self, store: Store, tmp_path: Path, plain: Path
@@ -855,17 +826,15 @@ class TestFork:
         with pytest.raises(CheckpointError):
             run(self.PLAIN, store, tmp_path / "f", resume_from=plain / "model.safetensors")
 
-    @pytest.mark.parametrize("part", ["model.head.bias", "ema.head.bias", "optimizer.head.bias"])
-    def test_refused_when_the_state_is_not_whole(
-        self, store: Store, tmp_path: Path, part: str
-    ) -> None:
+    def test_refused_when_the_state_is_not_whole(self, store: Store, tmp_path: Path) -> None:
         stop_at(2, small(), store, tmp_path)
         file = read_tensors(tmp_path / "last.safetensors")
-        kept = {k: v for k, v in file.tensors.items() if not k.startswith(part)}
-        assert len(kept) < len(file.tensors)
-        write_tensors(tmp_path / "last.safetensors", kept, facts=file.facts)
-        with pytest.raises(CheckpointError, match=r"head\.bias"):
-            run(small(), store, tmp_path)
+        for part in ("model.head.bias", "ema.head.bias", "optimizer.head.bias"):
+            kept = {k: v for k, v in file.tensors.items() if not k.startswith(part)}
+            assert len(kept) < len(file.tensors)
+            write_tensors(tmp_path / "last.safetensors", kept, facts=file.facts)
+            with pytest.raises(CheckpointError, match=r"head\.bias"):
+                run(small(), store, tmp_path)
 
 
 class TestStart:
@@ -1197,7 +1166,7 @@ class TestValidation:
 
         monkeypatch.setattr("edgekeeper.training.logging.evaluate", evaluate)
         monkeypatch.setattr("edgekeeper.training.logging.mean_scores", mean_scores)
-        monkeypatch.setattr("edgekeeper.training.state.results", lambda *_, **_given: iter(()))
+        monkeypatch.setattr("edgekeeper.training.checks.results", lambda *_, **_given: iter(()))
 
     def scores(self, out: Path) -> dict[int, float]:
         found = [record for record in log_of(out) if "validation" in record]
@@ -1225,14 +1194,15 @@ class TestValidation:
         run(small(ema_decay=ema_decay), store, tmp_path / "plain")
         assert same_run(tmp_path / "scored", tmp_path / "plain")
 
-    @pytest.mark.parametrize("step", range(1, STEPS))
     def test_stopped_and_resumed_each_score_is_there_once_and_the_same(
-        self, store: Store, tmp_path: Path, straight: Straight, step: int
+        self, store: Store, tmp_path: Path, straight: Straight
     ) -> None:
         whole = straight(self.RECIPE, data_root=Path())
-        stop_at(step, self.RECIPE, store, tmp_path / "stopped", data_root=tmp_path)
-        run(self.RECIPE, store, tmp_path / "stopped", data_root=tmp_path)
-        assert log_of(tmp_path / "stopped") == log_of(whole)
+        for step in range(1, STEPS):
+            out = tmp_path / str(step)
+            stop_at(step, self.RECIPE, store, out, data_root=tmp_path)
+            run(self.RECIPE, store, out, data_root=tmp_path)
+            assert log_of(out) == log_of(whole), step
 
     def test_a_run_can_be_resumed_without_validation(
         self, store: Store, tmp_path: Path, straight: Straight

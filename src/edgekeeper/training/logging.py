@@ -17,7 +17,7 @@ from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.files import write_text
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.progress import ProgressLine
-from edgekeeper.training.gradient_check import GradientCheck
+from edgekeeper.training.checks import GradientCheck
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.state import State, card_of, save, training_mode

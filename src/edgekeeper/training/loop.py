@@ -22,7 +22,7 @@ from edgekeeper.models import GradientGuided
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec
 from edgekeeper.training.batches import image_pairs, stage_batches, step_generator
-from edgekeeper.training.gradient_check import GradientCheck
+from edgekeeper.training.checks import GradientCheck, check_recipe
 from edgekeeper.training.logging import Report
 from edgekeeper.training.optimizer import Optim, optimizer_step
 from edgekeeper.training.process import RunOptions, Stopped, running
@@ -32,7 +32,6 @@ from edgekeeper.training.state import (
     State,
     begin,
     build_losses,
-    check_recipe,
     ema_update,
     enter_stage,
     frozen,
@@ -54,7 +53,7 @@ def update(
     ``criteria`` are the losses of the recipe's terms, built. What is returned stays on the device.
     """
     stage, step = recipe.stage_at(state.step)
-    discriminators = list(state.discriminators.values())
+    discriminators = list(state.discriminators.values())  # spec, network, optimizer, loss of each
     images = image_pairs(batch, recipe=recipe, model=state.model)
     lr, hr = images[0]  # (B, C, H, W) and (B, C, rH, rW), in [0, 1]
 
@@ -75,6 +74,7 @@ def update(
         for d in discriminators:
             losses[d.spec.name] = generator_loss(d, recipe=recipe, sr=sr, hr=hr)
         weights = stage.weights_at(step)
+        # SPSR, equation 10
         total = sum((weights[k] * loss for k, loss in losses.items()), start=sr.new_zeros(()))
         if gradient_check is not None:
             gradient_check.generator(losses, weights=weights, network=state.model)
@@ -165,9 +165,7 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
         with closing(Report(recipe, options, store=store, step=state.step)) as report:
             while True:
                 try:
-                    why = _run(
-                        state, recipe, source, criteria=criteria, report=report, stopped=stopped
-                    )
+                    why = _run(state, source, criteria=criteria, report=report, stopped=stopped)
                     report.checkpoint(state, "last")
                     break
                 except NotFiniteError as error:
@@ -183,7 +181,6 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
 
 def _run(
     state: State,
-    recipe: Recipe,
     store: Store,
     *,
     criteria: Mapping[Spec[Loss], Loss],
@@ -191,8 +188,8 @@ def _run(
     stopped: Callable[[], Stopped | None],
 ) -> Stopped | None:
     """Update ``state`` to the end of the recipe, or return why it was stopped before."""
-    every, workers = report.options.gradient_check_every, report.options.workers
-    clock = time.monotonic()
+    recipe, options, clock = report.recipe, report.options, time.monotonic()
+    every, workers = options.gradient_check_every, options.workers
     for stage, end in zip(recipe.stages, recipe.stage_ends, strict=True):
         begins = end - stage.steps
         if state.step == begins:

@@ -23,7 +23,6 @@ from edgekeeper.checkpoint import (
 )
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, InputError, NotFiniteError
-from edgekeeper.evaluation.evaluate import results
 from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, to_plain
@@ -167,40 +166,6 @@ def build_losses(recipe: Recipe, *, device: str) -> Mapping[Spec[Loss], Loss]:
     return {k: v.to(device) if isinstance(v, nn.Module) else v for k, v in built.items()}
 
 
-def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> None:
-    """Raise InputError for what would fail only in a later stage or at the first validation."""
-    for stage in recipe.stages:
-        for beginning in stage.trains:
-            if not any(name.startswith(beginning) for name, _ in model.named_parameters()):
-                parts = ", ".join(name for name, _ in model.named_children())
-                raise InputError(
-                    f"Stage '{stage.name}' trains '{beginning}', but {type(model).__name__} has "
-                    f"no such parameters; its parts are {parts}."
-                )
-        if any(term.on == "branch" for term in stage.terms) and not hasattr(model, "with_gradient"):
-            raise InputError(
-                f"A term of stage '{stage.name}' is on the gradient branch, but "
-                f"{type(model).__name__} has none; wrap it in GradientBranch or leave the term out."
-            )
-        for discriminator in stage.discriminators:
-            with torch.device("meta"):  # takes no memory
-                discriminator.network.build()
-    if recipe.data.patch % model.scale:
-        raise InputError(
-            f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {model.scale}."
-        )
-    if recipe.validation is None:
-        return
-    sets, protocol = [recipe.validation.set_name], recipe.validation.protocol
-    if data_root is None:
-        raise InputError(
-            f"Recipe '{recipe.name}' validates on '{sets[0]}': give the folder of the benchmark "
-            "sets (--data), or switch validation off (--no-validation)."
-        )
-    # Looks the set and the protocol up; images would be made only when asked for.
-    results("bicubic", sets=sets, scale=model.scale, data_root=data_root, protocol=protocol)
-
-
 def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
     """Write the whole state to ``path``, once it is known to be finite.
 
@@ -302,11 +267,12 @@ def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
     """Put the state of checkpoint ``path`` into ``state``."""
     file = read_tensors(path)
     facts: Any = file.facts
-    card, step = facts.get("card", facts), facts.get("step", 0)  # earlier versions had no card
+    card, step = facts.get("card") or facts, facts.get("step", 0)  # earlier versions had no card
     if not continues(recipe, card.get("recipe"), step=step):
         raise CheckpointError(
             f"'{path}' belongs to another recipe than '{recipe.name}', or the recipe has changed "
-            "since. Choose another --out folder to start anew."
+            "since. Choose another --out folder to start anew; to train for longer, add a stage "
+            "behind the last."
         )
     if card.get("store") != store.fingerprint:
         raise CheckpointError(f"'{path}' was trained on another image store than this one.")

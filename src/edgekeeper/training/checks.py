@@ -1,26 +1,63 @@
-"""Which loss moves which part of the network, and how the losses agree.
-
-A loss that is written down but reaches nothing (a discriminator whose opinion never comes back to
-the generator, a branch that no loss looks at) goes unnoticed in a log of losses. Here the gradient
-of each is taken by itself during an update, so that a dead one ends the run at its first update.
-"""
+"""What is checked before the first update of a run, and in the first update of each stage."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.errors import NotFiniteError, TrainingError
+from edgekeeper.errors import InputError, NotFiniteError, TrainingError
+from edgekeeper.evaluation.evaluate import results
+from edgekeeper.models import SRModel
+from edgekeeper.training.recipe import Recipe
 
 Gradients = Sequence[Tensor | None]
+
+
+def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> None:
+    """Raise InputError for what would fail only in a later stage or at the first validation."""
+    for stage in recipe.stages:
+        for beginning in stage.trains:
+            if not any(name.startswith(beginning) for name, _ in model.named_parameters()):
+                parts = ", ".join(name for name, _ in model.named_children())
+                raise InputError(
+                    f"Stage '{stage.name}' trains '{beginning}', but {type(model).__name__} has "
+                    f"no such parameters; its parts are {parts}."
+                )
+        if any(term.on == "branch" for term in stage.terms) and not hasattr(model, "with_gradient"):
+            raise InputError(
+                f"A term of stage '{stage.name}' is on the gradient branch, but "
+                f"{type(model).__name__} has none; wrap it in GradientBranch or leave the term out."
+            )
+        for discriminator in stage.discriminators:
+            with torch.device("meta"):  # takes no memory
+                discriminator.network.build()
+    if recipe.data.patch % model.scale:
+        raise InputError(
+            f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {model.scale}."
+        )
+    if recipe.validation is None:
+        return
+    sets, protocol = [recipe.validation.set_name], recipe.validation.protocol
+    if data_root is None:
+        raise InputError(
+            f"Recipe '{recipe.name}' validates on '{sets[0]}': give the folder of the benchmark "
+            "sets (--data), or switch validation off (--no-validation)."
+        )
+    # Looks the set and the protocol up; images would be made only when asked for.
+    results("bicubic", sets=sets, scale=model.scale, data_root=data_root, protocol=protocol)
 
 
 @dataclass
 class GradientCheck:
     """The gradients of one update's weighted losses with respect to what learns.
+
+    A loss that is written down but reaches nothing (a discriminator whose opinion never comes back
+    to the generator, a branch that no loss looks at) goes unnoticed in a log of losses. Here the
+    gradient of each is taken by itself, so that a dead one ends the run at its first update.
 
     Attributes:
         norms: for each loss of the generator with a weight, its gradient's length in each part
