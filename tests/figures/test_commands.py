@@ -17,9 +17,10 @@ from edgekeeper.models import DGGGAN, EDSR, SPSR, GradientBranch, SRModel
 from edgekeeper.spec import Spec, spec
 
 
-def draw(*arguments: str | Path) -> str:
+def draw(*arguments: str | Path, force: bool = True) -> str:
     """What ``edgekeeper figure`` prints; what it raises is raised."""
-    found = CliRunner().invoke(group, ["figure", *map(str, arguments)], catch_exceptions=True)
+    command = ["figure", *map(str, arguments), *(["--force"] if force else [])]
+    found = CliRunner().invoke(group, command, catch_exceptions=True)
     if isinstance(found.exception, EdgekeeperError):
         raise found.exception
     assert found.exit_code == 0, found.output
@@ -203,7 +204,9 @@ class TestOneImage:
 
 class TestEdge:
     def test_the_explanation_needs_no_image(self, tmp_path: Path, drawn: list[Any]) -> None:
-        draw("edge", "-o", tmp_path / "e.svg")
+        draw("edge", "-o", tmp_path / "e.svg", force=False)
+        with pytest.raises(InputError, match=r"exists; give another name, or --force"):
+            draw("edge", "-o", tmp_path / "e.svg", force=False)
         assert titles(drawn[0]) == ["original", "blurry", "sharp"]
 
     def test_a_line_through_images(

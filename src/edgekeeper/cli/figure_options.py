@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from edgekeeper.cli.options import SCALES, Decorator, data_option, split_names, split_numbers
+from edgekeeper.cli.options import (
+    SCALES,
+    Decorator,
+    check_new_file,
+    data_option,
+    split_names,
+    split_numbers,
+)
 from edgekeeper.cli.scoring import protocol_option
 from edgekeeper.errors import DataError, InputError
 
@@ -18,14 +25,32 @@ if TYPE_CHECKING:
 
 
 def output_option() -> Decorator:
-    """Return the option ``-o``."""
-    return click.option(
+    """Return the option ``-o``, checked, with ``--force``, which the command does not see."""
+
+    def keep(context: click.Context, _: click.Parameter, force: bool) -> None:
+        context.meta["force"] = force
+
+    def check(context: click.Context, _: click.Parameter, output: Path) -> Path:
+        check_new_file(output, option="--output", force=context.meta["force"])
+        return output
+
+    force = click.option(
+        "--force",
+        is_flag=True,
+        is_eager=True,  # before -o
+        expose_value=False,
+        callback=keep,
+        help="Replace the file if it exists.",
+    )
+    path = click.option(
         "-o",
         "--output",
         type=click.Path(path_type=Path),
         required=True,
+        callback=check,
         help="File to write: .svg, .pdf or .png.",
     )
+    return lambda function: path(force(function))
 
 
 def of_images(images: Literal["needed", "optional"] = "needed") -> Decorator:
