@@ -14,6 +14,8 @@ from edgekeeper.files import (
     check_target,
     deliver,
     draft_of,
+    is_full,
+    is_standard_output,
     make_folder,
     new_file,
     remove_leftovers,
@@ -96,6 +98,7 @@ class TestWhatIsNoPlainFile:
         assert (folder / "file").read_text(encoding="utf-8") == "one"
         with pytest.raises(InputError, match="exists already"):
             check_target(tmp_path / "link")
+        assert not is_standard_output(tmp_path / "link")
         write_text(tmp_path / "link", "two")
         assert (tmp_path / "link").is_symlink()
         assert not (folder / "file").is_symlink()
@@ -135,6 +138,7 @@ class TestWhatIsNoPlainFile:
     @pytest.mark.parametrize("way", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
     def test_standard_output_is_written_to_where_it_stands(self, tmp_path: Path, way: str) -> None:
         (tmp_path / "link").symlink_to("/proc/self/fd/1")
+        assert is_standard_output(tmp_path / way)
         program = (
             "from edgekeeper.files import write_text; print('before');"
             f"write_text({way!r}, 'text\\n'); print('after')"
@@ -147,6 +151,13 @@ class TestWhatIsNoPlainFile:
         with log.open("a") as file:
             subprocess.run(command, cwd=tmp_path, stdout=file, check=True)
         assert log.read_text(encoding="utf-8") == "old\nbefore\ntext\nafter\n"
+
+
+def test_a_full_disk_is_told_from_other_failures(tmp_path: Path) -> None:
+    for number, full in ((28, True), (13, False)):
+        with pytest.raises(DataError) as raised, new_file(tmp_path / "a", error=DataError):
+            raise OSError(number, "why")
+        assert is_full(raised.value) == full
 
 
 class TestLeftovers:

@@ -243,6 +243,12 @@ def is_plain(path: Path) -> bool:
     return place.is_file() or not place.exists()
 
 
+def is_standard_output(path: Path) -> bool:
+    """Return whether ``path`` is /dev/stdout, or leads there."""
+    found = _DESCRIPTOR.fullmatch(str(follow(path)))
+    return found is not None and found[1] == "1"
+
+
 def _opened(place: Path) -> BinaryIO:
     """Return a device, a FIFO or an open file of this process, to be written to."""
     number = _DESCRIPTOR.fullmatch(str(place))

@@ -84,6 +84,8 @@ class TestEvaluate:
         self, run: Run, folders: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(evaluate, "score_result", None)  # would fail if anything were scored
+        there = folders / "there.jsonl"
+        there.touch()
         given = (
             "evaluate",
             folders / "good",
@@ -98,6 +100,7 @@ class TestEvaluate:
             (("--metrics", "lpisp"), "Did you mean 'lpips'?"),
             (("--metrics", ","), "Name at least one metric"),
             (("--json", folders / "no" / "a.jsonl"), "--json: "),
+            (("--json", there), "exists; give another name, or --force"),
             (("--weights", folders / "none"), "--weights: there is no folder"),
         ):
             status, out, err = run(*given, *options)

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,22 @@ class TestExisting:
         assert refused.err.count("--force") == 4  # two images, each also in the summary
         assert upscale(tmp_path / "in", "-o", out, "--force").status == 0
         assert size_of(out / "a.png") == (32, 24)
+
+
+class TestSpecialTargets:
+    def test_a_link_is_followed_and_a_fifo_fed(self, upscale: Run, tmp_path: Path) -> None:
+        small, link, fifo = image(tmp_path / "a.png"), tmp_path / "link.png", tmp_path / "fifo"
+        link.symlink_to("real.png")
+        assert upscale(small, "-o", link).status == 0
+        assert link.is_symlink()
+        os.mkfifo(fifo)
+        with ThreadPoolExecutor() as pool:
+            read = pool.submit(fifo.read_bytes)
+            assert upscale(small, "-o", fifo, "--format", "png").status == 0
+        assert read.result() == (tmp_path / "real.png").read_bytes()
+        assert fifo.is_fifo()
+        assert upscale(small, "-o", os.devnull, "--format", "png").status == 0
+        assert Path(os.devnull).is_char_device()
 
 
 class TestFailures:

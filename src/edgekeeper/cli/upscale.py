@@ -10,6 +10,7 @@ import click
 
 from edgekeeper.cli.options import device_option
 from edgekeeper.errors import InputError
+from edgekeeper.files import is_standard_output
 
 if TYPE_CHECKING:
     from edgekeeper.cli.upscale_output import Style
@@ -136,6 +137,8 @@ def command(
     --force, no half-written file is ever left, and a run that was stopped goes on where it ended.
     The exit status is 1 if an image failed, 2 for a wrong command, 130 after Ctrl-C.
     """
+    if output is not None and is_standard_output(Path(output)):
+        output = STREAM
     _check_sources(source, output)
     if output == STREAM:
         _check_standard_output(source, form=form, report=report, as_json=as_json)
