@@ -41,15 +41,15 @@ class Spec(Generic[T_co]):
 
 
 @dataclass(frozen=True)
-class Range:
-    """What a field may hold, in words and as a test, as ``Annotated[int, Range(...)]``."""
+class Allowed:
+    """What a field may hold, in words and as a test, as ``Annotated[int, Allowed(...)]``."""
 
     words: str
     holds: Callable[[Any], object]
 
 
 class Checked:
-    """Base of dataclasses whose fields are checked: each ``Literal``, each with a ``Range``."""
+    """Base of dataclasses whose fields are checked: each ``Literal``, each with an ``Allowed``."""
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]

@@ -11,11 +11,18 @@ from edgekeeper.errors import InputError
 from edgekeeper.losses import L1, Gradient, Perceptual, WassersteinGP
 from edgekeeper.models import parameter_count
 from edgekeeper.models.dgggan import Body
-from edgekeeper.recipes import RECIPES, spsr
-from edgekeeper.recipes.dgggan import DGGGAN_LIGHT, DGGGAN_TABLES, Form, Variant, dgggan
+from edgekeeper.recipes import RECIPES
+from edgekeeper.recipes.dgggan import (
+    DGGGAN_LIGHT,
+    DGGGAN_TABLES,
+    DGGGANForm,
+    DGGGANVariant,
+    dgggan,
+)
+from edgekeeper.recipes.spsr import SPSR_FORMS
 from edgekeeper.training.recipe import Data, Recipe
 
-BODIES, FORMS, VARIANTS = get_args(Body), get_args(Form), get_args(Variant)
+BODIES, FORMS, VARIANTS = get_args(Body), get_args(DGGGANForm), get_args(DGGGANVariant)
 ALL = {**DGGGAN_TABLES, **DGGGAN_LIGHT}
 
 every_recipe = pytest.mark.parametrize("recipe", ALL.values(), ids=list(ALL))
@@ -61,7 +68,7 @@ def test_the_weights_are_those_of_equation_7(recipe: Recipe) -> None:
     if "no_branch" not in recipe.name:  # Table 1: mu = epsilon = eta = 0
         expected |= {"gradient": 0.01, "gradient gan": 0.005, "branch": 0.5}
     if recipe.name.endswith("small"):
-        expected["perceptual"] = spsr.FORMS["light"].perceptual.weight
+        expected["perceptual"] = SPSR_FORMS["light"].perceptual.weight
     assert weights(recipe) == expected
 
 
@@ -121,7 +128,7 @@ def test_the_light_network_is_light(name: str, built: Callable[..., torch.nn.Mod
 
 
 @every_form
-def test_variants_and_designs_differ_in_nothing_else(form: Form) -> None:
+def test_variants_and_designs_differ_in_nothing_else(form: DGGGANForm) -> None:
     recipes = [
         dgggan(variant=variant, body=body, form=form, seed=3)
         for body in BODIES

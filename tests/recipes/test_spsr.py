@@ -11,13 +11,13 @@ from edgekeeper.losses import Gradient, Perceptual, RelativisticGAN
 from edgekeeper.models import parameter_count
 from edgekeeper.pretrained.zoo import WEIGHTS
 from edgekeeper.recipes import RECIPES
-from edgekeeper.recipes.spsr import SPSR_TABLE2, VARIANTS, Form, spsr
+from edgekeeper.recipes.spsr import SPSR_TABLE2, SPSR_VARIANTS, SPSRForm, spsr
 from edgekeeper.recipes.texture import TEXTURE
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.state import begin
 
-FORMS = get_args(Form)
+FORMS = get_args(SPSRForm)
 # The weights of equation 10, less the perceptual one, which is the form's.
 WEIGHTS_OF_EQ_10 = {
     "pixel": 0.01,
@@ -38,7 +38,7 @@ def weights(recipe: Recipe) -> dict[str, float]:
 
 
 def test_every_variant_of_every_form_has_a_name() -> None:
-    assert len(SPSR_TABLE2) == len(VARIANTS) * len(FORMS) == 12
+    assert len(SPSR_TABLE2) == len(SPSR_VARIANTS) * len(FORMS) == 12
     assert all(
         name == recipe.name and RECIPES[name] == recipe for name, recipe in SPSR_TABLE2.items()
     )
@@ -61,7 +61,7 @@ def test_it_survives_json(recipe: Recipe, survives_json: Callable[[Recipe], bool
 
 
 @every_form
-def test_the_weights_are_those_of_equation_10(form: Form) -> None:
+def test_the_weights_are_those_of_equation_10(form: SPSRForm) -> None:
     found = weights(spsr(form=form))
     perceptual = found.pop("perceptual")  # other forms take another VGG19, with larger maps
     assert perceptual == 1.0 if form == "paper" else perceptual > 0.0
@@ -69,18 +69,18 @@ def test_the_weights_are_those_of_equation_10(form: Form) -> None:
 
 
 @every_form
-def test_each_variant_leaves_out_what_table_2_says(form: Form) -> None:
+def test_each_variant_leaves_out_what_table_2_says(form: SPSRForm) -> None:
     branch, added = {"branch"}, {"gradient", "gradient gan"}
     left_out = {"esrgan": branch | added, "no_branch": branch, "no_loss": added, "spsr": set()}
     whole = weights(spsr(form=form))
-    for variant in VARIANTS:
+    for variant in SPSR_VARIANTS:
         expected = {n: w for n, w in whole.items() if n not in left_out[variant]}
         assert weights(spsr(variant=variant, form=form)) == expected
 
 
 @every_form
-def test_variants_differ_in_nothing_else(form: Form) -> None:
-    recipes = [spsr(variant=variant, form=form, seed=3) for variant in VARIANTS]
+def test_variants_differ_in_nothing_else(form: SPSRForm) -> None:
+    recipes = [spsr(variant=variant, form=form, seed=3) for variant in SPSR_VARIANTS]
     # The same number of updates at the same rates, on the same patches, from the same seed.
     for field in ("data", "seed", "ema_decay", "validation", "retries", "steps"):
         assert all(getattr(r, field) == getattr(recipes[0], field) for r in recipes), field
@@ -91,7 +91,7 @@ def test_variants_differ_in_nothing_else(form: Form) -> None:
     }
     assert len(discriminators) == 1
     with_branch = {
-        r.model for r, v in zip(recipes, VARIANTS, strict=True) if v in ("no_loss", "spsr")
+        r.model for r, v in zip(recipes, SPSR_VARIANTS, strict=True) if v in ("no_loss", "spsr")
     }
     assert len(with_branch) == 1 and with_branch.isdisjoint({recipes[0].model, recipes[1].model})
 
@@ -141,7 +141,7 @@ def test_the_texture_recipes_go_on_from_esrgan_s_light_training(
     assert (outcome.status, lines[-1]["stage"]) == ("finished", last.name)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", SPSR_VARIANTS)
 def test_the_light_form_begins_from_the_shipped_network(
     variant: Any, noise: Any, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from edgekeeper.errors import InputError
 from edgekeeper.losses.check import as_float32_or_more, check_choice
 
-Network = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, 1)
+LogitsOf = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, 1)
 Means = Literal["attached", "detached"]
 Sum = Literal["half", "whole"]
 
@@ -34,7 +34,7 @@ class AdversarialLoss:
         """Return the discriminator's loss of the logits of HR and SR, a scalar."""
         raise NotImplementedError
 
-    def generator_loss(self, network: Network, *, real: Tensor, fake: Tensor) -> Tensor:
+    def generator_loss(self, network: LogitsOf, *, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss of images (B, C, H, W); its graph goes through ``fake``."""
         fake_logits = real_logits = network(fake)
         if self.relativistic:
@@ -43,7 +43,7 @@ class AdversarialLoss:
         return self.generator(real_logits, fake_logits)
 
     def discriminator_loss(
-        self, network: Network, *, real: Tensor, fake: Tensor, rng: torch.Generator
+        self, network: LogitsOf, *, real: Tensor, fake: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the discriminator's loss of images without a graph, and scalars for the log.
 

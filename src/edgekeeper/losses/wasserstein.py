@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.adversarial import AdversarialLoss, Network, check_logits
+from edgekeeper.losses.adversarial import AdversarialLoss, LogitsOf, check_logits
 from edgekeeper.losses.check import as_float32_or_more, check_positive
 
 
@@ -32,7 +32,7 @@ class WassersteinGP(AdversarialLoss):
         return fake.mean() - real.mean()  # DGGGAN, eq. 10
 
     def discriminator_loss(
-        self, network: Network, *, real: Tensor, fake: Tensor, rng: torch.Generator
+        self, network: LogitsOf, *, real: Tensor, fake: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss with the penalty, and scalars for the log: the loss without it first."""
         loss, logged = super().discriminator_loss(network, real=real, fake=fake, rng=rng)
@@ -42,7 +42,7 @@ class WassersteinGP(AdversarialLoss):
         penalty = self.penalty(network, real=real, fake=fake, shares=shares)
         return loss + self.penalty_weight * penalty, {**logged, "penalty": penalty}
 
-    def penalty(self, network: Network, *, real: Tensor, fake: Tensor, shares: Tensor) -> Tensor:
+    def penalty(self, network: LogitsOf, *, real: Tensor, fake: Tensor, shares: Tensor) -> Tensor:
         """Return the mean over images of (|slope| - 1)²; its graph reaches the network alone.
 
         The slope is the derivative of the network at share · real + (1 - share) · fake; its length

@@ -26,8 +26,8 @@ from edgekeeper.losses import L1, Gradient, Perceptual, WassersteinGP
 from edgekeeper.models import DGGGAN, DGGGANLight
 from edgekeeper.models.dgggan import Body, ImageSkip
 from edgekeeper.models.discriminators import VGGDiscriminator
-from edgekeeper.recipes import spsr
 from edgekeeper.recipes.shipped import SOAP
+from edgekeeper.recipes.spsr import LIVELY, SPSR_FORMS
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import (
     Data,
@@ -39,15 +39,15 @@ from edgekeeper.training.recipe import (
     Validation,
 )
 
-Variant = Literal["dgggan", "no_branch", "no_se"]
-Form = Literal["paper", "small"]
+DGGGANVariant = Literal["dgggan", "no_branch", "no_se"]
+DGGGANForm = Literal["paper", "small"]
 
 # Equation 7 of the paper; the perceptual weight is the form's.
-PIXEL, GAN, GRADIENT, GRADIENT_GAN, BRANCH = 0.01, 0.005, 0.01, 0.005, 0.5
+_PIXEL, _GAN, _GRADIENT, _GRADIENT_GAN, _BRANCH = 0.01, 0.005, 0.01, 0.005, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class DGGGANSettings:
     """What differs between the forms."""
 
     width: int
@@ -67,8 +67,8 @@ class Settings:
 _PAPER = Optim(learning_rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000))
 _SOAP = replace(SOAP, learning_rate=2e-3, warmup=50, schedule="cosine", clip="norm", clip_limit=1.0)
 
-FORMS: dict[Form, Settings] = {
-    "paper": Settings(
+DGGGAN_FORMS: dict[DGGGANForm, DGGGANSettings] = {
+    "paper": DGGGANSettings(
         width=64,
         blocks=10,
         image_skip="none",
@@ -82,7 +82,7 @@ FORMS: dict[Form, Settings] = {
         ema_decay=0.0,
         validate=5_000,
     ),
-    "small": Settings(
+    "small": DGGGANSettings(
         width=32,
         blocks=6,
         image_skip="bilinear",
@@ -90,9 +90,9 @@ FORMS: dict[Form, Settings] = {
         discriminator_width=32,
         steps=(2_000, 500),
         pixel=_SOAP,
-        adversarial=spsr.LIVELY,
-        discriminator=replace(spsr.LIVELY, learning_rate=1e-4),
-        perceptual=spsr.FORMS["light"].perceptual,  # that the two can be compared
+        adversarial=LIVELY,
+        discriminator=replace(LIVELY, learning_rate=1e-4),
+        perceptual=SPSR_FORMS["light"].perceptual,  # that the two can be compared
         ema_decay=0.995,
         validate=500,
     ),
@@ -101,9 +101,9 @@ FORMS: dict[Form, Settings] = {
 
 def dgggan(
     *,
-    variant: Variant = "dgggan",
+    variant: DGGGANVariant = "dgggan",
     body: Body = "half",
-    form: Form = "small",
+    form: DGGGANForm = "small",
     pixel_steps: int | None = None,
     discriminator_updates: int = 1,
     seed: int = 0,
@@ -115,23 +115,23 @@ def dgggan(
     does not say how many; 5 in algorithm 1 of WGAN-GP (Gulrajani et al., NeurIPS 2017).
     The name is ``dgggan``, ``dgggan_lr``, ``dgggan_no_se``, ``dgggan_lr_no_se_small`` and so on.
     """
-    of_form = FORMS[form]
+    of_form = DGGGAN_FORMS[form]
     has_branch = variant != "no_branch"
     pixel = Term("pixel", spec(L1))
-    branch = (Term("branch", spec(L1), weight=BRANCH, on="branch"),) if has_branch else ()
-    terms: tuple[Term, ...] = (of_form.perceptual, replace(pixel, weight=PIXEL))
+    branch = (Term("branch", spec(L1), weight=_BRANCH, on="branch"),) if has_branch else ()
+    terms: tuple[Term, ...] = (of_form.perceptual, replace(pixel, weight=_PIXEL))
     patch, width = of_form.data.patch, of_form.discriminator_width
     gan = Discriminator(
         "gan",
         spec(VGGDiscriminator, size=patch, width=width, norm="none"),
         spec(WassersteinGP),  # equation 10
         of_form.discriminator,
-        weight=GAN,
+        weight=_GAN,
     )
     discriminators: tuple[Discriminator, ...] = (gan,)
     if has_branch:
-        terms += (Term("gradient", spec(Gradient), weight=GRADIENT), *branch)
-        on_maps = replace(gan, name="gradient gan", input="gradient", weight=GRADIENT_GAN)
+        terms += (Term("gradient", spec(Gradient), weight=_GRADIENT), *branch)
+        on_maps = replace(gan, name="gradient gan", input="gradient", weight=_GRADIENT_GAN)
         discriminators += (on_maps,)
     first, last = of_form.steps
     first = first if pixel_steps is None else pixel_steps
@@ -175,7 +175,7 @@ def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
     ``edgekeeper models pack`` leaves the branch out.
     """
     optim = replace(_SOAP, learning_rate=4e-3, warmup=100)
-    terms = (Term("pixel", spec(L1)), Term("branch", spec(L1), weight=BRANCH, on="branch"))
+    terms = (Term("pixel", spec(L1)), Term("branch", spec(L1), weight=_BRANCH, on="branch"))
     return Recipe(
         name=f"dgggan_light_x{scale}",
         model=spec(DGGGANLight, scale=scale),
@@ -190,9 +190,9 @@ def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
 
 DGGGAN_TABLES: dict[str, Recipe] = {
     recipe.name: recipe
-    for form in get_args(Form)
+    for form in get_args(DGGGANForm)
     for body in get_args(Body)
-    for variant in get_args(Variant)
+    for variant in get_args(DGGGANVariant)
     for recipe in (dgggan(variant=variant, body=body, form=form),)
 }
 DGGGAN_LIGHT: dict[str, Recipe] = {

@@ -40,16 +40,16 @@ from edgekeeper.training.recipe import (
     Validation,
 )
 
-Variant = Literal["esrgan", "no_branch", "no_loss", "spsr"]
-Form = Literal["paper", "small", "light"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
+SPSRVariant = Literal["esrgan", "no_branch", "no_loss", "spsr"]
+SPSRForm = Literal["paper", "small", "light"]
+SPSR_VARIANTS: tuple[SPSRVariant, ...] = get_args(SPSRVariant)
 
 # Equation 10 of the paper; the perceptual weight is the form's.
-PIXEL, GAN, GRADIENT, GRADIENT_GAN, BRANCH = 0.01, 0.005, 0.01, 0.005, 0.5
+_PIXEL, _GAN, _GRADIENT, _GRADIENT_GAN, _BRANCH = 0.01, 0.005, 0.01, 0.005, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SPSRSettings:
     """What differs between the forms."""
 
     plain: Spec[SRModel]
@@ -77,11 +77,11 @@ _OXFORD = Term("perceptual", spec(Perceptual, weights="oxford"), weight=0.1)
 def _gan(optim: Optim, *, size: int, width: int) -> Discriminator:
     """Return the discriminator of images, equations 5 and 6, relativistic as in the code."""
     network = spec(VGGDiscriminator, size=size, width=width)
-    return Discriminator("gan", network, spec(RelativisticGAN), optim, weight=GAN)
+    return Discriminator("gan", network, spec(RelativisticGAN), optim, weight=_GAN)
 
 
-FORMS: dict[Form, Settings] = {
-    "paper": Settings(
+SPSR_FORMS: dict[SPSRForm, SPSRSettings] = {
+    "paper": SPSRSettings(
         plain=spec(RRDB, scale=4),
         guided=spec(SPSR, scale=4),
         data=Data(patch=128, batch=15),
@@ -91,7 +91,7 @@ FORMS: dict[Form, Settings] = {
         discriminator=_gan(_PAPER, size=128, width=64),
         perceptual=Term("perceptual", spec(Perceptual, weights="torchvision")),
     ),
-    "small": Settings(
+    "small": SPSRSettings(
         plain=spec(RRDB, scale=4, width=48, blocks=4, growth=24),
         guided=spec(SPSR, scale=4, width=48, blocks=4, growth=24, taps=(1, 2, 3)),
         data=Data(patch=96, batch=8),
@@ -102,7 +102,7 @@ FORMS: dict[Form, Settings] = {
         perceptual=_OXFORD,
         ema_decay=0.995,
     ),
-    "light": Settings(
+    "light": SPSRSettings(
         plain=_LIGHT,
         guided=spec(GradientBranch, backbone=_LIGHT, width=32, taps=("blocks.2", "blocks.6")),
         data=Data(patch=64, batch=8),
@@ -117,22 +117,22 @@ FORMS: dict[Form, Settings] = {
 }
 
 
-def spsr(*, variant: Variant = "spsr", form: Form = "light", seed: int = 0) -> Recipe:
+def spsr(*, variant: SPSRVariant = "spsr", form: SPSRForm = "light", seed: int = 0) -> Recipe:
     """Return one of the four trainings of Table 2 in one of the three forms.
 
     Its name is ``spsr``, ``spsr_light``, ``spsr_no_loss``, ``spsr_no_loss_light``, ``esrgan`` ...
     """
-    chosen, on_maps = FORMS[form], variant in ("no_branch", "spsr")
+    chosen, on_maps = SPSR_FORMS[form], variant in ("no_branch", "spsr")
     has_branch = variant in ("no_loss", "spsr")
     pixel = Term("pixel", spec(L1))
-    branch = (Term("branch", spec(L1), weight=BRANCH, on="branch"),) if has_branch else ()
-    terms: tuple[Term, ...] = (chosen.perceptual, replace(pixel, weight=PIXEL))
+    branch = (Term("branch", spec(L1), weight=_BRANCH, on="branch"),) if has_branch else ()
+    terms: tuple[Term, ...] = (chosen.perceptual, replace(pixel, weight=_PIXEL))
     gan = chosen.discriminator
     discriminators: tuple[Discriminator, ...] = (gan,)
     if on_maps:  # equations 7, 8 and 9
-        terms += (Term("gradient", spec(Gradient), weight=GRADIENT),)
+        terms += (Term("gradient", spec(Gradient), weight=_GRADIENT),)
         discriminators += (
-            replace(gan, name="gradient gan", input="gradient", weight=GRADIENT_GAN),
+            replace(gan, name="gradient gan", input="gradient", weight=_GRADIENT_GAN),
         )
     first, second, third = chosen.steps
     pretrain = Stage("pixel", first, chosen.pixel, (pixel, *branch))
@@ -164,7 +164,7 @@ def spsr(*, variant: Variant = "spsr", form: Form = "light", seed: int = 0) -> R
 
 SPSR_TABLE2: dict[str, Recipe] = {
     recipe.name: recipe
-    for form in get_args(Form)
-    for variant in VARIANTS
+    for form in get_args(SPSRForm)
+    for variant in SPSR_VARIANTS
     for recipe in (spsr(variant=variant, form=form),)
 }

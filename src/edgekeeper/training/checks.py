@@ -14,7 +14,7 @@ from edgekeeper.evaluation.evaluate import results
 from edgekeeper.models import SRModel
 from edgekeeper.training.recipe import Recipe
 
-Gradients = Sequence[Tensor | None]
+_Gradients = Sequence[Tensor | None]
 
 
 def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> None:
@@ -151,7 +151,7 @@ class GradientCheck:
         }
 
 
-def _gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Gradients:
+def _gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> _Gradients:
     """Return the gradient of ``loss`` for each parameter, None where the graph does not lead."""
     wanted = list(parameters)
     if not loss.requires_grad:
@@ -160,7 +160,7 @@ def _gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Gradients:
     return [None if g is None else g.detach().float() for g in found]
 
 
-def _length(gradients: Gradients) -> float:
+def _length(gradients: _Gradients) -> float:
     squares = [g.double().square().sum() for g in gradients if g is not None]
     return math.sqrt(float(torch.stack(squares).sum())) if squares else 0.0
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 
-class Report:
+class RunReport:
     """What a run tells and keeps: a progress line, a log, scores, checkpoints."""
 
     def __init__(self, recipe: Recipe, options: RunOptions, *, store: Store, step: int) -> None:

@@ -23,7 +23,7 @@ from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec
 from edgekeeper.training.batches import image_pairs, stage_batches, step_generator
 from edgekeeper.training.checks import GradientCheck, check_recipe
-from edgekeeper.training.logging import Report
+from edgekeeper.training.logging import RunReport
 from edgekeeper.training.optimizer import Optim, optimizer_step
 from edgekeeper.training.process import RunOptions, Stopped, running
 from edgekeeper.training.recipe import Loss, Recipe
@@ -162,7 +162,7 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
         check_recipe(recipe, state.model, data_root=options.data_root)
         criteria = build_losses(recipe, device=options.device)
         source = store if options.device == "cpu" else store.to(options.device)
-        with closing(Report(recipe, options, store=store, step=state.step)) as report:
+        with closing(RunReport(recipe, options, store=store, step=state.step)) as report:
             while True:
                 try:
                     why = _run(state, source, criteria=criteria, report=report, stopped=stopped)
@@ -184,7 +184,7 @@ def _run(
     store: Store,
     *,
     criteria: Mapping[Spec[Loss], Loss],
-    report: Report,
+    report: RunReport,
     stopped: Callable[[], Stopped | None],
 ) -> Stopped | None:
     """Update ``state`` to the end of the recipe, or return why it was stopped before."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.spec import Checked, Range
+from edgekeeper.spec import Allowed, Checked
 from edgekeeper.training.soap import SOAP
 
 
@@ -26,7 +26,7 @@ class Optim(Checked):
     every value to ±clip_limit / learning_rate (VDSR, section 3.2).
     """
 
-    learning_rate: Annotated[float, Range("a positive, finite one", lambda v: 0.0 < v < math.inf)]
+    learning_rate: Annotated[float, Allowed("a positive, finite one", lambda v: 0.0 < v < math.inf)]
     kind: Literal["adam", "sgd", "soap"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8

@@ -16,14 +16,14 @@ from edgekeeper.errors import InputError
 from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
 from edgekeeper.ops.gradient import gradient_map
-from edgekeeper.spec import Checked, Range, Spec
+from edgekeeper.spec import Allowed, Checked, Spec
 from edgekeeper.training.optimizer import Optim as Optim
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (sr, hr) -> scalar
 
 
 Negatives = Callable[..., Tensor]  # (hr, generator=...) -> images that are to be told from HR
-Count = Annotated[int, Range("1 or more", lambda value: value >= 1)]
+AtLeastOne = Annotated[int, Allowed("1 or more", lambda value: value >= 1)]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Data(Checked):
     ``degradations``: LR is made of HR in this way instead of being read from the store.
     """
 
-    patch: Count
-    batch: Count
+    patch: AtLeastOne
+    batch: AtLeastOne
     augment: Literal["none", "flips", "eight"] = "eight"
     crop: Literal["random", "centre"] = "random"
     degradations: Degradations | None = None
@@ -100,13 +100,13 @@ class Stage(Checked):
     """
 
     name: str
-    steps: Count
+    steps: AtLeastOne
     optim: Optim
     terms: tuple[Term, ...]
-    candidates: Count = 1
+    candidates: AtLeastOne = 1
     discriminators: tuple[Discriminator, ...] = ()
     trains: tuple[str, ...] = ()
-    discriminator_updates: Count = 1
+    discriminator_updates: AtLeastOne = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,14 +160,14 @@ class Recipe(Checked):
     name: str
     model: Spec[SRModel]
     data: Data
-    stages: Annotated[tuple[Stage, ...], Range("at least one", bool)]
+    stages: Annotated[tuple[Stage, ...], Allowed("at least one", bool)]
     validation: Validation | None = None
     start: Start | None = None
     seed: int = 0
-    ema_decay: Annotated[float, Range("a decay in [0, 1)", lambda v: 0.0 <= v < 1.0)] = 0.0
+    ema_decay: Annotated[float, Allowed("a decay in [0, 1)", lambda v: 0.0 <= v < 1.0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     layout: Literal["contiguous", "channels_last"] = "contiguous"
-    retries: Annotated[int, Range("0 or more", lambda value: value >= 0)] = 0
+    retries: Annotated[int, Allowed("0 or more", lambda value: value >= 0)] = 0
 
     @property
     def steps(self) -> int:
