@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,16 @@ def test_refused_files(tmp_path: Path, stored: Path) -> None:
         read_mat(foreign)
     savemat(foreign, {"z": np.array([1 + 2j])})
     with pytest.raises(CheckpointError, match="something else"):
+        read_mat(foreign)
+    savemat(foreign, {"a": np.zeros(10**7)}, do_compression=True)  # 80 MB in 80 kB
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_mat(foreign)
+    head, body = bytes(124) + b"\0\1IM", b""
+    for _ in range(3000):  # cells in cells
+        flags = struct.pack("<4I", 6, 8, 1, 0) + struct.pack("<4I", 5, 8, 1, 1)
+        body = flags + struct.pack("<2I", 1, 0) + struct.pack("<2I", 14, len(body)) + body
+    foreign.write_bytes(head + struct.pack("<2I", 14, len(body)) + body)
+    with pytest.raises(CheckpointError, match="damaged"):
         read_mat(foreign)
 
 

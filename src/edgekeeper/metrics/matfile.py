@@ -19,6 +19,8 @@ _STORED = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9
 _STORED |= {12: "<i8", 13: "<u8"}
 _ENCODINGS = {1: "utf-8", 2: "utf-8", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
 _COMPRESSED = 15
+_MOST_UNPACKED = 100  # bytes for each byte of the file, in all
+_DAMAGE = (struct.error, zlib.error, ValueError, IndexError, KeyError, RecursionError)
 _CELL, _STRUCT, _TEXT, _DOUBLE, _SINGLE, _UINT64 = 1, 2, 4, 6, 7, 15
 
 
@@ -48,10 +50,14 @@ def read_mat(path: Path) -> dict[str, MatValue]:
         )
     found: dict[str, MatValue] = {}
     try:
+        left = _MOST_UNPACKED * len(data) + 2**20
         for element in _elements(data[128:]):
+            if element.kind == _COMPRESSED:  # a variable, and nothing inside of one
+                (element,) = _elements(zlib.decompressobj().decompress(element.content, left))
+                left -= len(element.content)
             parts = _elements(element.content)
             found[parts[2].content.decode("ascii")] = _value(parts)
-    except (struct.error, zlib.error, ValueError, IndexError, KeyError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             f"'{path}' is damaged or holds something else than numbers, text, cells and structs."
         ) from error
@@ -59,7 +65,7 @@ def read_mat(path: Path) -> dict[str, MatValue]:
 
 
 def _elements(data: bytes) -> list[_Element]:
-    """Return the data elements that follow each other in ``data``, decompressed."""
+    """Return the data elements that follow each other in ``data``."""
     found, at = [], 0
     while at < len(data):
         kind, size = struct.unpack_from("<II", data, at)
@@ -73,11 +79,7 @@ def _elements(data: bytes) -> list[_Element]:
             at = start + size + -size % 8
         if start + size > len(data):
             raise ValueError("an element is longer than the file")
-        content = data[start : start + size]
-        if kind == _COMPRESSED:
-            found += _elements(zlib.decompress(content))
-        else:
-            found.append(_Element(kind, content))
+        found.append(_Element(kind, data[start : start + size]))
     return found
 
 
