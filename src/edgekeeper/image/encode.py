@@ -4,7 +4,6 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -90,8 +89,7 @@ class Encoder:
 
     def __init__(self, file: BinaryIO, header: Header, *, form: str, options: SaveOptions) -> None:
         self.failure: pyvips.Error | MemoryError | None = None
-        self._format, self._options = FORMATS[form], options
-        self._save = _SAVERS[form]
+        self._format, self._form, self._options = FORMATS[form], form, options
         # What is encoded has the depth of the format.
         self._header = replace(header, depth=8 if self._format.depth == 8 else header.depth)
         self._target = pyvips.Target.new_to_descriptor(file.fileno())
@@ -142,7 +140,8 @@ class Encoder:
             )
             image = self._described(image)
             self._image = image
-            self._save(image, self._target, self._options)
+            save = getattr(image, f"{self._format.name}save_target")
+            save(self._target, **_how(image, self._form, self._options))
         except (pyvips.Error, MemoryError) as error:
             self.failure = error.with_traceback(None)
         finally:
@@ -210,54 +209,26 @@ def _at_depth(rows: Pixels, form: Format) -> Pixels:
     return (((wide * 4095 + 32767) // 65535) << 4).astype(np.uint16)
 
 
-def _png(image: pyvips.Image, target: pyvips.Target, options: SaveOptions) -> None:
-    # Filters chosen line by line make a photograph 30 % smaller than none does.
-    image.pngsave_target(target, compression=options.png_level, filter="all", **_keep(options))
-
-
-def _jpeg(image: pyvips.Image, target: pyvips.Target, options: SaveOptions) -> None:
-    optimise = image.width * image.height <= _MOST_OPTIMISED
-    image.jpegsave_target(target, Q=options.quality, optimize_coding=optimise, **_keep(options))
-
-
-def _webp(image: pyvips.Image, target: pyvips.Target, options: SaveOptions) -> None:
-    lossless = options.quality == 100
-    image.webpsave_target(
-        target, Q=options.quality, lossless=lossless, exact=True, **_keep(options)
-    )
-
-
-def _tiff(image: pyvips.Image, target: pyvips.Target, options: SaveOptions) -> None:
-    size = image.width * image.height * image.bands * (1 if image.format == "uchar" else 2)
-    image.tiffsave_target(
-        target,
-        compression=options.tiff_compression,
-        predictor="horizontal",
-        bigtiff=size > _CLASSIC_TIFF,
-        **_keep(options),
-    )
-
-
-def _avif(image: pyvips.Image, target: pyvips.Target, options: SaveOptions) -> None:
-    image.heifsave_target(
-        target,
-        compression="av1",
-        Q=options.quality,
-        lossless=options.quality == 100,
-        bitdepth=8 if image.format == "uchar" else 12,
-        effort=options.avif_effort,
-        **_keep(options),
-    )
-
-
-def _keep(options: SaveOptions) -> dict[str, Any]:
-    return {"keep": "icc"} if options.metadata == "strip" else {}
-
-
-_SAVERS: dict[str, Callable[[pyvips.Image, pyvips.Target, SaveOptions], None]] = {
-    "png": _png,
-    "jpeg": _jpeg,
-    "webp": _webp,
-    "tiff": _tiff,
-    "avif": _avif,
-}
+def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]:
+    """Return the arguments of libvips's operation that saves the image."""
+    found: dict[str, Any] = {"keep": "icc"} if options.metadata == "strip" else {}
+    if form in ("jpeg", "webp", "avif"):
+        found["Q"] = options.quality
+    if form in ("webp", "avif"):
+        found["lossless"] = options.quality == 100
+    pixels, eight_bits = image.width * image.height, image.format == "uchar"
+    match form:
+        case "png":
+            # Filters chosen line by line make a photograph 30 % smaller than none does.
+            found |= {"compression": options.png_level, "filter": "all"}
+        case "jpeg":
+            found["optimize_coding"] = pixels <= _MOST_OPTIMISED
+        case "webp":
+            found["exact"] = True
+        case "tiff":
+            found |= {"compression": options.tiff_compression, "predictor": "horizontal"}
+            found["bigtiff"] = pixels * image.bands * (1 if eight_bits else 2) > _CLASSIC_TIFF
+        case "avif":
+            found |= {"compression": "av1", "effort": options.avif_effort}
+            found["bitdepth"] = 8 if eight_bits else 12
+    return found

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pyvips
 
 from edgekeeper import files
 from edgekeeper.errors import ImageError, InputError, unknown_name
 from edgekeeper.files import Overwrite
-from edgekeeper.image.image import Header, Image
+from edgekeeper.image.image import Header
 
 MAX_PIXELS = 2**27
 """Largest image that is kept in memory whole (134 million pixels, 400 MB as 8-bit RGB)."""
@@ -36,8 +35,8 @@ class Format:
     Attributes:
         title: its name in sentences.
         suffixes: file extensions, in lower case.
-        loader: the operation of libvips that reads it.
-        saver: the operation that writes it; empty for formats that are only read.
+        name: what libvips calls it.
+        written: whether libvips is asked to write it.
         side: the most pixels on a side.
         pixels: the most pixels that are written; fewer where libvips holds the image whole.
         depth: the bits per channel that are written of 16.
@@ -47,8 +46,8 @@ class Format:
 
     title: str
     suffixes: tuple[str, ...]
-    loader: str
-    saver: str = ""
+    name: str
+    written: bool = True
     side: int = 10_000_000
     pixels: int = MAX_STREAMED_PIXELS
     depth: Literal[8, 12, 16] = 16
@@ -58,12 +57,12 @@ class Format:
     @property
     def readable(self) -> bool:
         """Whether the libvips at hand has the loader."""
-        return _exists(self.loader)
+        return _exists(f"{self.name}load_source")
 
     @property
     def writable(self) -> bool:
         """Whether the libvips at hand has the saver."""
-        return bool(self.saver) and _exists(self.saver)
+        return self.written and _exists(f"{self.name}save_target")
 
 
 def _exists(operation: str) -> bool:
@@ -74,15 +73,13 @@ FORMATS = {
     "png": Format(
         title="PNG",
         suffixes=(".png",),
-        loader="pngload_source",
-        saver="pngsave_target",
+        name="png",
         side=1_000_000,  # readers that use libpng stop there
     ),
     "jpeg": Format(
         title="JPEG",
         suffixes=(".jpg", ".jpeg"),
-        loader="jpegload_source",
-        saver="jpegsave_target",
+        name="jpeg",
         side=65500,
         depth=8,
         alpha="none",  # JPEG_MAX_DIMENSION of libjpeg
@@ -90,8 +87,7 @@ FORMATS = {
     "webp": Format(
         title="WebP",
         suffixes=(".webp",),
-        loader="webpload_source",
-        saver="webpsave_target",
+        name="webp",
         side=16383,
         pixels=MAX_PIXELS,
         depth=8,
@@ -100,22 +96,20 @@ FORMATS = {
     "tiff": Format(
         title="TIFF",
         suffixes=(".tif", ".tiff"),
-        loader="tiffload_source",
-        saver="tiffsave_target",
+        name="tiff",
     ),
     "avif": Format(
         title="AVIF",
         suffixes=(".avif",),
-        loader="heifload_source",
-        saver="heifsave_target",
+        name="heif",
         side=16384,
         depth=12,
         grey="as RGB",
         pixels=2**26,  # its encoder takes about 50 bytes each
     ),
-    "gif": Format(title="GIF", suffixes=(".gif",), loader="gifload_source"),
-    "heic": Format(title="HEIC", suffixes=(".heic", ".heif"), loader="heifload_source"),
-    "jxl": Format(title="JPEG XL", suffixes=(".jxl",), loader="jxlload_source"),
+    "gif": Format(title="GIF", suffixes=(".gif",), name="gif", written=False),
+    "heic": Format(title="HEIC", suffixes=(".heic", ".heif"), name="heif", written=False),
+    "jxl": Format(title="JPEG XL", suffixes=(".jxl",), name="jxl", written=False),
 }
 """Every format by its short name."""
 
@@ -214,56 +208,27 @@ def format_to_write(path: Path, options: SaveOptions) -> str:
 
 
 def check_target(
-    path: Path,
-    *,
-    overwrite: Overwrite = "refuse",
-    quality: int = 95,
-    options: SaveOptions | None = None,
+    path: Path, *, overwrite: Overwrite = "refuse", options: SaveOptions | None = None
 ) -> None:
-    """Raise the error that ``write_image`` would raise whatever the image.
-
-    With ``options``, ``quality`` is not looked at.
-    """
-    options = options or SaveOptions(quality=quality)
-    format_to_write(path, options)
+    """Raise the ImageError that ``write_image`` would raise whatever the image."""
+    format_to_write(path, options or SaveOptions())
     files.check_target(path, overwrite=overwrite, error=ImageError)
 
 
-def check_fits(
-    image: Image | Header,
-    path: Path,
-    *,
-    scale: int = 1,
-    options: SaveOptions | None = None,
-) -> None:
-    """Raise ImageError if ``image``, enlarged, does not fit the format of ``path``.
-
-    A Header with alpha does not fit JPEG, whatever the alpha holds; an Image does when its
-    alpha is opaque everywhere.
-    """
-    check_header(
-        image,
-        name=f"'{path}'",
-        scale=scale,
-        form=FORMATS[format_to_write(path, options or SaveOptions())],
-    )
-
-
-def check_header(image: Image | Header, *, name: str, form: Format, scale: int = 1) -> None:
-    """Raise ImageError if ``image``, enlarged, does not fit the format ``form``."""
-    header = image if isinstance(image, Header) else image.header
-    height, width = header.height * scale, header.width * scale
-    if max(height, width) > form.side:
+def check_fits(header: Header, *, name: str, form: Format) -> None:
+    """Raise ImageError if an image does not fit the format ``form``."""
+    side, pixels = max(header.height, header.width), header.height * header.width
+    if side > form.side:
         raise ImageError(
-            f"{name} would be {max(height, width)} pixels on a side; {form.title} ends at "
-            f"{form.side}. Write {_larger(max(height, width), height * width)}."
+            f"{name} would be {side} pixels on a side; {form.title} ends at {form.side}. "
+            f"Write {_larger(side, pixels)}."
         )
-    if height * width > form.pixels:
+    if pixels > form.pixels:
         raise ImageError(
-            f"{name} would be {width} x {height} pixels; {form.title} is written up to "
-            f"{form.pixels // 10**6} million. Write {_larger(max(height, width), height * width)}."
+            f"{name} would be {header.width} x {header.height} pixels; {form.title} is written up "
+            f"to {form.pixels // 10**6} million. Write {_larger(side, pixels)}."
         )
-    if form.alpha == "none" and _transparent(image):
+    if form.alpha == "none" and header.alpha == "straight":
         raise ImageError(
             f"{name} cannot be written: {form.title} has no transparency. Write PNG, WebP or TIFF."
         )
@@ -312,12 +277,6 @@ def reason(error: OSError | pyvips.Error) -> str:
         return files.reason(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "unknown reason"
-
-
-def _transparent(image: Image | Header) -> bool:
-    if isinstance(image, Header):
-        return image.alpha == "straight"
-    return image.alpha is not None and bool((image.alpha != np.iinfo(image.alpha.dtype).max).any())
 
 
 def _larger(side: int, pixels: int) -> str:

@@ -187,7 +187,7 @@ class ImageReader:
         decoded_whole = self._format in _DECODED_WHOLE
         # Before libvips, which reads through the same descriptor.
         self._tags = read_tags(file) if self._format == "tiff" else TiffTags()
-        frames = _png_frames(file) if self._format == "png" else 1
+        frames = _png_frames(head + file.read(2**20)) if self._format == "png" else 1
         try:
             image = self._load(file, "sequential")
         except pyvips.Error as error:
@@ -235,7 +235,7 @@ class ImageReader:
         else:
             file.seek(0)
             source = pyvips.Source.new_from_descriptor(file.fileno())
-        load = getattr(pyvips.Image, FORMATS[self._format].loader)
+        load = getattr(pyvips.Image, f"{FORMATS[self._format].name}load_source")
         image: pyvips.Image = load(source, access=access, fail_on="error")
         return image
 
@@ -356,19 +356,7 @@ def _page_notes(name: str, *, frames: int, brand: bytes) -> tuple[str, ...]:
     return (f"took the first of {frames} {'pages' if name == 'tiff' else 'frames'}",)
 
 
-def _png_frames(file: BinaryIO) -> int:
+def _png_frames(begin: bytes) -> int:
     """Return the frames that an animated PNG announces before its first image, else 1."""
-    at = 8
-    while len(head := _bytes_at(file, at, 12)) == 12:
-        length, name = int.from_bytes(head[:4], "big"), head[4:8]
-        if name == b"acTL":
-            return int.from_bytes(head[8:12], "big")
-        if name == b"IDAT":
-            break
-        at += 12 + length
-    return 1
-
-
-def _bytes_at(file: BinaryIO, offset: int, count: int) -> bytes:
-    file.seek(offset)
-    return file.read(count)
+    _, animation, after = begin.partition(b"IDAT")[0].partition(b"acTL")
+    return int.from_bytes(after[:4], "big") if animation else 1

@@ -19,7 +19,6 @@ from edgekeeper.image.formats import (
     FORMATS,
     SaveOptions,
     check_fits,
-    check_header,
     check_target,
     format_to_write,
     reason,
@@ -163,7 +162,7 @@ def create_image(
         raise InputError("A stream has no name to tell the format; give SaveOptions(format=...).")
     else:
         form = options.format
-    check_header(header, name=_name(target), form=FORMATS[form])
+    check_fits(header, name=_name(target), form=FORMATS[form])
     return ImageWriter(target, header, form=form, options=options, overwrite=overwrite)
 
 
@@ -187,13 +186,12 @@ def write_image(
             exists, or it cannot be written, for example because the disk is full.
     """
     path, options = Path(path), options or SaveOptions(quality=quality)
-    check_target(path, overwrite=overwrite, options=options)
-    check_fits(image, path, options=options)
-    if FORMATS[format_to_write(path, options)].alpha == "none":
-        image = replace(image, alpha=None)  # opaque: check_fits saw to it
-    samples = image.pixels
-    if image.alpha is not None:
-        samples = np.concatenate([samples, image.alpha[..., None]], axis=2)
+    samples, alpha = image.pixels, image.alpha
+    form = FORMATS[format_to_write(path, options)]
+    if alpha is not None and form.alpha == "none" and alpha.min() == np.iinfo(alpha.dtype).max:
+        image, alpha = replace(image, alpha=None), None  # opaque
+    if alpha is not None:
+        samples = np.concatenate([samples, alpha[..., None]], axis=2)
     with create_image(path, image.header, options=options, overwrite=overwrite) as writer:
         writer.write(samples)
 
