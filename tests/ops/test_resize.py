@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
+from edgekeeper.ops import resize
 from edgekeeper.ops.resize import imresize, pillow_resize
 
 FORM_A = {"boundary": "replicate", "quantise": "uint8"}
@@ -223,6 +224,18 @@ def test_a_recorded_graph_with_open_sizes_gives_the_same_image():
     # Recording comes first: nothing of it may stay behind in a cache.
     for x in (example, noise(1, 1, 30, 7, dtype=torch.float32)):
         torch.testing.assert_close(graph.module()(x), Enlarge()(x), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("boundary", ["symmetric", "replicate"])
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
+def test_the_convolution_that_graphs_record_is_the_same_at_every_size(factor, boundary):
+    for size in ((1, 1), (1, 2), (2, 3), (9, 5)):
+        x = noise(3, *size)
+        found = resize._enlarge(x, factor=factor, boundary=boundary)
+        expected = imresize(x, scale=factor, boundary=boundary)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+        single = resize._enlarge(x.float(), factor=factor, boundary=boundary)
+        torch.testing.assert_close(single.double(), expected, rtol=0, atol=5e-7)
 
 
 def test_a_recorded_graph_keeps_its_precision_under_autocast():

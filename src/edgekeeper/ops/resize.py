@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -67,6 +68,29 @@ def _matlab_matrix(length: int, length_out: int, scale: float, boundary: Boundar
     return weights @ fold.to(torch.float64)
 
 
+def _enlarge(x: Tensor, *, factor: int, boundary: Boundary) -> Tensor:
+    """Return images (N, H, W) resized by a whole factor, in operations that ONNX has.
+
+    Each of the factor² positions within a pixel has weights of its own on 5 x 5 pixels, the same
+    in every pixel: a convolution and a pixel shuffle.
+    """
+    if torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return _enlarge(x, factor=factor, boundary=boundary)
+    centre = (np.arange(factor) + 0.5) / factor - 0.5
+    one_axis = _cubic(centre[:, None] - np.arange(-2, 3))  # (factor, 5)
+    weights = np.einsum("iy,jx->ijyx", one_axis, one_axis).reshape(factor**2, 1, 5, 5)
+    for axis in (-2, -1):  # two samples more at each end
+        length = x.shape[axis]
+        place = torch.arange(-2, length + 2, device=x.device)
+        if boundary == "symmetric":
+            place = torch.maximum(place, -1 - place)
+            place = torch.minimum(place, 2 * length - 1 - place)
+        x = x.index_select(axis, place.clamp(0, length - 1))  # a side of 1 has no second sample
+    maps = F.conv2d(x[:, None], torch.from_numpy(weights).to(x))  # (N, factor², H, W)
+    return F.pixel_shuffle(maps, factor)[:, 0]  # (N, factor·H, factor·W)
+
+
 def _round_clip_(x: Tensor) -> Tensor:
     """``x`` itself, clipped to 0..255 and rounded in place, halves upwards (MATLAB's uint8)."""
     return x.clamp_(0, 255).add_(0.5).floor_()
@@ -110,6 +134,9 @@ def imresize(
     if quantise == "uint8":
         # On the grid 0..255 the products are exact in float32, so that halves round as in MATLAB.
         work = _round_clip_(work.detach() * 255)
+    if _is_fixed(scale, device=x.device) and quantise == "none":
+        work = _enlarge(work, factor=int(scales[0]), boundary=boundary)
+        return work.reshape(*x.shape[:-2], rows, columns).to(x.dtype)
     order: tuple[Axis, Axis] = (-1, -2) if scales[1] < scales[0] else (-2, -1)
     for axis in order:
         length_out = (rows, columns)[axis]
@@ -133,6 +160,15 @@ def _resize_axis(
         matrix = _matlab_matrix(length, length_out, scale, boundary).to(x)
         return matrix @ x if axis == -2 else x @ matrix.T
     return apply_taps(x, _matlab_taps(length, length_out, scale, boundary), axis=axis)
+
+
+def _is_fixed(scale: float | None, *, device: torch.device) -> bool:
+    """Return whether a graph is recorded in which ``_enlarge`` does the resize.
+
+    Not on a GPU, whose convolutions round to TF32.
+    """
+    recorded = torch.compiler.is_compiling() and device.type == "cpu"
+    return recorded and scale is not None and scale == int(scale)
 
 
 def _check(x: Tensor) -> None:
