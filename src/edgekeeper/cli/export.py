@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "calibration",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Compute in eight bits, with ranges found on the images of FOLDER; says what is lost.",
+    help="Compute in eight bits, calibrated on some images of FOLDER; says what is lost on others.",
 )
 @click.option(
     "--keep",
@@ -87,7 +87,7 @@ def _report(found: "Exported") -> list[str]:
     """Return what was written, how near it is, and what eight bits cost."""
     near, loss = found.agreement, found.loss
     lines = [f"Wrote {found.path} ({found.path.stat().st_size / 1e6:.2f} MB)"]
-    if found.path.suffix == ".xml":
+    if found.path.suffix.lower() == ".xml":
         weights = found.path.with_suffix(".bin")
         lines = [f"Wrote {found.path} and {weights.name} ({weights.stat().st_size / 1e6:.2f} MB)"]
     if loss is None:
@@ -97,7 +97,8 @@ def _report(found: "Exported") -> list[str]:
         )
         return lines
     lines += [
-        f"On {loss.images} calibration images (luma, y_matlab):",
+        f"Calibrated on {loss.calibrated_on}, measured on {loss.images} other images "
+        "(luma, y_matlab):",
         f"  PSNR    float32 {loss.psnr_float:.3f} dB, int8 {loss.psnr_int8:.3f} dB: "
         f"{loss.db:.3f} dB lost; int8 against float32 {loss.psnr_between:.2f} dB",
         f"  gv_gap  float32 {loss.gv_gap_float:.4f}, int8 {loss.gv_gap_int8:.4f}",

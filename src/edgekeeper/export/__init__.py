@@ -8,33 +8,26 @@ Each file says its scale, colour, receptive field and card; ``pretrained.exporte
 
 import copy
 import hashlib
-import io
-import json
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edgekeeper.checkpoint import code_version, read_tensors
 from edgekeeper.errors import CheckpointError, InputError, unknown_name
 from edgekeeper.export.check import Agreement, check
-from edgekeeper.export.graph import NO_ROUNDING, Rounding, Signed
+from edgekeeper.export.convert import onnx_model, write
 from edgekeeper.export.int8 import (
     Keep,
     Loss,
-    Method,
-    calibrate,
-    calibration_images,
-    layers,
+    float_layers,
     measure_loss,
+    quantised,
+    split_images,
 )
-from edgekeeper.export.writers import check_layers_known, folded, onnx_model
-from edgekeeper.files import sha256_of
+from edgekeeper.files import deliver, make_folder, new_file, sha256_of
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import (
-    KEY,
     RUNTIMES,
     SUFFIXES,
     ExportedNetwork,
@@ -45,17 +38,9 @@ from edgekeeper.pretrained.exported import (
 )
 from edgekeeper.pretrained.zoo import find, load
 
-__all__ = [
-    "Agreement",
-    "Exported",
-    "Keep",
-    "Loss",
-    "Method",
-    "export_network",
-    "with_runtime",
-]
+__all__ = ["Agreement", "Exported", "Keep", "Loss", "export_network", "with_runtime"]
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when files of the same network change; the cache then makes them anew."""
 
 
@@ -74,7 +59,6 @@ def export_network(
     *,
     runtime: Runtime | Literal["by name"] = "by name",
     calibration: str | Path | None = None,
-    method: Method = "minmax",
     keep: Keep = "ends",
     allowed_loss_db: float = 0.2,
     overwrite: Literal["refuse", "replace"] = "refuse",
@@ -82,63 +66,50 @@ def export_network(
     """Return the file ``target`` (``.onnx``, or ``.xml`` with a ``.bin`` beside it), checked.
 
     Sizes stay open. The file is run at three sizes and compared with the torch network, pixels and
-    gradients, before it gets its name. With a folder of ``calibration`` images the network
-    computes in eight bits; what that costs on those images is measured and stored in the file.
-    ``method`` and ``keep`` are those of ``int8.calibrate``.
+    gradients, before it gets its name. With a folder of ``calibration`` images the convolutions
+    compute in eight bits but for those that ``keep`` names; some of the images give the ranges, on
+    the others the loss is measured, which is stored in the file.
     ``runtime`` says which format the file extension has to be of.
 
     Raises:
-        InputError: no such network, another file extension, a file that exists, int8 for a network
-            whose layers are not known.
+        InputError: no such network, one that PyTorch cannot export or that is an exported file,
+            another file extension, a file that exists, too few images.
         CheckpointError: the file's images differ, or int8 loses more than ``allowed_loss_db``.
-        UnavailableError: onnx or the runtime is not installed.
+        UnavailableError: a package is not installed.
     """
     target = Path(target)
-    if target.suffix not in SUFFIXES:
+    suffix = target.suffix.lower()
+    if suffix not in SUFFIXES:
         raise InputError(f"'{target}' must end in {' or '.join(SUFFIXES)} to say the format.")
-    if runtime not in ("by name", SUFFIXES[target.suffix]):
+    if runtime not in ("by name", SUFFIXES[suffix]):
         raise InputError(
             f"A file for {runtime} does not end in {target.suffix}; rename '{target}'."
         )
     if target.exists() and overwrite == "refuse":
         raise InputError(f"'{target}' exists; choose another name or replace it (--force).")
-    runtime = SUFFIXES[target.suffix]
-    needed("onnx", extra=runtime)
-    needed(RUNTIMES[runtime], extra=runtime)
+    runtime = SUFFIXES[suffix]
+    _need_packages(runtime)
     network, facts = _network_and_facts(model)
-    plain = folded(network)
-    facts = {**facts, "precision": "float32"}
-    _make_folder(target.parent)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-        draft = Path(folder) / target.name
-        _write(draft, plain, facts=facts, rounding=NO_ROUNDING)
+    split = split_images(Path(calibration), scale=network.scale) if calibration else None
+    onnx = onnx_model(network)
+    make_folder(target.parent)
+    with new_file(target, overwrite=overwrite, error=CheckpointError) as draft:
+        facts["precision"] = "float32"
+        write(draft, onnx, facts=facts)
         agreement = check(load_exported(draft), network)
         loss = None
-        if calibration is not None:
-            check_layers_known(network)
-            images = calibration_images(Path(calibration), scale=network.scale)
-            rounding = calibrate(
-                plain,
-                images,
-                method=method,
-                keep=keep,
-                signed=_SIGNED[runtime],
-                outputs=_OUTPUTS[runtime],
-            )
-            _write(draft, plain, facts=facts, rounding=rounding)
-            loss = measure_loss(load_exported(draft), network, images=images)
+        if split is not None:
+            kept = float_layers(onnx, network, keep=keep)
+            onnx = quantised(onnx, network, images=split.calibrate, runtime=runtime, keep=keep)
+            write(draft, onnx, facts=facts)
+            loss = measure_loss(load_exported(draft), network, split=split)
             _refuse(loss, allowed=allowed_loss_db)
-            facts |= {"precision": "int8", "int8": _int8_facts(rounding, plain, loss, method)}
-            _write(draft, plain, facts=facts, rounding=rounding)
+            facts |= {"precision": "int8", "int8": {"float_layers": kept, **loss.to_json()}}
+            write(draft, onnx, facts=facts)
             agreement = check(load_exported(draft), network, kind="int8")
-        _move(draft, target)
+        if runtime == "openvino":  # the weights first, since the .xml needs them
+            deliver(draft.with_suffix(".bin"), target.with_suffix(".bin"), error=CheckpointError)
     return Exported(path=target, agreement=agreement, loss=loss)
-
-
-# ONNX Runtime is fast where both ends of a layer are uint8 with an offset, OpenVINO where values
-# of both signs are int8 around 0 and sums stay as they come (docs/export.md).
-_SIGNED: dict[Runtime, Signed] = {"onnx": "uint8", "openvino": "int8"}
-_OUTPUTS: dict[Runtime, Literal["float", "rounded"]] = {"onnx": "rounded", "openvino": "float"}
 
 
 def with_runtime(
@@ -151,7 +122,8 @@ def with_runtime(
     """Return the network run by ONNX Runtime or OpenVINO, exported to the cache unless it is there.
 
     The cache is ``edgekeeper/exports`` in ``XDG_CACHE_HOME`` (by default ``~/.cache``); files
-    there are found by the digest of the network's file, or of its weights and graph.
+    there are found by the digest of the network's file, or of its layers and weights; the latter
+    are compared with the network again.
     ``precision="bfloat16"`` is OpenVINO's. For 8 bits export a file and load that.
 
     Raises:
@@ -162,16 +134,29 @@ def with_runtime(
         raise unknown_name("runtime", runtime, known=RUNTIMES)
     if runtime == "onnx" and precision != "float32":
         raise InputError(f"ONNX Runtime has no {precision} here; use runtime 'openvino' for it.")
-    needed("onnx", extra=runtime)
-    if isinstance(model, SRModel):
-        digest = hashlib.sha256(onnx_model(model, facts={}).SerializeToString()).hexdigest()
-    else:
-        digest = sha256_of(find(model))
+    _need_packages(runtime)
+    digest = _digest(model) if isinstance(model, SRModel) else sha256_of(find(model))
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == runtime)
     target = _cache() / f"{digest[:32]}-{FORMAT}{suffix}"
-    if not target.is_file():
+    if not target.is_file() or (isinstance(model, SRModel) and not _is_of(target, model)):
         export_network(model, target, overwrite="replace")
     return load_exported(target, threads=threads, precision=precision)
+
+
+def _digest(model: SRModel) -> str:
+    found = hashlib.sha256(f"{type(model).__module__} {model.scale} {model}".encode())
+    for name, tensor in model.state_dict().items():
+        found.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _is_of(file: Path, model: SRModel) -> bool:
+    """Return whether the file still is that of the network; its code may have changed."""
+    try:
+        check(load_exported(file), copy.deepcopy(model).cpu().float())
+    except CheckpointError:
+        return False
+    return True
 
 
 def _cache() -> Path:
@@ -179,23 +164,26 @@ def _cache() -> Path:
     return Path(home) / "edgekeeper" / "exports"
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder '{folder}' cannot be made: {error.strerror}.") from error
+def _need_packages(runtime: Runtime) -> None:
+    """Raise UnavailableError unless everything that exporting needs is installed."""
+    for package in ("onnx", "onnxscript", "onnxruntime", RUNTIMES[runtime]):
+        needed(package, extra=runtime)
 
 
 def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, object]]:
     """Return the network on the CPU, and what its file will say of it."""
     card: object = {}
     source: dict[str, object] = {}
-    if isinstance(model, SRModel):
+    if isinstance(model, SRModel) and not isinstance(model, ExportedNetwork):
         network = copy.deepcopy(model).cpu().float().eval()
         description: object = {"name": type(model).__name__}
     else:
-        path = find(model)
-        network = load(model).eval()
+        path = model.path if isinstance(model, ExportedNetwork) else find(model)
+        if path.suffix.lower() in SUFFIXES:
+            raise InputError(
+                f"'{path}' is an exported file already; export the network that it came from."
+            )
+        network = load(path).eval()
         file = read_tensors(path).facts if path.suffix == ".safetensors" else {}
         description = file.get("model", {"name": type(network).__name__})
         card = file.get("card", {})
@@ -216,66 +204,11 @@ def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, 
     }
 
 
-def _int8_facts(
-    rounding: Rounding, network: SRModel, loss: Loss, method: Method
-) -> dict[str, object]:
-    """Return what an 8-bit file says of itself."""
-    kept = [name for name in layers(network) if name not in rounding.inputs]
-    return {"range": method, "float_layers": kept, **loss.to_json()}
-
-
 def _refuse(loss: Loss, *, allowed: float) -> None:
     if not loss.db <= allowed:  # not a number is refused too
         raise CheckpointError(
-            f"In eight bits the network loses {loss.db:.3f} dB on the calibration images; "
-            f"{allowed:g} dB are allowed. No file was left: calibrate with more varied images, "
-            "or export without --int8."
+            f"In eight bits the network loses {loss.db:.3f} dB on {loss.images} image"
+            f"{'s' if loss.images > 1 else ''} that did not calibrate; {allowed:g} dB are allowed. "
+            "No file was left: give more varied images, allow more with --allowed-loss, or export "
+            "without --int8."
         )
-
-
-# ---- files -------------------------------------------------------------------------------------
-
-
-def _write(
-    draft: Path, network: SRModel, *, facts: Mapping[str, object], rounding: Rounding
-) -> None:
-    """Write the network to ``draft`` in the format of its file extension."""
-    # Each short fact stands by itself as well, for other programs.
-    short = ("scale", "channels", "value_range", "receptive_field", "overlap", "precision")
-    entries = {KEY: json.dumps(facts)} | {f"{KEY}.{key}": str(facts[key]) for key in short}
-    model = onnx_model(network, facts=entries, rounding=rounding)
-    try:
-        if draft.suffix == ".onnx":
-            draft.write_bytes(model.SerializeToString())
-        else:
-            _write_openvino(draft, model, facts=facts, short=short)
-    except OSError as error:
-        raise CheckpointError(
-            f"'{draft.name}' cannot be written: {error.strerror or error}. Free some space or "
-            "choose another folder."
-        ) from error
-
-
-def _write_openvino(
-    draft: Path, model: Any, *, facts: Mapping[str, object], short: Sequence[str]
-) -> None:
-    """Write the ONNX model as ``.xml`` and ``.bin``."""
-    import openvino
-
-    network = openvino.Core().read_model(io.BytesIO(model.SerializeToString()))
-    network.set_rt_info(json.dumps(facts), [KEY, "facts"])
-    for key in short:
-        network.set_rt_info(str(facts[key]), [KEY, key])
-    openvino.save_model(network, str(draft), compress_to_fp16=False)
-
-
-def _move(draft: Path, target: Path) -> None:
-    """Give the finished file its name; OpenVINO's weights go first, since the .xml needs them."""
-    pairs = [(draft, target)]
-    if draft.suffix == ".xml":
-        pairs.insert(0, (draft.with_suffix(".bin"), target.with_suffix(".bin")))
-    try:
-        for source, place in pairs:
-            source.replace(place)
-    except OSError as error:
-        raise CheckpointError(f"'{target}' cannot be written: {error.strerror}.") from error

@@ -98,7 +98,7 @@ def load_exported(
         CheckpointError: the file is damaged or was not exported by edgekeeper.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             f"'{path}' is no exported network: its name must end in {' or '.join(SUFFIXES)}."
         )
@@ -106,7 +106,7 @@ def load_exported(
         raise InputError(f"There is no file '{path}'.")
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it must be at least 1.")
-    runtime = SUFFIXES[path.suffix]
+    runtime = SUFFIXES[path.suffix.lower()]
     needed(RUNTIMES[runtime], extra=runtime)
     if threads is None and hasattr(os, "sched_getaffinity"):  # Linux: the cores it may use
         threads = len(os.sched_getaffinity(0))
