@@ -44,13 +44,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def test_set(tmp_path_factory: pytest.TempPathFactory) -> str:
+def wave_set(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_images(tmp_path_factory.mktemp("sets") / "waves", seed=1))
 
 
 @pytest.fixture
 def run(
-    store: Store, test_set: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, wave_set: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ReproducedTable]:
     """``reproduce`` of the ESPCN ×2 cells, four updates each."""
     key = ("espcn", "quick")
@@ -65,7 +65,7 @@ def run(
             "budget": "quick",
             "networks": ("espcn",),
             "scales": (2,),
-            "sets": (test_set,),
+            "sets": (wave_set,),
         }
         return reproduce("gv_table1", **{**arguments, **changes})
 
@@ -78,7 +78,7 @@ def refuse_to_train(*arguments: object, **options: object) -> None:
 
 class TestCompleteRun:
     def test_rows_are_the_means_of_the_two_networks(
-        self, run: Callable[..., ReproducedTable], test_set: str, tmp_path: Path
+        self, run: Callable[..., ReproducedTable], wave_set: str, tmp_path: Path
     ) -> None:
         table = run()
         assert table.status == "complete" and table.unfinished == ()
@@ -87,7 +87,7 @@ class TestCompleteRun:
         for cell in (PLAIN, GV):
             network = load_model(tmp_path / "out" / cell / "model.safetensors")
             scores = evaluate(
-                network, sets=[test_set], scale=2, data_root=tmp_path, protocol="gv_repo"
+                network, sets=[wave_set], scale=2, data_root=tmp_path, protocol="gv_repo"
             )
             means[cell] = mean_scores(scores)
         for row in table.rows:
@@ -132,13 +132,13 @@ class TestCompleteRun:
     def test_the_papers_numbers_stand_beside(
         self,
         run: Callable[..., ReproducedTable],
-        test_set: str,
+        wave_set: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         printed = gv_tables.Printed((30.0, 31.0), (0.9, 0.8), "odd")
         monkeypatch.setitem(
             gv_tables.TABLE1,
-            (test_set.lower(), "espcn", 2),  # type: ignore[arg-type]
+            (wave_set.lower(), "espcn", 2),  # type: ignore[arg-type]
             printed,
         )
         psnr, ssim, gap = run().rows
@@ -191,7 +191,7 @@ class TestGoingOn:
     def test_a_set_added_later_is_scored_alone(
         self,
         run: Callable[..., ReproducedTable],
-        test_set: str,
+        wave_set: str,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -199,7 +199,7 @@ class TestGoingOn:
         monkeypatch.setattr(edgekeeper.papers.training, "train", refuse_to_train)
         more = str(write_images(tmp_path / "more", seed=2, count=2))
         events: list[Event] = []
-        table = run(sets=(test_set, more), on_event=events.append)
+        table = run(sets=(wave_set, more), on_event=events.append)
         assert [(row.set, row.images) for row in table.rows[::3]] == [("waves", 3), ("more", 2)]
         assert [event.what for event in events] == [
             "already trained",
@@ -283,14 +283,14 @@ class TestWrongRequests:
 
 class TestTable2:
     def test_six_comparisons_share_nine_cells(
-        self, store: Store, test_set: str, tmp_path: Path
+        self, store: Store, wave_set: str, tmp_path: Path
     ) -> None:
         table = reproduce(
             "gv_table2",
             store=store,
             data_root=tmp_path,
             out=tmp_path,
-            sets=(test_set,),
+            sets=(wave_set,),
             time_limit=1e-9,
         )
         assert len(table.unfinished) == 9

@@ -83,7 +83,7 @@ def read_index(path: Path) -> Index:
     except FileNotFoundError:
         raise DataError(
             f"'{path.parent}' is not a packed store: it has no {path.name}. "
-            "Prepare one with prepare_store."
+            "Make one with `edgekeeper data prepare` (in Python: data.prepare.prepare_store)."
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(

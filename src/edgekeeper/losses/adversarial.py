@@ -6,6 +6,7 @@ images. Training calls ``generator_loss`` and ``discriminator_loss``, which take
 the images it looks at. Half precision is computed in float32.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Literal, get_args
 
@@ -21,18 +22,18 @@ Means = Literal["attached", "detached"]
 Sum = Literal["half", "whole"]
 
 
-class AdversarialLoss:
+class AdversarialLoss(ABC):
     """Both sides of one adversarial loss. ``relativistic``: the generator's looks at HR too."""
 
     relativistic: ClassVar[bool] = False
 
+    @abstractmethod
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss of the logits of HR and SR, a scalar."""
-        raise NotImplementedError
 
+    @abstractmethod
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss of the logits of HR and SR, a scalar."""
-        raise NotImplementedError
 
     def generator_loss(self, network: LogitsOf, *, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss of images (B, C, H, W); its graph goes through ``fake``."""
