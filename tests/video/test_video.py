@@ -486,9 +486,9 @@ class TestCodecs:
 
 
 class TestCommand:
-    def run(self, *sources: Path, told: Any = "lines", **others: Any) -> int:
+    def run(self, *sources: Path, output_style: Any = "lines", **others: Any) -> int:
         request = asked(sources=tuple(map(str, sources)), **others)
-        return run_request(request, told=told, report=False, seams=False)
+        return run_request(request, output_style=output_style, report=False, seams=False)
 
     def test_videos_and_images_in_one_command(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -499,11 +499,11 @@ class TestCommand:
         assert self.run(tmp_path / "clip.mkv", image, crf=30) == 0
         assert (tmp_path / "clip_x2.mkv").is_file() and (tmp_path / "window_x2.png").is_file()
         assert "clip_x2.mkv  192x128  5 frames" in capsys.readouterr().out
-        assert self.run(tmp_path / "clip.mkv", image, told="json", existing="fail") == 1
-        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [one["status"] for one in told] == ["failed", "failed"]
-        assert all("exists already" in one["message"] for one in told)
-        again = {"told": "json", "crf": 30, "existing": "replace"}
+        assert self.run(tmp_path / "clip.mkv", image, output_style="json", existing="fail") == 1
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [one["status"] for one in lines] == ["failed", "failed"]
+        assert all("exists already" in one["message"] for one in lines)
+        again = {"output_style": "json", "crf": 30, "existing": "replace"}
         assert self.run(tmp_path / "clip.mkv", image, **again) == 0
         video, still = (json.loads(line) for line in capsys.readouterr().out.splitlines())
         assert (video["frames"], video["codec"], video["pixels"]) == (5, "libx264", "yuv420p")

@@ -13,7 +13,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.files import is_standard_output
 
 if TYPE_CHECKING:
-    from edgekeeper.cli.upscale_output import Style
+    from edgekeeper.cli.upscale_output import OutputStyle
 
 STREAM = "-"
 
@@ -182,9 +182,9 @@ def command(
         measured=report or verify_seams,
     )
     request = replace(request, codec=codec or request.codec, crf=crf, model=networks_of(request))
-    told: Style = "json" if as_json else "quiet" if output == STREAM else "lines"
+    output_style: OutputStyle = "json" if as_json else "quiet" if output == STREAM else "lines"
     try:
-        status = run_request(request, told=told, report=report, seams=verify_seams)
+        status = run_request(request, output_style=output_style, report=report, seams=verify_seams)
     except OutputLostError as error:
         click.echo(f"Error: {error}", err=True)
         status = 1

@@ -20,7 +20,7 @@ from edgekeeper.progress import ProgressLine
 if TYPE_CHECKING:
     from edgekeeper.inference import Result, Seams, Step
 
-Style = Literal["lines", "json", "quiet"]
+OutputStyle = Literal["lines", "json", "quiet"]
 
 
 class OutputLostError(ImageError):
@@ -41,8 +41,8 @@ class Reporter:
         counts: how many images were "done", "skipped" and "failed".
     """
 
-    def __init__(self, style: Style, *, total: int) -> None:
-        self.style, self.total = style, total
+    def __init__(self, output: OutputStyle, *, total: int) -> None:
+        self.output, self.total = output, total
         self.counts: Counter[str] = Counter()
         self._reasons: list[str] = []
         self._notes: Counter[str] = Counter()
@@ -77,7 +77,7 @@ class Reporter:
     def result(self, result: "Result") -> None:
         """Tell what became of one image."""
         self.counts[result.status] += 1
-        if self.style == "json":
+        if self.output == "json":
             self._say(json.dumps(result.as_json(), allow_nan=False))
             return
         for note in result.notes:
@@ -89,7 +89,7 @@ class Reporter:
             self._say(f"failed: {result.reason}", err=True)
         elif result.status == "skipped":
             self._say(f"skipped: {result.reason}")
-        elif self.style == "lines":
+        elif self.output == "lines":
             self._say("  ".join([str(result.target), *_facts(result)]))
         elif result.seams is not None:
             self.note(_seams(result.seams))
@@ -100,7 +100,7 @@ class Reporter:
 
     def summary(self) -> None:
         """Tell of the whole batch, and again what failed, since that may have scrolled away."""
-        if self.style != "lines" or self.total == 1:
+        if self.output != "lines" or self.total == 1:
             return
         for note, count in self._notes.items():
             if count > 1:
@@ -114,10 +114,10 @@ class Reporter:
 
     def stopped(self, advice: str) -> None:
         """Tell that the batch was interrupted, what of it is there, and how to go on."""
-        told = self.counts.total()
-        if told == self.total:
+        done = self.counts.total()
+        if done == self.total:
             advice = "All images were done."
-        self._say(f"Stopped after {told} of {self.total} images. {advice}", err=True)
+        self._say(f"Stopped after {done} of {self.total} images. {advice}", err=True)
 
     def _say(self, text: str, *, err: bool = False, dim: bool = False) -> None:
         """A line, above the progress where both are on the terminal."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekeeper.cli.options import chosen_device
-from edgekeeper.cli.upscale_output import OutputLostError, Reporter, Style
+from edgekeeper.cli.upscale_output import OutputLostError, OutputStyle, Reporter
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.inference import (
     Networks,
@@ -67,11 +67,11 @@ def networks_of(request: Request) -> Networks:
 # ---- The run -------------------------------------------------------------------------------------
 
 
-def run_request(request: Request, *, told: Style, report: bool, seams: bool) -> int:
+def run_request(request: Request, *, output_style: OutputStyle, report: bool, seams: bool) -> int:
     """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt."""
     with _streams(request) as streams, _model_is_quiet():
         pairs = plan_outputs(streams.request, factors=networks_for(request).factors)
-        reporter = Reporter(told, total=len(pairs))
+        reporter = Reporter(output_style, total=len(pairs))
         measures = _Measures(streams.request, report=report, seams=seams)
         signal = StopSignal(message="Stopping after this tile; once more stops at once.")
         with signal, reporter:

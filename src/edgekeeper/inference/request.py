@@ -345,7 +345,7 @@ class Result:
     def as_json(self) -> dict[str, object]:
         """Return it as JSON takes it; sizes are [width, height]."""
         seams = self.seams
-        told: dict[str, object] = {
+        record: dict[str, object] = {
             "input": str(self.source),
             "output": str(self.target),
             "status": self.status,
@@ -362,5 +362,5 @@ class Result:
             "seams": None if seams is None else {**asdict(seams), "seamless": seams.is_seamless},
         }
         if self.frames:
-            told |= {name: getattr(self, name) for name in ("frames", "found", "codec", "pixels")}
-        return told
+            record |= {name: getattr(self, name) for name in ("frames", "found", "codec", "pixels")}
+        return record
