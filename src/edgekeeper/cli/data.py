@@ -92,17 +92,27 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
     "--size", type=click.IntRange(32), default=512, show_default=True, help="Their side in pixels."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance.")
-def generate(output: Path, count: int, size: int, seed: int) -> None:
+@click.option(
+    "--drawings",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of SVG drawings: write collages of them instead, under their licence.",
+)
+def generate(output: Path, count: int, size: int, seed: int, drawings: Path | None) -> None:
     """Write generated training images (CC0): leaves, shapes, lines, patterns, letters."""
+    from edgekeeper.data.collage import collage, find_drawings
     from edgekeeper.data.synthetic import synthetic_image
     from edgekeeper.image import Image, from_tensor, write_image
     from edgekeeper.progress import ProgressLine
 
+    found = find_drawings(drawings) if drawings else None
     make_folder(output)
     with ProgressLine("generating", total=count, unit="images") as line:
         for number in range(count):
-            image = synthetic_image(size=size, seed=seed, number=number)
-            name = f"generated_{seed}_{number:04d}.png"
+            if found:
+                image = collage(drawings=found, size=size, seed=seed, number=number)
+            else:
+                image = synthetic_image(size=size, seed=seed, number=number)
+            name = f"{'collage' if found else 'generated'}_{seed}_{number:04d}.png"
             write_image(Image(pixels=from_tensor(image)), output / name, overwrite="replace")
             line.update(number + 1, text=name)
     click.echo(f"Wrote {count} images to {output}")
