@@ -74,3 +74,32 @@ class ChainSR(SRModel):
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
         residual = self.shuffle(self.last(features))  # (B, 3·scale², H, W) -> HR size
         return residual + imresize(lr, scale=self.scale)  # (B, 3, rH, rW)
+
+
+def deepen(network: ChainSR, *, blocks: int) -> ChainSR:
+    """Return a chain of more blocks with the same output, to train on from where ``network`` is.
+
+    The new blocks stand evenly between the first block and the last but one, whose maps are joined;
+    their last convolution is 0, so each passes its input on.
+
+    Raises:
+        ValueError: ``blocks`` is below the number that ``network`` has, or it has fewer than three.
+    """
+    old = len(network.blocks)
+    if not 3 <= old <= blocks:
+        raise ValueError(f"A chain of {old} blocks cannot become one of {blocks}.")
+    width, depth = network.head.out_channels, len(network.blocks[0].convolutions)
+    deep = ChainSR(scale=network.scale, width=width, blocks=blocks, depth=depth)
+    places = [round(n * (blocks - 2) / (old - 2)) for n in range(old - 2)] + [blocks - 2, blocks - 1]
+    for block in deep.blocks:
+        for parameter in block.convolutions[-1].parameters():
+            nn.init.zeros_(parameter)
+    state = {}
+    for name, value in network.state_dict().items():
+        part, _, rest = name.partition(".")
+        if part == "blocks":  # blocks.N.convolutions.M.weight: block N moves to its place
+            number, _, rest = rest.partition(".")
+            name = f"blocks.{places[int(number)]}.{rest}"
+        state[name] = value
+    deep.load_state_dict(deep.state_dict() | state)
+    return deep
