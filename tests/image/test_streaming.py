@@ -24,11 +24,11 @@ from edgekeeper.image import (
     Metadata,
     SaveOptions,
     create_image,
-    encode,
     open_image,
     read_image,
     write_image,
 )
+from edgekeeper.image import write as writing
 
 SUFFIXES = (".png", ".jpg", ".webp", ".tif", ".avif")
 
@@ -347,7 +347,7 @@ class TestWriting:
         def interrupted(self) -> None:
             raise Stop
 
-        monkeypatch.setattr(encode.Encoder, "finish", interrupted)
+        monkeypatch.setattr(writing._Encoder, "finish", interrupted)
         samples = noise(rng)
         with pytest.raises(Stop), create_image(tmp_path / f"p{suffix}", header_of(samples)) as w:
             w.write(samples)
@@ -456,7 +456,7 @@ class TestWriting:
             writer.write(samples)
 
     def test_a_bigtiff_keeps_exif_and_captions(self, tmp_path, rng, monkeypatch):
-        monkeypatch.setattr(encode, "_CLASSIC_TIFF", 0)
+        monkeypatch.setattr(writing, "_CLASSIC_TIFF", 0)
         exif = PILImage.Exif()
         exif[0x010F] = "A maker with a long name"
         exif.get_ifd(0x8769)[0x9003] = "2024:05:06 07:08:09"

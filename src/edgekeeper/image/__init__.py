@@ -15,6 +15,9 @@ from edgekeeper.image.formats import (
     READ_SUFFIXES,
     SUFFIXES,
     Format,
+    Header,
+    Metadata,
+    Pixels,
     SaveOptions,
     check_target,
     find_format,
@@ -22,10 +25,7 @@ from edgekeeper.image.formats import (
     list_images,
 )
 from edgekeeper.image.image import (
-    Header,
     Image,
-    Metadata,
-    Pixels,
     alpha_tensor,
     colour_difference,
     from_tensor,

@@ -1,68 +1,15 @@
-"""What an image is in memory: integer samples, alpha, metadata; and its header, without samples.
-
-The only place where pixels are integers; everywhere else they are floats in [0, 1].
-"""
+"""What an image is in memory: integer samples, alpha and metadata; to floats in [0, 1] and back."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyvips
 import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
-"""Integer samples, 0 to 255 or 0 to 65535."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metadata:
-    """What a file says about its pixels: raw blocks, and the density in pixels per millimetre.
-
-    A density of (1.0, 1.0) means that the file states none; it is written as 72 per inch, which
-    EXIF 2.32 (4.6.4) prescribes for images of unknown resolution.
-    """
-
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    iptc: bytes | None = None
-    pixels_per_mm: tuple[float, float] = (1.0, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What is known of an image before its pixels, upright.
-
-    Attributes:
-        height: rows.
-        width: columns.
-        colours: 1 (grey) or 3 (RGB).
-        alpha: "straight" when a channel of alpha follows the colours, not multiplied into them.
-        depth: bits per channel.
-        metadata: what is written back with the pixels.
-        format: where it came from: "png", "jpeg", "webp", "tiff", "gif", "avif", "heic" or "jxl";
-            not looked at when an image is written.
-        notes: what was left out or converted on reading, each for the user to read.
-    """
-
-    height: int
-    width: int
-    colours: Literal[1, 3]
-    alpha: Literal["none", "straight"] = "none"
-    depth: Literal[8, 16] = 8
-    metadata: Metadata = field(default_factory=Metadata)
-    format: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def bands(self) -> int:
-        """Samples per pixel, alpha included."""
-        return self.colours + (self.alpha == "straight")
+from edgekeeper.image.formats import Header, Metadata, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)

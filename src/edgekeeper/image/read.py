@@ -1,7 +1,7 @@
 """Image files to memory, whole or row by row.
 
-libvips decodes; here it is decided what is read of which file, and every way in which a file can
-be wrong becomes one sentence.
+libvips decodes; here it is decided what is read of which file and in which form, and every way in
+which a file can be wrong becomes one sentence.
 """
 
 import io
@@ -11,44 +11,105 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 import pyvips
 from pyvips import ffi, vips_lib
 
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.image.decode import Decoded, decode, field_of, metadata_of
 from edgekeeper.image.formats import (
     FORMATS,
     HEAD,
     MAX_PIXELS,
     MAX_STREAMED_PIXELS,
     MAX_TURNED_PIXELS,
+    Header,
+    Metadata,
+    Pixels,
     find_format,
     reason,
 )
-from edgekeeper.image.image import Header, Image, Pixels
-from edgekeeper.image.metadata import TiffTags, read_tags
+from edgekeeper.image.image import Image
+from edgekeeper.image.metadata import TiffTags, iptc_records, read_tags
 
-_STEP = 2**24
-"""Samples that are decoded at once where the caller asks for no rows of its own."""
+_STEP = 2**24  # samples that are decoded at once where the caller asks for no rows of its own
+_LINES = 16  # rows asked of libvips at once: it holds several times as many (a JPEG's blocks: 16)
 
-_LINES = 16
-"""Rows that libvips is asked for at once: it holds several times as many (a JPEG's blocks: 16)."""
-
+# What libvips notes of damage without failing: a lost tile stays black, a lost block grey. To fail
+# at every warning instead would refuse files with an odd tag or a byte too many.
 _PASSED_OVER = {
     "tiff": re.compile(rb"tiff2vips:"),
     "jpeg": re.compile(rb"Corrupt JPEG data: (?!\d+ extraneous)"),
 }
-"""What libvips notes of damage without failing: a lost tile stays black, a lost block grey.
-
-To fail at every warning instead would refuse files with an odd tag or a byte too many."""
-
 _MESSAGES = threading.Lock()  # libvips has one store of messages for all threads
 
 _DECODED_WHOLE = ("webp", "avif", "heic", "gif", "jxl")
+_PLAIN = ("b-w", "grey16", "srgb", "rgb", "rgb16")
+_LAB = ("lab", "labs", "labq")
+
+
+class _Decoded(NamedTuple):
+    image: pyvips.Image  # uchar or ushort, grey or RGB, with or without alpha
+    colours: Literal[1, 3]
+    bits: int  # how many of the upper bits of a sample are used; fewer than 16 in AVIF and HEIC
+    profile: bytes | None  # the ICC profile that the numbers are in
+    note: str  # what was converted; empty for nothing
+
+
+def _decode(image: pyvips.Image, *, name: str) -> _Decoded:
+    """Return the image in grey or RGB; raises ImageError for other channels or samples.
+
+    CMYK and CIE Lab become sRGB; CMYK through the file's own profile, or through that of libvips
+    when there is none that fits. RGB and grey keep their numbers, whatever their profile.
+    """
+    profile, note = _field(image, "icc-profile-data", default=None), ""
+    depth = 16 if image.format == "ushort" else 8
+    if image.interpretation in _LAB:
+        image, profile, depth = image.colourspace("rgb16"), None, 16
+        note = "converted from CIE Lab to sRGB"
+    elif image.format not in ("uchar", "ushort"):
+        raise ImageError(
+            f"{name} stores its samples as '{image.format}'; convert it to 8 or 16 bits."
+        )
+    elif image.interpretation == "cmyk":
+        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
+        profile = None  # it described the inks; sRGB needs none
+        note = "converted from CMYK to sRGB"
+    elif image.interpretation not in _PLAIN:
+        raise ImageError(f"{name} is in '{image.interpretation}'; grey, RGB or CMYK is needed.")
+    colours = image.bands - 1 if image.hasalpha() else image.bands
+    if colours not in (1, 3) or image.bands - colours > 1:
+        raise ImageError(f"{name} has {image.bands} channels; grey or RGB is needed.")
+    bits = _field(image, "bits-per-sample", default=depth)
+    bits = bits if 8 < bits < 16 and depth == 16 else depth
+    return _Decoded(image, 1 if colours == 1 else 3, bits, profile, note)
+
+
+def _metadata(image: pyvips.Image, *, profile: bytes | None, tags: TiffTags) -> Metadata:
+    """Return what goes along with the pixels; ``tags`` where libvips does not read it."""
+    exif, iptc = _field(image, "exif-data", default=tags.exif), tags.iptc
+    captions = _field(image, "iptc-data", default=None)
+    if iptc is None and captions:
+        iptc = iptc_records(captions)
+    density = (image.xres, image.yres)
+    if density == (1.0, 1.0) and exif is not None:
+        # libvips reads the EXIF of WebP, AVIF and TIFF without taking the density from it.
+        other = pyvips.Image.black(1, 1).copy()
+        other.set_type(pyvips.GValue.blob_type, "exif-data", exif)
+        if _field(other, "resolution-unit", default=None) and other.xres and other.yres:
+            density = (other.xres, other.yres)
+    return Metadata(
+        icc=profile,
+        exif=exif,
+        xmp=_field(image, "xmp-data", default=None),
+        iptc=iptc,
+        pixels_per_mm=density,
+    )
+
+
+def _field(image: pyvips.Image, name: str, *, default: Any) -> Any:
+    return image.get(name) if image.get_typeof(name) != 0 else default
 
 
 class ImageReader:
@@ -76,7 +137,7 @@ class ImageReader:
         self._source = source
         self._name = "The image" if isinstance(source, bytes) else f"'{source}'"
         try:
-            with _open_binary(source) as file:
+            with _opened(source) as file:
                 decoded = self._open(file, limit)
         except OSError as error:
             raise ImageError(f"{self._name} cannot be opened: {reason(error)}.") from error
@@ -92,12 +153,7 @@ class ImageReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -124,12 +180,9 @@ class ImageReader:
         while self._fetched < start:
             self._fetch(min(start, self._fetched + self._step))
         if self._fetched < stop:
-            joined = self._room(stop - start)
-            joined[: len(kept)], joined[len(kept) :] = kept, self._fetch(stop)
-            kept = joined
+            kept = np.concatenate([kept, self._fetch(stop)])
         self._start, self._kept = start, kept
-        asked: Pixels = kept[: stop - start].copy()
-        return asked
+        return kept[: stop - start].copy()
 
     def read_rest(self) -> Pixels:
         """Return all rows that were not read yet, (n, W, C); none of them is kept for ``rows``."""
@@ -137,9 +190,8 @@ class ImageReader:
         samples = self._room(height - first)
         while self._fetched < height:
             begin = self._fetched
-            samples[begin - first : self._fetched - first] = self._fetch(
-                min(height, begin + self._step)
-            )
+            step = self._fetch(min(height, begin + self._step))
+            samples[begin - first : self._fetched - first] = step
         self._start, self._kept = height, self._kept[:0]
         return samples
 
@@ -168,8 +220,7 @@ class ImageReader:
         """Return the bytes of a few rows, or the error that libvips met and only took note of."""
         passed_over = _PASSED_OVER.get(self._format)
         if passed_over is None:
-            data: bytes = region.fetch(0, start, width, rows)
-            return data
+            return region.fetch(0, start, width, rows)
         with _MESSAGES:
             vips_lib.vips_error_clear()
             data = region.fetch(0, start, width, rows)
@@ -181,7 +232,7 @@ class ImageReader:
         shape = (rows, self.header.width, self.header.bands)
         return np.empty(shape, np.uint8) if self.header.depth == 8 else np.empty(shape, np.uint16)
 
-    def _open(self, file: BinaryIO, limit: int) -> Decoded:
+    def _open(self, file: BinaryIO, limit: int) -> _Decoded:
         head = file.read(HEAD)
         self._format = self._format_of(head)
         decoded_whole = self._format in _DECODED_WHOLE
@@ -197,25 +248,20 @@ class ImageReader:
                     "convert it to RGB."
                 ) from error
             raise
-        decoded_whole |= field_of(image, "interlaced", default=0) or field_of(
-            image, "jpeg-multiscan", default=0
-        )
+        for name in ("interlaced", "jpeg-multiscan"):
+            decoded_whole |= bool(_field(image, name, default=0))
         self._check_size(image, min(limit, MAX_PIXELS) if decoded_whole else limit)
-        self._notes = _page_notes(
-            self._format,
-            frames=max(frames, field_of(image, "n-pages", default=1)),
-            brand=head[8:12],
-        )
-        turn = field_of(image, "orientation", default=1)
+        frames = max(frames, _field(image, "n-pages", default=1))
+        self._notes = _page_notes(self._format, frames=frames, brand=head[8:12])
+        turn = _field(image, "orientation", default=1)
         if turn > 2:
             self._check_room(image)
-            self._lines(
-                pyvips.Region.new(image), 0, rows=1, width=image.width
-            )  # what is empty is not decoded at length
+            # What is empty is not decoded at length.
+            self._lines(pyvips.Region.new(image), 0, rows=1, width=image.width)
             image = self._load(file, "random")
         if turn > 1:
             image = image.autorot()
-        return decode(image, name=self._name)
+        return _decode(image, name=self._name)
 
     def _check_room(self, image: pyvips.Image) -> None:
         """Raise ImageError if the image cannot be decoded to the temporary folder."""
@@ -236,21 +282,18 @@ class ImageReader:
             file.seek(0)
             source = pyvips.Source.new_from_descriptor(file.fileno())
         load = getattr(pyvips.Image, f"{FORMATS[self._format].name}load_source")
-        image: pyvips.Image = load(source, access=access, fail_on="error")
-        return image
+        return load(source, access=access, fail_on="error")
 
     def _format_of(self, head: bytes) -> str:
+        name = find_format(head)
+        if name is not None and FORMATS[name].readable:
+            return name
+        if name is not None:
+            raise self._not_decoded(FORMATS[name].title)
         if not head:
             raise ImageError(f"{self._name} is empty (0 bytes).")
-        name = find_format(head)
-        if name is None:
-            titles = [form.title for form in FORMATS.values() if form.readable]
-            raise ImageError(
-                f"{self._name} is not an image (of {', '.join(titles[:-1])} and {titles[-1]})."
-            )
-        if not FORMATS[name].readable:
-            raise self._not_decoded(FORMATS[name].title)
-        return name
+        *titles, last = (form.title for form in FORMATS.values() if form.readable)
+        raise ImageError(f"{self._name} is not an image (of {', '.join(titles)} and {last}).")
 
     def _check_size(self, image: pyvips.Image, limit: int) -> None:
         if image.width * image.height > limit:
@@ -259,17 +302,15 @@ class ImageReader:
                 f"at most {limit // 10**6} million are read. Cut it into parts first."
             )
 
-    def _header_of(self, decoded: Decoded) -> Header:
+    def _header_of(self, decoded: _Decoded) -> Header:
         image = decoded.image
-        tags = self._tags
-        metadata = metadata_of(image, profile=decoded.profile, exif=tags.exif, iptc=tags.iptc)
         return Header(
             height=image.height,
             width=image.width,
             colours=decoded.colours,
-            alpha="straight" if decoded.alpha else "none",
+            alpha="straight" if image.bands > decoded.colours else "none",
             depth=16 if image.format == "ushort" else 8,
-            metadata=metadata,
+            metadata=_metadata(image, profile=decoded.profile, tags=self._tags),
             format=self._format,
             notes=(*self._notes, *((decoded.note,) if decoded.note else ())),
         )
@@ -282,23 +323,24 @@ class ImageReader:
 
     def _damaged(self, error: pyvips.Error) -> ImageError:
         if self._format == "heic":
-            return self._not_decoded(FORMATS["heic"].title)
+            return self._not_decoded("HEIC")
+        why = reason(error)
         return ImageError(
-            f"{self._name} cannot be decoded; the file is damaged or cut short ({reason(error)})."
+            f"{self._name} cannot be decoded; the file is damaged or cut short ({why})."
         )
 
 
 def open_image(
     source: str | Path | bytes, *, alpha: Literal["keep", "drop_opaque"] = "keep"
 ) -> ImageReader:
-    """A reader of the image file ``source``, a path or the bytes of a file; use it with ``with``.
+    """Return a reader of the image file ``source``, a path or its bytes, to use with ``with``.
 
     With ``alpha="drop_opaque"`` the file is read once more beforehand if it has alpha, which is
     left out when it is opaque everywhere; then the image fits a JPEG.
 
     Raises:
-        ImageError: the file is missing, empty, not an image, damaged in its header, of another
-            depth than 8 or 16 bits, or larger than ``MAX_STREAMED_PIXELS``.
+        ImageError: the file is missing, empty, no image, damaged in its header, or larger than
+            ``MAX_STREAMED_PIXELS``, or its samples are not of 8 or 16 bits.
     """
     reader = ImageReader(source)
     if alpha == "keep" or reader.header.alpha == "none" or not _is_opaque(source):
@@ -320,30 +362,26 @@ def read_image(path: str | Path | bytes) -> Image:
         header, samples = reader.header, reader.read_rest()
     if header.alpha == "none":
         return Image(pixels=samples, metadata=header.metadata)
-    alpha: Pixels = samples[..., header.colours].copy()
-    pixels: Pixels = samples[..., : header.colours].copy()
+    pixels, alpha = samples[..., : header.colours].copy(), samples[..., header.colours].copy()
     return Image(pixels=pixels, alpha=alpha, metadata=header.metadata)
+
+
+def _opened(source: str | Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 
 def _is_opaque(source: str | Path | bytes) -> bool:
     with ImageReader(source) as reader:
         height, step, top = reader.header.height, reader._step, 2**reader.header.depth - 1
-        return all(
-            bool((reader.rows(start, min(height, start + step))[..., -1] == top).all())
-            for start in range(0, height, step)
-        )
-
-
-def _open_binary(source: str | Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
+        parts = (reader.rows(row, min(height, row + step)) for row in range(0, height, step))
+        return all(bool((part[..., -1] == top).all()) for part in parts)
 
 
 def _all_bits(samples: Pixels, *, bits: int) -> Pixels:
-    """Samples that use the upper ``bits`` of 16, so that full is 65535."""
+    """Return samples that use the upper ``bits`` of 16 so that full is 65535."""
     top = 2**bits - 1
     exact = (samples >> (16 - bits)).astype(np.uint32)
-    full: Pixels = ((exact * 65535 + top // 2) // top).astype(np.uint16)
-    return full
+    return ((exact * 65535 + top // 2) // top).astype(np.uint16)
 
 
 def _page_notes(name: str, *, frames: int, brand: bytes) -> tuple[str, ...]:
