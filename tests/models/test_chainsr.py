@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 
 import edgekeeper
+from edgekeeper.errors import InputError
 from edgekeeper.inference.network import infer
 from edgekeeper.models import ChainSR, parameter_count
+from edgekeeper.models.chainsr import deepen
 from edgekeeper.ops.resize import imresize
 
 
@@ -49,3 +51,17 @@ def test_flat_images_stay_flat_up_to_the_rim_in_the_network_that_ships() -> None
         sr = infer(network, colour[None, :, None, None].expand(1, 3, *size).contiguous())
         levels = (sr - colour[None, :, None, None]).abs().max() * 255
         assert levels <= 2, f"{colour.tolist()} at {size} moves by {levels:.1f} levels"
+
+
+def test_a_deeper_chain_begins_with_the_same_output() -> None:
+    torch.manual_seed(0)
+    network = ChainSR(scale=2, width=8, blocks=5, depth=2)
+    for parameter in network.parameters():  # none of them 0, so that a block in a wrong place shows
+        torch.nn.init.normal_(parameter, std=0.2)
+    lr = torch.rand(1, 3, 9, 7)
+    for blocks in (5, 6, 8, 13):
+        deep = deepen(network, blocks=blocks)
+        assert len(deep.blocks) == blocks
+        torch.testing.assert_close(deep(lr), network(lr), msg=f"{blocks} blocks")
+    with pytest.raises(InputError, match="5 blocks cannot become one of 4"):
+        deepen(network, blocks=4)

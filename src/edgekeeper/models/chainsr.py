@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
+from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel
 from edgekeeper.ops.resize import imresize
 
@@ -51,7 +52,7 @@ class ChainSR(SRModel):
 
     def __init__(self, *, scale: int = 4, width: int = 32, blocks: int = 6, depth: int = 3) -> None:
         super().__init__()
-        self.scale, self.channels = scale, "rgb"
+        self.scale, self.channels, self.depth = scale, "rgb", depth
         self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(ChainBlock(width, depth=depth) for _ in range(blocks))
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
@@ -83,16 +84,21 @@ def deepen(network: ChainSR, *, blocks: int) -> ChainSR:
     their last convolution is 0, so each passes its input on.
 
     Raises:
-        ValueError: ``blocks`` is below the number that ``network`` has, or it has fewer than three.
+        InputError: ``blocks`` is below the number that ``network`` has, or it has fewer than three.
     """
     old = len(network.blocks)
     if not 3 <= old <= blocks:
-        raise ValueError(f"A chain of {old} blocks cannot become one of {blocks}.")
-    width, depth = network.head.out_channels, len(network.blocks[0].convolutions)
+        raise InputError(
+            f"A chain of {old} blocks cannot become one of {blocks}; give at least as many, from 3 on."
+        )
+    width, depth = network.head.out_channels, network.depth
     deep = ChainSR(scale=network.scale, width=width, blocks=blocks, depth=depth)
-    places = [round(n * (blocks - 2) / (old - 2)) for n in range(old - 2)] + [blocks - 2, blocks - 1]
-    for block in deep.blocks:
-        for parameter in block.convolutions[-1].parameters():
+    places = [round(n * (blocks - 2) / (old - 2)) for n in range(old - 2)] + [
+        blocks - 2,
+        blocks - 1,
+    ]
+    for name, parameter in deep.named_parameters():
+        if f".convolutions.{depth - 1}." in name:
             nn.init.zeros_(parameter)
     state = {}
     for name, value in network.state_dict().items():
