@@ -89,7 +89,7 @@ def deepen(network: ChainSR, *, blocks: int) -> ChainSR:
     old = len(network.blocks)
     if not 3 <= old <= blocks:
         raise InputError(
-            f"A chain of {old} blocks cannot become one of {blocks}; give at least as many, from 3 on."
+            f"A chain of {old} blocks cannot become one of {blocks}; give no fewer, from 3 on."
         )
     width, depth = network.head.out_channels, network.depth
     deep = ChainSR(scale=network.scale, width=width, blocks=blocks, depth=depth)
