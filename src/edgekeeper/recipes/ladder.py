@@ -1,10 +1,15 @@
 """The ladder: three sizes of ChainSR for each scale, the networks to use by default.
 
-A run is a constant learning rate in stages of 10,000 updates, so that it may be ended after any of
-them, and a last stage in which the rate falls to 0. SOAP, mean absolute error, 8 patches of 24 LR
-pixels; of three patches drawn the one with the strongest edges is kept (docs/diary.md). A second,
-short run on patches of 64 LR pixels ends it. Beside it
-``restore``: the balanced size, for photographs that were blurred, noisy and compressed.
+    size       width, blocks, depth   begins from
+    fast       16, 8, 3               nothing (``fast_x4_trunk``)
+    balanced   32, 6, 3               nothing (``balanced_x4_trunk``)
+    best       32, 14, 3              balanced_x4, made deeper by ``models.chainsr.deepen``
+
+SOAP, mean absolute error, of three patches drawn the one with the strongest edges is kept. At ×4 a
+trunk learns on 8 patches of 24 LR pixels and a short run on patches of 64 ends it; ``best``, whose
+receptive field is larger than 24, has patches of 48 from the beginning. ×2 and ×3 go on from ×4 of
+their size with a new last layer. Beside it ``restore`` and ``restore_texture``: the balanced size
+for photographs that were blurred, noisy and compressed. What was tried: docs/diary.md.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +18,7 @@ from typing import Literal
 from edgekeeper.data.degradations import PHOTO
 from edgekeeper.losses import L1
 from edgekeeper.models import ChainSR
+from edgekeeper.recipes.spsr import LIVELY, spsr
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
 
@@ -21,43 +27,35 @@ Size = Literal["fast", "balanced", "best"]
 
 @dataclass(frozen=True)
 class Shape:
-    """The arguments of ChainSR for one size of the ladder, and how long it is trained."""
+    """The arguments of ChainSR for one size, and how long it is trained at ×4."""
 
     width: int
     blocks: int
-    depth: int
-    constant_stages: int
+    constant_steps: int  # of the trunk; of the whole training for ``best``
     falling_steps: int
 
 
 SHAPES: dict[Size, Shape] = {
-    "fast": Shape(width=16, blocks=8, depth=3, constant_stages=1, falling_steps=12_000),
-    "balanced": Shape(width=32, blocks=6, depth=3, constant_stages=2, falling_steps=16_000),
-    "best": Shape(width=48, blocks=6, depth=3, constant_stages=8, falling_steps=20_000),
+    "fast": Shape(width=16, blocks=8, constant_steps=10_000, falling_steps=12_000),
+    "balanced": Shape(width=32, blocks=6, constant_steps=20_000, falling_steps=16_000),
+    "best": Shape(width=32, blocks=14, constant_steps=6_000, falling_steps=14_000),
 }
 
 SOAP = Optim(learning_rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, warmup=100)
-FALLING = Optim(
-    learning_rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, schedule="cosine"
-)
-CONSTANT_STEPS = 10_000
+FALLING = replace(SOAP, schedule="cosine", warmup=0)
 PIXEL = (Term("pixel", spec(L1)),)
 
 
-def trunk(*, size: Size, scale: int, constant_stages: int | None = None) -> Recipe:
-    """Return the first, long run of one rung; ``constant_stages`` to train it for longer."""
+def trunk(*, size: Size, scale: int = 4, patch: int = 24, batch: int = 8) -> Recipe:
+    """Return the first, long run of one size; ``patch`` in LR pixels."""
     shape = SHAPES[size]
-    count = shape.constant_stages if constant_stages is None else constant_stages
-    constant = tuple(
-        Stage(f"constant {n}", CONSTANT_STEPS, SOAP, PIXEL, candidates=3)
-        for n in range(1, count + 1)
-    )
+    constant = Stage("constant", shape.constant_steps, SOAP, PIXEL, candidates=3)
     falling = Stage("falling", shape.falling_steps, FALLING, PIXEL, candidates=3)
     return Recipe(
         name=f"{size}_x{scale}_trunk",
-        model=spec(ChainSR, scale=scale, width=shape.width, blocks=shape.blocks, depth=shape.depth),
-        data=Data(patch=24 * scale, batch=8),
-        stages=(*constant, falling),
+        model=spec(ChainSR, scale=scale, width=shape.width, blocks=shape.blocks, depth=3),
+        data=Data(patch=patch * scale, batch=batch),
+        stages=(constant, falling),
         validation=Validation(every=5_000),
         ema_decay=0.999,
         precision="bfloat16",
@@ -65,15 +63,32 @@ def trunk(*, size: Size, scale: int, constant_stages: int | None = None) -> Reci
     )
 
 
-def large_patches(*, size: Size, scale: int) -> Recipe:
-    """Return the last run of one rung: few patches, so large that their borders count little."""
+def large_patches(*, size: Size, scale: int = 4) -> Recipe:
+    """Return the last run of one size: few patches, so large that their borders count little."""
     optim = replace(FALLING, learning_rate=2e-3, warmup=50)
     return replace(
-        trunk(size=size, scale=scale),
+        trunk(size=size, scale=scale, patch=64, batch=4),
         name=f"{size}_x{scale}",
-        data=Data(patch=64 * scale, batch=4),
         stages=(Stage("large patches", 2_500, optim, PIXEL, candidates=2),),
         start=Start(f"{size}_x{scale}_trunk"),
+    )
+
+
+def best() -> Recipe:
+    """Return the training of the largest size, from the balanced one made deeper."""
+    base = trunk(size="best", patch=48, batch=4)
+    return replace(base, name="best_x4", start=Start("balanced_x4"))
+
+
+def other_scale(*, size: Size, scale: int) -> Recipe:
+    """Return the training at ×2 or ×3, from ×4 of the same size with a new last layer."""
+    optim = replace(FALLING, learning_rate=3e-3, warmup=100)
+    steps = {2: 9_000, 3: 7_000}[scale]
+    return replace(
+        trunk(size=size, scale=scale, patch=48, batch=4),
+        name=f"{size}_x{scale}",
+        stages=(Stage("from scale 4", steps, optim, PIXEL, candidates=3),),
+        start=Start(f"{size}_x4", fresh=("last.",)),
     )
 
 
@@ -82,19 +97,52 @@ def restore(*, scale: int) -> Recipe:
 
     It begins from the balanced network of its scale, so that both can be blended.
     """
-    optim = replace(FALLING, learning_rate=3e-3, warmup=100)
+    base = trunk(size="balanced", scale=scale)
     return replace(
-        trunk(size="balanced", scale=scale),
+        base,
         name=f"restore_x{scale}",
-        data=Data(patch=24 * scale, batch=8, degradations=PHOTO),
-        stages=(Stage("degraded", 11_000, optim, PIXEL, candidates=3),),
+        data=replace(base.data, degradations=PHOTO),
+        stages=(
+            Stage(
+                "degraded",
+                11_000,
+                replace(FALLING, learning_rate=3e-3, warmup=100),
+                PIXEL,
+                candidates=3,
+            ),
+        ),
         start=Start(f"balanced_x{scale}"),
+    )
+
+
+def restore_texture(*, scale: int = 4) -> Recipe:
+    """Return the recipe of ``restore`` with texture: on from it, against two discriminators.
+
+    SPSR's losses without its branch: the discriminator and the loss of gradient maps are there to
+    keep the structure that the one of images alone gives away.
+    """
+    last = spsr(variant="no_branch", form="light").stages[-1]
+    optim = replace(LIVELY, schedule="cosine", final_learning_rate=2e-5)
+    base = restore(scale=scale)
+    return replace(
+        base,
+        name=f"restore_x{scale}_texture",
+        data=replace(base.data, patch=16 * scale),  # what its discriminators look at
+        stages=(replace(last, steps=2_500, optim=optim),),
+        start=Start(f"restore_x{scale}"),
+        ema_decay=0.99,
+        retries=3,
     )
 
 
 LADDER: dict[str, Recipe] = {
     recipe.name: recipe
-    for size in SHAPES
-    for scale in (2, 3, 4)
-    for recipe in (trunk(size=size, scale=scale), large_patches(size=size, scale=scale))
-} | {recipe.name: recipe for scale in (2, 4) for recipe in (restore(scale=scale),)}
+    for recipe in (
+        *(trunk(size=size) for size in ("fast", "balanced")),
+        *(large_patches(size=size) for size in ("fast", "balanced")),
+        best(),
+        *(other_scale(size=size, scale=scale) for size in SHAPES for scale in (2, 3)),
+        *(restore(scale=scale) for scale in (2, 4)),
+        restore_texture(),
+    )
+}
