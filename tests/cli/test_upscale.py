@@ -19,9 +19,9 @@ from edgekeeper.cli import upscale_output
 from edgekeeper.cli.upscale_output import Reporter, shortened, shown
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.inference import Step
-from edgekeeper.inference.request import load_network
 from edgekeeper.models import ESPCN
 from edgekeeper.models.rrdb import RRDB
+from edgekeeper.pretrained.zoo import load_network
 from edgekeeper.spec import spec
 
 Run = Callable[..., Any]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from edgekeeper.errors import ImageError
-from edgekeeper.inference.background import ReadAhead, WriteBehind
+from edgekeeper.inference.files import ReadAhead, WriteBehind
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from edgekeeper.inference import (
     verify_seams,
 )
 from edgekeeper.inference.categories import find_maps
-from edgekeeper.inference.network import choose_precision, infer
-from edgekeeper.inference.tile import NO_MAP, TileRunner
+from edgekeeper.inference.network import NO_MAP, TileRunner, choose_precision, infer
 from edgekeeper.models import SFTGAN
 from edgekeeper.models.sftgan import CATEGORIES
 from edgekeeper.ops.tiles import plan_axis
@@ -132,7 +131,7 @@ class TestResults:
         seams = verify_seams(model, lr, request=Request(tile=2 * model.overlap + 5), maps=maps)
         assert seams.levels < 1e-3
         # and the map matters: in another order it gives another image
-        runner = TileRunner(model, Request())
+        runner = TileRunner(model)
         assert (runner(lr, maps=maps) - runner(lr, maps=maps.flip(-1))).abs().max() > 0.1
 
     def test_two_passes_take_the_same_map(self) -> None:
@@ -153,7 +152,7 @@ class TestResults:
         model = tiny(3)
         lr = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0))
         maps = CategoryMap(labels=labels(18, 27)).whole((6, 9), scale=3)
-        eight = TileRunner(model, Request(ensemble=True))
+        eight = TileRunner(model, ensemble=True)
         result = eight(lr, maps=maps)
         total = torch.zeros(1, 3, 18, 27)
         with torch.no_grad():

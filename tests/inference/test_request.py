@@ -9,7 +9,8 @@ import pytest
 
 from edgekeeper.errors import InputError
 from edgekeeper.inference import Request, Result, networks_for
-from edgekeeper.inference.request import choose_passes, load, plan_passes
+from edgekeeper.inference.request import load_network, plan_passes
+from edgekeeper.pretrained.zoo import choose_passes
 
 PASSES = {
     (2, 3, 4): {
@@ -116,11 +117,11 @@ def test_what_cannot_be_asked_for():
 def test_networks_are_loaded_once_and_only_when_needed(monkeypatch):
     loaded = []
 
-    def watched(name):
+    def watched(name, **rest):
         loaded.append(name)
-        return load(name)
+        return load_network(name, **rest)
 
-    monkeypatch.setattr("edgekeeper.inference.request.load", watched)
+    monkeypatch.setattr("edgekeeper.inference.request.load_network", watched)
     networks = networks_for(Request(style="sharp"))
     assert networks.factors == (2, 3, 4)
     assert loaded == []

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.image import colour_difference
-from edgekeeper.inference import Request, network
-from edgekeeper.inference.network import infer
-from edgekeeper.inference.tile import TileError, TileRunner, mean_of_eight, tile_overlap
+from edgekeeper.inference import network
+from edgekeeper.inference.network import TileError, TileRunner, infer, mean_of_eight, tile_overlap
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
 
@@ -21,20 +20,20 @@ def tile(generator: torch.Generator) -> Tensor:
 
 def test_a_tile_is_what_infer_gives(wavy, tile):
     model = wavy()
-    result = TileRunner(model, Request())(tile)
+    result = TileRunner(model)(tile)
     torch.testing.assert_close(result, infer(model, tile), atol=1e-6, rtol=0)
     assert not model.training
 
 
 def test_grey_stays_grey_and_keeps_its_range(nearest):
     grey = torch.linspace(0, 1, 30).reshape(1, 1, 5, 6)
-    result = TileRunner(nearest(scale=1), Request())(grey)
+    result = TileRunner(nearest(scale=1))(grey)
     torch.testing.assert_close(result, grey, atol=1e-6, rtol=0)
 
 
 def test_eight_symmetries(wavy, tile):
     model = wavy()
-    eight = TileRunner(model, Request(ensemble=True))
+    eight = TileRunner(model, ensemble=True)
     result = eight(tile)
     assert float((result - infer(model, tile)).abs().max()) > 1e-3
     turned = eight(tile.transpose(-2, -1).flip(-1))
@@ -42,8 +41,7 @@ def test_eight_symmetries(wavy, tile):
 
 
 def test_eight_symmetries_of_what_treats_directions_alike(nearest, tile):
-    request = Request(ensemble=True)
-    result = TileRunner(nearest(scale=3), request)(tile)
+    result = TileRunner(nearest(scale=3), ensemble=True)(tile)
     torch.testing.assert_close(result, nearest(scale=3)(tile), atol=1e-6, rtol=0)
 
 
@@ -53,17 +51,17 @@ def test_a_consistent_result_gives_the_image_back(wavy, tile, scale, colours):
     tile = tile[:, :colours]
     model = wavy(scale=scale, strength=0.05)
 
-    def drift(request: Request) -> float:
-        small = imresize(TileRunner(model, request)(tile), size=(24, 32))
+    def drift(*, consistent: bool) -> float:
+        small = imresize(TileRunner(model, consistent=consistent)(tile), size=(24, 32))
         return float((small - tile).abs().mean()) * 255
 
-    assert drift(Request()) > 2
-    assert drift(Request(consistent=True)) < 0.5
+    assert drift(consistent=False) > 2
+    assert drift(consistent=True) < 0.5
 
 
 def test_the_drift_is_told_before_and_after(wavy, tile):
-    runner = TileRunner(wavy(strength=0.05), Request(consistent=True))
-    plain = imresize(TileRunner(wavy(strength=0.05), Request())(tile), size=(24, 32))
+    runner = TileRunner(wavy(strength=0.05), consistent=True)
+    plain = imresize(TileRunner(wavy(strength=0.05))(tile), size=(24, 32))
     result = imresize(runner(tile), size=(24, 32))
     told = runner.drift
     assert told is not None
@@ -71,11 +69,11 @@ def test_the_drift_is_told_before_and_after(wavy, tile):
         expected = colour_difference(small, tile)
         assert value == pytest.approx(expected, rel=1e-3)
     assert told.after < told.before / 4
-    assert TileRunner(wavy(), Request()).drift is None
+    assert TileRunner(wavy()).drift is None
 
 
 def test_the_drift_is_the_mean_over_all_tiles(wavy, tile):
-    runner = TileRunner(wavy(strength=0.05), Request(consistent=True))
+    runner = TileRunner(wavy(strength=0.05), consistent=True)
     runner(tile)
     alone = runner.drift
     for _ in range(3):
@@ -107,14 +105,14 @@ class Odd(SRModel):
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 0.0, -1.0])
 def test_a_tile_that_fails_in_bfloat16_is_done_in_float32(wrong, tile):
-    runner = TileRunner(Odd(wrong), Request(precision="bfloat16"))
+    runner = TileRunner(Odd(wrong), precision="bfloat16")
     torch.testing.assert_close(runner(tile), infer(Odd(wrong), tile))
     runner(tile)
     assert list(runner.notes) == ["A tile that failed in bfloat16 was done again in float32."]
 
 
 def test_black_may_become_black(tile):
-    runner = TileRunner(Odd(0.0), Request(precision="bfloat16"))
+    runner = TileRunner(Odd(0.0), precision="bfloat16")
     assert runner(tile * 0.02).abs().max() == 0
     assert not runner.notes
 
@@ -122,7 +120,7 @@ def test_black_may_become_black(tile):
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_in_float32_are_an_error(wrong, tile):
     for reduced in ("float32", "bfloat16"):
-        runner = TileRunner(Odd(wrong, everywhere=True), Request(precision=reduced))
+        runner = TileRunner(Odd(wrong, everywhere=True), precision=reduced)
         with pytest.raises(TileError, match="not finite"):
             runner(tile)
 
@@ -135,7 +133,7 @@ def test_one_value_that_is_not_finite_is_enough(wavy, tile):
             return result
 
     with pytest.raises(TileError, match="not finite"):
-        TileRunner(Spotted(), Request())(tile)
+        TileRunner(Spotted())(tile)
 
 
 class TestAutomaticPrecision:
@@ -144,7 +142,7 @@ class TestAutomaticPrecision:
         monkeypatch.setattr(network, "bfloat16_is_fast", lambda device: True)
 
     def test_bfloat16_where_it_is_good_enough(self, wavy, tile):
-        runner = TileRunner(wavy(), Request(precision="auto"))
+        runner = TileRunner(wavy(), precision="auto")
         runner(tile)
         assert runner.precision == "bfloat16"
         assert not runner.notes
@@ -154,7 +152,7 @@ class TestAutomaticPrecision:
             def forward(self, lr: Tensor) -> Tensor:
                 return (self.layers(lr) - self.layers(lr + 1e-3)) * 100 + 0.5
 
-        runner = TileRunner(Amplified(), Request(precision="auto"))
+        runner = TileRunner(Amplified(), precision="auto")
         result = runner(tile)
         assert runner.precision == "float32"
         assert len(runner.notes) == 1
@@ -162,7 +160,7 @@ class TestAutomaticPrecision:
         torch.testing.assert_close(result, infer(Amplified(), tile), atol=2e-3, rtol=0)
 
     def test_float32_where_bfloat16_is_not_finite(self, tile):
-        runner = TileRunner(Odd(np.nan), Request(precision="auto"))
+        runner = TileRunner(Odd(np.nan), precision="auto")
         runner(tile)
         assert runner.precision == "float32"
         assert "not finite in bfloat16" in next(iter(runner.notes))
@@ -177,15 +175,15 @@ class TestAutomaticPrecision:
         monkeypatch.setattr(network, "infer", counted)
         model = wavy()
         for _ in range(3):
-            TileRunner(model, Request(precision="auto"))(tile)
+            TileRunner(model, precision="auto")(tile)
         assert calls == ["float32", "bfloat16"]
         with torch.no_grad():
             model.layers[0].weight.mul_(1.1)
-        TileRunner(model, Request(precision="auto"))(tile)
+        TileRunner(model, precision="auto")(tile)
         assert calls == ["float32", "bfloat16"] * 2
 
     def test_what_torch_does_not_compute_stays_float32(self, nearest, tile):
-        runner = TileRunner(nearest(), Request(precision="auto"))
+        runner = TileRunner(nearest(), precision="auto")
         runner(tile)
         assert runner.precision == "float32"
         assert len(runner.model.seen) == 1
@@ -194,7 +192,7 @@ class TestAutomaticPrecision:
 
 def test_without_bfloat16_in_the_processor_it_is_float32(wavy, tile, monkeypatch):
     monkeypatch.setattr(network, "cpu_capabilities", lambda: {"avx2": True, "avx512_f": True})
-    runner = TileRunner(wavy(), Request(precision="auto"))
+    runner = TileRunner(wavy(), precision="auto")
     runner(tile)
     assert runner.precision == "float32"
     assert not runner.notes

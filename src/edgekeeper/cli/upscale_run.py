@@ -1,6 +1,5 @@
 """The run of ``edgekeeper upscale``: one batch from start to summary."""
 
-import functools
 import logging
 import shutil
 import sys
@@ -25,11 +24,10 @@ from edgekeeper.inference import (
     upscale_files,
 )
 from edgekeeper.inference.categories import find_maps
-from edgekeeper.inference.names import is_video
-from edgekeeper.inference.request import load_network
+from edgekeeper.inference.request import is_video
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import SUFFIXES
-from edgekeeper.pretrained.zoo import FACTORS, default_name, find, is_own
+from edgekeeper.pretrained.zoo import find, is_own, load_network
 from edgekeeper.progress import StopSignal
 
 STREAM = "-"
@@ -46,7 +44,7 @@ def networks_of(request: Request) -> Networks:
         raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
     from edgekeeper.export import with_runtime
 
-    def load(name_or_file: str) -> SRModel:
+    def load_one(name_or_file: str | Path) -> SRModel:
         path = find(name_or_file)
         return with_runtime(
             path if is_own(path) else load_network(path, factor=request.scale),
@@ -55,13 +53,7 @@ def networks_of(request: Request) -> Networks:
             threads=request.threads,
         )
 
-    if request.model is not None:
-        one = load(str(request.model))
-        return Networks(factors=(one.scale,), load=lambda factor: one)
-    return Networks(
-        factors=FACTORS[request.style],
-        load=functools.cache(lambda factor: load(default_name(factor, style=request.style))),
-    )
+    return networks_for(request, load_one=load_one)
 
 
 # ---- The run -------------------------------------------------------------------------------------

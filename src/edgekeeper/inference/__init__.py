@@ -8,18 +8,18 @@ printed; progress goes to a callback, and a folder's results come one by one.
 from edgekeeper.inference.categories import Categories, CategoryMap
 from edgekeeper.inference.files import upscale_file, upscale_files
 from edgekeeper.inference.images import upscale, upscale_image
-from edgekeeper.inference.names import plan_outputs
+from edgekeeper.inference.network import Drift
 from edgekeeper.inference.request import (
-    Drift,
-    Networks,
     Progress,
     Request,
     Result,
     Seams,
     Step,
     networks_for,
+    plan_outputs,
 )
 from edgekeeper.inference.seams import measure_seams, verify_seams
+from edgekeeper.pretrained.zoo import Networks
 
 __all__ = [
     "Categories",

@@ -1,17 +1,19 @@
 """Image files made larger one after another, with reading and writing beside the network's work."""
 
+import os
+import stat
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, Self, TypeVar
 
 import torch
 
-from edgekeeper.errors import ImageError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import is_full, is_plain, make_folder
 from edgekeeper.image import (
     FORMATS,
@@ -22,17 +24,115 @@ from edgekeeper.image import (
     format_to_write,
     open_image,
 )
-from edgekeeper.inference.background import ReadAhead, WriteBehind
 from edgekeeper.inference.categories import MapOf, find_maps
-from edgekeeper.inference.flow import RowSink, Source, TileProgress, check_takes_maps, is_grey, run
-from edgekeeper.inference.names import check_outputs, plan_outputs, refusal
-from edgekeeper.inference.request import Progress, Request, Result, Step, networks_for
-from edgekeeper.inference.tile import TileError, tile_overlap, tile_side
+from edgekeeper.inference.flow import (
+    Sink,
+    Source,
+    TileProgress,
+    check_takes_maps,
+    is_grey,
+    run,
+    tile_side,
+)
+from edgekeeper.inference.network import TileError, tile_overlap
+from edgekeeper.inference.request import Progress, Request, Result, Step, networks_for, plan_outputs
 
 # What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
 _PART_BYTES = 2**22
 _READ_PARTS = 8
 _WRITTEN_PARTS = 64
+
+
+# ---- Reading ahead and writing behind ------------------------------------------------------------
+#
+# One thread each, so that the network does not wait for them. What waits between the threads is
+# bounded. An error in a thread is raised where its items are taken or given; whoever stops early
+# says so, and the thread ends with its file closed.
+
+_Item = TypeVar("_Item")
+
+
+class AbandonedError(RuntimeError):
+    """What a writer is told that is not to finish what was begun."""
+
+
+class ReadAhead(Generic[_Item]):
+    """Items of which a thread of ``pool`` makes up to ``depth`` before they are asked for."""
+
+    def __init__(self, items: Generator[_Item, None, None], *, pool: Executor, depth: int) -> None:
+        self._items, self._pool = items, pool
+        self._waiting = deque(pool.submit(next, items, None) for _ in range(depth))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> _Item:
+        item = self._waiting[0].result()  # an error, and the end, stay there
+        if item is None:
+            raise StopIteration
+        self._waiting.popleft()
+        self._waiting.append(self._pool.submit(next, self._items, None))
+        return item
+
+    def close(self) -> None:
+        """End the reading; what is open is closed by the thread."""
+        for future in self._waiting:
+            future.cancel()
+        self._pool.submit(self._items.close)
+
+
+class WriteBehind(Generic[_Item]):
+    """A writer to which a thread of ``pool`` gives what it is given, ``depth`` of it waiting.
+
+    Leaving it ends the writer but does not wait: ``written`` is done when all is there. After
+    an error it waits until the writer has thrown away what was begun.
+    """
+
+    written: Future[None]
+
+    def __init__(
+        self, writer: AbstractContextManager[Sink[_Item]], *, pool: Executor, depth: int
+    ) -> None:
+        self._manager, self._pool, self._depth = writer, pool, depth
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        self._writer = self._manager.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            for future in self._waiting:
+                future.cancel()
+        self.written = self._pool.submit(self._end, self._last, abandoned=kind is not None)
+        if kind is not None:
+            wait([self.written])
+
+    def write(self, item: _Item) -> None:
+        """Hand the next item over; raises what went wrong with earlier ones."""
+        while len(self._waiting) >= self._depth or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._write, item, self._last))
+
+    @property
+    def _last(self) -> Future[None] | None:
+        return self._waiting[-1] if self._waiting else None
+
+    def _write(self, item: _Item, last: Future[None] | None) -> None:
+        if last is not None:
+            last.result()  # after one that failed nothing is written
+        self._writer.write(item)
+
+    def _end(self, last: Future[None] | None, *, abandoned: bool) -> None:
+        with ExitStack() as stack:
+            stack.push(self._manager)
+            if abandoned:
+                raise AbandonedError("the rest does not come")
+            if last is not None:
+                last.result()
+
+
+# ---- The images, one after another ---------------------------------------------------------------
 
 
 def upscale_file(
@@ -85,7 +185,7 @@ def upscale_files(
         overlap = tile_overlap(model, consistent=request.consistent)
         tile_side(request, overlap=overlap, size=(1, 1), device=torch.device("cpu"))
     pairs = plan_outputs(request, factors=networks.factors) if pairs is None else pairs
-    check_outputs(pairs)
+    _check_outputs(pairs)
     maps = None
     if request.categories is not None:
         images = [source for source, _ in pairs]
@@ -95,36 +195,28 @@ def upscale_files(
 
 
 @dataclass
-class _File:
-    """One file: what is read of it already, what is known of it, and what is being written."""
+class _Job:
+    """One file: what is known of it, what is read of it already, and what is being written."""
 
-    source: Path
-    target: Path
-    number: int
     result: Result
+    number: int
     reading: ReadAhead[Header | Pixels] | None = None
     written: Future[None] | None = None
     started: float = 0.0
     finished: float = 0.0
-    disk_is_full: bool = False
+    error: ImageError | None = None
 
-    def fails(self, error: ImageError) -> None:
-        """Note what went wrong."""
-        self.ends("failed", str(error))
-        self.disk_is_full = is_full(error)
-
-    def ends(self, status: Literal["skipped", "failed"], reason: str) -> None:
+    def ends(
+        self, reason: str | ImageError, *, status: Literal["skipped", "failed"] = "failed"
+    ) -> None:
         """Note that no file is written, and why."""
-        self.result = Result(source=self.source, target=self.target, status=status, reason=reason)
+        source, target = self.result.source, self.result.target
+        self.error = reason if isinstance(reason, ImageError) else None
+        self.result = Result(source=source, target=target, status=status, reason=str(reason))
 
     def note_time(self, _: object = None) -> None:
         """Note that the work ended now."""
         self.finished = time.perf_counter()
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is known what became of it."""
-        return self.written is None or self.written.done()
 
     def settled(self) -> Result:
         """Return what became of it, when the file is written."""
@@ -132,7 +224,7 @@ class _File:
             try:
                 self.written.result()
             except ImageError as error:
-                self.fails(error)
+                self.ends(error)
         return replace(self.result, seconds=max(self.finished - self.started, 0.0))
 
 
@@ -147,50 +239,53 @@ def _results(
         ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-read") as reader,
         ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-write") as writer,
     ):
-        files = _begun(pairs, request, pool=reader)
-        unwritten: deque[_File] = deque()
-        present, following = None, next(files, None)
+        jobs = _begun(pairs, request, pool=reader)
+        unwritten: deque[_Job] = deque()
+        present, following = None, next(jobs, None)
         full = False
         try:
             while following is not None and not full:
-                present, following = following, next(files, None)  # which begins to be read
+                present, following = following, next(jobs, None)  # which begins to be read
                 if present.reading is not None:
                     on_tile = _counted(on_step, present, files=len(pairs))
                     _enlarge(present, request, maps=maps, pool=writer, on_tile=on_tile)
                 unwritten.append(present)
-                while unwritten and (len(unwritten) > 1 or unwritten[0].is_settled):
+                while unwritten and (len(unwritten) > 1 or _is_written(unwritten[0])):
                     oldest = unwritten.popleft()
                     yield oldest.settled()
-                    full = full or oldest.disk_is_full
+                    full = full or is_full(oldest.error)
             while unwritten:
                 yield unwritten.popleft().settled()
         finally:
-            for file in (present, following):
-                if file is not None and file.reading is not None:
-                    file.reading.close()
+            for job in (present, following):
+                if job is not None and job.reading is not None:
+                    job.reading.close()
 
 
 def _begun(
     pairs: Sequence[tuple[Path, Path]], request: Request, *, pool: Executor
-) -> Iterator[_File]:
-    """The files, each of which begins to be read when it is asked for, unless it ends here."""
+) -> Iterator[_Job]:
+    """Yield the files, each of which begins to be read when it is asked for, or ends here."""
     for number, (source, target) in enumerate(pairs, start=1):
-        result = Result(source=source, target=target)
-        file = _File(source=source, target=target, number=number, result=result)
-        why = refusal(source, target)
-        existing = request.on_existing
+        job = _Job(Result(source=source, target=target), number)
+        why, existing = _refusal(source, target), request.on_existing
         if why is not None:
-            file.ends("failed", why)
+            job.ends(why)
         elif existing != "replace" and target.is_file() and is_plain(target):
-            file.ends("skipped" if existing == "skip" else "failed", f"'{target}' exists already.")
+            status: Literal["skipped", "failed"] = "skipped" if existing == "skip" else "failed"
+            job.ends(f"'{target}' exists already.", status=status)
         else:
             parts = read_parts(source, target=target, save=request.save)
-            file.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
-        yield file
+            job.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
+        yield job
+
+
+def _is_written(job: _Job) -> bool:
+    return job.written is None or job.written.done()
 
 
 def _enlarge(
-    file: _File,
+    job: _Job,
     request: Request,
     *,
     maps: MapOf | None,
@@ -198,42 +293,40 @@ def _enlarge(
     on_tile: TileProgress | None,
 ) -> None:
     """Run the networks on an image; what cannot be done is noted as its result."""
-    file.started = time.perf_counter()
-    ahead = file.reading
+    job.started = time.perf_counter()
+    ahead, source, target = job.reading, job.result.source, job.result.target
     notes: tuple[str, ...] = ()
 
     def open_source() -> Source:
         nonlocal ahead
         # A second attempt reads by itself: the thread is already at the next image.
         first, ahead = ahead, None
-        return first or read_parts(file.source, target=file.target, save=request.save)
+        return first or read_parts(source, target=target, save=request.save)
 
     @contextmanager
-    def open_sink(header: Header) -> Iterator[RowSink]:
+    def open_sink(header: Header) -> Iterator[Sink[Pixels]]:
         nonlocal notes
-        image = create_image(file.target, header, options=request.save, overwrite=request.overwrite)
+        image = create_image(target, header, options=request.save, overwrite=request.overwrite)
         notes = image.notes
         with WriteBehind(image, pool=pool, depth=_WRITTEN_PARTS) as behind:
             yield behind
-        file.written = behind.written
+        job.written = behind.written
 
     try:
-        make_folder(file.target.parent, error=ImageError)
-        map_ = None if maps is None else maps(file.source)
+        make_folder(target.parent, error=ImageError)
+        map_ = None if maps is None else maps(source)
         made = run(open_source, open_sink, request=request, maps=map_, on_tile=on_tile)
-        file.result = replace(
-            made, source=file.source, target=file.target, notes=(*made.notes, *notes)
-        )
+        job.result = replace(made, source=source, target=target, notes=(*made.notes, *notes))
     except TileError as error:
-        file.ends("failed", f"'{file.source}' cannot be upscaled: {error}")
+        job.ends(f"'{source}' cannot be upscaled: {error}")
     except ImageError as error:
-        file.fails(error)
+        job.ends(error)
     finally:
-        assert file.reading is not None
-        file.reading.close()
-        file.note_time()
-        if file.written is not None:
-            file.written.add_done_callback(file.note_time)
+        assert job.reading is not None
+        job.reading.close()
+        job.note_time()
+        if job.written is not None:
+            job.written.add_done_callback(job.note_time)
 
 
 def read_parts(
@@ -260,13 +353,47 @@ def read_parts(
             yield rows[..., [0, *range(3, header.bands)]] if grey else rows
 
 
-def _counted(on_step: Progress | None, file: _File, *, files: int) -> TileProgress | None:
+def _counted(on_step: Progress | None, job: _Job, *, files: int) -> TileProgress | None:
     """Return a tile callback that reports to ``on_step``, which hears at once of the start."""
     if on_step is None:
         return None
 
     def on_tile(done: int, total: int) -> None:
-        on_step(Step(path=file.source, file=file.number, files=files, done=done, total=total))
+        path = job.result.source
+        on_step(Step(path=path, file=job.number, files=files, done=done, total=total))
 
     on_tile(0, 0)
     return on_tile
+
+
+def _check_outputs(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Raise InputError for a source that is its own target, or two sources of one target."""
+    seen: dict[str, Path] = {}
+    for source, target in pairs:
+        place = os.path.realpath(target)
+        if os.path.realpath(source) == place:
+            raise InputError(f"'{source}' cannot be its own target; choose another name.")
+        if place in seen:
+            raise InputError(f"'{seen[place]}' and '{source}' would both be written to '{target}'.")
+        seen[place] = source
+
+
+def _refusal(source: Path, target: Path) -> str | None:
+    """Return why the file system does not take these names, in a sentence; None when it does."""
+    try:
+        if not stat.S_ISREG(source.stat().st_mode):
+            # Opening a pipe that nobody writes to would wait for ever.
+            return f"'{source}' is no file but a pipe or a device; use '-' for standard input."
+    except OSError as error:
+        return f"'{source}' cannot be opened: {_why(error)}."
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"'{target}' cannot be written: {_why(error)}."
+    return None
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()

@@ -14,10 +14,10 @@ from edgekeeper.image import Header, Image, Pixels, read_image
 from edgekeeper.inference.categories import Categories, CategoryMap, category_map
 from edgekeeper.inference.flow import TileProgress, check_takes_maps, is_grey, run
 from edgekeeper.inference.network import check_batch, infer
-from edgekeeper.inference.request import Networks, Request, Result, networks_for, plan_passes
+from edgekeeper.inference.request import Request, Result, networks_for, plan_passes
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
-from edgekeeper.pretrained.zoo import Style
+from edgekeeper.pretrained.zoo import Networks, Style
 
 _ROWS = 256
 

@@ -2,36 +2,37 @@
 
 import functools
 import math
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.image import Image, Overwrite, SaveOptions
+from edgekeeper.errors import InputError
+from edgekeeper.image import (
+    FORMATS,
+    READ_SUFFIXES,
+    SUFFIXES,
+    Image,
+    Overwrite,
+    SaveOptions,
+    list_images,
+)
 from edgekeeper.inference.categories import Categories
-from edgekeeper.inference.network import Choice, Precision
+from edgekeeper.inference.network import Choice, Drift, Precision
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.exported import SUFFIXES, load_exported
-from edgekeeper.pretrained.zoo import FACTORS, Style, default_name, find, load
-
-SLACK = 1.01
-"""A network is used for up to 1 % more than its factor; the exact resize adds what is missing.
-
-Otherwise 2001 pixels made of 1000 would need the network for three times the size.
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Networks:
-    """Networks to choose from: the ``factors`` there are, and ``load`` gives the one of a factor.
-
-    ``load`` is asked once for each factor that an image needs; let it remember what it has read.
-    """
-
-    factors: tuple[int, ...]
-    load: Callable[[int], SRModel]
+from edgekeeper.pretrained.exported import SUFFIXES as EXPORTED
+from edgekeeper.pretrained.exported import load_exported
+from edgekeeper.pretrained.zoo import (
+    FACTORS,
+    Networks,
+    Style,
+    choose_passes,
+    default_name,
+    find,
+    load_network,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +110,6 @@ class Request:
             return self.existing
         return "skip" if any(Path(source).is_dir() for source in self.sources) else "fail"
 
-    def factor_for(self, size: tuple[int, int], *, factors: tuple[int, ...]) -> float:
-        """Return the factor for an image of ``size`` (height, width)."""
-        height, width = size
-        if self.width is not None:
-            return self.width / width
-        if self.height is not None:
-            return self.height / height
-        if self.fit is not None:
-            return min(self.fit[0] / width, self.fit[1] / height)
-        return max(factors) if self.scale is None else self.scale
-
     def label(self, factors: tuple[int, ...]) -> str:
         """Return what is put after the names of results: what was asked for, known before."""
         if self.fit is not None:
@@ -136,10 +126,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class PassPlan:
-    """The factors of the ``passes`` of networks, one after another, and the ``size`` at the end.
-
-    Sizes are (height, width).
-    """
+    """The factors of the ``passes`` of networks, in order; sizes are (height, width)."""
 
     source: tuple[int, int]
     passes: tuple[int, ...]
@@ -152,69 +139,52 @@ def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, 
     Raises:
         InputError: no network that is given enlarges, and the image is to become larger.
     """
-    factor = request.factor_for(size, factors=factors)
-    asked = (request.scale, request.width, request.height, request.fit)
-    if all(one is None for one in asked):  # one pass, of a factor of 1 too
-        passes: tuple[int, ...] = (max(factors),)
-    else:
-        passes = choose_passes(factor, factors=factors)
-    height, width = (max(1, math.floor(side * factor + 0.5)) for side in size)
-    return PassPlan(
-        source=size, passes=passes, size=(request.height or height, request.width or width)
-    )
-
-
-def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the factors of the passes that reach ``wanted``, the fewest, of these the smallest.
-
-    None for a factor of 1 or less, one where a network suffices, and several for more: 6 is
-    2 x 3, 16 is 4 x 4. The smaller factor comes first, since the second pass works on an image
-    that the first has enlarged.
-
-    Raises:
-        InputError: no factor is above 1 while ``wanted`` is.
-    """
-    if wanted <= SLACK:
-        return ()
-    if max(factors) < 2:
-        raise InputError(f"No network that was given enlarges; a factor of {wanted:g} needs one.")
-    count = 1
-    while max(factors) ** count * SLACK < wanted:
-        count += 1
-    options = combinations_with_replacement(sorted(set(factors)), count)
-    enough = [option for option in options if math.prod(option) * SLACK >= wanted]
-    return min(enough, key=math.prod)
+    height, width = request.height, request.width
+    if width is not None:
+        factor = width / size[1]
+    elif height is not None:
+        factor = height / size[0]
+    elif request.fit is not None:
+        factor = min(request.fit[0] / size[1], request.fit[1] / size[0])
+    elif request.scale is not None:
+        factor = request.scale
+    else:  # one pass, of a factor of 1 too
+        most = max(factors)
+        return PassPlan(source=size, passes=(most,), size=(size[0] * most, size[1] * most))
+    large = [max(1, math.floor(side * factor + 0.5)) for side in size]
+    passes = choose_passes(factor, factors=factors)
+    return PassPlan(source=size, passes=passes, size=(height or large[0], width or large[1]))
 
 
 # ---- The networks of what was given for them -----------------------------------------------------
 
 
-def networks_for(request: Request) -> Networks:
+def networks_for(
+    request: Request, *, load_one: Callable[[str | Path], SRModel] | None = None
+) -> Networks:
     """Return the networks to choose from, each read once, when it is needed, on its device.
+
+    ``load_one`` reads the one of a name or a file, where that is not done as the request says.
 
     Raises:
         InputError: no such network, or it cannot be run as asked.
         CheckpointError: a file holds no network that is known.
         UnavailableError: an extra is needed; it is named.
     """
-    model = request.model
+    model, style, read = request.model, request.style, load_one or functools.partial(_load, request)
     if isinstance(model, Networks):
         return model
     if model is None:
-        if request.runtime not in (None, "torch"):
+        if load_one is None and request.runtime not in (None, "torch"):
             raise InputError("Only an exported network is run by another runtime than torch.")
-        return Networks(
-            factors=FACTORS[request.style],
-            load=functools.cache(
-                lambda factor: load(default_name(factor, style=request.style)).to(request.device)
-            ),
-        )
-    one = model if isinstance(model, SRModel) else _load(model, request)
+        reads = functools.cache(lambda factor: read(default_name(factor, style=style)))
+        return Networks(factors=FACTORS[style], load=reads)
+    one = model if isinstance(model, SRModel) else read(model)
     return Networks(factors=(one.scale,), load=lambda factor: one)
 
 
-def _load(name_or_file: str | Path, request: Request) -> SRModel:
-    needs = SUFFIXES.get(Path(name_or_file).suffix.lower(), "torch")
+def _load(request: Request, name_or_file: str | Path) -> SRModel:
+    needs = EXPORTED.get(Path(name_or_file).suffix.lower(), "torch")
     if request.runtime not in (None, needs):
         raise InputError(f"'{name_or_file}' is run by {needs}, not by {request.runtime}.")
     if needs == "torch":
@@ -225,36 +195,14 @@ def _load(name_or_file: str | Path, request: Request) -> SRModel:
     return load_exported(find(name_or_file), threads=request.threads, precision=precision)
 
 
-def load_network(name_or_file: str | Path, *, factor: float | None = None) -> SRModel:
-    """Return the network of a name that ships, or of a file of any kind that ``load`` takes.
-
-    ``factor`` is the enlargement asked for, tried where a file does not say its own.
-
-    Raises:
-        InputError: no such name or file. CheckpointError: it holds no network that is known.
-        UnavailableError: an extra is needed; it is named.
-    """
-    # A file that says its scale is right about it; the one asked for is for those that do not.
-    nearest = None if factor is None else min(4, max(2, math.ceil(factor)))
-    first, second = (nearest, None) if nearest == factor else (None, nearest)
-    try:
-        return load(name_or_file, scale=first)
-    except (CheckpointError, UnavailableError) as error:
-        try:
-            return load(name_or_file, scale=second)
-        except (CheckpointError, UnavailableError):
-            raise error from None
-
-
 # ---- What is told meanwhile and afterwards -------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """How far the work is: on file number ``file`` of ``files``, ``done`` of ``total`` parts.
+    """How far the work is: on ``file`` of ``files``, ``done`` of ``total`` tiles or frames.
 
-    Parts are tiles of an image or frames of a video (``unit``); ``found`` of them an earlier run
-    had made. A file that starts has 0 of 0 done.
+    ``found`` of them an earlier run had made. A file that starts has 0 of 0 done.
     """
 
     path: Path
@@ -268,17 +216,6 @@ class Step:
 
 Progress = Callable[[Step], None]
 """Called when a file starts and after each of its parts; may raise to stop."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """CIEDE2000 in the mean between the image and the result shrunk to its size.
-
-    ``before`` and ``after`` the correction that ``consistent`` makes.
-    """
-
-    before: float
-    after: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,9 +248,9 @@ class Result:
         seconds: the time from the beginning of the work to the written file. Files overlap, so
             that the sum over a folder is more than the time it took.
         network_seconds: the part of it that the networks took.
-        precision: of the networks; None when none was run.
-        tile: the side of the tiles of the first pass in LR pixels, 0 when there was none.
-        drift: None unless ``consistent`` was asked for; of the last pass.
+        precision, tile: of the networks, and the side of the tiles of the first pass in LR pixels;
+            None and 0 when none was run.
+        drift: of the last pass, if ``consistent`` was asked for.
         notes: sentences on what one might not expect.
         frames, found, codec, pixels: of a video: how many frames it has, how many of them an
             earlier run had made, the codec, and FFmpeg's name of the layout of the samples.
@@ -364,3 +301,99 @@ class Result:
         if self.frames:
             record |= {name: getattr(self, name) for name in ("frames", "found", "codec", "pixels")}
         return record
+
+
+# ---- Which file is written for each image or video -----------------------------------------------
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+"""The file extensions of videos that are written; Matroska (.mkv) takes nearly everything."""
+
+VIDEO_READ_SUFFIXES = (
+    *VIDEO_SUFFIXES,
+    *(".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".vob", ".wmv", ".flv", ".ogv", ".3gp"),
+    ".mxf",
+)
+"""The file extensions by which a file is taken for a video."""
+
+
+def is_video(path: str | Path) -> bool:
+    """Return whether a file is taken for a video."""
+    return Path(path).suffix.lower() in VIDEO_READ_SUFFIXES and Path(path).is_file()
+
+
+def plan_outputs(request: Request, *, factors: tuple[int, ...]) -> list[tuple[Path, Path]]:
+    """Return each image and video that is given with the file to write.
+
+    A file is written to ``request.output``, into it where that is a folder, or beside its source
+    with what was asked for in its name: ``_x4`` (of networks with ``factors``). Of a folder the
+    images in and below it are written to the same tree below another folder; videos in it are
+    left alone. Formats that can only be read become PNG; where a.gif and a.png would both become
+    a.png, the first becomes a.gif.png.
+
+    Raises:
+        InputError: a source is not there, or holds no image.
+        ImageError: a folder cannot be read.
+    """
+    sources = list(dict.fromkeys(map(Path, request.sources)))
+    for source in sources:
+        if not os.path.lexists(source):
+            raise InputError(f"There is no file or folder '{source}'.")
+    several, label, form = len(sources) > 1, request.label(factors), request.save.format
+    into = None if request.output is None else Path(request.output)
+    if into and not into.is_dir() and (several or sources[0].is_dir()) and os.path.lexists(into):
+        raise InputError(f"'{into}' is a file; several images need a folder as output.")
+    is_folder = several or sources[0].is_dir() or str(request.output).endswith(("/", os.sep))
+    if into and not is_folder and not into.is_dir():
+        return [(sources[0], into)]
+    found: list[tuple[Path, Path, str]] = []  # the source, the folder of the result, its label
+    for source in sources:
+        if not source.is_dir():
+            found.append((source, into or source.parent, "" if into else label))
+            continue
+        target = into
+        if into is None or several:
+            named = _with_name(source)
+            target = into / named.name if into else named.with_name(named.name + label)
+        assert target is not None
+        images = _images_below(source, outside=target)
+        found += [(path, target / path.relative_to(source).parent, "") for path in images]
+    if not found:
+        names = "', '".join(map(str, sources))
+        raise InputError(f"'{names}': no images (files {', '.join(READ_SUFFIXES)}) there.")
+    places = [place / _name(source, label, form) for source, place, label in found]
+    wanted = Counter(places)
+    return [
+        (source, place.with_name(_name(source, label, form, full=wanted[place] > 1)))
+        for (source, _, label), place in zip(found, places, strict=True)
+    ]
+
+
+def _with_name(folder: Path) -> Path:
+    """Return a folder by a path that ends in its name, which "." and ".." do not."""
+    named = folder if folder.name not in ("", "..") else Path(os.path.realpath(folder))
+    if not named.name:
+        raise InputError(f"'{folder}' has no name to name results after; say where they go.")
+    return named
+
+
+def _images_below(folder: Path, *, outside: Path) -> list[Path]:
+    """Return the images in and below a folder, but never one's own results in ``outside``."""
+    inside = Path(os.path.realpath(outside))
+    if inside == Path(os.path.realpath(folder)):
+        raise InputError(f"'{folder}' cannot be its own target; choose another folder.")
+    found = list_images(folder, depth="tree", suffixes=READ_SUFFIXES)
+    return [p for p in found if not Path(os.path.realpath(p.parent)).is_relative_to(inside)]
+
+
+def _name(source: Path, label: str, form: str | None, *, full: bool = False) -> str:
+    """Return the source's name with a label and the file extension of what is written.
+
+    ``full`` keeps a file extension that changes in the name.
+    """
+    kept = SUFFIXES if form is None else FORMATS[form].suffixes
+    suffix = ".png" if form is None else kept[0]
+    if is_video(source):
+        kept, suffix = VIDEO_SUFFIXES, ".mkv"
+    if source.suffix.lower() in kept:
+        return f"{source.stem}{label}{source.suffix}"
+    return f"{source.name if full else source.stem}{label}{suffix}"

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from edgekeeper.image import Image, open_image, to_tensor
 from edgekeeper.inference.categories import CategoryMap
+from edgekeeper.inference.flow import tile_side
+from edgekeeper.inference.network import TileRunner, tile_overlap
 from edgekeeper.inference.request import Request, Seams, networks_for, plan_passes
-from edgekeeper.inference.tile import TileRunner, tile_overlap, tile_side
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import RowWindow, Tile, plan_tiles, tiled_bands
 
@@ -28,7 +29,13 @@ def verify_seams(
             takes none.
     """
     request = request or Request()
-    runner, scale = TileRunner(model, request), model.scale
+    scale = model.scale
+    runner = TileRunner(
+        model,
+        precision=request.precision,
+        ensemble=request.ensemble,
+        consistent=request.consistent,
+    )
     size = (lr.shape[-2], lr.shape[-1])
     side = tile_side(request, overlap=runner.overlap, size=size, device=runner.device)
     whole = runner(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)

@@ -7,6 +7,9 @@ card (recipe, seed, commit, images with licence, steps, time, results with proto
 import dataclasses
 import inspect
 import json
+import math
+from collections.abc import Callable
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Literal
 
@@ -150,3 +153,63 @@ def default_name(scale: int, *, style: Style = "faithful") -> str:
         factors = ", ".join(map(str, FACTORS[style]))
         raise InputError(f"No '{style}' network enlarges by {scale}; its scales: {factors}.")
     return DEFAULTS[style][scale]
+
+
+def load_network(name_or_file: str | Path, *, factor: float | None = None) -> SRModel:
+    """Return the network of a name that ships, or of a file of any kind that ``load`` takes.
+
+    ``factor`` is the enlargement asked for, tried where a file does not say its own.
+
+    Raises:
+        InputError: no such name or file. CheckpointError: it holds no network that is known.
+        UnavailableError: an extra is needed; it is named.
+    """
+    # A file that says its scale is right about it; the one asked for is for those that do not.
+    nearest = None if factor is None else min(4, max(2, math.ceil(factor)))
+    first, second = (nearest, None) if nearest == factor else (None, nearest)
+    try:
+        return load(name_or_file, scale=first)
+    except (CheckpointError, UnavailableError) as error:
+        try:
+            return load(name_or_file, scale=second)
+        except (CheckpointError, UnavailableError):
+            raise error from None
+
+
+# ---- The networks that reach a size, one after another -------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Networks to choose from: the ``factors`` there are, and ``load`` gives the one of a factor.
+
+    ``load`` is asked once for each factor that an image needs; let it remember what it has read.
+    """
+
+    factors: tuple[int, ...]
+    load: Callable[[int], SRModel]
+
+
+def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the factors of the passes that reach ``wanted``, the fewest, of these the smallest.
+
+    None for a factor of 1 or less, one where a network suffices, and several for more: 6 is
+    2 x 3, 16 is 4 x 4. The smaller factor comes first, since the second pass works on an image
+    that the first has enlarged.
+
+    Raises:
+        InputError: no factor is above 1 while ``wanted`` is.
+    """
+    # A network is used for up to 1 % more than its factor; the exact resize adds what is missing.
+    # Otherwise 2001 pixels made of 1000 would need the network for three times the size.
+    slack = 1.01
+    if wanted <= slack:
+        return ()
+    if max(factors) < 2:
+        raise InputError(f"No network that was given enlarges; a factor of {wanted:g} needs one.")
+    count = 1
+    while max(factors) ** count * slack < wanted:
+        count += 1
+    options = combinations_with_replacement(sorted(set(factors)), count)
+    enough = [option for option in options if math.prod(option) * slack >= wanted]
+    return min(enough, key=math.prod)

@@ -14,10 +14,9 @@ from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import Overwrite, check_target, deliver, is_plain, make_folder
 from edgekeeper.image import Image
 from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
-from edgekeeper.inference.background import ReadAhead, WriteBehind
-from edgekeeper.inference.names import VIDEO_SUFFIXES
-from edgekeeper.inference.network import Precision, infer
-from edgekeeper.inference.tile import TileError
+from edgekeeper.inference.files import ReadAhead, WriteBehind
+from edgekeeper.inference.network import Precision, TileError, infer
+from edgekeeper.inference.request import VIDEO_SUFFIXES
 from edgekeeper.models import SRModel
 from edgekeeper.video.codecs import check_options, encoder_options
 from edgekeeper.video.joining import check_streams, join
