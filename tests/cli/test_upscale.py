@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from edgekeeper.checkpoint import save_model
-from edgekeeper.cli import upscale_output
-from edgekeeper.cli.upscale_output import Reporter, shortened, shown
+from edgekeeper.cli.upscale import shown
+from edgekeeper.cli.upscale_run import Reporter, shortened
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.inference import Step
 from edgekeeper.models import ESPCN
@@ -581,7 +581,7 @@ class TestTerminal:
     def test_what_cannot_be_shown_is_escaped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert shown("a\nb\x1b[0m\udcff ü") == r"a\nb\x1b[0m\udcff ü"
         ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-        monkeypatch.setattr(upscale_output.sys, "stdout", ascii_only)
+        monkeypatch.setattr("sys.stdout", ascii_only)
         assert shown("ü") == r"\xfc"
 
     def test_long_names_keep_their_ends(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +14,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.files import is_standard_output
 
 if TYPE_CHECKING:
-    from edgekeeper.cli.upscale_output import OutputStyle
+    from edgekeeper.cli.upscale_run import OutputStyle
 
 STREAM = "-"
 
@@ -145,8 +146,7 @@ def command(
     if force and skip_existing:
         raise InputError("--force replaces files that exist, --skip-existing keeps them; give one.")
 
-    from edgekeeper.cli.upscale_output import OutputLostError
-    from edgekeeper.cli.upscale_run import networks_of, run_request
+    from edgekeeper.cli.upscale_run import OutputLostError, networks_of, run_request
     from edgekeeper.image import SaveOptions
     from edgekeeper.inference import Request
 
@@ -220,8 +220,6 @@ def _check_videos(
 
 def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
     """Raise InputError for sources that are not there, or standard input misused."""
-    from edgekeeper.cli.upscale_output import shown
-
     for source in sources:
         if source != STREAM and not os.path.lexists(source):
             raise InputError(f"There is no file or folder '{shown(source)}'.")
@@ -245,3 +243,10 @@ def _check_standard_output(
         raise InputError("'-o -' (standard output) has no name to tell a format; give --format.")
     if report or as_json:
         raise InputError("--report and --json need a file for the image; give one with -o.")
+
+
+def shown(text: object) -> str:
+    """Return a text in one line that any terminal takes: what is not printable is escaped."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)

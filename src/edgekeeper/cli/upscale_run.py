@@ -1,36 +1,46 @@
-"""The run of ``edgekeeper upscale``: one batch from start to summary."""
+"""The run of ``edgekeeper upscale``: one batch from start to summary, and what it tells.
 
+Results go to stdout; notes, failures and progress to stderr, progress only on a terminal.
+"""
+
+import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Self
+
+import click
 
 from edgekeeper.cli.options import chosen_device
-from edgekeeper.cli.upscale_output import OutputLostError, OutputStyle, Reporter
+from edgekeeper.cli.upscale import STREAM, shown
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.inference import (
     Networks,
     Progress,
     Request,
     Result,
+    Seams,
     Step,
-    measure_seams,
+    add_seams,
     networks_for,
     plan_outputs,
     upscale_files,
 )
-from edgekeeper.inference.categories import find_maps
 from edgekeeper.inference.request import is_video
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import SUFFIXES
 from edgekeeper.pretrained.zoo import find, is_own, load_network
-from edgekeeper.progress import StopSignal
+from edgekeeper.progress import ProgressLine, StopSignal
 
-STREAM = "-"
+OutputStyle = Literal["lines", "json", "quiet"]
 
 
 def networks_of(request: Request) -> Networks:
@@ -56,15 +66,12 @@ def networks_of(request: Request) -> Networks:
     return networks_for(request, load_one=load_one)
 
 
-# ---- The run -------------------------------------------------------------------------------------
-
-
 def run_request(request: Request, *, output_style: OutputStyle, report: bool, seams: bool) -> int:
     """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt."""
     with _streams(request) as streams, _model_is_quiet():
         pairs = plan_outputs(streams.request, factors=networks_for(request).factors)
         reporter = Reporter(output_style, total=len(pairs))
-        measures = _Measures(streams.request, report=report, seams=seams)
+        seamless = True
         signal = StopSignal(message="Stopping after this tile; once more stops at once.")
         with signal, reporter:
 
@@ -76,7 +83,13 @@ def run_request(request: Request, *, output_style: OutputStyle, report: bool, se
             results = _results(pairs, streams.request, on_step=on_step)
             with suppress(KeyboardInterrupt), closing(results):
                 for result in results:
-                    reporter.result(streams.named(measures.add(result)))
+                    if seams and result.status == "done":  # once, on one that is large enough
+                        result = add_seams(result, streams.request)
+                        seams = result.seams is None
+                        seamless = result.seams is None or result.seams.is_seamless
+                    if report and result.status == "done":
+                        result = _with_report(result, streams.request)
+                    reporter.result(streams.named(result))
                     signal.check()
         if signal.status is not None:
             reporter.stopped(_how_to_go_on(request, done=reporter.counts["done"]))
@@ -86,7 +99,7 @@ def run_request(request: Request, *, output_style: OutputStyle, report: bool, se
             reporter.stopped(f"No space is left. {_how_to_go_on(request, done=1)}")
         if not reporter.counts["failed"]:
             streams.deliver()
-    return 1 if reporter.counts["failed"] or measures.found_seams else 0
+    return 1 if reporter.counts["failed"] or not seamless else 0
 
 
 def _results(
@@ -122,56 +135,181 @@ def _model_is_quiet() -> Iterator[None]:
         log.disabled = before
 
 
-class _Measures:
-    """What is measured of results: the structure risk, and once whether tiles show."""
+def _with_report(result: Result, request: Request) -> Result:
+    """Return the result with its inspection; where that is not possible, with a note on why."""
+    from edgekeeper.evaluation.inspect import inspect_files
 
-    def __init__(self, request: Request, *, report: bool, seams: bool) -> None:
-        self._request, self._report, self._seams = request, report, seams
-        self.found_seams = False
+    assert result.source_size is not None and result.size is not None
+    height, width = result.source_size
+    factor = result.size[0] // height
+    if factor < 2 or result.size != (factor * height, factor * width):
+        note = "No report: it needs a factor of 2, 3, 4 or another whole number."
+        return replace(result, notes=(*result.notes, note))
+    overlay = result.target.with_name(f"{result.target.stem}_risk.png")
+    try:
+        inspection = inspect_files(
+            result.source, result.target, overlay_path=overlay, overwrite=request.overwrite
+        )
+    except (InputError, ImageError) as error:
+        return replace(result, notes=(*result.notes, f"No report: {error}"))
+    return replace(result, report=inspection.as_json(), overlay=overlay)
 
-    def add(self, result: Result) -> Result:
-        """Return the result with what was measured of it."""
-        if result.status == "failed" and result.reason.endswith("exists already."):
-            reason = f"{result.reason[:-1]}; --force replaces it, --skip-existing keeps it."
-            return replace(result, reason=reason)
-        if result.status == "done" and self._seams:
-            result = self._with_seams(result)
-        if result.status == "done" and self._report:
-            result = self._with_report(result)
-        return result
 
-    def _with_seams(self, result: Result) -> Result:
-        """Measured on the first image that is large enough."""
-        maps, request = None, self._request
-        if request.categories is not None:
-            of = find_maps(request.categories, images=[result.source], sources=request.sources)
-            maps = of(result.source)
-        seams = measure_seams(result.source, request, categories=maps)
-        if seams is None:
-            note = "It is made in one piece: there are no seams to measure."
-            return replace(result, notes=(*result.notes, note))
-        self._seams, self.found_seams = False, not seams.is_seamless
-        return replace(result, seams=seams)
+# ---- What is told --------------------------------------------------------------------------------
 
-    def _with_report(self, result: Result) -> Result:
-        """With the inspection; where that is not possible, with a note that says why."""
-        from edgekeeper.evaluation.inspect import inspect_files
 
-        assert result.source_size is not None and result.size is not None
-        factor = result.size[0] // result.source_size[0]
-        height, width = result.source_size
-        if factor < 2 or result.size != (factor * height, factor * width):
-            note = "No report: it needs a factor of 2, 3, 4 or another whole number."
-            return replace(result, notes=(*result.notes, note))
-        overlay = result.target.with_name(f"{result.target.stem}_risk.png")
-        overwrite = self._request.overwrite
+class OutputLostError(ImageError):
+    """Standard output takes nothing more: its reader has gone, or its disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"Standard output cannot be written: {(error.strerror or '').lower()}.")
+        # What is still buffered would fail once more when the program ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Reporter:
+    """Tells of one batch: in lines for people, in JSON for programs, or not at all on stdout.
+
+    "quiet" leaves stdout alone, for the image that goes there. Entered it shows the progress.
+
+    Attributes:
+        counts: how many images were "done", "skipped" and "failed".
+    """
+
+    def __init__(self, output: OutputStyle, *, total: int) -> None:
+        self.output, self.total = output, total
+        self.counts: Counter[str] = Counter()
+        self._reasons: list[str] = []
+        self._notes: Counter[str] = Counter()
+        self._started = time.perf_counter()
+        self._line = ProgressLine("all", total=total, unit="images", transient=True)
+
+    def __enter__(self) -> Self:
+        self._line.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._line.__exit__(*error)
+        self._line.is_shown = False
+
+    def step(self, step: Step) -> None:
+        """Show how far the work is: of the batch, or of the only image or video."""
+        name = shortened(step.path.name)
+        if self.total > 1:
+            part = step.done / step.total if step.total else 0
+            text = f"{name} {step.done}/{step.total} {step.unit}" if step.total else name
+            self._line.update(self.counts.total() + part, text=text)
+            return
+        if step.done == step.found:
+            self._line.begin(name, done=step.found, unit=step.unit)
+        self._line.update(step.done, total=step.total or None)
+
+    def result(self, result: Result) -> None:
+        """Tell what became of one image."""
+        self.counts[result.status] += 1
+        if self.output == "json":
+            self._say(json.dumps(result.as_json(), allow_nan=False))
+            return
+        for note in result.notes:
+            if not self._notes[note]:
+                self.note(f"{result.source.name}: {note}")
+            self._notes[note] += 1
+        if result.status == "failed":
+            self._reasons.append(result.reason)
+            self._say(f"failed: {result.reason}", err=True)
+        elif result.status == "skipped":
+            self._say(f"skipped: {result.reason}")
+        elif self.output == "lines":
+            self._say("  ".join([str(result.target), *_facts(result)]))
+        elif result.seams is not None:
+            self.note(_seams(result.seams))
+
+    def note(self, text: str) -> None:
+        """Tell something by the way, dimmed, on stderr."""
+        self._say(text, err=True, dim=True)
+
+    def summary(self) -> None:
+        """Tell of the whole batch, and again what failed, since that may have scrolled away."""
+        if self.output != "lines" or self.total == 1:
+            return
+        for note, count in self._notes.items():
+            if count > 1:
+                self.note(f"{count} images: {note}")
+        counts = ", ".join(f"{self.counts[name]} {name}" for name in ("done", "skipped", "failed"))
+        self._say(f"{counts} in {_duration(time.perf_counter() - self._started)}")
+        if self._reasons:
+            self._say(f"{len(self._reasons)} of {self.total} failed:", err=True)
+            for reason in self._reasons:
+                self._say(f"  {reason}", err=True)
+
+    def stopped(self, advice: str) -> None:
+        """Tell that the batch was interrupted, what of it is there, and how to go on."""
+        done = self.counts.total()
+        if done == self.total:
+            advice = "All images were done."
+        self._say(f"Stopped after {done} of {self.total} images. {advice}", err=True)
+
+    def _say(self, text: str, *, err: bool = False, dim: bool = False) -> None:
+        """A line, above the progress where both are on the terminal."""
+        line = text[: len(text) - len(text.lstrip())] + shown(text.lstrip())
+        if self._line.is_shown and (err or sys.stdout.isatty()):
+            self._line.say(line, dim=dim)
+            return
         try:
-            inspection = inspect_files(
-                result.source, result.target, overlay_path=overlay, overwrite=overwrite
-            )
-        except (InputError, ImageError) as error:
-            return replace(result, notes=(*result.notes, f"No report: {error}"))
-        return replace(result, report=inspection.as_json(), overlay=overlay)
+            click.secho(line, err=err, dim=dim or None)
+        except OSError as error:
+            if err:
+                raise
+            raise OutputLostError(error) from error
+
+
+def shortened(name: str, *, length: int = 28) -> str:
+    """Return a name that takes at most ``length`` characters."""
+    name = shown(name)
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
+
+
+def _facts(result: Result) -> Sequence[str]:
+    """Return what a line says of an image or a video after the name of its file."""
+    facts = []
+    if result.size is not None:
+        facts.append(f"{result.size[1]}x{result.size[0]}")
+    if result.frames:
+        found = f" ({result.found} found)" if result.found else ""
+        facts.append(f"{result.frames} frames{found}")
+    facts.append(f"{result.seconds:.1f} s")
+    if result.frames:
+        made = result.frames - result.found
+        facts.append(f"{made / result.seconds:.2f} frames/s")
+        facts.append(f"{result.codec} {result.pixels}")
+    if result.drift is not None:
+        facts.append(f"colour drift {result.drift.before:.2f} -> {result.drift.after:.2f}")
+    if result.report is not None:
+        report = result.report
+        facts.append(
+            f"structure risk {100 * report['risk']:.2f} % ({report['verdict']}), "
+            f"off its input by {report['difference_mean']:.2f} grey levels"
+        )
+    if result.overlay is not None:
+        facts.append(f"overlay {result.overlay.name}")
+    if result.seams is not None:
+        facts.append(_seams(result.seams))
+    return facts
+
+
+def _seams(seams: Seams) -> str:
+    return (
+        f"seams {seams.levels:.3f} of 255 grey levels at most "
+        f"(tile {seams.tile}, overlap {seams.overlap})"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 # ---- Standard input and output -------------------------------------------------------------------
@@ -189,8 +327,11 @@ class _Streams:
     goes_out: Path | None = None
 
     def named(self, result: Result) -> Result:
-        """Return the result with "-" for the files that stand for streams."""
+        """Return the result in the words of the command, with "-" for streams."""
         reason = result.reason
+        if result.status == "failed" and reason.endswith("exists already."):
+            reason = f"{reason[:-1]}; --force replaces it, --skip-existing keeps it."
+            result = replace(result, reason=reason)
         if self.stands_in is not None:
             reason = reason.replace(f"'{self.stands_in}'", "Standard input")
             result = replace(result, source=Path(STREAM), reason=reason)

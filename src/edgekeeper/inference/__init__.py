@@ -18,7 +18,7 @@ from edgekeeper.inference.request import (
     networks_for,
     plan_outputs,
 )
-from edgekeeper.inference.seams import measure_seams, verify_seams
+from edgekeeper.inference.seams import add_seams, measure_seams, verify_seams
 from edgekeeper.pretrained.zoo import Networks
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Result",
     "Seams",
     "Step",
+    "add_seams",
     "measure_seams",
     "networks_for",
     "plan_outputs",

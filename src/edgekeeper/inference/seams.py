@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from edgekeeper.image import Image, open_image, to_tensor
-from edgekeeper.inference.categories import CategoryMap
+from edgekeeper.inference.categories import CategoryMap, find_maps
 from edgekeeper.inference.flow import tile_side
 from edgekeeper.inference.network import TileRunner, tile_overlap
-from edgekeeper.inference.request import Request, Seams, networks_for, plan_passes
+from edgekeeper.inference.request import Request, Result, Seams, networks_for, plan_passes
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import RowWindow, Tile, plan_tiles, tiled_bands
 
@@ -90,6 +90,19 @@ def measure_seams(
         box = slice(top, below), slice(left, right)
         maps = categories.cut(*box, size=size, scale=model.scale)
     return verify_seams(model, part, request=replace(request, tile=tile), maps=maps)
+
+
+def add_seams(result: Result, request: Request) -> Result:
+    """Return the result of an image file with what tiles change in it, or a note that none do."""
+    categories = None
+    if request.categories is not None:
+        of = find_maps(request.categories, images=[result.source], sources=request.sources)
+        categories = of(result.source)
+    seams = measure_seams(result.source, request, categories=categories)
+    if seams is None:
+        note = "It is made in one piece: there are no seams to measure."
+        return replace(result, notes=(*result.notes, note))
+    return replace(result, seams=seams)
 
 
 def _middle(length: int, wanted: int) -> tuple[int, int]:
