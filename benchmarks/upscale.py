@@ -11,6 +11,7 @@ the same precision. Peers that are not installed are named and left out.
 
 The network has the size of the EDSR baseline (1,517,571 weights and a bicubic skip) and small
 random weights: speed does not depend on training. `--network NAME` takes one that ships.
+With `--device cuda` it is PyTorch as it comes and ours alone, on the GPU.
 """
 
 import argparse
@@ -54,14 +55,16 @@ def edsr_baseline() -> EDSR:
     return model
 
 
-def by_pillow(network: Callable[[Tensor], Tensor]) -> Callable[[Path, Path], None]:
+def by_pillow(
+    network: Callable[[Tensor], Tensor], *, device: str = "cpu"
+) -> Callable[[Path, Path], None]:
     """What most scripts do: Pillow, the whole image at once, Pillow."""
 
     def run(source: Path, target: Path) -> None:
         pixels = np.asarray(Image.open(source).convert("RGB"), dtype=np.float32) / 255
         with torch.inference_mode():
-            sr = network(torch.from_numpy(pixels).permute(2, 0, 1)[None])
-        rounded = (sr[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0)
+            sr = network(torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device))
+        rounded = (sr[0].clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu()
         Image.fromarray(rounded.numpy()).save(target)
 
     return run
@@ -131,14 +134,14 @@ def ncnn_network(model: EDSR, *, threads: int, folder: Path) -> Callable[[Tensor
     return run
 
 
-def ways(model: SRModel, *, threads: int, folder: Path) -> list[Way]:
+def ways(model: SRModel, *, threads: int, folder: Path, device: str) -> list[Way]:
     def ours(precision: str) -> Callable[[Path, Path], object]:
         return lambda source, target: upscale_file(
             source, target, request=Request(model=model, precision=precision, existing="replace")
         )
 
     found = [
-        Way("PyTorch eager float32", by_pillow(model), model),
+        Way("PyTorch eager float32", by_pillow(model, device=device), model),
         Way("edgekeeper float32", ours("float32")),
         Way(
             "edgekeeper auto",
@@ -147,6 +150,8 @@ def ways(model: SRModel, *, threads: int, folder: Path) -> list[Way]:
             torch.bfloat16,
         ),
     ]
+    if device != "cpu":
+        return found
     for extra, runtime in (("onnxruntime", "onnx"), ("openvino", "openvino")):
         if importlib.util.find_spec(extra) is None:
             print(f"{extra} is not installed: left out")
@@ -164,14 +169,15 @@ def ways(model: SRModel, *, threads: int, folder: Path) -> list[Way]:
     return found
 
 
-def peak(dtype: torch.dtype, *, clock: Callable[[], float]) -> float:
+def peak(dtype: torch.dtype, *, clock: Callable[[], float], device: str) -> float:
     """Multiplications a second of a matrix product in ``dtype``, the best of several."""
-    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    size = 8192 if device == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = 0.0
     for _ in range(5):
         started = clock()
         a @ b
-        best = max(best, 2048**3 / (clock() - started))
+        best = max(best, size**3 / (clock() - started))
     return best
 
 
@@ -187,20 +193,28 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--network", default="edsr")
+    parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+
+    def synchronised() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
     clock = time.process_time if given.threads == 1 else time.perf_counter
+    clock = synchronised if given.device == "cuda" else clock
     model = edsr_baseline() if given.network == "edsr" else load(given.network)
+    model = model.to(given.device)
     image = Path(__file__).parent.parent / "examples/test/beacon-street-sunset.png"
     with tempfile.TemporaryDirectory() as name, torch.inference_mode():
         folder = Path(name)
         source, target = folder / "lr.png", folder / "sr.png"
         Image.open(image).convert("RGB").resize((given.side, given.side)).save(source)
-        lr = torch.rand(1, 3, given.side, given.side)
-        choices = ways(model, threads=given.threads, folder=folder)
+        lr = torch.rand(1, 3, given.side, given.side, device=given.device)
+        choices = ways(model, threads=given.threads, folder=folder, device=given.device)
         work, peaks = (
             macs(model, lr),
-            {t: peak(t, clock=clock) for t in (torch.float32, torch.bfloat16)},
+            {t: peak(t, clock=clock, device=given.device) for t in (torch.float32, torch.bfloat16)},
         )
         for way in choices:
             if way.network is not None:
@@ -220,7 +234,7 @@ def main() -> None:
                     alone[way.name].append(clock() - middle)
     full, half = (peaks[dtype] / 1e9 for dtype in (torch.float32, torch.bfloat16))
     print(
-        f"{given.side} x {given.side} -> x{model.scale}, {given.threads} threads, "
+        f"{given.side} x {given.side} -> x{model.scale}, {given.threads} threads, {given.device}, "
         f"{work / 1e9:.0f} GMAC; matrix product: {full:.0f} GMAC/s float32, {half:.0f} bfloat16"
     )
     eager = times["PyTorch eager float32"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+os.environ["EDGEKEEPER_CACHE"] = "/nonexistent/edgekeeper"  # nobody's own files are looked at
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, so each computes on one
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

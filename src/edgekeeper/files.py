@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import platformdirs
+
 from edgekeeper.errors import EdgekeeperError, InputError
 
 if sys.platform != "win32":
@@ -161,6 +163,12 @@ def sha256_of(path: str | Path, *, error: type[EdgekeeperError] = InputError) ->
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as problem:
         raise error(f"'{path}' cannot be read: {reason(problem)}.") from problem
+
+
+def user_cache() -> Path:
+    """Return the folder for what can be got again: EDGEKEEPER_CACHE, or the system's for users."""
+    given = os.environ.get("EDGEKEEPER_CACHE")
+    return Path(given) if given else platformdirs.user_cache_path("edgekeeper")
 
 
 def make_folder(path: Path, *, error: type[EdgekeeperError] = InputError) -> Path:

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgekeeper.recipes.ladder import LADDER, SHAPES
+from edgekeeper.recipes.ladder import LADDER, SHAPES, gpu_rung
 from edgekeeper.training.recipe import Recipe
 
 
@@ -26,3 +27,20 @@ def test_a_tiny_form_trains(
     outcome, lines = run(recipe)
     assert outcome.status == "finished"
     assert outcome.step == 2 * len(LADDER[name].stages) == len(lines)
+
+
+def test_a_rung_for_a_gpu_trains_and_begins_from_one_of_another_scale(
+    reduced: Callable[[Recipe], Recipe], run: Callable[..., Any], tmp_path: Path
+) -> None:
+    first = gpu_rung(size="balanced", scale=4, steps=9)
+    assert (first.data.batch, first.data.patch, first.steps) == (32, 256, 9)
+    assert first.stages[0].optim.learning_rate_at(8, steps=600) < 4e-3  # warms up
+    run(reduced(first), out="first")
+    other = gpu_rung(size="balanced", scale=2, steps=9, start=first.name)
+    assert other.start is not None and other.start.fresh == ("last.",)
+    restore = gpu_rung(size="balanced", scale=4, steps=9, degraded=True, start=first.name)
+    assert restore.name == "restore_x4_gpu" and restore.data.degradations is not None
+    assert restore.start is not None and restore.start.fresh == ()
+    small = dataclasses.replace(reduced(other), start=other.start)
+    outcome, _ = run(small, out="other", start_from=tmp_path / "first" / "model.safetensors")
+    assert outcome.status == "finished"

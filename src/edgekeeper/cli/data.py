@@ -24,7 +24,7 @@ def command() -> None:
 
 @command.command("list")
 def list_sets() -> None:
-    """List the known sets: images, licence, origin."""
+    """List the known sets, and the weights that metrics need: images, licence, origin."""
     from edgekeeper.data.catalogue import SETS
 
     for entry in SETS:
@@ -32,22 +32,43 @@ def list_sets() -> None:
             f"{entry.name:18} {entry.kind:5} {entry.count:5}  {entry.licence}\n"
             f"{'':26}{entry.origin}"
         )
+    from edgekeeper.pretrained.reference import REFERENCE
+
+    for name, weights in REFERENCE.items():
+        click.echo(f"{name:18} weights   1  {weights.licence}\n{'':26}{weights.remote.address}")
 
 
 @command.command("get", epilog="Example: edgekeeper data get set5 --data images")
 @click.argument("name")
-@data_option("Folder to put the set in.")
+@data_option("Folder to put the set in; weights lie in the user's cache without it.")
 def get(name: str, data: Path | None) -> None:
-    """Download the set NAME from its public address; every file is checked."""
-    if data is None:
-        raise InputError("Say where to put the set with --data FOLDER.")
+    """Download the set NAME, or weights, from its public address; every file is checked.
+
+    NAME `weights` stands for all that LPIPS, NIQE and the perceptual loss need; alexnet, lpips,
+    niqe, vgg19 and vgg19_torchvision are one each.
+    """
     from edgekeeper.data.fetch import fetch_set
+    from edgekeeper.files import user_cache
+    from edgekeeper.pretrained.reference import REFERENCE, fetch_reference
     from edgekeeper.progress import ProgressLine
 
+    weights = name == "weights" or name in REFERENCE
+    if data is None and not weights:
+        raise InputError("Say where to put the set with --data FOLDER.")
     with ProgressLine(name, total=0, unit="files") as line:
-        folder = fetch_set(
-            name, data, progress=lambda done, total, file: line.update(done, total=total, text=file)
-        )
+
+        def progress(done: int, total: int, file: str) -> None:
+            line.update(done, total=total, text=file)
+
+        if weights:
+            folder = (data if data is not None else user_cache()) / "weights"
+            names = () if name == "weights" else (name,)
+            told = fetch_reference(folder, names=names, progress=progress)
+        else:
+            assert data is not None
+            folder, told = fetch_set(name, data, progress=progress), []
+    for text in told:
+        click.echo(text)
     click.echo(f"Wrote {folder}")
 
 

@@ -67,6 +67,11 @@ from edgekeeper.cli.options import (
     help="Checkpoint of another run whose recipe agrees up to that step.",
 )
 @click.option("--no-validation", is_flag=True, help="Do not score a benchmark set during the run.")
+@click.option(
+    "--graph",
+    is_flag=True,
+    help="Record the update as a CUDA graph and replay it; for recipes with SOAP alone.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
 def command(
     recipe: str,
@@ -81,6 +86,7 @@ def command(
     start: str | None,
     resume_from: Path | None,
     no_validation: bool,
+    graph: bool,
     tensorboard: bool,
 ) -> None:
     """Train a network from RECIPE: a name, or a Python file that defines `recipe`.
@@ -110,6 +116,7 @@ def command(
         start_from=find(start) if start is not None else None,
         data_root=data,
         tensorboard=tensorboard,
+        graph=graph,
     )
     outcome = train(chosen, Store.open(store), options=options)
     if outcome.model_path is not None:

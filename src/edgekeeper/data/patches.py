@@ -205,10 +205,11 @@ def read_memory(pixels: NDArray[np.uint8], walks: Windows, *, pinned: bool = Fal
 
 def read_device(pixels: Tensor, walks: Windows) -> Tensor:
     """Patches (B, 3, size, size) uint8 on the device that holds the flat ``pixels``."""
-    numbers = np.stack([walks.origin, walks.plane, walks.row, walks.column])
-    origin, plane, row, column = (
-        torch.from_numpy(numbers).to(pixels.device)[:, :, None, None, None].unbind(0)
-    )
+    numbers = torch.from_numpy(np.stack([walks.origin, walks.plane, walks.row, walks.column]))
+    if pixels.is_cuda:  # so that the copy does not wait for what the device is doing
+        numbers = numbers.pin_memory()
+    there = numbers.to(pixels.device, non_blocking=True)
+    origin, plane, row, column = there[:, :, None, None, None].unbind(0)
     axis = torch.arange(walks.size, device=pixels.device)
     channel = torch.arange(3, device=pixels.device)[:, None, None]
     # (B, 1, 1, 1) with (3, 1, 1), (size, 1) and (size,) gives (B, 3, size, size)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
+from edgekeeper.files import user_cache
 
 VGG19Weights = Literal["oxford", "torchvision"]
 
@@ -39,24 +40,21 @@ _VGG19_MAPS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # maps and conv
 
 
 def weights_file(name: str, *, folder: str | Path | None = None, purpose: str) -> Path:
-    """Return the weight file ``name`` in ``folder``, by default ``weights`` of EDGEKEEPER_DATA.
+    """Return the weight file ``name`` in ``folder``, by default where `data get` puts it.
 
-    ``purpose`` is what the file is needed for, for the message. Raises UnavailableError.
+    That is the folder ``weights`` of EDGEKEEPER_DATA, or that of the user's cache. ``purpose`` is
+    what the file is needed for, for the message. Raises UnavailableError.
     """
     root = os.environ.get(DATA_VARIABLE)
-    if folder is None and not root:
-        raise UnavailableError(
-            f"{purpose} needs the file '{name}': put it into a folder 'weights' and set "
-            f"{DATA_VARIABLE} to the folder above, or give the folder it lies in."
-        )
-    place = Path(folder) if folder is not None else Path(root or "") / "weights"
-    path = place / name
-    if not path.is_file():
-        raise UnavailableError(
-            f"{purpose} needs the file '{name}', and '{place}' does not hold it: put it there, "
-            "or give the folder it lies in."
-        )
-    return path
+    places = [Path(root) / "weights"] if root else []
+    places = [Path(folder)] if folder is not None else [*places, user_cache() / "weights"]
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    raise UnavailableError(
+        f"{purpose} needs the file '{name}', and '{places[0]}' does not hold it: get it by "
+        "`edgekeeper data get weights`, or give the folder it lies in."
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -252,6 +250,11 @@ class AlexNet(_Frozen):
     def smallest(self) -> int:
         """The least height and width in pixels that leave one pixel at the last ReLU."""
         return 31
+
+
+def vgg19_names() -> dict[str, int]:
+    """Return torchvision's number of each convolution of VGG19: "conv1_1" is ``features.0``."""
+    return _vgg19_layers()[1]
 
 
 def _vgg19_layers() -> tuple[list[nn.Module], dict[str, int]]:

@@ -135,6 +135,30 @@ def restore_texture(*, scale: int = 4) -> Recipe:
     )
 
 
+def gpu_rung(
+    *, size: Size, scale: int, steps: int, degraded: bool = False, start: str | None = None
+) -> Recipe:
+    """Return a rung for a GPU: 32 patches of 64 LR pixels, the rate falling from first to last.
+
+    ``steps`` is what the time allows (docs/gpu.md). ``degraded`` makes it a network for
+    photographs as they are. ``start`` names the recipe whose network it goes on from; that of
+    another scale gives all but the last layer. Bases of SOAP turn a fifth as often as on a
+    processor, where the decompositions cost little beside an update.
+    """
+    name = f"{'restore' if degraded else size}_x{scale}_gpu"
+    optim = replace(FALLING, learning_rate=2e-3 if start else 4e-3, warmup=500, renew_every=50)
+    other_scale = start is not None and f"_x{scale}_" not in start
+    photo = replace(PHOTO, group=32)  # made together; the same patches as in groups of 8
+    return replace(
+        trunk(size=size, scale=scale),
+        name=name,
+        data=Data(patch=64 * scale, batch=32, degradations=photo if degraded else None),
+        stages=(Stage("falling", steps, optim, PIXEL, candidates=1 if degraded else 2),),
+        validation=None,
+        start=Start(start, fresh=("last.",) if other_scale else ()) if start else None,
+    )
+
+
 LADDER: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec
 from edgekeeper.training.batches import image_pairs, stage_batches, step_generator
 from edgekeeper.training.checks import GradientCheck, check_recipe
+from edgekeeper.training.graph import RecordedUpdate, check_recordable
 from edgekeeper.training.logging import RunReport
 from edgekeeper.training.optimizer import Optim, optimizer_step
 from edgekeeper.training.process import RunOptions, Stopped, running
@@ -160,6 +162,8 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
     with running(options) as stopped:
         state = begin(recipe, store, options=options)
         check_recipe(recipe, state.model, data_root=options.data_root)
+        if options.graph:
+            check_recordable(recipe)
         criteria = build_losses(recipe, device=options.device)
         source = store if options.device == "cpu" else store.to(options.device)
         with closing(RunReport(recipe, options, store=store, step=state.step)) as report:
@@ -194,12 +198,15 @@ def _run(
         begins = end - stage.steps
         if state.step == begins:
             enter_stage(state, stage, recipe=recipe)  # new optimizers, new discriminators
+        one_update: Callable[..., dict[str, Tensor]]
+        one_update = partial(update, recipe=recipe, criteria=criteria)
+        update_once = RecordedUpdate(one_update, recipe=recipe) if options.graph else one_update
         steps, scale = range(state.step, end), state.model.scale
         for batch in stage_batches(recipe, store, steps=steps, scale=scale, workers=workers):
             first = state.step == begins
             again = every > 0 and state.step % every == 0 and len(stage.weights_at(0)) > 1
             check = GradientCheck() if first or again else None
-            values = update(state, batch, recipe=recipe, criteria=criteria, gradient_check=check)
+            values = update_once(state, batch, gradient_check=check)
             state.step += 1
             if check is not None:
                 if first:  # later a loss may rightly have become still

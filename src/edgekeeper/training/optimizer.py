@@ -24,6 +24,7 @@ class Optim(Checked):
     stage). ``warmup`` steps rise linearly from 0.
     ``clip``: "norm" limits the global gradient norm to ``clip_limit``; "value_over_rate" limits
     every value to ±clip_limit / learning_rate (VDSR, section 3.2).
+    ``renew_every``: updates of SOAP between renewals of its bases.
     """
 
     learning_rate: Annotated[float, Allowed("a positive, finite one", lambda v: 0.0 < v < math.inf)]
@@ -39,6 +40,7 @@ class Optim(Checked):
     warmup: int = 0
     clip: Literal["none", "norm", "value_over_rate"] = "none"
     clip_limit: float = 0.0
+    renew_every: Annotated[int, Allowed("1 or more", lambda value: value >= 1)] = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,7 +68,14 @@ def make_optimizer(optim: Optim, parameters: Iterable[Tensor]) -> torch.optim.Op
     if optim.kind == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=optim.momentum, weight_decay=decay)
     if optim.kind == "soap":
-        return SOAP(parameters, lr=lr, betas=optim.betas, epsilon=optim.epsilon, weight_decay=decay)
+        return SOAP(
+            parameters,
+            lr=lr,
+            betas=optim.betas,
+            epsilon=optim.epsilon,
+            weight_decay=decay,
+            every=optim.renew_every,
+        )
     return torch.optim.Adam(
         parameters, lr=lr, betas=optim.betas, eps=optim.epsilon, weight_decay=decay
     )

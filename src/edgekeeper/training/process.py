@@ -33,6 +33,8 @@ class RunOptions:
     the network file that the recipe's ``start`` asks for. ``time_limit`` is in seconds.
     The state is saved every ``checkpoint_every`` updates, and every ``checkpoint_seconds`` too.
     ``gradient_check_every`` updates the log tells each loss's gradients anew (0: never).
+    ``graph``: the update is recorded once and replayed (`edgekeeper.training.graph`); the result
+    is the same up to rounding.
     """
 
     out: Path
@@ -47,6 +49,7 @@ class RunOptions:
     start_from: Path | None = None
     data_root: Path | None = None
     tensorboard: bool = False
+    graph: bool = False
 
 
 @contextmanager

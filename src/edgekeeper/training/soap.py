@@ -13,9 +13,14 @@ with Adam's two bias corrections. The networks here are small and badly conditio
 mostly its mean), where Adam needs many times the updates (docs/diary.md). Differences from the
 paper: a side longer than ``LONGEST`` is not rotated, vectors (biases) get plain Adam, and the basis
 is renewed after each of the first ten updates, when it still turns fast.
+
+``StackedSOAP`` is the same for a device on which many small operations are slow: weights of one
+shape move together, and what differs between updates is in tensors, so that a CUDA graph can hold
+an update.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -102,9 +107,9 @@ def _start(state: dict[str, Tensor], matrix: Tensor) -> None:
 
 
 def _rotate(matrix: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """Q_Lᵀ · matrix · Q_R."""
+    """Q_Lᵀ · matrix · Q_R, of one matrix or of a stack of them."""
     if "left_basis" in state:
-        matrix = state["left_basis"].T @ matrix
+        matrix = state["left_basis"].mT @ matrix
     return matrix @ state["right_basis"] if "right_basis" in state else matrix
 
 
@@ -112,7 +117,7 @@ def _rotate_back(matrix: Tensor, state: dict[str, Tensor]) -> Tensor:
     """Q_L · matrix · Q_Rᵀ."""
     if "left_basis" in state:
         matrix = state["left_basis"] @ matrix
-    return matrix @ state["right_basis"].T if "right_basis" in state else matrix
+    return matrix @ state["right_basis"].mT if "right_basis" in state else matrix
 
 
 def _renew(state: dict[str, Tensor]) -> None:
@@ -126,3 +131,95 @@ def _renew(state: dict[str, Tensor]) -> None:
         state["square"] = state["square"].index_select(axis, order)
         # Contiguous, as a restored state is: another layout would give other last bits.
         state[basis] = torch.linalg.qr(towards[:, order]).Q.contiguous()
+
+
+@dataclass
+class _Stack:
+    """Parameters whose matrices have one shape (m, n), and their states one above another."""
+
+    parameters: list[Tensor]
+    state: dict[str, Tensor] = field(default_factory=dict)  # (N, m, n), (N, m, m), (N, n, n)
+
+
+class StackedSOAP(SOAP):
+    """SOAP that goes on from ``optimizer``, whose first updates have been made.
+
+    Before each update ``advance`` says which it is; ``step`` then only computes, and ``renew``
+    after it turns the bases when it is time. Equal to SOAP up to rounding. The states stay those
+    of the parameters, so that they are saved and restored as ever.
+
+    Raises ValueError when a parameter has no state yet.
+    """
+
+    def __init__(self, optimizer: SOAP) -> None:
+        (group,) = optimizer.param_groups
+        if any(p not in optimizer.state for p in group["params"]):
+            raise ValueError("StackedSOAP goes on from updates that SOAP has made.")
+        super().__init__(group["params"], lr=group["lr"])
+        self.param_groups, self.state = optimizer.param_groups, optimizer.state
+        shapes: dict[tuple[int, int], _Stack] = {}
+        for p in group["params"]:
+            m, n = self.state[p]["mean"].shape
+            shapes.setdefault((m, n), _Stack([])).parameters.append(p)
+        self.stacks = list(shapes.values())
+        for stack in self.stacks:
+            for key in self.state[stack.parameters[0]].keys() - {"step"}:
+                stack.state[key] = torch.stack([self.state[p][key] for p in stack.parameters])
+                for p, own in zip(stack.parameters, stack.state[key], strict=True):
+                    self.state[p][key] = own  # a view
+        device = group["params"][0].device
+        self.rate, self.decay = torch.zeros((), device=device), torch.zeros((), device=device)
+
+    @property
+    def count(self) -> int:
+        """How many updates have been made."""
+        return int(self.state[self.param_groups[0]["params"][0]]["step"])
+
+    def advance(self, *, learning_rate: float) -> None:
+        """Count an update and note its rate where ``step`` finds it."""
+        (group,) = self.param_groups
+        torch._foreach_add_([self.state[p]["step"] for p in group["params"]], 1.0)
+        group["lr"] = learning_rate
+        (beta1, beta2), count = group["betas"], self.count
+        correction = (1 - beta2**count) ** 0.5 / (1 - beta1**count)
+        self.rate.fill_(learning_rate * correction)
+        self.decay.fill_(1 - learning_rate * group["weight_decay"])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters; ``closure`` is not used."""
+        (group,) = self.param_groups
+        beta1, beta2 = group["betas"]
+        for stack in self.stacks:
+            state, (m, n) = stack.state, stack.state["mean"].shape[1:]
+            g = torch.stack([p.grad.float().reshape(m, n) for p in stack.parameters])  # type: ignore[union-attr]
+            state["mean"].lerp_(g, 1 - beta1)  # (N, m, n)
+            for side, factor in (("left", g), ("right", g.mT)):
+                if side in state:
+                    state[side].lerp_(factor @ factor.mT, 1 - beta2)  # (N, m, m) or (N, n, n)
+            state["square"].lerp_(_rotate(g, state).square(), 1 - beta2)
+            move = _rotate(state["mean"], state) / state["square"].sqrt().add_(group["epsilon"])
+            back = _rotate_back(move, state).mul_(self.rate)  # (N, m, n)
+            if group["weight_decay"]:
+                torch._foreach_mul_(stack.parameters, self.decay)
+            moves = [b.view(p.shape) for b, p in zip(back, stack.parameters, strict=True)]
+            torch._foreach_sub_(stack.parameters, moves)
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Turn the bases if the update just made is one after which they turn."""
+        if self.count > SETTLING and self.count % self.param_groups[0]["every"]:
+            return
+        for stack in self.stacks:
+            state = stack.state
+            for side, axis in (("left", 1), ("right", 2)):
+                basis = f"{side}_basis"
+                if basis not in state:
+                    continue
+                towards = state[side] @ state[basis]  # (N, k, k)
+                order = (state[basis] * towards).sum(1).argsort(descending=True)  # (N, k)
+                sorted_ = order[:, :, None] if axis == 1 else order[:, None, :]
+                square = state["square"].gather(axis, sorted_.expand_as(state["square"]))
+                state["square"].copy_(square)  # in place: the graph knows where it lies
+                towards = towards.gather(2, order[:, None, :].expand_as(towards))
+                state[basis].copy_(torch.linalg.qr(towards).Q)

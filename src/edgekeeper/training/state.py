@@ -59,6 +59,7 @@ class State:
     seconds: float = 0.0
     rollbacks: int = 0
     origin: dict[str, object] = field(default_factory=dict)
+    ema_share: Tensor | None = None  # of the new weights in the EMA, where a graph finds it
 
     @property
     def result(self) -> SRModel:
@@ -138,11 +139,21 @@ def ema_update(state: State, *, decay: float) -> None:
     """Move the EMA's weights towards the model's, fast at the beginning; buffers are taken over."""
     if state.ema is None:
         return
-    decay = min(decay, (1 + state.step) / (10 + state.step))
     weights: list[Tensor] = list(state.ema.parameters())
-    torch._foreach_lerp_(weights, list(state.model.parameters()), 1 - decay)
+    if state.ema_share is None:
+        share = 1 - ema_decay_at(state.step, decay=decay)
+        torch._foreach_lerp_(weights, list(state.model.parameters()), share)
+    else:
+        change = torch._foreach_sub(list(state.model.parameters()), weights)
+        torch._foreach_mul_(change, state.ema_share)
+        torch._foreach_add_(weights, change)
     for kept, new in zip(state.ema.buffers(), state.model.buffers(), strict=True):
         kept.copy_(new)
+
+
+def ema_decay_at(step: int, *, decay: float) -> float:
+    """Return the EMA's decay in update ``step``, small at the beginning."""
+    return min(decay, (1 + step) / (10 + step))
 
 
 @contextmanager

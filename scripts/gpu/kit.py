@@ -1,0 +1,390 @@
+"""What `scripts/gpu/run.sh` does: pack here what a GPU machine without network needs; train there.
+
+The plan is ``PLAN``. How many updates a network gets is computed from the rate that was measured a
+minute before, so that the learning rate has fallen to zero when the time is over.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+KIT, OUT = Path(os.environ["KIT"]), Path(os.environ["OUT"])
+MIB = 2**20
+MOST_CARRIED = 64 * MIB  # of the whole tree, kit included
+MOST_A_FILE = 15 * MIB  # of what comes back
+# What the machine lacks beside torch, numpy, click, rich, psutil and safetensors.
+WHEELS = ("pyvips>=3.0", "pyvips-binary>=8.16", "cffi", "pycparser", "platformdirs>=4.0")
+GLIBC = ("2_28", "2_27", "2_26", "2_24", "2_17", "2014", "2_12", "2010", "2_5", "1")
+FOLDERS = ("photos_CC0", "photos_public_domain", "photos_more")
+LICENCES = {"photos_CC0": "CC0-1.0", "photos_public_domain": "public domain"}
+# Never trained on: the design was chosen on them, and the figures show them.
+KEPT_OUT = (
+    *("beacon-street-sunset.jpg", "canyon-wren.jpg", "kait-herzog-8242.jpg"),
+    *("lewis_images_img_4188.jpg", "lomiri_wine_by_jakkub_mede.jpg", "pdimages_3_dsc07208.jpg"),
+)
+LONG_SIDE = 768  # of the images carried; the store has 512 too
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A network of the plan: the arguments of ``ladder.gpu_rung`` and its share of the time.
+
+    ``rate``: updates a second, expected before anything is measured.
+    """
+
+    name: str
+    size: str
+    scale: int
+    share: float
+    rate: float
+    start: str | None = None
+    degraded: bool = False
+
+    def recipe(self, *, steps: int, tiny: bool) -> str:
+        """Return the recipe file's text."""
+        lines = [
+            "from dataclasses import replace",
+            "from edgekeeper.recipes.ladder import gpu_rung",
+            f"recipe = gpu_rung(size={self.size!r}, scale={self.scale}, steps={steps}, "
+            f"degraded={self.degraded}, start={self.start!r})",
+        ]
+        if tiny:
+            data = f"replace(recipe.data, patch={16 * self.scale}, batch=2)"
+            lines.append(f"recipe = replace(recipe, data={data})")
+        return "\n".join(lines) + "\n"
+
+
+BALANCED = "balanced_x4_gpu"
+PLAN = (
+    Rung(BALANCED, "balanced", 4, 30, 400),
+    Rung("best_x4_gpu", "best", 4, 25, 220),
+    Rung("restore_x4_gpu", "balanced", 4, 15, 60, start=BALANCED, degraded=True),
+    Rung("fast_x4_gpu", "fast", 4, 12, 450),
+    Rung("balanced_x2_gpu", "balanced", 2, 10, 600, start=BALANCED),
+    Rung("balanced_x3_gpu", "balanced", 3, 8, 500, start=BALANCED),
+)
+
+
+# ---- Here: what is carried -----------------------------------------------------------------------
+
+
+def prepare(data: Path, *, resume: Path | None, images: int | None) -> None:
+    """Fill the kit: wheels, training images with licences, Set5, states to go on from."""
+    shutil.rmtree(KIT, ignore_errors=True)
+    KIT.mkdir(parents=True)
+    get_wheels()
+    pack_images(data / "train", KIT / "images", most=images)
+    for scale in (2, 3, 4):
+        part = Path("benchmarks/Set5") / f"image_SRF_{scale}"
+        if (data / part).is_dir():
+            shutil.copytree(data / part, KIT / part)
+    if resume is not None:
+        unpack_results(resume)
+    report_size()
+
+
+def get_wheels() -> None:
+    """Download or build the wheels for Python 3.12 on x86-64 Linux."""
+    pip = [sys.executable, "-m", "pip"]
+    target = ["-q", "--no-deps", "-d", str(KIT / "wheels")]
+    platforms = [word for g in GLIBC for word in ("--platform", f"manylinux{_tag(g)}_x86_64")]
+    theirs = ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
+    for name in WHEELS:
+        found = subprocess.run([*pip, "download", *target, *theirs, *platforms, name], check=False)
+        if found.returncode:  # only a source package is published; it is pure Python
+            build = ["wheel", "-q", "--no-deps", "-w", str(KIT / "wheels"), name]
+            subprocess.run([*pip, *build], check=True)
+
+
+def _tag(glibc: str) -> str:
+    return f"_{glibc}" if "_" in glibc else glibc
+
+
+def pack_images(train: Path, target: Path, *, most: int | None) -> None:
+    """Write the photographs at ``LONG_SIDE`` as AVIF 4:4:4, and their licences one by one."""
+    import pyvips
+
+    target.mkdir()
+    rows = []
+    for folder in FOLDERS:
+        own = licences(train / folder)
+        found = [p for p in sorted((train / folder).glob("*.jpg")) if p.name not in KEPT_OUT]
+        for path in found[:most]:
+            image = pyvips.Image.new_from_file(str(path)).autorot()
+            factor = min(1.0, LONG_SIDE / max(image.width, image.height))
+            name = f"{path.stem}.avif"
+            image.resize(factor, kernel="cubic").write_to_file(
+                str(target / name), Q=90, subsample_mode="off", effort=3, keep="icc"
+            )
+            rows.append({"file": name, "licence": own.get(path.name) or LICENCES[folder]})
+    with (target / "ORIGIN.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ["file", "licence"])
+        table.writeheader()
+        table.writerows(rows)
+    print(f"{len(rows)} images, {size_of(target) / MIB:.1f} MiB")
+
+
+def licences(folder: Path) -> dict[str, str]:
+    """Return the licence of each file that ``ORIGIN.csv`` names."""
+    table = folder / "ORIGIN.csv"
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as lines:
+        return {row["file"]: row["licence"] for row in csv.DictReader(lines)}
+
+
+def unpack_results(results: Path) -> None:
+    """Take the networks and states that an earlier call left in ``$OUT``."""
+    (KIT / "runs").mkdir()
+    for archive in ("networks.tar", "states.tar"):
+        parts = sorted(results.glob(f"{archive}*"))
+        joined = KIT / archive
+        with joined.open("wb") as file:
+            for part in parts:
+                file.write(part.read_bytes())
+        if parts:
+            with tarfile.open(joined) as content:
+                content.extractall(KIT / "runs", filter="data")
+        joined.unlink()
+
+
+def report_size() -> None:
+    """Print what will travel; exit when it is too much."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    files = {ROOT / name for name in listed if name and not (ROOT / name).is_relative_to(KIT)}
+    tree = sum(path.stat().st_size for path in files if path.is_file())
+    kit = size_of(KIT)
+    print(f"tree {tree / MIB:.1f} MiB, kit {kit / MIB:.1f} MiB, of {MOST_CARRIED / MIB:.0f}")
+    if tree + kit > MOST_CARRIED:
+        sys.exit("Too much to carry: leave states out, or take fewer images (--images N).")
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below ``folder``."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# ---- There: what is run --------------------------------------------------------------------------
+
+
+@dataclass
+class Session:
+    """One call on the GPU machine: where it works, when it must have ended, what it has to tell."""
+
+    device: str
+    tiny: bool
+    ends: float  # of time.monotonic()
+    work: Path
+    notes: list[str]
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end, with some kept for packing."""
+        return self.ends - time.monotonic() - (3 if self.tiny else 15)
+
+    def note(self, text: str) -> None:
+        """Print a line that also goes into the summary."""
+        line = f"[{self.left:5.0f} s left] {text}"
+        print(line)
+        self.notes.append(line)
+        (OUT / "summary.txt").write_text("\n".join(self.notes) + "\n", encoding="utf-8")
+
+    def run(self, name: str, command: Sequence[str], *, seconds: float) -> int:
+        """Run a Python command with its output in a log; return its exit status, 124 if late."""
+        log = self.work / "logs" / f"{name}.txt"
+        started = time.monotonic()
+        with log.open("w", encoding="utf-8") as file:
+            try:
+                status = subprocess.run(
+                    [sys.executable, *command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT,
+                    timeout=max(1.0, min(seconds, self.left)), check=False,
+                ).returncode  # fmt: skip
+            except subprocess.TimeoutExpired:
+                status = 124
+        took = time.monotonic() - started
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        self.note(f"{name}: status {status}, {took:.0f} s. {''.join(last)[-160:]}")
+        return status
+
+
+def session(*, device: str, tiny: bool, seconds: float) -> None:
+    """Install nothing more, make the store, check, measure, train by plan, pack."""
+    work = Path(os.environ.get("WORK") or OUT.parent / "gpu_work")
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "logs").mkdir(parents=True)
+    OUT.mkdir(parents=True, exist_ok=True)
+    here = Session(device, tiny, time.monotonic() + seconds, work, [])
+    describe_machine(here)
+    with ThreadPoolExecutor(1) as aside:  # the store keeps processors busy, the checks the GPU
+        store = aside.submit(make_store, here)
+        check(here)
+        store.result()
+    rates = measure(here)
+    for number, rung in enumerate(PLAN):
+        share = rung.share / sum(later.share for later in PLAN[number:])
+        train(here, rung, seconds=here.left * share, rates=rates)
+        pack(here)
+    pack(here)
+
+
+def describe_machine(here: Session) -> None:
+    """Note Python, torch and the device."""
+    code = (
+        "import sys, torch; there = torch.cuda.is_available(); "
+        "print(sys.version.split()[0], torch.__version__, "
+        "torch.cuda.get_device_name() if there else 'no GPU')"
+    )
+    here.run("machine", ["-c", code], seconds=60)
+
+
+def make_store(here: Session) -> None:
+    """Generate images in as many processes as there are processors; pack them with the carried."""
+    generated = here.work / "generated"
+    processes = 1 if here.tiny else min(12, os.cpu_count() or 1)
+    size = ["--count", "2", "--size", "96"] if here.tiny else ["--count", "7"]
+
+    def generate(seed: int) -> int:
+        command = ["-m", "edgekeeper", "data", "generate", "-o", str(generated), *size]
+        return here.run(f"generate-{seed}", [*command, "--seed", str(seed)], seconds=120)
+
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(generate, range(processes)))
+    sides = ["--long-side", "128" if here.tiny else f"512,{LONG_SIDE}"]
+    here.run(
+        "store",
+        [
+            *("-m", "edgekeeper", "data", "prepare", str(KIT / "images"), str(generated)),
+            *("-o", str(here.work / "photos.store"), "--scales", "2,3,4", *sides),
+            *("--min-side", "48" if here.tiny else "200"),
+            *("--licence", "unknown", "--licence", "CC0-1.0, generated"),
+        ],
+        seconds=200,
+    )
+
+
+def check(here: Session) -> None:
+    """Run the tests that need a GPU and time upscaling on it; failures are noted, nothing stops."""
+    marked = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        if "pytest.mark.gpu" in path.read_text(encoding="utf-8")
+    ]
+    tests = ["-m", "pytest", "-m", "gpu", "-n", "0", "-p", "no:cacheprovider", *marked]
+    here.run("tests", [*tests, "--continue-on-collection-errors"], seconds=90)
+    small = ["--side", "32", "--repeats", "1", "--network", "espcn_x4"] if here.tiny else []
+    bench = ["benchmarks/upscale.py", "--device", here.device, *small]
+    here.run("upscale", bench, seconds=60)
+
+
+def measure(here: Session) -> dict[str, float]:
+    """Return updates a second by name, negative where only the update without a graph works."""
+    file = here.work / "rates.json"
+    command = ["benchmarks/train.py", "--device", here.device, "--json", str(file), "--rungs"]
+    store = ["--store", str(here.work / "photos.store")]
+    small = ["--tiny"] if here.tiny else []
+    here.run("rates", [*command, *store, *small], seconds=75)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float]) -> None:
+    """Train one network for ``seconds``, or go on with the state that an earlier call left."""
+    folder, earlier = here.work / "runs" / rung.name, KIT / "runs" / rung.name
+    if earlier.is_dir():
+        shutil.copytree(earlier, folder)
+    if (folder / "model.safetensors").is_file():
+        here.note(f"{rung.name}: finished by an earlier call")
+        return
+    start = here.work / "runs" / str(rung.start) / "model.safetensors"
+    if seconds < 5 or (rung.start and not start.is_file()):
+        here.note(f"{rung.name}: not begun, {seconds:.0f} s for it")
+        return
+    recipe = folder / "recipe.py"
+    kind = "restore" if rung.degraded else rung.size
+    rate = rates.get(f"{kind}_x{rung.scale}", rates.get(f"{kind}_x4", -rung.rate))
+    if not recipe.is_file():
+        steps = max(60, int(0.9 * seconds * abs(rate)) // 20 * 20)
+        folder.mkdir(parents=True)
+        recipe.write_text(rung.recipe(steps=steps, tiny=here.tiny), encoding="utf-8")
+        here.note(f"{rung.name}: {steps} updates planned, at {abs(rate):.0f} a second")
+    command = [
+        *("-m", "edgekeeper", "train", str(recipe), "--device", here.device),
+        *("--store", str(here.work / "photos.store"), "--out", str(folder)),
+        *("--checkpoint-every", "1000000", "--no-validation"),
+        *(("--start", str(start)) if rung.start else ()),
+    ]
+    ends = time.monotonic() + seconds
+    for graph in ("--graph", "") if rate > 0 else ("",):
+        minutes = max(0.05, (ends - time.monotonic()) / 60)
+        limit = ["--time-limit", f"{minutes:.3f}", *([graph] if graph else [])]
+        if here.run(rung.name, [*command, *limit], seconds=60 * minutes + 30) == 0:
+            break
+
+
+def pack(here: Session) -> None:
+    """Leave networks, unfinished states and logs in ``$OUT``: few files, none too large."""
+    runs = here.work / "runs"
+    for folder in runs.glob("*"):
+        if (folder / "model.safetensors").is_file():  # the state is not needed any more
+            for state in (*folder.glob("last.*"), *folder.glob("stage-*")):
+                state.unlink()
+    archive(OUT / "networks.tar", runs, ("*/model.safetensors",))
+    archive(OUT / "states.tar", runs, ("*/last.safetensors", "*/recipe.py"))
+    archive(OUT / "logs.tar.gz", here.work, ("logs/*.txt", "runs/*/log.jsonl", "rates.json"))
+    split(OUT / "states.tar")
+
+
+def archive(path: Path, folder: Path, patterns: Sequence[str]) -> None:
+    """Write the files of ``folder`` that fit one of ``patterns`` into a tar file."""
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as file:
+        for pattern in patterns:
+            for found in sorted(folder.glob(pattern)):
+                file.add(found, str(found.relative_to(folder)))
+
+
+def split(path: Path) -> None:
+    """Cut a file into parts that may travel, and remove it and the parts of before."""
+    for part in path.parent.glob(f"{path.name}.*"):
+        part.unlink()
+    content = path.read_bytes()
+    for number, start in enumerate(range(0, len(content), MOST_A_FILE)):
+        part = path.with_name(f"{path.name}.{number:02d}")
+        part.write_bytes(content[start : start + MOST_A_FILE])
+    path.unlink()
+
+
+def main() -> None:
+    """Read the command line and do one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", nargs="?", choices=["prepare", "run"], default="run")
+    parser.add_argument("--data", type=Path, default=os.environ.get("EDGEKEEPER_DATA"))
+    parser.add_argument("--resume", type=Path, help="what an earlier call left in $OUT")
+    parser.add_argument("--images", type=int, help="no more than so many of each folder")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, help="until everything has ended")
+    parser.add_argument("--tiny", action="store_true", help="small networks on few pixels")
+    given = parser.parse_args()
+    if given.action == "prepare":
+        if given.data is None:
+            parser.error("prepare needs --data, the folder that holds train/photos_*")
+        prepare(Path(given.data), resume=given.resume, images=given.images)
+    else:
+        seconds = given.seconds or (110 if given.tiny else 560)
+        session(device=given.device, tiny=given.tiny, seconds=seconds)
+
+
+if __name__ == "__main__":
+    main()
