@@ -50,6 +50,7 @@ class Rung:
     rate: float
     start: str | None = None
     degraded: bool = False
+    deepened: int = 0  # blocks that the network it begins from is given first
 
     def recipe(self, *, steps: int, tiny: bool) -> str:
         """Return the recipe file's text."""
@@ -68,12 +69,27 @@ class Rung:
 BALANCED = "balanced_x4_gpu"
 PLAN = (
     Rung(BALANCED, "balanced", 4, 30, 400),
-    Rung("best_x4_gpu", "best", 4, 25, 220),
+    Rung("best_x4_gpu", "best", 4, 25, 180, start=BALANCED, deepened=14),
     Rung("restore_x4_gpu", "balanced", 4, 15, 60, start=BALANCED, degraded=True),
     Rung("fast_x4_gpu", "fast", 4, 12, 450),
     Rung("balanced_x2_gpu", "balanced", 2, 10, 600, start=BALANCED),
     Rung("balanced_x3_gpu", "balanced", 3, 8, 500, start=BALANCED),
 )
+
+
+DEEPEN = """
+import sys
+from pathlib import Path
+from edgekeeper.checkpoint import load_model, read_network, save_model
+from edgekeeper.models.chainsr import deepen
+from edgekeeper.spec import Spec
+source, target, blocks = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+file = read_network(source)
+deep = deepen(load_model(source), blocks=blocks)
+arguments = {**dict(file.spec.arguments), "blocks": blocks}
+spec = Spec(file.spec.target, tuple(sorted(arguments.items())))
+save_model(target, deep, spec=spec, card=file.card)
+"""
 
 
 # ---- Here: what is carried -----------------------------------------------------------------------
@@ -312,6 +328,11 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
     if seconds < 5 or (rung.start and not start.is_file()):
         here.note(f"{rung.name}: not begun, {seconds:.0f} s for it")
         return
+    if rung.deepened and start.is_file():
+        deeper = start.with_name(f"deepened_{rung.deepened}.safetensors")
+        arguments = [str(start), str(deeper), str(rung.deepened)]
+        here.run(f"{rung.name}-deepened", ["-c", DEEPEN, *arguments], seconds=60)
+        start = deeper
     recipe = folder / "recipe.py"
     kind = "restore" if rung.degraded else rung.size
     rate = rates.get(f"{kind}_x{rung.scale}", rates.get(f"{kind}_x4", -rung.rate))

@@ -285,7 +285,7 @@ class TestBlend:
             run("blend", "espcn_x2", "espcn_x2_gv", "--alpha", "1", "-o", target, "--force")[0] == 0
         )
         assert target.read_bytes() != written
-        card = json.loads(run("models", "card", target)[1])
+        card = json.loads(run("models", "card", target, "--json")[1])
         assert card["blend"]["b"]["name"] == "espcn_x2_gv"
 
     def test_mistakes(self, run: Run, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class TestNetworkAroundAnother:
 
     def test_commands_take_it(self, tmp_path: Path, trained: SRModel) -> None:
         path = tmp_path / "trained.safetensors"
-        shown = CliRunner().invoke(cli, ["models", "card", str(path)])
+        shown = CliRunner().invoke(cli, ["models", "card", str(path), "--json"])
         assert json.loads(shown.output)["scale"] == 3
         image = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
         Image.fromarray(image).save(tmp_path / "small.png")

@@ -20,7 +20,7 @@ COMMANDS = {
     "reproduce": "Put ours beside the numbers that a paper's table prints.",
     "figure": "Draw a paper's figure for any networks, folders of results and images.",
     "data": "List, download, check and prepare image sets.",
-    "models": "List the networks that ship, show a card, pack a trained network.",
+    "models": "List networks, show a card, get public ones, pack or push your own.",
     "export": "Write a network as an ONNX or OpenVINO file, checked, in float32 or int8.",
     "demo": "Upscale an example, draw the comparison, train two small networks.",
 }

@@ -94,6 +94,7 @@ def quality_cost(
     A SUBJECT is a network with trained weights, or a JSON file of `edgekeeper cost --on SET`, whose
     numbers are taken as they are; without any, all networks that ship for --scale. The papers give
     no seconds, so their networks are in the panels with MACs only.
+    A file of benchmarks/ladder.py has times as multiples of espcn_x4's, which go with one another.
     """
     from edgekeeper.figures import quality_cost as draw
     from edgekeeper.figures.canvas import checked_target
@@ -151,7 +152,10 @@ def read_points(file: Path) -> list[Placed]:
     """Return the scored networks in a file of ``cost --json``; DataError for what is wrong."""
     placed = []
     try:
-        for number, record in enumerate(json.loads(file.read_text("utf-8"))["networks"], start=1):
+        content = json.loads(file.read_text("utf-8"))
+        if "points" in content:  # of benchmarks/ladder.py
+            return [_relative(point, content) for point in content["points"]]
+        for number, record in enumerate(content["networks"], start=1):
             try:
                 placed += [_placed(record)] if record["quality"] is not None else []
             except (KeyError, TypeError, ValueError) as error:
@@ -161,6 +165,22 @@ def read_points(file: Path) -> list[Placed]:
             f"'{file}' is not a file of `edgekeeper cost --json`: {error}. Write it anew."
         ) from error
     return placed
+
+
+def _relative(point: dict[str, Any], content: dict[str, Any]) -> Placed:
+    """Return a network whose time is a multiple of espcn_x4's."""
+    from edgekeeper.figures import CostPoint
+
+    found = CostPoint(
+        label=str(point["network"]),
+        macs=None,
+        seconds=None,
+        psnr=_above_0(point["psnr"]),
+        lpips=None,
+        origin="others" if point.get("by") == "others" else "measured",
+        time=_above_0(point["time"]),
+    )
+    return Placed(found, int(content["scale"]), str(content["set"]), "")
 
 
 def _placed(record: Record) -> Placed:

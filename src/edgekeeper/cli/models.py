@@ -5,7 +5,14 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import check_new_file, data_option, force_option, needed_data
+from edgekeeper.cli.options import (
+    check_new_file,
+    console,
+    data_option,
+    force_option,
+    needed_data,
+)
+from edgekeeper.errors import InputError
 
 
 @click.group(
@@ -16,7 +23,7 @@ from edgekeeper.cli.options import check_new_file, data_option, force_option, ne
 @click.option("--json", "as_json", is_flag=True, help="List as JSON, one object per network.")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """The networks that ship: list them (the default), show a card, pack one of your own."""
+    """Networks: list them (the default), show a card, get public ones, pack or push your own."""
     if context.invoked_subcommand is None:
         _list(as_json=as_json)
 
@@ -24,41 +31,107 @@ def command(context: click.Context, as_json: bool) -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per network.")
 def list_networks(as_json: bool) -> None:
-    """List the networks inside the package."""
+    """List the networks inside the package, and the public ones that `models get` knows."""
     _list(as_json=as_json)
 
 
 def _list(*, as_json: bool) -> None:
-    from edgekeeper.pretrained.zoo import Network, networks
+    from edgekeeper.pretrained.zoo import networks
 
-    def psnr(network: Network) -> str:
-        results = network.card.get("results")
-        first = results[0] if isinstance(results, list) and results else {}
-        return f"{first['psnr']:.2f} dB on {first['set']}" if first else "not scored"
-
+    if not as_json:
+        _table()
+        return
     for network in networks():
-        if as_json:
-            record = {
-                "name": network.name,
-                "model": network.model,
-                "scale": network.scale,
-                "file": str(network.path),
-                "card": network.card,
-            }
-            click.echo(json.dumps(record))
-        else:
-            size = network.path.stat().st_size / 1e6
-            click.echo(f"{network.name:20} ×{network.scale}  {size:5.2f} MB  {psnr(network)}")
+        record = {
+            "name": network.name,
+            "model": network.model,
+            "scale": network.scale,
+            "file": str(network.path),
+            "card": network.card,
+        }
+        click.echo(json.dumps(record))
+
+
+def _table() -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from edgekeeper.pretrained.cards import line_of, quality_of, speed_of, style_of
+    from edgekeeper.pretrained.public import PUBLIC, public_path
+    from edgekeeper.pretrained.zoo import networks
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("name", "scale", "MB", "style", "speed", "Set5", "Set14", "what for"):
+        table.add_column(heading, justify="right" if heading in ("MB", "Set5", "Set14") else "left")
+    for network in sorted(networks(), key=lambda found: (found.scale, found.name)):
+        quality = quality_of(network)
+        numbers = [f"{quality[s]:.2f}" if s in quality else "" for s in ("set5", "set14")]
+        size = network.path.stat().st_size / 1e6
+        style, speed = style_of(network.name), speed_of(network)
+        scale = f"×{network.scale}"
+        row = (network.name, scale, f"{size:.2f}", style, speed, *numbers, line_of(network))
+        table.add_row(*row)
+    for name, entry in PUBLIC.items():
+        mib = "" if entry.remote.size is None else f"{entry.remote.size / 1e6:.2f}"
+        there = "here" if public_path(name).is_file() else "to get"
+        line = f"{entry.line}; {entry.licence}"
+        table.add_row(name, f"×{entry.scale}", mib, entry.style, "slow", "", there, line)
+    console().print(table)
+    click.echo(
+        "Set5 and Set14: PSNR in dB under y_matlab. All about one: edgekeeper models card NAME.\n"
+        "The last ones are published by others and are got by: edgekeeper models get NAME."
+    )
 
 
 @command.command("card")
 @click.argument("network")
-def card(network: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="All of it, each image with its licence.")
+def card(network: str, as_json: bool) -> None:
     """Show where NETWORK comes from and what it reaches (name or file)."""
+    from edgekeeper.pretrained.cards import card_lines
     from edgekeeper.pretrained.zoo import describe, find
 
     found = describe(find(network))
-    click.echo(json.dumps({"name": found.name, "scale": found.scale, **found.card}, indent=1))
+    if as_json:
+        click.echo(json.dumps({"name": found.name, "scale": found.scale, **found.card}, indent=1))
+        return
+    for line in card_lines(found):
+        click.echo(line)
+    click.echo(f"Each image by name: edgekeeper models card {network} --json")
+
+
+@command.command("get", epilog="Example: edgekeeper models get realesr-general-x4v3")
+@click.argument("name")
+def get(name: str) -> None:
+    """Download a network that others published: a NAME of `edgekeeper models`, or hf://OWNER/NAME.
+
+    It is kept per user and found by that name afterwards: `upscale --model NAME`.
+    """
+    from edgekeeper.pretrained.public import PUBLIC, get_public
+
+    path = get_public(name)
+    if name in PUBLIC:
+        click.echo(f"Licence: {PUBLIC[name].licence}; from {PUBLIC[name].remote.address}")
+    click.echo(f"Got {path}")
+
+
+@command.command(
+    "push", epilog="Example: edgekeeper models push mine.safetensors hf://me/my-network"
+)
+@click.argument("network")
+@click.argument("address")
+def push_network(network: str, address: str) -> None:
+    """Upload NETWORK (name or file) with its card to ADDRESS: hf://OWNER/NAME[/FILE]."""
+    from edgekeeper.pretrained.cards import card_lines
+    from edgekeeper.pretrained.public import hub_address, push
+    from edgekeeper.pretrained.zoo import describe, find
+
+    where = hub_address(address)
+    if where is None:
+        raise InputError(f"'{address}' is no address hf://OWNER/NAME; other places are not known.")
+    found = describe(find(network))
+    text = "# " + "\n".join(card_lines(found)) + "\n"
+    click.echo(f"Wrote {push(found.path, where, card=text)}")
 
 
 @command.command(

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 Quality = Literal["psnr", "lpips"]
-Price = Literal["macs", "seconds"]
+Price = Literal["macs", "seconds", "time"]
 
 QUALITIES: dict[Quality, str] = {"psnr": "PSNR in dB", "lpips": "LPIPS (up is better)"}
-PRICES: dict[Price, str] = {"macs": "MACs per LR pixel", "seconds": "seconds"}
+PRICES: dict[Price, str] = {
+    "macs": "MACs per LR pixel",
+    "seconds": "seconds",
+    "time": "time, as a multiple of espcn_x4's",
+}
 ORIGINS = {
     "measured": "measured here",
     "quoted": "quoted: quality from the papers' tables, MACs counted here",
+    "others": "others' networks, trained for long on DF2K",
 }
 # Where a label may stand, in points from its point; the first of equally good places is taken.
 PLACES = (
@@ -80,7 +85,8 @@ def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> P
 class CostPoint:
     """A network's quality and cost; None for what is not known.
 
-    origin: "measured", or "quoted" where the quality is a paper's number.
+    time: as a multiple of ``espcn_x4``'s in the same run. origin: "measured", "quoted" where the
+    quality is a paper's number, or "others" for networks that others trained, measured here.
     """
 
     label: str
@@ -88,7 +94,8 @@ class CostPoint:
     seconds: float | None
     psnr: float | None
     lpips: float | None
-    origin: Literal["measured", "quoted"] = "measured"
+    origin: Literal["measured", "quoted", "others"] = "measured"
+    time: float | None = None
 
     def at(self, price: Price, quality: Quality) -> tuple[float, float] | None:
         """Return where the point stands in a panel, None where it has no place in it."""
@@ -99,7 +106,7 @@ class CostPoint:
 def quality_cost(
     points: Sequence[CostPoint], *, path: str | Path, title: str = "", clock: str = ""
 ) -> Path:
-    """Return the file with PSNR and LPIPS against MACs per LR pixel and against seconds.
+    """Return the file with PSNR and LPIPS against MACs per LR pixel, seconds and relative time.
 
     A row or column for which no point has numbers is left out; up is always better. All qualities
     must be of one set, scale and protocol, all seconds of one machine and image size, which
@@ -141,6 +148,8 @@ def _draw_origins(axis: "Axes", placed: Sequence[tuple[CostPoint, tuple[float, f
     for origin, text in ORIGINS.items():
         known = [at for point, at in placed if point.origin == origin]
         measured = origin == "measured"
+        if not known and origin == "others":
+            continue  # no line in the legend
         axis.plot(
             [x for x, _ in known],
             [y for _, y in known],
@@ -159,8 +168,8 @@ def _scale_price(axis: "Axes", price: Price) -> None:
 
     axis.set_xscale("log")
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3) if price == "seconds" else (1,)))
-    if price == "seconds":
+    axis.xaxis.set_major_locator(LogLocator(subs=(1,) if price == "macs" else (1, 3)))
+    if price != "macs":
         axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
 
 

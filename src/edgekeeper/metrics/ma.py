@@ -43,7 +43,8 @@ def ma(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor
     that file and for images below 100 pixels a side after shaving; InputError for another shape.
     """
     # First of all: without the forests there is nothing to be had.
-    forests = _forests(weights_file(MODEL_FILE, folder=folder, purpose="Ma's score").resolve())
+    file = weights_file(MODEL_FILE, folder=folder, purpose="Ma's score", how="put it there")
+    forests = _forests(file.resolve())
     luma = shaved_luma(x, shave=shave)
     return torch.stack([_score(image.cpu(), forests) for image in luma]).to(x.device)
 

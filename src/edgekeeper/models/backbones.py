@@ -39,11 +39,17 @@ _DEVIATION = (0.229, 0.224, 0.225)
 _VGG19_MAPS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # maps and convolutions per block
 
 
-def weights_file(name: str, *, folder: str | Path | None = None, purpose: str) -> Path:
+def weights_file(
+    name: str,
+    *,
+    folder: str | Path | None = None,
+    purpose: str,
+    how: str = "get it by `edgekeeper data get weights`",
+) -> Path:
     """Return the weight file ``name`` in ``folder``, by default where `data get` puts it.
 
     That is the folder ``weights`` of EDGEKEEPER_DATA, or that of the user's cache. ``purpose`` is
-    what the file is needed for, for the message. Raises UnavailableError.
+    what the file is needed for and ``how`` what to do, for the message. Raises UnavailableError.
     """
     root = os.environ.get(DATA_VARIABLE)
     places = [Path(root) / "weights"] if root else []
@@ -52,8 +58,8 @@ def weights_file(name: str, *, folder: str | Path | None = None, purpose: str) -
         if (place / name).is_file():
             return place / name
     raise UnavailableError(
-        f"{purpose} needs the file '{name}', and '{places[0]}' does not hold it: get it by "
-        "`edgekeeper data get weights`, or give the folder it lies in."
+        f"{purpose} needs the file '{name}', and '{places[0]}' does not hold it: {how}, "
+        "or give the folder it lies in."
     )
 
 

@@ -20,6 +20,7 @@ from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unk
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.community import load_community
 from edgekeeper.pretrained.exported import SUFFIXES, load_exported
+from edgekeeper.pretrained.public import PUBLIC, download, hub_address, public_path
 from edgekeeper.pretrained.published import load_foreign
 from edgekeeper.spec import Spec
 
@@ -81,15 +82,28 @@ def _scale(spec: Spec[object]) -> int:
 def find(name_or_path: str | Path) -> Path:
     """Return the file of a network that ships, by name, or of one's own, by path.
 
+    So are those that others published: by name once `models get` got them, or by ``hf://``.
+
     Raises:
-        InputError: neither; names the nearest network that ships.
+        InputError: none of these; names the nearest network that ships.
+        UnavailableError: a file of the Hugging Face Hub cannot be had.
     """
     path = Path(name_or_path)
+    if (address := hub_address(str(name_or_path))) is not None:
+        return download(address)
     if path.is_file():
         return path
     shipped = WEIGHTS / f"{name_or_path}.safetensors"
     if shipped.is_file():
         return shipped
+    if str(name_or_path) in PUBLIC:
+        got = public_path(str(name_or_path))
+        if got.is_file():
+            return got
+        raise InputError(
+            f"The network '{name_or_path}' is not here yet; run: "
+            f"edgekeeper models get {name_or_path}"
+        )
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"There is no network file '{name_or_path}'.")
     raise unknown_name(

@@ -147,7 +147,7 @@ def gpu_rung(
     """
     name = f"{'restore' if degraded else size}_x{scale}_gpu"
     optim = replace(FALLING, learning_rate=2e-3 if start else 4e-3, warmup=500, renew_every=50)
-    other_scale = start is not None and f"_x{scale}_" not in start
+    new_scale = start is not None and f"_x{scale}_" not in start
     photo = replace(PHOTO, group=32)  # made together; the same patches as in groups of 8
     return replace(
         trunk(size=size, scale=scale),
@@ -155,7 +155,7 @@ def gpu_rung(
         data=Data(patch=64 * scale, batch=32, degradations=photo if degraded else None),
         stages=(Stage("falling", steps, optim, PIXEL, candidates=1 if degraded else 2),),
         validation=None,
-        start=Start(start, fresh=("last.",) if other_scale else ()) if start else None,
+        start=Start(start, fresh=("last.",) if new_scale else ()) if start else None,
     )
 
 

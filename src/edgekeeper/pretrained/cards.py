@@ -1,0 +1,95 @@
+"""What a person wants to know of a network file, in lines."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgekeeper.pretrained.zoo import DEFAULTS, Network, Style
+
+LINES: dict[Style, str] = {
+    "faithful": "least error",
+    "sharp": "truer gradients (GV loss)",
+    "texture": "most like a photo, invents detail",
+    "restore": "for blurred, noisy, JPEG photos",
+}
+"""What each style is for."""
+
+SPEEDS = ((80_000, "fast"), (250_000, "medium"))
+"""Most parameters of each class; all layers work at LR size, so that time follows from them."""
+
+
+def style_of(name: str) -> Style:
+    """Return the style of a network by its name."""
+    marks: dict[str, Style] = {"texture": "texture", "_gv": "sharp", "restore": "restore"}
+    return next((style for mark, style in marks.items() if mark in name), "faithful")
+
+
+def speed_of(network: Network) -> str:
+    """Return "fast", "medium" or "slow", or "" where the card has no number of parameters."""
+    count = network.card.get("parameters")
+    if not isinstance(count, int):
+        return ""
+    return next((word for most, word in SPEEDS if count <= most), "slow")
+
+
+def line_of(network: Network) -> str:
+    """Return in a few words what a network is for."""
+    style = style_of(network.name)
+    default = DEFAULTS[style].get(network.scale) == network.name
+    return f"{'default: ' if default else ''}{LINES[style]}"
+
+
+def quality_of(network: Network) -> dict[str, float]:
+    """Return PSNR by set."""
+    return {row["set"]: float(row["psnr"]) for row in _results(network.card)}
+
+
+def card_lines(network: Network) -> Iterator[str]:
+    """Yield the card of a network for reading; everything that it says is in its JSON."""
+    card, name = network.card, network.name
+    size = network.path.stat().st_size / 1e6
+    count = card.get("parameters")
+    parameters = f"{count:,} parameters" if isinstance(count, int) else "parameters not counted"
+    yield f"{name}: ×{network.scale}, {network.model}, {parameters}, {size:.2f} MB"
+    yield f"  {line_of(network)}"
+    rows = list(_results(card))
+    if rows:
+        yield f"Quality under protocol {rows[0].get('protocol')}, mean with 95 % interval"
+    for row in rows:
+        low, high = row.get("psnr_interval", (row["psnr"], row["psnr"]))
+        more = [
+            f"{title} {row[key]:.{digits}f}"
+            for key, title, digits in (("ssim", "SSIM", 4), ("lpips", "LPIPS", 3))
+            if key in row
+        ]
+        yield f"  {row['set']:8} {row['psnr']:.2f} dB [{low:.2f}, {high:.2f}]  {'  '.join(more)}"
+    yield "Training"
+    recipe: Any = card.get("recipe")
+    title = recipe.get("name") if isinstance(recipe, dict) else "unknown"
+    minutes = float(str(card.get("seconds") or 0)) / 60
+    yield f"  recipe {title}: {card.get('steps', '?')} updates, {minutes:.0f} minutes"
+    if "unfinished" in card:
+        yield f"  unfinished: {card['unfinished']}"
+    if before := " <- ".join(_origins(card)):
+        yield f"  begins from {before}"
+    images: Any = card.get("images") or card.get("pictures") or []
+    kinds = Counter(str(image["licence"]).partition(", ")[0] for image in images)
+    yield f"  {len(images)} images: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+    names = {str(image["licence"]).partition(", ")[2] for image in images}
+    if credit := sorted(names - {""}):
+        yield f"  with thanks to {'; '.join(credit)}"
+    code: Any = card.get("code") or {}
+    yield "  " + ", ".join(f"{key} {value}" for key, value in code.items())
+
+
+def _results(card: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+    results = card.get("results")
+    yield from results if isinstance(results, list) else ()
+
+
+def _origins(card: Mapping[str, object]) -> Iterator[str]:
+    """Yield the recipes that a network came through, the last one first."""
+    origin: Any = card.get("origin")
+    while isinstance(origin, dict) and "recipe" in origin:
+        yield str(origin["recipe"])
+        origin = (origin.get("card") or {}).get("origin")

@@ -1,0 +1,173 @@
+"""Networks that others published: got by name or from the Hugging Face Hub, kept per user.
+
+Sizes and SHA-256 are those that several public records of these files agree on; what comes is
+checked against both.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekeeper.data.catalogue import Remote
+from edgekeeper.data.fetch import fetch
+from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.files import user_cache
+
+REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
+
+
+@dataclass(frozen=True)
+class PublicNetwork:
+    """A network that others published; ``line`` says what it is."""
+
+    scale: int
+    style: str
+    licence: str
+    line: str
+    remote: Remote
+
+
+PUBLIC: dict[str, PublicNetwork] = {
+    "realesr-general-x4v3": PublicNetwork(
+        4,
+        "texture",
+        "BSD-3-Clause",
+        "Real-ESRGAN, compact",
+        Remote(
+            "realesr-general-x4v3.pth",
+            f"{REAL_ESRGAN}/v0.2.5.0/realesr-general-x4v3.pth",
+            4_885_111,
+            "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
+        ),
+    ),
+    "realesr-general-wdn-x4v3": PublicNetwork(
+        4,
+        "texture",
+        "BSD-3-Clause",
+        "Real-ESRGAN, weak denoising",
+        Remote(
+            "realesr-general-wdn-x4v3.pth",
+            f"{REAL_ESRGAN}/v0.2.5.0/realesr-general-wdn-x4v3.pth",
+            sha256="1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca",
+        ),
+    ),
+    "realesrgan-x4plus": PublicNetwork(
+        4,
+        "texture",
+        "BSD-3-Clause",
+        "Real-ESRGAN, large",
+        Remote(
+            "RealESRGAN_x4plus.pth",
+            f"{REAL_ESRGAN}/v0.1.0/RealESRGAN_x4plus.pth",
+            67_040_989,
+            "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
+        ),
+    ),
+}
+
+_HUB = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@([\w./-]+?))?(?:/(.+))?")
+HUB_FILE = "model.safetensors"  # where an address names no file
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A file of a repository of the Hugging Face Hub: ``hf://owner/name[@revision][/file]``."""
+
+    repository: str
+    file: str
+    revision: str | None
+
+
+def hub_address(text: str) -> HubAddress | None:
+    """Return what an ``hf://`` address names, None for anything else; raise InputError if wrong."""
+    if not text.startswith("hf:/"):
+        return None
+    found = _HUB.fullmatch(text)
+    if found is None:
+        raise InputError(
+            f"'{text}' is no address of the Hugging Face Hub; they are hf://OWNER/NAME/FILE, with "
+            "@REVISION behind NAME if wanted."
+        )
+    return HubAddress(found[1], found[3] or HUB_FILE, found[2])
+
+
+def public_path(name: str) -> Path:
+    """Return where the file of a public network is kept, whether it is there or not."""
+    return user_cache() / "models" / PUBLIC[name].remote.path
+
+
+def get_public(name: str) -> Path:
+    """Return the file of the public network ``name``, or of an ``hf://`` address, got and kept.
+
+    Raises:
+        InputError: an unknown name. DataError: it cannot be reached, or is another file.
+        UnavailableError: the extra ``hub`` is needed.
+    """
+    address = hub_address(name)
+    if address is not None:
+        return download(address)
+    if name not in PUBLIC:
+        raise unknown_name("public network", name, known=PUBLIC)
+    return fetch(PUBLIC[name].remote, public_path(name).parent)
+
+
+def download(address: HubAddress) -> Path:
+    """Return a file of the Hub in the Hub's own cache, got if it is not there.
+
+    Raises:
+        UnavailableError: huggingface_hub is missing, or the Hub does not give the file.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise _no_hub() from error
+    try:
+        path = huggingface_hub.hf_hub_download(
+            address.repository, address.file, revision=address.revision
+        )
+    except (OSError, ValueError) as error:  # its own errors are among these
+        raise UnavailableError(
+            f"hf://{address.repository}/{address.file} cannot be had: {_first_line(error)}"
+        ) from error
+    return Path(path)
+
+
+def push(path: Path, address: HubAddress, *, card: str) -> str:
+    """Upload the network file ``path`` with ``card`` as README.md; return the page's address.
+
+    The repository is made if there is none. Who may do that is known to huggingface_hub
+    (`hf auth login`).
+
+    Raises:
+        UnavailableError: huggingface_hub is missing, or the Hub refuses.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise _no_hub() from error
+    hub = huggingface_hub.HfApi()
+    try:
+        hub.create_repo(address.repository, exist_ok=True)
+        for content, name in ((str(path), address.file), (card.encode(), "README.md")):
+            hub.upload_file(
+                path_or_fileobj=content,
+                path_in_repo=name,
+                repo_id=address.repository,
+                revision=address.revision,
+            )
+    except (OSError, ValueError) as error:
+        raise UnavailableError(
+            f"hf://{address.repository} cannot be written: {_first_line(error)}"
+        ) from error
+    return f"https://huggingface.co/{address.repository}"
+
+
+def _no_hub() -> UnavailableError:
+    return UnavailableError(
+        "Addresses hf:// need huggingface_hub, which is not installed; "
+        "run: pip install 'edgekeeper[hub]'"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
