@@ -88,7 +88,8 @@ class TestModels:
             card = network["card"]
             assert card["recipe"]["seed"] == 0
             assert {"set", "protocol", "psnr", "psnr_interval"} <= card["results"][0].keys()
-            assert all(p["licence"] and p["sha256"] for p in card["pictures"])
+            images = card.get("images") or card["pictures"]  # as earlier versions say
+            assert all(image["licence"] and image["sha256"] for image in images)
 
     def test_an_unknown_card(self) -> None:
         assert "Did you mean 'espcn_x3'" in fails("models", "card", "espcn_x3x")
