@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from edgekeeper.cli import data_degrade
 from edgekeeper.cli.options import (
     data_option,
     force_option,
@@ -20,6 +21,9 @@ KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
 @click.group("data", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 2,3")
 def command() -> None:
     """Image sets: list them, get them, check them, pack images for training."""
+
+
+command.add_command(data_degrade.command)
 
 
 @command.command("list")

@@ -1,0 +1,128 @@
+"""``edgekeeper data degrade``: what training and measuring do to images, to look at."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgekeeper.cli.options import force_option
+from edgekeeper.files import make_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgekeeper.data.degradations import Drawn
+
+MIXTURES = ("light", "photo", "twice", "known")
+
+_SIDE = 768  # of the part that is shown, of the original
+
+
+@click.command("degrade", epilog="Example: edgekeeper data degrade photo.jpg -o degraded/")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write to."
+)
+@click.option(
+    "--mixture",
+    type=click.Choice(MIXTURES),
+    default="photo",
+    show_default=True,
+    help="Drawn at random as in training (like a phone's, like an old photograph, two rounds), or "
+    "the degradations of known strength that networks are measured with.",
+)
+@click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Per image.")
+@click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True, help="Factor.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance.")
+@force_option("Replace files that exist.")
+def command(
+    images: tuple[Path, ...],
+    output: Path,
+    mixture: str,
+    count: int,
+    scale: int,
+    seed: int,
+    force: bool,
+) -> None:
+    """Write the middle of each of IMAGES as degraded LR images, and say what was done to each.
+
+    Files and folders. The middle itself is written too, at most 768 pixels a side, so that
+    `edgekeeper upscale` and `evaluate` can be tried on the pairs.
+    """
+    from edgekeeper.image import (
+        Image,
+        from_tensor,
+        list_images,
+        read_image,
+        to_rgb_tensor,
+        write_image,
+    )
+
+    make_folder(output)
+    paths = [p for path in images for p in (list_images(path) if path.is_dir() else [path])]
+    for path in paths:
+        hr = _middle(to_rgb_tensor(read_image(path)), multiple=scale)
+        examples: Iterator[Example] = iter([("original", hr, "the part that is degraded")])
+        if mixture == "known":
+            examples = chain(examples, _known(hr, scale=scale))
+        else:
+            drawn = _drawn(hr, mixture=mixture, count=count, scale=scale, seed=seed)
+            examples = chain(examples, drawn)
+        for name, image, done in examples:
+            target = output / f"{path.stem}_{name}.png"
+            pixels = from_tensor(image)
+            write_image(Image(pixels=pixels), target, overwrite="replace" if force else "refuse")
+            click.echo(f"{target}  {done}")
+
+
+def _middle(hr: "Tensor", *, multiple: int) -> "Tensor":
+    """Return the middle of the image, with sides that are multiples."""
+    slices = []
+    for length in hr.shape[-2:]:
+        side = min(length, _SIDE) // multiple * multiple
+        slices.append(slice((length - side) // 2, (length - side) // 2 + side))
+    return hr[..., slices[0], slices[1]]
+
+
+Example = tuple[str, "Tensor", str]  # the end of a file's name, the LR image, what was done
+
+
+def _known(hr: "Tensor", *, scale: int) -> Iterator[Example]:
+    from edgekeeper.data.known import KNOWN, degrade_known
+
+    for known in KNOWN:
+        steps = (f"blur {known.blur:g}", known.blur), (f"noise {known.noise:g}", known.noise)
+        done = [text for text, used in (*steps, (f"JPEG {known.quality}", known.quality)) if used]
+        yield known.name, degrade_known(hr, known, scale=scale), ", ".join(done) or "made smaller"
+
+
+def _drawn(hr: "Tensor", *, mixture: str, count: int, scale: int, seed: int) -> Iterator[Example]:
+    from edgekeeper.data.degradations import LIGHT, PHOTO, TWICE, degrade, draw_round
+
+    settings = replace({"light": LIGHT, "photo": PHOTO, "twice": TWICE}[mixture], clean=0)
+    for number in range(count):
+        lr = degrade(hr, scale=scale, seed=seed, step=0, first_index=number, settings=settings)
+        rounds = []
+        for position, one in enumerate(settings.rounds):
+            drawn = draw_round(one, number=position, seed=seed, step=0, first=number, count=1)
+            rounds.append(_said(drawn))
+        yield f"{mixture}_{number}", lr, "; then ".join(rounds)
+
+
+def _said(drawn: "Drawn") -> str:
+    """Return what a round does to its first patch, in words."""
+    sigma, (noise, photon) = drawn.sigma[0], (drawn.gaussian[0], drawn.photon[0])
+    steps = [
+        (sigma[0], f"blur {sigma[0]:.2f} × {sigma[1]:.2f}"),
+        (drawn.cutoff[0], "sinc blur"),
+        (drawn.lens[0], f"lens {drawn.lens[0]:.2f}"),
+        (noise, f"{'grey ' if drawn.grey[0] else ''}noise {255 * noise:.1f}"),
+        (photon, "photon noise"),
+        (drawn.amount[0], f"sharpened {drawn.amount[0]:.1f}"),
+        (drawn.ring[0], "ringing"),
+        (drawn.quality[0], f"JPEG {drawn.quality[0]} {'4:2:0' if drawn.halved[0] else '4:4:4'}"),
+    ]
+    return ", ".join(text for used, text in steps if used) or "made smaller"
