@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgekeeper.errors import ImageError
 from edgekeeper.video.codecs import CODECS
-from edgekeeper.video.planning import Encoding
-from edgekeeper.video.segments import Segment, SegmentFolder, set_encoder
+from edgekeeper.video.segments import Encoding, Segment, SegmentFolder, set_encoder
 from edgekeeper.video.source import main_stream, open_video
 
 if TYPE_CHECKING:

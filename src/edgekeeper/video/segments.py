@@ -1,8 +1,8 @@
-"""Encoded segments in a hidden folder, from which a stopped run goes on.
+"""How frames are encoded, and the segments of them, from which a stopped run goes on.
 
-A segment is a fixed number of frames, encoded by itself; its file of packets counts once its
-description stands beside it. Segments do not depend on each other, so that a run that was stopped
-and went on has the same ones as a run that was not.
+Segments lie in a hidden folder. Each is a fixed number of frames, encoded by itself; its file of
+packets counts once its description stands beside it. Segments do not depend on each other, so that
+a run that was stopped and went on has the same ones as a run that was not.
 """
 
 import hashlib
@@ -12,20 +12,107 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from edgekeeper.errors import ImageError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import follow, write_bytes, write_text
 from edgekeeper.inference.network import Precision
-from edgekeeper.video.codecs import CODECS, configure
-from edgekeeper.video.colour import to_frame
-from edgekeeper.video.planning import Encoding
-from edgekeeper.video.source import Frame
+from edgekeeper.inference.request import Request, networks_for, plan_passes
+from edgekeeper.video.codecs import CODECS, Layout, configure, layout_to_write
+from edgekeeper.video.colour import BT709, RGB, Coding, to_frame
+from edgekeeper.video.source import Facts, Frame
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.codeccontext import VideoCodecContext
+
+# A stopped run loses at most so much of the video; each segment begins with a key frame.
+_SEGMENT_SECONDS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How the frames of the result are encoded.
+
+    Attributes:
+        size: (height, width) of what is written; ``wanted`` before the layout took its last pixel.
+        coding: how the numbers in the planes stand for colours.
+        matrix, span: what the file says of that, as codes of H.273 and FFmpeg.
+        length: the frames of a segment.
+        notes: sentences on what is not kept.
+    """
+
+    facts: Facts
+    codec: str
+    crf: int | None
+    layout: Layout
+    size: tuple[int, int]
+    wanted: tuple[int, int]
+    passes: tuple[int, ...]
+    coding: Coding
+    matrix: int
+    span: int
+    length: int
+    notes: tuple[str, ...]
+
+
+def plan_encoding(facts: Facts, request: Request) -> Encoding:
+    """Return how the frames are encoded.
+
+    Raises:
+        InputError: nothing would be left of a frame.
+    """
+    layout = layout_to_write(facts.layout, request.codec)
+    plan = plan_passes(facts.size, request, factors=networks_for(request).factors)
+    height, width = (
+        side - side % step
+        for side, step in zip(plan.size, (layout.down, layout.across), strict=True)
+    )
+    if not height or not width:
+        raise InputError(f"A video of {plan.size[1]} x {plan.size[0]} pixels is too small.")
+    notes = []
+    if (height, width) != plan.size:
+        notes.append(
+            f"Frames of {plan.size[1]} x {plan.size[0]} cannot be written as {layout.name}: "
+            "the last row or column is left out."
+        )
+    if layout.depth < facts.layout.depth:
+        notes.append(
+            f"{request.codec} writes {layout.depth} of the {facts.layout.depth} bits here."
+        )
+    fewer = layout.across * layout.down > facts.layout.across * facts.layout.down
+    if fewer and facts.layout.family != "grey":
+        notes.append(f"{request.codec} stores colour at a lower resolution ({layout.name}).")
+    matrix, span = facts.coding.matrix, 2 if facts.coding.span == "full" else 1
+    if layout.family == "gbr":
+        matrix, span = RGB, 2
+    elif facts.layout.family == "gbr":
+        matrix, span = BT709, 1
+    coding = Coding(
+        family=layout.family,
+        depth=layout.depth,
+        matrix=matrix or BT709,
+        span="full" if span == 2 else "limited",
+        across=layout.across,
+        down=layout.down,
+    )
+    return Encoding(
+        facts=facts,
+        codec=request.codec,
+        crf=request.crf,
+        layout=layout,
+        size=(height, width),
+        wanted=plan.size,
+        passes=plan.passes,
+        coding=coding,
+        matrix=matrix,
+        span=span,
+        length=min(max(round(_SEGMENT_SECONDS * facts.rate), 12), 240),
+        notes=tuple(notes),
+    )
+
+
+# ---- Segments ------------------------------------------------------------------------------------
 
 _ABOUT = "about.json"
 _LONGEST = 240  # bytes of a name that leave room for what the folder's has besides; 255 is the most
@@ -125,13 +212,8 @@ class SegmentWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
             self._finish()
 
     def write(self, frame: Frame) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -12,16 +12,14 @@ import torch
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import Overwrite, check_target, deliver, is_plain, make_folder
-from edgekeeper.image import Image
 from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
 from edgekeeper.inference.files import ReadAhead, WriteBehind
-from edgekeeper.inference.network import Precision, TileError, infer
+from edgekeeper.inference.network import TileError, infer
 from edgekeeper.inference.request import VIDEO_SUFFIXES
 from edgekeeper.models import SRModel
 from edgekeeper.video.codecs import check_options, encoder_options
 from edgekeeper.video.joining import check_streams, join
-from edgekeeper.video.planning import Encoding, plan_encoding
-from edgekeeper.video.segments import SegmentFolder, SegmentWriter
+from edgekeeper.video.segments import Encoding, SegmentFolder, SegmentWriter, plan_encoding
 from edgekeeper.video.source import read_frames, survey
 
 # Frames that may wait: decoded ones are small, enlarged ones are not.
@@ -99,27 +97,37 @@ def upscale_video(
         if not folder.segments:
             folder.clear()
         raise
-    run = _Run(encoding, folder, request=request, on_step=on_step)
-    try:
-        run.make_segments()
-    except TileError as error:
-        raise ImageError(f"'{source}' cannot be upscaled: {error}") from error
-    join(folder, encoding)
-    _place(folder, target, overwrite=request.overwrite)
-    return Result(
+    segments = folder.segments.values()
+    found = sum(len(segment.times) for segment in segments)
+    result = Result(
         source=source,
         target=target,
         source_size=facts.size,
         size=encoding.size,
-        seconds=time.perf_counter() - started,
-        network_seconds=run.network_seconds,
-        precision=run.precision,
-        notes=tuple(dict.fromkeys([*notes, *run.notes])),
-        frames=run.done,
-        found=run.found,
+        precision=next((s.precision for s in segments if s.precision is not None), None),
+        notes=notes,
+        frames=found,
+        found=found,
         codec=request.codec,
         pixels=encoding.layout.name,
     )
+    try:
+        # Closed at once, whatever stops the loop, so that nothing is left half-written.
+        with closing(_make_segments(result, encoding, folder, request=request)) as states:
+            for result in states:
+                if on_step is not None:
+                    done, total = result.frames, max(facts.frames, result.frames)
+                    step = Step(path=source, file=1, files=1, done=done, total=total)
+                    on_step(replace(step, unit="frames", found=found))
+    except TileError as error:
+        raise ImageError(f"'{source}' cannot be upscaled: {error}") from error
+    join(folder, encoding)
+    try:
+        deliver(folder.joined, target, overwrite=request.overwrite, error=ImageError)
+    except ImageError as error:
+        raise ImageError(f"{error} The finished video is '{folder.joined}'.") from error
+    folder.clear()
+    return replace(result, seconds=time.perf_counter() - started)
 
 
 def check_video_target(source: Path, target: Path, *, overwrite: Overwrite) -> None:
@@ -139,89 +147,45 @@ def check_video_target(source: Path, target: Path, *, overwrite: Overwrite) -> N
     check_target(target, overwrite=overwrite, error=ImageError)
 
 
-class _Run:
-    """The work on the frames that an earlier run has not done, and what is told of it at the end.
+def _make_segments(
+    result: Result, encoding: Encoding, folder: SegmentFolder, *, request: Request
+) -> Generator[Result, None, None]:
+    """Yield what became of the video so far, first of all and after each frame that is made.
 
-    Attributes:
-        found, done: frames that an earlier run had made, and that are made now.
-        precision: of the networks; chosen on the first frame, then kept, also by later runs.
-        network_seconds: the time in the networks.
-        notes: sentences for the user, each once.
+    The precision is chosen on the first frame, then kept, also by later runs.
+
+    Raises:
+        ImageError: the source is damaged, or a segment cannot be written.
+        TileError: a frame cannot be upscaled.
     """
-
-    def __init__(
-        self,
-        encoding: Encoding,
-        folder: SegmentFolder,
-        *,
-        request: Request,
-        on_step: Progress | None,
-    ) -> None:
-        self._encoding, self._folder = encoding, folder
-        self._request, self._on_step = request, on_step
-        self._kept = set(folder.segments)
-        self.precision: Precision | None = None
-        for segment in folder.segments.values():
-            self._settle(segment.precision)
-        self.found = sum(len(segment.times) for segment in folder.segments.values())
-        self.done = self.found
-        self.network_seconds = 0.0
-        self.notes: dict[str, None] = {}
-
-    def make_segments(self) -> None:
-        """Make all segments that are not there yet.
-
-        Raises:
-            ImageError: the source is damaged, or a segment cannot be written.
-            TileError: a frame cannot be upscaled.
-        """
-        self._tell()
-        length = self._encoding.length
-        wanted = read_frames(
-            self._encoding.facts, wanted=lambda number: number // length not in self._kept
-        )
-        writer = SegmentWriter(self._folder, self._encoding)
-        with (
-            ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-read") as reads,
-            ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-write") as writes,
-            closing(ReadAhead(wanted, pool=reads, depth=_READ_AHEAD)) as frames,
-            WriteBehind(writer, pool=writes, depth=_WRITTEN_BEHIND) as behind,
-        ):
-            for frame in frames:
-                image = self._enlarged(frame.image)
-                behind.write(replace(frame, image=image, precision=self.precision))
-                self.done += 1
-                self._tell()
-        behind.written.result()
-
-    def _enlarged(self, image: Image) -> Image:
-        result = upscale_image(image, self._request)
-        self.network_seconds += result.network_seconds
-        self.notes.update(dict.fromkeys(result.notes))
-        self._settle(result.precision)
-        assert result.image is not None
-        return result.image
-
-    def _settle(self, precision: Precision | None) -> None:
-        """Keep to a precision that was chosen."""
-        if precision is not None and self.precision is None:
-            self.precision = precision
-            self._request = replace(self._request, precision=precision)
-
-    def _tell(self) -> None:
-        if self._on_step is not None:
-            facts = self._encoding.facts
-            self._on_step(
-                Step(
-                    path=facts.path,
-                    file=1,
-                    files=1,
-                    done=self.done,
-                    total=max(facts.frames, self.done),
-                    unit="frames",
-                    found=self.found,
-                )
+    yield result
+    kept, notes = set(folder.segments), dict.fromkeys(result.notes)
+    wanted = read_frames(
+        encoding.facts, wanted=lambda number: number // encoding.length not in kept
+    )
+    writer = SegmentWriter(folder, encoding)
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-read") as reads,
+        ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-write") as writes,
+        closing(ReadAhead(wanted, pool=reads, depth=_READ_AHEAD)) as frames,
+        WriteBehind(writer, pool=writes, depth=_WRITTEN_BEHIND) as behind,
+    ):
+        for frame in frames:
+            made = upscale_image(
+                frame.image, replace(request, precision=result.precision or request.precision)
             )
+            assert made.image is not None
+            notes |= dict.fromkeys(made.notes)
+            result = replace(
+                result,
+                frames=result.frames + 1,
+                network_seconds=result.network_seconds + made.network_seconds,
+                precision=result.precision or made.precision,
+                notes=tuple(notes),
+            )
+            behind.write(replace(frame, image=made.image, precision=result.precision))
+            yield result
+    behind.written.result()
 
 
 def _about(encoding: Encoding, request: Request) -> dict[str, object]:
@@ -257,12 +221,3 @@ def _identity(model: SRModel) -> str:
             weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         )
     return digest.hexdigest()
-
-
-def _place(folder: SegmentFolder, target: Path, *, overwrite: Overwrite) -> None:
-    """Give the finished file its name and remove what it was made of."""
-    try:
-        deliver(folder.joined, target, overwrite=overwrite, error=ImageError)
-    except ImageError as error:
-        raise ImageError(f"{error} The finished video is '{folder.joined}'.") from error
-    folder.clear()
