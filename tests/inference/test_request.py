@@ -10,6 +10,7 @@ import pytest
 from edgekeeper.errors import InputError
 from edgekeeper.inference import Request, Result, networks_for
 from edgekeeper.inference.request import load_network, plan_passes
+from edgekeeper.models import ESPCN
 from edgekeeper.pretrained.zoo import choose_passes
 
 PASSES = {
@@ -141,6 +142,20 @@ def test_networks_that_are_given_stay_what_they_are(nearest):
         networks_for(Request(model="file.onnx", runtime="openvino"))
     with pytest.raises(InputError, match="on the CPU, not on cuda"):
         networks_for(Request(model="file.onnx", device="cuda"))
+
+
+def test_networks_are_on_the_device_that_is_asked_for(monkeypatch):
+    for there, device in [(False, "cpu"), (True, "cuda")]:
+        moved: list[str] = []
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        monkeypatch.setattr(ESPCN, "to", lambda model, name, to=moved: to.append(name) or model)
+        networks_for(Request(model="espcn_x2", device="auto"))
+        assert moved == [device]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for asked in (Request(device="cuda"), Request(model="espcn_x2", device="cuda")):
+        with pytest.raises(InputError, match="no cuda device"):
+            networks_for(asked)
 
 
 def test_a_result_is_what_json_takes():

@@ -66,20 +66,9 @@ def check_new_file(path: Path | None, *, option: str, force: bool) -> None:
 
 def chosen_device(name: str) -> str:
     """Return the device for ``--device``; raises InputError when it is not there."""
-    import torch
+    from edgekeeper.pretrained.zoo import find_device
 
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there[name]:
-        raise InputError(
-            f"This machine has no {name} device that PyTorch can use; try --device cpu."
-        )
-    return name
+    return find_device(name)
 
 
 def needed_data(data: Path | None) -> Path:

@@ -19,7 +19,6 @@ from typing import Literal, Self
 
 import click
 
-from edgekeeper.cli.options import chosen_device
 from edgekeeper.cli.upscale import STREAM, shown
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.inference import (
@@ -48,8 +47,7 @@ def networks_of(request: Request) -> Networks:
     exported = request.model is not None and Path(str(request.model)).suffix.lower() in SUFFIXES
     runtime = request.runtime
     if exported or runtime is None or runtime == "torch":
-        device = "cpu" if exported and request.device == "auto" else chosen_device(request.device)
-        return networks_for(replace(request, device=device))
+        return networks_for(request)
     if request.device not in ("auto", "cpu"):
         raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
     from edgekeeper.export import with_runtime

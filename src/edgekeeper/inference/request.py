@@ -31,6 +31,7 @@ from edgekeeper.pretrained.zoo import (
     choose_passes,
     default_name,
     find,
+    find_device,
     load_network,
 )
 
@@ -49,7 +50,7 @@ class Request:
             those that ship with ``style``.
         runtime: what runs the network; None: what its file is for. ``edgekeeper.export`` makes
             what another runtime than torch takes of a network.
-        device: where torch computes networks that are named; one that is given stays where it is.
+        device: where torch computes networks that are named, or "auto"; given ones stay in place.
         threads: of the runtime of an exported network.
         precision: "auto" is the fastest that stays within half a grey level of float32 in the mean.
         ensemble: take the mean over the eight flips and turns, in eight times the time.
@@ -168,8 +169,7 @@ def networks_for(
 
     Raises:
         InputError: no such network, or it cannot be run as asked.
-        CheckpointError: a file holds no network that is known.
-        UnavailableError: an extra is needed; it is named.
+        CheckpointError: a file holds no known network. UnavailableError: an extra is needed.
     """
     model, style, read = request.model, request.style, load_one or functools.partial(_load, request)
     if isinstance(model, Networks):
@@ -177,6 +177,7 @@ def networks_for(
     if model is None:
         if load_one is None and request.runtime not in (None, "torch"):
             raise InputError("Only an exported network is run by another runtime than torch.")
+        find_device(request.device)
         reads = functools.cache(lambda factor: read(default_name(factor, style=style)))
         return Networks(factors=FACTORS[style], load=reads)
     one = model if isinstance(model, SRModel) else read(model)
@@ -188,8 +189,8 @@ def _load(request: Request, name_or_file: str | Path) -> SRModel:
     if request.runtime not in (None, needs):
         raise InputError(f"'{name_or_file}' is run by {needs}, not by {request.runtime}.")
     if needs == "torch":
-        return load_network(name_or_file, factor=request.scale).to(request.device)
-    if request.device != "cpu":
+        return load_network(name_or_file, factor=request.scale).to(find_device(request.device))
+    if request.device not in ("auto", "cpu"):
         raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
     precision: Precision = "bfloat16" if request.precision == "bfloat16" else "float32"
     return load_exported(find(name_or_file), threads=request.threads, precision=precision)

@@ -13,6 +13,7 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Literal
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from edgekeeper.checkpoint import KEY, load_model, model_spec
@@ -89,13 +90,13 @@ def find(name_or_path: str | Path) -> Path:
         UnavailableError: a file of the Hugging Face Hub cannot be had.
     """
     path = Path(name_or_path)
-    if (address := hub_address(str(name_or_path))) is not None:
-        return download(address)
     if path.is_file():
         return path
     shipped = WEIGHTS / f"{name_or_path}.safetensors"
     if shipped.is_file():
         return shipped
+    if (address := hub_address(str(name_or_path))) is not None:
+        return download(address)
     if str(name_or_path) in PUBLIC:
         got = public_path(str(name_or_path))
         if got.is_file():
@@ -167,6 +168,24 @@ def default_name(scale: int, *, style: Style = "faithful") -> str:
         factors = ", ".join(map(str, FACTORS[style]))
         raise InputError(f"No '{style}' network enlarges by {scale}; its scales: {factors}.")
     return DEFAULTS[style][scale]
+
+
+def find_device(name: str) -> str:
+    """Return the device ``name``; for "auto" an accelerator where there is one.
+
+    Raises:
+        InputError: it is not there.
+    """
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there.get(name.partition(":")[0], True):
+        raise InputError(f"This machine has no {name} device that PyTorch can use; take cpu.")
+    return name
 
 
 def load_network(name_or_file: str | Path, *, factor: float | None = None) -> SRModel:
