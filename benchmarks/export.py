@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.evaluation.evaluate import evaluate
-from edgekeeper.export import Keep, Loss, export_network
+from edgekeeper.export import Keep, QuantisationLoss, export_network
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.models import SRModel
@@ -40,7 +40,7 @@ class Way:
     name: str
     model: SRModel
     run: Callable[[Tensor], Tensor]
-    loss: Loss | None = None
+    loss: QuantisationLoss | None = None
 
 
 def ways(network: str, *, calibration: Path, folder: Path, threads: int, forms: int) -> list[Way]:

@@ -20,7 +20,7 @@ from edgekeeper.data.store import Store
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.losses import GradientVariance
 from edgekeeper.metrics.score import mean_scores
-from edgekeeper.metrics.statistics import describe
+from edgekeeper.metrics.statistics import paired_difference
 from edgekeeper.recipes.shipped import espcn
 from edgekeeper.spec import spec
 from edgekeeper.training.loop import RunOptions, train
@@ -108,7 +108,7 @@ def write(scores: dict, path: Path, *, sets: str, seeds: int) -> None:
             row[metric] = sum(ours) / len(ours)
             if weight:
                 reference = values(scores, "variance", weight=0.0, metric=metric, seeds=both)
-                found = describe(ours, reference)
+                found = paired_difference(ours, reference)
                 row[f"{metric}_difference"] = [found.mean, found.low, found.high]
         rows.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from torch import Tensor
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import niqe
 from edgekeeper.metrics.matfile import read_mat
-from edgekeeper.metrics.niqe import BLOCK, MODEL_FILE, shaved_luma
+from edgekeeper.metrics.niqe import NIQE_BLOCK, NIQE_FILE, shaved_luma
 from edgekeeper.models.backbones import weights_file
 from edgekeeper.ops.resize import imresize
 
@@ -76,11 +76,11 @@ def plain_features(block: Floats) -> list[float]:
 def plain_niqe(x: Tensor, *, mean: Floats, covariance: Floats) -> float:
     """NIQE of one image, step by step."""
     luma = shaved_luma(x, shave=4)[0].numpy()
-    rows, columns = luma.shape[0] // BLOCK, luma.shape[1] // BLOCK
-    luma = luma[: rows * BLOCK, : columns * BLOCK]
+    rows, columns = luma.shape[0] // NIQE_BLOCK, luma.shape[1] // NIQE_BLOCK
+    luma = luma[: rows * NIQE_BLOCK, : columns * NIQE_BLOCK]
     blur = window()
     scales = []
-    for side in (BLOCK, BLOCK // 2):
+    for side in (NIQE_BLOCK, NIQE_BLOCK // 2):
         average = convolve(luma, blur, mode="nearest")
         deviation = np.sqrt(np.abs(convolve(luma**2, blur, mode="nearest") - average**2))
         centred = luma - average
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = read_mat(weights_file(MODEL_FILE, purpose="NIQE"))
+    model = read_mat(weights_file(NIQE_FILE, purpose="NIQE"))
     mean = np.asarray(model["mu_prisparam"], dtype=np.float64).ravel()
     covariance = np.asarray(model["cov_prisparam"], dtype=np.float64)
     x = image(options.image)

@@ -15,16 +15,16 @@ from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.metrics.score import mean_scores
-from edgekeeper.recipes.shipped import SOAP, espcn
+from edgekeeper.recipes.shipped import SOAP_OPTIM, espcn
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Optim
 
 CHOICES = {
     "adam_2e-3": Optim(learning_rate=2e-3, clip="norm", clip_limit=0.1),
     "adam_5e-3": Optim(learning_rate=5e-3, clip="norm", clip_limit=0.1),
-    "soap_2e-3": replace(SOAP, learning_rate=2e-3),
-    "soap_5e-3": SOAP,
-    "soap_1e-2": replace(SOAP, learning_rate=1e-2),
+    "soap_2e-3": replace(SOAP_OPTIM, learning_rate=2e-3),
+    "soap_5e-3": SOAP_OPTIM,
+    "soap_1e-2": replace(SOAP_OPTIM, learning_rate=1e-2),
 }
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from edgekeeper.data.check import check_set, shift
 from edgekeeper.data.copies import (
-    describe,
+    describe_squares,
     find_copies,
     look,
     part_likeness,
@@ -139,9 +139,9 @@ def test_copies_of_every_kind_are_found_and_others_are_not(tmp_path: Path) -> No
 
 def test_symmetric_forms_are_those_of_the_turned_image() -> None:
     thumb = torch.rand(96, 96, generator=torch.Generator().manual_seed(0))
-    forms = symmetric_forms(describe(thumb[None]))[:, 0]
+    forms = symmetric_forms(describe_squares(thumb[None]))[:, 0]
     for form in range(8):
-        turned = describe(symmetric_thumb(thumb, form)[None])[0]
+        turned = describe_squares(symmetric_thumb(thumb, form)[None])[0]
         assert torch.allclose(forms[form], turned, atol=1e-5)
 
 

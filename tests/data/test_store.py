@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from edgekeeper.data.degrade import make_lr, to_bytes
-from edgekeeper.data.prepare import Source, prepare_store, sources_in
+from edgekeeper.data.prepare import SourceImage, prepare_store, sources_in
 from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import DataError, ImageError, InputError
 from edgekeeper.ops.resize import imresize
@@ -227,7 +227,7 @@ def test_a_failure_leaves_nothing_and_the_old_store(folder: Path, tmp_path: Path
         prepare_store(sources_in(folder), target, scales=(2,))
     with pytest.raises(ImageError):
         prepare_store(
-            [*sources_in(folder), Source(broken)], target, scales=(2,), overwrite="replace"
+            [*sources_in(folder), SourceImage(broken)], target, scales=(2,), overwrite="replace"
         )
     assert Store.open(target).fingerprint == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "store"]

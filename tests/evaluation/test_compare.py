@@ -16,7 +16,7 @@ from edgekeeper.evaluation.compare import PairedComparison, compare, paired
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.evaluation.report import comparison_table, worst_table, write_comparison
 from edgekeeper.figures import worst_places
-from edgekeeper.metrics.statistics import Difference, describe
+from edgekeeper.metrics.statistics import Difference, paired_difference
 from edgekeeper.models.base import SRModel
 from edgekeeper.ops.resize import imresize
 
@@ -68,7 +68,7 @@ def test_rows_are_the_statistics_of_both_evaluations(images: Path) -> None:
     b = evaluate(better, sets=[images], scale=2, data_root=".")
     psnr, gmsd, ratio = found.rows
     assert [(one.image, other.image) for one, other in found.scores] == [(n, n) for n in NAMES]
-    expected = describe([s.psnr for s in b], [s.psnr for s in a])
+    expected = paired_difference([s.psnr for s in b], [s.psnr for s in a])
     assert psnr.difference == expected
     assert psnr.p == pytest.approx(stats.wilcoxon([s.psnr for s in b], [s.psnr for s in a]).pvalue)
     assert psnr.a == pytest.approx(np.mean([s.psnr for s in a]))
@@ -154,7 +154,9 @@ def test_few_images_come_with_a_warning(images: Path) -> None:
 
 def test_what_prints_as_zero_is_not_distinguishable() -> None:
     before = np.array([30.0, 31.0, 32.0])
-    assert describe(before + 1e-3, before).verdict == "better"  # in a digit that is not printed
+    assert (
+        paired_difference(before + 1e-3, before).verdict == "better"
+    )  # in a digit that is not printed
     assert paired(before + 1e-3, before, metric="psnr").verdict == "not distinguishable"
     assert paired(before + 1e-3, before, metric="psnr", digits=3).verdict == "better"
     assert paired(before + 6e-3, before, metric="psnr").verdict == "better"

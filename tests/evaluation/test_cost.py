@@ -17,7 +17,7 @@ from edgekeeper.evaluation.cost import (
     find_network,
     has_trained_weights,
     measure,
-    model_spec,
+    parse_network,
 )
 from edgekeeper.models import (
     DBPN,
@@ -331,7 +331,7 @@ class TestNames:
 
     def test_truths_are_those_of_json_or_of_python(self) -> None:
         for word, truth in (("true", True), ("True", True), ("false", False), ("False", False)):
-            assert dict(model_spec(f"dgggan:se={word}").arguments)["se"] is truth
+            assert dict(parse_network(f"dgggan:se={word}").arguments)["se"] is truth
 
     @pytest.mark.parametrize(
         ("error", "message"),
@@ -356,7 +356,7 @@ class TestNames:
             find_network("layers")
 
     def test_values_are_json_or_words(self) -> None:
-        found = dict(model_spec("dgggan:body=lr,se=false,width=8").arguments)
+        found = dict(parse_network("dgggan:body=lr,se=false,width=8").arguments)
         assert found == {"body": "lr", "se": False, "width": 8, "scale": 4}
 
     @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from edgekeeper.cli import group
-from edgekeeper.cli.inspect import describe
+from edgekeeper.cli.inspect import inspection_lines
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.evaluation.inspect import Inspection, inspect, inspect_files, overlay
 from edgekeeper.image import Image, from_tensor, read_image, to_rgb_tensor, write_image
@@ -179,6 +179,6 @@ class TestCommand:
         assert json.loads(done.output) == inspect_files(lr_file, sr_file).as_json()
 
     def test_points_nowhere_when_nothing_is_in_doubt(self, hr: Tensor) -> None:
-        lines = describe(inspect(shrink(hr, scale=4), hr, scale=4))
+        lines = inspection_lines(inspect(shrink(hr, scale=4), hr, scale=4))
         assert len(lines) == 3
         assert "the edges are those of the input" in lines[-1]

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from edgekeeper import export
 from edgekeeper.checkpoint import save_model
-from edgekeeper.cli.export import command
+from edgekeeper.cli.export import export_command
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.export import export_network, int8, with_runtime
@@ -51,7 +51,7 @@ from edgekeeper.models import (
 )
 from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.ops.resize import imresize
-from edgekeeper.pretrained.exported import KEY, RUNTIMES, ExportedNetwork, load_exported
+from edgekeeper.pretrained.exported import EXPORTED_KEY, RUNTIMES, ExportedNetwork, load_exported
 from edgekeeper.pretrained.luma import YCbCrESPCN
 from edgekeeper.pretrained.zoo import find
 from edgekeeper.spec import spec
@@ -299,8 +299,8 @@ class TestFloat:
     def test_other_programs_find_the_short_facts(self, write: Callable[..., Path]) -> None:
         model = onnx.load(write("espcn"))
         entries = {entry.key: entry.value for entry in model.metadata_props}
-        assert entries[f"{KEY}.scale"] == "3"
-        assert entries[f"{KEY}.value_range"] == "[0, 1]"
+        assert entries[f"{EXPORTED_KEY}.scale"] == "3"
+        assert entries[f"{EXPORTED_KEY}.value_range"] == "[0, 1]"
         sides = [
             [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
             for value in (*model.graph.input, *model.graph.output)
@@ -456,7 +456,7 @@ class TestRefusals:
         for facts, words in (
             ({"maker": "another"}, "was not exported by edgekeeper"),
             (
-                {KEY: json.dumps({"scale": 3, "channels": "y", "overlap": 4})},
+                {EXPORTED_KEY: json.dumps({"scale": 3, "channels": "y", "overlap": 4})},
                 "does not say its 'receptive_field'",
             ),
         ):
@@ -577,7 +577,7 @@ class TestCache:
 class TestCommand:
     def test_it_writes_and_says_what_it_measured(self, tmp_path: Path) -> None:
         target = tmp_path / "network.onnx"
-        shown = CliRunner().invoke(command, ["espcn_x2", "--to", "onnx", "-o", str(target)])
+        shown = CliRunner().invoke(export_command, ["espcn_x2", "--to", "onnx", "-o", str(target)])
         assert shown.exit_code == 0, shown.output
         assert "pixels differ by at most" in shown.output
         assert len(shown.output.splitlines()) == 2  # and nothing of the exporter's own
@@ -586,7 +586,7 @@ class TestCommand:
     def test_eight_bits_are_never_silent(self, tmp_path: Path) -> None:
         folder, target = images(tmp_path / "images"), tmp_path / "network.onnx"
         given = ["espcn_x2", "--to", "onnx", "-o", str(target), "--int8", str(folder)]
-        shown = CliRunner().invoke(command, [*given, "--allowed-loss", "5"])
+        shown = CliRunner().invoke(export_command, [*given, "--allowed-loss", "5"])
         assert shown.exit_code == 0, shown.output
         assert "Calibrated on 1, measured on 1 other" in shown.output
         assert "dB lost; int8 against float32" in shown.output

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from edgekeeper.errors import DataError
 from edgekeeper.metrics import psnr
-from edgekeeper.metrics.canary import CANARIES, Canary, End, check_set
+from edgekeeper.metrics.canary import CANARIES, Canary, End, check_canary
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize, pillow_resize
 
@@ -36,12 +36,12 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> tuple[End, End]:
 
 
 def check(first: End, last: End, *, images: int = 2, scale: int = 2) -> None:
-    check_set("Waves", scale=scale, images=images, ends=(first, last))
+    check_canary("Waves", scale=scale, images=images, ends=(first, last))
 
 
 def test_the_right_set_passes_and_others_are_not_judged(ends: tuple[End, End]) -> None:
     check(*ends)
-    check_set("my own", scale=2, images=7, ends=(ends[1], ends[0]))
+    check_canary("my own", scale=2, images=7, ends=(ends[1], ends[0]))
 
 
 def test_both_ways_of_matlab_pass(ends: tuple[End, End]) -> None:

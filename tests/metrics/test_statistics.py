@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics.statistics import describe, interval, wilcoxon
+from edgekeeper.metrics.statistics import interval, paired_difference, wilcoxon
 
 
 def scores(*shape: int, seed: int = 0) -> np.ndarray:
@@ -57,35 +57,37 @@ def test_two_levels_add_the_spread_of_seeds() -> None:
 def test_pairing_removes_the_spread_of_images() -> None:
     a = scores(100)
     b = a - 0.1 + np.random.default_rng(5).normal(0, 0.05, 100)
-    found = describe(a, b)
+    found = paired_difference(a, b)
     assert found.mean == pytest.approx((a - b).mean())
     assert 0.08 < found.low < found.mean < found.high < 0.12
     assert found.verdict == "better"
-    assert describe(b, a).verdict == "worse"
-    assert describe(a, b, best="lowest").verdict == "worse"
-    assert describe(a, scores(100, seed=9)).verdict == "not distinguishable"
+    assert paired_difference(b, a).verdict == "worse"
+    assert paired_difference(a, b, best="lowest").verdict == "worse"
+    assert paired_difference(a, scores(100, seed=9)).verdict == "not distinguishable"
 
 
 def test_one_level_equals_the_interval_of_differences() -> None:
     a, b = scores(30), scores(30, seed=1)
-    found, alone = describe(a, b, seed=7), interval(a - b, seed=7)
+    found, alone = paired_difference(a, b, seed=7), interval(a - b, seed=7)
     assert (found.low, found.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
 
 
 def test_seeds_of_both_methods_count() -> None:
     images = scores(60)
     seeds_a, seeds_b = np.array([[0.3], [-0.3], [0.1]]), np.array([[0.2], [-0.2]])
-    assert describe(images + seeds_a + 0.1, images + seeds_b).verdict == "not distinguishable"
-    assert describe(images + 0 * seeds_a + 0.1, images + 0 * seeds_b).verdict == "better"
+    assert (
+        paired_difference(images + seeds_a + 0.1, images + seeds_b).verdict == "not distinguishable"
+    )
+    assert paired_difference(images + 0 * seeds_a + 0.1, images + 0 * seeds_b).verdict == "better"
 
 
 def test_equal_methods_and_equal_seeds() -> None:
     a = scores(3, 20)
-    found = describe(a[0], a[0])
+    found = paired_difference(a[0], a[0])
     assert (found.mean, found.low, found.high) == (0, 0, 0)
     assert found.verdict == "not distinguishable"
-    assert describe(a, a[:2], seed=4) == describe(a, a[:2], seed=4)
-    assert describe(a, a[:2], seed=4) != describe(a, a[:2], seed=5)
+    assert paired_difference(a, a[:2], seed=4) == paired_difference(a, a[:2], seed=4)
+    assert paired_difference(a, a[:2], seed=4) != paired_difference(a, a[:2], seed=5)
 
 
 def test_many_images_are_drawn_in_blocks() -> None:
@@ -97,17 +99,17 @@ def test_many_images_are_drawn_in_blocks() -> None:
 
 def test_wrong_input_is_refused() -> None:
     with pytest.raises(InputError, match="a has 4, b has 5"):
-        describe(scores(4), scores(5))
+        paired_difference(scores(4), scores(5))
     with pytest.raises(InputError, match="at least two images; got shape"):
         interval([1.0])
     with pytest.raises(InputError, match="a holds numbers that are not finite"):
-        describe([1.0, np.inf], [1.0, 2.0])
+        paired_difference([1.0, np.inf], [1.0, 2.0])
     with pytest.raises(InputError, match="level"):
         interval([1.0, 2.0], level=95)
     with pytest.raises(InputError, match="draws"):
         interval([1.0, 2.0], draws=0)
     with pytest.raises(InputError, match="best"):
-        describe([1.0, 2.0], [1.0, 2.0], best="best")  # type: ignore[arg-type]
+        paired_difference([1.0, 2.0], [1.0, 2.0], best="best")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("images", [1, 2, 5, 14, 100, 500])

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import DGGGAN, parameter_count
-from edgekeeper.models.dgggan import Body, ChannelAttention
+from edgekeeper.models.dgggan import Body, SqueezeExcitation
 from edgekeeper.ops.resize import imresize
 from edgekeeper.spec import spec
 
@@ -246,7 +246,7 @@ def open_attention(model: DGGGAN, lr: Tensor) -> None:
         module.weight.data.neg_()
         return -result
 
-    squeezing = [m.squeeze for m in model.modules() if isinstance(m, ChannelAttention)]
+    squeezing = [m.squeeze for m in model.modules() if isinstance(m, SqueezeExcitation)]
     handles = [layer.register_forward_hook(turn) for layer in squeezing]
     model(lr)
     for handle in handles:
@@ -330,7 +330,7 @@ def test_without_the_branch_nothing_of_it_is_left() -> None:
 
 def test_without_se_a_block_ends_with_its_1_x_1_convolution() -> None:
     model = DGGGAN(width=4, blocks=3, se=False)
-    assert not [m for m in model.modules() if isinstance(m, ChannelAttention | nn.Linear)]
+    assert not [m for m in model.modules() if isinstance(m, SqueezeExcitation | nn.Linear)]
 
 
 @pytest.mark.parametrize("case", ["half_x4", "half_x3_every_second", "lr_x4", "lr_x2_without_se"])

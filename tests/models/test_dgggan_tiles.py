@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgekeeper.checkpoint import save_model
 from edgekeeper.models import DGGGAN
-from edgekeeper.models.dgggan import ChannelAttention
+from edgekeeper.models.dgggan import SqueezeExcitation
 from edgekeeper.ops.tiles import run_tiled
 from edgekeeper.pretrained import zoo
 from edgekeeper.spec import spec
@@ -102,7 +102,7 @@ def test_tiles_change_only_what_the_attention_averages(body: str) -> None:
     side = 2 * model.overlap + 8
     lr = torch.rand(1, 3, side + 6, side + 3, dtype=torch.float64)
     lr[..., side // 2 :] *= 0.2  # one side is darker
-    layers = [m.squeeze for m in model.modules() if isinstance(m, ChannelAttention)]
+    layers = [m.squeeze for m in model.modules() if isinstance(m, SqueezeExcitation)]
     with torch.no_grad():
         for layer, squeezed in zip(layers, seen_by(layers, model, lr), strict=True):
             if squeezed.max() <= 0:  # the ReLU after it would let nothing through

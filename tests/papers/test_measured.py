@@ -15,7 +15,7 @@ from edgekeeper.errors import DataError, InputError
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.evaluation.tables import as_markdown
 from edgekeeper.metrics.score import Score, read_scores
-from edgekeeper.metrics.statistics import describe, interval
+from edgekeeper.metrics.statistics import interval, paired_difference
 from edgekeeper.models import ESPCN
 from edgekeeper.papers import (
     PRINTED,
@@ -298,7 +298,7 @@ class TestContrasts:
             ]
             for subject in (network(), "bicubic")
         )
-        expected = describe(a, b)
+        expected = paired_difference(a, b)
         assert each.difference == expected
 
     def test_several_are_compared_with_the_first(self, table: str, root: Path) -> None:

@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
             hint = f" Did you mean '{nearest}'?" if nearest else ""
             raise click.UsageError(f"There is no command '{cmd_name}'.{hint}", ctx)
         module = importlib.import_module(f"edgekeeper.cli.{cmd_name}")
-        command = module.command
+        command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command
 

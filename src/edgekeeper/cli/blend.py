@@ -23,7 +23,9 @@ from edgekeeper.cli.options import SCALES, check_new_file, force_option
 )
 @click.option("--scale", type=SCALES, help="For files of weights that do not say their scale.")
 @force_option("Replace the file if it exists.")
-def command(a: str, b: str, alpha: float, output: Path, scale: int | None, force: bool) -> None:
+def blend_command(
+    a: str, b: str, alpha: float, output: Path, scale: int | None, force: bool
+) -> None:
     """Mix the weights of two networks: (1 - alpha) * A + alpha * B.
 
     Both must be of one kind and size, best trained from one start: a faithful network and one with

@@ -51,7 +51,7 @@ from edgekeeper.errors import InputError
 @data_option()
 @weights_option()
 @device_option()
-def command(
+def compare_command(
     a: str,
     b: str,
     sets: str,
@@ -77,7 +77,7 @@ def command(
     root = sets_root(data, sets=names)
     from edgekeeper.evaluation import compare, report
     from edgekeeper.evaluation.evaluate import interpolation_name
-    from edgekeeper.figures.canvas import FORMATS
+    from edgekeeper.figures.canvas import FIGURE_FORMATS
     from edgekeeper.figures.crops import worst_places
     from edgekeeper.metrics import find_protocol
     from edgekeeper.metrics.score import find_metrics
@@ -85,8 +85,8 @@ def command(
     asked, conditions = find_metrics(split_names(metrics)), find_protocol(protocol)
     check_new_file(json_file, option="--json", force=force)
     check_new_file(crops, option="--crops", force=force)
-    if crops is not None and crops.suffix.lower() not in FORMATS:
-        raise InputError(f"--crops: '{crops}' must end in {', '.join(FORMATS)}.")
+    if crops is not None and crops.suffix.lower() not in FIGURE_FORMATS:
+        raise InputError(f"--crops: '{crops}' must end in {', '.join(FIGURE_FORMATS)}.")
     bicubic = interpolation_name(conditions)
     paths = [bicubic if subject == "bicubic" else subject for subject in (a, b)]
     called = _names(*paths, labels=labels)

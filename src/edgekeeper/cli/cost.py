@@ -74,7 +74,7 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
 @data_option()
 @weights_option()
 @device_option()
-def command(
+def cost_command(
     models: tuple[str, ...],
     scale: int,
     size: str,

@@ -9,7 +9,7 @@ from edgekeeper.cli.options import console
 from edgekeeper.errors import InputError
 from edgekeeper.files import make_folder
 
-SCALE = 4
+_SCALE = 4
 
 
 @click.command("demo", epilog="Example: edgekeeper demo --out demo")
@@ -27,7 +27,7 @@ SCALE = 4
     show_default=True,
     help="Folder to write to.",
 )
-def command(examples: Path, out: Path) -> None:
+def demo_command(examples: Path, out: Path) -> None:
     """Upscale an example ×4, draw the comparison, and train ESPCN ×3 with and without GV."""
     photo = examples / "test" / "beacon-street-sunset.png"
     if not photo.is_file():
@@ -51,21 +51,21 @@ def _upscale(photo: Path, out: Path) -> None:
     from edgekeeper.pretrained.zoo import default_name, load
 
     hr = to_rgb_tensor(read_image(photo))
-    lr = make_lr(hr, scale=SCALE, kernel="matlab_uint8")
-    small, large = out / "photo_small.png", out / f"photo_x{SCALE}.png"
+    lr = make_lr(hr, scale=_SCALE, kernel="matlab_uint8")
+    small, large = out / "photo_small.png", out / f"photo_x{_SCALE}.png"
     write_image(Image(pixels=from_tensor(lr)), small, overwrite="replace")
-    names = [default_name(SCALE, style=kind) for kind in ("faithful", "sharp")]
+    names = [default_name(_SCALE, style=kind) for kind in ("faithful", "sharp")]
     request = Request(model=load(names[0]), existing="replace")
     result = upscale_file(small, large, request=request)
-    click.echo(f"Enlarged '{photo.name}', shrunk by {SCALE} before, in {result.seconds:.1f} s:")
+    click.echo(f"Enlarged '{photo.name}', shrunk by {_SCALE} before, in {result.seconds:.1f} s:")
     click.echo(f"  {small}  the small image\n  {large}  enlarged by the network {names[0]}")
     figure = out / "comparison.png"
     panels = [
-        Panel("bicubic", imresize(lr, scale=SCALE).clamp(0, 1)),
+        Panel("bicubic", imresize(lr, scale=_SCALE).clamp(0, 1)),
         Panel("faithful", infer(load(names[0]), lr)),
         Panel("sharp", infer(load(names[1]), lr)),
     ]
-    comparison(hr, panels, path=figure, scale=SCALE)
+    comparison(hr, panels, path=figure, scale=_SCALE)
     click.echo(f"  {figure}  bicubic, faithful, sharp and the original side by side\n")
 
 

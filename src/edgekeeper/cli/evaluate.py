@@ -35,7 +35,7 @@ from edgekeeper.cli.scoring import (
 @data_option()
 @weights_option()
 @device_option()
-def command(
+def evaluate_command(
     subjects: tuple[str, ...],
     sets: str,
     scale: int | None,

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     help="With --int8: leave no file that loses more.",
 )
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-def command(
+def export_command(
     model: str,
     runtime: str,
     output: Path | None,

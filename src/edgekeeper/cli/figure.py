@@ -13,7 +13,7 @@ from edgekeeper.cli.figure_options import (
     of_images,
     whole_option,
 )
-from edgekeeper.cli.figure_points import frontier, quality_cost
+from edgekeeper.cli.figure_points import frontier_command, quality_cost_command
 from edgekeeper.cli.options import split_names, split_numbers
 from edgekeeper.errors import InputError, nearest_name
 
@@ -43,7 +43,7 @@ LINE_OPTIONS = {
 )
 @click.option("--per-line", type=click.IntRange(1), help="Images in a line. Default: all.")
 @whole_option()
-def crops(
+def crops_command(
     chosen: Chosen,
     *,
     output: Path,
@@ -80,7 +80,7 @@ def crops(
     "--scale 3 -o comparison.svg",
 )
 @of_images()
-def comparison(chosen: Chosen, *, output: Path) -> None:
+def comparison_command(chosen: Chosen, *, output: Path) -> None:
     """Show a part of each result with its gradients, PSNR, SSIM and gradient variance gap."""
     from edgekeeper import figures
 
@@ -236,7 +236,7 @@ def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole
     show_default=True,
     help="Where the line through --at runs; without --at it crosses the edge.",
 )
-def edge(
+def edge_command(
     chosen: Chosen,
     *,
     output: Path,
@@ -307,7 +307,17 @@ class FigureGroup(click.Group):
 
 
 FIGURES: tuple[click.Command, ...] = (
-    *(crops, comparison, gradients, variances, edge, branch, guidance, frontier, quality_cost),
+    *(
+        crops_command,
+        comparison_command,
+        gradients,
+        variances,
+        edge_command,
+        branch,
+        guidance,
+        frontier_command,
+        quality_cost_command,
+    ),
 )
 
 
@@ -317,5 +327,5 @@ FIGURES: tuple[click.Command, ...] = (
     commands=FIGURES,
     epilog="Example: edgekeeper figure crops bicubic edsr_light_x4 --hr photo.png -o crops.svg",
 )
-def command() -> None:
+def figure_command() -> None:
     """Draw a paper's figure for any networks, folders of results and images."""

@@ -27,7 +27,7 @@ QUOTED_SCALE = 4
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option()
-def frontier(files: tuple[Path, ...], output: Path) -> None:
+def frontier_command(files: tuple[Path, ...], output: Path) -> None:
     """Draw PSNR against gradient variance ratio from the JSON of benchmarks/frontier.py."""
     from edgekeeper import figures
 
@@ -77,7 +77,7 @@ def frontier(files: tuple[Path, ...], output: Path) -> None:
 @data_option()
 @weights_option()
 @device_option()
-def quality_cost(
+def quality_cost_command(
     subjects: tuple[str, ...],
     scale: int | None,
     set_name: str,

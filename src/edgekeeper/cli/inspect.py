@@ -28,7 +28,7 @@ VERDICTS = {
 )
 @click.option("--force", is_flag=True, help="Replace the overlay's file if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_json: bool) -> None:
+def inspect_command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_json: bool) -> None:
     """Measure SR, an enlarged image, against LR, the image it was made from.
 
     No original is needed: the result is shrunk again and compared with the input, and edges that
@@ -40,13 +40,13 @@ def command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_json: bool
     if as_json:
         click.echo(json.dumps(report.as_json()))
         return
-    for line in describe(report):
+    for line in inspection_lines(report):
         click.echo(line)
     if overlay is not None:
         click.echo(f"Wrote {overlay}")
 
 
-def describe(report: "Inspection") -> list[str]:
+def inspection_lines(report: "Inspection") -> list[str]:
     """Return the report as lines for people."""
     shift = ", ".join(
         f"{name} {value:+.2f}"

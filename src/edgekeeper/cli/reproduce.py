@@ -111,7 +111,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @weights_option()
 @device_option()
 @click.pass_context
-def command(
+def reproduce_command(
     context: click.Context,
     table: str,
     store: Path | None,

@@ -73,7 +73,7 @@ from edgekeeper.cli.options import (
     help="Record the update as a CUDA graph and replay it; for recipes with SOAP alone.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
-def command(
+def train_command(
     recipe: str,
     store: Path,
     out: Path,

@@ -104,7 +104,7 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image on stdout.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: chosen by the runtime.")
 @device_option()
-def command(
+def upscale_command(
     source: tuple[str, ...],
     output: str | None,
     scale: float | None,

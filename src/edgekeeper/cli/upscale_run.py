@@ -35,7 +35,7 @@ from edgekeeper.inference import (
 )
 from edgekeeper.inference.request import is_video
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.exported import SUFFIXES
+from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES
 from edgekeeper.pretrained.zoo import find, is_own, load_network
 from edgekeeper.progress import ProgressLine, StopSignal
 
@@ -44,7 +44,7 @@ OutputStyle = Literal["lines", "json", "quiet"]
 
 def networks_of(request: Request) -> Networks:
     """Return the networks to choose from, on their device or in their runtime."""
-    exported = request.model is not None and Path(str(request.model)).suffix.lower() in SUFFIXES
+    exported = request.model is not None and Path(str(request.model)).suffix.lower() in EXPORTED_SUFFIXES
     runtime = request.runtime
     if exported or runtime is None or runtime == "torch":
         return networks_for(request)

@@ -20,7 +20,7 @@ from edgekeeper.errors import ImageError
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 
-Kind = Literal["unreadable", "size", "unaligned", "kernel", "copy"]
+FindingKind = Literal["unreadable", "size", "unaligned", "kernel", "copy"]
 
 # Of 255 grey levels. Kernels differ by more than this, rounding by less.
 SAME_LEVELS = 1
@@ -30,7 +30,7 @@ SAME_LEVELS = 1
 class Finding:
     """One thing that is wrong, in a sentence."""
 
-    kind: Kind
+    kind: FindingKind
     image: str
     message: str
 
@@ -84,14 +84,14 @@ def check_set(
     findings: list[Finding] = []
     kernels: list[KernelMatch] = []
     for pair in pairs:
-        found, match = check_pair(pair, lr_kernel=lr_kernel)
+        found, match = _check_pair(pair, lr_kernel=lr_kernel)
         findings += found
         kernels += match
     findings += check_copies([pair.hr_path for pair in pairs], train) if train else []
     return Report(len(pairs), tuple(findings), tuple(kernels))
 
 
-def check_pair(pair: Pair, *, lr_kernel: LrKernel) -> tuple[list[Finding], list[KernelMatch]]:
+def _check_pair(pair: Pair, *, lr_kernel: LrKernel) -> tuple[list[Finding], list[KernelMatch]]:
     """Return what is wrong with one pair, and how its LR was made when a file holds it."""
     try:
         hr, lr = pair.hr(), pair.lr()

@@ -32,7 +32,7 @@ MAYBE = 0.65  # coarse likeness from which a part is looked at closely
 # 0.93 as parts; re-encoded, shrunk and turned copies have 0.99, and 95 of 100 crops 0.95.
 ALIKE, ALIKE_PART = 0.92, 0.95
 
-Kind = Literal["same file", "same image", "part"]
+CopyKind = Literal["same file", "same image", "part"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Copy:
     test: Path
     train: Path
     likeness: float
-    kind: Kind
+    kind: CopyKind
 
 
 def look(path: str | Path) -> Look:
@@ -71,9 +71,9 @@ def look(path: str | Path) -> Look:
     for share in SHARES:
         side = round(THUMB * share)
         cuts = thumb.unfold(0, side, side // 8).unfold(1, side, side // 8)
-        parts.append(describe(cuts.reshape(-1, side, side)))
+        parts.append(describe_squares(cuts.reshape(-1, side, side)))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Look(file, digest, thumb, describe(thumb[None])[0], torch.cat(parts))
+    return Look(file, digest, thumb, describe_squares(thumb[None])[0], torch.cat(parts))
 
 
 def thumbnail(image: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def cosines(side: int, frequencies: int) -> Tensor:
     return basis.float()
 
 
-def describe(squares: Tensor, *, frequencies: int = COARSE) -> Tensor:
+def describe_squares(squares: Tensor, *, frequencies: int = COARSE) -> Tensor:
     """Unit vectors (N, frequencies²) describing ``squares`` (N, side, side).
 
     Each coefficient is weighted by its frequency (the mean by 0): amplitudes in photographs fall
@@ -158,7 +158,7 @@ def part_likeness(piece: Look, image: Look) -> float:
     if float(likeness.amax()) < MAYBE:
         return 0.0
     form, part = divmod(int(likeness.argmax()), likeness.shape[1])
-    target = describe(symmetric_thumb(piece.thumb, form)[None], frequencies=FINE)[0]
+    target = describe_squares(symmetric_thumb(piece.thumb, form)[None], frequencies=FINE)[0]
     return fitted(target, image.thumb, box=boxes()[part])
 
 
@@ -179,7 +179,7 @@ def fitted(target: Tensor, thumb: Tensor, *, box: Tensor) -> float:
     best = 0.0
     for reach in (0.04, 0.04, 0.02, 0.02, 0.01, 0.005):
         tried = (box + reach * steps).clamp(0, 1)
-        likeness = describe(sample(thumb, tried), frequencies=FINE) @ target
+        likeness = describe_squares(sample(thumb, tried), frequencies=FINE) @ target
         best = float(likeness.amax())
         box = tried[int(likeness.argmax())]
     return best

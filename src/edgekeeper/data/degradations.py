@@ -33,9 +33,9 @@ from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.jpeg import Subsampling, jpeg
 from edgekeeper.ops.resize import imresize
 
-Range = tuple[float, float]
+Bounds = tuple[float, float]
 Kernel = Literal["cubic", "linear", "area", "aliased"]
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 # Counter words 0 and 1 draw places and order; a round takes a block of eight.
 _CLEAN, _SIZES, _ROUNDS, _CALLS = 7, 8, 16, 8
@@ -57,17 +57,17 @@ class DegradationRound:
     sinc: float = 0.1  # of the blurs
     anisotropic: float = 0.5  # of the others
     generalised: float = 0.3  # of the others
-    sigma: Range = (0.05, 0.75)
-    beta: Range = (0.5, 4.0)  # 1 is the Gaussian
-    lens: Range = (0.0, 0.0)
+    sigma: Bounds = (0.05, 0.75)
+    beta: Bounds = (0.5, 4.0)  # 1 is the Gaussian
+    lens: Bounds = (0.0, 0.0)
     kernels: tuple[Kernel, ...] = ("cubic", "linear", "area", "aliased")
     noise: float = 0.0
-    gaussian: Range = (0.0, 5.0)
+    gaussian: Bounds = (0.0, 5.0)
     poisson: float = 0.0  # of the noisy
-    peak: Range = (2.0, 4.0)
+    peak: Bounds = (2.0, 4.0)
     grey: float = 0.4  # of the noisy
     sharpen: float = 0.0
-    amount: Range = (0.2, 1.5)
+    amount: Bounds = (0.2, 1.5)
     ring: float = 0.0  # a sinc filter after the noise, of those not sharpened
     jpeg: float = 0.0
     quality: tuple[int, int] = (75, 95)
@@ -84,7 +84,7 @@ class Degradations:
     """
 
     rounds: tuple[DegradationRound, ...]
-    middle: Range = (0.3, 1.2)
+    middle: Bounds = (0.3, 1.2)
     group: int = 4
     clean: float = 0.0
 
@@ -137,23 +137,23 @@ TWICE = Degradations(
 class Drawn:
     """What one round does to each patch: arrays (B,); 0 says that a step does not happen."""
 
-    sigma: Floats  # (B, 2) along the axes of the kernel, in LR pixels
-    angle: Floats
-    beta: Floats
-    cutoff: Floats  # of a sinc blur, in radians a pixel
-    lens: Floats
+    sigma: _Floats  # (B, 2) along the axes of the kernel, in LR pixels
+    angle: _Floats
+    beta: _Floats
+    cutoff: _Floats  # of a sinc blur, in radians a pixel
+    lens: _Floats
     kernel: NDArray[np.int64]  # index into the round's kernels
-    gaussian: Floats  # standard deviation, in [0, 1]
-    photon: Floats  # variance at white, in [0, 1]
+    gaussian: _Floats  # standard deviation, in [0, 1]
+    photon: _Floats  # variance at white, in [0, 1]
     grey: NDArray[np.bool_]
-    place: Floats  # of the window into the normal values, in [0, 1)
-    amount: Floats  # of sharpening
-    ring: Floats  # cutoff
+    place: _Floats  # of the window into the normal values, in [0, 1)
+    amount: _Floats  # of sharpening
+    ring: _Floats  # cutoff
     quality: NDArray[np.int64]
     halved: NDArray[np.bool_]
 
 
-def _uniform(*, seed: int, step: int, first: int, count: int, purpose: int) -> Floats:
+def _uniform(*, seed: int, step: int, first: int, count: int, purpose: int) -> _Floats:
     """Values (count, 4), uniform in [0, 1), of the indices from ``first`` on."""
     words = random_words(seed=seed, stream=step, first=first, count=count, purpose=purpose)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -171,8 +171,8 @@ def draw_round(
         answer: NDArray[np.bool_] = next(columns) < probability
         return answer
 
-    def within(bounds: Range) -> Floats:
-        value: Floats = bounds[0] + (bounds[1] - bounds[0]) * next(columns)
+    def within(bounds: Bounds) -> _Floats:
+        value: _Floats = bounds[0] + (bounds[1] - bounds[0]) * next(columns)
         return value
 
     blur, sinc = happens(settings.blur), happens(settings.sinc)
@@ -288,7 +288,7 @@ def _apply(
     return x
 
 
-def _rings_or(kernels: Tensor, cutoff: Floats) -> Tensor:
+def _rings_or(kernels: Tensor, cutoff: _Floats) -> Tensor:
     """The ``kernels`` (n, k, k), or sinc kernels of the ``cutoff`` (n,) where that is not zero."""
     rings = sinc_kernels(np.where(cutoff > 0, cutoff, math.pi), radius=kernels.shape[-1] // 2)
     return torch.where(torch.from_numpy(cutoff > 0)[:, None, None], rings, kernels)

@@ -24,7 +24,7 @@ from edgekeeper.files import make_folder, new_file, sha256_of, write_bytes
 SCHEMES = ("https", "file")
 """Kinds of addresses that are fetched."""
 
-Progress = Callable[[int, int, str], None]
+_Progress = Callable[[int, int, str], None]
 """Called with (files done, files in all, name of the file just done)."""
 
 _CHUNK = 2**20
@@ -38,7 +38,7 @@ def fetch_set(
     wanted: str | ImageSet,
     root: str | Path,
     *,
-    progress: Progress | None = None,
+    progress: _Progress | None = None,
     timeout: float = 30.0,
 ) -> Path:
     """Return the folder below ``root`` that now holds the set ``wanted``.

@@ -21,14 +21,14 @@ from edgekeeper.ops.resize import imresize
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImage:
     """An image file to train on and the licence under which it is used."""
 
     path: Path
     licence: str = "unknown"
 
 
-Progress = Callable[[int, int, str], None]
+_Progress = Callable[[int, int, str], None]
 """Called with (sources done, sources in all, name of the source just done)."""
 
 
@@ -36,7 +36,7 @@ ORIGIN = "ORIGIN.csv"
 """Beside images: their licences, one by one, in the columns ``file`` and ``licence``."""
 
 
-def sources_in(folder: str | Path, *, licence: str = "unknown") -> list[Source]:
+def sources_in(folder: str | Path, *, licence: str = "unknown") -> list[SourceImage]:
     """Return the image files of ``folder``, sorted, as sources; DataError when there are none.
 
     A file ``ORIGIN.csv`` in the folder gives each image its own licence (with the names that
@@ -46,7 +46,7 @@ def sources_in(folder: str | Path, *, licence: str = "unknown") -> list[Source]:
     if not found:
         raise DataError(f"The folder '{folder}' holds no images.")
     own = _licences(Path(folder) / ORIGIN)
-    return [Source(path, own.get(path.name, licence)) for path in found]
+    return [SourceImage(path, own.get(path.name, licence)) for path in found]
 
 
 def _licences(table: Path) -> dict[str, str]:
@@ -61,7 +61,7 @@ def _licences(table: Path) -> dict[str, str]:
 
 
 def prepare_store(
-    images: Sequence[Source],
+    images: Sequence[SourceImage],
     target: str | Path,
     *,
     scales: Sequence[int] = (2, 3, 4),
@@ -70,7 +70,7 @@ def prepare_store(
     long_sides: Sequence[int] = (),
     min_side: int = 1,
     overwrite: Literal["refuse", "replace"] = "refuse",
-    progress: Progress | None = None,
+    progress: _Progress | None = None,
 ) -> Store:
     """Return the store made of ``images`` in the new folder ``target``.
 
@@ -84,7 +84,7 @@ def prepare_store(
     The store is written beside ``target`` and renamed when complete: a failure leaves nothing.
     """
     folder = follow(Path(target))
-    check_arguments(images, scales=scales, shrink=shrink)
+    _check_arguments(images, scales=scales, shrink=shrink)
     if long_sides and min(long_sides) < 1:
         raise InputError(f"long_sides is {tuple(long_sides)}; give pixels from 1 on.")
     if folder.exists() and overwrite == "refuse":
@@ -110,8 +110,8 @@ def prepare_store(
     return Store.open(folder)
 
 
-def check_arguments(
-    images: Sequence[Source], *, scales: Sequence[int], shrink: Sequence[int]
+def _check_arguments(
+    images: Sequence[SourceImage], *, scales: Sequence[int], shrink: Sequence[int]
 ) -> None:
     """Raise InputError when there is nothing to do or a factor is not allowed."""
     if not images:
@@ -139,7 +139,7 @@ class Writer:
         self.digest = hashlib.sha256()
 
     def add(
-        self, source: Source, *, shrink: tuple[int, ...], long_sides: tuple[int, ...] = ()
+        self, source: SourceImage, *, shrink: tuple[int, ...], long_sides: tuple[int, ...] = ()
     ) -> None:
         """Write the HR images of ``source`` and their LR images."""
         digest = hashlib.sha256(source.path.read_bytes()).hexdigest()

@@ -36,7 +36,7 @@ Memory = Literal["pageable", "pinned"]
 
 # ---- What a store holds: the typed form of its index.json ----
 
-FORMAT = "edgekeeper packed store"
+_FORMAT = "edgekeeper packed store"
 VERSION = 1
 PIXELS, INDEX = "pixels.bin", "index.json"
 
@@ -72,7 +72,7 @@ class Index:
 
 def write_index(index: Index, path: Path) -> None:
     """Write ``index`` as JSON, one image per line group, to the new file ``path``."""
-    content = {"format": FORMAT, "version": VERSION, **asdict(index)}
+    content = {"format": _FORMAT, "version": VERSION, **asdict(index)}
     write_text(path, json.dumps(content, indent=1) + "\n", error=DataError)
 
 
@@ -89,7 +89,7 @@ def read_index(path: Path) -> Index:
         raise DataError(
             f"The index '{path}' cannot be read ({error}). Prepare the store anew."
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise DataError(f"'{path}' is not the index of a packed store.")
     if content.get("version") != VERSION:
         raise DataError(

@@ -15,11 +15,11 @@ from edgekeeper.evaluation.evaluate import PairResult, results, score_result
 from edgekeeper.evaluation.tables import DIGITS, TITLES
 from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
 from edgekeeper.metrics.score import ALL_METRICS, METRICS, Score, find_metrics, summarise
-from edgekeeper.metrics.statistics import Difference, Verdict, describe, wilcoxon
+from edgekeeper.metrics.statistics import Difference, Verdict, paired_difference, wilcoxon
 from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
 
-Subject = SRModel | str | Path
+_Subject = SRModel | str | Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,8 @@ class PairedComparison:
 
 
 def compare(
-    a: Subject,
-    b: Subject,
+    a: _Subject,
+    b: _Subject,
     *,
     sets: Sequence[str | Path],
     scale: int,
@@ -181,7 +181,7 @@ def paired(a: ArrayLike, b: ArrayLike, *, metric: str, digits: int | None = None
     A difference whose whole interval is 0 in the digits that tables have, or in ``digits``, is
     not distinguishable.
     """
-    found = describe(a, b, best=direction(metric))
+    found = paired_difference(a, b, best=direction(metric))
     half = 0.5 * 10.0 ** -(DIGITS[metric] if digits is None else digits)
     none = all(abs(end) < half for end in (found.low, found.high) if end is not None)
     return replace(found, verdict="not distinguishable") if none else found
@@ -241,9 +241,9 @@ def _few(rows: Sequence[MetricRow]) -> list[str]:
 
 # ---- Where one result is worse than the other: the square of an image that shows it most --------
 
-SIDE = 64  # pixels of the squares that are looked at
+_SIDE = 64  # pixels of the squares that are looked at
 
-STEP = 4  # pixels between two of them
+_STEP = 4  # pixels between two of them
 
 
 def worst_place(a: PairResult, b: PairResult, *, hr: Tensor) -> WorstPlace | None:
@@ -252,15 +252,15 @@ def worst_place(a: PairResult, b: PairResult, *, hr: Tensor) -> WorstPlace | Non
     for result in (a, b):
         pair = compared(result.image, hr, protocol=a.protocol, scale=a.pair.scale, metric="psnr")
         errors.append((pair.sr - pair.hr).square().mean(dim=1, keepdim=True))
-    side = min(SIDE, *errors[0].shape[-2:])
-    error_a, error_b = (F.avg_pool2d(error, side, stride=STEP) for error in errors)
+    side = min(_SIDE, *errors[0].shape[-2:])
+    error_a, error_b = (F.avg_pool2d(error, side, stride=_STEP) for error in errors)
     excess = (error_b - error_a).flatten()
     at = int(excess.argmax())
     if excess[at] <= 0:
         return None
     border = (hr.shape[-2] - errors[0].shape[-2]) // 2
     row, column = divmod(at, error_a.shape[-1])
-    box = Box(STEP * row + border, STEP * column + border, side, side)
+    box = Box(_STEP * row + border, _STEP * column + border, side, side)
     return WorstPlace(
         set=a.set,
         image=a.pair.name,

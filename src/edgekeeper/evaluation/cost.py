@@ -101,7 +101,7 @@ def find_network(text: str, *, scale: int = 4) -> SRModel:
     Raises InputError for what does not exist, CheckpointError for a damaged file.
     """
     if not has_trained_weights(text):
-        return _built(model_spec(text, scale=scale))
+        return _built(parse_network(text, scale=scale))
     shipped = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))]
     path = Path(text)
     if path.is_file() or path.suffix or len(path.parts) > 1 or text in shipped:
@@ -119,7 +119,7 @@ def has_trained_weights(text: str) -> bool:
         return False
 
 
-def model_spec(text: str, *, scale: int = 4) -> Spec[SRModel]:
+def parse_network(text: str, *, scale: int = 4) -> Spec[SRModel]:
     """Return the class of MODELS and its arguments that ``text`` names.
 
     Arguments are separated by commas, values are JSON or else words; ``scale`` is added where the

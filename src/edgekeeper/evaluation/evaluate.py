@@ -15,7 +15,7 @@ from edgekeeper.data.pairs import Pair, load_pairs
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
-from edgekeeper.metrics.canary import End, check_set
+from edgekeeper.metrics.canary import End, check_canary
 from edgekeeper.metrics.protocol import Protocol, find_protocol
 from edgekeeper.metrics.score import METRICS, Score, find_metrics, score_image
 from edgekeeper.models import SRModel
@@ -147,7 +147,7 @@ def _check_set(given: str | Path, *, label: str, scale: int, root: str | Path) -
     """DataError when a well-known set is not what it must be, whatever LR the protocol takes."""
     pairs = load_pairs(given, scale=scale, root=root)
     first, last = (End(pair.name, pair.hr(), pair.lr()) for pair in (pairs[0], pairs[-1]))
-    check_set(label, scale=scale, images=len(pairs), ends=(first, last))
+    check_canary(label, scale=scale, images=len(pairs), ends=(first, last))
 
 
 @dataclass(frozen=True)

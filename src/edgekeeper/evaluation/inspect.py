@@ -31,7 +31,7 @@ from edgekeeper.metrics.risk import shrink, structure_risk
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.resize import imresize
 
-Verdict = Literal["supported", "doubtful", "invented"]
+RiskVerdict = Literal["supported", "doubtful", "invented"]
 
 DOUBTFUL, INVENTED = 0.005, 0.02
 """Scores from which a result counts as doubtful, and as invented."""
@@ -80,7 +80,7 @@ class Inspection:
     colour_shift: tuple[float, float, float]
     psnr: float
     risk: float
-    verdict: Verdict
+    verdict: RiskVerdict
     worst: Place | None
     unsupported: Tensor = field(repr=False, compare=False)
 

@@ -19,7 +19,7 @@ from edgekeeper.export.check import Agreement, check
 from edgekeeper.export.convert import onnx_model, write
 from edgekeeper.export.int8 import (
     Keep,
-    Loss,
+    QuantisationLoss,
     float_layers,
     measure_loss,
     quantised,
@@ -28,19 +28,19 @@ from edgekeeper.export.int8 import (
 from edgekeeper.files import deliver, make_folder, new_file, sha256_of
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import (
+    EXPORTED_SUFFIXES,
     RUNTIMES,
-    SUFFIXES,
     ExportedNetwork,
-    Precision,
+    ExportPrecision,
     Runtime,
     load_exported,
     needed,
 )
 from edgekeeper.pretrained.zoo import find, load
 
-__all__ = ["Agreement", "Exported", "Keep", "Loss", "export_network", "with_runtime"]
+__all__ = ["Agreement", "Exported", "Keep", "QuantisationLoss", "export_network", "with_runtime"]
 
-FORMAT = 2
+_FORMAT = 2
 """Goes up when files of the same network change; the cache then makes them anew."""
 
 
@@ -50,7 +50,7 @@ class Exported:
 
     path: Path
     agreement: Agreement
-    loss: Loss | None
+    loss: QuantisationLoss | None
 
 
 def export_network(
@@ -79,15 +79,17 @@ def export_network(
     """
     target = Path(target)
     suffix = target.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"'{target}' must end in {' or '.join(SUFFIXES)} to say the format.")
-    if runtime not in ("by name", SUFFIXES[suffix]):
+    if suffix not in EXPORTED_SUFFIXES:
+        raise InputError(
+            f"'{target}' must end in {' or '.join(EXPORTED_SUFFIXES)} to say the format."
+        )
+    if runtime not in ("by name", EXPORTED_SUFFIXES[suffix]):
         raise InputError(
             f"A file for {runtime} does not end in {target.suffix}; rename '{target}'."
         )
     if target.exists() and overwrite == "refuse":
         raise InputError(f"'{target}' exists; choose another name or replace it (--force).")
-    runtime = SUFFIXES[suffix]
+    runtime = EXPORTED_SUFFIXES[suffix]
     _need_packages(runtime)
     network, facts = _network_and_facts(model)
     split = split_images(Path(calibration), scale=network.scale) if calibration else None
@@ -116,7 +118,7 @@ def with_runtime(
     model: str | Path | SRModel,
     *,
     runtime: Runtime,
-    precision: Precision = "float32",
+    precision: ExportPrecision = "float32",
     threads: int | None = None,
 ) -> ExportedNetwork:
     """Return the network run by ONNX Runtime or OpenVINO, exported to the cache unless it is there.
@@ -136,8 +138,8 @@ def with_runtime(
         raise InputError(f"ONNX Runtime has no {precision} here; use runtime 'openvino' for it.")
     _need_packages(runtime)
     digest = _digest(model) if isinstance(model, SRModel) else sha256_of(find(model))
-    suffix = next(suffix for suffix, name in SUFFIXES.items() if name == runtime)
-    target = _cache() / f"{digest[:32]}-{FORMAT}{suffix}"
+    suffix = next(suffix for suffix, name in EXPORTED_SUFFIXES.items() if name == runtime)
+    target = _cache() / f"{digest[:32]}-{_FORMAT}{suffix}"
     if not target.is_file() or (isinstance(model, SRModel) and not _is_of(target, model)):
         export_network(model, target, overwrite="replace")
     return load_exported(target, threads=threads, precision=precision)
@@ -179,7 +181,7 @@ def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, 
         description: object = {"name": type(model).__name__}
     else:
         path = model.path if isinstance(model, ExportedNetwork) else find(model)
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in EXPORTED_SUFFIXES:
             raise InputError(
                 f"'{path}' is an exported file already; export the network that it came from."
             )
@@ -189,7 +191,7 @@ def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, 
         card = file.get("card", {})
         source = {"name": path.stem, "sha256": sha256_of(path)}
     return network, {
-        "format": FORMAT,
+        "format": _FORMAT,
         "scale": network.scale,
         "channels": network.channels,
         "value_range": [0, 1],
@@ -204,7 +206,7 @@ def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, 
     }
 
 
-def _refuse(loss: Loss, *, allowed: float) -> None:
+def _refuse(loss: QuantisationLoss, *, allowed: float) -> None:
     if not loss.db <= allowed:  # not a number is refused too
         raise CheckpointError(
             f"In eight bits the network loses {loss.db:.3f} dB on {loss.images} image"

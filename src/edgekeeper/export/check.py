@@ -47,7 +47,7 @@ def probe(channels: int, *, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-def compare(exported: SRModel, original: SRModel) -> Agreement:
+def _compare(exported: SRModel, original: SRModel) -> Agreement:
     """Return how far the two networks' images are apart at the sizes of ``SIZES``.
 
     Raises:
@@ -82,7 +82,7 @@ def check(
     Raises:
         CheckpointError: further apart than ``BOUND`` (or ``BOUND_INT8_DB``) at some size.
     """
-    found = compare(exported, original)
+    found = _compare(exported, original)
     if kind == "float" and max(found.pixels, found.gradients) > BOUND:
         raise CheckpointError(
             f"The exported network differs from the original by {found.pixels:.2g} in a pixel and "

@@ -14,7 +14,7 @@ import torch
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
 from edgekeeper.models.base import COLOUR_COUNT
-from edgekeeper.pretrained.exported import KEY
+from edgekeeper.pretrained.exported import EXPORTED_KEY
 
 OPSET = 18
 
@@ -87,7 +87,8 @@ def write(path: Path, model: Any, *, facts: Mapping[str, object]) -> None:
 def _write_onnx(path: Path, model: Any, *, facts: Mapping[str, object]) -> None:
     import onnx
 
-    entries = {KEY: json.dumps(facts)} | {f"{KEY}.{key}": str(facts[key]) for key in SHORT}
+    entries = {EXPORTED_KEY: json.dumps(facts)}
+    entries |= {f"{EXPORTED_KEY}.{key}": str(facts[key]) for key in SHORT}
     onnx.helper.set_model_props(model, entries)
     path.write_bytes(model.SerializeToString())
 
@@ -97,9 +98,9 @@ def _write_openvino(path: Path, model: Any, *, facts: Mapping[str, object]) -> N
     import openvino
 
     network = openvino.Core().read_model(io.BytesIO(model.SerializeToString()))
-    network.set_rt_info(json.dumps(facts), [KEY, "facts"])
+    network.set_rt_info(json.dumps(facts), [EXPORTED_KEY, "facts"])
     for key in SHORT:
-        network.set_rt_info(str(facts[key]), [KEY, key])
+        network.set_rt_info(str(facts[key]), [EXPORTED_KEY, key])
     plain = path.with_suffix(".xml")  # as OpenVINO spells it
     openvino.save_model(network, str(plain), compress_to_fp16=False)
     plain.replace(path)

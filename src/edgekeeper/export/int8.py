@@ -29,7 +29,7 @@ Keep = Literal["none", "first", "ends"]
 IMAGES = 32
 """At most so many images of a folder are used, evenly spread over its names."""
 
-SIDE = 256
+_SIDE = 256
 """The middle of an image that is used, in HR pixels a side."""
 
 LEAST = 64
@@ -45,7 +45,7 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss:
+class QuantisationLoss:
     """Means over ``images`` images that did not calibrate, on luma with the protocol "y_matlab".
 
     calibrated_on: how many other images gave the ranges.
@@ -110,8 +110,8 @@ def _read(file: Path) -> Tensor:
 
 
 def _middle(image: Tensor, *, scale: int) -> Tensor:
-    top, left = (max(0, (side - SIDE) // 2) for side in image.shape[-2:])
-    middle = image[..., top : top + SIDE, left : left + SIDE]
+    top, left = (max(0, (side - _SIDE) // 2) for side in image.shape[-2:])
+    middle = image[..., top : top + _SIDE, left : left + _SIDE]
     return crop_to_multiple(middle, scale).clone()  # without the rest of the image
 
 
@@ -204,7 +204,7 @@ class _Reader:
 
 
 @torch.inference_mode()
-def measure_loss(exported: SRModel, original: SRModel, *, split: Split) -> Loss:
+def measure_loss(exported: SRModel, original: SRModel, *, split: Split) -> QuantisationLoss:
     """Return what the int8 network loses against the float one on the images that measure."""
     rows: list[dict[str, float]] = []
     scale = original.scale
@@ -221,4 +221,4 @@ def measure_loss(exported: SRModel, original: SRModel, *, split: Split) -> Loss:
             }
         )
     means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
-    return Loss(calibrated_on=len(split.calibrate), images=len(rows), **means)
+    return QuantisationLoss(calibrated_on=len(split.calibrate), images=len(rows), **means)

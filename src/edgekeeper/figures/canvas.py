@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = (".svg", ".pdf", ".png")
+FIGURE_FORMATS = (".svg", ".pdf", ".png")
 INK, PALE = "#222222", "#8a8a8a"
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -52,9 +52,10 @@ UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"Creatio
 def checked_target(path: str | Path) -> Path:
     """Return ``path``; InputError unless it is of a format, ImageError without its folder."""
     target = Path(path)
-    if target.suffix.lower() not in FORMATS:
+    if target.suffix.lower() not in FIGURE_FORMATS:
         raise InputError(
-            f"The file '{target}' ends in '{target.suffix}'; figures are {', '.join(FORMATS)}."
+            f"The file '{target}' ends in '{target.suffix}'; figures are "
+            f"{', '.join(FIGURE_FORMATS)}."
         )
     if not target.parent.is_dir():
         raise ImageError(f"Cannot write '{target}': there is no folder '{target.parent}'.")

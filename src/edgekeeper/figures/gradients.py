@@ -26,7 +26,7 @@ from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.gradient import central, gradient_map, magnitude
 
 COLUMNS = ("image", "original", "bicubic", "branch")
-SIDE = 128  # of the part shown, in pixels
+_SIDE = 128  # of the part shown, in pixels
 BARS = {
     "directions": "absolute Sobel gradient\nof grey in 0..1",
     "length": "length of the gradient,\nmean of R, G, B in 0..1",
@@ -50,7 +50,7 @@ def gradient_maps(
     """
     strips, top = [], 0.0
     for row, images in zip(rows, in_columns(rows, first=True), strict=True):
-        part = row.box or structured_box(row.hr, side=SIDE)
+        part = row.box or structured_box(row.hr, side=_SIDE)
         found = {label: None if x is None else _maps(x, kind) for label, x in images.items()}
         for name, original in (found[ORIGINAL] or {}).items():
             top = max(top, float(part.cut(original).max()))
@@ -108,7 +108,7 @@ def branch_maps(
     check_columns(columns)
     strips, top = [], 0.0
     for row in rows:
-        part = _within(row.box or structured_box(row.hr, side=SIDE), row.hr)
+        part = _within(row.box or structured_box(row.hr, side=_SIDE), row.hr)
         cells = []
         by_column = _branch_cells(row, compare_bicubic="bicubic" in columns)
         for column in columns:

@@ -24,7 +24,7 @@ from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.zoo import load
 
-BICUBIC = "bicubic"
+_BICUBIC = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def open_subject(text: str, *, label: str) -> Subject:
     Raises InputError for an unknown network, CheckpointError for a damaged file.
     """
     path = Path(text)
-    if text == BICUBIC:
-        return Subject(label, BICUBIC)
+    if text == _BICUBIC:
+        return Subject(label, _BICUBIC)
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         return Subject(label, path)
     return Subject(label, load(text))
@@ -120,7 +120,7 @@ def result(subject: Subject, sample: Sample) -> Panel | None:
     if isinstance(source, SRModel):
         _check_scale(subject, source, sample)
         return Panel(subject.label, infer(source, sample.lr))
-    if source == BICUBIC:
+    if source == _BICUBIC:
         return Panel(subject.label, sample.bicubic())
     path = Path(source)
     file = _result_file(path, sample) if path.is_dir() else path

@@ -14,7 +14,7 @@ from edgekeeper.errors import ImageError, InputError, nearest_name
 from edgekeeper.image import read_image
 from edgekeeper.models.sftgan import CATEGORIES
 
-SUFFIXES = (".png", ".tif", ".tiff")
+_SUFFIXES = (".png", ".tif", ".tiff")
 """File extensions of the maps in a folder: formats that keep every value."""
 
 _VALUES = ", ".join(f"{number} {name}" for number, name in enumerate(CATEGORIES))
@@ -127,7 +127,7 @@ def find_maps(
     """Return the map of each of ``images``, read when it is asked for.
 
     ``given`` may be a folder too: the map of an image is there under its name, or, if it is in
-    a folder among ``sources``, under its path below that, with a file extension of ``SUFFIXES``.
+    a folder among ``sources``, under its path below that, with a file extension of ``_SUFFIXES``.
     The maps that are asked for raise ImageError as ``read_map`` does, and where there is none.
 
     Raises:
@@ -154,19 +154,19 @@ def find_maps(
         other = owners.setdefault(stem, path)
         if other != path:
             raise InputError(
-                f"'{other}' and '{path}' would both have the map '{stem}{SUFFIXES[0]}'; "
+                f"'{other}' and '{path}' would both have the map '{stem}{_SUFFIXES[0]}'; "
                 "enlarge them one after the other."
             )
 
     def of(path: Path) -> CategoryMap:
         stem = stems[path]
-        for suffix in SUFFIXES:
+        for suffix in _SUFFIXES:
             candidate = stem.with_name(stem.name + suffix)
             if candidate.is_file():
                 return read_map(candidate)
         raise ImageError(
-            f"There is no map of categories for '{path}': no file '{stem}{SUFFIXES[0]}' "
-            f"(or {', '.join(SUFFIXES[1:])})."
+            f"There is no map of categories for '{path}': no file '{stem}{_SUFFIXES[0]}' "
+            f"(or {', '.join(_SUFFIXES[1:])})."
         )
 
     return of

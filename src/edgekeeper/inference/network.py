@@ -29,7 +29,7 @@ Precision = Literal["float32", "bfloat16"]
 
 Choice = Literal["auto", "float32", "bfloat16"]
 
-Layout = Literal["as given", "channels last"]
+MemoryLayout = Literal["as given", "channels last"]
 
 
 BICUBIC_RADIUS = 2
@@ -53,7 +53,7 @@ def infer(
     maps: Tensor | None = None,
     precision: Precision = "float32",
     clamp: Literal["unit", "none"] = "unit",
-    layout: Layout = "as given",
+    layout: MemoryLayout = "as given",
 ) -> Tensor:
     """Return the SR batch (B, 3, scale·H, scale·W), float32, of an LR batch (B, 3, H, W) in [0, 1].
 
@@ -82,7 +82,7 @@ def infer(
 
 
 def _run_network(
-    model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision, layout: Layout
+    model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision, layout: MemoryLayout
 ) -> Tensor:
     """Return what the network makes of a part of an image: no border, no clamping."""
     if model.channels == "rgb":
@@ -124,7 +124,7 @@ def check_batch(lr: Tensor) -> None:
 
 
 def _forward(
-    model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision, layout: Layout
+    model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision, layout: MemoryLayout
 ) -> Tensor:
     reduced = precision == "bfloat16"
     if reduced or layout == "channels last":

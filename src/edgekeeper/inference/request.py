@@ -13,7 +13,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import (
     FORMATS,
     READ_SUFFIXES,
-    SUFFIXES,
+    EXPORTED_SUFFIXES,
     Image,
     Overwrite,
     SaveOptions,
@@ -22,7 +22,7 @@ from edgekeeper.image import (
 from edgekeeper.inference.categories import Categories
 from edgekeeper.inference.network import Choice, Drift, Precision
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.exported import SUFFIXES as EXPORTED
+from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES as EXPORTED
 from edgekeeper.pretrained.exported import load_exported
 from edgekeeper.pretrained.zoo import (
     FACTORS,
@@ -391,7 +391,7 @@ def _name(source: Path, label: str, form: str | None, *, full: bool = False) -> 
 
     ``full`` keeps a file extension that changes in the name.
     """
-    kept = SUFFIXES if form is None else FORMATS[form].suffixes
+    kept = EXPORTED_SUFFIXES if form is None else FORMATS[form].suffixes
     suffix = ".png" if form is None else kept[0]
     if is_video(source):
         kept, suffix = VIDEO_SUFFIXES, ".mkv"

@@ -5,7 +5,7 @@ Those of a generator and its discriminator have two sides instead, ``generator``
 """
 
 from edgekeeper.losses.adversarial import AdversarialLoss, RelativisticGAN, VanillaGAN
-from edgekeeper.losses.focal_frequency import FocalFrequency
+from edgekeeper.losses.frequency import FocalFrequency, Wavelet
 from edgekeeper.losses.gradient import Gradient
 from edgekeeper.losses.gradient_variance import GradientVariance
 from edgekeeper.losses.ldl import LDL
@@ -15,7 +15,6 @@ from edgekeeper.losses.pixel import L1, L2, Charbonnier
 from edgekeeper.losses.ssim import SSIM
 from edgekeeper.losses.total_variation import TV
 from edgekeeper.losses.wasserstein import WassersteinGP
-from edgekeeper.losses.wavelet import Wavelet
 
 __all__ = [
     "L1",

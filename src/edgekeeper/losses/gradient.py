@@ -9,7 +9,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair
 from edgekeeper.ops.gradient import Operator, gradient_map
 
-Norm = Literal["l1", "mse"]
+MapNorm = Literal["l1", "mse"]
 
 
 class Gradient(nn.Module):
@@ -26,14 +26,14 @@ class Gradient(nn.Module):
     """
 
     def __init__(
-        self, *, norm: Norm = "l1", operator: Operator = "central", padding: int = 1
+        self, *, norm: MapNorm = "l1", operator: Operator = "central", padding: int = 1
     ) -> None:
         super().__init__()
-        check_choice("norm of the gradient loss", norm, known=get_args(Norm))
+        check_choice("norm of the gradient loss", norm, known=get_args(MapNorm))
         check_choice("gradient operator", operator, known=get_args(Operator))
         if padding not in (1, 2):
             raise InputError(f"'padding' is {padding!r}; it is 1 (same size) or 2 (a ring wider).")
-        self.norm: Norm = norm
+        self.norm: MapNorm = norm
         self.operator: Operator = operator
         self.padding = padding
 

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from edgekeeper.errors import InputError
 from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair, check_positive
 from edgekeeper.ops.color import rgb_to_grey_gv
-from edgekeeper.ops.gradient import central, sobel
+from edgekeeper.ops.gradient import Operator, central, sobel
 from edgekeeper.ops.structure import patch_variances
 
-Operator = Literal["sobel", "central"]
-Border = Literal["zero", "valid"]
+GVBorder = Literal["zero", "valid"]
 Remainder = Literal["drop", "refuse"]
-Norm = Literal["mse", "l2"]
+GVNorm = Literal["mse", "l2"]
 Statistic = Literal["variance", "deviation"]
 
 # Added to a variance before its root: keeps the derivative finite on flat patches. One grey
@@ -55,26 +54,26 @@ class GradientVariance(nn.Module):
         *,
         patch: int = 8,
         operator: Operator = "sobel",
-        border: Border = "zero",
+        border: GVBorder = "zero",
         remainder: Remainder = "drop",
-        norm: Norm = "mse",
+        norm: GVNorm = "mse",
         statistic: Statistic = "variance",
         data_range: float = 1.0,
         stride: int | None = None,
     ) -> None:
         super().__init__()
         check_choice("gradient operator", operator, known=get_args(Operator))
-        check_choice("border of the gradient", border, known=get_args(Border))
+        check_choice("border of the gradient", border, known=get_args(GVBorder))
         check_choice("treatment of the remainder", remainder, known=get_args(Remainder))
-        check_choice("norm of the gradient variance", norm, known=get_args(Norm))
+        check_choice("norm of the gradient variance", norm, known=get_args(GVNorm))
         check_choice("statistic of a patch", statistic, known=get_args(Statistic))
         check_positive("data_range", data_range)
         _check_patch(patch, stride)
         self.patch = patch
         self.operator: Operator = operator
-        self.border: Border = border
+        self.border: GVBorder = border
         self.remainder: Remainder = remainder
-        self.norm: Norm = norm
+        self.norm: GVNorm = norm
         self.statistic: Statistic = statistic
         self.data_range = data_range
         self.stride = patch if stride is None else stride
@@ -144,7 +143,7 @@ class GradientVariance(nn.Module):
 
 
 def gradient_variances(
-    grey: Tensor, *, patch: int, stride: int, operator: Operator, border: Border
+    grey: Tensor, *, patch: int, stride: int, operator: Operator, border: GVBorder
 ) -> Tensor:
     """Return the variances (2, B, patches) of the x and y gradient of grey images (B, 1, H, W).
 

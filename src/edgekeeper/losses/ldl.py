@@ -7,7 +7,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.losses.check import as_float32_or_more, check_pair
 from edgekeeper.ops.variance import local_variance
 
-WINDOW = 7
+_WINDOW = 7
 
 
 class LDL(nn.Module):
@@ -51,4 +51,4 @@ def artifact_map(sr: Tensor, hr: Tensor, *, sr_ema: Tensor) -> Tensor:
     error = (target - as_float32_or_more(sr)).abs().sum(dim=1, keepdim=True)
     error_ema = (target - as_float32_or_more(sr_ema)).abs().sum(dim=1, keepdim=True)
     overall = error.var(dim=(1, 2, 3), keepdim=True) ** 0.2
-    return (overall * local_variance(error, window=WINDOW)).masked_fill_(error < error_ema, 0.0)
+    return (overall * local_variance(error, window=_WINDOW)).masked_fill_(error < error_ema, 0.0)

@@ -24,7 +24,7 @@ from edgekeeper.losses.check import check_pair, check_positive
 from edgekeeper.ops.resize import imresize
 from edgekeeper.spec import Spec
 
-BLOCK = 8  # pixels a side of the blocks that the noise is made in
+_BLOCK = 8  # pixels a side of the blocks that the noise is made in
 HARDER_SHARE, MOST_SHARE, HARDER_DEVIATION = 0.1, 0.9, 0.8  # each step
 
 
@@ -123,21 +123,21 @@ class Unnatural:
     def noisy(self, hr: Tensor, *, generator: torch.Generator) -> Tensor:
         """Return the noisy images (B, C, H, W); ``generator`` is one of the CPU."""
         *front, height, width = hr.shape
-        rows, columns = -(-height // BLOCK), -(-width // BLOCK)  # rounded up
+        rows, columns = -(-height // _BLOCK), -(-width // _BLOCK)  # rounded up
         # (B, C, h, w, 8, 8)
-        noise = torch.randn(*front, rows, columns, BLOCK, BLOCK, generator=generator)
+        noise = torch.randn(*front, rows, columns, _BLOCK, _BLOCK, generator=generator)
         noise[..., :-1, :-1] = 0  # all but the 15 highest frequencies
         basis = _cosines()  # (8, 8)
         blocks = self.deviation * (basis.T @ noise @ basis)  # back to pixels
         # (B, C, 8h, 8w)
-        field = blocks.transpose(-3, -2).reshape(*front, rows * BLOCK, columns * BLOCK)
+        field = blocks.transpose(-3, -2).reshape(*front, rows * _BLOCK, columns * _BLOCK)
         return hr + field[..., :height, :width].to(hr)  # (B, C, H, W)
 
 
 def _cosines() -> Tensor:
     """Return the orthonormal discrete cosine transform of eight values, a frequency a row."""
-    place = (torch.arange(BLOCK) + 0.5) * math.pi / BLOCK  # (8,)
-    basis = torch.cos(torch.arange(BLOCK)[:, None] * place) * math.sqrt(2 / BLOCK)
+    place = (torch.arange(_BLOCK) + 0.5) * math.pi / _BLOCK  # (8,)
+    basis = torch.cos(torch.arange(_BLOCK)[:, None] * place) * math.sqrt(2 / _BLOCK)
     basis[0] /= math.sqrt(2)  # the constant
     return basis
 

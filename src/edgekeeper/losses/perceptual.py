@@ -10,7 +10,7 @@ from torch.nn import functional
 from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair
 from edgekeeper.models.backbones import VGG19, VGG19Weights
 
-Norm = Literal["l1", "mse"]
+FeatureNorm = Literal["l1", "mse"]
 Activation = Literal["before_relu", "after_relu"]
 
 
@@ -36,13 +36,13 @@ class Perceptual(nn.Module):
         *,
         layer: str = "conv5_4",
         activation: Activation = "before_relu",
-        norm: Norm = "l1",
+        norm: FeatureNorm = "l1",
         weights: VGG19Weights = "oxford",
         folder: str | Path | None = None,
     ) -> None:
         super().__init__()
-        check_choice("norm of the perceptual loss", norm, known=get_args(Norm))
-        self.norm: Norm = norm
+        check_choice("norm of the perceptual loss", norm, known=get_args(FeatureNorm))
+        self.norm: FeatureNorm = norm
         self.network = VGG19(layers=(layer,), activation=activation, weights=weights, folder=folder)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:

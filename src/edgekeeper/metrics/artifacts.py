@@ -10,7 +10,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.variance import local_variance
 
-WINDOW = 11
+_WINDOW = 11
 """Side in pixels of the square over which texture is measured, and the mask is smoothed."""
 
 THRESHOLD = 0.7
@@ -37,7 +37,7 @@ class TextureDifference:
 
 @torch.no_grad()
 def texture_difference(
-    sr: Tensor, faithful: Tensor, *, window: int = WINDOW, threshold: float = THRESHOLD
+    sr: Tensor, faithful: Tensor, *, window: int = _WINDOW, threshold: float = THRESHOLD
 ) -> TextureDifference:
     """Return where the texture of ``sr`` is not that of ``faithful``, a squared-error network's.
 

@@ -55,7 +55,7 @@ class End:
     lr: Tensor
 
 
-def check_set(set_name: str, *, scale: int, images: int, ends: tuple[End, End]) -> None:
+def check_canary(set_name: str, *, scale: int, images: int, ends: tuple[End, End]) -> None:
     """Raise DataError unless bicubic scores as it must or the set is none of ``CANARIES``.
 
     ``images`` is the number of images found, ``ends`` the first and the last pair.

@@ -21,7 +21,7 @@ from edgekeeper.metrics.niqe import nearest_shape
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.structure import gaussian_window
 
-SCALES = 3
+_SCALES = 3
 WINDOW, STRIDE = 7, 3  # pixels of a side of the windows of f1, and between them
 PATCH = 5  # pixels of a side of the patches of f3
 BAND_SCALES, ORIENTATIONS = 2, 6
@@ -48,7 +48,7 @@ def pyramid(grey: Tensor) -> list[Tensor]:
     side = math.exp(-2.0)  # exp(-1 / (2 * 0.5²))
     window = torch.tensor([side, 1.0, side], dtype=grey.dtype, device=grey.device)
     window = window / window.sum()
-    for _ in range(SCALES - 1):
+    for _ in range(_SCALES - 1):
         padded = functional.pad(found[-1], (1, 1, 1, 1))
         rows = window[0] * (padded[:-2] + padded[2:]) + window[1] * padded[1:-1]
         blurred = window[0] * (rows[:, :-2] + rows[:, 2:]) + window[1] * rows[:, 1:-1]

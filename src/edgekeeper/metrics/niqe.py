@@ -21,10 +21,10 @@ from edgekeeper.ops.color import rgb_to_y, round_uint8
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.structure import gaussian_window
 
-MODEL_FILE = "niqe_modelparameters.mat"
-BLOCK = 96  # pixels of a side; half as many at the second scale
+NIQE_FILE = "niqe_modelparameters.mat"
+NIQE_BLOCK = 96  # pixels of a side; half as many at the second scale
 FEATURES = 18  # per block and scale
-STEPS = 1000  # entries per unit of the shape; the largest shape is 10
+_STEPS = 1000  # entries per unit of the shape; the largest shape is 10
 
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows down, columns to the right
 _REACH = 3  # of the 7 x 7 window
@@ -44,7 +44,7 @@ def niqe(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tens
     fewer than two blocks have any texture; InputError for another shape.
     """
     luma = shaved_luma(x, shave=shave)
-    pristine = _pristine(weights_file(MODEL_FILE, folder=folder, purpose="NIQE").resolve())
+    pristine = _pristine(weights_file(NIQE_FILE, folder=folder, purpose="NIQE").resolve())
     return torch.stack([_score(image, pristine) for image in luma]).to(x.device)
 
 
@@ -66,8 +66,8 @@ def shaved_luma(x: Tensor, *, shave: int) -> Tensor:
     x = x.detach()[:, :, shave : height - shave, shave : width - shave]
     luma = x.new_empty((len(x), *x.shape[2:]), dtype=torch.float64)
     # In strips: float64 copies of a whole image take longer to make than to compute.
-    for top in range(0, x.shape[2], BLOCK):
-        rows = slice(top, top + BLOCK)
+    for top in range(0, x.shape[2], NIQE_BLOCK):
+        rows = slice(top, top + NIQE_BLOCK)
         whole = round_uint8(rgb_to_y(round_uint8(x[:, :, rows].double())))
         luma[:, rows] = (whole[:, 0] * 255).round_()
     return luma
@@ -78,10 +78,12 @@ def block_features(luma: Tensor) -> Tensor:
 
     luma: (H, W) in 0..255. The first 18 are of the image, the others of its half size.
     """
-    rows, columns = (side // BLOCK for side in luma.shape)
-    luma = luma[: rows * BLOCK, : columns * BLOCK].double()
+    rows, columns = (side // NIQE_BLOCK for side in luma.shape)
+    luma = luma[: rows * NIQE_BLOCK, : columns * NIQE_BLOCK].double()
     half = imresize(luma[None], scale=0.5)[0]
-    return torch.cat([_scale_features(luma, BLOCK), _scale_features(half, BLOCK // 2)], dim=1)
+    return torch.cat(
+        [_scale_features(luma, NIQE_BLOCK), _scale_features(half, NIQE_BLOCK // 2)], dim=1
+    )
 
 
 def fit_features(blocks: Tensor) -> Tensor:
@@ -155,7 +157,7 @@ def nearest_shape(
 @lru_cache(maxsize=4)
 def _table(smallest: int, of: str) -> tuple[Tensor, Tensor]:
     """Return the shapes and their ratios."""
-    grid = torch.from_numpy(np.arange(smallest, 10 * STEPS + 1) / STEPS)
+    grid = torch.from_numpy(np.arange(smallest, 10 * _STEPS + 1) / _STEPS)
     logarithm = torch.lgamma(1 / grid) + torch.lgamma(3 / grid) - 2 * torch.lgamma(2 / grid)
     return grid, torch.exp(logarithm if of == "square over mean" else -logarithm)
 
@@ -220,11 +222,12 @@ def _pristine(path: Path) -> _Pristine:
 
 def _score(luma: Tensor, pristine: _Pristine) -> Tensor:
     """Return the distance of one image's luma (H, W) from the pristine ones, a scalar."""
-    rows, columns = (side // BLOCK for side in luma.shape)
+    rows, columns = (side // NIQE_BLOCK for side in luma.shape)
     size = f"{luma.shape[0]}x{luma.shape[1]} pixels after shaving"
     if rows * columns < 2:
         raise UnavailableError(
-            f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels or more; this image has {size}."
+            f"NIQE needs two blocks of {NIQE_BLOCK}x{NIQE_BLOCK} pixels or more; this image has "
+            f"{size}."
         )
     features = block_features(luma.cpu())
     complete = features[~features.isnan().any(dim=1)]

@@ -17,7 +17,7 @@ from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.metrics.ma import ma, perceptual_index
 from edgekeeper.metrics.niqe import niqe
 from edgekeeper.metrics.protocol import find_protocol, images
-from edgekeeper.models.backbones import ALEXNET_FILE, AlexNet, read_tensors, weights_file
+from edgekeeper.models.backbones import ALEXNET_FILE, AlexNet, read_weights_file, weights_file
 
 HEADS_FILE = "lpips_alex_v0.1.safetensors"
 
@@ -52,7 +52,7 @@ class _Distance(nn.Module):
     def __init__(self, backbone: Path, heads: Path) -> None:
         super().__init__()
         self.network = AlexNet(folder=backbone.parent)
-        tensors = read_tensors(heads)
+        tensors = read_weights_file(heads)
         for number, maps in enumerate((64, 192, 384, 256, 256)):
             head = tensors.get(f"lin{number}.model.1.weight")
             if head is None or head.shape != (1, maps, 1, 1):
@@ -93,7 +93,7 @@ SMALLEST_LPIPS = 31  # pixels a side that AlexNet's layers need
 
 
 @dataclass(frozen=True)
-class Perceptual:
+class PerceptualNumbers:
     """The numbers by metric, and the reason, a sentence, for each metric without a number."""
 
     values: dict[str, float]
@@ -102,7 +102,7 @@ class Perceptual:
 
 def measure_perceptual(
     sr: Tensor, hr: Tensor, *, metrics: Collection[str], folder: str | Path | None = None
-) -> Perceptual:
+) -> PerceptualNumbers:
     """Those of ``PERCEPTUAL`` that ``metrics`` names, of one result (1, 3, H, W) in [0, 1].
 
     Each under its own rule, whatever the protocol: LPIPS on the whole RGB images, NIQE and Ma
@@ -127,7 +127,7 @@ def measure_perceptual(
         reasons = " ".join(unavailable[m] for m in ("ma", "niqe") if m in unavailable)
         unavailable["pi"] = f"PI is made of Ma and NIQE. {reasons}"
     asked = [metric for metric in PERCEPTUAL if metric in metrics]
-    return Perceptual(
+    return PerceptualNumbers(
         values={metric: values[metric].item() for metric in asked if metric in values},
         unavailable={metric: unavailable[metric] for metric in asked if metric in unavailable},
     )

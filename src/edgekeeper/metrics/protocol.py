@@ -14,7 +14,7 @@ from torch import Tensor
 from edgekeeper.errors import InputError, unknown_name
 from edgekeeper.ops.color import rgb_to_grey_edsr, rgb_to_y, round_uint8
 
-Border = int | Literal["scale"]
+BorderWidth = int | Literal["scale"]
 
 
 def _check_border(key: str, value: Any) -> None:
@@ -47,9 +47,9 @@ class Protocol:
     name: str
     colour: Literal["y", "rgb"]
     rounding: Literal["none", "rgb", "rgb_and_y"]
-    border: Border = "scale"
+    border: BorderWidth = "scale"
     ssim_colour: Literal["same", "edsr_grey"] = "same"
-    ssim_border: Border = "scale"
+    ssim_border: BorderWidth = "scale"
     ssim_window: Literal["valid", "symmetric"] = "valid"
     ssim_downsampling: Literal["none", "auto"] = "none"
     lr: Literal["stored", "matlab_float", "pillow_bilinear"] = "stored"
@@ -128,14 +128,14 @@ def find_protocol(protocol: str | Protocol) -> Protocol:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """Two images made ready for comparison: (B, C, H, W) float64, equal shapes."""
 
     sr: Tensor
     hr: Tensor
 
 
-def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> Pair:
+def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     """Both images as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
 
     Raises InputError when shapes differ, are not (B, 3, H, W), or ``hr`` leaves [0, 1].
@@ -156,8 +156,8 @@ def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> Pair:
     # float64 before rounding: a float32 k/255 then lands on the exact grid.
     prediction, target = sr.detach().double(), hr.detach().double()
     if protocol.rounding == "none":
-        return Pair(prediction, target)
-    return Pair(round_uint8(prediction), round_uint8(target))
+        return ImagePair(prediction, target)
+    return ImagePair(round_uint8(prediction), round_uint8(target))
 
 
 def compared(
@@ -167,7 +167,7 @@ def compared(
     protocol: Protocol,
     scale: int | None,
     metric: Literal["psnr", "ssim", "structure"],
-) -> Pair:
+) -> ImagePair:
     """Return what ``metric`` looks at under ``protocol``: float64, colour chosen, border cut.
 
     (B, 1, H', W') for luma and grey, (B, 3, H', W') for RGB and for "structure".
@@ -177,8 +177,8 @@ def compared(
     border = protocol.ssim_border if metric == "ssim" else protocol.border
     pixels = _pixels(border, scale=scale, protocol=protocol)
     if metric == "structure":
-        return Pair(_cut(pair.sr, border=pixels), _cut(pair.hr, border=pixels))
-    return Pair(
+        return ImagePair(_cut(pair.sr, border=pixels), _cut(pair.hr, border=pixels))
+    return ImagePair(
         _colour(_cut(pair.sr, border=pixels), protocol=protocol, metric=metric),
         _colour(_cut(pair.hr, border=pixels), protocol=protocol, metric=metric),
     )
@@ -200,7 +200,7 @@ def _cut(x: Tensor, *, border: int) -> Tensor:
     return x[..., border : height - border, border : width - border]
 
 
-def _pixels(border: Border, *, scale: int | None, protocol: Protocol) -> int:
+def _pixels(border: BorderWidth, *, scale: int | None, protocol: Protocol) -> int:
     if border != "scale":
         return border
     if scale is None:

@@ -47,7 +47,7 @@ _REACH = 2  # LR pixels within which contrast of the input supports fine detail
 _MARGIN = 1 + _REACH + 3  # LR rows a band needs beside its own: window, reach, interpolation
 _BAND_PIXELS = 2**18  # SR pixels worked on at a time
 
-Gradient = tuple[Tensor, Tensor]  # rightwards and upwards
+_Gradient = tuple[Tensor, Tensor]  # rightwards and upwards
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _check(lr: Tensor, sr: Tensor, *, scale: int) -> None:
         )
 
 
-def _gradient(image: Tensor) -> Gradient:
+def _gradient(image: Tensor) -> _Gradient:
     """Both derivatives in grey levels per pixel: a ramp of one level per pixel gives 1."""
     found = sobel(image, border="replicate")
     return found.x.mul_(255 / 8), found.y.mul_(255 / 8)
@@ -155,7 +155,7 @@ def _window(energy: Tensor) -> Tensor:
     return functional.avg_pool2d(padded, 3, stride=1).sqrt_()
 
 
-def _apart(prediction: Gradient, target: Gradient, *, most: float) -> Tensor:
+def _apart(prediction: _Gradient, target: _Gradient, *, most: float) -> Tensor:
     """The squared distance of our gradient to the nearest point between 0 and ``most`` × target."""
     (x, y), (known_x, known_y) = prediction, target
     squared = known_x.square() + known_y.square()

@@ -12,7 +12,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
 from edgekeeper.ops.structure import ssim_map
 
-WINDOW = 11
+_WINDOW = 11
 
 
 def ssim(
@@ -37,9 +37,10 @@ def ssim(
     if chosen.ssim_downsampling == "auto":
         prediction, target = downsampled(prediction), downsampled(target)
     height, width = prediction.shape[-2:]
-    if min(height, width) < WINDOW:
+    if min(height, width) < _WINDOW:
         raise InputError(
-            f"SSIM needs {WINDOW}x{WINDOW} pixels after the border is cut; {height}x{width} remain."
+            f"SSIM needs {_WINDOW}x{_WINDOW} pixels after the border is cut; {height}x{width} "
+            "remain."
         )
     # A map of the same size for every channel, so one mean is the mean of channel means.
     return ssim_map(prediction, target, data_range=1.0, border=chosen.ssim_window).mean(

@@ -23,7 +23,7 @@ EXACT_PAIRS = 500  # up to so many, the test counts all ways to give ranks their
 _BLOCK = 2**22  # numbers drawn at once: 32 MB
 
 Verdict = Literal["better", "worse", "not distinguishable", "too few images"]
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def interval(
     return _interval(float(table.mean()), means, level=level)
 
 
-def describe(
+def paired_difference(
     a: ArrayLike,
     b: ArrayLike,
     *,
@@ -138,14 +138,14 @@ def wilcoxon(a: ArrayLike, b: ArrayLike) -> SignedRank:
     return SignedRank(above=above, below=below, p=p, pairs=pairs)
 
 
-def _ranks(sizes: Floats) -> tuple[Floats, Floats]:
+def _ranks(sizes: _Floats) -> tuple[_Floats, _Floats]:
     """Ranks from 1 on, equal sizes sharing their mean rank, and how often each size comes up."""
     _, place, counts = np.unique(sizes, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[place], counts.astype(np.float64)
 
 
-def _exact_p(smaller: float, *, ranks: Floats) -> float:
+def _exact_p(smaller: float, *, ranks: _Floats) -> float:
     """Twice the share of all signs whose positive ranks add up to ``smaller`` or less."""
     doubled = np.rint(2 * ranks).astype(np.int64)  # whole, whatever is shared
     share = np.zeros(int(doubled.sum()) + 1)  # of the ways that give each sum
@@ -162,14 +162,14 @@ def _verdict(low: float, high: float, *, best: Literal["highest", "lowest"]) -> 
     return "better" if (low > 0) == (best == "highest") else "worse"
 
 
-def _interval(mean: float, means: Floats, *, level: float) -> Interval:
+def _interval(mean: float, means: _Floats, *, level: float) -> Interval:
     if not 0 < level < 1:
         raise InputError(f"level lies between 0 and 1, for example 0.95; got {level!r}.")
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
 
 
-def _resampled_means(tables: Sequence[Floats], *, seed: int, draws: int) -> Floats:
+def _resampled_means(tables: Sequence[_Floats], *, seed: int, draws: int) -> _Floats:
     """Means (tables, draws) of resampled seeds x images; one draw of images for all tables."""
     if draws < 1:
         raise InputError(f"draws must be at least 1; got {draws}.")
@@ -189,14 +189,14 @@ def _resampled_means(tables: Sequence[Floats], *, seed: int, draws: int) -> Floa
     return means
 
 
-def _counts(generator: np.random.Generator, *, size: int, draws: int) -> Floats:
+def _counts(generator: np.random.Generator, *, size: int, draws: int) -> _Floats:
     """Return how often each item comes up in ``size`` draws with replacement, (draws, size)."""
     if size == 1:
         return np.ones((draws, 1))
     return generator.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
 
 
-def _table(name: str, values: ArrayLike) -> Floats:
+def _table(name: str, values: ArrayLike) -> _Floats:
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if table.ndim != 2 or table.shape[1] < 2:
         raise InputError(

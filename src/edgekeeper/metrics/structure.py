@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics.protocol import Pair, Protocol, compared, find_protocol
+from edgekeeper.metrics.protocol import ImagePair, Protocol, compared, find_protocol
 from edgekeeper.metrics.psnr import mean_square_psnr
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import central, magnitude, sobel
@@ -149,9 +149,9 @@ def gmsd(
     return similarity.flatten(1).std(dim=1, correction=0)
 
 
-def _variances(prediction: Tensor, target: Tensor, *, patch: int) -> Pair:
+def _variances(prediction: Tensor, target: Tensor, *, patch: int) -> ImagePair:
     # (B, patches) each
-    return Pair(
+    return ImagePair(
         sr=patch_variances(prediction, patch=patch).flatten(1),
         hr=patch_variances(target, patch=patch).flatten(1),
     )

@@ -63,7 +63,7 @@ def weights_file(
     )
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_weights_file(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, or else of a plain PyTorch state dict.
 
     Raises CheckpointError when the file is damaged or holds anything but tensors by name.
@@ -200,7 +200,7 @@ class VGG19(_Frozen):
         shift = activation == "after_relu"
         super().__init__(modules, taps=[places[layer] + shift for layer in layers])
         path = weights_file(VGG19_FILES[weights], folder=folder, purpose="VGG19")
-        tensors = read_tensors(path)
+        tensors = read_weights_file(path)
         self._load(tensors, origin=path)
         self.layers, self.activation, self.weights = layers, activation, weights
         self._poolings = int(layers[-1][4]) - 1
@@ -250,7 +250,7 @@ class AlexNet(_Frozen):
     def __init__(self, *, folder: str | Path | None = None) -> None:
         super().__init__(_alexnet_layers(), taps=(1, 4, 7, 9, 11))
         path = weights_file(ALEXNET_FILE, folder=folder, purpose="AlexNet")
-        self._load(read_tensors(path), origin=path)
+        self._load(read_weights_file(path), origin=path)
 
     @property
     def smallest(self) -> int:

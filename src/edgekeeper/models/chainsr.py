@@ -20,7 +20,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel
 from edgekeeper.ops.resize import imresize
 
-SLOPE = 0.1  # of each LeakyReLU
+_SLOPE = 0.1  # of each LeakyReLU
 
 
 class ChainBlock(nn.Module):
@@ -35,7 +35,7 @@ class ChainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = x
         for number, convolution in enumerate(self.convolutions):
-            maps = convolution(F.leaky_relu(maps, SLOPE) if number else maps)  # (B, F, H, W)
+            maps = convolution(F.leaky_relu(maps, _SLOPE) if number else maps)  # (B, F, H, W)
         return x + maps  # (B, F, H, W)
 
 

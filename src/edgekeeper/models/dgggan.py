@@ -47,7 +47,7 @@ ImageSkip = Literal["none", "bilinear", "bicubic"]
 REDUCTION = 16  # maps of a block to one number within its attention
 
 
-class ChannelAttention(nn.Module):
+class SqueezeExcitation(nn.Module):
     """u · sigmoid(W2 relu(W1 mean(u))) with u a 1 x 1 convolution of x; no biases (eqs. 2 to 5)."""
 
     def __init__(self, width: int) -> None:
@@ -78,7 +78,7 @@ class MultiScaleBlock(nn.Module):
             nn.Conv2d(2 * width, 2 * width, k, padding=k // 2) for k in (3, 5)
         )
         self.narrow = nn.Conv2d(4 * width, width, 1)  # 4·F -> F
-        self.attention = ChannelAttention(width) if se else nn.Identity()
+        self.attention = SqueezeExcitation(width) if se else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         maps = x
@@ -138,7 +138,7 @@ class GradientPart(Branch):
         return first + maps
 
 
-class Fusion(nn.Module):
+class GuidedFusion(nn.Module):
     """The image from the maps of the image branch and, if there is one, of the gradient's."""
 
     def __init__(self, *, cell: int, width: int, branches: int) -> None:
@@ -232,7 +232,7 @@ class DGGGAN(SRModel):
             if gradient_branch
             else None
         )
-        self.fusion = Fusion(cell=cell, width=width, branches=2 if gradient_branch else 1)
+        self.fusion = GuidedFusion(cell=cell, width=width, branches=2 if gradient_branch else 1)
         # In cells: head, blocks of two 5 x 5, tail; the last two convolutions are at HR size.
         cells = 1 + 4 * blocks + tail_radius(scale, convolutions=4 - cell)
         cells += 1 if gradient_branch else 0  # M, once on the way through whichever branch

@@ -32,10 +32,10 @@ from edgekeeper.models.base import GradientGuided, SRModel, ZeroOrMore
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 
-SLOPE = 0.1  # of each LeakyReLU
+_SLOPE = 0.1  # of each LeakyReLU
 
 
-class ChainBlock(nn.Module):
+class LightBlock(nn.Module):
     """x + c3(c1 + c2), c1 and c2 a chain of conv and LeakyReLU, all 3 x 3: reaches of 5 and 7."""
 
     def __init__(self, width: int) -> None:
@@ -44,8 +44,8 @@ class ChainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         one, two, last = self.chain
-        near = F.leaky_relu(one(x), SLOPE)  # c1
-        return x + last(near + F.leaky_relu(two(near), SLOPE))  # (B, F, H, W)
+        near = F.leaky_relu(one(x), _SLOPE)  # c1
+        return x + last(near + F.leaky_relu(two(near), _SLOPE))  # (B, F, H, W)
 
 
 class LightGradient(nn.Module):
@@ -55,7 +55,7 @@ class LightGradient(nn.Module):
         super().__init__()
         self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.take = nn.ModuleList(nn.Conv2d(guide, width, 1) for _ in range(taps))  # guide -> F
-        self.blocks = nn.ModuleList(ChainBlock(width) for _ in range(taps))
+        self.blocks = nn.ModuleList(LightBlock(width) for _ in range(taps))
         self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)  # F -> 3·r²
         self.shuffle = nn.PixelShuffle(scale)  # (B, 3·r², H, W) -> (B, 3, rH, rW)
 
@@ -92,7 +92,7 @@ class DGGGANLight(SRModel):
         self.scale, self.channels = scale, "rgb"
         self.width, self.grad_every = width, grad_every
         self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
-        self.blocks = nn.ModuleList(ChainBlock(width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(LightBlock(width) for _ in range(blocks))
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
         self.last = nn.Conv2d(width, 3 * scale**2, 3, padding=1)  # F -> 3·r²
         self.shuffle = nn.PixelShuffle(scale)  # (B, 3·r², H, W) -> (B, 3, rH, rW)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import kaiming_normal
 
-SLOPE = 0.2  # of each LeakyReLU
+_SLOPE = 0.2  # of each LeakyReLU
 HIDDEN = 100  # units of the first fully connected layer
 SRGAN_HIDDEN = 1024
 SRGAN_PAIRS = 4
@@ -72,7 +72,7 @@ class VGGDiscriminator(nn.Module):
         sides = (side >> self.halvings for side in images.shape[2:])
         _check(self, images, fits=tuple(sides) == (self.edge, self.edge))
         maps = self.layers(images).flatten(1)  # (B, maps · edge²)
-        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # (B, 1), logits
+        return self.last(F.leaky_relu(self.hidden(maps), _SLOPE))  # (B, 1), logits
 
 
 class SRGANDiscriminator(nn.Module):
@@ -117,7 +117,7 @@ class SRGANDiscriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         _check(self, images, fits=images.shape[2:] == (self.size, self.size))
         maps = self.layers(images).flatten(1)  # (B, maps · edge²)
-        return self.last(F.leaky_relu(self.hidden(maps), SLOPE))  # (B, 1), logits
+        return self.last(F.leaky_relu(self.hidden(maps), _SLOPE))  # (B, 1), logits
 
 
 def _check(network: VGGDiscriminator | SRGANDiscriminator, images: Tensor, *, fits: bool) -> None:
@@ -133,7 +133,7 @@ def _check(network: VGGDiscriminator | SRGANDiscriminator, images: Tensor, *, fi
 def _activation(maps: int, *, norm: Literal["batch", "none"]) -> list[nn.Module]:
     """Return the layers after a convolution."""
     normalisation: list[nn.Module] = [nn.BatchNorm2d(maps)] if norm == "batch" else []
-    return [*normalisation, nn.LeakyReLU(SLOPE)]
+    return [*normalisation, nn.LeakyReLU(_SLOPE)]
 
 
 def _halvings(size: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel
 
-SLOPE = 0.05  # of each LeakyReLU
+_SLOPE = 0.05  # of each LeakyReLU
 SQUEEZE = 16  # maps of a block for each map of its attention
 LEAST_VARIANCE = 1e-12  # so that the gradient of a constant map's deviation is finite
 
@@ -62,7 +62,7 @@ class DistillationBlock(nn.Module):
         *steps, last = self.convs
         quarters, maps = [], x
         for conv in steps:
-            maps = F.leaky_relu(conv(maps), SLOPE)
+            maps = F.leaky_relu(conv(maps), _SLOPE)
             quarter, maps = torch.split(maps, [self.kept, self.passed], dim=1)  # F / 4, 3·F / 4
             quarters.append(quarter)
         quarters.append(last(maps))  # F / 4
@@ -91,7 +91,7 @@ class IMDN(SRModel):
         for block in self.blocks:
             maps = block(maps)
             results.append(maps)
-        joined = F.leaky_relu(self.join(torch.cat(results, dim=1)), SLOPE)  # (B, F, H, W)
+        joined = F.leaky_relu(self.join(torch.cat(results, dim=1)), _SLOPE)  # (B, F, H, W)
         return shallow + self.after_blocks(joined)  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 from edgekeeper.models.rdn import ResidualDenseBlock
 
 HALVINGS = 4  # of the NMD
-MOST_LEVELS = 8  # 256 blocks; the paper has 8
+_MOST_LEVELS = 8  # 256 blocks; the paper has 8
 
 
 class NatSR(SRModel):
@@ -52,7 +52,7 @@ class NatSR(SRModel):
         *,
         scale: int = 4,
         width: int = 64,
-        levels: Annotated[int, 0, MOST_LEVELS] = 3,
+        levels: Annotated[int, 0, _MOST_LEVELS] = 3,
         layers: int = 5,
         residual_scale: float = 0.1,
     ) -> None:

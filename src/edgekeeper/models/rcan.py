@@ -24,7 +24,7 @@ from edgekeeper.models.base import SRModel
 from edgekeeper.models.edsr import DIV2K_MEAN
 from edgekeeper.models.enlarge import SUBPIXEL_RADIUS, subpixel_tail
 
-NEAR = 64  # LR pixels of context that a tile is given: see RCAN.overlap
+_NEAR = 64  # LR pixels of context that a tile is given: see RCAN.overlap
 
 
 class ChannelAttention(nn.Module):
@@ -114,7 +114,7 @@ class RCAN(SRModel):
 
         ``edgekeeper.inference.verify_seams`` measures it for other weights and images.
         """
-        return min(self.receptive_field, NEAR)
+        return min(self.receptive_field, _NEAR)
 
     def features(self, lr: Tensor) -> Tensor:
         shallow = self.head(lr - self.mean)  # (B, F, H, W)

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from edgekeeper.models.base import SRModel, kaiming_normal, lr_radius
 from edgekeeper.models.enlarge import subpixel_steps
 
-SLOPE = 0.1  # of MSRResNet's LeakyReLUs
+_SLOPE = 0.1  # of MSRResNet's LeakyReLUs
 
 
-class ResidualBlock(nn.Module):
+class SRResBlock(nn.Module):
     """x + norm(conv(prelu(norm(conv(x))))), figure 4."""
 
     def __init__(
@@ -83,7 +83,7 @@ class SRResNet(SRModel):
 
         self.head = nn.Conv2d(3, width, 9, padding=4)  # 3 -> F
         self.activation = nn.PReLU(count)
-        block = partial(ResidualBlock, width, norm=normalisation, bias=bias, slopes=count)
+        block = partial(SRResBlock, width, norm=normalisation, bias=bias, slopes=count)
         self.blocks = nn.Sequential(*(block() for _ in range(blocks)))
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.after_norm = normalisation()
@@ -123,16 +123,18 @@ class MSRResNet(SRModel):
         self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.Sequential(*(PlainBlock(width) for _ in range(blocks)))
         self.upsampler = subpixel_steps(
-            width, scale=scale, inner=width, activation=lambda: nn.LeakyReLU(SLOPE)
+            width, scale=scale, inner=width, activation=lambda: nn.LeakyReLU(_SLOPE)
         )
         self.refine = nn.Conv2d(width, width, 3, padding=1)  # at HR size
         self.last = nn.Conv2d(width, 3, 3, padding=1)  # F -> 3, at HR size
         kaiming_normal(self, factor=0.1)
 
     def features(self, lr: Tensor) -> Tensor:
-        return self.blocks(F.leaky_relu(self.head(lr), SLOPE))  # (B, F, H, W)
+        return self.blocks(F.leaky_relu(self.head(lr), _SLOPE))  # (B, F, H, W)
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
-        sr = self.last(F.leaky_relu(self.refine(self.upsampler(features)), SLOPE))  # (B, 3, rH, rW)
+        sr = self.last(
+            F.leaky_relu(self.refine(self.upsampler(features)), _SLOPE)
+        )  # (B, 3, rH, rW)
         base = F.interpolate(lr, scale_factor=float(self.scale), mode="bilinear")
         return sr + base  # (B, 3, rH, rW)

@@ -8,10 +8,10 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
-def gaussian_kernels(*, sigma: Floats, angle: Floats, beta: Floats, radius: int) -> Tensor:
+def gaussian_kernels(*, sigma: _Floats, angle: _Floats, beta: _Floats, radius: int) -> Tensor:
     """Kernels (B, 2 radius + 1, 2 radius + 1) in float64 that sum to one; ``sigma`` in pixels.
 
     k(d) = exp(-(d' S^-1 d)^beta / 2), S = R diag(sigma^2) R' with R the rotation by ``angle``:
@@ -26,7 +26,7 @@ def gaussian_kernels(*, sigma: Floats, angle: Floats, beta: Floats, radius: int)
     return torch.from_numpy(kernels / kernels.sum(axis=(1, 2), keepdims=True))
 
 
-def sinc_kernels(cutoff: Floats, *, radius: int) -> Tensor:
+def sinc_kernels(cutoff: _Floats, *, radius: int) -> Tensor:
     """Kernels (B, 2 radius + 1, 2 radius + 1) in float64 that sum to one, of ``cutoff`` in (0, pi].
 
     k(r) = w / (2 pi r) J1(w r), the ideal circular low-pass (Real-ESRGAN, equation 6).

@@ -18,7 +18,7 @@ SYM7 = (
 )  # fmt: skip
 
 
-class Bands(NamedTuple):
+class WaveletBands(NamedTuple):
     """The four bands of images, each (B, C, H, W) and as large as they: first across, then down.
 
     ``lh`` is smooth across and detail down (horizontal edges), ``hl`` the other way round.
@@ -30,7 +30,7 @@ class Bands(NamedTuple):
     hh: Tensor
 
 
-def wavelet_bands(x: Tensor) -> Bands:
+def wavelet_bands(x: Tensor) -> WaveletBands:
     """Return the bands of each channel of ``x`` (B, C, H, W), which repeats beyond its border.
 
     Nothing is left out between pixels, so the bands move with the image and hold four times its
@@ -50,7 +50,7 @@ def wavelet_bands(x: Tensor) -> Bands:
     response = across[:, None, None, :] * down[None, :, :, None]  # across, down, H, W / 2 + 1
     spectrum = fft.rfft2(x)[:, :, None, None] * response
     bands = fft.irfft2(spectrum, s=(height, width))  # (B, C, across, down, H, W)
-    return Bands(bands[:, :, 0, 0], bands[:, :, 0, 1], bands[:, :, 1, 0], bands[:, :, 1, 1])
+    return WaveletBands(bands[:, :, 0, 0], bands[:, :, 0, 1], bands[:, :, 1, 0], bands[:, :, 1, 1])
 
 
 def _filters(length: int, *, like: Tensor) -> Tensor:

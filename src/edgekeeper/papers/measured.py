@@ -32,9 +32,17 @@ from edgekeeper.metrics.protocol import find_protocol
 from edgekeeper.metrics.score import Score
 from edgekeeper.metrics.statistics import Difference, interval
 from edgekeeper.papers.printed import PRINTED, PrintedTable
-from edgekeeper.papers.scored import BICUBIC, PROTOCOLS, SCALE, ByProtocol, Ours, bicubic, scores_of
+from edgekeeper.papers.scored import (
+    BICUBIC,
+    SCALE,
+    SCORED_UNDER,
+    ByProtocol,
+    Ours,
+    bicubic,
+    scores_of,
+)
 
-PERCEPTUAL: Literal["perceptual"] = "perceptual"
+_PERCEPTUAL: Literal["perceptual"] = "perceptual"
 """The section of LPIPS, NIQE and PI, which follow rules of their own."""
 
 SectionName = Literal["spsr_toolbox", "y_matlab", "perceptual"]
@@ -119,7 +127,7 @@ class MeasuredTable:
             "table": self.name,
             "paper": self.printed.paper,
             "scale": SCALE,
-            "protocols": {name: find_protocol(name).to_json() for name in PROTOCOLS},
+            "protocols": {name: find_protocol(name).to_json() for name in SCORED_UNDER},
             "sections": [asdict(section) for section in self.sections],
             "contrasts": [plain_row(contrast) for contrast in self.contrasts],
             "notes": [*self.notes, *self.printed.notes],
@@ -211,7 +219,7 @@ def _sets(
 
 def _measures(part: SectionName, printed: PrintedTable) -> tuple[str, ...]:
     """Return what a section has columns for: what the table prints of it, and NIQE beside PI."""
-    wanted = ("lpips", "pi") if part == PERCEPTUAL else ("psnr", "ssim")
+    wanted = ("lpips", "pi") if part == _PERCEPTUAL else ("psnr", "ssim")
     found = [measure for measure in wanted if measure in printed.measures]
     return (*found, "niqe") if "pi" in found else tuple(found)
 
@@ -244,7 +252,7 @@ def _printed(
     if set_name not in printed.sets:
         return []
     definition = printed.definition(method, set_name=set_name)
-    if part != PERCEPTUAL and definition not in (part, "not stated"):
+    if part != _PERCEPTUAL and definition not in (part, "not stated"):
         return []
     values: dict[str, Value | None] = {}
     for measure in _measures(part, printed):
@@ -255,7 +263,7 @@ def _printed(
 
 
 def _measured(found: ByProtocol, part: SectionName, *, measures: Sequence[str]) -> TableLine:
-    scores = found[PROTOCOLS[0] if part == PERCEPTUAL else part]
+    scores = found[SCORED_UNDER[0] if part == _PERCEPTUAL else part]
     values = {measure: _value(scores, measure) for measure in measures}
     return TableLine(scores[0].set, scores[0].model, "ours", values)
 
@@ -279,7 +287,7 @@ def _contrasts(printed: PrintedTable, scored: Scored, *, first: str) -> list[Con
     found = []
     for set_name in next(iter(scored.values()), {}):
         for part in SECTIONS:
-            protocol = PROTOCOLS[0] if part == PERCEPTUAL else part
+            protocol = SCORED_UNDER[0] if part == _PERCEPTUAL else part
             for measure in _measures(part, printed):
                 for name, against in pairs:
                     a, b = (scored[row][set_name][protocol] for row in (name, against))
@@ -321,9 +329,9 @@ def _notes(printed: PrintedTable, scored: Scored, *, chosen: Sequence[str]) -> l
         (metric, reason)
         for by_set in scored.values()
         for by_protocol in by_set.values()
-        for score in by_protocol[PROTOCOLS[0]]
+        for score in by_protocol[SCORED_UNDER[0]]
         for metric, reason in score.unavailable
-        if metric in _measures(PERCEPTUAL, printed)
+        if metric in _measures(_PERCEPTUAL, printed)
     )
     for (metric, reason), count in lacking.items():
         notes.append(f"{metric.upper()} is unavailable ({count} results). {reason}")

@@ -20,13 +20,13 @@ from edgekeeper import models
 from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, spec
 
-Measure = Literal["psnr", "ssim", "lpips", "pi"]
+PrintedMeasure = Literal["psnr", "ssim", "lpips", "pi"]
 Definition = Literal["spsr_toolbox", "y_matlab", "not stated"]
-Numbers = dict[Measure, tuple[float, ...]]
+Numbers = dict[PrintedMeasure, tuple[float, ...]]
 """What a row prints: for each measure a number for each set of the table."""
 
-SPSR = "SPSR (Ma et al., CVPR 2020)"
-DGGGAN = "DGGGAN (doi 10.54097/jceim.v10i1.5074)"
+SPSR_PAPER = "SPSR (Ma et al., CVPR 2020)"
+DGGGAN_PAPER = "DGGGAN (doi 10.54097/jceim.v10i1.5074)"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PrintedTable:
     notes: tuple[str, ...] = ()
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def measures(self) -> tuple[PrintedMeasure, ...]:
         """What the table prints."""
         return tuple(dict.fromkeys(measure for row in self.rows.values() for measure in row))
 
@@ -163,7 +163,7 @@ _UNSTATED: tuple[Definition, ...] = ("not stated",) * 4
 PRINTED: dict[str, PrintedTable] = {
     "spsr-table1": PrintedTable(
         1,
-        SPSR,
+        SPSR_PAPER,
         "comparison",
         ("set5", "set14", "bsd100", "general100", "urban100"),
         _SPSR1,
@@ -174,14 +174,14 @@ PRINTED: dict[str, PrintedTable] = {
     ),
     "spsr-table2": PrintedTable(
         2,
-        SPSR,
+        SPSR_PAPER,
         "without the gradient branch (GB), without the gradient loss (GL)",
         ("set14", "bsd100", "urban100"),
         _SPSR2,
     ),
     "dgggan-table1": PrintedTable(
         1,
-        DGGGAN,
+        DGGGAN_PAPER,
         "without and with the gradient branch",
         _FOUR,
         {
@@ -191,7 +191,7 @@ PRINTED: dict[str, PrintedTable] = {
     ),
     "dgggan-table2": PrintedTable(
         2,
-        DGGGAN,
+        DGGGAN_PAPER,
         "without and with squeeze and excitation",
         ("set5",),
         {
@@ -202,7 +202,7 @@ PRINTED: dict[str, PrintedTable] = {
     ),
     "dgggan-table3": PrintedTable(
         3,
-        DGGGAN,
+        DGGGAN_PAPER,
         "PSNR and SSIM",
         _FOUR,
         _DGGGAN3,
@@ -216,7 +216,7 @@ PRINTED: dict[str, PrintedTable] = {
     ),
     "dgggan-table4": PrintedTable(
         4,
-        DGGGAN,
+        DGGGAN_PAPER,
         "PI and LPIPS",
         _FOUR,
         _DGGGAN4,
@@ -232,7 +232,7 @@ PRINTED: dict[str, PrintedTable] = {
 
 # ---- The papers' networks as points for comparison ----------------------------------------------
 
-NETWORKS: dict[str, Spec[SRModel]] = {
+PRINTED_NETWORKS: dict[str, Spec[SRModel]] = {
     "EDSR": spec(models.EDSR, width=256, blocks=32, residual_scale=0.1, scale=4),
     "RCAN": spec(models.RCAN),
     "RDN": spec(models.RDN),
@@ -266,7 +266,7 @@ def quoted_networks(set_name: str) -> list[Quoted]:
     LPIPS is None for ``WITHOUT_LPIPS``. Methods without a number on the set are left out.
     """
     found = []
-    for method, model in NETWORKS.items():
+    for method, model in PRINTED_NETWORKS.items():
         psnr = _first(method, set_name=set_name, measure="psnr")
         comparable = method not in WITHOUT_LPIPS
         lpips = _first(method, set_name=set_name, measure="lpips") if comparable else None

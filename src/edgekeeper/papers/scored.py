@@ -1,6 +1,6 @@
 """Scores of ours for a paper's table: one pass over a set, every definition at once, kept on disk.
 
-A network runs once for each image; its result is scored under each protocol of ``PROTOCOLS`` and
+A network runs once for each image; its result is scored under each protocol of ``SCORED_UNDER`` and
 by the perceptual metrics. Only the interpolation is made anew for each protocol.
 """
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from edgekeeper.errors import DataError, UnavailableError
 from edgekeeper.evaluation.evaluate import PairResult, results, score_result
 from edgekeeper.files import make_folder
-from edgekeeper.metrics.ma import MODEL_FILE as MA_FILE
-from edgekeeper.metrics.niqe import MODEL_FILE as NIQE_FILE
+from edgekeeper.metrics.ma import MA_FILE
+from edgekeeper.metrics.niqe import NIQE_FILE
 from edgekeeper.metrics.perceptual import HEADS_FILE
 from edgekeeper.metrics.protocol import Protocol, find_protocol
 from edgekeeper.metrics.score import Score, read_scores, write_scores
 from edgekeeper.models import SRModel
 from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
 
-PROTOCOLS = ("spsr_toolbox", "y_matlab")
-PERCEPTUAL = ("lpips", "niqe", "pi")
+SCORED_UNDER = ("spsr_toolbox", "y_matlab")
+PERCEPTUAL_METRICS = ("lpips", "niqe", "pi")
 BICUBIC = "Bicubic"
 SCALE = 4  # of all tables here
 _FILES = (ALEXNET_FILE, HEADS_FILE, NIQE_FILE, MA_FILE)
@@ -82,7 +82,7 @@ def scores_of(
     """
     kept = {
         protocol: _file(ours, set_name=set_name, protocol=protocol, weights=weights, out=out)
-        for protocol in PROTOCOLS
+        for protocol in SCORED_UNDER
     }
     found = {name: kept_scores(path, protocol=find_protocol(name)) for name, path in kept.items()}
     if all(found.values()):
@@ -105,7 +105,7 @@ def _measure(
     weights: Path | None,
     on_image: Callable[[Score], None] | None,
 ) -> ByProtocol:
-    first, second = PROTOCOLS
+    first, second = SCORED_UNDER
     made: ByProtocol = {first: [], second: []}
 
     def under(protocol: str) -> Iterator[PairResult]:
@@ -120,7 +120,7 @@ def _measure(
 
     for result in under(first):
         hr = result.pair.hr()
-        made[first].append(score_result(result, hr, metrics=PERCEPTUAL, weights=weights))
+        made[first].append(score_result(result, hr, metrics=PERCEPTUAL_METRICS, weights=weights))
         if ours.source != "bicubic":
             again = replace(result, protocol=find_protocol(second))
             made[second].append(score_result(again, hr, metrics=()))

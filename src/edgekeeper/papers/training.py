@@ -38,7 +38,7 @@ from edgekeeper.recipes.gv_tables import (
     Budget,
     Comparison,
     Degradation,
-    Network,
+    GVNetwork,
     Scale,
     TableName,
     comparisons,
@@ -48,8 +48,8 @@ from edgekeeper.training.recipe import Recipe
 
 Scores = dict[str, dict[str, list[Score]]]
 """Cell -> set -> the scores of its images, in the order of the set."""
-Measure = Literal["psnr", "ssim", "gv_gap"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
+ReproducedMeasure = Literal["psnr", "ssim", "gv_gap"]
+REPRODUCED_MEASURES: tuple[ReproducedMeasure, ...] = get_args(ReproducedMeasure)
 PAPER_PROTOCOL = "gv_repo"
 What = Literal["training", "already trained", "scoring", "already scored", "stopped"]
 
@@ -77,7 +77,7 @@ class ReproducedRow:
     scale: int
     base: str
     term: str
-    measure: Measure
+    measure: ReproducedMeasure
     without: float
     added: float
     difference: Difference
@@ -123,7 +123,7 @@ def reproduce(
     data_root: str | Path,
     out: str | Path,
     budget: Budget = "standard",
-    networks: Sequence[Network] | None = None,
+    networks: Sequence[GVNetwork] | None = None,
     scales: Sequence[Scale] | None = None,
     seeds: Sequence[int] = (0,),
     sets: Sequence[str] = ("set5", "set14"),
@@ -291,7 +291,7 @@ def _rows(compared: Comparison, scores: Scores, *, sets: Sequence[str]) -> list[
     rows = []
     for set_name in sets:
         printed = compared.printed.get(set_name.lower())
-        for measure in MEASURES:
+        for measure in REPRODUCED_MEASURES:
             without, added = (
                 _values(recipes, scores, set_name=set_name, measure=measure)
                 for recipes in (compared.without, compared.added)
@@ -319,7 +319,7 @@ def _rows(compared: Comparison, scores: Scores, *, sets: Sequence[str]) -> list[
 
 
 def _values(
-    recipes: Sequence[Recipe], scores: Scores, *, set_name: str, measure: Measure
+    recipes: Sequence[Recipe], scores: Scores, *, set_name: str, measure: ReproducedMeasure
 ) -> NDArray[np.float64]:
     """Return the numbers (seeds, images) of a set, images in the order of the set."""
     return np.array(

@@ -1,19 +1,23 @@
-"""The official EDSR and what is built on its code: RCAN and RDN. They work on 0..255.
+"""Networks trained for fidelity under the names of their published code.
 
     EDSR   head.0, body.0.body.0, ..., tail.0.0, tail.1
     RCAN   official  head.0, body.0.body.0.body.0, body.0.body.0.body.3.conv_du.0, ..., tail.1
            BasicSR   conv_first, body.0.residual_group.0.rcab.0, ..., upsample.0, conv_last
     RDN    EDSR-PyTorch   SFENet1, RDBs.0.convs.0.conv.0, RDBs.0.LFF, GFF.0, UPNet.0
            RDN-pytorch    sfe1, rdbs.0.layers.0.conv, rdbs.0.lff, gff.0, upscale.0, output
+    DBPN   official  feat0, feat1, up1, down1, up2, ..., output_conv; DBPN-LL (10 stages) too
+    IMDN   official  fea_conv, IMDB1.c1, ..., LR_conv, upsampler.0
 
-EDSR's code trains on 0..255 unless told otherwise, which a file of RDN does not say; RDN-pytorch
-works on [0, 1].
+EDSR and what is built on its code, RCAN and RDN, work on 0..255 unless told otherwise, which a
+file of RDN does not say; RDN-pytorch, DBPN and IMDN work on [0, 1]. A DBPN's scale is that of its
+kernels, which are 4 larger.
 """
 
 from torch import Tensor
 
-from edgekeeper.models import EDSR, RCAN, RDN
-from edgekeeper.pretrained.layers import SHIFTS, Format, Plan, Published, unit_range
+from edgekeeper.models import DBPN, EDSR, IMDN, RCAN, RDN
+from edgekeeper.models.dbpn import PADDING
+from edgekeeper.pretrained.layers import SHIFTS, Plan, Published, PublishedFormat, unit_range
 from edgekeeper.spec import spec
 
 RESIDUAL_SCALES = {64: 1.0, 256: 0.1}  # the published EDSRs by width
@@ -129,8 +133,70 @@ def read_rdn(file: Published) -> Plan:
     return Plan(network, layers | tail, adapt=unit_range)
 
 
-OFFICIAL_EDSR = Format("the official EDSR", (r"head\.0\.weight",), read_edsr)
-RCAN_FORMAT = Format(
+_DBPN_FIRST = "up1.up_conv1.deconv"
+_DBPN = {
+    "head.{i}.0": "feat{i}.conv",  # each a convolution and a PReLU
+    "head.{i}.1": "feat{i}.act",
+    "ups.{i}.layer1.0": "up{i+1}.up_conv1.deconv",
+    "ups.{i}.layer2.0": "up{i+1}.up_conv2.conv",
+    "ups.{i}.layer3.0": "up{i+1}.up_conv3.deconv",
+    "ups.{i}.layer{k}.1": "up{i+1}.up_conv{k}.act",
+    "ups.{i}.narrow.0": "up{i+1}.conv.conv",
+    "ups.{i}.narrow.1": "up{i+1}.conv.act",
+    "downs.{i}.layer1.0": "down{i+1}.down_conv1.conv",
+    "downs.{i}.layer2.0": "down{i+1}.down_conv2.deconv",
+    "downs.{i}.layer3.0": "down{i+1}.down_conv3.conv",
+    "downs.{i}.layer{k}.1": "down{i+1}.down_conv{k}.act",
+    "downs.{i}.narrow.0": "down{i+1}.conv.conv",
+    "downs.{i}.narrow.1": "down{i+1}.conv.act",
+    "last": "output_conv.conv",
+}
+
+
+def read_dbpn(file: Published) -> Plan:
+    """Return the plan of a DBPN."""
+    file.channels(_DBPN_FIRST)
+    kernel = file.tensors[f"{_DBPN_FIRST}.weight"].shape[-1]
+    scale = kernel - 2 * PADDING
+    if scale not in (2, 4, 8):
+        raise file.error(
+            f"is a D-DBPN whose kernels are {kernel} wide; edgekeeper has 6, 8 and 12, "
+            "for scales 2, 4 and 8."
+        )
+    if file.asked not in (None, scale):
+        raise file.error(f"is a network for scale {scale}, not {file.asked}.")
+    width, first = file.channels("feat1.conv")
+    stages = max(file.count("up{i}.up_conv") - 1, 1)
+    return Plan(spec(DBPN, scale=scale, width=width, stages=stages, first=first), _DBPN)
+
+
+_IMDN = {
+    "head": "fea_conv",
+    "blocks.{i}.convs.{k}": "IMDB{i+1}.c{k+1}",
+    "blocks.{i}.join": "IMDB{i+1}.c5",
+    "blocks.{i}.attention.squeeze": "IMDB{i+1}.cca.conv_du.0",
+    "blocks.{i}.attention.excite": "IMDB{i+1}.cca.conv_du.2",
+    "join": "c.0",
+    "after_blocks": "LR_conv",
+    "last": "upsampler.0",
+}
+
+
+def read_imdn(file: Published) -> Plan:
+    """Return the plan of an IMDN."""
+    width, _ = file.channels("fea_conv")
+    colours, _ = file.channels("upsampler.0")  # 3 · scale²
+    blocks = max(1, file.count("IMDB{i}.") - 1)  # they count from 1
+    scale = file.scale((colours / 3) ** 0.5)
+    return Plan(spec(IMDN, scale=scale, width=width, blocks=blocks), _IMDN)
+
+
+OFFICIAL_EDSR = PublishedFormat("the official EDSR", (r"head\.0\.weight",), read_edsr)
+RCAN_FORMAT = PublishedFormat(
     "RCAN", (r"body\.0\.body\.\d+\.body\.|body\.0\.residual_group\.\d+\.rcab\.",), read_rcan
 )
-RDN_FORMAT = Format("RDN", (r"RDBs\.0\.convs\.\d+\.conv|rdbs\.0\.layers\.\d+\.conv",), read_rdn)
+RDN_FORMAT = PublishedFormat(
+    "RDN", (r"RDBs\.0\.convs\.\d+\.conv|rdbs\.0\.layers\.\d+\.conv",), read_rdn
+)
+DBPN_FORMAT = PublishedFormat("D-DBPN", (r"feat0\.conv\.",), read_dbpn)
+IMDN_FORMAT = PublishedFormat("IMDN", (r"IMDB1\.",), read_imdn)

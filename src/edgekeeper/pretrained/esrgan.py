@@ -22,7 +22,7 @@ import torch
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import RRDB, SPSR, SRVGGNetCompact
-from edgekeeper.pretrained.layers import Format, Plan, Published
+from edgekeeper.pretrained.layers import Plan, Published, PublishedFormat
 from edgekeeper.spec import spec
 
 TAPS = (5, 10, 15, 20)
@@ -184,10 +184,10 @@ def _check_repeats(file: Published, *, first: str, second: str) -> frozenset[str
     return frozenset({f"{first}.weight", f"{first}.bias"})
 
 
-RRDB_FORMAT = Format(
+RRDB_FORMAT = PublishedFormat(
     "ESRGAN's and Real-ESRGAN's RRDB",
     (r"model\.1\.sub\.\d+\.RDB\d|RRDB_trunk\.\d+\.RDB\d|body\.\d+\.rdb\d",),
     read_rrdb,
 )
-SPSR_FORMAT = Format("SPSR", (r"f_block\.|b_fea_conv\.",), read_spsr)
-COMPACT = Format("Real-ESRGAN's SRVGGNetCompact", (r"body\.0\.weight",), read_compact)
+SPSR_FORMAT = PublishedFormat("SPSR", (r"f_block\.|b_fea_conv\.",), read_spsr)
+COMPACT = PublishedFormat("Real-ESRGAN's SRVGGNetCompact", (r"body\.0\.weight",), read_compact)

@@ -21,12 +21,12 @@ from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.models import SRModel
 
 Runtime = Literal["onnx", "openvino"]
-Precision = Literal["float32", "bfloat16"]
+ExportPrecision = Literal["float32", "bfloat16"]
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-KEY = "edgekeeper"  # the entry of a file's metadata that holds the facts as JSON
+EXPORTED_KEY = "edgekeeper"  # the entry of a file's metadata that holds the facts as JSON
 RUNTIMES: dict[Runtime, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
-SUFFIXES: dict[str, Runtime] = {".onnx": "onnx", ".xml": "openvino"}
+EXPORTED_SUFFIXES: dict[str, Runtime] = {".onnx": "onnx", ".xml": "openvino"}
 
 
 class ExportedNetwork(SRModel):
@@ -85,7 +85,7 @@ def _number(facts: Mapping[str, object], key: str) -> int:
 
 
 def load_exported(
-    path: str | Path, *, threads: int | None = None, precision: Precision = "float32"
+    path: str | Path, *, threads: int | None = None, precision: ExportPrecision = "float32"
 ) -> ExportedNetwork:
     """Return the network in an exported file: ``.onnx`` runs in ONNX Runtime, ``.xml`` in OpenVINO.
 
@@ -98,15 +98,16 @@ def load_exported(
         CheckpointError: the file is damaged or was not exported by edgekeeper.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in EXPORTED_SUFFIXES:
         raise InputError(
-            f"'{path}' is no exported network: its name must end in {' or '.join(SUFFIXES)}."
+            f"'{path}' is no exported network: its name must end in "
+            f"{' or '.join(EXPORTED_SUFFIXES)}."
         )
     if not path.is_file():
         raise InputError(f"There is no file '{path}'.")
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it must be at least 1.")
-    runtime = SUFFIXES[path.suffix.lower()]
+    runtime = EXPORTED_SUFFIXES[path.suffix.lower()]
     needed(RUNTIMES[runtime], extra=runtime)
     if threads is None and hasattr(os, "sched_getaffinity"):  # Linux: the cores it may use
         threads = len(os.sched_getaffinity(0))
@@ -159,7 +160,7 @@ def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
         )
     except failures as error:
         raise CheckpointError(f"ONNX Runtime cannot read '{path}': {_short(error)}") from error
-    text: str | None = session.get_modelmeta().custom_metadata_map.get(KEY)
+    text: str | None = session.get_modelmeta().custom_metadata_map.get(EXPORTED_KEY)
     name = session.get_inputs()[0].name
 
     def run(lr: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -172,7 +173,7 @@ def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
 
 
 def _open_openvino(
-    path: Path, *, threads: int | None, precision: Precision
+    path: Path, *, threads: int | None, precision: ExportPrecision
 ) -> tuple[str | None, Run]:
     """Return what the OpenVINO file says of itself, and how to run it."""
     import openvino
@@ -186,8 +187,8 @@ def _open_openvino(
     try:
         network = core.read_model(str(path))
         text = (
-            network.get_rt_info([KEY, "facts"]).astype(str)
-            if network.has_rt_info([KEY, "facts"])
+            network.get_rt_info([EXPORTED_KEY, "facts"]).astype(str)
+            if network.has_rt_info([EXPORTED_KEY, "facts"])
             else None
         )
         request = core.compile_model(network, "CPU", options).create_infer_request()

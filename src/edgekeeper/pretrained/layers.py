@@ -1,7 +1,7 @@
 """How the tensors of another program's file become a network: counted, renamed, rescaled, checked.
 
-A format (``Format``) is known by its names and says with ``read`` which network it is (``Plan``):
-its size, read off the shapes, and the published name of each of our layers, as patterns::
+A format (``PublishedFormat``) is known by its names and says with ``read`` which network it is
+(``Plan``): its size, read off the shapes, and the published name of each of our layers::
 
     {"head": "fea_conv", "blocks.{i}.join": "IMDB{i+1}.c5"}
 
@@ -24,7 +24,7 @@ from edgekeeper.spec import Spec
 
 Tensors = Mapping[str, Tensor]
 
-SCALES = (2, 3, 4)
+PUBLISHED_SCALES = (2, 3, 4)
 COUNTER = ".num_batches_tracked"  # not in files of before 2018, not used by any network
 # The mean-shift layers in EDSR's code, which RCAN's is built on.
 SHIFTS = frozenset(
@@ -91,7 +91,7 @@ class Published:
         Raises:
             CheckpointError: the layers are plainly those of another scale, or nothing says it.
         """
-        if found in SCALES:
+        if found in PUBLISHED_SCALES:
             if self.asked not in (None, found):
                 raise self.error(f"is a network for scale {found:.0f}, not {self.asked}.")
             return int(found)
@@ -134,7 +134,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Format:
+class PublishedFormat:
     """A published format: regular expressions all of which begin some name, and how it is read."""
 
     title: str

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgekeeper.models import ESPCN, VDSR, SRModel
 from edgekeeper.models.vdsr import DEPTH
-from edgekeeper.pretrained.layers import Format, Plan, Published
+from edgekeeper.pretrained.layers import Plan, Published, PublishedFormat
 from edgekeeper.spec import spec
 
 # JPEG's full-range Y, Cb, Cr (JFIF 1.02) of R, G, B in [0, 1]; Cb and Cr are moved up by 128/255.
@@ -92,7 +92,7 @@ def _from_matlab(_name: str, tensor: Tensor) -> Tensor:
     return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.flatten()
 
 
-def read_pytorch(file: Published) -> Plan:
+def _read_pytorch(file: Published) -> Plan:
     """Return the plan of a VDSR without biases; its colours say which variant; any scale."""
     scale = file.scale(None)
     colours = file.channels("input")[1], file.channels("output")[0]
@@ -107,6 +107,6 @@ def read_pytorch(file: Published) -> Plan:
     return Plan(network, _PYTORCH)
 
 
-OFFICIAL_VDSR = Format("VDSR_Official.mat", (r"model\.weight\.0",), read_official)
-PYTORCH_VDSR = Format("VDSR in PyTorch", (r"input\.weight",), read_pytorch)
-YCBCR_ESPCN = Format("ESPCN on YCbCr", (r"conv_1\.weight",), read_espcn)
+OFFICIAL_VDSR = PublishedFormat("VDSR_Official.mat", (r"model\.weight\.0",), read_official)
+PYTORCH_VDSR = PublishedFormat("VDSR in PyTorch", (r"input\.weight",), _read_pytorch)
+YCBCR_ESPCN = PublishedFormat("ESPCN on YCbCr", (r"conv_1\.weight",), read_espcn)

@@ -1,7 +1,7 @@
 """Networks filled with weights that other programs published: keys renamed, ranges rescaled.
 
-``read_weights`` gives the tensors of a file, ``FORMATS`` lists what they may be, ``layers`` puts
-them into the network.
+``read_weights`` gives the tensors of a file, ``PUBLISHED_FORMATS`` lists what they may be,
+``layers`` puts them into the network.
 
 Nothing in a file is ever run: PyTorch files are read with ``weights_only=True``, MATLAB files by a
 small reader, HDF5 files by h5py, which follows no link to another file here. The formats and what
@@ -21,25 +21,33 @@ from torch import Tensor
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained import dbpn, edsr, esrgan, imdn, luma, sftgan, srgan
-from edgekeeper.pretrained.layers import SCALES, Format, Plan, Published, Tensors, fill, some
+from edgekeeper.pretrained import edsr, esrgan, luma, srgan
+from edgekeeper.pretrained.layers import (
+    PUBLISHED_SCALES,
+    Plan,
+    Published,
+    PublishedFormat,
+    Tensors,
+    fill,
+    some,
+)
 from edgekeeper.spec import Spec
 
 # By kind; a file is taken for the first whose names it has.
-FORMATS: dict[str, Format] = {
-    "sftgan": sftgan.FORMAT,
+PUBLISHED_FORMATS: dict[str, PublishedFormat] = {
+    "sftgan": srgan.SFTGAN_FORMAT,
     "spsr": esrgan.SPSR_FORMAT,  # contains an RRDB
     "esrgan": esrgan.RRDB_FORMAT,
     "rcan": edsr.RCAN_FORMAT,  # EDSR begins as it does
     "rdn": edsr.RDN_FORMAT,
-    "dbpn": dbpn.FORMAT,
+    "dbpn": edsr.DBPN_FORMAT,
     "edsr": edsr.OFFICIAL_EDSR,
     "vdsr": luma.OFFICIAL_VDSR,
     "vdsr_pytorch": luma.PYTORCH_VDSR,
     "srgan_keras": srgan.KERAS,
     "srgan": srgan.PYTORCH,
     "msrresnet": srgan.MSRRESNET,
-    "imdn": imdn.FORMAT,
+    "imdn": edsr.IMDN_FORMAT,
     "srvgg": esrgan.COMPACT,
     "espcn_ycbcr": luma.YCBCR_ESPCN,
 }
@@ -148,15 +156,15 @@ def _flatten(value: MatValue, *, name: str, into: dict[str, Tensor]) -> None:
 def load_published(path: str | Path, *, scale: int, kind: str = "auto") -> SRModel:
     """Return the network in a file of published weights, float32 on the CPU, in evaluation mode.
 
-    ``kind`` is one of ``FORMATS``, told from the names in the file when it is "auto".
+    ``kind`` is one of ``PUBLISHED_FORMATS``, told from the names in the file when it is "auto".
 
     Raises:
         CheckpointError: the file is missing or damaged, is for another scale, or has missing,
             unknown or misshapen entries, which are named.
         InputError: no such kind, or the network does not exist at this scale.
     """
-    if kind != "auto" and kind not in FORMATS:
-        raise unknown_name("kind of published weights", kind, known=["auto", *FORMATS])
+    if kind != "auto" and kind not in PUBLISHED_FORMATS:
+        raise unknown_name("kind of published weights", kind, known=["auto", *PUBLISHED_FORMATS])
     return fill(*_plan(Path(path), scale=scale, kind=kind))
 
 
@@ -177,20 +185,20 @@ def published_spec(path: str | Path, *, scale: int | None = None) -> Spec[SRMode
 
 def _plan(path: Path, *, scale: int | None, kind: str = "auto") -> tuple[Published, Plan]:
     """Return what a file holds and how it becomes a network."""
-    if scale not in (None, *SCALES, 8):
+    if scale not in (None, *PUBLISHED_SCALES, 8):
         raise InputError(f"Published weights have no scale {scale}; choose one of 2, 3, 4, 8.")
     tensors = read_weights(path)
-    found = _recognise(tensors, path) if kind == "auto" else FORMATS[kind]
+    found = _recognise(tensors, path) if kind == "auto" else PUBLISHED_FORMATS[kind]
     file = Published(tensors, path, title=found.title, asked=scale)
     return file, found.read(file)
 
 
-def _recognise(tensors: Tensors, path: Path) -> Format:
-    for found in FORMATS.values():
+def _recognise(tensors: Tensors, path: Path) -> PublishedFormat:
+    for found in PUBLISHED_FORMATS.values():
         if found.recognises(tensors):
             return found
     raise CheckpointError(
         f"'{path}' holds no known network: its {len(tensors)} tensors ({some(sorted(tensors))}) "
-        f"are not those of {', '.join(known.title for known in FORMATS.values())}. "
+        f"are not those of {', '.join(known.title for known in PUBLISHED_FORMATS.values())}. "
         "edgekeeper.pretrained.community reads many more architectures, with the extra 'community'."
     )

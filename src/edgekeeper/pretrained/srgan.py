@@ -1,8 +1,10 @@
-"""SRGAN's generator (SRResNet) as three programs publish it.
+"""SRGAN's generator (SRResNet) as three programs publish it, and SFTGAN's as BasicSR does.
 
     Keras       conv2d/conv2d/kernel:0, p_re_lu, ...     github.com/krasserm/super-resolution
     PyTorch     block1.0, block2.conv1, ..., block8.2    github.com/leftthomas/SRGAN, five blocks
     MSRResNet   conv_first, body.0.conv1, ..., conv_hr   BasicSR; before, recon_trunk and HRconv
+    SFTGAN      conv0, CondNet.0 to 8, sft_branch.i.sft0, sft_branch.i.conv0, ..., HR_branch.0, 3,
+                6, 8 with pixel shuffles ("pytorch"), or 1, 4, 6, 8 ("torch"); x4
 
 Keras takes 0..255 and gives 127.5 (tanh + 1); that over 255 is our ``output="tanh"``, as is the
 end of the PyTorch one. Keras numbers its layers in the order in which they were made. Its kernels
@@ -14,8 +16,10 @@ import re
 
 from torch import Tensor
 
-from edgekeeper.models import MSRResNet, SRResNet
-from edgekeeper.pretrained.layers import Format, Plan, Published
+from edgekeeper.errors import CheckpointError
+from edgekeeper.models import SFTGAN, MSRResNet, SRResNet
+from edgekeeper.models.sftgan import CATEGORIES, Variant
+from edgekeeper.pretrained.layers import Plan, Published, PublishedFormat
 from edgekeeper.spec import spec
 
 KERAS_EPSILON = 1e-3  # what its normalisations add to the variance; not in the file
@@ -106,7 +110,7 @@ def _from_keras(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def read_pytorch(file: Published) -> Plan:
+def _read_pytorch(file: Published) -> Plan:
     """Return the plan of the generator of five blocks in PyTorch."""
     times = max(1, sum(f"block8.{n}.conv.weight" in file.tensors for n in range(4)))
     if times > 2:
@@ -146,10 +150,63 @@ def read_msrresnet(file: Published) -> Plan:
     return Plan(network, layers)
 
 
-KERAS = Format("SRGAN in Keras", (r"p_re_lu",), read_keras)
-PYTORCH = Format(
-    "SRGAN in PyTorch", (r"block1\.0\.weight", r"block8\.0\.conv\.weight"), read_pytorch
+_SFTGAN = {
+    "head": "conv0",
+    "condition.{k}": "CondNet.{k}",
+    "blocks.{i}.conv1": "sft_branch.{i}.conv0",
+    "blocks.{i}.conv2": "sft_branch.{i}.conv1",
+    # an SFT has two convolutions, 0 and 2, for the factor and two for the shift
+    "blocks.{i}.sft1.scale.0": "sft_branch.{i}.sft0.SFT_scale_conv0",
+    "blocks.{i}.sft1.scale.2": "sft_branch.{i}.sft0.SFT_scale_conv1",
+    "blocks.{i}.sft1.shift.0": "sft_branch.{i}.sft0.SFT_shift_conv0",
+    "blocks.{i}.sft1.shift.2": "sft_branch.{i}.sft0.SFT_shift_conv1",
+    "blocks.{i}.sft2.scale.0": "sft_branch.{i}.sft1.SFT_scale_conv0",
+    "blocks.{i}.sft2.scale.2": "sft_branch.{i}.sft1.SFT_scale_conv1",
+    "blocks.{i}.sft2.shift.0": "sft_branch.{i}.sft1.SFT_shift_conv0",
+    "blocks.{i}.sft2.shift.2": "sft_branch.{i}.sft1.SFT_shift_conv1",
+    "enlarge.{k}": "HR_branch.{k}",
+    "refine": "HR_branch.6",
+    "last": "HR_branch.8",
+}
+
+
+def read_sftgan(file: Published) -> Plan:
+    """Return the plan of an SFTGAN."""
+    scale = file.scale(4)
+    (width, _), (condition, _) = file.channels("conv0"), file.channels("CondNet.8")
+    hidden, _ = file.channels("CondNet.0")
+    kernel = tuple(file.tensors["CondNet.0.weight"].shape)
+    expected = (hidden, len(CATEGORIES), 4, 4)
+    if kernel != expected:
+        raise CheckpointError(
+            f"'{file.origin}': CondNet.0.weight is {kernel}; an SFTGAN for x4 has {expected} there."
+        )
+    blocks = file.count("sft_branch.{i}.conv0")
+    variant: Variant = "torch" if "HR_branch.1.weight" in file.tensors else "pytorch"
+    end = {
+        "last_sft.scale.0": f"sft_branch.{blocks}.SFT_scale_conv0",
+        "last_sft.scale.2": f"sft_branch.{blocks}.SFT_scale_conv1",
+        "last_sft.shift.0": f"sft_branch.{blocks}.SFT_shift_conv0",
+        "last_sft.shift.2": f"sft_branch.{blocks}.SFT_shift_conv1",
+        "after_blocks": f"sft_branch.{blocks + 1}",
+    }
+    network = spec(
+        SFTGAN,
+        scale=scale,
+        width=width,
+        blocks=blocks,
+        condition=condition,
+        hidden=hidden,
+        variant=variant,
+    )
+    return Plan(network, _SFTGAN | end)
+
+
+KERAS = PublishedFormat("SRGAN in Keras", (r"p_re_lu",), read_keras)
+PYTORCH = PublishedFormat(
+    "SRGAN in PyTorch", (r"block1\.0\.weight", r"block8\.0\.conv\.weight"), _read_pytorch
 )
-MSRRESNET = Format(
+MSRRESNET = PublishedFormat(
     "MSRResNet", (r"upconv1\.weight", r"(body|recon_trunk)\.0\.conv1\.weight"), read_msrresnet
 )
+SFTGAN_FORMAT = PublishedFormat("SFTGAN", (r"CondNet\.0\.weight", r"sft_branch\."), read_sftgan)

@@ -12,15 +12,15 @@ from typing import Literal, get_args
 
 from edgekeeper.losses import L1
 from edgekeeper.models import EDSR, GradientBranch, SRModel
-from edgekeeper.recipes.shipped import SOAP, edsr_light
+from edgekeeper.recipes.shipped import SOAP_OPTIM, edsr_light
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term, Validation
 
-Form = Literal["baseline", "light"]
+BranchForm = Literal["baseline", "light"]
 BRANCH_WEIGHT = 0.5
 
 
-def edsr_with_branch(*, branch: bool, form: Form = "light", seed: int = 0) -> Recipe:
+def edsr_with_branch(*, branch: bool, form: BranchForm = "light", seed: int = 0) -> Recipe:
     """EDSR x4 in one of the two forms, with or without its gradient branch."""
     network: Spec[SRModel] = (
         spec(EDSR, scale=4) if form == "baseline" else edsr_light(scale=4, kind="plain").model
@@ -35,10 +35,10 @@ def edsr_with_branch(*, branch: bool, form: Form = "light", seed: int = 0) -> Re
         data, steps = Data(patch=192, batch=16), 300_000
     else:
         optim = Optim(
-            learning_rate=SOAP.learning_rate,
+            learning_rate=SOAP_OPTIM.learning_rate,
             kind="soap",
-            betas=SOAP.betas,
-            epsilon=SOAP.epsilon,
+            betas=SOAP_OPTIM.betas,
+            epsilon=SOAP_OPTIM.epsilon,
             warmup=100,
             schedule="cosine",
             clip="norm",
@@ -58,7 +58,7 @@ def edsr_with_branch(*, branch: bool, form: Form = "light", seed: int = 0) -> Re
 
 BRANCH: dict[str, Recipe] = {
     recipe.name: recipe
-    for form in get_args(Form)
+    for form in get_args(BranchForm)
     for branch in (False, True)
     for recipe in (edsr_with_branch(branch=branch, form=form),)
 }

@@ -73,7 +73,7 @@ from edgekeeper.training.recipe import (
     Validation,
 )
 
-Form = Literal["paper", "tiny"]
+ComparatorForm = Literal["paper", "tiny"]
 TINY_STEPS = 20  # of each stage
 # Unnatural's ``harder``, four times: the share of the image that stays, the noise's deviation.
 HARDER = ((0.5, 0.1), (0.6, 0.08), (0.7, 0.064), (0.8, 0.0512), (0.9, 0.04096))
@@ -82,7 +82,7 @@ OXFORD = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class StageSizes:
     """What the stages of a recipe take from its form."""
 
     patch: int
@@ -101,14 +101,14 @@ class Comparator:
     model: Spec[SRModel]
     tiny: dict[str, object]
     patch: int
-    stages: Callable[[Size], tuple[Stage, ...]]
+    stages: Callable[[StageSizes], tuple[Stage, ...]]
     batch: int = 16
 
 
-TINY = Size(patch=32, batch=2, discriminator_width=4, published=False)
+TINY = StageSizes(patch=32, batch=2, discriminator_width=4, published=False)
 
 
-def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
+def comparator(network: str, *, form: ComparatorForm = "paper", seed: int = 0) -> Recipe:
     """Return the recipe of one of ``NETWORKS``, as in the table above or tiny.
 
     Raises:
@@ -121,7 +121,7 @@ def comparator(network: str, *, form: Form = "paper", seed: int = 0) -> Recipe:
         name=network,
         model=published.model,
         data=Data(patch=published.patch, batch=published.batch),
-        stages=published.stages(Size(patch=published.patch, batch=published.batch)),
+        stages=published.stages(StageSizes(patch=published.patch, batch=published.batch)),
         validation=Validation(every=5_000),
         seed=seed,
         retries=3,
@@ -157,12 +157,12 @@ _FROZEN = _adam(1e-4, 0, gamma=0.0)  # the rate is 0 from the first update on
 
 def _fidelity(
     loss: Callable[[], Loss], optim: Optim, *, steps: int = 1_000_000
-) -> Callable[[Size], tuple[Stage, ...]]:
+) -> Callable[[StageSizes], tuple[Stage, ...]]:
     """One stage, the same in every form."""
     return lambda _: (Stage("pixel", steps, optim, (Term("pixel", spec(loss)),)),)
 
 
-def _perceptual(size: Size, *, weight: float, srgan: bool) -> Term:
+def _perceptual(size: StageSizes, *, weight: float, srgan: bool) -> Term:
     """SRGAN's loss of VGG19's maps, or ESRGAN's; ``weight`` belongs to torchvision's maps."""
     features = spec(
         Perceptual,
@@ -175,7 +175,7 @@ def _perceptual(size: Size, *, weight: float, srgan: bool) -> Term:
     return Term("perceptual", features, weight=weight)
 
 
-def _srgan(size: Size) -> tuple[Stage, ...]:
+def _srgan(size: StageSizes) -> tuple[Stage, ...]:
     """SRGAN, section 3.2 of the paper."""
     optim = _adam(1e-4, 100_000, gamma=0.1)
     discriminator = spec(SRGANDiscriminator, size=size.patch, width=size.discriminator_width)
@@ -184,7 +184,7 @@ def _srgan(size: Size) -> tuple[Stage, ...]:
     return (_RESNET, Stage("adversarial", 200_000, optim, terms, discriminators=(gan,)))
 
 
-def _sftgan(size: Size) -> tuple[Stage, ...]:
+def _sftgan(size: StageSizes) -> tuple[Stage, ...]:
     """SFTGAN as BasicSR trains it, but for the categories."""
     optim = _adam(1e-4, 50_000, 100_000, 150_000, 200_000)
     discriminator = spec(VGGDiscriminator, size=size.patch, width=size.discriminator_width)
@@ -193,7 +193,7 @@ def _sftgan(size: Size) -> tuple[Stage, ...]:
     return (_RESNET, Stage("adversarial", 600_000, optim, terms, discriminators=(gan,)))
 
 
-def _natsr(size: Size) -> tuple[Stage, ...]:
+def _natsr(size: StageSizes) -> tuple[Stage, ...]:
     """NatSR: its discriminator of naturalness learns beside L1, and is then frozen."""
     pixel, optim = Term("pixel", spec(L1)), _adam(1e-4, 100_000, 200_000, gamma=0.1)
     natural = Discriminator(
@@ -258,7 +258,7 @@ NETWORKS: dict[str, Comparator] = {
 
 COMPARATORS: dict[str, Recipe] = {
     recipe.name: recipe
-    for form in get_args(Form)
+    for form in get_args(ComparatorForm)
     for network in NETWORKS
     for recipe in (comparator(network, form=form),)
 }

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from edgekeeper.losses import L2, GradientVariance
 from edgekeeper.models import ESPCN
-from edgekeeper.recipes.shipped import SOAP
+from edgekeeper.recipes.shipped import SOAP_OPTIM
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Data, Recipe, Stage, Term
 
@@ -14,7 +14,7 @@ def demo(*, gv_weight: float) -> Recipe:
     terms = [Term("pixel", spec(L2))]
     if gv_weight:
         terms.append(Term("gv", spec(GradientVariance, patch=16), weight=gv_weight))
-    optim = replace(SOAP, schedule="cosine", warmup=100)
+    optim = replace(SOAP_OPTIM, schedule="cosine", warmup=100)
     return Recipe(
         name="demo_gv" if gv_weight else "demo",
         model=spec(ESPCN, scale=3),

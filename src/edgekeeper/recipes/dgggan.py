@@ -26,7 +26,7 @@ from edgekeeper.losses import L1, Gradient, Perceptual, WassersteinGP
 from edgekeeper.models import DGGGAN, DGGGANLight
 from edgekeeper.models.dgggan import Body, ImageSkip
 from edgekeeper.models.discriminators import VGGDiscriminator
-from edgekeeper.recipes.shipped import SOAP
+from edgekeeper.recipes.shipped import SOAP_OPTIM
 from edgekeeper.recipes.spsr import LIVELY, SPSR_FORMS
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import (
@@ -65,7 +65,9 @@ class DGGGANSettings:
 
 
 _PAPER = Optim(learning_rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000))
-_SOAP = replace(SOAP, learning_rate=2e-3, warmup=50, schedule="cosine", clip="norm", clip_limit=1.0)
+_SOAP = replace(
+    SOAP_OPTIM, learning_rate=2e-3, warmup=50, schedule="cosine", clip="norm", clip_limit=1.0
+)
 
 DGGGAN_FORMS: dict[DGGGANForm, DGGGANSettings] = {
     "paper": DGGGANSettings(

@@ -28,23 +28,23 @@ from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import Data, Loss, Optim, Recipe, Stage, Term
 
 TableName = Literal["gv_table1", "gv_table2"]
-Network = Literal["vdsr", "edsr", "espcn"]
+GVNetwork = Literal["vdsr", "edsr", "espcn"]
 Scale = Literal[2, 3, 4]
 Base = Literal["l2", "l1", "ssim"]
 Addition = Literal["tv", "gv"]
 Budget = Literal["quick", "standard", "paper"]
 Degradation = Literal["bilinear", "bicubic"]
 
-NETWORKS: tuple[Network, ...] = get_args(Network)
-SCALES: tuple[Scale, ...] = get_args(Scale)
+GV_NETWORKS: tuple[GVNetwork, ...] = get_args(GVNetwork)
+GV_SCALES: tuple[Scale, ...] = get_args(Scale)
 BASES: tuple[Base, ...] = get_args(Base)
 ADDITIONS: tuple[Addition, ...] = get_args(Addition)
 
-GV_WEIGHT = 0.01  # published code
-GV_PATCH: dict[int, int] = {2: 8, 3: 16, 4: 16}  # section 4.1
+PAPER_GV_WEIGHT = 0.01  # published code
+PAPER_GV_PATCH: dict[int, int] = {2: 8, 3: 16, 4: 16}  # section 4.1
 TV_WEIGHT = 1e-8
 LOSSES: dict[Base, Spec[Loss]] = {"l2": spec(L2), "l1": spec(L1), "ssim": spec(SSIM)}
-OWN_LOSS: dict[Network, Base] = {"vdsr": "l2", "edsr": "l1", "espcn": "l2"}  # in Table 1
+OWN_LOSS: dict[GVNetwork, Base] = {"vdsr": "l2", "edsr": "l1", "espcn": "l2"}  # in Table 1
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ _ESPCN = _steps(1e-2, 30_000, 80_000, gamma=0.1)
 # - ESPCN: 17 LR pixels, batch 16, rate from 1e-2 to 1e-4. Adam, the two drops and the number of
 #   updates are ours: the paper stops by a criterion.
 # "quick" and "standard" are ours: Adam, cosine, all eight symmetries.
-SCHEDULES: dict[tuple[Network, Budget], Schedule] = {
+SCHEDULES: dict[tuple[GVNetwork, Budget], Schedule] = {
     ("vdsr", "quick"): Schedule(400, 48, 8, _cosine(5e-4, clip=0.4)),
     ("edsr", "quick"): Schedule(600, 24, 8, _cosine(5e-4, clip=1.0)),
     ("espcn", "quick"): Schedule(6_000, 24, 16, _cosine(2e-3, clip=0.1)),
@@ -104,7 +104,7 @@ SCHEDULES: dict[tuple[Network, Budget], Schedule] = {
 
 def cell(
     *,
-    network: Network = "vdsr",
+    network: GVNetwork = "vdsr",
     scale: Scale = 2,
     base: Base | None = None,
     addition: Addition | None = None,
@@ -145,10 +145,10 @@ def cell(
 def _added(addition: Addition, *, scale: Scale) -> Term:
     if addition == "tv":
         return Term("tv", spec(TV), weight=TV_WEIGHT)
-    return Term("gv", spec(GradientVariance, patch=GV_PATCH[scale]), weight=GV_WEIGHT)
+    return Term("gv", spec(GradientVariance, patch=PAPER_GV_PATCH[scale]), weight=PAPER_GV_WEIGHT)
 
 
-def _model(network: Network, *, scale: int, degradation: Degradation) -> Spec[SRModel]:
+def _model(network: GVNetwork, *, scale: int, degradation: Degradation) -> Spec[SRModel]:
     """Return the network of a column: VDSR of the loss's code, the EDSR baseline, ESPCN on RGB."""
     if network == "vdsr":
         return spec(VDSR, scale=scale, variant="gv", interpolation=degradation)
@@ -189,7 +189,7 @@ def comparisons(
     table: TableName,
     *,
     budget: Budget = "standard",
-    networks: Sequence[Network] | None = None,
+    networks: Sequence[GVNetwork] | None = None,
     scales: Sequence[Scale] | None = None,
     seeds: Sequence[int] = (0,),
     degradation: Degradation = "bilinear",
@@ -199,7 +199,7 @@ def comparisons(
     Raises InputError for a network or scale that the table does not have.
     """
     first = table == "gv_table1"
-    columns, rows = (NETWORKS, SCALES) if first else (NETWORKS[:1], SCALES[:1])
+    columns, rows = (GV_NETWORKS, GV_SCALES) if first else (GV_NETWORKS[:1], GV_SCALES[:1])
     chosen, factors = networks or columns, scales or rows
     for kind, asked, known in (("network", chosen, columns), ("scale", factors, rows)):
         for value in asked:
@@ -215,7 +215,7 @@ def comparisons(
     ]
 
     def trained(
-        network: Network, scale: Scale, base: Base | None, addition: Addition | None
+        network: GVNetwork, scale: Scale, base: Base | None, addition: Addition | None
     ) -> tuple[Recipe, ...]:
         return tuple(
             cell(

@@ -18,17 +18,17 @@ from edgekeeper.models import EDSR, ESPCN, SRModel
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import Data, Loss, Optim, Recipe, Stage, Start, Term, Validation
 
-Kind = Literal["plain", "gv"]
-KINDS: tuple[Kind, ...] = ("plain", "gv")
+ShippedKind = Literal["plain", "gv"]
+_KINDS: tuple[ShippedKind, ...] = ("plain", "gv")
 
 # For small networks SOAP needs far fewer updates than Adam (docs/diary.md).
-SOAP = Optim(learning_rate=5e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12)
+SOAP_OPTIM = Optim(learning_rate=5e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12)
 
 GV_WEIGHT = 0.01
 GV_PATCH = {2: 8, 3: 16, 4: 16}
 
 
-def _terms(base: Spec[Loss], *, scale: int, kind: Kind) -> tuple[Term, ...]:
+def _terms(base: Spec[Loss], *, scale: int, kind: ShippedKind) -> tuple[Term, ...]:
     pixel = Term("pixel", base)
     if kind == "plain":
         return (pixel,)
@@ -57,17 +57,17 @@ def _recipe(
     )
 
 
-def _name(family: str, *, scale: int, kind: Kind) -> str:
+def _name(family: str, *, scale: int, kind: ShippedKind) -> str:
     return f"{family}_x{scale}" + ("_gv" if kind == "gv" else "")
 
 
-def espcn(*, scale: int, kind: Kind) -> Recipe:
+def espcn(*, scale: int, kind: ShippedKind) -> Recipe:
     """ESPCN on luma for one scale, mean squared error, from scratch, with one restart.
 
     After the restart, of three patches drawn only the one with the strongest edges is kept.
     """
     terms = _terms(spec(L2), scale=scale, kind=kind)
-    first = replace(SOAP, warmup=100, schedule="cosine")
+    first = replace(SOAP_OPTIM, warmup=100, schedule="cosine")
     again = replace(first, learning_rate=3e-3)
     steps, more = {2: (8_000, 2_000), 3: (20_000, 5_000), 4: (8_000, 2_000)}[scale]
     return _recipe(
@@ -99,7 +99,7 @@ def edsr_light_trunk() -> Recipe:
     )
 
 
-def edsr_light(*, scale: int, kind: Kind) -> Recipe:
+def edsr_light(*, scale: int, kind: ShippedKind) -> Recipe:
     """Return the light EDSR for one scale, from the trunk, the rate falling to 0."""
     optim = Optim(learning_rate=4e-4, warmup=100, schedule="cosine", clip="norm", clip_limit=1.0)
     steps = {2: 2_500, 3: 1_500, 4: 3_000}[scale]
@@ -120,6 +120,6 @@ SHIPPED: dict[str, Recipe] = {
     recipe.name: recipe
     for family in (espcn, edsr_light)
     for scale in (2, 3, 4)
-    for kind in KINDS
+    for kind in _KINDS
     for recipe in (family(scale=scale, kind=kind),)
 }
