@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog="Example: edgekeeper upscale photo.jpg -o photo_large.png --scale 4",
 )
 @click.version_option(__version__, prog_name="edgekeeper")

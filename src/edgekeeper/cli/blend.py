@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import SCALES, check_new_file, force_option
+from edgekeeper.cli.options import PATH, SCALES, check_new_file, force_option
 
 
 @click.command(
@@ -15,11 +15,7 @@ from edgekeeper.cli.options import SCALES, check_new_file, force_option
 @click.argument("b")
 @click.option("--alpha", type=float, required=True, help="From 0, all of A, to 1, all of B.")
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The network file to write: .safetensors.",
+    "-o", "--output", type=PATH, required=True, help="The network file to write: .safetensors."
 )
 @click.option("--scale", type=SCALES, help="For files of weights that do not say their scale.")
 @force_option("Replace the file if it exists.")

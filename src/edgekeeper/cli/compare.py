@@ -4,20 +4,13 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import check_new_file, data_option, device_option, split_names
+from edgekeeper.cli.options import PATH, check_new_file, split_names
 from edgekeeper.cli.scoring import (
+    Scoring,
     counted_scores,
     json_option,
-    known_scale,
-    metrics_option,
-    protocol_option,
-    scale_option,
-    sets_option,
-    sets_root,
+    scoring_options,
     show_table,
-    subject_on,
-    weights_folder,
-    weights_option,
 )
 from edgekeeper.errors import InputError
 
@@ -29,78 +22,60 @@ from edgekeeper.errors import InputError
 )
 @click.argument("a")
 @click.argument("b")
-@sets_option()
-@scale_option()
-@protocol_option()
-@metrics_option()
+@scoring_options
 @click.option("--labels", metavar="A,B", help="What to call the two. Default: their file names.")
 @click.option(
     "--worst",
     type=click.IntRange(1),
     default=6,
-    show_default=True,
     help="How many images to list and places to draw.",
 )
 @click.option(
     "--crops",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Draw the places where B is worst against A into this file: .svg, .pdf or .png.",
 )
 @json_option("Write everything, image by image, to this file.")
 @click.option("--fail-if-worse", is_flag=True, help="Exit with status 1 when B is worse anywhere.")
-@data_option()
-@weights_option()
-@device_option()
 def compare_command(
     a: str,
     b: str,
-    sets: str,
-    scale: int | None,
-    protocol: str,
-    metrics: str,
     labels: str | None,
     worst: int,
     crops: Path | None,
     json_file: Path | None,
     fail_if_worse: bool,
     force: bool,
-    data: Path | None,
-    weights: Path | None,
-    device: str,
+    scoring: Scoring,
 ) -> None:
     """Compare B with A, image by image: what differs, is it real, where is B worse.
 
     Each is a network (name or file), a folder of result images, or `bicubic`. The verdict on
     each metric goes by the 95 % interval of the mean difference.
     """
-    names = split_names(sets)
-    root = sets_root(data, sets=names)
     from edgekeeper.evaluation import compare, report
     from edgekeeper.evaluation.evaluate import interpolation_name
     from edgekeeper.figures.canvas import FIGURE_FORMATS
     from edgekeeper.figures.crops import worst_places
-    from edgekeeper.metrics import find_protocol
-    from edgekeeper.metrics.score import find_metrics
 
-    asked, conditions = find_metrics(split_names(metrics)), find_protocol(protocol)
     check_new_file(json_file, option="--json", force=force)
     check_new_file(crops, option="--crops", force=force)
     if crops is not None and crops.suffix.lower() not in FIGURE_FORMATS:
         raise InputError(f"--crops: '{crops}' must end in {', '.join(FIGURE_FORMATS)}.")
-    bicubic = interpolation_name(conditions)
+    bicubic = interpolation_name(scoring.protocol)
     paths = [bicubic if subject == "bicubic" else subject for subject in (a, b)]
     called = _names(*paths, labels=labels)
-    first, second = (subject_on(device, subject=subject, scale=scale) for subject in (a, b))
+    first, second = scoring.open(a), scoring.open(b)
     with counted_scores("comparing") as count:
         found = compare.compare(
             first,
             second,
-            sets=names,
-            scale=known_scale(scale, subjects=(first, second)),
-            data_root=root,
-            protocol=conditions,
-            metrics=asked,
-            weights=weights_folder(weights, data=root),
+            sets=scoring.sets,
+            scale=scoring.scale_of((first, second)),
+            data_root=scoring.root,
+            protocol=scoring.protocol,
+            metrics=scoring.metrics,
+            weights=scoring.weights,
             names=called,
             places=worst,
             on_image=lambda score, _: count(score),

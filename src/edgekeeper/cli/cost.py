@@ -46,23 +46,20 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
     "--scale",
     type=SCALES,
     default=4,
-    show_default=True,
     help="Factor of classes, and of the networks that ship when no MODEL is given.",
 )
 @click.option(
     "--size",
     default="50x50",
-    show_default=True,
     metavar="HEIGHTxWIDTH",
     help="The LR image, in pixels; Table 5 of DGGGAN is reproduced at 50x50.",
 )
 @click.option(
     "--measure/--no-measure",
     default=True,
-    show_default=True,
     help="Whether to run the networks for seconds and memory.",
 )
-@repeats_option()
+@repeats_option
 @click.option(
     "--on",
     "set_name",
@@ -72,7 +69,7 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
 )
 @json_option()
 @data_option()
-@weights_option()
+@weights_option
 @device_option()
 def cost_command(
     models: tuple[str, ...],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import console
+from edgekeeper.cli.options import PATH, console
 from edgekeeper.errors import InputError
 from edgekeeper.files import make_folder
 
@@ -15,18 +15,11 @@ _SCALE = 4
 @click.command("demo", epilog="Example: edgekeeper demo --out demo")
 @click.option(
     "--examples",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("examples"),
-    show_default=True,
     help="Folder with the folders test and train.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("demo"),
-    show_default=True,
-    help="Folder to write to.",
-)
+@click.option("--out", type=PATH, default=Path("demo"), help="Folder to write to.")
 def demo_command(examples: Path, out: Path) -> None:
     """Upscale an example ×4, draw the comparison, and train ESPCN ×3 with and without GV."""
     photo = examples / "test" / "beacon-street-sunset.png"

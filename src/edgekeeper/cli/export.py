@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgekeeper.cli.options import PATH
+
 if TYPE_CHECKING:
     from edgekeeper.export import Exported
 
@@ -23,13 +25,13 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The file to write. Default: the network's name, in this folder.",
 )
 @click.option(
     "--int8",
     "calibration",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
     help="Compute in eight bits, calibrated on some images of FOLDER; says what is lost on others.",
 )
@@ -37,14 +39,12 @@ if TYPE_CHECKING:
     "--keep",
     type=click.Choice(["ends", "first", "none"]),
     default="ends",
-    show_default=True,
     help="With --int8: the layers that stay in float, first and last, first, or none.",
 )
 @click.option(
     "--allowed-loss",
     type=float,
     default=0.2,
-    show_default=True,
     metavar="DB",
     help="With --int8: leave no file that loses more.",
 )

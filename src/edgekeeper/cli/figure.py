@@ -38,7 +38,6 @@ LINE_OPTIONS = {
     "--original",
     type=click.Choice(["first", "last"]),
     default="last",
-    show_default=True,
     help="Where the original stands.",
 )
 @click.option("--per-line", type=click.IntRange(1), help="Images in a line. Default: all.")
@@ -99,7 +98,6 @@ def comparison_command(chosen: Chosen, *, output: Path) -> None:
     "--kind",
     type=click.Choice(["directions", "length"]),
     default="directions",
-    show_default=True,
     help="|Gx| and |Gy| of grey (Sobel), or the length M of the central differences, the mean "
     "over R, G and B.",
 )
@@ -120,9 +118,7 @@ def gradients(
     "-o variances.svg",
 )
 @of_images()
-@click.option(
-    "--patch", type=click.IntRange(2), default=8, show_default=True, help="Side of a patch."
-)
+@click.option("--patch", type=click.IntRange(2), default=8, help="Side of a patch.")
 def variances(chosen: Chosen, *, output: Path, patch: int) -> None:
     """Draw the gradient variance of every patch (gradient variance 2); the arrays go to JSON."""
     from edgekeeper import figures
@@ -146,7 +142,6 @@ def variances(chosen: Chosen, *, output: Path, patch: int) -> None:
 @click.option(
     "--columns",
     default="original,bicubic,branch",
-    show_default=True,
     help="Of image, original, bicubic and branch: the original itself, then the gradient "
     "maps of the original and of the interpolation, and the branch's own.",
 )
@@ -226,14 +221,11 @@ def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole
     metavar="ROW,COLUMN",
     help="The middle of the line. Default: the original's strongest edge, in --box if given.",
 )
-@click.option(
-    "--length", type=click.IntRange(3), default=24, show_default=True, help="Pixels of the line."
-)
+@click.option("--length", type=click.IntRange(3), default=24, help="Pixels of the line.")
 @click.option(
     "--direction",
     type=click.Choice(["across", "down"]),
     default="across",
-    show_default=True,
     help="Where the line through --at runs; without --at it crosses the edge.",
 )
 def edge_command(

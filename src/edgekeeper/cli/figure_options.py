@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edgekeeper.cli.options import (
+    PATH,
     SCALES,
     Decorator,
     check_new_file,
@@ -45,7 +46,7 @@ def output_option() -> Decorator:
     path = click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path),
+        type=PATH,
         required=True,
         callback=check,
         help="File to write: .svg, .pdf or .png.",
@@ -70,7 +71,7 @@ def of_images(images: Literal["needed", "optional"] = "needed") -> Decorator:
             help="The original: a file, which is shrunk by --scale for the networks, or an image "
             "of a set, such as set14/comic. Repeat it for more rows, where the figure has rows.",
         ),
-        click.option("--scale", type=SCALES, default=4, show_default=True, help="2, 3 or 4."),
+        click.option("--scale", type=SCALES, default=4, help="2, 3 or 4."),
         click.option("--labels", help="Names of the subjects, with commas between."),
         click.option(
             "--box",
@@ -121,6 +122,7 @@ def whole_option() -> Decorator:
         "--whole",
         flag_value="shown",
         default="left out",
+        show_default=False,
         help="Show the whole original with a frame around the part, left of each row.",
     )
 
@@ -213,11 +215,10 @@ def numbers_options() -> Decorator:
     numbers = click.option(
         "--numbers",
         default="auto",
-        show_default=True,
         help="Below each image: of psnr, ssim, lpips, gradient_psnr, gv_gap, with commas "
         "between; `none`; `auto` is PSNR, and LPIPS where its weights are at hand.",
     )
-    return lambda function: numbers(protocol_option()(function))
+    return lambda function: numbers(protocol_option(function))
 
 
 def chosen_numbers(text: str, chosen: Chosen, *, protocol: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import click
 
 from edgekeeper.cli.cost import Record, cost_records, image_size, shipped, threads
 from edgekeeper.cli.figure_options import output_option
-from edgekeeper.cli.options import SCALES, chosen_device, data_option, device_option
+from edgekeeper.cli.options import PATH, SCALES, chosen_device, data_option, device_option
 from edgekeeper.cli.scoring import repeats_option, weights_option
 from edgekeeper.errors import DataError, InputError
 
@@ -25,7 +25,7 @@ QUOTED_SCALE = 4
     short_help="Fidelity against sharpness, a point for each network.",
     epilog="Example: edgekeeper figure frontier results/frontier.json -o frontier.svg",
 )
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=PATH)
 @output_option()
 def frontier_command(files: tuple[Path, ...], output: Path) -> None:
     """Draw PSNR against gradient variance ratio from the JSON of benchmarks/frontier.py."""
@@ -56,26 +56,20 @@ def frontier_command(files: tuple[Path, ...], output: Path) -> None:
     type=SCALES,
     help="Factor that all points must have. Default: that of the files; 4 without files.",
 )
-@click.option(
-    "--on", "set_name", default="set5", show_default=True, metavar="SET", help="Benchmark set."
-)
+@click.option("--on", "set_name", default="set5", metavar="SET", help="Benchmark set.")
 @click.option(
     "--size",
     default="50x50",
-    show_default=True,
     metavar="HEIGHTxWIDTH",
     help="The LR image that seconds are measured on.",
 )
-@repeats_option()
+@repeats_option
 @click.option(
-    "--quoted/--not-quoted",
-    default=True,
-    show_default=True,
-    help="Whether to add the papers' networks, at x4.",
+    "--quoted/--not-quoted", default=True, help="Whether to add the papers' networks, at x4."
 )
 @output_option()
 @data_option()
-@weights_option()
+@weights_option
 @device_option()
 def quality_cost_command(
     subjects: tuple[str, ...],

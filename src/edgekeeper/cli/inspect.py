@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgekeeper.cli.options import PATH
+
 if TYPE_CHECKING:
     from edgekeeper.evaluation.inspect import Inspection
 
@@ -19,11 +21,11 @@ VERDICTS = {
 @click.command(
     "inspect", epilog="Example: edgekeeper inspect photo.jpg photo_large.png --overlay risk.png"
 )
-@click.argument("lr", type=click.Path(path_type=Path))
-@click.argument("sr", type=click.Path(path_type=Path))
+@click.argument("lr", type=PATH)
+@click.argument("sr", type=PATH)
 @click.option(
     "--overlay",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write an image here: the result in grey, doubtful edges in colour.",
 )
 @click.option("--force", is_flag=True, help="Replace the overlay's file if it exists.")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 SCALES = click.IntRange(2, 4)
+PATH = click.Path(path_type=Path)
 
 
 def data_option(text: str = "Folder with the benchmark sets.") -> Decorator:
@@ -27,7 +28,7 @@ def data_option(text: str = "Folder with the benchmark sets.") -> Decorator:
     return click.option(
         "--data",
         envvar="EDGEKEEPER_DATA",
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="FOLDER",
         help=f"{text} Default: the environment variable EDGEKEEPER_DATA.",
     )
@@ -39,7 +40,6 @@ def device_option() -> Decorator:
         "--device",
         type=click.Choice(["auto", "cpu", "cuda", "mps"]),
         default="auto",
-        show_default=True,
         help="Where to compute; auto takes an accelerator when there is one.",
     )
 

@@ -108,7 +108,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 )
 @json_option("Write the table as JSON too.")
 @data_option()
-@weights_option()
+@weights_option
 @device_option()
 @click.pass_context
 def reproduce_command(

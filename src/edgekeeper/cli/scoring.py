@@ -2,97 +2,143 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekeeper.cli.options import (
+    PATH,
     SCALES,
     Decorator,
     chosen_device,
     console,
+    data_option,
+    device_option,
     force_option,
     needed_data,
     network_or_folder,
+    split_names,
 )
 from edgekeeper.errors import InputError
 
 if TYPE_CHECKING:
     from edgekeeper.evaluation.tables import Table
+    from edgekeeper.metrics import Protocol
     from edgekeeper.metrics.score import Score
     from edgekeeper.models import SRModel
 
 DEFAULT_METRICS = "psnr,ssim,gradient_psnr,gv_ratio,gv_gap,gmsd"
 
-
-def sets_option() -> Decorator:
-    """Return the option ``--on`` for sets and folders of originals."""
-    return click.option(
-        "--on",
-        "sets",
-        default="set5",
-        show_default=True,
-        metavar="SETS",
-        help="Benchmark sets, or folders of originals, with commas between.",
-    )
-
-
-def scale_option() -> Decorator:
-    """Return the option ``--scale`` that networks make needless."""
-    return click.option(
-        "--scale", type=SCALES, help="Factor: 2, 3 or 4. Default: that of the networks."
-    )
-
-
-def protocol_option() -> Decorator:
-    """Return the option ``--protocol``."""
-    return click.option(
-        "--protocol",
-        default="y_matlab",
-        show_default=True,
-        help="How numbers are computed; see docs/protocols.md.",
-    )
-
-
-def metrics_option() -> Decorator:
-    """Return the option ``--metrics``."""
-    return click.option(
-        "--metrics",
-        default=DEFAULT_METRICS,
-        show_default=True,
-        metavar="NAMES",
-        help="What to print, with commas between; also lpips, niqe, ma and pi, which take seconds "
-        "an image and need weight files.",
-    )
-
-
-def weights_option() -> Decorator:
-    """Return the option ``--weights``."""
-    return click.option(
-        "--weights",
-        type=click.Path(path_type=Path),
-        metavar="FOLDER",
-        help="Where the weight files of lpips, niqe and ma lie. Default: the folder weights of "
-        "--data.",
-    )
+protocol_option = click.option(
+    "--protocol",
+    default="y_matlab",
+    help="How numbers are computed; see docs/protocols.md.",
+)
+weights_option = click.option(
+    "--weights",
+    type=PATH,
+    metavar="FOLDER",
+    help="Where the weight files of lpips, niqe and ma lie. Default: the folder weights of --data.",
+)
+repeats_option = click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=5,
+    help="Passes of which the median is taken.",
+)
 
 
 def json_option(text: str = "Write everything as JSON too.") -> Decorator:
     """Return the options ``--json FILE`` and ``--force``."""
-    option = click.option("--json", "json_file", type=click.Path(path_type=Path), help=text)
+    option = click.option("--json", "json_file", type=PATH, help=text)
     return lambda function: option(force_option()(function))
 
 
-def repeats_option() -> Decorator:
-    """Return the option ``--repeats``."""
-    return click.option(
-        "--repeats",
-        type=click.IntRange(1),
-        default=5,
-        show_default=True,
-        help="Passes of which the median is taken.",
-    )
+@dataclass(frozen=True)
+class Scoring:
+    """What the options of ``scoring_options`` say, looked up; opens what is to be scored."""
+
+    sets: list[str]
+    root: Path
+    scale: int | None
+    protocol: "Protocol"
+    metrics: tuple[str, ...]
+    weights: Path | None
+    device: str
+
+    def open(self, subject: str) -> "SRModel | str | Path":
+        """Return what to score: "bicubic", a folder, or a network on the device."""
+        return subject_on(self.device, subject=subject, scale=self.scale)
+
+    def scale_of(self, subjects: "Sequence[SRModel | str | Path]") -> int:
+        """Return the scale, or that of the networks; InputError when none or several are told."""
+        from edgekeeper.models import SRModel
+
+        if self.scale is not None:
+            return self.scale
+        scales = sorted({subject.scale for subject in subjects if isinstance(subject, SRModel)})
+        if not scales:
+            raise InputError("There is no network that says it: give the scale, --scale 2, 3 or 4.")
+        if len(scales) > 1:
+            raise InputError(
+                f"One network enlarges by {scales[0]}, another by {scales[1]}; all must be of one "
+                "scale."
+            )
+        return scales[0]
+
+
+def scoring_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--on``, ``--scale``, ``--protocol``, ``--metrics`` ... as a ``Scoring``."""
+
+    @wraps(function)
+    def run(
+        sets: str,
+        scale: int | None,
+        protocol: str,
+        metrics: str,
+        data: Path | None,
+        weights: Path | None,
+        device: str,
+        **own: Any,
+    ) -> None:
+        from edgekeeper.metrics import find_protocol
+        from edgekeeper.metrics.score import find_metrics
+
+        names = split_names(sets)
+        root = sets_root(data, sets=names)
+        asked, conditions = find_metrics(split_names(metrics)), find_protocol(protocol)
+        folder = weights_folder(weights, data=root)
+        function(scoring=Scoring(names, root, scale, conditions, asked, folder, device), **own)
+
+    command: Callable[..., None] = run
+    for option in (
+        device_option(),
+        weights_option,
+        data_option(),
+        click.option(
+            "--metrics",
+            default=DEFAULT_METRICS,
+            metavar="NAMES",
+            help="What to print, with commas between; also lpips, niqe, ma and pi, which take "
+            "seconds an image and need weight files.",
+        ),
+        protocol_option,
+        click.option(
+            "--scale", type=SCALES, help="Factor: 2, 3 or 4. Default: that of the networks."
+        ),
+        click.option(
+            "--on",
+            "sets",
+            default="set5",
+            metavar="SETS",
+            help="Benchmark sets, or folders of originals, with commas between.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def sets_root(data: Path | None, *, sets: Sequence[str]) -> Path:
@@ -119,26 +165,7 @@ def subject_on(device: str, *, subject: str, scale: int | None = None) -> "SRMod
     ``scale`` is for network files that do not say theirs.
     """
     found = network_or_folder(subject, scale=scale)
-    if isinstance(found, str | Path):
-        return found
-    return found.to(chosen_device(device))
-
-
-def known_scale(scale: int | None, *, subjects: "Sequence[SRModel | str | Path]") -> int:
-    """Return the scale, or that of the networks; InputError when none or several are told."""
-    from edgekeeper.models import SRModel
-
-    if scale is not None:
-        return scale
-    scales = sorted({subject.scale for subject in subjects if isinstance(subject, SRModel)})
-    if not scales:
-        raise InputError("There is no network that says it: give the scale, --scale 2, 3 or 4.")
-    if len(scales) > 1:
-        raise InputError(
-            f"One network enlarges by {scales[0]}, another by {scales[1]}; all must be of one "
-            "scale."
-        )
-    return scales[0]
+    return found if isinstance(found, str | Path) else found.to(chosen_device(device))
 
 
 @contextmanager

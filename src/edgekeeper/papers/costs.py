@@ -19,7 +19,7 @@ from edgekeeper.spec import Spec, spec
 
 
 def shapes_of(description: Spec[SRModel]) -> SRModel:
-    """The network on the meta device: it has shapes and no weights, so it can only be counted."""
+    """Return the network on the meta device: it has shapes and no weights, and is only counted."""
     with torch.device("meta"):
         return description.build()
 
@@ -53,9 +53,7 @@ class CostRow:
 
 
 @dataclass(frozen=True)
-class _Case:
-    """A way of counting that is tried for a column."""
-
+class _Case:  # a way of counting that is tried for a column
     method: str
     model: Spec[SRModel]
     note: str = ""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from edgekeeper.data.catalogue import find_set, names
 from edgekeeper.errors import InputError, unknown_name
@@ -38,20 +38,13 @@ from edgekeeper.papers.scored import (
     SCORED_UNDER,
     ByProtocol,
     Ours,
-    bicubic,
     scores_of,
 )
 
-_PERCEPTUAL: Literal["perceptual"] = "perceptual"
-"""The section of LPIPS, NIQE and PI, which follow rules of their own."""
-
 SectionName = Literal["spsr_toolbox", "y_matlab", "perceptual"]
-SECTIONS: tuple[SectionName, ...] = ("spsr_toolbox", "y_matlab", "perceptual")
-HEADINGS = {
-    "spsr_toolbox": "protocol spsr_toolbox",
-    "y_matlab": "protocol y_matlab",
-    "perceptual": "perceptual metrics",
-}
+SECTIONS: tuple[SectionName, ...] = get_args(SectionName)  # LPIPS, NIQE, PI follow own rules
+HEADINGS: dict[str, str] = {name: f"protocol {name}" for name in SECTIONS[:2]}
+HEADINGS["perceptual"] = "perceptual metrics"
 EXPLAINED = {
     "spsr_toolbox": "Y, border of 4 pixels; SSIM of large images after shrinking, as ssim.m; "
     "Bicubic from LR that was never rounded.",
@@ -169,7 +162,7 @@ def beside(
         raise InputError("Rows of ours need the folder of the benchmark sets, data_root.")
     root = None if data_root is None else Path(data_root)
     chosen = _sets(printed, root=root, asked=sets)
-    rows = [bicubic(), *ours] if root is not None else []
+    rows = [Ours(BICUBIC, "bicubic", key="bicubic"), *ours] if root is not None else []
     scored: Scored = {
         row.name: {
             set_name: scores_of(
@@ -219,7 +212,7 @@ def _sets(
 
 def _measures(part: SectionName, printed: PrintedTable) -> tuple[str, ...]:
     """Return what a section has columns for: what the table prints of it, and NIQE beside PI."""
-    wanted = ("lpips", "pi") if part == _PERCEPTUAL else ("psnr", "ssim")
+    wanted = ("lpips", "pi") if part == "perceptual" else ("psnr", "ssim")
     found = [measure for measure in wanted if measure in printed.measures]
     return (*found, "niqe") if "pi" in found else tuple(found)
 
@@ -252,7 +245,7 @@ def _printed(
     if set_name not in printed.sets:
         return []
     definition = printed.definition(method, set_name=set_name)
-    if part != _PERCEPTUAL and definition not in (part, "not stated"):
+    if part != "perceptual" and definition not in (part, "not stated"):
         return []
     values: dict[str, Value | None] = {}
     for measure in _measures(part, printed):
@@ -263,7 +256,7 @@ def _printed(
 
 
 def _measured(found: ByProtocol, part: SectionName, *, measures: Sequence[str]) -> TableLine:
-    scores = found[SCORED_UNDER[0] if part == _PERCEPTUAL else part]
+    scores = found[SCORED_UNDER[0] if part == "perceptual" else part]
     values = {measure: _value(scores, measure) for measure in measures}
     return TableLine(scores[0].set, scores[0].model, "ours", values)
 
@@ -287,7 +280,7 @@ def _contrasts(printed: PrintedTable, scored: Scored, *, first: str) -> list[Con
     found = []
     for set_name in next(iter(scored.values()), {}):
         for part in SECTIONS:
-            protocol = SCORED_UNDER[0] if part == _PERCEPTUAL else part
+            protocol = SCORED_UNDER[0] if part == "perceptual" else part
             for measure in _measures(part, printed):
                 for name, against in pairs:
                     a, b = (scored[row][set_name][protocol] for row in (name, against))
@@ -331,7 +324,7 @@ def _notes(printed: PrintedTable, scored: Scored, *, chosen: Sequence[str]) -> l
         for by_protocol in by_set.values()
         for score in by_protocol[SCORED_UNDER[0]]
         for metric, reason in score.unavailable
-        if metric in _measures(_PERCEPTUAL, printed)
+        if metric in _measures("perceptual", printed)
     )
     for (metric, reason), count in lacking.items():
         notes.append(f"{metric.upper()} is unavailable ({count} results). {reason}")

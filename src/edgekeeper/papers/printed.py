@@ -20,10 +20,9 @@ from edgekeeper import models
 from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, spec
 
-PrintedMeasure = Literal["psnr", "ssim", "lpips", "pi"]
 Definition = Literal["spsr_toolbox", "y_matlab", "not stated"]
-Numbers = dict[PrintedMeasure, tuple[float, ...]]
-"""What a row prints: for each measure a number for each set of the table."""
+Numbers = dict[str, tuple[float, ...]]
+"""What a row prints: for psnr, ssim, lpips or pi a number for each set of the table."""
 
 SPSR_PAPER = "SPSR (Ma et al., CVPR 2020)"
 DGGGAN_PAPER = "DGGGAN (doi 10.54097/jceim.v10i1.5074)"
@@ -48,19 +47,18 @@ class PrintedTable:
     notes: tuple[str, ...] = ()
 
     @property
-    def measures(self) -> tuple[PrintedMeasure, ...]:
+    def measures(self) -> tuple[str, ...]:
         """What the table prints."""
         return tuple(dict.fromkeys(measure for row in self.rows.values() for measure in row))
 
     def value(self, method: str, *, set_name: str, measure: str) -> float | None:
         """Return the number in a cell, None for what the table does not print."""
-        numbers = {str(name): found for name, found in self.rows[method].items()}.get(measure)
+        numbers = self.rows[method].get(measure)
         return None if numbers is None else numbers[self.sets.index(set_name)]
 
     def decimals(self, measure: str) -> int:
         """Return how many decimals the table prints of a measure, 0 when it prints none."""
-        rows = ({str(name): numbers for name, numbers in row.items()} for row in self.rows.values())
-        printed = [value for row in rows for value in row.get(measure, ())]
+        printed = [value for row in self.rows.values() for value in row.get(measure, ())]
         return max((len(str(value).partition(".")[2]) for value in printed), default=0)
 
     def definition(self, method: str, *, set_name: str) -> Definition:
@@ -267,15 +265,15 @@ def quoted_networks(set_name: str) -> list[Quoted]:
     """
     found = []
     for method, model in PRINTED_NETWORKS.items():
-        psnr = _first(method, set_name=set_name, measure="psnr")
-        comparable = method not in WITHOUT_LPIPS
-        lpips = _first(method, set_name=set_name, measure="lpips") if comparable else None
+        psnr, lpips = (_first(method, set_name, measure) for measure in ("psnr", "lpips"))
+        if method in WITHOUT_LPIPS:
+            lpips = None
         if psnr is not None or lpips is not None:
             found.append(Quoted(method, model, psnr, lpips))
     return found
 
 
-def _first(method: str, *, set_name: str, measure: str) -> float | None:
+def _first(method: str, set_name: str, measure: str) -> float | None:
     for name in ("spsr-table1", "dgggan-table3", "dgggan-table4"):
         table = PRINTED[name]
         if method in table.rows and set_name in table.sets:

@@ -45,11 +45,6 @@ class Ours:
     key: str = ""
 
 
-def bicubic() -> Ours:
-    """Return the row that every table has."""
-    return Ours(BICUBIC, "bicubic", key="bicubic")
-
-
 def files_key(path: Path) -> str:
     """A digest of a network file's contents, or of the names, sizes and times in a folder."""
     digest = hashlib.sha256()

@@ -5,9 +5,11 @@ goes on where it stopped, and its scores are kept beside the network: call ``rep
 with the same arguments until nothing is left to do.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -52,6 +54,7 @@ ReproducedMeasure = Literal["psnr", "ssim", "gv_gap"]
 REPRODUCED_MEASURES: tuple[ReproducedMeasure, ...] = get_args(ReproducedMeasure)
 PAPER_PROTOCOL = "gv_repo"
 What = Literal["training", "already trained", "scoring", "already scored", "stopped"]
+Tell = Callable[[What], None]
 
 
 @dataclass(frozen=True)
@@ -104,16 +107,8 @@ class ReproducedTable:
 
     def to_json(self) -> dict[str, object]:
         """Everything as plain values."""
-        return {
-            "table": self.table,
-            "budget": self.budget,
-            "protocol": self.protocol.to_json(),
-            "store": self.store,
-            "status": self.status,
-            "unfinished": list(self.unfinished),
-            "notes": list(self.notes),
-            "rows": [plain_row(row) for row in self.rows],
-        }
+        plain = {**vars(self), "protocol": self.protocol.to_json()}
+        return plain | {"rows": [plain_row(row) for row in self.rows]}
 
 
 def reproduce(
@@ -143,13 +138,7 @@ def reproduce(
         CheckpointError: a cell in ``out`` belongs to another store or to other settings.
     """
     chosen = find_protocol(protocol)
-    for kind, name, known in (("table", table, TableName), ("budget", budget, Budget)):
-        if name not in get_args(known):
-            raise unknown_name(kind, name, known=get_args(known))
-    if len({Path(set_name).name for set_name in sets}) < max(1, len(sets)):
-        raise InputError(f"sets is {tuple(sets)}; give one or more sets of different names.")
-    if len(set(seeds)) < max(1, len(seeds)):
-        raise InputError(f"seeds is {tuple(seeds)}; give one or more different whole numbers.")
+    _check(table, budget=budget, sets=sets, seeds=seeds)
     compared = comparisons(
         table,
         budget=budget,
@@ -161,20 +150,25 @@ def reproduce(
     for set_name in sets:  # a missing set should show before hours of training
         for scale in sorted({each.scale for each in compared}):
             load_pairs(set_name, scale=scale, root=data_root)
-    work = _Work(
-        store=store,
-        data_root=Path(data_root),
-        out=Path(out),
-        sets=tuple(sets),
-        protocol=chosen,
-        device=device,
-        until=None if time_limit is None else time.monotonic() + time_limit,
-        on_event=on_event,
-    )
     pairs = [pair for each in compared for pair in zip(each.without, each.added, strict=True)]
     cells = list({recipe.name: recipe for pair in pairs for recipe in pair}.values())
+    until = math.inf if time_limit is None else time.monotonic() + time_limit
     scores: Scores = {}
-    status = work.run(cells, scores)
+    status: Literal["complete", "time limit", "interrupted"] = "complete"
+    for place, recipe in enumerate(cells, start=1):
+        tell = partial(_tell, on_event, cell=recipe.name, place=place, cells=len(cells))
+        folder = Path(out) / recipe.name
+        ended = _train(recipe, store, folder=folder, device=device, until=until, tell=tell)
+        if ended != "finished":
+            tell("stopped")
+            status = ended
+            break
+        scores[recipe.name] = {
+            name: _score(
+                folder, name, protocol=chosen, data_root=Path(data_root), device=device, tell=tell
+            )
+            for name in sets
+        }
     return ReproducedTable(
         table=table,
         budget=budget,
@@ -185,6 +179,16 @@ def reproduce(
         unfinished=tuple(cell.name for cell in cells if cell.name not in scores),
         notes=_notes(table, budget=budget, protocol=chosen, seeds=len(seeds)),
     )
+
+
+def _check(table: TableName, *, budget: Budget, sets: Sequence[str], seeds: Sequence[int]) -> None:
+    for kind, name, known in (("table", table, TableName), ("budget", budget, Budget)):
+        if name not in get_args(known):
+            raise unknown_name(kind, name, known=get_args(known))
+    if len({Path(set_name).name for set_name in sets}) < max(1, len(sets)):
+        raise InputError(f"sets is {tuple(sets)}; give one or more sets of different names.")
+    if len(set(seeds)) < max(1, len(seeds)):
+        raise InputError(f"seeds is {tuple(seeds)}; give one or more different whole numbers.")
 
 
 def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
@@ -200,75 +204,52 @@ def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
     return "bilinear" if bilinear else "bicubic"
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Trains and scores cells one after the other."""
+def _tell(
+    on_event: Callable[[Event], None] | None, what: What, *, cell: str, place: int, cells: int
+) -> None:
+    if on_event is not None:
+        on_event(Event(cell, what, place, cells))
 
-    store: Store
-    data_root: Path
-    out: Path
-    sets: tuple[str, ...]
-    protocol: Protocol
-    device: str
-    until: float | None
-    on_event: Callable[[Event], None] | None
 
-    def run(
-        self, cells: Sequence[Recipe], scores: Scores
-    ) -> Literal["complete", "time limit", "interrupted"]:
-        """Return how it ended, with the scores of the finished cells in ``scores``."""
-        for place, recipe in enumerate(cells, start=1):
+def _train(
+    recipe: Recipe, store: Store, *, folder: Path, device: str, until: float, tell: Tell
+) -> Literal["finished", "time limit", "interrupted"]:
+    if _is_trained(folder / "model.safetensors", recipe, store=store):
+        tell("already trained")
+        return "finished"
+    left = until - time.monotonic()
+    if left <= 0:
+        return "time limit"
+    tell("training")
+    for stale in folder.glob("scores-*.jsonl"):
+        stale.unlink()
+    limit = left if math.isfinite(left) else None
+    options = RunOptions(out=folder, device=device, time_limit=limit)
+    return train(recipe, store, options=options).status
 
-            def tell(what: What, cell: str = recipe.name, place: int = place) -> None:
-                if self.on_event is not None:
-                    self.on_event(Event(cell, what, place, len(cells)))
 
-            ended = self._train(recipe, tell=tell)
-            if ended != "finished":
-                tell("stopped")
-                return ended
-            scores[recipe.name] = {
-                set_name: self._score(recipe, set_name=set_name, tell=tell)
-                for set_name in self.sets
-            }
-        return "complete"
-
-    def _train(
-        self, recipe: Recipe, *, tell: Callable[[What], None]
-    ) -> Literal["finished", "time limit", "interrupted"]:
-        folder = self.out / recipe.name
-        if _is_trained(folder / "model.safetensors", recipe, store=self.store):
-            tell("already trained")
-            return "finished"
-        left = None if self.until is None else self.until - time.monotonic()
-        if left is not None and left <= 0:
-            return "time limit"
-        tell("training")
-        for stale in folder.glob("scores-*.jsonl"):
-            stale.unlink()
-        options = RunOptions(out=folder, device=self.device, time_limit=left)
-        return train(recipe, self.store, options=options).status
-
-    def _score(self, recipe: Recipe, *, set_name: str, tell: Callable[[What], None]) -> list[Score]:
-        """Return the scores of a trained cell on a set, from its file where that still holds."""
-        folder, label = self.out / recipe.name, Path(set_name).name  # it may be a folder of images
-        path = folder / f"scores-{self.protocol.name}-{label}.jsonl"
-        kept = kept_scores(path, protocol=self.protocol)
-        if kept:
-            tell("already scored")
-            return kept
-        tell("scoring")
-        network = load_model(folder / "model.safetensors").to(self.device)
-        scores = evaluate(
-            network,
-            sets=[set_name],
-            scale=network.scale,
-            data_root=self.data_root,
-            protocol=self.protocol,
-            model_name=recipe.name,
-        )
-        write_scores(scores, path)
-        return scores
+def _score(
+    folder: Path, set_name: str, *, protocol: Protocol, data_root: Path, device: str, tell: Tell
+) -> list[Score]:
+    """Return the scores of a trained cell on a set, from its file where that still holds."""
+    # A set may be a folder of images.
+    path = folder / f"scores-{protocol.name}-{Path(set_name).name}.jsonl"
+    kept = kept_scores(path, protocol=protocol)
+    if kept:
+        tell("already scored")
+        return kept
+    tell("scoring")
+    network = load_model(folder / "model.safetensors").to(device)
+    scores = evaluate(
+        network,
+        sets=[set_name],
+        scale=network.scale,
+        data_root=data_root,
+        protocol=protocol,
+        model_name=folder.name,
+    )
+    write_scores(scores, path)
+    return scores
 
 
 def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
@@ -297,24 +278,25 @@ def _rows(compared: Comparison, scores: Scores, *, sets: Sequence[str]) -> list[
                 for recipes in (compared.without, compared.added)
             )
             paper = getattr(printed, measure, None)
-            row = ReproducedRow(
-                set=Path(set_name).name,
-                network=compared.network,
-                scale=compared.scale,
-                base=compared.base,
-                term=compared.term,
-                measure=measure,
-                without=float(without.mean()),
-                added=float(added.mean()),
-                difference=paired(added, without, metric=measure),
-                images=without.shape[1],
-                seeds=without.shape[0],
-                paper_without=paper[0] if paper else None,
-                paper_added=paper[1] if paper else None,
-                paper_difference=paper[1] - paper[0] if paper else None,
-                note=printed.note if printed and paper else "",
+            rows.append(
+                ReproducedRow(
+                    set=Path(set_name).name,
+                    network=compared.network,
+                    scale=compared.scale,
+                    base=compared.base,
+                    term=compared.term,
+                    measure=measure,
+                    without=float(without.mean()),
+                    added=float(added.mean()),
+                    difference=paired(added, without, metric=measure),
+                    images=without.shape[1],
+                    seeds=without.shape[0],
+                    paper_without=paper[0] if paper else None,
+                    paper_added=paper[1] if paper else None,
+                    paper_difference=paper[1] - paper[0] if paper else None,
+                    note=printed.note if printed and paper else "",
+                )
             )
-            rows.append(row)
     return rows
 
 

@@ -22,7 +22,7 @@ from edgekeeper.recipes.spsr import LIVELY, spsr
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
 
-Size = Literal["fast", "balanced", "best"]
+LadderSize = Literal["fast", "balanced", "best"]
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class Shape:
     falling_steps: int
 
 
-SHAPES: dict[Size, Shape] = {
+SHAPES: dict[LadderSize, Shape] = {
     "fast": Shape(width=16, blocks=8, constant_steps=10_000, falling_steps=12_000),
     "balanced": Shape(width=32, blocks=6, constant_steps=20_000, falling_steps=16_000),
     "best": Shape(width=32, blocks=14, constant_steps=6_000, falling_steps=14_000),
 }
 
-SOAP = Optim(learning_rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, warmup=100)
-FALLING = replace(SOAP, schedule="cosine", warmup=0)
+_SOAP = Optim(learning_rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, warmup=100)
+FALLING = replace(_SOAP, schedule="cosine", warmup=0)
 PIXEL = (Term("pixel", spec(L1)),)
 
 
-def trunk(*, size: Size, scale: int = 4, patch: int = 24, batch: int = 8) -> Recipe:
+def trunk(*, size: LadderSize, scale: int = 4, patch: int = 24, batch: int = 8) -> Recipe:
     """Return the first, long run of one size; ``patch`` in LR pixels."""
     shape = SHAPES[size]
-    constant = Stage("constant", shape.constant_steps, SOAP, PIXEL, candidates=3)
+    constant = Stage("constant", shape.constant_steps, _SOAP, PIXEL, candidates=3)
     falling = Stage("falling", shape.falling_steps, FALLING, PIXEL, candidates=3)
     return Recipe(
         name=f"{size}_x{scale}_trunk",
@@ -63,7 +63,7 @@ def trunk(*, size: Size, scale: int = 4, patch: int = 24, batch: int = 8) -> Rec
     )
 
 
-def large_patches(*, size: Size, scale: int = 4) -> Recipe:
+def large_patches(*, size: LadderSize, scale: int = 4) -> Recipe:
     """Return the last run of one size: few patches, so large that their borders count little."""
     optim = replace(FALLING, learning_rate=2e-3, warmup=50)
     return replace(
@@ -80,7 +80,7 @@ def best() -> Recipe:
     return replace(base, name="best_x4", start=Start("balanced_x4"))
 
 
-def other_scale(*, size: Size, scale: int) -> Recipe:
+def other_scale(*, size: LadderSize, scale: int) -> Recipe:
     """Return the training at ×2 or ×3, from ×4 of the same size with a new last layer."""
     optim = replace(FALLING, learning_rate=3e-3, warmup=100)
     steps = {2: 9_000, 3: 7_000}[scale]
