@@ -62,22 +62,39 @@ def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
 
-def imports_of_modules() -> dict[str, set[str]]:
-    """The modules and packages of ours that each file imports at its top, by dotted name."""
-    names = {
-        path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        for path in FILES
-        if path != PACKAGE / "__init__.py"
-    }
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of_modules(*, anywhere: bool = False) -> dict[str, set[str]]:
+    """The modules and packages of ours that each file imports, at its top or anywhere."""
+    names = {path: dotted(path) for path in FILES if path != PACKAGE / "__init__.py"}
     known = set(names.values())
     found: dict[str, set[str]] = {}
     for path, name in names.items():
         top = ast.Module(
-            [n for n in TREES[path].body if isinstance(n, ast.Import | ast.ImportFrom)], []
+            [n for n in TREES[path].body if anywhere or isinstance(n, ast.Import | ast.ImportFrom)],
+            [],
         )
         needed = {full.removeprefix("edgekeeper.") for full, _ in imported(top)}
         found[name] = {n if n in known else n.rpartition(".")[0] for n in needed} & known - {name}
     return found
+
+
+def defined(tree: ast.Module) -> Iterator[str]:
+    """The public names that a file defines itself: classes, functions, constants and types."""
+    for node in tree.body:
+        names: list[ast.expr | str] = []
+        if isinstance(node, Function | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign):
+            names = list(node.targets)
+        elif isinstance(node, ast.AnnAssign):
+            names = [node.target]
+        for name in names:
+            text = name.id if isinstance(name, ast.Name) else name
+            if isinstance(text, str) and not text.startswith("_"):
+                yield text
 
 
 def circles(arrows: dict[str, set[str]]) -> Iterator[list[str]]:
@@ -239,6 +256,27 @@ class TestSizesAndNames:
         empty = re.compile(r"(^|_)(utils?|common|misc|helpers?|tools?)($|_)")
         names = {part for path in FILES for part in path.relative_to(PACKAGE).with_suffix("").parts}
         nothing([f"'{name}' says nothing" for name in sorted(names) if empty.search(name)])
+
+    def test_a_public_name_is_defined_once(self) -> None:
+        found: dict[str, set[str]] = {}
+        for path, tree in TREES.items():
+            for name in defined(tree):
+                found.setdefault(name, set()).add(MODULES[path])
+        nothing([f"{name}: {', '.join(sorted(n))}" for name, n in found.items() if len(n) > 1])
+
+    def test_few_small_modules_have_one_importer(self) -> None:
+        importers: dict[str, set[str]] = {}
+        for name, needed in imports_of_modules(anywhere=True).items():
+            for module in needed:
+                importers.setdefault(module, set()).add(name)
+        small = [
+            MODULES[path]
+            for path in FILES
+            if not path.name.startswith("__")
+            and len(path.read_text(encoding="utf-8").splitlines()) < 60
+            and len(importers.get(dotted(path), ())) == 1
+        ]
+        assert len(small) <= 10, small
 
     def test_public_functions_take_at_most_two_arguments_by_position(self) -> None:
         complaints = []

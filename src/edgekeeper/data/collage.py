@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 
-LEAST = 32
+_LEAST = 32
 """Longer side of the smallest drawing in pixels: of smaller ones nothing is left at ×4."""
 
 
@@ -44,7 +44,7 @@ def collage(*, drawings: dict[Path, list[Path]], size: int, seed: int, number: i
     image = pyvips.Image.black(size, size).copy(interpretation="srgb") + ground
     count = int(random.integers(30, 80))
     # density ~ 1 / length between LEAST and half of the size, largest first
-    lengths = np.sort(np.exp(random.uniform(np.log(LEAST), np.log(size / 2), count)))[::-1]
+    lengths = np.sort(np.exp(random.uniform(np.log(_LEAST), np.log(size / 2), count)))[::-1]
     for length in lengths:
         files = drawings[folders[random.integers(len(folders))]]
         file = files[random.integers(len(files))]

@@ -15,7 +15,7 @@ from edgekeeper.evaluation.evaluate import PairResult, results, score_result
 from edgekeeper.evaluation.tables import DIGITS, TITLES
 from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
 from edgekeeper.metrics.score import ALL_METRICS, METRICS, Score, find_metrics, summarise
-from edgekeeper.metrics.statistics import Difference, Verdict, paired_difference, wilcoxon
+from edgekeeper.metrics.statistics import Difference, DifferenceVerdict, paired_difference, wilcoxon
 from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
 
@@ -42,7 +42,7 @@ class MetricRow:
     worse: int
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> DifferenceVerdict:
         """Whether ``b`` is "better" or "worse", as far as that can be said."""
         return self.difference.verdict if self.difference else "too few images"
 

@@ -19,7 +19,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import (
     Image,
     alpha_tensor,
-    check_target,
+    check_image_target,
     colour_difference,
     from_tensor,
     read_image,
@@ -145,7 +145,7 @@ def inspect_files(
         InputError: the result is not a whole number of times as large as the input.
     """
     if overlay_path is not None:
-        check_target(Path(overlay_path), overwrite=overwrite)
+        check_image_target(Path(overlay_path), overwrite=overwrite)
     lr, sr = (_visible(read_image(path)) for path in (lr_path, sr_path))
     scale = sr.shape[-1] // lr.shape[-1]
     if scale < 2 or sr.shape[-2:] != (lr.shape[-2] * scale, lr.shape[-1] * scale):

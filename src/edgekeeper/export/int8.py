@@ -32,7 +32,7 @@ IMAGES = 32
 _SIDE = 256
 """The middle of an image that is used, in HR pixels a side."""
 
-LEAST = 64
+_LEAST = 64
 """HR pixels a side that an image must have."""
 
 
@@ -98,8 +98,8 @@ def split_images(folder: Path, *, scale: int) -> Split:
         crops = [half for half in halves if _is_large(half)]
     if len(crops) < 2:
         raise InputError(
-            f"The folder '{folder}' must hold two images of at least {LEAST} x {LEAST} pixels, or "
-            f"one of {2 * LEAST} x {LEAST}: some calibrate, others measure the loss."
+            f"The folder '{folder}' must hold two images of at least {_LEAST} x {_LEAST} pixels, "
+            f"or one of {2 * _LEAST} x {_LEAST}: some calibrate, others measure the loss."
         )
     measure = crops[1::3]
     return Split(calibrate=[crop for n, crop in enumerate(crops) if n % 3 != 1], measure=measure)
@@ -116,7 +116,7 @@ def _middle(image: Tensor, *, scale: int) -> Tensor:
 
 
 def _is_large(image: Tensor) -> bool:
-    return min(image.shape[-2:]) >= LEAST
+    return min(image.shape[-2:]) >= _LEAST
 
 
 # ---- Quantisation ------------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def format_to_write(path: Path, options: SaveOptions) -> str:
     )
 
 
-def check_target(
+def check_image_target(
     path: Path, *, overwrite: Overwrite = "refuse", options: SaveOptions | None = None
 ) -> None:
     """Raise the ImageError that ``write_image`` would raise whatever the image."""
@@ -312,7 +312,7 @@ def list_images(
         raise ImageError(f"'{folder}' is not a folder.")
 
     def stop(error: OSError) -> None:
-        raise ImageError(f"'{error.filename}' cannot be read: {reason(error)}.") from error
+        raise ImageError(f"'{error.filename}' cannot be read: {vips_reason(error)}.") from error
 
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=stop):
@@ -321,7 +321,7 @@ def list_images(
     return sorted(path for path in found if path.suffix.lower() in suffixes)
 
 
-def reason(error: OSError | pyvips.Error) -> str:
+def vips_reason(error: OSError | pyvips.Error) -> str:
     """Return the last thing that went wrong, in one line."""
     if isinstance(error, OSError):
         return files.reason(error)

@@ -28,7 +28,7 @@ from edgekeeper.image.formats import (
     Metadata,
     Pixels,
     find_format,
-    reason,
+    vips_reason,
 )
 from edgekeeper.image.image import Image
 from edgekeeper.image.metadata import TiffTags, iptc_records, read_tags
@@ -140,7 +140,7 @@ class ImageReader:
             with _opened(source) as file:
                 decoded = self._open(file, limit)
         except OSError as error:
-            raise ImageError(f"{self._name} cannot be opened: {reason(error)}.") from error
+            raise ImageError(f"{self._name} cannot be opened: {vips_reason(error)}.") from error
         except pyvips.Error as error:
             raise self._damaged(error) from error
         self._bits, self._bands = decoded.bits, int(decoded.image.bands)
@@ -324,7 +324,7 @@ class ImageReader:
     def _damaged(self, error: pyvips.Error) -> ImageError:
         if self._format == "heic":
             return self._not_decoded("HEIC")
-        why = reason(error)
+        why = vips_reason(error)
         return ImageError(
             f"{self._name} cannot be decoded; the file is damaged or cut short ({why})."
         )

@@ -25,9 +25,9 @@ from edgekeeper.image.formats import (
     Pixels,
     SaveOptions,
     check_fits,
-    check_target,
+    check_image_target,
     format_to_write,
-    reason,
+    vips_reason,
     write_notes,
 )
 from edgekeeper.image.image import Image
@@ -317,7 +317,7 @@ class ImageWriter:
         raise self._not_written(encoder.failure) from encoder.failure
 
     def _not_written(self, error: OSError | pyvips.Error | MemoryError) -> ImageError:
-        why = "there is not enough memory" if isinstance(error, MemoryError) else reason(error)
+        why = "there is not enough memory" if isinstance(error, MemoryError) else vips_reason(error)
         return ImageError(f"{self._name} cannot be written: {why}.")
 
 
@@ -340,7 +340,7 @@ def create_image(
     options = options or SaveOptions()
     if isinstance(target, str | Path):
         target = Path(target)
-        check_target(target, overwrite=overwrite, options=options)
+        check_image_target(target, overwrite=overwrite, options=options)
         form = format_to_write(target, options)
     elif options.format is None:
         raise InputError("A stream has no name to tell the format; give SaveOptions(format=...).")

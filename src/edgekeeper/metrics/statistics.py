@@ -22,7 +22,7 @@ LEVEL = 0.95
 EXACT_PAIRS = 500  # up to so many, the test counts all ways to give ranks their signs
 _BLOCK = 2**22  # numbers drawn at once: 32 MB
 
-Verdict = Literal["better", "worse", "not distinguishable", "too few images"]
+DifferenceVerdict = Literal["better", "worse", "not distinguishable", "too few images"]
 _Floats = NDArray[np.float64]
 
 
@@ -46,7 +46,7 @@ class Difference:
     mean: float
     low: float | None = None
     high: float | None = None
-    verdict: Verdict = "too few images"
+    verdict: DifferenceVerdict = "too few images"
 
 
 def interval(
@@ -156,7 +156,7 @@ def _exact_p(smaller: float, *, ranks: _Floats) -> float:
     return min(1.0, 2 * float(share[: round(2 * smaller) + 1].sum()))
 
 
-def _verdict(low: float, high: float, *, best: Literal["highest", "lowest"]) -> Verdict:
+def _verdict(low: float, high: float, *, best: Literal["highest", "lowest"]) -> DifferenceVerdict:
     if low <= 0 <= high:
         return "not distinguishable"
     return "better" if (low > 0) == (best == "highest") else "worse"
