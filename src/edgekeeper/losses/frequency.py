@@ -32,8 +32,8 @@ class FocalFrequency(nn.Module):
         # The transform is linear: that of the difference is the difference.
         spectrum = fft.fft2(as_float32_or_more(sr) - as_float32_or_more(hr), norm="ortho")
         squares = spectrum.real.square() + spectrum.imag.square()  # (B, C, H, W)
-        weight = squares.detach() ** (self.alpha / 2)
-        largest = weight.amax(dim=(2, 3), keepdim=True)
+        weight = squares.detach() ** (self.alpha / 2)  # |F(sr) - F(hr)|^alpha
+        largest = weight.amax(dim=(2, 3), keepdim=True)  # (B, C, 1, 1), of each spectrum
         return (weight / largest.clamp_min(1e-30) * squares).mean()
 
     def extra_repr(self) -> str:
@@ -60,7 +60,7 @@ class Wavelet(nn.Module):
         self, *, ll: float = 0.1, lh: float = 0.01, hl: float = 0.01, hh: float = 0.05
     ) -> None:
         super().__init__()
-        self.weights = {"ll": ll, "lh": lh, "hl": hl, "hh": hh}
+        self.weights = {"ll": ll, "lh": lh, "hl": hl, "hh": hh}  # smooth, two edges, diagonal
         if not all(0 <= weight < float("inf") for weight in self.weights.values()):
             raise InputError(f"The weights {self.weights} must be finite numbers from 0 on.")
 
@@ -76,7 +76,7 @@ class Wavelet(nn.Module):
                 "(RGB)."
             )
         # The transform is linear: the bands of the difference are the differences of the bands.
-        bands = wavelet_bands(sr - hr)
+        bands = wavelet_bands(sr - hr)  # four of (B, 1, H, W)
         total = sr.new_zeros(())
         for name, weight in self.weights.items():
             total = total + weight * getattr(bands, name).abs().mean()

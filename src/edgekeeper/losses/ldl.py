@@ -48,7 +48,7 @@ def artifact_map(sr: Tensor, hr: Tensor, *, sr_ema: Tensor) -> Tensor:
             f"{tuple(sr.shape)}: the output of the network's averaged weights for the same LR."
         )
     target = as_float32_or_more(hr)
-    error = (target - as_float32_or_more(sr)).abs().sum(dim=1, keepdim=True)
-    error_ema = (target - as_float32_or_more(sr_ema)).abs().sum(dim=1, keepdim=True)
-    overall = error.var(dim=(1, 2, 3), keepdim=True) ** 0.2
+    error = (target - as_float32_or_more(sr)).abs().sum(dim=1, keepdim=True)  # R, (B, 1, H, W)
+    error_ema = (target - as_float32_or_more(sr_ema)).abs().sum(dim=1, keepdim=True)  # R'
+    overall = error.var(dim=(1, 2, 3), keepdim=True) ** 0.2  # (B, 1, 1, 1)
     return (overall * local_variance(error, window=_WINDOW)).masked_fill_(error < error_ema, 0.0)

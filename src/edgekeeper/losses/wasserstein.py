@@ -40,7 +40,7 @@ class WassersteinGP(AdversarialLoss):
         if real.is_cuda:  # so that the copy does not wait
             shares = shares.pin_memory().to(real.device, non_blocking=True)
         penalty = self.penalty(network, real=real, fake=fake, shares=shares)
-        return loss + self.penalty_weight * penalty, {**logged, "penalty": penalty}
+        return loss + self.penalty_weight * penalty, {**logged, "penalty": penalty}  # lambda 10
 
     def penalty(self, network: LogitsOf, *, real: Tensor, fake: Tensor, shares: Tensor) -> Tensor:
         """Return the mean over images of (|slope| - 1)²; its graph reaches the network alone.

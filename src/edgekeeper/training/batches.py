@@ -20,6 +20,7 @@ def stage_batches(
     if not steps:
         return
     stage, _ = recipe.stage_at(steps.start)
+    # more than one update needs: parts for further discriminator updates, candidates to choose from
     drawn = store.batches(
         seed=recipe.seed,
         start=steps.start,
@@ -28,9 +29,10 @@ def stage_batches(
         scale=scale,
         augment=recipe.data.augment,
         crop=recipe.data.crop,
-        workers=workers if store.device.type == "cpu" else 0,
+        workers=workers if store.device.type == "cpu" else 0,  # on a device reading is a gather
     )
     for step, batch in zip(steps, drawn, strict=False):
+        # chosen before the degradation, which costs more than a copy
         chosen = keep_edge_patches(batch, keep=recipe.data.batch, groups=stage.batches)
         yield degraded(chosen, recipe=recipe, scale=scale, step=step)
 
@@ -54,11 +56,11 @@ def keep_edge_patches(batch: Batch, *, keep: int, groups: int = 1) -> Batch:
 def degraded(batch: Batch, *, recipe: Recipe, scale: int, step: int) -> Batch:
     """Return ``batch`` with LR made of HR as the recipe says, for update ``step`` of the run."""
     settings = recipe.data.degradations
-    if settings is None:
+    if settings is None:  # LR as stored
         return batch
-    key = {"seed": recipe.seed, "step": step, "first_index": 0}
-    lr = degrade(batch.as_float().hr, scale=scale, settings=settings, **key)
-    return Batch((lr * 255).round().to(torch.uint8), batch.hr)
+    key = {"seed": recipe.seed, "step": step, "first_index": 0}  # one draw for each patch
+    lr = degrade(batch.as_float().hr, scale=scale, settings=settings, **key)  # (B, 3, h, w)
+    return Batch((lr * 255).round().to(torch.uint8), batch.hr)  # on the grid of 1/255, exact
 
 
 def image_pairs(batch: Batch, *, recipe: Recipe, model: SRModel) -> list[tuple[Tensor, Tensor]]:
@@ -71,6 +73,7 @@ def image_pairs(batch: Batch, *, recipe: Recipe, model: SRModel) -> list[tuple[T
         lr, hr = rgb_to_y(lr), rgb_to_y(hr)  # (B, 1, H, W)
     if recipe.layout == "channels_last":
         lr = lr.contiguous(memory_format=torch.channels_last)
+    # the first part is for the generator, further ones for its discriminators alone
     size = recipe.data.batch
     return list(zip(torch.split(lr, size), torch.split(hr, size), strict=True))
 

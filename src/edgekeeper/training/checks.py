@@ -27,6 +27,7 @@ def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> N
                     f"Stage '{stage.name}' trains '{beginning}', but {type(model).__name__} has "
                     f"no such parameters; its parts are {parts}."
                 )
+        # the branch is a method, not a class: SPSR, DGGGAN and GradientBranch have it
         if any(term.on == "branch" for term in stage.terms) and not hasattr(model, "with_gradient"):
             raise InputError(
                 f"A term of stage '{stage.name}' is on the gradient branch, but "
@@ -35,7 +36,7 @@ def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> N
         for discriminator in stage.discriminators:
             with torch.device("meta"):  # takes no memory
                 discriminator.network.build()
-    if recipe.data.patch % model.scale:
+    if recipe.data.patch % model.scale:  # LR patches have whole pixels
         raise InputError(
             f"The patch of {recipe.data.patch} HR pixels is no multiple of the scale {model.scale}."
         )
@@ -76,6 +77,7 @@ class GradientCheck:
         self, losses: Mapping[str, Tensor], *, weights: Mapping[str, float], network: nn.Module
     ) -> None:
         """Measure the generator's losses, before their graph is used up."""
+        # what the stage trains; the rest was frozen in enter_stage
         learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
         found = {name: _gradients(loss, learning.values()) for name, loss in losses.items()}
         reached = {
@@ -89,6 +91,7 @@ class GradientCheck:
         # A weight of 0 is for what is only measured or taught.
         counted = {name: found[name] for name in found if weights[name] != 0.0}
         lengths = {name: _length(gradients) for name, gradients in counted.items()}
+        # a part is a direct child: 'head', 'blocks', 'fusion' ...
         for name, gradients in counted.items():
             parts: dict[str, list[Tensor | None]] = {}
             for parameter, gradient in zip(learning, gradients, strict=True):
@@ -97,6 +100,7 @@ class GradientCheck:
             self.norms[name] = {part: length for part, length in measured.items() if length > 0.0}
             self.norms[name]["all"] = abs(weights[name]) * lengths[name]
         for one, other in combinations(counted, 2):
+            # cos = <a, b> / |a| |b|: below 0 the two losses pull apart
             product = sum(
                 float((a * b).sum())
                 for a, b in zip(counted[one], counted[other], strict=True)
@@ -161,7 +165,7 @@ def _gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> _Gradients:
 
 
 def _length(gradients: _Gradients) -> float:
-    squares = [g.double().square().sum() for g in gradients if g is not None]
+    squares = [g.double().square().sum() for g in gradients if g is not None]  # many small ones
     return math.sqrt(float(torch.stack(squares).sum())) if squares else 0.0
 
 

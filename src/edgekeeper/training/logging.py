@@ -53,12 +53,13 @@ class RunReport:
         self._values.append(torch.stack(list(values.values())))  # (losses,)
         ends_stage = state.step in self.recipe.stage_ends
         if state.step % self.options.log_every == 0 or ends_stage:
-            self._flush(state)
+            self._flush(state)  # the losses are read back and checked before a state is called good
         validation = self.recipe.validation
         if validation is not None and (state.step % validation.every == 0 or ends_stage):
             self._validate(state)
         if ends_stage:  # first, so that it exists wherever the last state lies behind it
             self.checkpoint(state, f"stage-{self.recipe.stage_ends.index(state.step) + 1}")
+        # slow updates: at most so many seconds of work are lost
         late = time.monotonic() - self._saved_at > self.options.checkpoint_seconds
         if state.step % self.options.checkpoint_every == 0 or ends_stage or late:
             self.checkpoint(state, "last")
@@ -96,6 +97,7 @@ class RunReport:
             return
         values = torch.stack(self._values)  # (updates, losses)
         self._values = []
+        # the only wait for the device
         means = dict(zip(self._names, values.mean(0).tolist(), strict=True))
         first = self._names[int(torch.isfinite(values).sum(0).argmin())]  # that went wrong first
         if not math.isfinite(means[first]):
@@ -104,7 +106,7 @@ class RunReport:
                 f"good checkpoint is kept in '{self.options.out}'; lower the learning rate or clip."
             )
         stage, _ = self.recipe.stage_at(state.step - 1)
-        learning_rate = state.optimizer.param_groups[0]["lr"]
+        learning_rate = state.optimizer.param_groups[0]["lr"]  # as the last update had it
         self.log.write(
             {
                 "step": state.step,
@@ -120,7 +122,7 @@ class RunReport:
     def _validate(self, state: State) -> None:
         validation = self.recipe.validation
         assert validation is not None and self.options.data_root is not None
-        state.result.eval()
+        state.result.eval()  # the EMA, where there is one
         scores = evaluate(
             state.result,
             sets=[validation.set_name],
@@ -129,7 +131,7 @@ class RunReport:
             data_root=self.options.data_root,
             model_name=self.recipe.name,
         )
-        training_mode(state.model)
+        training_mode(state.model)  # frozen normalisations stay in evaluation mode
         means = mean_scores(scores)
         record = {"set": validation.set_name, "protocol": validation.protocol, **means}
         self.log.write({"step": state.step, "validation": record})
@@ -168,7 +170,7 @@ def _step(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return math.inf
+        return math.inf  # later than any step that is kept
 
 
 def tensorboard_writer(folder: Path) -> "SummaryWriter":

@@ -29,14 +29,14 @@ class Optim(Checked):
 
     learning_rate: Annotated[float, Allowed("a positive, finite one", lambda v: 0.0 < v < math.inf)]
     kind: Literal["adam", "sgd", "soap"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    momentum: float = 0.9
-    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)  # of the mean gradient and of its square
+    epsilon: float = 1e-8  # Adam's; SOAP is given 1e-12
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.0  # SOAP: apart from the gradient; Adam and sgd: as part of it
     schedule: Literal["constant", "cosine", "steps"] = "constant"
     final_learning_rate: float = 0.0
     milestones: tuple[int, ...] = ()
-    gamma: float = 0.5
+    gamma: float = 0.5  # EDSR and SPSR halve
     warmup: int = 0
     clip: Literal["none", "norm", "value_over_rate"] = "none"
     clip_limit: float = 0.0
@@ -52,10 +52,10 @@ class Optim(Checked):
     def learning_rate_at(self, step: int, *, steps: int) -> float:
         """Return the rate of update ``step`` (counted from 0) in a stage of ``steps`` updates."""
         if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
+            return self.learning_rate * (step + 1) / self.warmup  # never 0: the first update counts
         if self.schedule == "cosine":
             done = (step - self.warmup) / max(1, steps - self.warmup)
-            fall = 0.5 * (1 + math.cos(math.pi * done))
+            fall = 0.5 * (1 + math.cos(math.pi * done))  # 1 to 0
             return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
         if self.schedule == "steps":
             return self.learning_rate * self.gamma ** sum(step >= m for m in self.milestones)
@@ -86,12 +86,13 @@ def optimizer_step(
 ) -> None:
     """Move what ``optimizer`` holds once against the gradient of ``loss``, clipped."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.zero_grad(set_to_none=True)  # None: what no loss reaches is not moved at all
+    loss.backward()  # type: ignore[no-untyped-call]  # adds up in .grad
     if optim.clip == "norm":
-        nn.utils.clip_grad_norm_(parameters, optim.clip_limit)
+        nn.utils.clip_grad_norm_(parameters, optim.clip_limit)  # over all parameters together
     elif optim.clip == "value_over_rate":
+        # VDSR, section 3.2: the step, rate times gradient, is what is limited
         nn.utils.clip_grad_value_(parameters, optim.clip_limit / learning_rate)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate  # of (seed, step) alone, so no scheduler has a state
     optimizer.step()

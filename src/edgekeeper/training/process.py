@@ -39,8 +39,8 @@ class RunOptions:
 
     out: Path
     device: str = "cpu"
-    workers: int = 1
-    time_limit: float | None = None
+    workers: int = 1  # threads that read ahead
+    time_limit: float | None = None  # seconds
     checkpoint_every: int = 500
     checkpoint_seconds: float = 300.0
     log_every: int = 50
@@ -63,7 +63,7 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
     with _locked(folder), _stop_signal() as interrupted:
 
         def stopped() -> Stopped | None:
-            if interrupted.is_set():
+            if interrupted.is_set():  # looked at between updates
                 return "interrupted"
             limit = math.inf if options.time_limit is None else options.time_limit
             return "time limit" if time.monotonic() - started > limit else None
@@ -85,11 +85,12 @@ def _locked(folder: Path) -> Iterator[None]:
     if sys.platform == "win32":  # which cannot lock a folder
         yield
         return
+    # the folder itself is locked: a lock file could be left behind or removed
     handle = os.open(folder, os.O_RDONLY)
     holder = folder / HOLDER
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another holder is an error at once
         except BlockingIOError as error:
             who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
             raise InputError(
@@ -114,7 +115,7 @@ def _stop_signal() -> Iterator[Event]:
     before = {}
     with suppress(ValueError):  # not in the main thread: the caller stops the run in its own way
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, lambda *_: stop.set())
+            before[number] = signal.signal(number, lambda *_: stop.set())  # nothing is cut off
     try:
         yield stop
     finally:

@@ -34,9 +34,9 @@ class Data(Checked):
     ``degradations``: LR is made of HR in this way instead of being read from the store.
     """
 
-    patch: AtLeastOne
-    batch: AtLeastOne
-    augment: Literal["none", "flips", "eight"] = "eight"
+    patch: AtLeastOne  # HR pixels a side
+    batch: AtLeastOne  # patches of one update
+    augment: Literal["none", "flips", "eight"] = "eight"  # the square's symmetries
     crop: Literal["random", "centre"] = "random"
     degradations: Degradations | None = None
 
@@ -51,7 +51,7 @@ class Term(Checked):
 
     name: str
     loss: Spec[Loss]
-    weight: float = 1.0
+    weight: float = 1.0  # of the mean over pixels
     ramp: int = 0
     on: Literal["image", "branch"] = "image"
 
@@ -133,7 +133,7 @@ class Validation:
 
     set_name: str = "set5"
     protocol: str = "y_matlab"
-    every: int = 1000
+    every: int = 1000  # updates
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class Recipe(Checked):
     start: Start | None = None
     seed: int = 0
     ema_decay: Annotated[float, Allowed("a decay in [0, 1)", lambda v: 0.0 <= v < 1.0)] = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    layout: Literal["contiguous", "channels_last"] = "contiguous"
+    precision: Literal["float32", "bfloat16"] = "float32"  # losses stay in float32
+    layout: Literal["contiguous", "channels_last"] = "contiguous"  # NHWC is faster on CPUs
     retries: Annotated[int, Allowed("0 or more", lambda value: value >= 0)] = 0
 
     @property

@@ -68,23 +68,27 @@ class SOAP(torch.optim.Optimizer):
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
         lr, (beta1, beta2) = group["lr"], group["betas"]
         state = self.state[parameter]
-        gradient = parameter.grad.float()  # type: ignore[union-attr]
+        gradient = parameter.grad.float()  # type: ignore[union-attr]  # float32 also after autocast
+        # (out, in, k, k) -> G (m, n) with m = out and n = in·k·k; a vector is (m, 1)
         matrix = gradient.reshape(len(gradient), -1) if gradient.ndim > 1 else gradient[:, None]
         if not state:
             _start(state, matrix)
         state["step"] += 1
-        state["mean"].lerp_(matrix, 1 - beta1)
+        state["mean"].lerp_(matrix, 1 - beta1)  # M, not rotated: the basis turns under it
+        # L (m, m) and R (n, n), Shampoo's two factors, with the second decay
         for side, factor in (("left", matrix), ("right", matrix.T)):
             if side in state:
                 state[side].lerp_(factor @ factor.T, 1 - beta2)
-        rotated = _rotate(matrix, state)
-        state["square"].lerp_(rotated * rotated, 1 - beta2)
+        rotated = _rotate(matrix, state)  # G' (m, n)
+        state["square"].lerp_(rotated * rotated, 1 - beta2)  # V, in the eigenbasis
         count = int(state["step"])
+        # Adam's two bias corrections in one factor: both means began at zero
         correction = (1 - beta2**count) ** 0.5 / (1 - beta1**count)
+        # epsilon after the root: with 1e-12 a direction that is hardly seen still moves
         move = _rotate(state["mean"], state) / state["square"].sqrt().add_(group["epsilon"])
         if count > 1:  # the first gradient is its own eigenbasis: it would only give signs
             back = _rotate_back(move, state).reshape(parameter.shape)
-            parameter.mul_(1 - lr * group["weight_decay"])
+            parameter.mul_(1 - lr * group["weight_decay"])  # as AdamW's, not through V
             parameter.sub_(back, alpha=lr * correction)
         if count <= SETTLING or count % group["every"] == 0:
             _renew(state)
@@ -95,10 +99,11 @@ def _start(state: dict[str, Tensor], matrix: Tensor) -> None:
     state["step"] = torch.zeros(())
     state["mean"] = torch.zeros_like(matrix)
     state["square"] = torch.zeros_like(matrix)
-    rows, columns = matrix.shape
+    rows, columns = matrix.shape  # m, n
     if columns == 1:
         return
     if rows <= LONGEST:
+        # the mean of G Gᵀ begins at zero, its basis at the eigenvectors of the first one
         state["left"] = torch.zeros(rows, rows, device=matrix.device)
         state["left_basis"] = torch.linalg.eigh(matrix @ matrix.T).eigenvectors.contiguous()
     if columns <= LONGEST:
@@ -126,6 +131,7 @@ def _renew(state: dict[str, Tensor]) -> None:
         basis = f"{side}_basis"
         if basis not in state:
             continue
+        # one step of the power iteration stands for a whole eigh (algorithm 3)
         towards = state[side] @ state[basis]
         order = (state[basis] * towards).sum(0).argsort(descending=True)
         state["square"] = state["square"].index_select(axis, order)
