@@ -34,7 +34,7 @@ def test_stored_fields_must_be_the_known_ones() -> None:
 def test_wrong_values_name_the_allowed_ones() -> None:
     with pytest.raises(InputError, match="Did you mean 'y_matlab'"):
         find_protocol("y-matlab")
-    with pytest.raises(InputError, match=r"no protocol rounding 'uint8'. .*Known: none, rgb"):
+    with pytest.raises(InputError, match=r"no Protocol.rounding 'uint8'. .*Known: none, rgb"):
         replace(PROTOCOLS["y_matlab"], rounding="uint8")  # type: ignore[arg-type]
     for border in (-1, 1.0, True, "size"):
         with pytest.raises(InputError, match="number of pixels or 'scale'"):

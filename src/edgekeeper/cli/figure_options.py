@@ -224,7 +224,7 @@ def numbers_options() -> Decorator:
 def chosen_numbers(text: str, chosen: Chosen, *, protocol: str) -> tuple[str, ...]:
     """The names that ``--numbers`` gives; InputError for unknown ones and unknown protocols."""
     from edgekeeper.figures import default_measures
-    from edgekeeper.figures.crops import find_measures
+    from edgekeeper.figures.crops import check_measures
     from edgekeeper.metrics import find_protocol
 
     find_protocol(protocol)
@@ -233,7 +233,7 @@ def chosen_numbers(text: str, chosen: Chosen, *, protocol: str) -> tuple[str, ..
     if text == "auto":
         return default_measures([sample.hr for sample in chosen.samples])
     names = tuple(split_names(text))
-    find_measures(names)
+    check_measures(names)
     return names
 
 

@@ -4,8 +4,7 @@
 the gradient variance paper (Abrahamyan et al., ICASSP 2022), for any originals and any results.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError, UnavailableError, unknown_name
 from edgekeeper.evaluation.compare import PairedComparison
+from edgekeeper.evaluation.tables import DIGITS, number, titled
 from edgekeeper.figures.grid import Cell, Number, Strip, draw_grid
 from edgekeeper.figures.panels import (
     ORIGINAL,
@@ -25,31 +25,22 @@ from edgekeeper.figures.panels import (
 )
 from edgekeeper.metrics import Protocol, find_protocol, gradient_psnr, gv_gap, lpips, psnr, ssim
 from edgekeeper.metrics.perceptual import HEADS_FILE, SMALLEST_LPIPS
+from edgekeeper.metrics.score import ALL_METRICS
 from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
 from edgekeeper.ops.box import Box
 from edgekeeper.ops.gradient import magnitude
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number of a result: its name in the figure, its digits, and which value is best."""
-
-    title: str
-    digits: int
-    best: Literal["highest", "lowest"]
-    of: Callable[..., Tensor]  # (sr, hr, protocol=, scale=) -> (1,)
 
 
 def _lpips(sr: Tensor, hr: Tensor, *, protocol: Protocol, scale: int) -> Tensor:
     return lpips(sr, hr)
 
 
-MEASURES: dict[str, Measure] = {
-    "psnr": Measure("PSNR in dB ↑", 2, "highest", psnr),
-    "ssim": Measure("SSIM ↑", 4, "highest", ssim),
-    "lpips": Measure("LPIPS ↓", 3, "lowest", _lpips),
-    "gradient_psnr": Measure("gradient PSNR ↑", 2, "highest", gradient_psnr),
-    "gv_gap": Measure("GV gap ↓", 3, "lowest", gv_gap),
+MEASURES: dict[str, Callable[..., Tensor]] = {  # (sr, hr, protocol=, scale=) -> (1,)
+    "psnr": psnr,
+    "ssim": ssim,
+    "lpips": _lpips,
+    "gradient_psnr": gradient_psnr,
+    "gv_gap": gv_gap,
 }
 """What can stand below an image, by name; LPIPS knows no protocol."""
 
@@ -66,12 +57,11 @@ def default_measures(images: Sequence[Tensor]) -> tuple[str, ...]:
     return ("psnr", "lpips")
 
 
-def find_measures(names: Sequence[str]) -> list[Measure]:
-    """Return the measures of these names; InputError for an unknown one, with the nearest name."""
+def check_measures(names: Sequence[str]) -> None:
+    """Raise InputError, with the nearest name, unless all are names of ``MEASURES``."""
     for name in names:
         if name not in MEASURES:
             raise unknown_name("number", name, known=MEASURES)
-    return [MEASURES[name] for name in names]
 
 
 def crops(
@@ -92,17 +82,18 @@ def crops(
     ``protocol`` (which needs ``scale``), the best of each row in bold. whole: the original
     with a frame around the part, left of each row. per_line: panels in a line.
     """
-    measures, chosen = find_measures(numbers), find_protocol(protocol)
+    check_measures(numbers)
+    chosen = find_protocol(protocol)
     strips = []
     for row, images in zip(rows, in_columns(rows, first=original == "first"), strict=True):
         part = row.box or enlarged_box(row.hr)
-        below = _below(images, measures, hr=row.hr, protocol=chosen, scale=scale)
+        below = _below(images, numbers, hr=row.hr, protocol=chosen, scale=scale)
         cells = [
             Cell(label, None if x is None else part.cut(x), below[label])
             for label, x in images.items()
         ]
         strips.append(Strip(cells, row.name, (row.hr, part) if whole == "shown" else None))
-    note = _condition(chosen, scale=scale) if measures else ""
+    note = _condition(chosen, scale=scale) if numbers else ""
     return draw_grid(strips, path=path, per_line=per_line, note=note)
 
 
@@ -124,8 +115,7 @@ def comparison(
     """
     chosen, part = find_protocol(protocol), box or enlarged_box(hr)
     images = {panel.label: panel.image for panel in with_original(hr, panels, first=False)}
-    measures = find_measures(("psnr", "ssim", "gv_gap"))
-    below = _below(images, measures, hr=hr, protocol=chosen, scale=scale)
+    below = _below(images, ("psnr", "ssim", "gv_gap"), hr=hr, protocol=chosen, scale=scale)
     edges = {label: part.cut(magnitude(grey_gradients(x))) for label, x in images.items()}
     cells = [Cell(label, part.cut(x)) for label, x in images.items()]
     cells += [Cell("gradients", edges[label], below[label]) for label in images]
@@ -157,8 +147,8 @@ def worst_places(found: PairedComparison, *, path: str | Path) -> Path:
 
 
 def _below(
-    images: dict[str, Tensor] | dict[str, Tensor | None],
-    measures: Sequence[Measure],
+    images: Mapping[str, Tensor | None],
+    measures: Sequence[str],
     *,
     hr: Tensor,
     protocol: Protocol,
@@ -169,20 +159,26 @@ def _below(
         raise InputError("Numbers need the scale: give scale=2, 3 or 4.")
     lines: dict[str, list[Number | str | None]] = {label: [] for label in images}
     for measure in measures:
-        values = {
-            label: measure.of(x, hr, protocol=protocol, scale=scale).item()
+        texts = {
+            label: number(
+                MEASURES[measure](x, hr, protocol=protocol, scale=scale).item(),
+                digits=DIGITS[measure],
+            )
             for label, x in images.items()
             if label != ORIGINAL and x is not None
         }
-        texts = {label: f"{value:.{measure.digits}f}" for label, value in values.items()}
-        best = (max if measure.best == "highest" else min)(values.values(), default=0.0)
+        ranked = sorted(set(texts.values()), key=float)
         # Where all are the same, none is best.
-        bold = f"{best:.{measure.digits}f}" if len(set(texts.values())) > 1 else ""
+        best = ranked[-1 if ALL_METRICS[measure] == "highest" else 0] if len(ranked) > 1 else ""
         for label, below in lines.items():
             text = texts.get(label)
-            number = text and Number(text, "bold" if text == bold else "normal")
-            below.append(measure.title if label == ORIGINAL else number or None)
+            value = text and Number(text, "bold" if text == best else "normal")
+            below.append(_title(measure) if label == ORIGINAL else value or None)
     return lines
+
+
+def _title(measure: str) -> str:
+    return titled(measure).replace("PSNR", "PSNR in dB")
 
 
 def _condition(protocol: Protocol, *, scale: int | None) -> str:

@@ -7,24 +7,27 @@ it, is stored beside each number, and numbers under unlike protocols are never c
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
 from edgekeeper.errors import InputError, unknown_name
 from edgekeeper.ops.color import rgb_to_grey_edsr, rgb_to_y, round_uint8
+from edgekeeper.spec import Allowed, Checked
 
 BorderWidth = int | Literal["scale"]
 
 
-def _check_border(key: str, value: Any) -> None:
+def _is_border(value: object) -> bool:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if not (whole or value == "scale"):
-        raise InputError(f"{key} is a number of pixels or 'scale'; got {value!r}.")
+    return whole or value == "scale"
+
+
+Side = Annotated[BorderWidth, Allowed("a number of pixels or 'scale'", _is_border)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class Protocol(Checked):
     """What is compared: colour, rounding, border, form of SSIM, and how the LR was made.
 
     name: the name the numbers are published under.
@@ -47,9 +50,9 @@ class Protocol:
     name: str
     colour: Literal["y", "rgb"]
     rounding: Literal["none", "rgb", "rgb_and_y"]
-    border: BorderWidth = "scale"
+    border: Side = "scale"
     ssim_colour: Literal["same", "edsr_grey"] = "same"
-    ssim_border: BorderWidth = "scale"
+    ssim_border: Side = "scale"
     ssim_window: Literal["valid", "symmetric"] = "valid"
     ssim_downsampling: Literal["none", "auto"] = "none"
     lr: Literal["stored", "matlab_float", "pillow_bilinear"] = "stored"
@@ -58,12 +61,7 @@ class Protocol:
     )
 
     def __post_init__(self) -> None:
-        for key, hint in get_type_hints(type(self)).items():
-            value = getattr(self, key)
-            if key in ("border", "ssim_border"):
-                _check_border(key, value)
-            elif get_origin(hint) is Literal and value not in get_args(hint):
-                raise unknown_name(f"protocol {key}", str(value), known=get_args(hint))
+        super().__post_init__()
         if self.colour == "rgb" and self.rounding == "rgb_and_y":
             raise InputError("A protocol on RGB has no luma to round: use rounding='rgb'.")
 
@@ -75,9 +73,8 @@ class Protocol:
     def from_json(cls, stored: Mapping[str, Any]) -> "Protocol":
         """Return the protocol written by ``to_json``; unknown or missing fields are errors."""
         known = [field.name for field in fields(cls)]
-        for key in stored:
-            if key not in known:
-                raise unknown_name("protocol field", key, known=known)
+        for key in stored.keys() - set(known):
+            raise unknown_name("protocol field", key, known=known)
         missing = [key for key in known if key not in stored]
         if missing:
             raise InputError(f"A stored protocol lacks the fields {', '.join(missing)}.")
