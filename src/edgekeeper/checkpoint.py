@@ -115,7 +115,6 @@ def read_tensors(path: Path) -> TensorFile:
 
 
 def _name(key: str) -> str:
-    """Return what a tensor of a training state is called now."""
     for before, now in _PREFIXES_FORMERLY.items():
         if key.startswith(before):
             return now + key.removeprefix(before)

@@ -112,7 +112,6 @@ def to_plain(value: object) -> object:
 
 
 def _from_plain(value: object, *, known: Mapping[str, Callable[..., object]]) -> object:
-    """Return the argument that ``to_plain`` wrote."""
     if isinstance(value, list):
         return tuple(_from_plain(item, known=known) for item in value)
     if isinstance(value, dict):
@@ -123,7 +122,6 @@ def _from_plain(value: object, *, known: Mapping[str, Callable[..., object]]) ->
 
 
 def _is_spec(value: Mapping[str, object]) -> bool:
-    """Return whether a dictionary is what ``to_json`` makes of a spec."""
     return (
         value.keys() == {"name", "arguments"}
         and isinstance(value["name"], str)

@@ -178,7 +178,6 @@ def _counted(model: "SRModel", *, size: tuple[int, int]) -> Record:
 
 
 def _quality(model: "SRModel", *, set_name: str, root: Path, weights: Path | None) -> Record:
-    """Mean PSNR, SSIM and LPIPS on a set, None where there is none."""
     from edgekeeper.evaluation.evaluate import evaluate
     from edgekeeper.metrics.score import mean_scores
 
@@ -229,7 +228,6 @@ def cost_table(records: list[Record]) -> "Table":
 
 
 def _notes(records: list[Record]) -> tuple[str, ...]:
-    """Return the conditions of the numbers."""
     height, width = records[0]["size"]
     notes = [
         f"LR image of {height}x{width} pixels. MAC: multiply-accumulates of convolutions, "

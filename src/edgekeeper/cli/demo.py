@@ -34,7 +34,6 @@ def demo_command(examples: Path, out: Path) -> None:
 
 
 def _upscale(photo: Path, out: Path) -> None:
-    """Shrink the photograph by 4, enlarge it again, and draw the figure."""
     from edgekeeper.data.degrade import make_lr
     from edgekeeper.figures import Panel, comparison
     from edgekeeper.image import Image, from_tensor, read_image, to_rgb_tensor, write_image
@@ -63,7 +62,6 @@ def _upscale(photo: Path, out: Path) -> None:
 
 
 def _train(examples: Path, out: Path) -> None:
-    """Train the two demo recipes on the example images and print their scores."""
     from edgekeeper.data.prepare import prepare_store, sources_in
     from edgekeeper.recipes.demo import DEMO
     from edgekeeper.training.loop import RunOptions, train
@@ -89,7 +87,6 @@ def _train(examples: Path, out: Path) -> None:
 
 
 def _scores(subject: str, examples: Path) -> dict[str, float]:
-    """Return the mean scores on the example test images."""
     from edgekeeper.cli.options import network_or_folder
     from edgekeeper.evaluation.evaluate import evaluate
     from edgekeeper.metrics.score import mean_scores

@@ -84,7 +84,6 @@ def _default(model: str, runtime: str, calibration: Path | None) -> Path:
 
 
 def _report(found: "Exported") -> list[str]:
-    """Return what was written, how near it is, and what eight bits cost."""
     near, loss = found.agreement, found.loss
     lines = [f"Wrote {found.path} ({found.path.stat().st_size / 1e6:.2f} MB)"]
     if found.path.suffix.lower() == ".xml":

@@ -260,7 +260,6 @@ def edge_command(
 
 
 def _check_line(chosen: Chosen, *, middle: str | None) -> None:
-    """Raise InputError for options of the line that would do nothing."""
     context = click.get_current_context()
     sources = {o: context.get_parameter_source(name) for name, o in LINE_OPTIONS.items()}
     given = [o for o, s in sources.items() if s not in (None, click.core.ParameterSource.DEFAULT)]

@@ -188,7 +188,6 @@ def _train(
     data: Path | None,
     chosen: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train and score the cells of a table of the gradient variance paper."""
     if store is None:
         raise InputError(f"{table} is trained: give a packed store with --store.")
     root = sets_root(data, sets=split_names(sets))
@@ -222,7 +221,6 @@ def _measure(
     weights: Path | None,
     device: str,
 ) -> dict[str, Any]:
-    """Score the rows of ours, and bicubic, beside the printed ones."""
     from edgekeeper.papers import as_tables, beside
 
     root = needed_data(data) if data is not None or ours or sets else None
@@ -244,7 +242,6 @@ def _measure(
 
 
 def _ours(text: str, *, device: str) -> "Ours":
-    """Return the row that ``NAME=SUBJECT`` asks for."""
     from edgekeeper.papers import Ours, files_key
     from edgekeeper.pretrained.zoo import find
 
@@ -262,7 +259,6 @@ def _ours(text: str, *, device: str) -> "Ours":
 
 
 def _count() -> dict[str, Any]:
-    """Count the networks of Table 5."""
     from edgekeeper.papers import costs_as_json, costs_as_table, table5
 
     rows = table5()

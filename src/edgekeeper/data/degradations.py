@@ -317,7 +317,6 @@ def _finish(x: Tensor, rows: list[int], *, drawn: Drawn) -> Tensor:
 
 
 def _compress(x: Tensor, rows: list[int], *, drawn: Drawn) -> Tensor:
-    """Images after JPEG of their own quality and subsampling."""
     kinds: list[Subsampling] = ["4:2:0" if half else "4:4:4" for half in drawn.halved[rows]]
     return jpeg(x, quality=drawn.quality[rows].tolist(), subsampling=kinds)
 
@@ -396,5 +395,4 @@ def degrade(
 
 
 def _plain(_: Tensor, rows: list[int], *, original: Tensor, scale: int) -> Tensor:
-    """Return the patches ``rows`` of ``original``, only made smaller."""
     return imresize(original[rows], scale=1 / scale)

@@ -111,7 +111,6 @@ def fetch(remote: Remote, folder: Path, *, timeout: float = 30.0) -> Path:
 
 
 def _check(path: Path, remote: Remote) -> None:
-    """Raise DataError unless ``path`` is a file of the size and digest of ``remote``."""
     if not path.is_file():
         raise DataError(f"'{path}' is not a file. Move it away and try again.")
     size = path.stat().st_size
@@ -124,7 +123,6 @@ def _check(path: Path, remote: Remote) -> None:
 
 
 def _copy(remote: Remote, file: BinaryIO, *, timeout: float) -> str:
-    """Copy what is at the address to ``file`` and return its SHA-256."""
     address = remote.address
     opener = urllib.request.build_opener(_Redirects)
     try:

@@ -91,7 +91,6 @@ Files = list[tuple[str, Path, Path | None]]
 
 
 def _folder(set_name: str | Path, *, root: Path) -> tuple[Path, ImageSet | None]:
-    """Return the folder to read and, for a set of the catalogue, its entry."""
     known = isinstance(set_name, str) and set_name.lower() in names()
     if not known and (
         isinstance(set_name, Path) or Path(set_name).name != set_name or Path(set_name).is_dir()

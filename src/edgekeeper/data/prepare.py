@@ -113,7 +113,6 @@ def prepare_store(
 def _check_arguments(
     images: Sequence[SourceImage], *, scales: Sequence[int], shrink: Sequence[int]
 ) -> None:
-    """Raise InputError when there is nothing to do or a factor is not allowed."""
     if not images:
         raise InputError("There are no images to prepare; give at least one.")
     for name, factors in (("scales", scales), ("shrink", shrink)):

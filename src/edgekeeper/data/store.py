@@ -123,7 +123,6 @@ def _index_from(content: dict[str, Any]) -> Index:
 
 
 def _check_index(index: Index, path: Path) -> None:
-    """Raise DataError when the regions of ``index`` cannot be right."""
     end = 0
     for entry in index.images:
         if set(entry.lr) != set(index.scales):

@@ -166,7 +166,6 @@ def _built(spec: Spec[SRModel]) -> SRModel:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error, to be ended with a full stop."""
     first, *_ = [*str(error).splitlines(), ""]
     return first.rstrip(" .") or type(error).__name__
 
@@ -221,8 +220,6 @@ def count_with_gradient(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE) 
 
 
 class _Tally:
-    """The sums over all layers, filled by forward hooks."""
-
     def __init__(self) -> None:
         self.macs = 0
         self.bias_outputs = 0
@@ -281,7 +278,6 @@ def measure(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE, repeats: int
 
 
 def _wait(device: torch.device) -> None:
-    """Until the accelerator has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -289,7 +285,6 @@ def _wait(device: torch.device) -> None:
 
 
 def _peak_bytes(model: SRModel, lr: Tensor) -> int | None:
-    """Return what one pass holds at most beyond what was held before it."""
     if lr.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(lr.device)
         before = torch.cuda.memory_allocated(lr.device)
@@ -313,7 +308,6 @@ def _resident_from_now() -> int | None:
 
 
 def _status() -> Mapping[str, int]:
-    """Return the entries of the process's status that are bytes."""
     found = {}
     for line in (
         Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()

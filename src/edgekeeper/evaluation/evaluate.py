@@ -138,7 +138,6 @@ def score_result(
 
 
 def _label(given: str | Path) -> str:
-    """Return the name a set is filed under: the catalogue's, or that of one's own folder."""
     own_folder = isinstance(given, Path) or "/" in given or "\\" in given
     return Path(given).resolve().name if own_folder else str(given).lower()
 

@@ -181,7 +181,6 @@ def overlay(report: Inspection, sr: Tensor) -> Tensor:
 
 
 def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
-    """Yield the overlay, band by band from the top."""
     scale, margin = report.scale, 3  # LR rows that interpolation looks at beyond a band, and one
     cover = 1 - torch.exp(-report.unsupported / _VISIBLE)
     colour = torch.tensor(RISK_COLOUR, dtype=sr.dtype, device=sr.device).view(1, 3, 1, 1)
@@ -205,7 +204,6 @@ def _visible(image: Image) -> Tensor:
 
 
 def _mean_rgb(difference: Tensor) -> tuple[float, float, float]:
-    """Return the mean of each colour."""
     red, green, blue = difference.mean(dim=(0, 2, 3)).tolist()
     return red, green, blue
 

@@ -54,7 +54,6 @@ def pack(
 
 
 def _means(scores: Sequence[Score]) -> dict[str, object]:
-    """Mean and interval of each metric."""
     found: dict[str, object] = {"images": len(scores)}
     for metric in ("psnr", "ssim", "gv_ratio", "gv_gap", "gradient_psnr", "gmsd", "lpips"):
         values = [value for score in scores if (value := score.value(metric)) is not None]

@@ -195,7 +195,6 @@ def as_rich(table: Table, *, width: int) -> Group:
 
 
 def _grouped(table: Table, *, width: int) -> list[list[int]]:
-    """Return the columns of each part, which are as many as there is room for."""
     keys = list(range(table.keys))
     groups = [keys]
     for column in range(table.keys, len(table.columns)):

@@ -167,13 +167,11 @@ def _cache() -> Path:
 
 
 def _need_packages(runtime: Runtime) -> None:
-    """Raise UnavailableError unless everything that exporting needs is installed."""
     for package in ("onnx", "onnxscript", "onnxruntime", RUNTIMES[runtime]):
         needed(package, extra=runtime)
 
 
 def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, object]]:
-    """Return the network on the CPU, and what its file will say of it."""
     card: object = {}
     source: dict[str, object] = {}
     if isinstance(model, SRModel) and not isinstance(model, ExportedNetwork):

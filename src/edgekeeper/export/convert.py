@@ -94,7 +94,6 @@ def _write_onnx(path: Path, model: Any, *, facts: Mapping[str, object]) -> None:
 
 
 def _write_openvino(path: Path, model: Any, *, facts: Mapping[str, object]) -> None:
-    """Write ``.xml`` and ``.bin``."""
     import openvino
 
     network = openvino.Core().read_model(io.BytesIO(model.SerializeToString()))

@@ -153,7 +153,6 @@ def edge(profiles: Sequence[Profile], *, path: str | Path) -> list[Profile]:
 def _draw_profile(
     upper: "Axes", lower: "Axes", profiles: Sequence[Profile], *, number: int
 ) -> None:
-    """Draw one profile: its values into ``upper``, its differences into ``lower``."""
     profile, true = profiles[number], profiles[0]
     _draw_curve(upper, profile.values, true=true.values if number else None, start=0)
     differences = true.differences() if number else None

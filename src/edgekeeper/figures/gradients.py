@@ -64,7 +64,6 @@ def gradient_maps(
 
 
 def _maps(image: Tensor, kind: Literal["directions", "length"]) -> dict[str, Tensor]:
-    """Return the maps (1, 1, H, W) to draw, by name."""
     if kind == "directions":
         gradients = grey_gradients(image)
         return {"|Gx|": gradients.x.abs(), "|Gy|": gradients.y.abs()}

@@ -130,7 +130,6 @@ def draw_grid(
 
 
 def _whole_width(strip: Strip, *, lines: int, cell: float) -> float:
-    """As wide as the whole original gets in the height of the cells beside it."""
     if strip.whole is None:
         return 0.0
     height = cell * strip.aspect * lines + 0.4 * (lines - 1)
@@ -170,7 +169,6 @@ def write_below(axis: "Axes", lines: Sequence[Number | str | None]) -> None:
 
 
 def _write_note(figure: "Figure", note: str, *, left: "Axes") -> None:
-    """Write the note below all that is drawn, in line with the first image."""
     foot = figure.get_tightbbox().y0 - 0.08  # inches
     figure.text(
         left.get_position().x0,

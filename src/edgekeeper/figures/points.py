@@ -204,7 +204,6 @@ def label_points(
 
 
 def _outside(axis: "Axes", extent: "Bbox") -> bool:
-    """Return whether a label would reach beyond the axes."""
     frame = axis.get_window_extent()
     return bool(np.less(extent.min, frame.min).any() or np.greater(extent.max, frame.max).any())
 

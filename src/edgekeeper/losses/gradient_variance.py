@@ -115,7 +115,6 @@ class GradientVariance(nn.Module):
         return torch.sqrt(variances + DEVIATION_EPSILON)
 
     def _check(self, x: Tensor) -> None:
-        """Raise InputError unless colours fit, a patch fits, and the remainder is allowed."""
         if x.shape[1] not in (1, 3):
             raise InputError(
                 f"'sr' and 'hr' have {x.shape[1]} channels; the gradient variance is "
@@ -162,7 +161,6 @@ def gradient_variances(
 
 
 def _check_patch(patch: int, stride: int | None) -> None:
-    """Raise InputError unless patch is a whole number from 2 and stride a divisor of it."""
     if not isinstance(patch, int) or isinstance(patch, bool) or patch < 2:
         raise InputError(
             f"'patch' is {patch!r}; it must be a whole number of pixels, 2 or more, for a "

@@ -163,7 +163,6 @@ def _forest(stored: MatValue, *, features: int, origin: Path) -> Forest:
 
 
 def _score(luma: Tensor, forests: _Forests) -> Tensor:
-    """Ma's score of luma (H, W), a scalar."""
     height, width = luma.shape
     if min(height, width) < SMALLEST:
         raise UnavailableError(

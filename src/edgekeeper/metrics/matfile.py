@@ -65,7 +65,6 @@ def read_mat(path: Path) -> dict[str, MatValue]:
 
 
 def _elements(data: bytes) -> list[_Element]:
-    """Return the data elements that follow each other in ``data``."""
     found, at = [], 0
     while at < len(data):
         kind, size = struct.unpack_from("<II", data, at)

@@ -156,7 +156,6 @@ def nearest_shape(
 
 @lru_cache(maxsize=4)
 def _table(smallest: int, of: str) -> tuple[Tensor, Tensor]:
-    """Return the shapes and their ratios."""
     grid = torch.from_numpy(np.arange(smallest, 10 * _STEPS + 1) / _STEPS)
     logarithm = torch.lgamma(1 / grid) + torch.lgamma(3 / grid) - 2 * torch.lgamma(2 / grid)
     return grid, torch.exp(logarithm if of == "square over mean" else -logarithm)

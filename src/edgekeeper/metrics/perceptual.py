@@ -47,8 +47,6 @@ def lpips(sr: Tensor, hr: Tensor, *, folder: str | Path | None = None) -> Tensor
 
 
 class _Distance(nn.Module):
-    """AlexNet and the five heads."""
-
     def __init__(self, backbone: Path, heads: Path) -> None:
         super().__init__()
         self.network = AlexNet(folder=backbone.parent)

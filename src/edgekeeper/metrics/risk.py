@@ -116,7 +116,6 @@ def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
 
 
 def _check(lr: Tensor, sr: Tensor, *, scale: int) -> None:
-    """Raise InputError unless ``sr`` is ``lr`` enlarged by ``scale``."""
     for image in (lr, sr):
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise InputError(

@@ -250,12 +250,10 @@ def summarise(scores: Iterable[Score]) -> list[SetMean]:
 
 
 def _asked(scores: Sequence[Score]) -> tuple[str, ...]:
-    """Return the perceptual metrics that were asked for in any of the scores."""
     return tuple(metric for metric in PERCEPTUAL if any(metric in score.asked for score in scores))
 
 
 def _lacking(metric: str, scores: Sequence[Score]) -> list[str]:
-    """Return a sentence for each reason why images lack the metric."""
     by_reason: dict[str, list[str]] = {}
     for score in scores:
         reason = dict(score.unavailable).get(metric)

@@ -121,7 +121,6 @@ class SRGANDiscriminator(nn.Module):
 
 
 def _check(network: VGGDiscriminator | SRGANDiscriminator, images: Tensor, *, fits: bool) -> None:
-    """Raise InputError for images of another number of colours, and where ``fits`` is False."""
     if images.ndim != 4 or images.shape[1] != network.colours or not fits:
         raise InputError(
             f"This discriminator takes images (B, {network.colours}, {network.size}, "
@@ -131,7 +130,6 @@ def _check(network: VGGDiscriminator | SRGANDiscriminator, images: Tensor, *, fi
 
 
 def _activation(maps: int, *, norm: Literal["batch", "none"]) -> list[nn.Module]:
-    """Return the layers after a convolution."""
     normalisation: list[nn.Module] = [nn.BatchNorm2d(maps)] if norm == "batch" else []
     return [*normalisation, nn.LeakyReLU(_SLOPE)]
 

@@ -67,6 +67,5 @@ class FSRCNN(SRModel):
 
 
 def _step(before: int, after: int, *, size: int) -> nn.Sequential:
-    """Return a convolution that keeps the size, and its PReLU."""
     conv = nn.Conv2d(before, after, size, padding=size // 2)
     return nn.Sequential(conv, nn.PReLU(after, init=INITIAL_SLOPE))

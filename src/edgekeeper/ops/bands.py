@@ -48,7 +48,6 @@ def resize_bands(
 
 
 def _along(band: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
-    """``band`` resized along one axis."""
     return apply_taps(band[0].contiguous(), taps, axis=axis)[None]
 
 

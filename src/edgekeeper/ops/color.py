@@ -29,7 +29,6 @@ _EDSR_GREY = (65.738, 129.057, 25.064)
 
 
 def _check(x: Tensor) -> None:
-    """Raise InputError unless ``x`` has three channels of floating point."""
     if x.ndim < 3 or x.shape[-3] != 3 or not x.is_floating_point():
         raise InputError(
             f"A tensor {tuple(x.shape)} of {x.dtype} was given where three colour channels "

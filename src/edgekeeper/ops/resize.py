@@ -172,7 +172,6 @@ def _is_fixed(scale: float | None, *, device: torch.device) -> bool:
 
 
 def _check(x: Tensor) -> None:
-    """Raise InputError unless ``x`` holds floating-point images."""
     if x.ndim < 2 or not x.is_floating_point() or 0 in x.shape[-2:]:
         raise InputError(
             f"A resize was given a tensor {tuple(x.shape)} of {x.dtype}; it needs floating-point "
@@ -183,7 +182,6 @@ def _check(x: Tensor) -> None:
 def _target(
     height: int, width: int, *, scale: float | None, size: tuple[int, int] | None
 ) -> tuple[int, int, tuple[float, float]]:
-    """Output height and width and the scale of each axis."""
     if (scale is None) == (size is None):
         raise InputError("Give either a scale or a size (height, width), not both.")
     if size is not None:
@@ -201,7 +199,6 @@ def _target(
 
 
 def _triangle(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the linear interpolation kernel."""
     d = np.abs(distance)
     return np.where(d < 1, 1 - d, 0.0)
 

@@ -175,7 +175,6 @@ def _bisect(x: Tensor, reached: Callable[[Tensor, Tensor], bool], *, patch: int 
 
 
 def _check(x: Tensor, patch: int | None) -> None:
-    """Raise InputError unless ``x`` is a batch of images in which a gradient and a patch fit."""
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(
             f"A tensor {tuple(x.shape)} of {x.dtype} was given where floating-point images "

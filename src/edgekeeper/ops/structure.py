@@ -143,7 +143,6 @@ def _pad(x: Tensor, *, border: WindowBorder) -> Tensor:
 
 
 def _ssim_valid(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
-    """Return the SSIM of whole windows."""
     first, second = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_x, mean_y = _blur(x), _blur(y)
     energy = mean_x * mean_x + mean_y * mean_y

@@ -74,7 +74,6 @@ def _blocks(taps: Taps, dtype: torch.dtype) -> tuple[tuple[int, NDArray[Any]], .
 
 
 def _multiply_by_blocks(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
-    """As ``_multiply``, block by block."""
     n, height, width = x.shape
     rows = len(taps.index)
     start = 0
@@ -97,7 +96,6 @@ def _multiply_by_blocks(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
 
 
 def _multiply_by_taps(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
-    """As ``_multiply``, tap by tap."""
     index, weights = _tensors(taps, x.dtype, x.device)
     if axis == -2:
         weights = weights[..., None]

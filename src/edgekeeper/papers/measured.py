@@ -194,7 +194,6 @@ def beside(
 def _sets(
     printed: PrintedTable, *, root: Path | None, asked: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Return the sets to measure on."""
     for set_name in asked or ():
         if set_name.lower() not in names():
             raise unknown_name("image set", set_name, known=names())
@@ -262,7 +261,6 @@ def _measured(found: ByProtocol, part: SectionName, *, measures: Sequence[str]) 
 
 
 def _value(scores: Sequence[Score], measure: str) -> Value | None:
-    """Return the mean over the images that have the number, and its interval."""
     numbers = [value for score in scores if (value := score.value(measure)) is not None]
     if not numbers:
         return None
@@ -303,7 +301,6 @@ def _contrasts(printed: PrintedTable, scored: Scored, *, first: str) -> list[Con
 def _values(
     a: Sequence[Score], b: Sequence[Score], *, measure: str
 ) -> tuple[list[float], list[float]]:
-    """Return the numbers of the images that have one in both."""
     others = {score.image: score.value(measure) for score in b}
     both = [(score.value(measure), others[score.image]) for score in a]
     known = [(x, y) for x, y in both if x is not None and y is not None]
@@ -311,7 +308,6 @@ def _values(
 
 
 def _notes(printed: PrintedTable, scored: Scored, *, chosen: Sequence[str]) -> list[str]:
-    """Return what a reader must know before comparing the numbers."""
     missing = [set_name for set_name in printed.sets if set_name not in chosen]
     notes = ["Ours: the mean with its 95 % bootstrap interval over the images of the set."]
     if not scored:

@@ -266,7 +266,6 @@ def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
 
 
 def _rows(compared: Comparison, scores: Scores, *, sets: Sequence[str]) -> list[ReproducedRow]:
-    """Return the rows of a comparison for each set and measure, once all its cells are scored."""
     if any(recipe.name not in scores for recipe in (*compared.without, *compared.added)):
         return []
     rows = []
@@ -310,7 +309,6 @@ def _values(
 
 
 def _notes(table: TableName, *, budget: Budget, protocol: Protocol, seeds: int) -> tuple[str, ...]:
-    """Return what a reader must know before comparing the numbers."""
     notes = [f"Measured under protocol '{protocol.name}'; intervals are 95 %, paired by image."]
     if protocol.name != PAPER_PROTOCOL:
         notes.append(

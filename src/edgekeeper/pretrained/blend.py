@@ -143,7 +143,6 @@ def _article(name: str) -> str:
 
 
 def _spec(path: Path, *, scale: int | None) -> Spec[SRModel] | None:
-    """Return how to build the network of a file; None where that cannot be said."""
     if is_own(path):
         return read_network(path).spec
     try:
@@ -154,7 +153,6 @@ def _spec(path: Path, *, scale: int | None) -> Spec[SRModel] | None:
 
 
 def _check_specs(a: Spec[SRModel], b: Spec[SRModel]) -> None:
-    """Raise InputError that names the first argument in which the two networks differ."""
     if a.name != b.name:
         raise InputError(
             f"A and B cannot be blended: A is {_article(a.name)}, B is {_article(b.name)}."
@@ -179,6 +177,5 @@ def _complete(found: Spec[SRModel]) -> dict[str, object]:
 
 
 def _parent(path: Path) -> dict[str, object]:
-    """Name, SHA-256 and, if it has one, card of a network's file."""
     card = {"card": read_network(path).card} if is_own(path) else {}
     return {"name": path.stem, "file": path.name, "sha256": sha256_of(path), **card}

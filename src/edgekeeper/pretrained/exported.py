@@ -132,7 +132,6 @@ def needed(package: str, *, extra: str) -> None:
 
 
 def _facts(text: str | None, path: Path) -> dict[str, object]:
-    """Return the facts as written by edgekeeper.export."""
     try:
         facts = json.loads(text or "")
     except ValueError as error:
@@ -145,7 +144,6 @@ def _facts(text: str | None, path: Path) -> dict[str, object]:
 
 
 def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
-    """Return what the ONNX file says of itself, and how to run it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -175,7 +173,6 @@ def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
 def _open_openvino(
     path: Path, *, threads: int | None, precision: ExportPrecision
 ) -> tuple[str | None, Run]:
-    """Return what the OpenVINO file says of itself, and how to run it."""
     import openvino
 
     # OpenVINO takes bfloat16 by itself where it can: float32 has to be asked for.
@@ -211,7 +208,6 @@ def _own_errors(module: Any) -> tuple[type[BaseException], ...]:
 
 
 def _short(error: BaseException) -> str:
-    """Return the first line of a runtime's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

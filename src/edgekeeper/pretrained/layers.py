@@ -185,7 +185,6 @@ def _pattern(ours: str) -> re.Pattern[str]:
 
 
 def _number(numbers: Mapping[str, str], hole: re.Match[str]) -> str:
-    """Return what stands in a hole such as {3*i+3}."""
     return str(int(hole[1] or 1) * int(numbers[hole[2]]) + int(hole[3] or 0))
 
 

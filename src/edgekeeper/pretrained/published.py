@@ -112,7 +112,6 @@ def read_plain(path: Path) -> object:
 
 
 def _read_hdf5(path: Path) -> dict[str, Tensor]:
-    """Return the number arrays of an HDF5 file, those in groups as ``"group/name"``."""
     try:
         import h5py
     except ImportError as error:
@@ -184,7 +183,6 @@ def published_spec(path: str | Path, *, scale: int | None = None) -> Spec[SRMode
 
 
 def _plan(path: Path, *, scale: int | None, kind: str = "auto") -> tuple[Published, Plan]:
-    """Return what a file holds and how it becomes a network."""
     if scale not in (None, *PUBLISHED_SCALES, 8):
         raise InputError(f"Published weights have no scale {scale}; choose one of 2, 3, 4, 8.")
     tensors = read_weights(path)

@@ -97,7 +97,6 @@ def _keras_layers(blocks: int) -> dict[str, list[str]]:
 
 
 def _from_keras(name: str, tensor: Tensor) -> Tensor:
-    """Return the tensor as PyTorch orders it."""
     if tensor.ndim == 4:
         tensor = tensor.permute(3, 2, 0, 1)  # (out, in, height, width)
     elif tensor.ndim == 3:  # slopes: height, width, maps
@@ -111,7 +110,6 @@ def _from_keras(name: str, tensor: Tensor) -> Tensor:
 
 
 def _read_pytorch(file: Published) -> Plan:
-    """Return the plan of the generator of five blocks in PyTorch."""
     times = max(1, sum(f"block8.{n}.conv.weight" in file.tensors for n in range(4)))
     if times > 2:
         raise file.error(f"is an SRGAN that enlarges by {2**times}; edgekeeper has 2, 3 and 4.")
