@@ -52,7 +52,9 @@ def test_all_positions_are_equally_likely() -> None:
     positions = Positions(regions, patch=3)
     assert positions.total == 6 + 20
     count = 52_000
-    places = positions.random(seed=1, step=2, first=0, count=count, whole=count, augment="eight")
+    places = positions.draw(
+        "random", seed=1, step=2, first=0, count=count, whole=count, augment="eight"
+    )
     assert set(places.image.tolist()) == {0, 2}
     hits = np.zeros((3, 4, 5))
     np.add.at(hits, (places.image, places.top, places.left), 1)
@@ -72,17 +74,19 @@ def test_all_positions_are_equally_likely() -> None:
 def test_augment_limits_the_symmetries() -> None:
     positions = Positions([Region(0, 8, 8)], patch=2)
     for augment, allowed in (("none", {0}), ("flips", {0, 1, 2, 3}), ("eight", set(range(8)))):
-        places = positions.random(seed=0, step=0, first=0, count=99, whole=99, augment=augment)
+        places = positions.draw(
+            "random", seed=0, step=0, first=0, count=99, whole=99, augment=augment
+        )
         assert set(places.symmetry.tolist()) == allowed
     with pytest.raises(InputError, match="augment is 'all'"):
-        positions.random(seed=0, step=0, first=0, count=1, whole=1, augment="all")  # type: ignore[arg-type]
+        positions.draw("random", seed=0, step=0, first=0, count=1, whole=1, augment="all")  # type: ignore[arg-type]
 
 
 def test_centre_crops_take_each_fitting_image_once_per_epoch() -> None:
     regions = [Region(0, 5, 6), Region(0, 2, 2), Region(0, 9, 3), Region(0, 4, 4)]
     positions = Positions(regions, patch=3)
     draws = [
-        positions.centre(seed=0, step=step, first=0, count=2, whole=2, augment="none")
+        positions.draw("centre", seed=0, step=step, first=0, count=2, whole=2, augment="none")
         for step in range(30)
     ]
     order = np.concatenate([d.image for d in draws]).reshape(-1, 3)
@@ -145,8 +149,8 @@ def test_an_accelerator_reads_the_same_pixels() -> None:
         pytest.skip("needs a CUDA device")
     flat = np.random.default_rng(0).integers(0, 256, 3 * 64 * 48, dtype=np.uint8)
     regions = [Region(0, 64, 48)]
-    places = Positions(regions, patch=16).random(
-        seed=0, step=0, first=0, count=64, whole=64, augment="eight"
+    places = Positions(regions, patch=16).draw(
+        "random", seed=0, step=0, first=0, count=64, whole=64, augment="eight"
     )
     walks = windows(places, regions, patch=16, factor=1)
     there = read_device(torch.from_numpy(flat).cuda(), walks)

@@ -167,7 +167,7 @@ class TestFiles:
         blend_files(network.path, second, alpha=0.5, target=tmp_path / "d.safetensors")
         assert load(tmp_path / "d.safetensors").scale == 4
         _, wider = published(1, tmp_path / "wider.pth", growth=6)
-        with pytest.raises(InputError, match="both are RRDB, but growth is 4 in A and 6 in B"):
+        with pytest.raises(InputError, match="out_channels is 4 in A and 6 in B"):
             blend_files(first, wider, alpha=0.5, target=tmp_path / "e.safetensors")
 
     def test_networks_with_a_branch(self, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ class TestFiles:
         a = saved(edsr(0), tmp_path / "a.safetensors")
         b = saved(edsr(1, width=16), tmp_path / "b.safetensors", width=16)
         target = tmp_path / "c.safetensors"
-        with pytest.raises(InputError, match="both are EDSR, but width is 8 in A and 16 in B"):
+        with pytest.raises(InputError, match=r"head.out_channels is 8 in A and 16 in B"):
             blend_files(a, b, alpha=0.5, target=target)
         with pytest.raises(InputError, match="A is an EDSR, B is an ESPCN"):
             blend_files(a, "espcn_x2", alpha=0.5, target=target)

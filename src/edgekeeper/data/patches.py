@@ -10,7 +10,7 @@ processor and an accelerator read the same pixels by the same arithmetic.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -79,15 +79,6 @@ def random_words(
     return np.random.Philox(key=key, counter=counter).random_raw(4 * count).reshape(count, 4)
 
 
-class Draw(Protocol):
-    """How ``Positions`` draws places."""
-
-    def __call__(
-        self, *, seed: int, step: int, first: int, count: int, whole: int, augment: Augment
-    ) -> Places:
-        """Places of the patches [first, first + count) of the batch of ``whole`` at ``step``."""
-
-
 class Positions:
     """All places where a patch of ``patch`` LR pixels fits into the LR images ``regions``."""
 
@@ -108,43 +99,49 @@ class Positions:
         """Number of places over all images."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
-    def draw(self, crop: Crop) -> "Draw":
-        """Return the method that draws places as ``crop`` says."""
+    def draw(
+        self,
+        crop: Crop,
+        *,
+        seed: int,
+        step: int,
+        first: int,
+        count: int,
+        whole: int,
+        augment: Augment,
+    ) -> Places:
+        """Places of the patches [first, first + count) of the batch of ``whole`` at ``step``."""
         if crop not in get_args(Crop):
             raise InputError(f"crop is '{crop}'; allowed are {', '.join(get_args(Crop))}.")
-        return self.random if crop == "random" else self.centre
-
-    def random(
-        self, *, seed: int, step: int, first: int, count: int, whole: int, augment: Augment
-    ) -> Places:
-        """Places drawn evenly over all positions, so an image counts by its area.
-
-        ``first`` and ``count`` say which part of the batch of ``whole`` patches is asked for.
-        """
         words = random_words(seed=seed, stream=step, first=first, count=count)
+        if crop == "random":
+            image, top, left = self._random(words)
+        else:
+            sample = step * whole + first + np.arange(count, dtype=np.int64)
+            image = self._image_by_epoch(sample, seed=seed)
+            top, left = (self.rows[image] - 1) // 2, (self.columns[image] - 1) // 2
+        return Places(image, top, left, symmetries(words, augment=augment))
+
+    def _random(self, words: NDArray[np.uint64]) -> tuple[Integers, Integers, Integers]:
+        """Image, top and left, evenly over all positions, so that an image counts by its area."""
         # The bias of the modulo is total / 2^64, below 1e-9 for any real store.
         position = (words[:, 0] % np.uint64(self.total)).astype(np.int64)
         image = np.searchsorted(self.ends, position, side="right").astype(np.int64)
         within = position - (self.ends - self.rows * self.columns)[image]
         top, left = np.divmod(within, self.columns[image])
-        return Places(image, top, left, symmetries(words, augment=augment))
+        return image, top, left
 
-    def centre(
-        self, *, seed: int, step: int, first: int, count: int, whole: int, augment: Augment
-    ) -> Places:
-        """Centre crops, each fitting image once per epoch, in an order drawn per epoch."""
-        sample = step * whole + first + np.arange(count, dtype=np.int64)
+    def _image_by_epoch(self, sample: Integers, *, seed: int) -> Integers:
+        """Image of each sample: each fitting image once per epoch, in an order drawn per epoch."""
         epoch, index = np.divmod(sample, len(self.fitting))
-        image = np.empty(count, dtype=np.int64)
+        image = np.empty_like(sample)
         for e in np.unique(epoch):
             words = random_words(
                 seed=seed, stream=int(e), first=0, count=len(self.fitting), purpose=ORDER
             )
             order = self.fitting[np.argsort(words[:, 0], kind="stable")]
             image[epoch == e] = order[index[epoch == e]]
-        top, left = (self.rows[image] - 1) // 2, (self.columns[image] - 1) // 2
-        words = random_words(seed=seed, stream=step, first=first, count=count)
-        return Places(image, top, left, symmetries(words, augment=augment))
+        return image
 
 
 def symmetries(words: NDArray[np.uint64], *, augment: Augment) -> Integers:

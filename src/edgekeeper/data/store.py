@@ -281,8 +281,8 @@ class Store:
                 f"size is {size}, patch {patch}, rank {rank} of {ranks}; size must be at least 1, "
                 f"patch (in HR pixels) a multiple of the scale {scale}, rank below ranks."
             )
-        draw = self.positions(scale, patch // scale).draw(crop)
-        places = draw(
+        places = self.positions(scale, patch // scale).draw(
+            crop,
             seed=seed,
             step=step,
             first=rank * size,

@@ -153,15 +153,7 @@ def _built(spec: Spec[SRModel]) -> SRModel:
         return spec.build().eval()
     except InputError:
         raise
-    except (
-        TypeError,
-        ValueError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
+    except Exception as error:  # whatever a class says of arguments that do not go together
         raise InputError(f"{spec.name} cannot be built so: {_reason(error)}.") from error
 
 

@@ -1,8 +1,7 @@
 """How far a network really looks: its effective receptive field, measured on an image."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +27,6 @@ def measure_reach(
     *,
     scale: int,
     bound: float = 0.5 / 255,
-    method: Literal["gradients", "perturbation"] = "gradients",
 ) -> Reach:
     """Return the effective receptive field of ``function`` at the middle of the image ``lr``.
 
@@ -36,11 +34,9 @@ def measure_reach(
     see, a part of a photograph. The radius is the smallest beyond which the rest is at most
     ``bound`` (half a grey level).
 
-    "gradients": the rest is the sum of the absolute derivatives of an output with respect to all
-    samples beyond the radius, the largest over the colours and two opposite corners of the middle
-    LR pixel; a linear estimate of the worst case. "perturbation": everything beyond the radius is
-    inverted and the largest change of an output of the middle pixel is taken; for functions that
-    have no derivative.
+    The rest is the sum of the absolute derivatives of an output with respect to all samples beyond
+    the radius, the largest over the colours and two opposite corners of the middle LR pixel: a
+    linear estimate of the worst case.
 
     Raises:
         InputError: ``lr`` is too small: the field fills more than three quarters of it.
@@ -53,11 +49,7 @@ def measure_reach(
     )
     largest = 3 * min(row, column) // 4
     outputs = (slice(row * scale, (row + 1) * scale), slice(column * scale, (column + 1) * scale))
-    rests: Iterable[float]
-    if method == "gradients":
-        rests = _rests_by_gradients(function, lr, outputs=outputs, far=far)
-    else:
-        rests = _rests_by_perturbation(function, lr, outputs=outputs, far=far, most=largest)
+    rests = _rests(function, lr, outputs=outputs, far=far)
     for radius, rest in enumerate(rests):
         if rest <= bound and radius <= largest:
             return Reach(radius=radius, rest=rest)
@@ -67,7 +59,7 @@ def measure_reach(
     )
 
 
-def _rests_by_gradients(
+def _rests(
     function: Callable[[Tensor], Tensor], lr: Tensor, *, outputs: tuple[slice, slice], far: Tensor
 ) -> list[float]:
     """Return the rest beyond each radius 0, 1, 2 ..."""
@@ -83,19 +75,3 @@ def _rests_by_gradients(
                 beyond = rings.flip(0).cumsum(0).flip(0)  # from each radius outwards, itself too
                 largest = torch.maximum(largest, beyond)
     return [*largest[1:].tolist(), 0.0]
-
-
-@torch.no_grad()
-def _rests_by_perturbation(
-    function: Callable[[Tensor], Tensor],
-    lr: Tensor,
-    *,
-    outputs: tuple[slice, slice],
-    far: Tensor,
-    most: int,
-) -> Iterator[float]:
-    """Yield the rest beyond each radius 0, 1, 2 ... up to ``most``."""
-    before = function(lr)[..., *outputs]
-    for radius in range(most + 1):
-        inverted = torch.where(far > radius, 1 - lr, lr)
-        yield float((function(inverted)[..., *outputs] - before).abs().max())

@@ -6,7 +6,6 @@ from the same start, alpha turns one into the other without another training.
 """
 
 import copy
-import inspect
 import math
 from pathlib import Path
 
@@ -66,8 +65,6 @@ def blend_files(
         raise InputError(f"'{target}' is one of the two networks; write to another file.")
     models = [load(path, scale=scale) for path in paths]
     specs = [_spec(path, scale=scale) for path in paths]
-    if all(specs):
-        _check_specs(*[found for found in specs if found is not None])
     mixed = blend(models[0], models[1], alpha=alpha)
     described = next((found for found in specs if found is not None), None)
     if described is None or _first_difference(mixed, described.build()) is not None:
@@ -150,30 +147,6 @@ def _spec(path: Path, *, scale: int | None) -> Spec[SRModel] | None:
     except CheckpointError:  # one of the community's
         return None
     return found if found.target in MODELS.values() else None
-
-
-def _check_specs(a: Spec[SRModel], b: Spec[SRModel]) -> None:
-    if a.name != b.name:
-        raise InputError(
-            f"A and B cannot be blended: A is {_article(a.name)}, B is {_article(b.name)}."
-        )
-    ours, theirs = _complete(a), _complete(b)
-    for name in ours:
-        if ours[name] != theirs[name]:
-            raise InputError(
-                f"A and B cannot be blended: both are {a.name}, but {name} is {ours[name]!r} in A "
-                f"and {theirs[name]!r} in B."
-            )
-
-
-def _complete(found: Spec[SRModel]) -> dict[str, object]:
-    """Return all arguments of a spec, defaults included, lists as tuples."""
-    given = dict(found.arguments)
-    arguments = {
-        name: given.get(name, parameter.default)
-        for name, parameter in inspect.signature(found.target).parameters.items()
-    }
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
 
 
 def _parent(path: Path) -> dict[str, object]:

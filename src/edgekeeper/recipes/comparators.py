@@ -229,7 +229,6 @@ _EDSR = spec(EDSR, scale=4, width=256, blocks=32, residual_scale=0.1)
 _SMALL: dict[str, object] = {"width": 8, "blocks": 2}
 _SMALL_RCAN: dict[str, object] = {"width": 8, "groups": 2, "blocks": 1, "reduction": 4}
 _SMALL_FSRCNN: dict[str, object] = {"width": 8, "narrow": 4, "mapping": 1}
-_SMALL_SFTGAN = _SMALL | {"condition": 4, "hidden": 8}
 _SMALL_NATSR: dict[str, object] = {"width": 8, "levels": 1, "layers": 2}
 _L1_HALVED = _fidelity(L1, _adam(1e-4, *_HALVED))
 _DBPN = _fidelity(L2, _adam(1e-4, 500_000, gamma=0.1, decay=1e-4))
