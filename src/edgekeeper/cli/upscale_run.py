@@ -44,7 +44,9 @@ OutputStyle = Literal["lines", "json", "quiet"]
 
 def networks_of(request: Request) -> Networks:
     """Return the networks to choose from, on their device or in their runtime."""
-    exported = request.model is not None and Path(str(request.model)).suffix.lower() in EXPORTED_SUFFIXES
+    exported = (
+        request.model is not None and Path(str(request.model)).suffix.lower() in EXPORTED_SUFFIXES
+    )
     runtime = request.runtime
     if exported or runtime is None or runtime == "torch":
         return networks_for(request)

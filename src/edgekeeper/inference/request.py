@@ -13,7 +13,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import (
     FORMATS,
     READ_SUFFIXES,
-    EXPORTED_SUFFIXES,
+    SUFFIXES,
     Image,
     Overwrite,
     SaveOptions,
@@ -22,8 +22,7 @@ from edgekeeper.image import (
 from edgekeeper.inference.categories import Categories
 from edgekeeper.inference.network import Choice, Drift, Precision
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES as EXPORTED
-from edgekeeper.pretrained.exported import load_exported
+from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
 from edgekeeper.pretrained.zoo import (
     FACTORS,
     Networks,
@@ -185,7 +184,7 @@ def networks_for(
 
 
 def _load(request: Request, name_or_file: str | Path) -> SRModel:
-    needs = EXPORTED.get(Path(name_or_file).suffix.lower(), "torch")
+    needs = EXPORTED_SUFFIXES.get(Path(name_or_file).suffix.lower(), "torch")
     if request.runtime not in (None, needs):
         raise InputError(f"'{name_or_file}' is run by {needs}, not by {request.runtime}.")
     if needs == "torch":
@@ -391,7 +390,7 @@ def _name(source: Path, label: str, form: str | None, *, full: bool = False) -> 
 
     ``full`` keeps a file extension that changes in the name.
     """
-    kept = EXPORTED_SUFFIXES if form is None else FORMATS[form].suffixes
+    kept = SUFFIXES if form is None else FORMATS[form].suffixes
     suffix = ".png" if form is None else kept[0]
     if is_video(source):
         kept, suffix = VIDEO_SUFFIXES, ".mkv"
