@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.tiles import RowWindow, plan_axis, plan_tiles, tiled_bands
+from edgekeeper.ops.tiles import RowWindow, plan_axis, plan_tiles, run_tiled, tiled_bands
 
 sizes = st.integers(1, 90)
 overlaps = st.integers(0, 6)
@@ -42,14 +42,6 @@ def test_the_kept_parts_cover_each_pixel_once_with_context(height, width, overla
 def test_no_more_tiles_than_needed(length, tile, overlap, count):
     assert len(plan_tiles((1, length), tile=tile, overlap=overlap)) == count
     assert len(plan_tiles((length, length), tile=tile, overlap=overlap)) == count**2
-
-
-def run_tiled(function, lr, *, tile, overlap, scale, multiple=1):
-    """The bands of ``function`` on the tiles of ``lr``, put together."""
-    grid = plan_tiles((lr.shape[-2], lr.shape[-1]), tile=tile, overlap=overlap, multiple=multiple)
-    window = RowWindow(iter([lr]))
-    bands = tiled_bands(lambda part, _: function(part), window, grid=grid, scale=scale)
-    return torch.cat(list(bands), dim=-2)
 
 
 def test_a_plan_worked_out_by_hand():
