@@ -19,14 +19,14 @@ KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
 
 
 @click.group("data", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 2,3")
-def command() -> None:
+def data_command() -> None:
     """Image sets: list them, get them, check them, pack images for training."""
 
 
-command.add_command(data_degrade.command)
+data_command.add_command(data_degrade.degrade_command)
 
 
-@command.command("list")
+@data_command.command("list")
 def list_sets() -> None:
     """List the known sets, and the weights that metrics need: images, licence, origin."""
     from edgekeeper.data.catalogue import SETS
@@ -42,10 +42,10 @@ def list_sets() -> None:
         click.echo(f"{name:18} weights   1  {weights.licence}\n{'':26}{weights.remote.address}")
 
 
-@command.command("get", epilog="Example: edgekeeper data get set5 --data images")
+@data_command.command("get", epilog="Example: edgekeeper data get set5 --data images")
 @click.argument("name")
 @data_option("Folder to put the set in; weights lie in the user's cache without it.")
-def get(name: str, data: Path | None) -> None:
+def get_set(name: str, data: Path | None) -> None:
     """Download the set NAME, or weights, from its public address; every file is checked.
 
     NAME `weights` stands for all that LPIPS, NIQE and the perceptual loss need; alexnet, lpips,
@@ -76,7 +76,9 @@ def get(name: str, data: Path | None) -> None:
     click.echo(f"Wrote {folder}")
 
 
-@command.command("check", epilog="Example: edgekeeper data check set14 --scale 4 --train photos/")
+@data_command.command(
+    "check", epilog="Example: edgekeeper data check set14 --scale 4 --train photos/"
+)
 @click.argument("name")
 @click.option("--scale", type=click.IntRange(2), default=4, show_default=True, help="Factor.")
 @click.option(
@@ -86,7 +88,7 @@ def get(name: str, data: Path | None) -> None:
     help="Folder of training images to search for copies of the test images; may be repeated.",
 )
 @data_option()
-def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> None:
+def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> None:
     """Say what is wrong with the set NAME, or with a folder of images of your own.
 
     Finds unaligned pairs, wrong sizes, LR made by another kernel, unreadable files and copies of
@@ -106,7 +108,9 @@ def check(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> 
         raise SystemExit(1)
 
 
-@command.command("generate", epilog="Example: edgekeeper data generate -o generated/ --count 40")
+@data_command.command(
+    "generate", epilog="Example: edgekeeper data generate -o generated/ --count 40"
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write to."
 )
@@ -143,7 +147,7 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
     click.echo(f"Wrote {count} images to {output}")
 
 
-@command.command(
+@data_command.command(
     "prepare", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 3,4,6"
 )
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))

@@ -38,7 +38,7 @@ _SIDE = 768  # of the part that is shown, of the original
 @click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True, help="Factor.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance.")
 @force_option("Replace files that exist.")
-def command(
+def degrade_command(
     images: tuple[Path, ...],
     output: Path,
     mixture: str,

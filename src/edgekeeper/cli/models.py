@@ -22,13 +22,13 @@ from edgekeeper.errors import InputError
 )
 @click.option("--json", "as_json", is_flag=True, help="List as JSON, one object per network.")
 @click.pass_context
-def command(context: click.Context, as_json: bool) -> None:
+def models_command(context: click.Context, as_json: bool) -> None:
     """Networks: list them (the default), show a card, get public ones, pack or push your own."""
     if context.invoked_subcommand is None:
         _list(as_json=as_json)
 
 
-@command.command("list")
+@models_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per network.")
 def list_networks(as_json: bool) -> None:
     """List the networks inside the package, and the public ones that `models get` knows."""
@@ -83,7 +83,7 @@ def _table() -> None:
     )
 
 
-@command.command("card")
+@models_command.command("card")
 @click.argument("network")
 @click.option("--json", "as_json", is_flag=True, help="All of it, each image with its licence.")
 def card(network: str, as_json: bool) -> None:
@@ -100,9 +100,9 @@ def card(network: str, as_json: bool) -> None:
     click.echo(f"Each image by name: edgekeeper models card {network} --json")
 
 
-@command.command("get", epilog="Example: edgekeeper models get realesr-general-x4v3")
+@models_command.command("get", epilog="Example: edgekeeper models get realesr-general-x4v3")
 @click.argument("name")
-def get(name: str) -> None:
+def get_network(name: str) -> None:
     """Download a network that others published: a NAME of `edgekeeper models`, or hf://OWNER/NAME.
 
     It is kept per user and found by that name afterwards: `upscale --model NAME`.
@@ -115,7 +115,7 @@ def get(name: str) -> None:
     click.echo(f"Got {path}")
 
 
-@command.command(
+@models_command.command(
     "push", epilog="Example: edgekeeper models push mine.safetensors hf://me/my-network"
 )
 @click.argument("network")
@@ -134,7 +134,7 @@ def push_network(network: str, address: str) -> None:
     click.echo(f"Wrote {push(found.path, where, card=text)}")
 
 
-@command.command(
+@models_command.command(
     "pack",
     epilog="Example: edgekeeper models pack runs/espcn_x3/model.safetensors -o mine.safetensors",
 )

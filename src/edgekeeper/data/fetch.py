@@ -24,7 +24,7 @@ from edgekeeper.files import make_folder, new_file, sha256_of, write_bytes
 SCHEMES = ("https", "file")
 """Kinds of addresses that are fetched."""
 
-_Progress = Callable[[int, int, str], None]
+FetchProgress = Callable[[int, int, str], None]
 """Called with (files done, files in all, name of the file just done)."""
 
 _CHUNK = 2**20
@@ -38,7 +38,7 @@ def fetch_set(
     wanted: str | ImageSet,
     root: str | Path,
     *,
-    progress: _Progress | None = None,
+    progress: FetchProgress | None = None,
     timeout: float = 30.0,
 ) -> Path:
     """Return the folder below ``root`` that now holds the set ``wanted``.

@@ -25,8 +25,8 @@ from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.metrics.niqe import niqe, shaved_luma
 from edgekeeper.models.backbones import weights_file
 
-MODEL_FILE = "model.mat"
-SMALLEST = 100  # pixels a side after shaving: 25 patches of 5 x 5 at the third scale
+MA_FILE = "model.mat"
+_SMALLEST = 100  # pixels a side after shaving: 25 patches of 5 x 5 at the third scale
 
 _LEAF = -1  # the status of a node without children
 
@@ -43,7 +43,7 @@ def ma(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor
     that file and for images below 100 pixels a side after shaving; InputError for another shape.
     """
     # First of all: without the forests there is nothing to be had.
-    file = weights_file(MODEL_FILE, folder=folder, purpose="Ma's score", how="put it there")
+    file = weights_file(MA_FILE, folder=folder, purpose="Ma's score", how="put it there")
     forests = _forests(file.resolve())
     luma = shaved_luma(x, shave=shave)
     return torch.stack([_score(image.cpu(), forests) for image in luma]).to(x.device)
@@ -164,9 +164,9 @@ def _forest(stored: MatValue, *, features: int, origin: Path) -> Forest:
 
 def _score(luma: Tensor, forests: _Forests) -> Tensor:
     height, width = luma.shape
-    if min(height, width) < SMALLEST:
+    if min(height, width) < _SMALLEST:
         raise UnavailableError(
-            f"Ma's score needs {SMALLEST} pixels a side after shaving; this image has "
+            f"Ma's score needs {_SMALLEST} pixels a side after shaving; this image has "
             f"{height}x{width}."
         )
     answers = [

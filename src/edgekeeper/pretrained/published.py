@@ -44,7 +44,7 @@ PUBLISHED_FORMATS: dict[str, PublishedFormat] = {
     "edsr": edsr.OFFICIAL_EDSR,
     "vdsr": luma.OFFICIAL_VDSR,
     "vdsr_pytorch": luma.PYTORCH_VDSR,
-    "srgan_keras": srgan.KERAS,
+    "srgan_keras": srgan.KERAS_SRGAN,
     "srgan": srgan.PYTORCH,
     "msrresnet": srgan.MSRRESNET,
     "imdn": edsr.IMDN_FORMAT,

@@ -15,14 +15,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from edgekeeper.data.catalogue import Remote
-from edgekeeper.data.fetch import Progress, fetch
+from edgekeeper.data.fetch import FetchProgress, fetch
 from edgekeeper.data.synthetic import synthetic_image
 from edgekeeper.errors import CheckpointError, DataError, unknown_name
 from edgekeeper.files import make_folder, write_bytes
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.losses import Perceptual
 from edgekeeper.metrics import lpips
-from edgekeeper.metrics.niqe import MODEL_FILE, niqe
+from edgekeeper.metrics.niqe import NIQE_FILE, niqe
 from edgekeeper.metrics.perceptual import HEADS_FILE
 from edgekeeper.models.backbones import ALEXNET_FILE, VGG19_FILES, vgg19_names
 from edgekeeper.pretrained.published import read_weights
@@ -121,10 +121,10 @@ REFERENCE: dict[str, ReferenceWeights] = {
         within=2e-4,
     ),
     "niqe": ReferenceWeights(
-        MODEL_FILE,
+        NIQE_FILE,
         "free with acknowledgement (University of Texas at Austin)",
         Remote(
-            MODEL_FILE,
+            NIQE_FILE,
             f"{IQA}/niqe_modelparameters.mat",
             8_347,
             "fa2aa4d12dd9595c3fb6bf8b4e1a15c79d5d1469238d0901c88dead195be578d",
@@ -162,7 +162,7 @@ REFERENCE: dict[str, ReferenceWeights] = {
 
 
 def fetch_reference(
-    folder: Path, *, names: tuple[str, ...] = (), progress: Progress | None = None
+    folder: Path, *, names: tuple[str, ...] = (), progress: FetchProgress | None = None
 ) -> list[str]:
     """Get the files of ``names`` (all of them by default) into ``folder``; return what was checked.
 

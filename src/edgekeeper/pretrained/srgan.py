@@ -200,7 +200,7 @@ def read_sftgan(file: Published) -> Plan:
     return Plan(network, _SFTGAN | end)
 
 
-KERAS = PublishedFormat("SRGAN in Keras", (r"p_re_lu",), read_keras)
+KERAS_SRGAN = PublishedFormat("SRGAN in Keras", (r"p_re_lu",), read_keras)
 PYTORCH = PublishedFormat(
     "SRGAN in PyTorch", (r"block1\.0\.weight", r"block8\.0\.conv\.weight"), _read_pytorch
 )

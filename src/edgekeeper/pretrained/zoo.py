@@ -20,7 +20,7 @@ from edgekeeper.checkpoint import KEY, load_model, model_spec
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.community import load_community
-from edgekeeper.pretrained.exported import SUFFIXES, load_exported
+from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
 from edgekeeper.pretrained.public import PUBLIC, download, hub_address, public_path
 from edgekeeper.pretrained.published import load_foreign
 from edgekeeper.spec import Spec
@@ -124,7 +124,7 @@ def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
         UnavailableError: an extra is needed; it is named.
     """
     path = find(name_or_path)
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in EXPORTED_SUFFIXES:
         return load_exported(path)
     return load_model(path) if is_own(path) else load_foreign_or_community(path, scale=scale)
 

@@ -136,7 +136,7 @@ def restore_texture(*, scale: int = 4) -> Recipe:
 
 
 def gpu_rung(
-    *, size: Size, scale: int, steps: int, degraded: bool = False, start: str | None = None
+    *, size: LadderSize, scale: int, steps: int, degraded: bool = False, start: str | None = None
 ) -> Recipe:
     """Return a rung for a GPU: 32 patches of 64 LR pixels, the rate falling from first to last.
 

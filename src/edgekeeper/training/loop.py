@@ -56,7 +56,7 @@ def update(
     """
     stage, step = recipe.stage_at(state.step)
     discriminators = list(state.discriminators.values())  # spec, network, optimizer, loss of each
-    images = image_pairs(batch, recipe=recipe, model=state.model)
+    images = image_pairs(batch, recipe=recipe, model=state.model)  # one pair, or one per turn
     lr, hr = images[0]  # (B, C, H, W) and (B, C, rH, rW), in [0, 1]
 
     def learning_rate(optim: Optim) -> float:
@@ -72,7 +72,7 @@ def update(
         losses: dict[str, Tensor] = {}
         for term in stage.terms:
             with precision(criteria[term.loss], recipe=recipe):
-                losses[term.name] = criteria[term.loss](*compared[term.on])
+                losses[term.name] = criteria[term.loss](*compared[term.on])  # scalar
         for d in discriminators:
             losses[d.spec.name] = generator_loss(d, recipe=recipe, sr=sr, hr=hr)
         weights = stage.weights_at(step)
@@ -83,12 +83,12 @@ def update(
         optimizer_step(
             state.optimizer, total, optim=stage.optim, learning_rate=learning_rate(stage.optim)
         )
-    ema_update(state, decay=recipe.ema_decay)
+    ema_update(state, decay=recipe.ema_decay)  # before the discriminators: they change nothing here
 
     # The discriminators: first on the same images, then on new ones of the updated generator.
     for turn, (lr, hr) in enumerate(images):
         if turn > 0:
-            with torch.no_grad():
+            with torch.no_grad():  # a new batch is for the discriminators alone
                 sr, _ = forward(state, lr, recipe=recipe, guided=False)
         for d in discriminators:
             rng = step_generator(seed=recipe.seed, step=state.step, turn=turn)
@@ -164,7 +164,7 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
         check_recipe(recipe, state.model, data_root=options.data_root)
         if options.graph:
             check_recordable(recipe)
-        criteria = build_losses(recipe, device=options.device)
+        criteria = build_losses(recipe, device=options.device)  # VGG19 and the like, once
         source = store if options.device == "cpu" else store.to(options.device)
         with closing(RunReport(recipe, options, store=store, step=state.step)) as report:
             while True:
@@ -205,7 +205,7 @@ def _run(
         for batch in stage_batches(recipe, store, steps=steps, scale=scale, workers=workers):
             first = state.step == begins
             again = every > 0 and state.step % every == 0 and len(stage.weights_at(0)) > 1
-            check = GradientCheck() if first or again else None
+            check = GradientCheck() if first or again else None  # costs a backward per loss
             values = update_once(state, batch, gradient_check=check)
             state.step += 1
             if check is not None:

@@ -51,13 +51,13 @@ class State:
     ``enter_stage`` makes the optimizer and the discriminators.
     """
 
-    model: SRModel
-    ema: SRModel | None
+    model: SRModel  # what learns
+    ema: SRModel | None  # what is scored and shipped
     optimizer: torch.optim.Optimizer = field(init=False)
     discriminators: dict[str, DiscriminatorState] = field(default_factory=dict)
-    step: int = 0
-    seconds: float = 0.0
-    rollbacks: int = 0
+    step: int = 0  # updates done, over all stages
+    seconds: float = 0.0  # of training, resumed runs included
+    rollbacks: int = 0  # each halves the learning rate
     origin: dict[str, object] = field(default_factory=dict)
     ema_share: Tensor | None = None  # of the new weights in the EMA, where a graph finds it
 
@@ -88,7 +88,7 @@ def begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
         CheckpointError: the checkpoint belongs to another recipe or store, or is damaged.
         InputError: the recipe starts from another network than the one given.
     """
-    last = options.out / "last.safetensors"
+    last = options.out / "last.safetensors"  # wins over --resume-from: the same command goes on
     checkpoint = last if last.is_file() else options.resume_from
     model = _build(recipe.model, seed=recipe.seed, recipe=recipe, device=options.device)
     origin = {} if checkpoint else _start(recipe, model, start_from=options.start_from)
@@ -105,10 +105,11 @@ def enter_stage(state: State, stage: Stage, *, recipe: Recipe) -> None:
     What the stage trains gets a new optimizer; the rest is frozen, running averages included.
     Discriminators that go on from the stage before keep their weights and get a new optimizer too.
     """
+    # what does not learn takes no gradient, so a warm-up of the fusion costs little
     for name, parameter in state.model.named_parameters():
         parameter.requires_grad_(not stage.trains or name.startswith(stage.trains))
     training_mode(state.model)
-    learning = [p for p in state.model.parameters() if p.requires_grad]
+    learning = [p for p in state.model.parameters() if p.requires_grad]  # what the optimizer holds
     state.optimizer = make_optimizer(stage.optim, learning)
     device = str(learning[0].device)
     before, state.discriminators = state.discriminators, {}
@@ -117,7 +118,7 @@ def enter_stage(state: State, stage: Stage, *, recipe: Recipe) -> None:
         if earlier is not None and earlier.spec.network == spec.network:
             network = earlier.network
         else:
-            seed = recipe.seed ^ zlib.crc32(spec.name.encode())
+            seed = recipe.seed ^ zlib.crc32(spec.name.encode())  # two discriminators begin apart
             network = _build(spec.network, seed=seed, recipe=recipe, device=device)
         optimizer = make_optimizer(spec.optim, network.parameters())
         negatives = spec.negatives.build() if spec.negatives else None
@@ -139,6 +140,7 @@ def ema_update(state: State, *, decay: float) -> None:
     """Move the EMA's weights towards the model's, fast at the beginning; buffers are taken over."""
     if state.ema is None:
         return
+    # e <- e + (1 - decay) (w - e), all tensors in one call
     weights: list[Tensor] = list(state.ema.parameters())
     if state.ema_share is None:
         share = 1 - ema_decay_at(state.step, decay=decay)
@@ -186,6 +188,7 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
         NotFiniteError: a weight is not finite; nothing is written.
         CheckpointError: the file cannot be written; an earlier one is unchanged.
     """
+    # names as "model.head.weight": the prefix says whose they are
     tensors = {
         f"{prefix}.{name}": tensor
         for prefix, network in state.networks().items()
@@ -237,10 +240,10 @@ def card_of(state: State, *, recipe: Recipe, store: Store) -> dict[str, object]:
 def _build(network: Spec[N], *, seed: int, recipe: Recipe, device: str) -> N:
     """Return a new network, its weights a function of ``seed``, as the recipe lays it out."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed)  # inside the fork: the global state is not touched
         built = network.build()
     if recipe.layout == "channels_last":
-        built = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        built = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # NHWC
     return built.to(device).train()
 
 
@@ -287,6 +290,7 @@ def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
         )
     if card.get("store") != store.fingerprint:
         raise CheckpointError(f"'{path}' was trained on another image store than this one.")
+    # the stage of the last update: at its end the next one has not begun
     stage, _ = recipe.stage_at(max(step - 1, 0))
     enter_stage(state, stage, recipe=recipe)
     for prefix, network in state.networks().items():
@@ -309,6 +313,7 @@ def continues(recipe: Recipe, saved: object, *, step: int) -> bool:
     starts = (
         end - stage.steps for stage, end in zip(recipe.stages, recipe.stage_ends, strict=True)
     )
+    # later stages may have been changed since
     begun = sum(start < step for start in starts)
     unrelated = {"name": recipe.name, "validation": to_plain(recipe.validation)}
     ours = replace(recipe, stages=recipe.stages[:begun])
