@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from edgekeeper.data.catalogue import Remote
 from edgekeeper.errors import CheckpointError, DataError, InputError, UnavailableError
 from edgekeeper.metrics import lpips
-from edgekeeper.metrics.niqe import MODEL_FILE
+from edgekeeper.metrics.niqe import NIQE_FILE
 from edgekeeper.models.backbones import vgg19_names, weights_file
 from edgekeeper.pretrained import reference
 from edgekeeper.pretrained.reference import EXAMPLES, REFERENCE, fetch_reference
@@ -65,7 +65,7 @@ def local(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch) -> d
             remote=at(origin / "alex.pth"),
             beside=tuple(at(cases / name) for name in EXAMPLES),
         ),
-        "niqe": replace(REFERENCE["niqe"], remote=at(weights / MODEL_FILE)),
+        "niqe": replace(REFERENCE["niqe"], remote=at(weights / NIQE_FILE)),
     }
     for name, entry in changed.items():
         monkeypatch.setitem(reference.REFERENCE, name, entry)
@@ -87,7 +87,7 @@ def test_they_are_got_converted_and_compute_what_they_must(
     assert "computes 5.85072 as it must" in ran.out
     assert lpips(x, x).item() == 0.0  # found in the cache
     folder = tmp_path / "cache" / "weights"
-    assert weights_file(MODEL_FILE, purpose="NIQE") == folder / MODEL_FILE
+    assert weights_file(NIQE_FILE, purpose="NIQE") == folder / NIQE_FILE
     assert not (folder / "downloads").exists()
     assert "computes 0.721881 as it must" in " ".join(fetch_reference(folder, names=("lpips",)))
 
