@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.files import make_folder, new_file
-from edgekeeper.models import MODELS, SRModel
+from edgekeeper.models import SRModel
+from edgekeeper.models.own import known_networks
 from edgekeeper.spec import Spec, from_json, to_plain
 
 KEY = "edgekeeper"  # the one entry of the file's metadata, holding JSON
@@ -147,7 +148,7 @@ def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
     Raises:
         InputError: a class or an argument that this version does not know.
     """
-    return from_json(description, known={model.__name__: model for model in MODELS.values()})
+    return from_json(description, known=known_networks(description))
 
 
 def read_network(path: Path) -> NetworkFile:

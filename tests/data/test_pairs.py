@@ -121,3 +121,41 @@ def test_published_sets_load(data_root: Path, name: str, count: int) -> None:
         csv = (data_root / "benchmarks" / "BSD100" / "index.csv").read_text().splitlines()[1:]
         # Without index.csv the order of names pairs them; it is the same here.
         assert [row.split(",")[1] for row in csv] == sorted(row.split(",")[1] for row in csv)
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "names"),
+    [
+        ("HR", "LR", ("a.png", "a.png")),
+        ("GT", "LQ", ("a.png", "a.png")),
+        ("HR", "LR_bicubic/X4", ("0801.png", "0801x4.png")),
+        ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic/X4", ("0801.png", "0801x4.png")),
+        ("hr", "lr/x4", ("a_HR.png", "a_LR.png")),
+        (".", "LR", ("a.png", "a.png")),
+    ],
+)
+def test_lr_images_of_one_s_own_folder_are_used(
+    tmp_path: Path, high: str, low: str, names: tuple[str, str]
+) -> None:
+    save(tmp_path / high / names[0], height=12, width=16)
+    save(tmp_path / low / names[1], height=3, width=4, seed=1)
+    (pair,) = load_pairs(tmp_path, scale=4)
+    assert (pair.lr_path, pair.lr_kernel) == (tmp_path / low / names[1], "own files")
+    stored = torch.from_numpy(np.array(Image.open(tmp_path / low / names[1])))
+    assert torch.equal(pair.lr(), stored.permute(2, 0, 1)[None] / 255)
+    (elsewhere,) = load_pairs(tmp_path / high, scale=4, lr_folder=tmp_path / low)
+    assert elsewhere.lr_path == pair.lr_path
+
+
+def test_lr_images_are_refused_rather_than_passed_over(tmp_path: Path) -> None:
+    save(tmp_path / "HR" / "a.png", height=12, width=16)
+    save(tmp_path / "LR" / "X2" / "a.png", height=6, width=8)
+    with pytest.raises(DataError, match="has no LR images for scale 4, only x2"):
+        load_pairs(tmp_path, scale=4)
+    with pytest.raises(DataError, match="protocol makes LR by 'pillow_bilinear'"):
+        load_pairs(tmp_path, scale=2, lr="pillow_bilinear")
+    save(tmp_path / "LR" / "X2" / "b.png", height=6, width=8)
+    with pytest.raises(DataError, match=r"b\.png' is one of 1 HR and 2 LR images"):
+        load_pairs(tmp_path, scale=2)
+    with pytest.raises(DataError, match=r"no folder .*nowhere' of LR images"):
+        load_pairs(tmp_path / "HR", scale=2, lr_folder=tmp_path / "nowhere")

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.errors import InputError
-from edgekeeper.models import RRDB, SPSR, parameter_count
+from edgekeeper.models import SPSR, parameter_count
 
 
 def tiny(scale: int = 4) -> SPSR:
@@ -138,40 +138,6 @@ def test_sr_branch_only_puts_zeros_in_place_of_the_gradient_s_maps() -> None:
     maps[:, :4] = 0  # the gradient's come first
     torch.testing.assert_close(network.sr_branch_only(lr), network.reconstruct(maps, lr))
     assert not torch.allclose(network.sr_branch_only(lr), network(lr))
-
-
-def test_an_rrdb_starts_the_sr_branch() -> None:
-    network = tiny()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    torch.manual_seed(5)
-    trained = RRDB(scale=4, width=4, blocks=3, growth=2).double()
-    network.load_sr_branch(trained)
-    after = network.state_dict()
-    for name, tensor in trained.state_dict().items():
-        if not name.startswith("last."):
-            assert torch.equal(after[f"sr.{name}"], tensor), name
-    kept = [n for n in after if not n.startswith("sr.") or n.startswith("sr.finish.")]
-    assert all(torch.equal(after[name], before[name]) for name in kept)
-    lr = torch.rand(1, 3, 4, 5, dtype=torch.float64)
-    torch.testing.assert_close(network.sr.deep(lr)[-1], trained.features(lr))
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"scale": 4, "width": 4, "blocks": 2, "growth": 2},
-        {"scale": 4, "width": 4, "blocks": 4, "growth": 2},
-        {"scale": 4, "width": 5, "blocks": 3, "growth": 2},
-        {"scale": 4, "width": 4, "blocks": 3, "growth": 3},
-        {"scale": 2, "width": 4, "blocks": 3, "growth": 2},
-    ],
-)
-def test_an_rrdb_that_does_not_fit_is_refused(other: dict[str, int]) -> None:
-    network = tiny()
-    before = [parameter.clone() for parameter in network.parameters()]
-    with pytest.raises(InputError, match=r"the same scale \(here 4\), width, growth and number"):
-        network.load_sr_branch(RRDB(**other))
-    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("taps", [(), (0, 1), (1, 4), (2, 1), (1, 1)])

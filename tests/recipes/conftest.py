@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ChainSR": {"width": 4, "blocks": 2, "depth": 1},
     "DGGGANLight": {"width": 4, "blocks": 3, "gradient_width": 2},
     "VGGDiscriminator": {"size": PATCH, "width": 2},
+    "WaveletDiscriminator": {"size": PATCH, "width": 2},
     "SRGANDiscriminator": {"size": PATCH, "width": 2},
     "NaturalManifoldDiscriminator": {"width": 2},
 }

@@ -1,5 +1,7 @@
 """Tests of the recipes of SPSR's Table 2."""
 
+import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -7,12 +9,16 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from edgekeeper.checkpoint import save_model
+from edgekeeper.data.store import Store
+from edgekeeper.errors import CheckpointError
 from edgekeeper.losses import Gradient, Perceptual, RelativisticGAN
-from edgekeeper.models import parameter_count
+from edgekeeper.models import RRDB, SPSR, parameter_count
 from edgekeeper.pretrained.zoo import WEIGHTS
 from edgekeeper.recipes import RECIPES
 from edgekeeper.recipes.spsr import SPSR_TABLE2, SPSR_VARIANTS, SPSRForm, spsr
 from edgekeeper.recipes.texture import TEXTURE
+from edgekeeper.spec import spec
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.state import begin
@@ -103,7 +109,8 @@ def test_the_warm_up_trains_the_fusion_alone(
     has_branch = "no_branch" not in recipe.name and "esrgan" not in recipe.name
     trains = {stage.name: stage.trains for stage in recipe.stages}
     warmup = {"warm-up": ("fusion.",)} if has_branch else {}
-    assert trains == {"pixel": (), **warmup, "adversarial": ()}
+    pixel = {} if has_branch and recipe.start and "light" not in recipe.name else {"pixel": ()}
+    assert trains == {**pixel, **warmup, "adversarial": ()}
     names = [name for name, _ in built(reduced(recipe).model).named_parameters()]
     assert any(name.startswith("fusion.") for name in names) == has_branch
 
@@ -139,6 +146,84 @@ def test_the_texture_recipes_go_on_from_esrgan_s_light_training(
     assert len({each.stages[-1].optim for each in TEXTURE.values()}) == 1
     outcome, lines = run(reduced(recipe))
     assert (outcome.status, lines[-1]["stage"]) == ("finished", last.name)
+
+
+OLD_NAMES = {  # of ESRGAN's first code
+    r"head": "model.0",
+    r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)": r"model.1.sub.\1.RDB\2.conv\3.0",
+    r"after_blocks": "model.1.sub.3",
+    r"enlarge\.convs\.0": "model.3",
+    r"enlarge\.convs\.1": "model.6",
+    r"refine": "model.8",
+    r"last": "model.10",
+}
+
+
+def old_name(name: str) -> str:
+    layer, kind = name.rsplit(".", 1)
+    for ours, theirs in OLD_NAMES.items():
+        found = re.fullmatch(ours, layer)
+        if found and found.groups():
+            block, *numbers = map(int, found.groups())
+            dense, conv = (number + 1 for number in numbers)
+            return f"model.1.sub.{block}.RDB{dense}.conv{conv}.0.{kind}"
+        if found:
+            return f"{theirs}.{kind}"
+    raise AssertionError(name)
+
+
+def test_the_paper_s_training_begins_from_any_rrdb_trained_for_fidelity(
+    reduced: Callable[[Recipe], Recipe], noise: Store, tmp_path: Path
+) -> None:
+    """SPSR, section 4.1: the generator begins with the parameters of a PSNR-oriented network."""
+    torch.manual_seed(5)
+    size = {"scale": 4, "width": 4, "blocks": 3, "growth": 2}
+    trained = RRDB(**size)
+    files = {name: tmp_path / name for name in ("official.pth", "ours.safetensors")}
+    torch.save({old_name(k): v for k, v in trained.state_dict().items()}, files["official.pth"])
+    save_model(files["ours.safetensors"], trained, spec=spec(RRDB, **size), card={})
+    recipe = dataclasses.replace(
+        reduced(spsr(form="paper")),
+        start=spsr(form="paper").start,
+        model=spec(SPSR, **size, taps=(1, 2)),
+    )
+    before = begin(
+        dataclasses.replace(recipe, start=None), noise, options=RunOptions(out=tmp_path)
+    ).model.state_dict()
+    for file in files.values():
+        state = begin(recipe, noise, options=RunOptions(out=tmp_path, start_from=file))
+        model, after = state.model, state.model.state_dict()
+        assert isinstance(model, SPSR)
+        for name, tensor in trained.state_dict().items():
+            if not name.startswith("last."):
+                assert torch.equal(after[f"sr.{name}"], tensor), name
+        new = [n for n in after if not n.startswith("sr.") or n.startswith("sr.finish.")]
+        assert all(torch.equal(after[name], before[name]) for name in new)
+        assert state.origin["new"] == ["fusion.", "gradient.", "sr.finish."]
+        assert state.origin["not used"] == ["last."]
+        lr = torch.rand(1, 3, 4, 5)
+        torch.testing.assert_close(model.sr.deep(lr)[-1], trained.features(lr))
+    for change in ({"blocks": 2}, {"width": 5}, {"growth": 3}, {"scale": 2}):
+        other = RRDB(**size | change)
+        file = tmp_path / "other.safetensors"
+        save_model(file, other, spec=spec(RRDB, **size | change), card={})
+        with pytest.raises(CheckpointError, match=r"does not fit SPSR in 'sr\.'"):
+            begin(recipe, noise, options=RunOptions(out=tmp_path, start_from=file))
+
+
+def test_the_published_code_differs_where_the_docs_say() -> None:
+    paper, code = spsr(form="paper"), RECIPES["spsr_code"]
+    assert code.data == dataclasses.replace(paper.data, batch=30)
+    assert (code.model, code.start, code.steps) == (paper.model, paper.start, 500_000)
+    terms = {term.name: term.loss for term in code.stages[-1].terms}
+    assert terms["gradient"] == spec(Gradient, norm="mse", padding=2)
+    assert [d.input for d in code.stages[-1].discriminators] == ["image", "gradient_ring"]
+    assert weights(code) == weights(paper)
+    # the scheduler counts the updates of the warm-up too
+    optim = code.stages[-1].optim
+    rates = [optim.learning_rate_at(k, steps=495_000) for k in (44_999, 45_000, 295_000)]
+    assert rates == pytest.approx([1e-4, 5e-5, 6.25e-6])
+    assert {d.optim for d in code.stages[-1].discriminators} == {optim}
 
 
 @pytest.mark.parametrize("variant", SPSR_VARIANTS)

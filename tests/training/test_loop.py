@@ -892,18 +892,30 @@ class TestStart:
         with pytest.raises(InputError, match=r"starts from the network of recipe 'from'.*--start"):
             run(self.TO, store, tmp_path / "to")
 
-    def test_a_recipe_that_needs_none_refuses_one(
+    def test_a_recipe_that_asks_for_none_takes_one_that_fits_as_a_whole(
         self, store: Store, tmp_path: Path, network: Path
     ) -> None:
-        with pytest.raises(InputError, match="starts from scratch"):
-            run(small(), store, tmp_path / "to", start_from=network)
+        recipe = dataclasses.replace(self.TO, start=None)
+        with pytest.raises(CheckpointError, match=r"conv3.weight is \(9, 32, 3, 3\).*fresh="):
+            run(recipe, store, tmp_path / "to", start_from=network)
+        recipe = dataclasses.replace(self.FROM, name="again")
+        with watching() as watched:
+            run(recipe, store, tmp_path / "again", start_from=network)
+        theirs = list(load_model(network).parameters())
+        assert all(map(torch.equal, watched.before[0], theirs))
 
-    def test_the_network_of_another_recipe_is_refused(
-        self, store: Store, tmp_path: Path, network: Path
+    def test_who_made_the_network_does_not_matter_and_what_is_new_is_said(
+        self, store: Store, tmp_path: Path, network: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        wrong = dataclasses.replace(self.TO, start=Start("something", ("conv3.",)))
-        with pytest.raises(InputError, match=r"trained by recipe 'from'.*'something'"):
-            run(wrong, store, tmp_path / "to", start_from=network)
+        other = dataclasses.replace(self.TO, start=Start("something", ("conv3.",)))
+        for _ in range(2):
+            stop_at(1, other, store, tmp_path / "to", start_from=network)
+            (tmp_path / "to" / "last.safetensors").unlink()
+        told = "Starts from model.safetensors: 4 tensors; new: conv3.; not used: conv3."
+        assert told in capsys.readouterr().err
+        lines = [line for line in log_of(tmp_path / "to") if "start" in line]
+        assert len(lines) == 1 and lines[0]["step"] == 0
+        assert lines[0]["start"]["new"] == ["conv3."] and lines[0]["start"]["recipe"] == "from"
 
     def test_layers_that_do_not_fit_are_named(
         self, store: Store, tmp_path: Path, network: Path

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.data.store import Batch
-from edgekeeper.losses import L1, L2, SSIM, TV, Charbonnier, GradientVariance
+from edgekeeper.losses import L1, L2, LDL, SSIM, TV, Charbonnier, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, SRModel
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.spec import Spec, spec
@@ -54,7 +54,7 @@ class Bias(SRModel):
 
 
 def one_update(
-    model: SRModel, *terms: Term, step: int = 0
+    model: SRModel, *terms: Term, step: int = 0, ema: SRModel | None = None
 ) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
     """What is logged of update ``step``, and SR and HR that it saw."""
     numbers = torch.Generator().manual_seed(0)
@@ -64,7 +64,7 @@ def one_update(
     )
     stage = Stage("only", 10, Optim(learning_rate=1e-3), terms)
     recipe = Recipe("r", Spec(lambda: model, ()), data=Data(patch=16, batch=2), stages=(stage,))
-    state = State(model, None, step=step)
+    state = State(model, ema, step=step)
     enter_stage(state, stage, recipe=recipe)
     inputs = lr.float() / 255, hr.float() / 255
     if model.channels == "y":
@@ -102,6 +102,26 @@ def test_a_weight_scales_the_derivative_and_one_of_zero_trains_nothing() -> None
     assert (logged["one"], logged["two"]) == (1.0, 2.0)
     assert logged["off"] > 0  # still logged
     assert model.bias.grad is not None and float(model.bias.grad) == pytest.approx(3.5)
+
+
+class GapToEma(nn.Module):
+    """The mean difference of SR and what the EMA makes of the same LR."""
+
+    needs_ema = True
+
+    def forward(self, sr: Tensor, hr: Tensor, *, sr_ema: Tensor) -> Tensor:
+        assert not sr_ema.requires_grad and sr_ema.shape == sr.shape
+        return (sr - sr_ema).mean()
+
+
+def test_a_loss_that_needs_it_is_given_the_result_of_the_ema() -> None:
+    model, ema = Bias(), Bias()
+    ema.bias.data += 0.25
+    terms = (Term("gap", spec(GapToEma)), Term("ldl", spec(LDL)), Term("pixel", spec(L1)))
+    logged, (sr, hr) = one_update(model, *terms, ema=ema)
+    assert logged["gap"] == pytest.approx(-0.25)
+    expected = LDL()(sr, hr, sr_ema=torch.full_like(sr, 0.25))
+    assert logged["ldl"] == pytest.approx(float(expected), rel=1e-5) and logged["ldl"] > 0
 
 
 def test_a_ramp_is_followed_step_by_step() -> None:

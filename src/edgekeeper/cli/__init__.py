@@ -12,6 +12,7 @@ from edgekeeper.errors import EdgekeeperError, nearest_name
 COMMANDS = {
     "upscale": "Enlarge an image, or all images of a folder.",
     "train": "Train a network from a recipe; resumes by itself.",
+    "recipes": "List the recipes by paper, show one, write it as TOML.",
     "inspect": "Measure an enlarged image against its input.",
     "evaluate": "Score a network or a folder of results on benchmark sets.",
     "compare": "Compare two networks or result folders image by image.",
@@ -24,6 +25,11 @@ COMMANDS = {
     "export": "Write a network as an ONNX or OpenVINO file, checked, in float32 or int8.",
     "demo": "Upscale an example, draw the comparison, train two small networks.",
 }
+
+TAKES_NETWORKS = (
+    *("upscale", "train", "evaluate", "compare", "blend", "cost", "reproduce"),
+    *("figure", "models", "export", "recipes"),
+)
 
 
 class LazyGroup(click.Group):
@@ -42,12 +48,41 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"edgekeeper.cli.{cmd_name}")
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
+        if cmd_name in TAKES_NETWORKS:
+            _add_import_option(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands without importing any of them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _add_import_option(command: click.Command) -> None:
+    """Give a command, or each of a group's, the option --import."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _add_import_option(inner)
+        return
+    if not any(parameter.name == "imports" for parameter in command.params):
+        option = click.Option(
+            ["--import", "imports"],
+            multiple=True,
+            metavar="FILE",
+            expose_value=False,
+            is_eager=True,
+            callback=_import,
+            help="Python file with networks of your own, which is run; again for more.",
+        )
+        command.params.append(option)
+
+
+def _import(ctx: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> None:
+    if files:
+        from edgekeeper.models.own import import_file
+
+        for file in files:
+            import_file(file)
 
 
 @click.group(

@@ -12,6 +12,7 @@ from edgekeeper.cli.scoring import (
     scoring_options,
     show_table,
 )
+from edgekeeper.errors import InputError
 
 
 @click.command(
@@ -21,15 +22,28 @@ from edgekeeper.cli.scoring import (
 )
 @click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
 @scoring_options
+@click.option(
+    "--lr",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="LR images of the one folder of originals, paired by name. Default: those in its LR, LQ "
+    "or LR_bicubic/X4 where there are any, else made from the originals.",
+)
 @json_option("Write one JSON object per image to this file.")
 def evaluate_command(
-    subjects: tuple[str, ...], json_file: Path | None, force: bool, scoring: Scoring
+    subjects: tuple[str, ...],
+    lr: Path | None,
+    json_file: Path | None,
+    force: bool,
+    scoring: Scoring,
 ) -> None:
     """Score each SUBJECT: a network (name or file), a folder of result images, or `bicubic`.
 
     A metric that is unavailable, because its weights are missing or an image is too small, is a
     dash with the reason below the table.
     """
+    if lr is not None and len(scoring.sets) != 1:
+        raise InputError("--lr holds the LR images of one set; name one with --on.")
     from edgekeeper.evaluation.evaluate import evaluate
     from edgekeeper.evaluation.tables import score_table
     from edgekeeper.metrics.score import Score, summarise, write_scores
@@ -48,6 +62,7 @@ def evaluate_command(
                 protocol=scoring.protocol,
                 metrics=scoring.metrics,
                 weights=scoring.weights,
+                lr_folder=lr,
                 model_name=None if subject == "bicubic" else Path(given).stem,
                 on_image=lambda score, _: count(score),
             )

@@ -107,15 +107,21 @@ def network_or_folder(subject: str, *, scale: int | None = None) -> "SRModel | s
 
 
 def find_recipe(name_or_file: str) -> "Recipe":
-    """Return a recipe by name, or the value ``recipe`` of a Python file of one's own.
+    """Return a recipe by name, of a TOML file, or the value ``recipe`` of a Python file.
+
+    The networks that the Python file defines are known from then on.
 
     Raises:
         InputError: no such recipe or file, or the file has no Recipe named ``recipe``.
     """
+    from edgekeeper.models.own import adopt
     from edgekeeper.recipes import RECIPES
     from edgekeeper.training.recipe import Recipe
+    from edgekeeper.training.settings import read_toml
 
     path = Path(name_or_file)
+    if path.suffix == ".toml":
+        return read_toml(path)
     if path.suffix != ".py":
         if name_or_file not in RECIPES:
             raise unknown_name("recipe", name_or_file, known=RECIPES)
@@ -131,6 +137,7 @@ def find_recipe(name_or_file: str) -> "Recipe":
         raise InputError(
             f"The recipe file '{path}' does not load: {error}.{_nearest_field(error)}"
         ) from error
+    adopt(module)
     recipe = getattr(module, "recipe", None)
     if not isinstance(recipe, Recipe):
         raise InputError(f"'{path}' must define `recipe = Recipe(...)`.")

@@ -34,6 +34,14 @@ from edgekeeper.cli.options import (
 )
 @data_option("Folder with the benchmark sets, for validation.")
 @device_option()
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Another value for a field of the recipe, such as stages.0.optim.learning_rate=1e-4; "
+    "again for more. `edgekeeper recipes show RECIPE --toml` lists the fields.",
+)
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
 @click.option(
     "--workers",
@@ -58,8 +66,8 @@ from edgekeeper.cli.options import (
 )
 @click.option(
     "--start",
-    help="Network to begin from, for recipes that ask for one: a file or the name of a shipped "
-    "network.  [default: the shipped network that the recipe names]",
+    help="Network to begin from: a file, of edgekeeper or another program, or the name of a "
+    "shipped network.  [default: the shipped network that the recipe names]",
 )
 @click.option(
     "--resume-from",
@@ -79,6 +87,7 @@ def train_command(
     out: Path,
     data: Path | None,
     device: str,
+    settings: tuple[str, ...],
     seed: int | None,
     workers: int,
     time_limit: float | None,
@@ -89,7 +98,7 @@ def train_command(
     graph: bool,
     tensorboard: bool,
 ) -> None:
-    """Train a network from RECIPE: a name, or a Python file that defines `recipe`.
+    """Train a network from RECIPE: a name, a TOML file, or a Python file that defines `recipe`.
 
     Ctrl-C saves and ends the run; the same command goes on where it stopped, in the same bits as
     if it had never been interrupted.
@@ -102,6 +111,9 @@ def train_command(
     from edgekeeper.data.store import Store
     from edgekeeper.pretrained.zoo import WEIGHTS, find
     from edgekeeper.training.loop import RunOptions, train
+    from edgekeeper.training.settings import with_settings
+
+    chosen = with_settings(chosen, settings)
 
     if start is None and chosen.start is not None:
         shipped = WEIGHTS / f"{chosen.start.recipe}.safetensors"

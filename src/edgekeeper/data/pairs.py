@@ -1,9 +1,11 @@
 """Pairs of LR and HR images to test on, from the folders in which the sets are published.
 
-Three layouts are known, told apart by what lies in the folder:
+The layouts are told apart by what lies in the folder:
 ``image_SRF_s/img_NNN_SRF_s_{HR,LR}.png`` (SelfExSR), ``HR/*.jpg`` beside ``image_SRF_s/*_LR.png``
-(BSD100; ``index.csv`` pairs them, without it the order of the names does), and a plain folder of
-HR images.
+(BSD100; ``index.csv`` pairs them, without it the order of the names does), HR images in ``HR``,
+``GT``, ``NAME_HR`` or the folder itself with LR images in ``LR``, ``LQ``, ``LR_bicubic`` or
+``NAME_LR_bicubic`` (there or in its ``X4``), paired by name, and a plain folder of HR images.
+LR images that are there are used or refused, never passed over.
 """
 
 import csv
@@ -33,7 +35,7 @@ class Pair:
     scale: int
     hr_path: Path
     lr_path: Path | None
-    lr_kernel: LrKernel = DEFAULT_KERNEL
+    lr_kernel: LrKernel | Literal["own files"] = DEFAULT_KERNEL
 
     def hr(self) -> Tensor:
         """Return the HR image (1, 3, H, W) in [0, 1], cropped from the top left to a multiple of s.
@@ -45,6 +47,7 @@ class Pair:
     def lr(self) -> Tensor:
         """Return the LR image (1, 3, H / s, W / s) in [0, 1], on the grid of 1/255."""
         if self.lr_path is None:
+            assert self.lr_kernel != "own files"
             return make_lr(self.hr(), scale=self.scale, kernel=self.lr_kernel)
         return to_rgb_tensor(read_image(self.lr_path))
 
@@ -55,17 +58,27 @@ def load_pairs(
     scale: int,
     root: str | Path = ".",
     lr: LrKernel | Literal["stored"] = "stored",
+    lr_folder: str | Path | None = None,
 ) -> list[Pair]:
     """Return the pairs of a set at ``scale``, sorted by file name.
 
     ``set_name`` is a set of the catalogue, looked for below the data folder ``root``, or the
     folder of one's own images. ``lr="stored"`` takes the set's LR files where it has them and
     makes the others by ``matlab_uint8``, which is how the stored ones were made; a kernel's name
-    makes all LR images with that kernel. Raises DataError when images are missing.
+    makes all LR images with that kernel. ``lr_folder`` holds the LR images of a folder of one's
+    own. Raises DataError when images are missing or LR images could not be used.
     """
     if scale < 2:
         raise InputError(f"scale is {scale}; it must be a whole number from 2 on.")
     folder, entry = _folder(set_name, root=Path(root))
+    own = _own(folder, scale=scale, lr_folder=lr_folder) if entry is None or lr_folder else None
+    if own is not None:
+        if lr not in ("stored", DEFAULT_KERNEL):
+            raise DataError(
+                f"LR images of their own belong to '{folder}', but the protocol makes LR by "
+                f"'{lr}': choose another protocol, such as y_matlab, or give the HR folder alone."
+            )
+        return [Pair(high.stem, scale, high, low, "own files") for high, low in own]
     hr_scale = entry.hr_scale if entry is not None and entry.hr_scale else scale
     if (folder / "HR").is_dir():
         files = _separate_hr(folder, scale=scale)
@@ -108,6 +121,58 @@ def _folder(set_name: str | Path, *, root: Path) -> tuple[Path, ImageSet | None]
         f"{entry.title} is not at '{root / entry.folder}'. Give the right data folder, or get "
         f"the set from {entry.origin}."
     )
+
+
+HIGH, LOW = ("hr", "gt"), ("lr", "lq", "lr_bicubic")
+
+
+def _own(
+    folder: Path, *, scale: int, lr_folder: str | Path | None
+) -> list[tuple[Path, Path]] | None:
+    """Return HR and LR files of a folder of one's own; None where it has no LR images.
+
+    Raises DataError when a file has no partner, or the LR images are for other scales.
+    """
+    if list(folder.glob("image_SRF_*")):
+        return None
+    below = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+
+    def found(names: tuple[str, ...]) -> Path | None:
+        endings = tuple(f"_{name}" for name in names)
+        return next((p for n, p in below.items() if n in names or n.endswith(endings)), None)
+
+    low = found(LOW) if lr_folder is None else Path(lr_folder)
+    if low is None:
+        return None
+    if not low.is_dir():
+        raise DataError(f"There is no folder '{low}' of LR images.")
+    inner = {p.name.lower(): p for p in low.iterdir() if p.is_dir()}
+    low = inner.get(f"x{scale}", low)
+    lr_files = {_plain(path, scale=scale): path for path in list_images(low)}
+    if not lr_files:
+        raise DataError(
+            f"'{low}' has no LR images for scale {scale}"
+            + (f", only {', '.join(sorted(inner))}" if inner else "")
+            + "; choose another scale, or give the folder of HR images alone."
+        )
+    hr_files = {_plain(path, scale=scale): path for path in list_images(found(HIGH) or folder)}
+    alone = sorted(hr_files.keys() ^ lr_files.keys())
+    if alone:
+        raise DataError(
+            f"'{(hr_files | lr_files)[alone[0]]}' is one of {len(hr_files)} HR and "
+            f"{len(lr_files)} LR images and has no partner: 0001.png goes with 0001.png, "
+            f"0001x{scale}.png or 0001_LR.png."
+        )
+    return [(hr_files[name], lr_files[name]) for name in sorted(hr_files)]
+
+
+def _plain(path: Path, *, scale: int) -> str:
+    """Return what two files of a pair have in common: the name without x4, _LR, _HR, _GT, _LQ."""
+    name = path.stem.lower()
+    for ending in (f"x{scale}", "_", "-", "lr", "hr", "gt", "lq", "_", "-"):
+        cut = name.removesuffix(ending)
+        name = cut or name
+    return name
 
 
 def _selfexsr(folder: Path, *, scale: int, hr_scale: int) -> Files:

@@ -36,6 +36,7 @@ def evaluate(
     metrics: Sequence[str] = tuple(METRICS),
     weights: str | Path | None = None,
     model_name: str | None = None,
+    lr_folder: str | Path | None = None,
     on_image: Callable[[Score, Tensor], None] | None = None,
 ) -> list[Score]:
     """Scores of ``subject`` on every image of ``sets``, in the order of the sets.
@@ -44,6 +45,7 @@ def evaluate(
         image); or a folder of result images, which are matched to the set by name. For
         several sets it may hold one folder for each: ``Set5`` or ``Set5_x4``.
     sets: sets of the catalogue, looked for below ``data_root``, or folders of one's own.
+    lr_folder: the LR images of the one set, where they do not lie in its folder.
     metrics: those of ``METRICS`` are always measured; "lpips", "niqe", "ma" and "pi" when they
         are named here. Where one is unavailable, the score has the reason.
     weights: the folder of their weight files; by default ``weights`` of EDGEKEEPER_DATA.
@@ -62,6 +64,7 @@ def evaluate(
         data_root=data_root,
         protocol=protocol,
         model_name=model_name,
+        lr_folder=lr_folder,
     ):
         score = score_result(result, result.pair.hr(), metrics=asked, weights=weights)
         scores.append(score)
@@ -90,6 +93,7 @@ def results(
     data_root: str | Path,
     protocol: str | Protocol = "y_matlab",
     model_name: str | None = None,
+    lr_folder: str | Path | None = None,
 ) -> Iterator[PairResult]:
     """The images of ``subject`` one by one, not scored. Arguments and errors as ``evaluate``.
 
@@ -101,8 +105,9 @@ def results(
     prepared = []
     for given in [sets] if isinstance(sets, str | Path) else sets:
         label = _label(given)
-        _check_set(given, label=label, scale=scale, root=data_root)
-        pairs = load_pairs(given, scale=scale, root=data_root, lr=chosen.lr)
+        pairs = load_pairs(given, scale=scale, root=data_root, lr=chosen.lr, lr_folder=lr_folder)
+        if pairs[0].lr_kernel != "own files":
+            _check_set(given, label=label, scale=scale, root=data_root)
         source = _source(subject, label=label, pairs=pairs, protocol=chosen)
         prepared.append((label, pairs, source))
     return (

@@ -23,6 +23,8 @@ class LDL(nn.Module):
     to Realistic Image Super-Resolution", CVPR 2022.
     """
 
+    needs_ema = True  # training passes sr_ema
+
     def forward(self, sr: Tensor, hr: Tensor, *, sr_ema: Tensor) -> Tensor:
         """Return the scalar loss; see the class."""
         weight = artifact_map(sr, hr, sr_ema=sr_ema)  # (B, 1, H, W)

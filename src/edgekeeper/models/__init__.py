@@ -12,7 +12,11 @@ from edgekeeper.models.chainsr import ChainSR
 from edgekeeper.models.dbpn import DBPN
 from edgekeeper.models.dgggan import DGGGAN
 from edgekeeper.models.dgggan_light import DGGGANLight
-from edgekeeper.models.discriminators import SRGANDiscriminator, VGGDiscriminator
+from edgekeeper.models.discriminators import (
+    SRGANDiscriminator,
+    VGGDiscriminator,
+    WaveletDiscriminator,
+)
 from edgekeeper.models.edsr import EDSR
 from edgekeeper.models.espcn import ESPCN
 from edgekeeper.models.fsrcnn import FSRCNN
@@ -80,5 +84,6 @@ __all__ = [
     "SRResNet",
     "SRVGGNetCompact",
     "VGGDiscriminator",
+    "WaveletDiscriminator",
     "parameter_count",
 ]

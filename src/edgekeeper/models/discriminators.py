@@ -20,11 +20,14 @@ before a normalisation have no bias.
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import kaiming_normal
+from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.ops.wavelet import wavelet_bands
 
 _SLOPE = 0.2  # of each LeakyReLU
 HIDDEN = 100  # units of the first fully connected layer
@@ -73,6 +76,18 @@ class VGGDiscriminator(nn.Module):
         _check(self, images, fits=tuple(sides) == (self.edge, self.edge))
         maps = self.layers(images).flatten(1)  # (B, maps · edge²)
         return self.last(F.leaky_relu(self.hidden(maps), _SLOPE))  # (B, 1), logits
+
+
+class WaveletDiscriminator(VGGDiscriminator):
+    """The same network on the three bands of detail of luma, side by side, as in WGSR.
+
+    Korkmaz et al., "Training Generative Image Super-Resolution Models by Wavelet-Domain Losses
+    Enables Better Control of Artifacts", CVPR 2024. Images are RGB (B, 3, H, W) in [0, 1].
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        bands = wavelet_bands(rgb_to_y(images.float()))  # (B, 1, H, W) each
+        return super().forward(torch.cat([bands.lh, bands.hl, bands.hh], dim=1))  # (B, 1)
 
 
 class SRGANDiscriminator(nn.Module):

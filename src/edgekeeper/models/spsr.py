@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import GradientGuided, SRModel, kaiming_normal, lr_radius
 from edgekeeper.models.enlarge import SLOPE, Enlarger, tail_radius
-from edgekeeper.models.rrdb import NEAR, RRDB, RRDBlock
+from edgekeeper.models.rrdb import NEAR, RRDBlock
 from edgekeeper.ops.gradient import gradient_map
 
 
@@ -158,22 +158,3 @@ class SPSR(SRModel):
         """The SR batch with zeros in place of the gradient branch's maps (the paper's figure 7)."""
         maps = self.sr.to_hr(self.sr.deep(lr)[-1])  # (B, F, rH, rW)
         return self.reconstruct(torch.cat([torch.zeros_like(maps), maps], dim=1), lr)
-
-    def load_sr_branch(self, trained: RRDB) -> None:
-        """Copy a trained RRDB, but for its last convolution, into the SR branch.
-
-        This is how the paper's training starts; everything else keeps its weights.
-
-        Raises:
-            InputError: ``trained`` is of another scale, width, growth or number of blocks.
-        """
-        given = {n: t for n, t in trained.state_dict().items() if not n.startswith("last.")}
-        own = {n: t for n, t in self.sr.state_dict().items() if not n.startswith("finish.")}
-        unlike = [n for n in own if n not in given or given[n].shape != own[n].shape]
-        if unlike or len(given) != len(own) or (trained.scale != self.scale):
-            raise InputError(
-                "The RRDB does not fit SPSR's SR branch: both need the same scale (here "
-                f"{self.scale}), width, growth and number of blocks ({len(self.sr.blocks)})"
-                + (f"; '{unlike[0]}' differs." if unlike else ".")
-            )
-        self.sr.load_state_dict(given, strict=False)

@@ -1,5 +1,6 @@
 """Recipes by name: the networks that ship, the demo, and the rows of the papers' tables."""
 
+from edgekeeper.recipes.beyond import BEYOND
 from edgekeeper.recipes.branch import BRANCH
 from edgekeeper.recipes.comparators import COMPARATORS
 from edgekeeper.recipes.demo import DEMO
@@ -8,21 +9,22 @@ from edgekeeper.recipes.gv_tables import GV_TABLES
 from edgekeeper.recipes.ladder import LADDER
 from edgekeeper.recipes.shipped import SHIPPED, TRUNKS
 from edgekeeper.recipes.spsr import SPSR_TABLE2
+from edgekeeper.recipes.spsr_code import SPSR_CODE
 from edgekeeper.recipes.texture import TEXTURE
 from edgekeeper.training.recipe import Recipe
 
+FAMILIES: dict[str, dict[str, Recipe]] = {
+    "Networks that ship": TRUNKS | SHIPPED | LADDER | DEMO,
+    "Gradient variance loss (Abrahamyan et al., ICASSP 2022), Tables 1 and 2": GV_TABLES,
+    "SPSR (Ma et al., CVPR 2020), Table 2, with ESRGAN": SPSR_TABLE2 | SPSR_CODE,
+    "Texture, from ESRGAN's light training": TEXTURE,
+    "After SPSR: LDL, WGSR, focal frequency, AESOP, from ESRGAN's light training": BEYOND,
+    "SPSR's gradient branch on EDSR, for fidelity": BRANCH,
+    "DGGGAN (Ma and Li), Tables 1 and 2, and a light one": DGGGAN_TABLES | DGGGAN_LIGHT,
+    "The networks that the papers are compared with": COMPARATORS,
+}
 RECIPES: dict[str, Recipe] = {
-    **TRUNKS,
-    **SHIPPED,
-    **LADDER,
-    **DEMO,
-    **GV_TABLES,
-    **SPSR_TABLE2,
-    **TEXTURE,
-    **BRANCH,
-    **DGGGAN_TABLES,
-    **DGGGAN_LIGHT,
-    **COMPARATORS,
+    name: recipe for family in FAMILIES.values() for name, recipe in family.items()
 }
 
-__all__ = ["RECIPES"]
+__all__ = ["FAMILIES", "RECIPES"]

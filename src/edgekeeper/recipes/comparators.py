@@ -8,6 +8,7 @@
     rdn         128       16     1e-4, halved each 200,000 (6)  1,000,000 (6)  L1
     dbpn        128       20     1e-4, a tenth after 500,000    1,000,000      L2, decay 1e-4
     imdn        192       16     2e-4, halved each 200,000      1,000,000 (6)  L1
+    rrdb_psnr   128       16     2e-4, halved each 200,000      1,000,000      L1, for spsr
     srresnet    96        16     1e-4                           1,000,000      L2
     srgan       96        16     1e-4, a tenth after 100,000    200,000        (3), after srresnet's
     srgan_5     96        16     the same, with 5 blocks instead of 16
@@ -52,6 +53,7 @@ from edgekeeper.models import (
     IMDN,
     RCAN,
     RDN,
+    RRDB,
     SFTGAN,
     SRCNN,
     NatSR,
@@ -245,6 +247,12 @@ NETWORKS: dict[str, Comparator] = {
     "dbpn": Comparator(spec(DBPN, scale=4), {"width": 4, "stages": 3, "first": 8}, 128, _DBPN, 20),
     "imdn": Comparator(
         spec(IMDN, scale=4), _SMALL | {"width": 16}, 192, _fidelity(L1, _adam(2e-4, *_HALVED))
+    ),
+    "rrdb_psnr": Comparator(
+        spec(RRDB, scale=4),
+        _SMALL | {"growth": 4},
+        128,
+        _fidelity(L1, _adam(2e-4, *_HALVED)),
     ),
     "srresnet": Comparator(_SRRESNET, _SMALL, 96, lambda _: (_RESNET,)),
     "srgan": Comparator(_SRRESNET, _SMALL, 96, _srgan),

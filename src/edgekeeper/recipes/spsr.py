@@ -9,16 +9,15 @@ https://arxiv.org/abs/2003.13081; Wang et al., "ESRGAN", ECCV workshops 2018.
     no_loss    yes               -              "w/o GL"
     spsr       yes               yes
 
-    form    generator                            HR patch, batch
-    paper   RRDB or SPSR, 23 blocks of 64        128, 15          the paper's settings
+    form    generator                            HR patch, batch  begins from
+    paper   RRDB or SPSR, 23 blocks of 64        128, 15          rrdb_psnr, or any such RRDB
     small   RRDB or SPSR, 4 blocks of 48         96, 8
-    light   the light EDSR, with GradientBranch  64, 8            begins from edsr_light_x4
+    light   the light EDSR, with GradientBranch  64, 8            edsr_light_x4
 
-All have the same stages: ``pixel`` (fidelity alone), ``warm-up`` (what fuses the branch, alone),
-``adversarial``. Variants without a branch stay in the first stage for as long as the second lasts,
+The stages: ``pixel`` (fidelity alone, if not trained before), ``warm-up`` (what fuses the branch,
+alone), ``adversarial``. Variants without a branch learn fidelity for as long as the warm-up lasts,
 so that all make equally many updates. Each stage has new optimizers and counts its own updates.
-SPSR fuses its branches at HR size, which costs seven times as much as the rest of a small network;
-``GradientBranch`` fuses at LR size, so that ``light`` trains on a processor.
+``GradientBranch`` fuses at LR size, not at HR size, so that ``light`` trains on a processor.
 """
 
 from dataclasses import dataclass, replace
@@ -64,8 +63,7 @@ class SPSRSettings:
     ema_decay: float = 0.0
 
 
-_FIFTHS, _HALVED = (200_000, 400_000, 600_000, 800_000), (50_000, 100_000, 200_000, 300_000)
-_PAPER = Optim(learning_rate=1e-4, schedule="steps", milestones=_HALVED)
+_PAPER = Optim(learning_rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000))
 _FAST = Optim(learning_rate=2e-4, warmup=20)
 LIVELY = replace(_FAST, learning_rate=4e-4)
 _LIGHT = edsr_light(scale=4, kind="plain").model
@@ -85,11 +83,13 @@ SPSR_FORMS: dict[SPSRForm, SPSRSettings] = {
         plain=spec(RRDB, scale=4),
         guided=spec(SPSR, scale=4),
         data=Data(patch=128, batch=15),
-        steps=(1_000_000, 5_000, 500_000),
-        pixel=Optim(learning_rate=2e-4, schedule="steps", milestones=_FIFTHS),
+        steps=(0, 5_000, 500_000),
+        pixel=_PAPER,
         adversarial=_PAPER,
         discriminator=_gan(_PAPER, size=128, width=64),
         perceptual=Term("perceptual", spec(Perceptual, weights="torchvision")),
+        # The RRDB ends with a convolution to RGB, the SR branch with one to maps.
+        start=Start("rrdb_psnr", fresh=("finish.", "last."), into="sr."),
     ),
     "small": SPSRSettings(
         plain=spec(RRDB, scale=4, width=48, blocks=4, growth=24),
@@ -111,7 +111,7 @@ SPSR_FORMS: dict[SPSRForm, SPSRSettings] = {
         adversarial=LIVELY,
         discriminator=_gan(_FAST, size=64, width=32),
         perceptual=replace(_OXFORD, loss=spec(Perceptual, weights="oxford", layer="conv3_4")),
-        start=Start("edsr_light_x4"),
+        start=Start("edsr_light_x4", into="backbone."),
         ema_decay=0.99,
     ),
 }
@@ -135,7 +135,7 @@ def spsr(*, variant: SPSRVariant = "spsr", form: SPSRForm = "light", seed: int =
             replace(gan, name="gradient gan", input="gradient", weight=_GRADIENT_GAN),
         )
     first, second, third = chosen.steps
-    pretrain = Stage("pixel", first, chosen.pixel, (pixel, *branch))
+    pretrain = Stage("pixel", first or second, chosen.pixel, (pixel, *branch))
     adversarial = Stage(
         "adversarial",
         third,
@@ -145,7 +145,7 @@ def spsr(*, variant: SPSRVariant = "spsr", form: SPSRForm = "light", seed: int =
     )
     # The branch's own loss does not reach the fusion.
     warm_up = replace(adversarial, name="warm-up", steps=second, terms=terms, trains=("fusion.",))
-    stages: tuple[Stage, ...] = (pretrain, warm_up, adversarial)
+    stages = (pretrain, warm_up, adversarial) if first else (warm_up, adversarial)
     if not has_branch:
         stages = (replace(pretrain, steps=first + second), adversarial)
     base = variant if variant in ("esrgan", "spsr") else f"spsr_{variant}"
@@ -155,7 +155,7 @@ def spsr(*, variant: SPSRVariant = "spsr", form: SPSRForm = "light", seed: int =
         data=chosen.data,
         stages=stages,
         validation=Validation(every=5_000 if form == "paper" else 500),
-        start=chosen.start and replace(chosen.start, into="backbone." if has_branch else ""),
+        start=chosen.start if has_branch or not chosen.start else Start(chosen.start.recipe),
         seed=seed,
         ema_decay=chosen.ema_decay,
         retries=3,

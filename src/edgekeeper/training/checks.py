@@ -1,5 +1,6 @@
 """What is checked before the first update of a run, and in the first update of each stage."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,19 @@ from torch import Tensor, nn
 from edgekeeper.errors import InputError, NotFiniteError, TrainingError
 from edgekeeper.evaluation.evaluate import results
 from edgekeeper.models import SRModel
+from edgekeeper.models.own import check_loadable
+from edgekeeper.spec import Spec
 from edgekeeper.training.recipe import Recipe
 
 _Gradients = Sequence[Tensor | None]
 
 
 def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> None:
-    """Raise InputError for what would fail only in a later stage or at the first validation."""
+    """Raise InputError for what would fail only in a later stage, at the first validation or later.
+
+    So does a network that could not be loaded again from the file that the run writes.
+    """
+    _check_network(recipe.model, model)
     for stage in recipe.stages:
         for beginning in stage.trains:
             if not any(name.startswith(beginning) for name, _ in model.named_parameters()):
@@ -32,6 +39,12 @@ def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> N
             raise InputError(
                 f"A term of stage '{stage.name}' is on the gradient branch, but "
                 f"{type(model).__name__} has none; wrap it in GradientBranch or leave the term out."
+            )
+        needing = [t.name for t in stage.terms if getattr(t.loss.target, "needs_ema", False)]
+        if needing and not recipe.ema_decay:
+            raise InputError(
+                f"The term '{needing[0]}' of stage '{stage.name}' compares with the result of the "
+                "weights' EMA; give the recipe an ema_decay above 0."
             )
         for discriminator in stage.discriminators:
             with torch.device("meta"):  # takes no memory
@@ -50,6 +63,24 @@ def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> N
         )
     # Looks the set and the protocol up; images would be made only when asked for.
     results("bicubic", sets=sets, scale=model.scale, data_root=data_root, protocol=protocol)
+
+
+def _check_network(spec: Spec[SRModel], model: SRModel) -> None:
+    missing = [n for n in ("scale", "channels", "receptive_field") if not hasattr(model, n)]
+    if missing:
+        raise InputError(
+            f"{spec.name} does not say its {' and its '.join(missing)}: derive it from "
+            "edgekeeper.models.SRModel and set them in its constructor."
+        )
+    if not spec.target.__module__.startswith("edgekeeper."):
+        check_loadable(type(model))
+    try:
+        json.dumps(spec.to_json())
+    except TypeError as error:
+        raise InputError(
+            f"The arguments of {spec.name} cannot be written into a file ({error}); give numbers, "
+            "texts, lists or the spec of another network."
+        ) from error
 
 
 @dataclass

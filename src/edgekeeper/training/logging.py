@@ -20,6 +20,7 @@ from edgekeeper.progress import ProgressLine
 from edgekeeper.training.checks import GradientCheck
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.recipe import Recipe
+from edgekeeper.training.start import told
 from edgekeeper.training.state import State, card_of, save, training_mode
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 class RunReport:
     """What a run tells and keeps: a progress line, a log, scores, checkpoints."""
 
-    def __init__(self, recipe: Recipe, options: RunOptions, *, store: Store, step: int) -> None:
+    def __init__(self, recipe: Recipe, options: RunOptions, *, store: Store, state: State) -> None:
         self.recipe, self.options, self.store = recipe, options, store
-        self.log = JsonLines(options.out / "log.jsonl", keep_until=step)
+        step = state.step
+        self.log = JsonLines(options.out / "log.jsonl", keep_until=step or -1)
         self.curves = (
             tensorboard_writer(options.out / "tensorboard") if options.tensorboard else None
         )
@@ -40,6 +42,10 @@ class RunReport:
         self._names: list[str] = []
         self._values: list[Tensor] = []  # of the updates since the last line
         self._saved_at = time.monotonic()
+        if step == 0 and state.origin:
+            self.line.say(told(state.origin))
+            facts = {key: value for key, value in state.origin.items() if key != "card"}
+            self.log.write({"step": 0, "start": facts})
 
     def close(self) -> None:
         """Close what is open."""

@@ -34,6 +34,7 @@ from edgekeeper.training.state import (
     State,
     begin,
     build_losses,
+    ema_of,
     ema_update,
     enter_stage,
     frozen,
@@ -71,12 +72,13 @@ def update(
             compared["branch"] = (gradient, gradient_map(hr))
         losses: dict[str, Tensor] = {}
         for term in stage.terms:
-            with precision(criteria[term.loss], recipe=recipe):
-                losses[term.name] = criteria[term.loss](*compared[term.on])  # scalar
+            criterion = criteria[term.loss]
+            with precision(criterion, recipe=recipe):
+                more = ema_of(state, lr, loss=criterion)
+                losses[term.name] = criterion(*compared[term.on], **more)  # scalar
         for d in discriminators:
             losses[d.spec.name] = generator_loss(d, recipe=recipe, sr=sr, hr=hr)
-        weights = stage.weights_at(step)
-        # SPSR, equation 10
+        weights = stage.weights_at(step)  # SPSR, equation 10
         total = sum((weights[k] * loss for k, loss in losses.items()), start=sr.new_zeros(()))
         if gradient_check is not None:
             gradient_check.generator(losses, weights=weights, network=state.model)
@@ -166,7 +168,7 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
             check_recordable(recipe)
         criteria = build_losses(recipe, device=options.device)  # VGG19 and the like, once
         source = store if options.device == "cpu" else store.to(options.device)
-        with closing(RunReport(recipe, options, store=store, step=state.step)) as report:
+        with closing(RunReport(recipe, options, store=store, state=state)) as report:
             while True:
                 try:
                     why = _run(state, source, criteria=criteria, report=report, stopped=stopped)

@@ -19,9 +19,7 @@ from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Allowed, Checked, Spec
 from edgekeeper.training.optimizer import Optim as Optim
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (sr, hr) -> scalar
-
-
+Loss = Callable[..., Tensor]  # (sr, hr) -> scalar; one that needs_ema is also given sr_ema=
 Negatives = Callable[..., Tensor]  # (hr, generator=...) -> images that are to be told from HR
 AtLeastOne = Annotated[int, Allowed("1 or more", lambda value: value >= 1)]
 
@@ -138,13 +136,13 @@ class Validation:
 
 @dataclass(frozen=True)
 class Start:
-    """Begin from the result of another recipe, except for the layers that are made new.
+    """Begin from a trained network, by default that of another recipe; `training.start` puts it in.
 
-    ``fresh`` are beginnings of parameter names, for example ``("conv3.",)``. With ``into`` the
-    other network becomes the part of that name (``"backbone."``); what is outside it is new.
+    With ``into`` it becomes the part of that name (``"backbone."``); what is outside it is new, and
+    so is, in the file and here, what begins with one of ``fresh``, for example ``("conv3.",)``.
     """
 
-    recipe: str
+    recipe: str = ""
     fresh: tuple[str, ...] = ()
     into: str = ""
 

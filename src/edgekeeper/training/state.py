@@ -16,19 +16,19 @@ from edgekeeper.checkpoint import (
     code_version,
     load_exactly,
     optimizer_tensors,
-    read_network,
     read_tensors,
     restore_optimizer,
     write_tensors,
 )
 from edgekeeper.data.store import Store
-from edgekeeper.errors import CheckpointError, InputError, NotFiniteError
+from edgekeeper.errors import CheckpointError, NotFiniteError
 from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, to_plain
 from edgekeeper.training.optimizer import make_optimizer
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.recipe import Discriminator, Loss, Negatives, Recipe, Stage
+from edgekeeper.training.start import start
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -85,13 +85,14 @@ def begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
     """Return the state of the run's last checkpoint, else of that to resume from, else a new one.
 
     Raises:
-        CheckpointError: the checkpoint belongs to another recipe or store, or is damaged.
-        InputError: the recipe starts from another network than the one given.
+        CheckpointError: the checkpoint belongs to another recipe or store, or is damaged; the
+            network to start from does not fit.
+        InputError: the recipe starts from a trained network and none is given.
     """
     last = options.out / "last.safetensors"  # wins over --resume-from: the same command goes on
     checkpoint = last if last.is_file() else options.resume_from
     model = _build(recipe.model, seed=recipe.seed, recipe=recipe, device=options.device)
-    origin = {} if checkpoint else _start(recipe, model, start_from=options.start_from)
+    origin = {} if checkpoint else start(recipe, model, file=options.start_from)
     ema = copy.deepcopy(model).requires_grad_(False) if recipe.ema_decay else None
     state = State(model, ema, origin=origin)
     if checkpoint is not None:
@@ -156,6 +157,14 @@ def ema_update(state: State, *, decay: float) -> None:
 def ema_decay_at(step: int, *, decay: float) -> float:
     """Return the EMA's decay in update ``step``, small at the beginning."""
     return min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def ema_of(state: State, lr: Tensor, *, loss: Loss) -> dict[str, Tensor]:
+    """Return the argument ``sr_ema`` of a loss that ``needs_ema``: what the EMA makes of ``lr``."""
+    if state.ema is None or not getattr(loss, "needs_ema", False):
+        return {}
+    return {"sr_ema": state.ema.eval()(lr).float()}  # (B, C, rH, rW)
 
 
 @contextmanager
@@ -245,36 +254,6 @@ def _build(network: Spec[N], *, seed: int, recipe: Recipe, device: str) -> N:
     if recipe.layout == "channels_last":
         built = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # NHWC
     return built.to(device).train()
-
-
-def _start(recipe: Recipe, model: SRModel, *, start_from: Path | None) -> dict[str, object]:
-    """Load the weights that ``recipe.start`` asks for; return where they came from."""
-    if recipe.start is None:
-        if start_from is not None:
-            raise InputError(f"Recipe '{recipe.name}' starts from scratch; leave --start away.")
-        return {}
-    if start_from is None:
-        raise InputError(
-            f"Recipe '{recipe.name}' starts from the network of recipe '{recipe.start.recipe}': "
-            "give its file with --start."
-        )
-    file = read_network(start_from)
-    trained = file.card.get("recipe")
-    trained_by = trained.get("name") if isinstance(trained, dict) else "unknown"
-    if trained_by != recipe.start.recipe:
-        raise InputError(
-            f"'{start_from}' was trained by recipe '{trained_by}', "
-            f"but '{recipe.name}' starts from '{recipe.start.recipe}'."
-        )
-    fresh, into = recipe.start.fresh, recipe.start.into
-    kept = {into + k: v.float() for k, v in file.tensors.items() if not k.startswith(fresh)}
-    new = {
-        k: v
-        for k, v in model.state_dict().items()
-        if not k.startswith(into) or k.removeprefix(into).startswith(fresh)
-    }
-    load_exactly(model, {**kept, **new}, origin=str(start_from))
-    return {"recipe": trained_by, "card": file.card}
 
 
 def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:

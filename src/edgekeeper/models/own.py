@@ -1,0 +1,112 @@
+"""Networks of one's own: classes of a Python file, or of a package that is installed.
+
+A package names its classes as entry points of the group ``edgekeeper.models``, each under the name
+of the class. Both run the code of who wrote the class; a file of weights never does.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.models import MODELS
+from edgekeeper.models.base import SRModel
+
+GROUP = "edgekeeper.models"
+
+
+def import_file(path: str | Path) -> list[str]:
+    """Run a Python file and return the names of its networks, which are known from then on.
+
+    Raises:
+        InputError: no such file, one that does not load, or one that defines no network.
+    """
+    path = Path(path)
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or found is None or found.loader is None:
+        raise InputError(f"There is no Python file '{path}' to import.")
+    module = importlib.util.module_from_spec(found)
+    try:
+        found.loader.exec_module(module)
+    except (SyntaxError, ImportError, TypeError, NameError, AttributeError) as error:
+        raise InputError(f"'{path}' does not load: {error}.") from error
+    names = adopt(module)
+    if not names:
+        raise InputError(
+            f"'{path}' defines no network: a class derived from edgekeeper.models.SRModel."
+        )
+    return names
+
+
+def adopt(module: ModuleType) -> list[str]:
+    """Make the networks that ``module`` itself defines known by name; return the names.
+
+    Raises:
+        InputError: one is called as a network of edgekeeper is.
+    """
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, SRModel)
+        and value.__module__ == module.__name__
+    ]
+    for network in own:
+        known = MODELS.get(network.__name__.lower())
+        if known is not None and known.__module__.startswith("edgekeeper."):
+            raise InputError(
+                f"'{module.__file__}' defines a network {network.__name__}, which edgekeeper has "
+                "too; give it another name."
+            )
+        MODELS[network.__name__.lower()] = network
+    return [network.__name__ for network in own]
+
+
+def known_networks(description: Mapping[str, object]) -> dict[str, type[SRModel]]:
+    """Return the networks that are known by name, with those of entry points that are asked for.
+
+    Raises:
+        InputError: ``description``, a spec as JSON, names a class that nothing defines; says how
+            to make one's own known.
+    """
+    known = {network.__name__: network for network in MODELS.values()}
+    for name in _named(description):
+        if name in known:
+            continue
+        found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+        if not found:
+            unknown = unknown_name("class", name, known=known)
+            raise InputError(
+                f"{unknown} A network of your own: name the file that defines it, --import FILE "
+                "(edgekeeper.models.own.import_file), which runs it; or install a package that has "
+                f"it as an entry point of '{GROUP}'."
+            )
+        known[name] = MODELS[name.lower()] = found[0].load()
+    return known
+
+
+def check_loadable(network: type) -> None:
+    """Raise InputError unless a file of such a network's weights could be loaded again."""
+    name, home = network.__qualname__, sys.modules.get(network.__module__)
+    if network in MODELS.values() or getattr(home, name, None) is network:
+        return
+    entry = [entry.name for entry in entry_points(group=GROUP) if entry.name == name]
+    if not entry:
+        raise InputError(
+            f"The network {name} could not be loaded again from the file that the run would write: "
+            "define the class at the top of a file of its own, not inside a function."
+        )
+
+
+def _named(value: object) -> list[str]:
+    """Return the names of the classes of a spec as JSON, those in its arguments too."""
+    if isinstance(value, list):
+        return [name for item in value for name in _named(item)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["name"]] if {"name", "arguments"} == value.keys() else []
+    inner = [name for item in value.values() for name in _named(item)]
+    return [name for name in [*own, *inner] if isinstance(name, str)]

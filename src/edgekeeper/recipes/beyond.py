@@ -1,0 +1,57 @@
+"""What came after SPSR, each as a change of ESRGAN's light training (``spsr.py``).
+
+    recipe       change of the adversarial stage                      the paper's weights
+    ldl_light    + LDL between the images and the EMA's               1
+    wgsr_light   pixel term -> L1 of sym7's bands of luma,            0.1, 0.01, 0.01, 0.05
+                 discriminator of its three bands of detail           0.005
+    ffl_light    + focal frequency loss                               1
+    aesop_light  pixel term -> L1 of what an auto-encoder keeps       0.01, as L1 before it
+
+Liang et al., CVPR 2022; Korkmaz et al., CVPR 2024; Jiang et al., ICCV 2021; Lee et al., CVPR 2025.
+Chosen here: the light network and its length, the shipped network as AESOP's decoder after a
+bicubic encoder (the paper trains both), the focal frequency loss at its paper's weight for images
+that are compared with a target. All begin from ``edgekeeper``'s light EDSR, as ``esrgan_light``.
+"""
+
+from dataclasses import replace
+
+from edgekeeper.losses import LDL, FocalFrequency, Wavelet
+from edgekeeper.models import WaveletDiscriminator
+from edgekeeper.pretrained.auto_encoded import auto_encoded
+from edgekeeper.recipes.spsr import spsr
+from edgekeeper.spec import Spec, spec
+from edgekeeper.training.recipe import Loss, Recipe, Term
+
+
+def _with(name: str, *terms: Term) -> Recipe:
+    """Return ESRGAN's light training with more terms, or others of the same name."""
+    base = spsr(variant="esrgan", form="light")
+    *before, last = base.stages
+    known = {term.name: term for term in (*last.terms, *terms)}
+    stages = (*before, replace(last, terms=tuple(known.values())))
+    return replace(base, name=name, stages=stages)
+
+
+def _pixel(loss: Spec[Loss], *, weight: float) -> Term:
+    return Term("pixel", loss, weight=weight)
+
+
+def wgsr() -> Recipe:
+    """Return the training with both of WGSR's changes."""
+    recipe = _with("wgsr_light", _pixel(spec(Wavelet), weight=1.0))
+    *before, last = recipe.stages
+    (gan,) = last.discriminators
+    size = dict(gan.network.arguments)["size"]
+    bands = replace(gan, network=spec(WaveletDiscriminator, size=int(str(size)), width=32))
+    return replace(recipe, stages=(*before, replace(last, discriminators=(bands,))))
+
+
+BEYOND: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _with("ldl_light", Term("ldl", spec(LDL))),
+        wgsr(),
+        _with("ffl_light", Term("frequency", spec(FocalFrequency))),
+        _with("aesop_light", _pixel(spec(auto_encoded, decoder="edsr_light_x4"), weight=0.01)),
+    )
+}

@@ -1,0 +1,221 @@
+"""Recipes as plain values: single fields set by name, and TOML files with the same fields.
+
+A field is named by its way through the recipe, ``stages.0.optim.learning_rate``; a stage, term or
+discriminator by number or by name (``stages.adversarial.terms.gradient.weight``); an argument of a
+network or a loss by its own name (``model.width``).
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from edgekeeper import losses, models
+from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.models import MODELS
+from edgekeeper.pretrained.auto_encoded import auto_encoded
+from edgekeeper.spec import Spec, from_json, to_plain
+from edgekeeper.training.recipe import Recipe
+
+Classes = dict[str, Callable[..., Any]]
+_ALSO = {"optimizer": "optim"}  # what a field is called too
+_NUMBERS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Return ``recipe`` with each of ``settings``, ``"data.batch=8"``, in turn.
+
+    Values are as in TOML; a text needs no quotes, ``none`` is nothing.
+
+    Raises:
+        InputError: no such field (the nearest is named), or a value that it cannot have.
+    """
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set is '{setting}'; give a field and its value: data.batch=8.")
+        plain: Any = to_plain(recipe)
+        _put(plain, path.strip().split("."), value=_value(text.strip()), where="recipe")
+        recipe = _typed(plain, Recipe, where="recipe", known=known_classes() | _classes(recipe))
+    return recipe
+
+
+def recipe_from_plain(data: Mapping[str, object]) -> Recipe:
+    """Return the recipe that ``spec.to_plain`` made plain; fields with defaults may be missing.
+
+    Raises:
+        InputError: a field, class or argument that does not exist, or a value of another type.
+    """
+    return _typed(data, Recipe, where="recipe", known=known_classes())
+
+
+def read_toml(path: Path) -> Recipe:
+    """Return the recipe of a TOML file; it runs no code.
+
+    Raises:
+        InputError: no such file, no TOML, or no recipe; says what is wrong where.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"There is no recipe file '{path}' that can be read.") from error
+    except ValueError as error:
+        raise InputError(f"The recipe file '{path}' is not TOML: {error}.") from error
+    return recipe_from_plain({"name": path.stem, **data})
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Return ``recipe`` as TOML with all its fields, which ``read_toml`` reads again."""
+    plain: Any = to_plain(recipe)
+    stages = plain.pop("stages")
+    lines = _table(plain)
+    for stage in stages:
+        lines += ["", "[[stages]]", *_table(stage)]
+    return "\n".join(lines) + "\n"
+
+
+def known_classes() -> Classes:
+    """Return the networks, discriminators and losses that a recipe may name, by name."""
+    found = {
+        name: value
+        for package in (losses, models)
+        for name, value in vars(package).items()
+        if name[0].isupper() and callable(value)
+    }
+    found[auto_encoded.__name__] = auto_encoded
+    return found | {model.__name__: model for model in MODELS.values()}
+
+
+def _classes(value: object) -> Classes:
+    """Return the classes that a recipe itself names, which may be of its own file."""
+    if isinstance(value, Spec):
+        found = [item for _, item in value.arguments]
+        return {value.name: value.target} | _classes(tuple(found))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _classes(tuple(getattr(value, field.name) for field in fields(value)))
+    if isinstance(value, tuple):
+        return {name: kind for item in value for name, kind in _classes(item).items()}
+    return {}
+
+
+def _value(text: str) -> object:
+    """Return a value as TOML has it, or else the text itself."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(plain: Any, path: list[str], *, value: object, where: str) -> None:
+    """Set the field at ``path`` of nested plain values."""
+    part, *rest = path
+    if isinstance(plain, list):
+        names = [item.get("name") if isinstance(item, dict) else None for item in plain]
+        known = [*map(str, range(len(plain))), *filter(None, names)]
+        if part not in known:
+            raise unknown_name(f"part of {where}", part, known=known)
+        key: Any = int(part) if part.isdecimal() else names.index(part)
+    elif isinstance(plain, dict):
+        key = part if part in plain else _ALSO.get(part, part)
+        if plain.keys() == {"name", "arguments"} and part not in plain:
+            plain = plain["arguments"]  # of a class; it says itself which it has
+            plain.setdefault(key, None)
+        elif key not in plain:
+            raise unknown_name(f"field of {where}", part, known=plain)
+    else:
+        raise InputError(f"{where} is {plain!r} and has no part '{part}'.")
+    if rest:
+        plain[key] = {} if plain[key] is None else plain[key]
+        if plain[key] == {}:
+            plain[key] = dict.fromkeys(["recipe", "fresh", "into"]) if key == "start" else {}
+        _put(plain[key], rest, value=value, where=f"{where}.{part}")
+    else:
+        plain[key] = value
+
+
+def _typed(value: Any, hint: Any, *, where: str, known: Classes) -> Any:
+    """Return a plain value as the type ``hint`` has it."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _typed(value, arguments[0], where=where, known=known)
+    if origin in (Union, UnionType):  # X | None
+        inner = next(kind for kind in arguments if kind is not NoneType)
+        return None if value is None else _typed(value, inner, where=where, known=known)
+    if origin is Spec:
+        description = {"name": value, "arguments": {}} if isinstance(value, str) else value
+        if not isinstance(description, dict):
+            raise InputError(f"{where} is {value!r}; give a class: {{ name = ..., arguments = }}.")
+        return from_json({"arguments": {}, **description}, known=known)
+    if origin is tuple:
+        items = value if isinstance(value, list) else [value]
+        kinds = arguments[:1] * len(items) if arguments[-1] is ... else arguments
+        if len(kinds) != len(items):
+            raise InputError(f"{where} is {value!r}; give {len(kinds)} values.")
+        return tuple(
+            _typed(item, kind, where=f"{where}.{number}", known=known)
+            for number, (item, kind) in enumerate(zip(items, kinds, strict=True))
+        )
+    if is_dataclass(hint):
+        return _dataclass(value, hint, where=where, known=known)
+    return _scalar(value, hint, where=where)
+
+
+def _dataclass(value: Any, kind: Any, *, where: str, known: Classes) -> Any:
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is {value!r}; give the fields of {kind.__name__}.")
+    own = {field.name: field for field in fields(kind) if field.init}
+    given = {str(_ALSO.get(str(name), name)): item for name, item in value.items()}
+    for name in given:
+        if name not in own:
+            raise unknown_name(f"field of {where}", name, known=own)
+    for name, field in own.items():
+        if name not in given and field.default is MISSING and field.default_factory is MISSING:
+            raise InputError(f"{where} needs the field '{name}'.")
+    hints = get_type_hints(kind, include_extras=True)
+    typed = {
+        name: _typed(item, hints[name], where=f"{where}.{name}", known=known)
+        for name, item in given.items()
+        if item is not None or NoneType in get_args(hints[name])
+    }
+    return kind(**typed)
+
+
+def _scalar(value: Any, kind: Any, *, where: str) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)  # 1e5 updates
+    if kind in _NUMBERS and type(value) is not kind:
+        raise InputError(f"{where} is {value!r}; give {_NUMBERS[kind]}.")
+    return value  # one of several names checks itself
+
+
+def _table(plain: Mapping[str, object]) -> list[str]:
+    lines = []
+    for name, value in plain.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines += [f"{name} = [", *(f"  {_inline(item)}," for item in value), "]"]
+        elif value is not None:
+            lines.append(f"{name} = {_inline(value)}")
+    return lines
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        pairs = [f"{_key(k)} = {_inline(v)}" for k, v in value.items() if v is not None]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_inline, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
