@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.auto_encoded import AutoEncoded
+from edgekeeper.losses import AutoEncoded
 from edgekeeper.models import EDSR, ESPCN
 from edgekeeper.ops.resize import imresize
 

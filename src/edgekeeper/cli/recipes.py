@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     epilog="Example: edgekeeper recipes show spsr --toml > mine.toml",
 )
 @click.pass_context
-def command(ctx: click.Context) -> None:
+def recipes_command(ctx: click.Context) -> None:
     """List the recipes that `edgekeeper train` takes, by paper; docs/train.md says more."""
     if ctx.invoked_subcommand is not None:
         return
@@ -28,7 +28,7 @@ def command(ctx: click.Context) -> None:
             click.echo(f"  {recipe.name:32} {recipe.model.name}, {recipe.steps:,} updates")
 
 
-@command.command("show", epilog="Example: edgekeeper recipes show spsr --toml > mine.toml")
+@recipes_command.command("show", epilog="Example: edgekeeper recipes show spsr --toml > mine.toml")
 @click.argument("recipe")
 @click.option("--toml", is_flag=True, help="Print it as a TOML file, which `train` takes.")
 @click.option(
@@ -38,7 +38,7 @@ def command(ctx: click.Context) -> None:
     metavar="FIELD=VALUE",
     help="Another value for a field, as of `edgekeeper train`; again for more.",
 )
-def show(recipe: str, toml: bool, settings: tuple[str, ...]) -> None:
+def show_recipe(recipe: str, toml: bool, settings: tuple[str, ...]) -> None:
     """Show what RECIPE, a name or a file, computes."""
     from edgekeeper.training.settings import to_toml, with_settings
 

@@ -5,14 +5,13 @@ Those of a generator and its discriminator have two sides instead, ``generator``
 """
 
 from edgekeeper.losses.adversarial import AdversarialLoss, RelativisticGAN, VanillaGAN
-from edgekeeper.losses.auto_encoded import AutoEncoded
 from edgekeeper.losses.frequency import FocalFrequency, Wavelet
 from edgekeeper.losses.gradient import Gradient
 from edgekeeper.losses.gradient_variance import GradientVariance
 from edgekeeper.losses.ldl import LDL
 from edgekeeper.losses.natural import NaturalManifold, Naturalness, Unnatural
 from edgekeeper.losses.perceptual import Perceptual
-from edgekeeper.losses.pixel import L1, L2, Charbonnier
+from edgekeeper.losses.pixel import L1, L2, AutoEncoded, Charbonnier
 from edgekeeper.losses.ssim import SSIM
 from edgekeeper.losses.total_variation import TV
 from edgekeeper.losses.wasserstein import WassersteinGP

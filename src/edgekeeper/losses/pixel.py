@@ -1,10 +1,14 @@
 """Losses that compare pixel with pixel."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekeeper.errors import InputError
 from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positive
+from edgekeeper.ops.resize import imresize
 
 
 class L1(nn.Module):
@@ -53,3 +57,49 @@ class Charbonnier(nn.Module):
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""
         return f"epsilon={self.epsilon}"
+
+
+class AutoEncoded(nn.Module):
+    """Mean |A(sr) - A(hr)| with A = ``decoder`` after ``encoder``, both frozen: AESOP's pixel loss.
+
+    A keeps what a fidelity network can know of an image; texture, which differs from one draw to
+    the next, is not in it, so the loss does not pull it towards its blurry mean as L1 does.
+
+    - ``decoder``: a trained network for fidelity that enlarges by its ``scale``.
+    - ``encoder``: images to images smaller by that scale; by default MATLAB's bicubic, where the
+      paper trains one.
+
+    ``loss(sr, hr)``: images (B, C, H, W) of one shape in [0, 1], C the decoder's, sides that are
+    multiples of the scale. The parameters of both require no gradient and ``train()`` does not
+    change them; the derivative goes through both to ``sr``. Errors: InputError.
+    Source: Lee et al., "Auto-Encoded Supervision for Perceptual Image Super-Resolution", CVPR 2025.
+    """
+
+    def __init__(
+        self, *, decoder: nn.Module, encoder: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        scale = getattr(decoder, "scale", None)
+        if not isinstance(scale, int):
+            raise InputError("The decoder of AutoEncoded must be a network with a 'scale'.")
+        self.scale, self.decoder, self.encoder = scale, decoder, encoder
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "AutoEncoded":
+        """Return itself, in evaluation mode whatever ``mode``."""
+        return super().train(False)
+
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        check_pair(sr, hr)  # (B, C, H, W) both
+        if any(side % self.scale for side in sr.shape[2:]):
+            raise InputError(
+                f"Images of {tuple(sr.shape[2:])} pixels cannot be shrunk by {self.scale}; give "
+                "sides that are multiples of it."
+            )
+        with torch.no_grad():
+            target = self._kept(as_float32_or_more(hr))
+        return (self._kept(as_float32_or_more(sr)) - target).abs().mean()
+
+    def _kept(self, x: Tensor) -> Tensor:
+        small = imresize(x, scale=1 / self.scale) if self.encoder is None else self.encoder(x)
+        return self.decoder(small)  # (B, C, H, W)

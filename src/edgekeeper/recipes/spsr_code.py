@@ -18,7 +18,7 @@ from edgekeeper.recipes.spsr import spsr
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Data, Recipe, Stage
 
-WARM_UP = 5_000
+FUSION_STEPS = 5_000
 
 
 def spsr_code(*, seed: int = 0) -> Recipe:
@@ -36,8 +36,8 @@ def _as_in_the_code(stage: Stage) -> Stage:
     gradient = spec(Gradient, norm="mse", padding=2)
     optim, steps = stage.optim, stage.steps
     if stage.name == "adversarial":
-        milestones = tuple(step - WARM_UP for step in optim.milestones)
-        optim, steps = replace(optim, milestones=milestones), steps - WARM_UP
+        milestones = tuple(step - FUSION_STEPS for step in optim.milestones)
+        optim, steps = replace(optim, milestones=milestones), steps - FUSION_STEPS
     return replace(
         stage,
         steps=steps,
