@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import pickle
@@ -106,6 +107,35 @@ class TestUnreadable:
         path.write_bytes(data[: int(len(data) * share)])
         with pytest.raises(CheckpointError, match="cut off"):
             read_tensors(path)
+
+    def test_a_changed_byte_anywhere_is_noticed(
+        self, tmp_path: Path, generator: torch.Generator
+    ) -> None:
+        path = tmp_path / "x"
+        tensors = {"model.a": torch.rand(3, 2, generator=generator), "ema.a": torch.tensor(2)}
+        write_tensors(path, tensors, facts={"step": 41, "card": {"name": "x"}})
+        data = path.read_bytes()
+        for place, mask in itertools.product(range(len(data)), (1, 2, 16, 64, 128)):
+            path.write_bytes(data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :])
+            with pytest.raises(CheckpointError, match=r"'.*x'"):
+                read_tensors(path)
+
+    def test_two_tensors_that_changed_places_are_noticed(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        write_tensors(path, {"a": OLD, "b": NEW}, facts={})
+        data = path.read_bytes()
+        half = len(data) - OLD.nbytes
+        changed = data[: half - NEW.nbytes] + data[half:] + data[half - NEW.nbytes : half]
+        assert changed != data
+        path.write_bytes(changed)
+        with pytest.raises(CheckpointError, match="is damaged"):
+            read_tensors(path)
+
+    def test_files_of_earlier_versions_have_no_digest(self, tmp_path: Path) -> None:
+        safetensors.torch.save_file(
+            {"a": OLD}, tmp_path / "x", metadata={"edgekeeper": '{"step": 1}'}
+        )
+        assert torch.equal(read_tensors(tmp_path / "x").tensors["a"], OLD)
 
     @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 100, b"{}", b"\0" * 64])
     def test_a_file_of_something_else(self, tmp_path: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ One file holds everything, so that a kill at any moment leaves the file before o
 """
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ from edgekeeper.models import SRModel
 from edgekeeper.models.own import known_networks
 from edgekeeper.spec import Spec, from_json, to_plain
 
-KEY = "edgekeeper"  # the one entry of the file's metadata, holding JSON
+# The entries of the file's metadata: JSON, and the digest of that and of all tensors.
+KEY, DIGEST = "edgekeeper", "sha256"
 _UNUSED = "unused"
 
 
@@ -78,10 +80,12 @@ def write_tensors(
         CheckpointError: the file cannot be written; what stood at ``path`` is still there.
     """
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    said = json.dumps(dict(facts))
+    metadata = {KEY: said, DIGEST: _digest(packed, said)}
     make_folder(path.parent, error=CheckpointError)
     with new_file(path, error=CheckpointError) as draft:
         try:
-            save_file(packed, str(draft), metadata={KEY: json.dumps(dict(facts))})
+            save_file(packed, str(draft), metadata=metadata)
         except SafetensorError as error:
             raise CheckpointError(f"'{path}' cannot be written: {error}.") from error
 
@@ -90,14 +94,15 @@ def read_tensors(path: Path) -> TensorFile:
     """Return the tensors and facts of a file that ``write_tensors`` wrote.
 
     Raises:
-        CheckpointError: no such file, not safetensors, or without edgekeeper's facts.
+        CheckpointError: no such file, not safetensors, without edgekeeper's facts, or with a bit
+            that is not as it was written.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint '{path}'.")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {_name(key): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"'{path}' is not a readable safetensors file: {error}. It may be cut off; "
@@ -112,7 +117,22 @@ def read_tensors(path: Path) -> TensorFile:
             f"'{path}' holds weights but was not written by edgekeeper; "
             "edgekeeper.pretrained.published reads the formats of other programs."
         ) from error
-    return TensorFile(tensors, facts)
+    # Files of earlier versions have no digest; an entry of another name is one that was damaged.
+    if len(metadata) > 1 and metadata.get(DIGEST) != _digest(tensors, metadata[KEY]):
+        raise CheckpointError(
+            f"'{path}' is damaged: its content is not what was written. Copy it anew, or use an "
+            "earlier checkpoint (stage-1.safetensors, ... in the run's folder)."
+        )
+    return TensorFile({_name(key): tensor for key, tensor in tensors.items()}, facts)
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """Return the SHA-256 of the names, types, shapes and bytes of ``tensors`` and of ``facts``."""
+    digest = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _name(key: str) -> str:

@@ -1,6 +1,9 @@
 """The packed store: what goes in comes out, aligned, the same for any number of workers."""
 
 import json
+import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -247,8 +250,74 @@ def test_a_failure_leaves_nothing_and_the_old_store(folder: Path, tmp_path: Path
 def test_an_index_of_an_earlier_version_is_read(folder: Path, tmp_path: Path) -> None:
     store = prepare_store(sources_in(folder), tmp_path / "store", scales=(2,))
     path = tmp_path / "store" / "index.json"
-    path.write_text(path.read_text().replace('"images"', '"pictures"'))
-    assert Store.open(tmp_path / "store").images == store.images
+    content = json.loads(path.read_text())
+    content["pictures"] = content.pop("images")
+    for image in content["pictures"]:
+        del image["sha256"]
+    path.write_text(json.dumps(content))
+    earlier = Store.open(tmp_path / "store")
+    assert [replace(image, sha256="") for image in store.images] == list(earlier.images)
+    earlier.verify(images=1)
+    change(tmp_path / "store" / "pixels.bin", at=-1)
+    with pytest.raises(DataError, match="have changed"):  # all is read, without their digests
+        earlier.verify(images=1)
+
+
+def change(path: Path, *, at: int) -> None:
+    """Turn one bit of a file where it lies."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+def test_changed_images_are_found_by_sampling(folder: Path, tmp_path: Path) -> None:
+    store = prepare_store(sources_in(folder), tmp_path / "s", scales=(2, 3))
+    pixels = tmp_path / "s" / "pixels.bin"
+    for entry in store.images:
+        for at in (entry.place.start, entry.place.stop - 1):
+            change(pixels, at=at)
+            with pytest.raises(DataError, match="have changed since the store was made"):
+                store.verify(images=3)
+            change(pixels, at=at)
+            store.verify(images=3)
+    change(pixels, at=store.images[1].hr.offset)
+    store.verify(images=1)
+    with pytest.raises(DataError, match="have changed"):
+        store.verify()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a mapped file cannot be cut there")
+def test_a_store_that_becomes_shorter_is_an_error_and_no_bus_error(
+    folder: Path, tmp_path: Path
+) -> None:
+    for kept in (0, 4096, -1):
+        store = prepare_store(
+            sources_in(folder), tmp_path / "s", scales=(2,), overwrite="replace"
+        )
+        batches = store.batches(seed=0, size=2, patch=8, scale=2, workers=1)
+        next(batches)
+        os.truncate(tmp_path / "s" / "pixels.bin", kept % store.index.pixels_bytes)
+        for read in (
+            lambda: [next(batches) for _ in range(20)],
+            lambda: store.hr(0),
+            lambda: store.lr(0, scale=2),
+            lambda: store.to("cpu"),
+            store.verify,
+            lambda: store.verify(images=2),
+        ):
+            with pytest.raises(DataError, match=r"pixels.bin' was cut to \d+ bytes"):
+                read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a mapped file cannot be replaced there")
+def test_a_store_that_is_replaced_is_read_on_as_it_was(folder: Path, tmp_path: Path) -> None:
+    sources = sources_in(folder)
+    store = prepare_store(sources, tmp_path / "s", scales=(2,))
+    before = store.hr(0)
+    prepare_store(sources[2:], tmp_path / "s", scales=(2,), overwrite="replace")
+    assert torch.equal(store.hr(0), before)
+    store.verify()
 
 
 def test_wrong_preparations(folder: Path, tmp_path: Path) -> None:

@@ -37,7 +37,13 @@ from edgekeeper.checkpoint import load_model, read_tensors, save_model, write_te
 from edgekeeper.data.degradations import PHOTO, degrade
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Batch, Store
-from edgekeeper.errors import CheckpointError, EdgekeeperError, InputError, TrainingError
+from edgekeeper.errors import (
+    CheckpointError,
+    DataError,
+    EdgekeeperError,
+    InputError,
+    TrainingError,
+)
 from edgekeeper.inference.network import infer
 from edgekeeper.losses import L1, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, GradientBranch
@@ -629,6 +635,25 @@ class TestInterrupted:
         assert same_run(tmp_path / "grown", whole)
 
 
+    def test_a_finished_run_with_more_steps_goes_on_to_the_bits_of_the_longer_one(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        falling = small().stages[1]
+        halved = dataclasses.replace(falling.optim, schedule="steps", milestones=(2, 5))
+        steady = dataclasses.replace(falling, optim=halved)
+
+        def of(stage: Stage, steps: int) -> Recipe:
+            return small(stages=(small().stages[0], dataclasses.replace(stage, steps=steps)))
+
+        for steps in (4, 5, 8):
+            run(of(steady, steps), store, tmp_path / "grown")
+        run(of(steady, 8), store, tmp_path / "straight")
+        assert same_run(tmp_path / "grown", tmp_path / "straight")
+        run(of(falling, 4), store, tmp_path / "fallen")
+        with pytest.raises(CheckpointError, match=r"add a stage behind it .* a cosine"):
+            run(of(falling, 8), store, tmp_path / "fallen")
+
+
 def test_no_denormal_is_computed_with_while_it_trains(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1038,6 +1063,33 @@ class TestRefused:
         ):
             run(small(), store, tmp_path)
         assert run(small(), store, tmp_path).status == "finished"
+
+    def test_a_store_that_changed_is_noticed_when_the_run_begins_or_goes_on(
+        self, tmp_path: Path
+    ) -> None:
+        store = make_store(tmp_path, seed=3)
+        stop_at(2, small(), store, tmp_path / "run")
+        pixels = tmp_path / "store" / "pixels.bin"
+        whole = pixels.read_bytes()
+        pixels.write_bytes(bytes(len(whole)))
+        for out in (tmp_path / "run", tmp_path / "new"):
+            with pytest.raises(DataError, match="have changed since the store was made"):
+                run(small(), Store.open(tmp_path / "store"), out)
+        assert step_in(tmp_path / "run" / "last.safetensors") == 2
+        assert not (tmp_path / "new" / "last.safetensors").exists()
+        pixels.write_bytes(whole)
+        run(small(), Store.open(tmp_path / "store"), tmp_path / "run")
+
+    def test_a_checkpoint_with_a_changed_bit_is_not_gone_on_from(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        stop_at(2, small(), store, tmp_path)
+        last = tmp_path / "last.safetensors"
+        content = last.read_bytes()
+        for at in range(8, len(content), len(content) // 40):
+            last.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+            with pytest.raises(CheckpointError):
+                run(small(), store, tmp_path)
 
     def test_a_set_or_a_protocol_that_is_not_there_before_the_first_update(
         self, store: Store, tmp_path: Path

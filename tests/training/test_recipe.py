@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import math
 from typing import Any
@@ -267,10 +268,23 @@ class TestContinues:
             assert continues(other, self.saved(), step=3)
             assert continues(other, self.saved(), step=4) == (stages[1:2] == TWO.stages[1:])
 
-    def test_the_stage_that_is_under_way_counts_as_a_whole(self) -> None:
-        # A cosine depends on the length of its stage from the first step on.
-        longer = dataclasses.replace(TWO.stages[0], steps=4)
-        assert not continues(dataclasses.replace(TWO, stages=(longer,)), self.saved(), step=1)
+    def test_a_stage_may_become_longer_where_no_learning_rate_depends_on_its_length(self) -> None:
+        constant, falling = Optim(learning_rate=1e-3), Optim(learning_rate=1e-3, schedule="cosine")
+        halved = Optim(learning_rate=1e-3, schedule="steps", milestones=(2, 50), warmup=2)
+        for optim, theirs in itertools.product((constant, halved, falling), repeat=2):
+            gan = dataclasses.replace(GAN, optim=theirs)
+            stage = Stage("s", 4, optim, (PIXEL,), discriminators=(gan,))
+            before = recipe(TWO.stages[0], stage)
+            first = TWO.stages[0].steps
+            for steps, fits in ((9, True), (3, True), (2, False)):
+                other = recipe(TWO.stages[0], dataclasses.replace(stage, steps=steps))
+                # A cosine depends on the length of its stage from the first step on.
+                allowed = fits and falling not in (optim, theirs)
+                assert continues(other, self.saved(before), step=first + 3) == allowed
+            behind = recipe(*before.stages, Stage("behind", 3, constant, (PIXEL,)))
+            longer = dataclasses.replace(stage, steps=9)
+            changed = recipe(TWO.stages[0], longer, behind.stages[-1])
+            assert not continues(changed, self.saved(behind), step=first + 5)
 
     def test_not_after_its_end_nor_before_its_beginning(self) -> None:
         assert not continues(TWO, self.saved(), step=8)

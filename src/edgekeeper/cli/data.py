@@ -89,15 +89,22 @@ def get_set(name: str, data: Path | None) -> None:
 )
 @data_option()
 def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path | None) -> None:
-    """Say what is wrong with the set NAME, or with a folder of images of your own.
+    """Say what is wrong with the set NAME, a folder of images of your own, or a packed store.
 
-    Finds unaligned pairs, wrong sizes, LR made by another kernel, unreadable files and copies of
-    test images among training images. Exit status 1 when something was found.
+    Of a store all pixels are compared with their digest. Of a set it finds unaligned pairs, wrong
+    sizes, LR made by another kernel, unreadable files and copies of test images among training
+    images. Exit status 1 when something was found.
     """
     from edgekeeper.data.check import check_set
     from edgekeeper.data.pairs import load_pairs
+    from edgekeeper.data.store import INDEX, Store
     from edgekeeper.image import list_images
 
+    if (Path(name) / INDEX).is_file():
+        store = Store.open(name)
+        store.verify()
+        click.echo(f"{len(store.images)} images are as they were packed.")
+        return
     subject: str | Path = Path(name) if Path(name).is_dir() else name
     root = Path() if isinstance(subject, Path) else needed_data(data)
     trained = [path for folder in train for path in list_images(folder)]

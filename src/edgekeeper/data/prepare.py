@@ -135,7 +135,7 @@ class Writer:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        self.digest = hashlib.sha256()
+        self.digest, self.of_image = hashlib.sha256(), hashlib.sha256()
 
     def add(
         self, source: SourceImage, *, shrink: tuple[int, ...], long_sides: tuple[int, ...] = ()
@@ -149,6 +149,7 @@ class Writer:
             factors = tuple(dict.fromkeys(max(1, long / side) for side in long_sides))
         for factor, hr in self.shrunk(image, factors):
             # Regions are written in the order in which they are named here.
+            self.of_image = hashlib.sha256()
             region = self.write(hr)
             lr = {
                 scale: self.write(make_lr(hr, scale=scale, kernel=self.lr_kernel))
@@ -156,7 +157,16 @@ class Writer:
             }
             name = source.path.stem if factor == 1 else f"{source.path.stem}_shrunk{factor:g}"
             self.entries.append(
-                Entry(name, source.path.name, digest, source.licence, factor, region, lr)
+                Entry(
+                    name,
+                    source.path.name,
+                    digest,
+                    source.licence,
+                    factor,
+                    region,
+                    lr,
+                    self.of_image.hexdigest(),
+                )
             )
 
     def shrunk(self, image: Tensor, factors: Sequence[float]) -> Iterator[tuple[float, Tensor]]:
@@ -174,6 +184,7 @@ class Writer:
         content = to_bytes(image).contiguous().numpy().data
         self.file.write(content)
         self.digest.update(content)
+        self.of_image.update(content)
         region = Region(self.offset, image.shape[-2], image.shape[-1])
         self.offset += region.nbytes
         return region

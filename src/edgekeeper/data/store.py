@@ -6,6 +6,7 @@ side, as three planes of uint8 each.
 
 import hashlib
 import json
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,7 +48,7 @@ class Entry:
 
     ``lr`` maps the scale to the LR image; ``shrink`` is the factor by which the source was
     shrunk before it became this HR image (1: not at all; no whole number where the long side
-    was asked for).
+    was asked for). ``sha256`` is the digest of its HR and LR bytes ("" in earlier stores).
     """
 
     name: str
@@ -57,6 +58,13 @@ class Entry:
     shrink: float
     hr: Region
     lr: dict[int, Region]
+    sha256: str = ""
+
+    @property
+    def place(self) -> slice:
+        """Which bytes of the pixels are those of HR and LR."""
+        regions = [self.hr, *self.lr.values()]
+        return slice(self.hr.offset, self.hr.offset + sum(r.nbytes for r in regions))
 
 
 @dataclass(frozen=True)
@@ -177,11 +185,12 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, index: Index, pixels: NDArray[np.uint8], *, resident: Tensor | None = None
+        self, path: Path, index: Index, mapped: mmap.mmap, *, resident: Tensor | None = None
     ) -> None:
         self.path = path
         self.index = index
-        self.pixels = pixels
+        self.mapped = mapped
+        self.pixels = np.frombuffer(mapped, np.uint8)
         self.resident = resident
         self.hr_regions = [entry.hr for entry in index.images]
         self.lr_regions = {s: [entry.lr[s] for entry in index.images] for s in index.scales}
@@ -200,7 +209,8 @@ class Store:
                 f"'{file}' {found}; the index says {index.pixels_bytes} bytes. "
                 "The store is incomplete: prepare it anew."
             )
-        return cls(folder, index, np.asarray(np.memmap(file, dtype=np.uint8, mode="r")))
+        with file.open("rb") as opened:
+            return cls(folder, index, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
 
     @property
     def images(self) -> tuple[Entry, ...]:
@@ -227,20 +237,41 @@ class Store:
         """Where batches come out."""
         return torch.device("cpu") if self.resident is None else self.resident.device
 
-    def verify(self) -> None:
-        """Raise DataError unless the pixels have the digest of the index."""
-        digest = hashlib.sha256(self.pixels.data).hexdigest()
-        if digest != self.fingerprint:
+    def verify(self, *, images: int | None = None) -> None:
+        """Raise DataError unless the pixels have the digest of the index.
+
+        With ``images`` only so many images, spread over the store, are looked at; a store of an
+        earlier version, which has no digests of single images, is read whole.
+        """
+        self._check_size()
+        if images is None or not all(entry.sha256 for entry in self.images):
+            looked_at = [(slice(None), self.fingerprint)]
+        else:
+            numbers = np.linspace(0, len(self.images) - 1, images).round().astype(int)
+            chosen = [self.images[number] for number in np.unique(numbers)]
+            looked_at = [(entry.place, entry.sha256) for entry in chosen]
+        for place, digest in looked_at:
+            found = hashlib.sha256(self.pixels[place].data).hexdigest()
+            if found != digest:
+                raise DataError(
+                    f"The pixels of '{self.path}' have changed since the store was made: SHA-256 "
+                    f"is {found}, the index says {digest}. Prepare the store anew."
+                )
+
+    def _check_size(self) -> None:
+        # What is mapped of a file that became shorter kills the process that reads it (SIGBUS).
+        if self.mapped.size() < self.index.pixels_bytes:
             raise DataError(
-                f"The pixels of '{self.path}' have changed since the store was made: SHA-256 is "
-                f"{digest}, the index says {self.fingerprint}. Prepare the store anew."
+                f"'{self.path / PIXELS}' was cut to {self.mapped.size()} bytes while it was in "
+                f"use; the index says {self.index.pixels_bytes} bytes. Prepare the store anew."
             )
 
     def to(self, device: torch.device | str) -> "Store":
         """The same store with all pixels copied to ``device``; gives the same batches there."""
+        self._check_size()
         # A copy first: torch cannot wrap the read-only mapping.
         resident = torch.from_numpy(self.pixels.copy()).to(device)
-        return Store(self.path, self.index, self.pixels, resident=resident)
+        return Store(self.path, self.index, self.mapped, resident=resident)
 
     def hr(self, number: int) -> Tensor:
         """Return the HR image ``number`` (3, H, W) uint8."""
@@ -295,6 +326,7 @@ class Store:
         hr = windows(places, self.hr_regions, patch=side, factor=scale)
         if self.resident is not None:
             return Batch(read_device(self.resident, lr), read_device(self.resident, hr))
+        self._check_size()
         pinned = memory == "pinned"
         if pinned and not torch.cuda.is_available():
             raise InputError("memory='pinned' needs a CUDA device; use 'pageable' without one.")
@@ -352,6 +384,7 @@ class Store:
         return Positions(self.lr_regions[scale], patch=patch)
 
     def _image(self, region: Region) -> Tensor:
+        self._check_size()
         flat = self.pixels[region.offset : region.offset + region.nbytes]
         return torch.from_numpy(flat.copy()).reshape(3, region.height, region.width)
 

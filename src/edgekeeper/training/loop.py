@@ -204,6 +204,8 @@ def _run(
         one_update = partial(update, recipe=recipe, criteria=criteria)
         update_once = RecordedUpdate(one_update, recipe=recipe) if options.graph else one_update
         steps, scale = range(state.step, end), state.model.scale
+        if steps:
+            store.verify(images=16)
         for batch in stage_batches(recipe, store, steps=steps, scale=scale, workers=workers):
             first = state.step == begins
             again = every > 0 and state.step % every == 0 and len(stage.weights_at(0)) > 1

@@ -20,7 +20,7 @@ class Optim(Checked):
     ``kind``: Adam, plain gradient descent with momentum, or SOAP (`edgekeeper.training.soap`; with
     ``betas=(0.95, 0.95)``), which for small networks needs far fewer updates than Adam.
     ``schedule``: "constant"; "cosine" falls from ``learning_rate`` to ``final_learning_rate`` over
-    the stage; "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the
+    the stage, so a longer stage is another from its first update on; "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the
     stage). ``warmup`` steps rise linearly from 0.
     ``clip``: "norm" limits the global gradient norm to ``clip_limit``; "value_over_rate" limits
     every value to ±clip_limit / learning_rate (VDSR, section 3.2).

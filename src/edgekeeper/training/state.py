@@ -264,8 +264,9 @@ def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
     if not continues(recipe, card.get("recipe"), step=step):
         raise CheckpointError(
             f"'{path}' belongs to another recipe than '{recipe.name}', or the recipe has changed "
-            "since. Choose another --out folder to start anew; to train for longer, add a stage "
-            "behind the last."
+            "since. Choose another --out folder to start anew. To train for longer raise the steps "
+            "of the last stage, or add a stage behind it where its learning rate is a cosine, "
+            "which depends on the steps from the first update on."
         )
     if card.get("store") != store.fingerprint:
         raise CheckpointError(f"'{path}' was trained on another image store than this one.")
@@ -284,7 +285,8 @@ def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
 def continues(recipe: Recipe, saved: object, *, step: int) -> bool:
     """Whether the recipe ``saved`` as JSON decided the same as ``recipe`` up to update ``step``.
 
-    Stages that have not begun, name and validation do not matter.
+    Stages that have not begun, name and validation do not matter, nor how long the last one that
+    has begun is, unless a learning rate of it is a cosine over its steps.
     """
     if not isinstance(saved, dict) or not 0 < step <= recipe.steps:
         return False
@@ -295,5 +297,10 @@ def continues(recipe: Recipe, saved: object, *, step: int) -> bool:
     # later stages may have been changed since
     begun = sum(start < step for start in starts)
     unrelated = {"name": recipe.name, "validation": to_plain(recipe.validation)}
+    stages, last = stages[:begun], recipe.stages[begun - 1]
+    optims = [last.optim, *(d.optim for d in last.discriminators)]
+    reached = sum(stage.get("steps", 0) for stage in stages)
+    if reached >= step and all(optim.schedule != "cosine" for optim in optims):
+        stages[-1] = {**stages[-1], "steps": last.steps}
     ours = replace(recipe, stages=recipe.stages[:begun])
-    return agrees(ours, {**saved, **unrelated, "stages": stages[:begun]})
+    return agrees(ours, {**saved, **unrelated, "stages": stages})
