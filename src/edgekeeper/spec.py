@@ -5,7 +5,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from edgekeeper.errors import InputError, nearest_name, unknown_name
 
@@ -49,16 +61,37 @@ class Allowed:
 
 
 class Checked:
-    """Base of dataclasses whose fields are checked: each ``Literal``, each with an ``Allowed``."""
+    """Base of dataclasses whose fields are checked: their types, and what ``Allowed`` says."""
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]
             value, label = getattr(self, name), f"{type(self).__name__}.{name}"
             if get_origin(hint) is Literal and value not in get_args(hint):
                 raise unknown_name(label, str(value), known=map(str, get_args(hint)))
+            if not _fits(value, hint):
+                kind = getattr(hint, "__origin__", hint) if get_origin(hint) is Annotated else hint
+                words = kind.__name__ if isinstance(kind, type) else str(kind)
+                raise InputError(f"{label} is {value!r}; its type must be {words}.")
             for allowed in getattr(hint, "__metadata__", ()):
                 if not allowed.holds(value):
                     raise InputError(f"{label} is {value}; give {allowed.words}.")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Return whether ``value`` is of the type ``hint``; whole numbers are floats too."""
+    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    if origin is Annotated:
+        return _fits(value, arguments[0])
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin in (int, float):
+        return isinstance(value, (int, origin)) and not isinstance(value, bool)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    return not isinstance(origin, type) or isinstance(value, origin)
 
 
 @cache

@@ -3,7 +3,10 @@
 import json
 import os
 import sys
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -292,20 +295,19 @@ def test_a_store_that_becomes_shorter_is_an_error_and_no_bus_error(
     folder: Path, tmp_path: Path
 ) -> None:
     for kept in (0, 4096, -1):
-        store = prepare_store(
-            sources_in(folder), tmp_path / "s", scales=(2,), overwrite="replace"
-        )
+        store = prepare_store(sources_in(folder), tmp_path / "s", scales=(2,), overwrite="replace")
         batches = store.batches(seed=0, size=2, patch=8, scale=2, workers=1)
         next(batches)
         os.truncate(tmp_path / "s" / "pixels.bin", kept % store.index.pixels_bytes)
-        for read in (
-            lambda: [next(batches) for _ in range(20)],
-            lambda: store.hr(0),
-            lambda: store.lr(0, scale=2),
-            lambda: store.to("cpu"),
+        reads: tuple[Callable[[], object], ...] = (
+            partial(deque, batches),
+            partial(store.hr, 0),
+            partial(store.lr, 0, scale=2),
+            partial(store.to, "cpu"),
             store.verify,
-            lambda: store.verify(images=2),
-        ):
+            partial(store.verify, images=2),
+        )
+        for read in reads:
             with pytest.raises(DataError, match=r"pixels.bin' was cut to \d+ bytes"):
                 read()
 

@@ -634,7 +634,6 @@ class TestInterrupted:
         whole = straight(small())
         assert same_run(tmp_path / "grown", whole)
 
-
     def test_a_finished_run_with_more_steps_goes_on_to_the_bits_of_the_longer_one(
         self, store: Store, tmp_path: Path
     ) -> None:

@@ -238,6 +238,42 @@ class TestRefused:
         with pytest.raises(InputError, match=rf"{label}.*mean '{nearest}'\? Known: .*, "):
             dataclasses.replace(made, **{field: value})
 
+    def test_values_of_another_type_or_out_of_range(self) -> None:
+        stage, optim = TWO.stages[0], TWO.stages[0].optim
+        cases: list[tuple[Any, str, object, str]] = [
+            (TWO, "seed", -1, "give a number from 0"),
+            (TWO, "seed", 1.5, "type must be int"),
+            (TWO, "seed", True, "type must be int"),
+            (TWO, "stages", list(TWO.stages), "type must be tuple"),
+            (TWO, "stages", (optim,), "type must be tuple"),
+            (TWO, "model", EDSR, "type must be .*Spec"),
+            (TWO, "data", {"patch": 8}, "type must be Data"),
+            (TWO, "validation", "set5", "type must be .*Validation"),
+            (Validation(), "every", 0, "give 1 or more"),
+            (Validation(), "set_name", None, "type must be str"),
+            (Start("other"), "fresh", "conv3.", "type must be tuple"),
+            (stage, "steps", "30", "type must be int"),
+            (stage, "steps", 1e4, "type must be int"),
+            (stage, "trains", "head.", "type must be tuple"),
+            (PIXEL, "loss", L1(), "type must be .*Spec"),
+            (PIXEL, "weight", math.nan, "give a finite number"),
+            (PIXEL, "ramp", -1, "give 0 or more"),
+            (GAN, "weight", math.inf, "give a finite number"),
+            (optim, "learning_rate", "1e-3", "type must be float"),
+            (optim, "betas", (0.9,), "type must be tuple"),
+            (optim, "betas", (0.9, 1.0), "give two numbers"),
+            (optim, "momentum", 1.0, "give a number in"),
+            (optim, "weight_decay", -1e-4, "give a finite number from 0"),
+            (optim, "milestones", (2, 2.5), "type must be tuple"),
+            (optim, "warmup", -2, "give a finite number from 0"),
+            (optim, "gamma", math.nan, "give a finite number from 0"),
+        ]
+        for value, name, wrong, message in cases:
+            label = rf"{type(value).__name__}\.{name} is .*{message}"
+            with pytest.raises(InputError, match=label):
+                dataclasses.replace(value, **{name: wrong})
+        assert dataclasses.replace(optim, learning_rate=1).learning_rate == 1
+
 
 class TestContinues:
     """From which checkpoints a recipe goes on: those of an equal run up to their step."""

@@ -167,10 +167,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the same batch on ``device``; from pinned memory the copy does not wait."""
-        wait_free = self.lr.is_pinned() if self.lr.device.type == "cpu" else False
-        return Batch(
-            self.lr.to(device, non_blocking=wait_free), self.hr.to(device, non_blocking=wait_free)
-        )
+        wait_free = self.lr.device.type == "cpu" and self.lr.is_pinned()
+        return Batch(*(t.to(device, non_blocking=wait_free) for t in (self.lr, self.hr)))
 
     def as_float(self) -> "Batch":
         """Return the same batch as float32 in [0, 1]."""
@@ -190,7 +188,6 @@ class Store:
         self.path = path
         self.index = index
         self.mapped = mapped
-        self.pixels = np.frombuffer(mapped, np.uint8)
         self.resident = resident
         self.hr_regions = [entry.hr for entry in index.images]
         self.lr_regions = {s: [entry.lr[s] for entry in index.images] for s in index.scales}
@@ -233,6 +230,16 @@ class Store:
         return self.index.pixels_sha256
 
     @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """All pixels, flat and read-only; DataError when the file has become shorter."""
+        if self.mapped.size() < self.index.pixels_bytes:  # reading on would be a bus error
+            raise DataError(
+                f"'{self.path / PIXELS}' was cut to {self.mapped.size()} bytes while it was in "
+                f"use; the index says {self.index.pixels_bytes} bytes. Prepare the store anew."
+            )
+        return np.frombuffer(self.mapped, np.uint8)
+
+    @property
     def device(self) -> torch.device:
         """Where batches come out."""
         return torch.device("cpu") if self.resident is None else self.resident.device
@@ -240,13 +247,10 @@ class Store:
     def verify(self, *, images: int | None = None) -> None:
         """Raise DataError unless the pixels have the digest of the index.
 
-        With ``images`` only so many images, spread over the store, are looked at; a store of an
-        earlier version, which has no digests of single images, is read whole.
+        With ``images`` only so many, spread over the store, are looked at, if each has a digest.
         """
-        self._check_size()
-        if images is None or not all(entry.sha256 for entry in self.images):
-            looked_at = [(slice(None), self.fingerprint)]
-        else:
+        looked_at = [(slice(None), self.fingerprint)]
+        if images is not None and all(entry.sha256 for entry in self.images):
             numbers = np.linspace(0, len(self.images) - 1, images).round().astype(int)
             chosen = [self.images[number] for number in np.unique(numbers)]
             looked_at = [(entry.place, entry.sha256) for entry in chosen]
@@ -258,17 +262,8 @@ class Store:
                     f"is {found}, the index says {digest}. Prepare the store anew."
                 )
 
-    def _check_size(self) -> None:
-        # What is mapped of a file that became shorter kills the process that reads it (SIGBUS).
-        if self.mapped.size() < self.index.pixels_bytes:
-            raise DataError(
-                f"'{self.path / PIXELS}' was cut to {self.mapped.size()} bytes while it was in "
-                f"use; the index says {self.index.pixels_bytes} bytes. Prepare the store anew."
-            )
-
     def to(self, device: torch.device | str) -> "Store":
         """The same store with all pixels copied to ``device``; gives the same batches there."""
-        self._check_size()
         # A copy first: torch cannot wrap the read-only mapping.
         resident = torch.from_numpy(self.pixels.copy()).to(device)
         return Store(self.path, self.index, self.mapped, resident=resident)
@@ -326,7 +321,6 @@ class Store:
         hr = windows(places, self.hr_regions, patch=side, factor=scale)
         if self.resident is not None:
             return Batch(read_device(self.resident, lr), read_device(self.resident, hr))
-        self._check_size()
         pinned = memory == "pinned"
         if pinned and not torch.cuda.is_available():
             raise InputError("memory='pinned' needs a CUDA device; use 'pageable' without one.")
@@ -374,17 +368,14 @@ class Store:
             raise InputError(
                 f"workers is {workers} and ahead {ahead}; allowed are workers from 0, ahead from 1."
             )
-        return (
-            _in_turn(read, start=start)
-            if workers == 0
-            else _in_advance(read, start=start, workers=workers, ahead=ahead)
-        )
+        if workers == 0:
+            return (read(step) for step in count(start))
+        return _in_advance(read, start=start, workers=workers, ahead=ahead)
 
     def _positions(self, scale: int, patch: int) -> Positions:
         return Positions(self.lr_regions[scale], patch=patch)
 
     def _image(self, region: Region) -> Tensor:
-        self._check_size()
         flat = self.pixels[region.offset : region.offset + region.nbytes]
         return torch.from_numpy(flat.copy()).reshape(3, region.height, region.width)
 
@@ -392,11 +383,6 @@ class Store:
         if scale not in self.lr_regions:
             known = ", ".join(str(s) for s in self.scales)
             raise InputError(f"The store '{self.path}' has no LR at scale {scale}; it has {known}.")
-
-
-def _in_turn(read: Callable[[int], Batch], *, start: int) -> Iterator[Batch]:
-    for step in count(start):
-        yield read(step)
 
 
 def _in_advance(

@@ -12,6 +12,9 @@ from edgekeeper.errors import InputError
 from edgekeeper.spec import Allowed, Checked
 from edgekeeper.training.soap import SOAP
 
+_FROM_ZERO = Allowed("a finite number from 0 on", lambda v: 0.0 <= v < math.inf)
+_SHARES = Allowed("two numbers in [0, 1)", lambda betas: all(0.0 <= v < 1.0 for v in betas))
+
 
 @dataclass(frozen=True)
 class Optim(Checked):
@@ -20,8 +23,8 @@ class Optim(Checked):
     ``kind``: Adam, plain gradient descent with momentum, or SOAP (`edgekeeper.training.soap`; with
     ``betas=(0.95, 0.95)``), which for small networks needs far fewer updates than Adam.
     ``schedule``: "constant"; "cosine" falls from ``learning_rate`` to ``final_learning_rate`` over
-    the stage, so a longer stage is another from its first update on; "steps" multiplies by ``gamma`` after each of ``milestones`` (counted within the
-    stage). ``warmup`` steps rise linearly from 0.
+    the stage (a longer stage differs from its first update on); "steps" multiplies by ``gamma``
+    after each of ``milestones`` (counted within the stage). ``warmup`` steps rise linearly from 0.
     ``clip``: "norm" limits the global gradient norm to ``clip_limit``; "value_over_rate" limits
     every value to ±clip_limit / learning_rate (VDSR, section 3.2).
     ``renew_every``: updates of SOAP between renewals of its bases.
@@ -29,15 +32,15 @@ class Optim(Checked):
 
     learning_rate: Annotated[float, Allowed("a positive, finite one", lambda v: 0.0 < v < math.inf)]
     kind: Literal["adam", "sgd", "soap"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)  # of the mean gradient and of its square
-    epsilon: float = 1e-8  # Adam's; SOAP is given 1e-12
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 0.0  # SOAP: apart from the gradient; Adam and sgd: as part of it
+    betas: Annotated[tuple[float, float], _SHARES] = (0.9, 0.999)  # of the mean gradient and of its square
+    epsilon: Annotated[float, _FROM_ZERO] = 1e-8  # Adam's; SOAP is given 1e-12
+    momentum: Annotated[float, Allowed("a number in [0, 1)", lambda v: 0.0 <= v < 1.0)] = 0.9
+    weight_decay: Annotated[float, _FROM_ZERO] = 0.0  # SOAP: apart from the gradient; Adam and sgd: as part of it
     schedule: Literal["constant", "cosine", "steps"] = "constant"
-    final_learning_rate: float = 0.0
+    final_learning_rate: Annotated[float, _FROM_ZERO] = 0.0
     milestones: tuple[int, ...] = ()
-    gamma: float = 0.5  # EDSR and SPSR halve
-    warmup: int = 0
+    gamma: Annotated[float, _FROM_ZERO] = 0.5  # EDSR and SPSR halve
+    warmup: Annotated[int, _FROM_ZERO] = 0
     clip: Literal["none", "norm", "value_over_rate"] = "none"
     clip_limit: float = 0.0
     renew_every: Annotated[int, Allowed("1 or more", lambda value: value >= 1)] = 10

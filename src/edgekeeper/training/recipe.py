@@ -4,6 +4,7 @@ A variant of a recipe is ``dataclasses.replace(recipe, ...)``. What is not here 
 workers, time limit) does not change the result. Values are checked as soon as they are made.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -22,6 +23,7 @@ from edgekeeper.training.optimizer import Optim as Optim
 Loss = Callable[..., Tensor]  # (sr, hr) -> scalar; one that needs_ema is also given sr_ema=
 Negatives = Callable[..., Tensor]  # (hr, generator=...) -> images that are to be told from HR
 AtLeastOne = Annotated[int, Allowed("1 or more", lambda value: value >= 1)]
+Finite = Annotated[float, Allowed("a finite number", math.isfinite)]
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Term(Checked):
 
     name: str
     loss: Spec[Loss]
-    weight: float = 1.0  # of the mean over pixels
-    ramp: int = 0
+    weight: Finite = 1.0
+    ramp: Annotated[int, Allowed("0 or more", lambda value: value >= 0)] = 0
     on: Literal["image", "branch"] = "image"
 
     def weight_at(self, step: int) -> float:
@@ -74,7 +76,7 @@ class Discriminator(Checked):
     network: Spec[nn.Module]
     loss: Spec[AdversarialLoss]
     optim: Optim
-    weight: float
+    weight: Finite
     input: Literal["image", "gradient", "gradient_ring"] = "image"
     negatives: Spec[Negatives] | None = None
 
@@ -126,16 +128,16 @@ class Stage(Checked):
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(Checked):
     """Which set is scored during the run, under which protocol, every how many steps."""
 
     set_name: str = "set5"
     protocol: str = "y_matlab"
-    every: int = 1000  # updates
+    every: AtLeastOne = 1000  # updates
 
 
 @dataclass(frozen=True)
-class Start:
+class Start(Checked):
     """Begin from a trained network, by default that of another recipe; `training.start` puts it in.
 
     With ``into`` it becomes the part of that name (``"backbone."``); what is outside it is new, and
@@ -161,7 +163,7 @@ class Recipe(Checked):
     stages: Annotated[tuple[Stage, ...], Allowed("at least one", bool)]
     validation: Validation | None = None
     start: Start | None = None
-    seed: int = 0
+    seed: Annotated[int, Allowed("a number from 0 to 2^64 - 1", lambda v: 0 <= v < 2**64)] = 0
     ema_decay: Annotated[float, Allowed("a decay in [0, 1)", lambda v: 0.0 <= v < 1.0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"  # losses stay in float32
     layout: Literal["contiguous", "channels_last"] = "contiguous"  # NHWC is faster on CPUs
