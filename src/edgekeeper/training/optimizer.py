@@ -32,10 +32,10 @@ class Optim(Checked):
 
     learning_rate: Annotated[float, Allowed("a positive, finite one", lambda v: 0.0 < v < math.inf)]
     kind: Literal["adam", "sgd", "soap"] = "adam"
-    betas: Annotated[tuple[float, float], _SHARES] = (0.9, 0.999)  # of the mean gradient and of its square
+    betas: Annotated[tuple[float, float], _SHARES] = (0.9, 0.999)  # of mean and square
     epsilon: Annotated[float, _FROM_ZERO] = 1e-8  # Adam's; SOAP is given 1e-12
     momentum: Annotated[float, Allowed("a number in [0, 1)", lambda v: 0.0 <= v < 1.0)] = 0.9
-    weight_decay: Annotated[float, _FROM_ZERO] = 0.0  # SOAP: apart from the gradient; Adam and sgd: as part of it
+    weight_decay: Annotated[float, _FROM_ZERO] = 0.0  # SOAP: apart from the gradient
     schedule: Literal["constant", "cosine", "steps"] = "constant"
     final_learning_rate: Annotated[float, _FROM_ZERO] = 0.0
     milestones: tuple[int, ...] = ()
