@@ -23,7 +23,7 @@ def test_every_entry_is_complete() -> None:
         assert not entry.names or len(entry.names) == entry.count
         # Only these sources let us publish networks trained on them.
         shipped = entry.name in ("photos_cc0", "photos_public_domain", "photos_more")
-        assert (entry.may_train_shipped == "yes") == shipped
+        assert entry.may_ship == shipped
 
 
 def test_files_of_a_set_have_addresses_and_digests() -> None:

@@ -88,7 +88,7 @@ def test_all_crops_have_one_size_and_do_not_overlap(
         path=tmp_path / "c.png",
         numbers=("psnr", "ssim"),
         scale=2,
-        whole="shown",
+        whole=True,
         per_line=per_line,
     )
     figure = drawn[0]
@@ -111,7 +111,7 @@ def test_all_crops_have_one_size_and_do_not_overlap(
 
 def test_the_frame_is_around_the_part(hr: Tensor, tmp_path: Path, drawn: list[Any]) -> None:
     row = Row(hr, [Panel("a", hr)], "name", Box(10, 20, 8, 12))
-    crops([row], path=tmp_path / "c.png", whole="shown")
+    crops([row], path=tmp_path / "c.png", whole=True)
     whole = titled(drawn[0])["name"]
     assert whole.images[0].get_array().shape == (64, 80, 3)
     frame = whole.patches[-1]

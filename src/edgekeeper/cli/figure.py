@@ -17,7 +17,6 @@ from edgekeeper.cli.figure_points import frontier_command, quality_cost_command
 from edgekeeper.cli.options import split_names, split_numbers
 from edgekeeper.errors import InputError, nearest_name
 
-Whole = Literal["shown", "left out"]
 LINE_OPTIONS = {
     "middle": "--at",
     "length": "--length",
@@ -41,14 +40,14 @@ LINE_OPTIONS = {
     help="Where the original stands.",
 )
 @click.option("--per-line", type=click.IntRange(1), help="Images in a line. Default: all.")
-@whole_option()
+@whole_option
 def crops_command(
     chosen: Chosen,
     *,
     output: Path,
     numbers: str,
     protocol: str,
-    whole: Whole,
+    whole: bool,
     original: Literal["first", "last"],
     per_line: int | None,
 ) -> None:
@@ -101,9 +100,9 @@ def comparison_command(chosen: Chosen, *, output: Path) -> None:
     help="|Gx| and |Gy| of grey (Sobel), or the length M of the central differences, the mean "
     "over R, G and B.",
 )
-@whole_option()
+@whole_option
 def gradients(
-    chosen: Chosen, *, output: Path, kind: Literal["directions", "length"], whole: Whole
+    chosen: Chosen, *, output: Path, kind: Literal["directions", "length"], whole: bool
 ) -> None:
     """Show maps of gradients on one scale (gradient variance 1; with --kind length SPSR 5)."""
     from edgekeeper import figures
@@ -145,8 +144,8 @@ def variances(chosen: Chosen, *, output: Path, patch: int) -> None:
     help="Of image, original, bicubic and branch: the original itself, then the gradient "
     "maps of the original and of the interpolation, and the branch's own.",
 )
-@whole_option()
-def branch(chosen: Chosen, *, output: Path, columns: str, whole: Whole) -> None:
+@whole_option
+def branch(chosen: Chosen, *, output: Path, columns: str, whole: bool) -> None:
     """Show the map that a gradient branch predicts (SPSR 6; DGGGAN 5: see the example).
 
     SUBJECTS are networks with a gradient branch, such as SPSR or any in a GradientBranch.
@@ -177,8 +176,8 @@ def branch(chosen: Chosen, *, output: Path, columns: str, whole: Whole) -> None:
 )
 @of_images()
 @numbers_options()
-@whole_option()
-def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole: Whole) -> None:
+@whole_option
+def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole: bool) -> None:
     """Show images without and with the gradient branch of the same network (SPSR 7).
 
     SUBJECTS are networks with a gradient branch that changes the image, such as SPSR, DGGGAN or

@@ -116,15 +116,11 @@ def of_images(images: Literal["needed", "optional"] = "needed") -> Decorator:
     return decorate
 
 
-def whole_option() -> Decorator:
-    """Return the option ``--whole``."""
-    return click.option(
-        "--whole",
-        flag_value="shown",
-        default="left out",
-        show_default=False,
-        help="Show the whole original with a frame around the part, left of each row.",
-    )
+whole_option = click.option(
+    "--whole",
+    is_flag=True,
+    help="Show the whole original with a frame around the part, left of each row.",
+)
 
 
 @dataclass(frozen=True)

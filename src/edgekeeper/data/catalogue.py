@@ -31,12 +31,15 @@ class Remote:
     unpack: Literal["no", "zip"] = "no"
 
 
+RESEARCH = "none stated; research use only"
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """A set of images and the facts about it.
 
     ``folder`` is where it lies below the data root. ``licence`` is what its source states.
-    ``may_train_shipped``: whether networks trained on it may be published with the project.
+    ``may_ship``: whether networks trained on it may be published with the project.
     ``bases``: (beginning of the path, address before the rest) for the files of ``digests.txt``.
     ``how``: what to do when it cannot be fetched. ``names``: the images' usual names, in order.
     ``hr_scale``: the scale whose HR images serve for all scales (None: each scale its own).
@@ -48,9 +51,9 @@ class ImageSet:
     kind: Literal["test", "train"]
     count: int
     origin: str
-    licence: str
-    may_train_shipped: Literal["yes", "no"]
     folder: str
+    licence: str = RESEARCH
+    may_ship: bool = False
     bases: tuple[tuple[str, str], ...] = ()
     archives: tuple[Remote, ...] = ()
     how: str = ""
@@ -59,8 +62,6 @@ class ImageSet:
     caution: str = ""
 
 
-RESEARCH = "none stated; research use only"
-
 SETS: tuple[ImageSet, ...] = (
     ImageSet(
         "set5",
@@ -68,8 +69,6 @@ SETS: tuple[ImageSet, ...] = (
         "test",
         5,
         SELFEXSR,
-        RESEARCH,
-        "no",
         "benchmarks/Set5",
         bases=(("", f"{SELFEXSR_DATA}/Set5/"),),
         names=("baby", "bird", "butterfly", "head", "woman"),
@@ -80,8 +79,6 @@ SETS: tuple[ImageSet, ...] = (
         "test",
         14,
         SELFEXSR,
-        RESEARCH,
-        "no",
         "benchmarks/Set14",
         bases=(("", f"{SELFEXSR_DATA}/Set14/"),),
         names=(
@@ -95,9 +92,8 @@ SETS: tuple[ImageSet, ...] = (
         "test",
         100,
         BSDS500,
-        "research and education only",
-        "no",
         "benchmarks/BSD100",
+        licence="research and education only",
         bases=(("HR/", f"{BSDS500_IMAGES}/val/"), ("", f"{SELFEXSR_DATA}/BSD100/")),
         caution="These are the val images of BSDS500: never train on that part.",
     ),
@@ -107,8 +103,6 @@ SETS: tuple[ImageSet, ...] = (
         "test",
         100,
         SELFEXSR,
-        RESEARCH,
-        "no",
         "benchmarks/Urban100",
         how=f"Take data/Urban100/image_SRF_4 from {SELFEXSR}; its HR serves for all scales.",
         hr_scale=4,
@@ -120,8 +114,6 @@ SETS: tuple[ImageSet, ...] = (
         "test",
         100,
         "http://mmlab.ie.cuhk.edu.hk/projects/FSRCNN.html",
-        RESEARCH,
-        "no",
         "benchmarks/General100",
         how="Get the images from the FSRCNN project page and put the HR images in the folder.",
     ),
@@ -131,9 +123,8 @@ SETS: tuple[ImageSet, ...] = (
         "test",
         109,
         "http://www.manga109.org",
-        "academic use only, no redistribution",
-        "no",
         "benchmarks/Manga109",
+        licence="academic use only, no redistribution",
         how="Apply at http://www.manga109.org and put the HR images in the folder.",
     ),
     ImageSet(
@@ -142,9 +133,8 @@ SETS: tuple[ImageSet, ...] = (
         "test",
         24,
         "https://r0k.us/graphics/kodak/",
-        "released by Kodak for unrestricted use, as the page states",
-        "no",
         "benchmarks/Kodak",
+        licence="released by Kodak for unrestricted use, as the page states",
         archives=tuple(
             Remote(f"kodim{n:02d}.png", f"https://r0k.us/graphics/kodak/kodak/kodim{n:02d}.png")
             for n in range(1, 25)
@@ -156,9 +146,8 @@ SETS: tuple[ImageSet, ...] = (
         "train",
         800,
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
-        "academic research only",
-        "no",
         "train/DIV2K_train_HR",
+        licence="academic research only",
         archives=(
             Remote(
                 "DIV2K_train_HR.zip",
@@ -175,9 +164,8 @@ SETS: tuple[ImageSet, ...] = (
         "test",
         100,
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
-        "academic research only",
-        "no",
         "benchmarks/DIV2K_valid_HR",
+        licence="academic research only",
         archives=(
             Remote(
                 "DIV2K_valid_HR.zip",
@@ -194,9 +182,8 @@ SETS: tuple[ImageSet, ...] = (
         "train",
         100,
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
-        "academic research only",
-        "no",
         "train/DIV2K_test_LR_x4",
+        licence="academic research only",
         how="Get the x4 bicubic LR of the test images from the DIV2K page.",
         caution="The HR test images are not public; these small ones serve as HR themselves.",
     ),
@@ -206,9 +193,8 @@ SETS: tuple[ImageSet, ...] = (
         "train",
         2650,
         "https://cv.snu.ac.kr/research/EDSR/Flickr2K.tar",
-        "Flickr photographs under their authors' terms; research use only",
-        "no",
         "train/Flickr2K",
+        licence="Flickr photographs under their authors' terms; research use only",
         how="Fetch the archive (11 GB, no digest published); unpack Flickr2K_HR into the folder.",
     ),
     ImageSet(
@@ -217,8 +203,6 @@ SETS: tuple[ImageSet, ...] = (
         "train",
         91,
         "http://www.ifp.illinois.edu/~jyang29/ScSR.htm",
-        RESEARCH,
-        "no",
         "train/T91",
         how="Take Data/Training from ScSR.rar on the page of the paper.",
     ),
@@ -228,9 +212,8 @@ SETS: tuple[ImageSet, ...] = (
         "train",
         200,
         BSDS500,
-        "research and education only",
-        "no",
         "train/BSDS500_train",
+        licence="research and education only",
         bases=(("", f"{BSDS500_IMAGES}/train/"),),
         caution="302003.jpg is the image 'woman' of Set5: leave it out to test on Set5.",
     ),
@@ -240,9 +223,9 @@ SETS: tuple[ImageSet, ...] = (
         "train",
         19,
         "https://github.com/BuddiesOfBudgie/budgie-backgrounds",
-        "CC0-1.0",
-        "yes",
         "train/photos_CC0",
+        licence="CC0-1.0",
+        may_ship=True,
         bases=(
             ("", "https://github.com/BuddiesOfBudgie/budgie-backgrounds/raw/main/backgrounds/"),
         ),
@@ -253,9 +236,9 @@ SETS: tuple[ImageSet, ...] = (
         "train",
         11,
         "https://github.com/pop-os/wallpapers",
-        "public domain, as the source states",
-        "yes",
         "train/photos_public_domain",
+        licence="public domain, as the source states",
+        may_ship=True,
         bases=(("", "https://github.com/pop-os/wallpapers/raw/master/original/"),),
     ),
     ImageSet(
@@ -266,9 +249,9 @@ SETS: tuple[ImageSet, ...] = (
         "https://github.com/OpenDroneMap, https://github.com/pierotofy, "
         "https://github.com/merkato/odm_boruszyn_kap, https://github.com/PDDatabase/PDImages, "
         "Debian's package lomiri-wallpapers",
-        "per file, in its ORIGIN.csv: CC0, BSD-2-Clause, MIT, CC BY 3.0 and 4.0",
-        "yes",
         "train/photos_more",
+        licence="per file, in its ORIGIN.csv: CC0, BSD-2-Clause, MIT, CC BY 3.0 and 4.0",
+        may_ship=True,
         how="Take the files that ORIGIN.csv names from the sources that it names.",
         caution="Two thirds are views from the air, alike within a series.",
     ),

@@ -59,7 +59,8 @@ def _means(scores: Sequence[Score]) -> dict[str, object]:
         values = [value for score in scores if (value := score.value(metric)) is not None]
         if len(values) < len(scores):
             continue  # LPIPS without its weight files
-        found_interval = interval(values)
-        found[metric] = round(found_interval.mean, 5)
-        found[f"{metric}_interval"] = [round(found_interval.low, 5), round(found_interval.high, 5)]
+        over = interval(values)
+        found[metric] = round(over.mean, 5)
+        ends = (over.low, over.high)
+        found[f"{metric}_interval"] = [round(end, 5) for end in ends if end is not None]
     return found

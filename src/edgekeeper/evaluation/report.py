@@ -19,9 +19,9 @@ from edgekeeper.evaluation.tables import (
     TITLES,
     Table,
     as_json,
-    difference_cell,
     number,
     plain_row,
+    with_interval,
 )
 from edgekeeper.files import write_text
 
@@ -48,7 +48,7 @@ def _cells(row: MetricRow) -> tuple[str, ...]:
         f"{RATIO if metric == 'gv_ratio' else TITLES[metric]} {SIGNS[direction(metric)]}",
         number(row.a, digits=digits),
         number(row.b, digits=digits),
-        difference_cell(row.difference, digits=digits),
+        with_interval(row.difference, digits=digits, sign="always"),
         NOTHING if row.p is None else f"{row.p:.2g}",
         f"{row.better}, {row.worse} of {row.images}",
         "undecided" if row.verdict == "not distinguishable" else row.verdict,

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from edgekeeper.errors import InputError
 from edgekeeper.metrics.score import ALL_METRICS, METRICS, Best, SetMean
-from edgekeeper.metrics.statistics import Difference
+from edgekeeper.metrics.statistics import Interval
 
 TITLES = {
     "psnr": "PSNR",
@@ -78,26 +78,15 @@ def number(value: object, *, digits: int, sign: Literal["negative", "always"] = 
 
 
 def with_interval(
-    mean: float,
-    ends: tuple[float | None, float | None],
-    *,
-    digits: int,
-    sign: Literal["negative", "always"] = "negative",
+    found: Interval | None, *, digits: int, sign: Literal["negative", "always"] = "negative"
 ) -> str:
-    """Return ``mean [low, high]``, or the mean alone where there is no interval."""
-    text = number(mean, digits=digits, sign=sign)
-    if None in ends:
-        return text
-    low, high = (number(end, digits=digits, sign=sign) for end in ends)
-    return f"{text} [{low}, {high}]"
-
-
-def difference_cell(difference: Difference | None, *, digits: int) -> str:
-    """Return the difference with its sign and its interval."""
-    if difference is None:
+    """Return ``mean [low, high]``, the mean alone without an interval, a dash for None."""
+    if found is None:
         return NOTHING
-    ends = (difference.low, difference.high)
-    return with_interval(difference.mean, ends, digits=digits, sign="always")
+    mean, low, high = (
+        number(x, digits=digits, sign=sign) for x in (found.mean, found.low, found.high)
+    )
+    return mean if found.low is None or found.high is None else f"{mean} [{low}, {high}]"
 
 
 def titled(metric: str) -> str:

@@ -72,7 +72,7 @@ def crops(
     scale: int | None = None,
     protocol: str | Protocol = "y_matlab",
     original: Literal["first", "last"] = "last",
-    whole: Literal["shown", "left out"] = "left out",
+    whole: bool = False,
     per_line: int | None = None,
 ) -> Path:
     """Return the file with the same part of each panel and of the original, a row an original.
@@ -92,7 +92,7 @@ def crops(
             Cell(label, None if x is None else part.cut(x), below[label])
             for label, x in images.items()
         ]
-        strips.append(Strip(cells, row.name, (row.hr, part) if whole == "shown" else None))
+        strips.append(Strip(cells, row.name, (row.hr, part) if whole else None))
     note = _condition(chosen, scale=scale) if numbers else ""
     return draw_grid(strips, path=path, per_line=per_line, note=note)
 

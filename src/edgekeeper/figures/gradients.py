@@ -38,7 +38,7 @@ def gradient_maps(
     *,
     path: str | Path,
     kind: Literal["directions", "length"] = "directions",
-    whole: Literal["shown", "left out"] = "left out",
+    whole: bool = False,
 ) -> Path:
     """Return the file with the gradients of each original and of its panels.
 
@@ -58,7 +58,7 @@ def gradient_maps(
                 Cell(label, None if maps is None else part.cut(maps[name]))
                 for label, maps in found.items()
             ]
-            place = (row.hr, part) if whole == "shown" else None
+            place = (row.hr, part) if whole else None
             strips.append(Strip(cells, " ".join(filter(None, (row.name, name))), place))
     return draw_grid(strips, path=path, top=top, bar=BARS[kind])
 
@@ -92,7 +92,7 @@ def branch_maps(
     *,
     path: str | Path,
     columns: Sequence[str] = ("original", "bicubic", "branch"),
-    whole: Literal["shown", "left out"] = "left out",
+    whole: bool = False,
 ) -> Path:
     """Return the file with M of the original, M of its interpolation and the branches' own maps.
 
@@ -116,7 +116,7 @@ def branch_maps(
                 cells.append(replace(cell, image=part.cut(cell.image)))
                 if column == "original":
                     top = max(top, float(part.cut(cell.image).max()))
-        strips.append(Strip(cells, row.name, (row.hr, part) if whole == "shown" else None))
+        strips.append(Strip(cells, row.name, (row.hr, part) if whole else None))
     return draw_grid(strips, path=path, top=top, bar="length of the gradient M\nin 0..1")
 
 

@@ -28,24 +28,21 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the ends of its bootstrap interval."""
+    """A mean and the ends of its bootstrap interval, None where there is none."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Interval):
     """Mean of a - b, the ends of its interval, and whether ``a`` is the better one.
 
     verdict: "better" or "worse" when the interval leaves out 0, else "not distinguishable";
     "too few images" without an interval.
     """
 
-    mean: float
-    low: float | None = None
-    high: float | None = None
     verdict: DifferenceVerdict = "too few images"
 
 
@@ -60,7 +57,7 @@ def interval(
     """
     table = _table("values", values)
     means = _resampled_means([table], seed=seed, draws=draws)[0]
-    return _interval(float(table.mean()), means, level=level)
+    return Interval(float(table.mean()), *_ends(means, level=level))
 
 
 def paired_difference(
@@ -92,8 +89,8 @@ def paired_difference(
     means = _resampled_means([first, second], seed=seed, draws=draws)
     # Per image first: equal images then give exactly 0.
     mean = float((first.mean(axis=0) - second.mean(axis=0)).mean())
-    found = _interval(mean, means[0] - means[1], level=level)
-    return Difference(found.mean, found.low, found.high, _verdict(found.low, found.high, best=best))
+    low, high = _ends(means[0] - means[1], level=level)
+    return Difference(mean, low, high, _verdict(low, high, best=best))
 
 
 @dataclass(frozen=True)
@@ -162,11 +159,11 @@ def _verdict(low: float, high: float, *, best: Literal["highest", "lowest"]) -> 
     return "better" if (low > 0) == (best == "highest") else "worse"
 
 
-def _interval(mean: float, means: _Floats, *, level: float) -> Interval:
+def _ends(means: _Floats, *, level: float) -> tuple[float, float]:
     if not 0 < level < 1:
         raise InputError(f"level lies between 0 and 1, for example 0.95; got {level!r}.")
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high))
+    return float(low), float(high)
 
 
 def _resampled_means(tables: Sequence[_Floats], *, seed: int, draws: int) -> _Floats:

@@ -22,7 +22,6 @@ from edgekeeper.evaluation.tables import (
     NOTHING,
     TITLES,
     Table,
-    difference_cell,
     number,
     plain_row,
     titled,
@@ -30,7 +29,7 @@ from edgekeeper.evaluation.tables import (
 )
 from edgekeeper.metrics.protocol import find_protocol
 from edgekeeper.metrics.score import Score
-from edgekeeper.metrics.statistics import Difference, interval
+from edgekeeper.metrics.statistics import Difference, Interval, interval
 from edgekeeper.papers.printed import PRINTED, PrintedTable
 from edgekeeper.papers.scored import (
     BICUBIC,
@@ -58,16 +57,13 @@ EXPLAINED_MEASURES = {
 
 
 @dataclass(frozen=True)
-class Value:
+class Value(Interval):
     """A number of a row: printed, or the mean over ``images`` with its 95 % interval.
 
-    low, high: None where the number is printed, or there are fewer than two finite numbers.
+    There is none where the number is printed, or fewer than two numbers are finite.
     stated: False for a printed number whose definition the paper does not state.
     """
 
-    mean: float
-    low: float | None = None
-    high: float | None = None
     images: int | None = None
     stated: bool = True
 
@@ -367,7 +363,7 @@ def _cell(line: TableLine, measure: str, *, digits: int) -> str:
         return "unavailable" if line.origin == "ours" else NOTHING
     if not value.stated:
         return number(value.mean, digits=digits) + "?"
-    return with_interval(value.mean, (value.low, value.high), digits=digits)
+    return with_interval(value, digits=digits)
 
 
 def _contrast_table(found: MeasuredTable) -> Table:
@@ -379,7 +375,7 @@ def _contrast_table(found: MeasuredTable) -> Table:
             each.against,
             TITLES[each.measure],
             each.section,
-            difference_cell(each.difference, digits=_FINE[each.measure]),
+            with_interval(each.difference, digits=_FINE[each.measure], sign="always"),
             each.difference.verdict,
             str(each.images),
         )

@@ -26,10 +26,10 @@ from edgekeeper.evaluation.tables import (
     DIGITS,
     TITLES,
     Table,
-    difference_cell,
     number,
     plain_row,
     titled,
+    with_interval,
 )
 from edgekeeper.metrics.protocol import Protocol, find_protocol
 from edgekeeper.metrics.score import Score, write_scores
@@ -352,7 +352,7 @@ def reproduction_table(found: ReproducedTable) -> Table:
                 TITLES[row.measure],
                 number(row.without, digits=digits),
                 number(row.added, digits=digits),
-                difference_cell(row.difference, digits=digits),
+                with_interval(row.difference, digits=digits, sign="always"),
                 row.difference.verdict,
                 number(row.paper_without, digits=digits),
                 number(row.paper_added, digits=digits),
