@@ -58,7 +58,7 @@ def example(folder: Path, **changes: str) -> ImageSet:
         address = (folder / name).as_uri()
         remotes.append(Remote(f"HR/{name}", address, 5, changes.get(name, digest)))
     return ImageSet(
-        "x", "X", "test", 2, "http://x", "CC0-1.0", "yes", "benchmarks/X", archives=tuple(remotes)
+        "x", "X", "test", 2, "http://x", "benchmarks/X", "CC0-1.0", True, archives=tuple(remotes)
     )
 
 
@@ -91,7 +91,7 @@ def test_an_archive_is_unpacked_flat_and_cannot_write_elsewhere(tmp_path: Path) 
         content.writestr("..\\worse.png", b"three")
         content.writestr("X_HR/readme.txt", b"no image")
     remote = Remote("x.zip", archive.as_uri(), unpack="zip")
-    entry = ImageSet("x", "X", "train", 1, "http://x", "?", "no", "train/X", archives=(remote,))
+    entry = ImageSet("x", "X", "train", 1, "http://x", "train/X", archives=(remote,))
     folder = fetch_set(entry, tmp_path / "data")
     found = sorted(p.relative_to(tmp_path / "data").as_posix() for p in folder.rglob("*"))
     assert found == [f"train/X/{n}" for n in ("0001.png", "evil.png", "worse.png", "x.zip")]
@@ -99,7 +99,7 @@ def test_an_archive_is_unpacked_flat_and_cannot_write_elsewhere(tmp_path: Path) 
     broken = Remote("y.zip", archive.as_uri(), unpack="zip")
     with pytest.raises(DataError, match="cannot be unpacked"):
         fetch_set(
-            ImageSet("y", "Y", "train", 1, "http://y", "?", "no", "train/Y", archives=(broken,)),
+            ImageSet("y", "Y", "train", 1, "http://y", "train/Y", archives=(broken,)),
             tmp_path / "data",
         )
 
