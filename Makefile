@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(BIN)/edgekeeper demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not browser"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ MODULES = {path: str(path.relative_to(PACKAGE)) for path in FILES}
 # A module imports only from a lower layer, or from a module named before it in its own. Those of
 # SIBLINGS never import each other.
 LAYERS = (
-    ("errors", "spec", "progress", "files"),
+    ("errors", "spec", "files"),
     ("ops", "image"),
     ("models",),
     ("losses", "metrics", "data"),

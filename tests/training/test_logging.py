@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekeeper.progress import ProgressLine
 from edgekeeper.training.logging import JsonLines, tensorboard_writer
+from edgekeeper.training.progress import ProgressLine
 
 
 def records(path: Path) -> list[dict[str, object]]:

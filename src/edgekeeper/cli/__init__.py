@@ -11,6 +11,7 @@ from edgekeeper.errors import EdgekeeperError, nearest_name
 
 COMMANDS = {
     "upscale": "Enlarge an image, or all images of a folder.",
+    "serve": "Open a page to enlarge images on, with an HTTP API.",
     "train": "Train a network from a recipe; resumes by itself.",
     "recipes": "List the recipes by paper, show one, write it as TOML.",
     "inspect": "Measure an enlarged image against its input.",

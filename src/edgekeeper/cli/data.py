@@ -54,7 +54,7 @@ def get_set(name: str, data: Path | None) -> None:
     from edgekeeper.data.fetch import fetch_set
     from edgekeeper.files import user_cache
     from edgekeeper.pretrained.reference import REFERENCE, fetch_reference
-    from edgekeeper.progress import ProgressLine
+    from edgekeeper.training.progress import ProgressLine
 
     weights = name == "weights" or name in REFERENCE
     if data is None and not weights:
@@ -138,7 +138,7 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
     from edgekeeper.data.collage import collage, find_drawings
     from edgekeeper.data.synthetic import synthetic_image
     from edgekeeper.image import Image, from_tensor, write_image
-    from edgekeeper.progress import ProgressLine
+    from edgekeeper.training.progress import ProgressLine
 
     found = find_drawings(drawings) if drawings else None
     make_folder(output)
@@ -213,7 +213,7 @@ def prepare(
     if licence and len(licence) != len(folders):
         raise InputError(f"{len(folders)} folders but {len(licence)} --licence; give one for each.")
     from edgekeeper.data.prepare import prepare_store, sources_in
-    from edgekeeper.progress import ProgressLine
+    from edgekeeper.training.progress import ProgressLine
 
     left_out = set(split_names(exclude))
     sources = [

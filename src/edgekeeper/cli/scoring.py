@@ -171,7 +171,7 @@ def subject_on(device: str, *, subject: str, scale: int | None = None) -> "SRMod
 @contextmanager
 def counted_scores(title: str) -> "Iterator[Callable[[Score], None]]":
     """Give what is to be called with each score: it shows how many there are."""
-    from edgekeeper.progress import ProgressLine
+    from edgekeeper.training.progress import ProgressLine
 
     done = 0
 

@@ -37,7 +37,7 @@ from edgekeeper.inference.request import is_video
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES
 from edgekeeper.pretrained.zoo import find, is_own, load_network
-from edgekeeper.progress import ProgressLine, StopSignal
+from edgekeeper.training.progress import ProgressLine, StopSignal
 
 OutputStyle = Literal["lines", "json", "quiet"]
 

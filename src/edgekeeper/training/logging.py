@@ -16,9 +16,9 @@ from edgekeeper.errors import NotFiniteError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.files import write_text
 from edgekeeper.metrics.score import mean_scores
-from edgekeeper.progress import ProgressLine
 from edgekeeper.training.checks import GradientCheck
 from edgekeeper.training.process import RunOptions
+from edgekeeper.training.progress import ProgressLine
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.start import told
 from edgekeeper.training.state import State, card_of, save, training_mode

@@ -1,0 +1,137 @@
+"""``edgekeeper serve``: the page and its HTTP API."""
+
+import os
+import secrets
+import socket
+import webbrowser
+from pathlib import Path
+
+import click
+
+from edgekeeper.cli.options import chosen_device, device_option
+from edgekeeper.errors import InputError, UnavailableError
+from edgekeeper.files import user_cache
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@click.command("serve", epilog="Example: edgekeeper serve")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Others than this machine's own need --token.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8780,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--token", envvar="EDGEKEEPER_TOKEN", help="What a request must show; 'new' makes one."
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where images and results are kept. Default: ~/.cache/edgekeeper/serve.",
+)
+@click.option("--browser/--no-browser", default=True, help="Whether to open the page in a browser.")
+@click.option(
+    "--max-upload",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    metavar="MB",
+    help="Largest file that is taken.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=400,
+    show_default=True,
+    metavar="MEGAPIXELS",
+    help="Largest image and result.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Most jobs that wait.",
+)
+@device_option()
+def serve_command(
+    host: str,
+    port: int,
+    token: str | None,
+    folder: Path | None,
+    browser: bool,
+    max_upload: int,
+    max_pixels: int,
+    queue: int,
+    device: str,
+) -> None:
+    """Open a page to enlarge images on: drop them, choose how large, compare, download.
+
+    Nothing leaves this machine. The page uses an HTTP API, which /api describes.
+    """
+    try:
+        import uvicorn
+
+        from edgekeeper.server.app import create_app
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"`edgekeeper serve` needs {error.name}: pip install 'edgekeeper[web]'"
+        ) from error
+    from edgekeeper.server.service import Limits, Service
+
+    if host not in LOOPBACK and not token:
+        raise InputError(
+            f"With --host {host} other machines can reach the page; say --token new, and only "
+            "who has the address that is printed then is answered."
+        )
+    token = secrets.token_urlsafe(18) if token == "new" else token
+    with _listen(host, port) as listening:
+        port = listening.getsockname()[1]
+        service = Service(
+            folder=folder or user_cache() / "serve",
+            # Asking torch takes seconds; for "auto" the process that computes does it.
+            device=device if device in ("auto", "cpu") else chosen_device(device),
+            limits=Limits(upload=max_upload * 10**6, pixels=max_pixels * 10**6, waiting=queue),
+        )
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+        click.echo(f"{address}\nCtrl-C ends it. Images and results: {service.folder}")
+        if host not in LOOPBACK:
+            click.echo(
+                "Whoever reaches this machine and has the token sees all images here and can add "
+                "some. The connection is not encrypted: outside a trusted network put a server "
+                "with TLS before it."
+            )
+        if browser:
+            webbrowser.open(address)
+        config = uvicorn.Config(
+            create_app(service, token=token),
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    if os.name != "nt":  # where it would let two servers share a port
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise InputError(
+            f"{host} port {port} cannot be listened on: {(error.strerror or str(error)).lower()}. "
+            "Give another with --port, or 0 for a free one."
+        ) from error
+    return listening

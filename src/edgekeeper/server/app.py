@@ -1,0 +1,347 @@
+"""The HTTP API and the page: ``/api`` says what there is, ``/`` is the page that uses it."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import shutil
+import zipfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from edgekeeper.errors import EdgekeeperError
+from edgekeeper.files import is_full
+from edgekeeper.server.archive import extract, is_wanted, plain_name, zipped
+from edgekeeper.server.guard import Guard
+from edgekeeper.server.jobs import FullError, Job, Options, Picture
+from edgekeeper.server.service import Service
+
+PAGE = Path(__file__).parent / "page"
+
+_SILENCE = 60.0  # seconds without a byte after which an upload is given up
+_HEARTBEAT = 15.0  # seconds between two signs of life of an event stream
+_JSON = 10_000  # bytes of options at most
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(
+    service: Service, *, names: tuple[str, ...] | None = None, token: str | None = None
+) -> ASGIApp:
+    """Return the ASGI application; ``names`` and ``token`` are those of ``Guard``."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with service.at_work():
+            yield
+
+    app = Starlette(
+        routes=_routes(_Api(service)),
+        lifespan=lifespan,
+        exception_handlers={EdgekeeperError: _on_error, HTTPException: _on_http_error},
+    )
+    loopback = ("127.0.0.1", "localhost", "[::1]")
+    return Guard(app=app, names=names or (loopback if token is None else None), token=token)
+
+
+def _routes(api: "_Api") -> list[BaseRoute]:
+    image, job = "/api/v1/images/{image}", "/api/v1/jobs/{job}"
+    table: list[tuple[str, str, Endpoint]] = [
+        ("GET", "/", _page),
+        ("GET", "/api", _openapi),
+        ("GET", "/api/v1/status", api.status),
+        ("GET", "/api/v1/events", api.events),
+        ("GET", "/api/v1/images", api.list_images),
+        ("POST", "/api/v1/images", api.add_images),
+        ("GET", image, api.show),
+        ("DELETE", image, api.remove),
+        ("POST", f"{image}/foresee", api.foresee),
+        ("GET", f"{image}/view/{{level:int}}/{{x:int}}_{{y:int}}", api.view),
+        ("GET", "/api/v1/jobs", api.list_jobs),
+        ("POST", "/api/v1/jobs", api.add_job),
+        ("GET", job, api.show),
+        ("DELETE", job, api.remove),
+        ("POST", f"{job}/cancel", api.cancel),
+        ("POST", f"{job}/retry", api.retry),
+        ("GET", f"{job}/result", api.result),
+        ("GET", f"{job}/view/{{level:int}}/{{x:int}}_{{y:int}}", api.view),
+        ("GET", f"{job}/risk/{{level:int}}/{{x:int}}_{{y:int}}", api.view),
+        ("GET", "/api/v1/results.zip", api.results),
+    ]
+    routes: list[BaseRoute] = [Route(path, end, methods=[how]) for how, path, end in table]
+    return [*routes, Mount("/page", StaticFiles(directory=PAGE))]
+
+
+async def _page(_: Request) -> Response:
+    return FileResponse(PAGE / "index.html")
+
+
+async def _openapi(_: Request) -> Response:
+    return FileResponse(PAGE / "openapi.json", media_type="application/json")
+
+
+async def _on_error(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 503 if isinstance(error, FullError) else 422)
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+class _Api:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._jobs = service.jobs
+
+    async def status(self, _: Request) -> Response:
+        limits = self._service.limits
+        return JSONResponse(
+            {
+                "device": self._service.device,
+                "queued": len(self._jobs.in_state("queued")),
+                "running": len(self._jobs.in_state("running")),
+                "most_waiting": limits.waiting,
+                "most_bytes": limits.upload,
+                "most_pixels": limits.pixels,
+            }
+        )
+
+    async def events(self, request: Request) -> Response:
+        return StreamingResponse(self._stream(), media_type="text/event-stream")
+
+    async def _stream(self) -> AsyncIterator[str]:
+        """Yield all there is, and then what changes."""
+        changes = self._service.listen()
+        following = asyncio.ensure_future(anext(changes, None))
+        await asyncio.sleep(0)  # now it listens; nothing is lost between
+        everything: list[Picture | Job] = [*self._jobs.images.values(), *self._jobs.jobs.values()]
+        yield f"event: all\ndata: {json.dumps([self._as_event(thing) for thing in everything])}\n\n"
+        try:
+            while True:
+                done, _ = await asyncio.wait({following}, timeout=_HEARTBEAT)
+                if not done:
+                    yield ": still here\n\n"
+                    continue
+                event = following.result()
+                if event is None:
+                    return
+                yield f"data: {json.dumps(event)}\n\n"
+                following = asyncio.ensure_future(anext(changes, None))
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await changes.aclose()  # type: ignore[attr-defined]
+
+    def _as_event(self, thing: Picture | Job) -> dict[str, Any]:
+        kind = "image" if isinstance(thing, Picture) else "job"
+        return {kind: self._service.shown(thing)}
+
+    # ---- Images ----------------------------------------------------------------------------------
+
+    async def list_images(self, _: Request) -> Response:
+        return JSONResponse([self._service.shown(image) for image in self._jobs.images.values()])
+
+    async def add_images(self, request: Request) -> Response:
+        """The body is the file, or a ZIP of files; its name is in the address."""
+        name = plain_name(request.query_params.get("name", ""))
+        upload = self._jobs.temporary / secrets.token_hex(8)
+        try:
+            await self._receive(request, upload)
+            if zipfile.is_zipfile(upload):
+                images = await self._unpack(upload)
+            else:
+                images = [self._service.add_image(upload, name=name)]
+        except OSError as error:
+            raise self._no_room(error) from error
+        finally:
+            upload.unlink(missing_ok=True)
+        return JSONResponse([self._service.shown(image) for image in images], 201)
+
+    async def _receive(self, request: Request, target: Path) -> None:
+        limit = self._service.limits.upload
+        self._check_bytes(int(request.headers.get("content-length", "0")))
+        received, chunks = 0, aiter(request.stream())
+        with target.open("wb") as file:
+            while True:
+                try:
+                    chunk = await asyncio.wait_for(anext(chunks, None), _SILENCE)
+                except TimeoutError:
+                    raise HTTPException(408, "The upload came to a stop.") from None
+                except ClientDisconnect:
+                    raise HTTPException(400, "The upload was cut short.") from None
+                if chunk is None:
+                    break
+                received += len(chunk)
+                if received > limit:
+                    self._check_bytes(received)
+                file.write(chunk)
+        if not received:
+            raise HTTPException(422, "The file is empty.")
+
+    def _check_bytes(self, count: int) -> None:
+        limits = self._service.limits
+        if count > limits.upload:
+            raise HTTPException(
+                413,
+                f"The file is larger than {limits.upload / 1e6:.0f} MB, the most that is taken.",
+            )
+        if shutil.disk_usage(self._jobs.folder).free < count + limits.reserve:
+            raise HTTPException(507, "The disk of the server is full.")
+
+    async def _unpack(self, upload: Path) -> list[Picture]:
+        """Take the files of a ZIP whose contents together are no larger than an upload may be."""
+        images = []
+        try:
+            with zipfile.ZipFile(upload) as archive:
+                files = [i for i in archive.infolist() if not i.is_dir() and is_wanted(i.filename)]
+                self._check_bytes(sum(info.file_size for info in files))
+                for info in files:
+                    target = self._jobs.temporary / secrets.token_hex(8)
+                    try:
+                        await asyncio.to_thread(extract, archive, info, target=target)
+                        name = plain_name(info.filename)
+                        images.append(self._service.add_image(target, name=name))
+                    finally:
+                        target.unlink(missing_ok=True)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise HTTPException(422, f"The ZIP cannot be read: {error}.") from error
+        return images
+
+    @staticmethod
+    def _no_room(error: OSError) -> HTTPException:
+        if is_full(error):
+            return HTTPException(507, "The disk of the server is full.")
+        return HTTPException(500, f"The server cannot keep the file: {error.strerror}.")
+
+    async def foresee(self, request: Request) -> Response:
+        image = self._thing(request)
+        assert isinstance(image, Picture)
+        options = Options.from_json(await _json(request))
+        return JSONResponse(await self._service.foresee(image, options))
+
+    async def view(self, request: Request) -> Response:
+        """One tile of what a browser shows of an image, a result or its risk."""
+        params, thing = request.path_params, self._thing(request)
+        known = thing.look if isinstance(thing, Picture) else thing.result
+        folder = self._jobs.place(thing)
+        if "/risk/" in request.url.path:
+            known, folder = known.get("risk") or {}, folder / "risk"
+        tile = f"{params['level']}/{params['x']}_{params['y']}"
+        suffix = known.get("view", {}).get("suffix", "")
+        path = folder / "view_files" / f"{tile}.{suffix}"
+        if not suffix or not path.is_file():
+            raise HTTPException(404, "There is no such tile.")
+        return FileResponse(path, headers={"Cache-Control": "private, max-age=86400"})
+
+    # ---- Jobs ------------------------------------------------------------------------------------
+
+    async def list_jobs(self, _: Request) -> Response:
+        return JSONResponse([self._service.shown(job) for job in self._jobs.jobs.values()])
+
+    async def add_job(self, request: Request) -> Response:
+        given = await _json(request)
+        image = self._jobs.images.get(str(given.pop("image", "")))
+        if image is None:
+            raise HTTPException(422, "'image' is the id of an image that was uploaded.")
+        job = self._service.add_job(image, Options.from_json(given))
+        return JSONResponse(self._service.shown(job), 202)
+
+    async def show(self, request: Request) -> Response:
+        return JSONResponse(self._service.shown(self._thing(request)))
+
+    async def remove(self, request: Request) -> Response:
+        self._service.remove(self._thing(request))
+        return Response(status_code=204)
+
+    async def cancel(self, request: Request) -> Response:
+        self._service.cancel(self._job(request))
+        return JSONResponse(self._service.shown(self._job(request)))
+
+    async def retry(self, request: Request) -> Response:
+        self._service.retry(self._job(request))
+        return JSONResponse(self._service.shown(self._job(request)))
+
+    async def result(self, request: Request) -> Response:
+        job = self._job(request)
+        if job.state != "done":
+            raise HTTPException(409, f"There is no result: the job is {job.state}.")
+        return FileResponse(self._file(job), filename=self._name(job))
+
+    async def results(self, request: Request) -> Response:
+        """All results, or those that ``jobs`` names, as one ZIP that is made while it is sent."""
+        wanted = request.query_params.get("jobs")
+        chosen = None if wanted is None else set(wanted.split(","))
+        done = [j for j in self._jobs.in_state("done") if chosen is None or j.id in chosen]
+        if not done:
+            raise HTTPException(404, "There are no results.")
+        files = {}
+        for job in done:
+            name = self._name(job)
+            stem, suffix = Path(name).stem, Path(name).suffix
+            number = 1
+            while name in files:
+                number += 1
+                name = f"{stem} ({number}){suffix}"
+            files[name] = self._file(job)
+        return StreamingResponse(
+            zipped(files),
+            media_type="application/zip",
+            headers={"Content-Disposition": 'attachment; filename="edgekeeper.zip"'},
+        )
+
+    def _thing(self, request: Request) -> Picture | Job:
+        """Return the image or the job that the address names."""
+        params = request.path_params
+        thing: Picture | Job | None
+        if "image" in params:
+            thing = self._jobs.images.get(params["image"])
+        else:
+            thing = self._jobs.jobs.get(params["job"])
+        if thing is None:
+            raise HTTPException(404, "There is nothing of that id.")
+        return thing
+
+    def _job(self, request: Request) -> Job:
+        job = self._thing(request)
+        assert isinstance(job, Job)
+        return job
+
+    def _file(self, job: Job) -> Path:
+        return self._jobs.place(job) / str(job.result["file"])
+
+    def _name(self, job: Job) -> str:
+        """Return the name under which a result is saved: photo_x4.png."""
+        options, result = job.options, job.result
+        size = f"{result['width']}x{result['height']}"
+        if options["scale"]:
+            size = f"x{options['scale']:g}"
+        style = "" if options["style"] == "faithful" else f"_{options['style']}"
+        stem = Path(self._jobs.images[job.image].name).stem
+        return f"{stem}_{size}{style}{Path(result['file']).suffix}"
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _JSON:
+            raise HTTPException(413, "The options are too long.")
+    try:
+        given = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise HTTPException(422, "The options are no JSON.") from None
+    if not isinstance(given, dict):
+        raise HTTPException(422, "The options are a JSON object.")
+    return given

@@ -1,0 +1,271 @@
+"""What a worker process does: it looks at images, says what a job will take, and computes jobs.
+
+Tasks come as lines of JSON on standard input, answers go as lines of JSON to standard output. The
+process ends when its standard input does, whatever killed the server.
+"""
+
+import functools
+import json
+import os
+import queue
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvips
+import torch
+
+from edgekeeper.errors import EdgekeeperError, ImageError, InputError
+from edgekeeper.evaluation.inspect import inspect_files
+from edgekeeper.image import FORMATS, Image, SaveOptions, from_tensor, open_image
+from edgekeeper.image.quality import estimate
+from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
+from edgekeeper.inference.request import is_video, plan_passes
+from edgekeeper.pretrained.zoo import Style
+
+TILE = 512
+"""The side of the tiles of a view."""
+
+_LOOKED_AT = 1024  # pixels a side: what an image went through shows in its middle
+_TIMED = 96  # pixels a side of the image that a network is timed on
+
+Message = dict[str, Any]
+
+
+class CancelledError(Exception):
+    """The user wants the job no more."""
+
+
+# ---- Looking at an image -------------------------------------------------------------------------
+
+
+def look_at(task: Message) -> Message:
+    """Return what is known of an image before anything is computed, and make its view.
+
+    Raises:
+        ImageError: it cannot be read. InputError: it is larger than what is taken.
+    """
+    source = Path(task["source"])
+    if is_video(source):
+        raise InputError("This is a video; the command `edgekeeper upscale` enlarges it.")
+    with open_image(source) as reader:
+        header = reader.header
+        height, width = header.height, header.width
+        if height * width > task["max_pixels"]:
+            raise InputError(_too_large(width, height, limit=task["max_pixels"]))
+        top, left = (max(0, n - _LOOKED_AT) // 16 * 8 for n in (height, width))
+        rows = reader.rows(top, min(height, top + _LOOKED_AT))
+        part = rows[:, left : left + _LOOKED_AT, : header.colours]
+    unit = torch.from_numpy(part.astype(np.float32) / np.iinfo(part.dtype).max)  # (H, W, C)
+    condition = estimate(unit.permute(2, 0, 1)[None].contiguous(), path=source)
+    return {
+        "width": width,
+        "height": height,
+        "format": header.format,
+        "depth": header.depth,
+        "grey": header.colours == 1,
+        "alpha": header.alpha != "none",
+        "profile": header.metadata.icc is not None,
+        "notes": list(header.notes),
+        **{name: value for name, value in asdict(condition).items() if name != "blockiness"},
+        "view": make_view(source, Path(task["view"])),
+    }
+
+
+def _too_large(width: int, height: int, *, limit: int) -> str:
+    return (
+        f"An image of {width} x {height} pixels ({width * height / 1e6:.0f} megapixels) is too "
+        f"large here: at most {limit / 1e6:.0f} megapixels are taken."
+    )
+
+
+def make_view(path: Path, folder: Path) -> Message:
+    """Write the image as tiles of 512 pixels at every power of two, in sRGB, for a browser.
+
+    Level n has at most 2^n pixels on its longer side. Returns the size and the tiles' suffix.
+    """
+    image = pyvips.Image.new_from_file(str(path), access="sequential")
+    if image.get_typeof("orientation") and image.get("orientation") > 1:
+        image = pyvips.Image.new_from_file(str(path)).autorot()
+    image = _in_srgb(image)
+    suffix = "png" if image.hasalpha() else "jpg"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "view_files", ignore_errors=True)  # of an attempt that was cut short
+    saved = ".png" if suffix == "png" else ".jpg[Q=95,subsample_mode=off]"
+    image.dzsave(str(folder / "view"), suffix=saved, tile_size=TILE, overlap=0, keep="none")
+    return {"width": image.width, "height": image.height, "suffix": suffix}
+
+
+def _in_srgb(image: pyvips.Image) -> pyvips.Image:
+    with suppress(pyvips.Error):  # a damaged profile is left out of the view
+        if image.get_typeof("icc-profile-data"):
+            image = image.icc_transform("srgb", embedded=True, depth=8)
+    return image.colourspace("srgb").cast("uchar")
+
+
+# ---- What a job takes ----------------------------------------------------------------------------
+
+
+def request_of(options: Message, *, device: str) -> Request:
+    """Return the library's request for the options of a job."""
+    size = {name: options[name] for name in ("scale", "width", "height") if options.get(name)}
+    if options.get("fit"):
+        size["fit"] = tuple(options["fit"])
+    request = Request(
+        style=options["style"],
+        precision="auto",
+        device=device,
+        save=SaveOptions(format=options["form"], quality=options["quality"]),
+        existing="replace",
+        **size,
+    )
+    return replace(request, model=_networks(options["style"], device))
+
+
+@functools.cache
+def _device(name: str) -> str:
+    """Return the device for "auto" or a name."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return next((d for d in there if there[d]), "cpu") if name == "auto" else name
+
+
+@functools.cache
+def _networks(style: Style, device: str) -> Networks:
+    return networks_for(Request(style=style, device=device))
+
+
+def foresee(task: Message) -> Message:
+    """Return the size of a result and the seconds of the networks for it."""
+    request = request_of(task["options"], device=task["device"])
+    networks = request.model
+    assert isinstance(networks, Networks)
+    plan = plan_passes((task["height"], task["width"]), request, factors=networks.factors)
+    pixels, seconds = task["width"] * task["height"], 0.0
+    for factor in plan.passes:
+        seconds += pixels * _seconds_per_pixel(task["options"]["style"], factor, task["device"])
+        pixels *= factor**2
+    height, width = plan.size
+    return {"width": width, "height": height, "seconds": seconds}
+
+
+@functools.cache
+def _seconds_per_pixel(style: Style, factor: int, device: str) -> float:
+    """Return the time of a network per pixel that it is given, measured on a small image."""
+    noise = torch.rand(1, 3, _TIMED, _TIMED, generator=torch.Generator().manual_seed(0))
+    request = Request(
+        model=_networks(style, device), style=style, scale=factor, device=device, precision="auto"
+    )
+    image = Image(pixels=from_tensor(noise))
+    upscale_image(image, request)
+    return upscale_image(image, request).network_seconds / _TIMED**2
+
+
+# ---- A job ---------------------------------------------------------------------------------------
+
+
+def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
+    """Return what became of a job, whose result and views are written.
+
+    Raises:
+        EdgekeeperError: it cannot be done, as the sentence says.
+    """
+    source, folder, options = Path(task["source"]), Path(task["folder"]), task["options"]
+    foreseen = foresee(task)
+    width, height = foreseen["width"], foreseen["height"]
+    if width * height > task["max_pixels"]:
+        raise InputError(_too_large(width, height, limit=task["max_pixels"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"result{FORMATS[options['form']].suffixes[0]}"
+    request = request_of(options, device=task["device"])
+    result = upscale_file(source, target, request=request, on_step=on_step)
+    answer: Message = {
+        "file": target.name,
+        "bytes": target.stat().st_size,
+        "width": width,
+        "height": height,
+        "seconds": round(result.seconds, 3),
+        "foreseen": foreseen["seconds"],
+        "notes": list(result.notes),
+        "view": make_view(target, folder),
+        "risk": None,
+    }
+    if options["risk"]:
+        overlay = folder / "risk.png"
+        try:
+            report = inspect_files(source, target, overlay_path=overlay, overwrite="replace")
+        except (InputError, ImageError) as error:  # a factor of 2.7, an image of 5 x 5 pixels
+            answer["notes"].append(f"No structure risk: {error}".replace(str(source), "image"))
+        else:
+            answer["risk"] = {"score": report.risk, "verdict": report.verdict}
+            answer["risk"]["view"] = make_view(overlay, folder / "risk")
+    return answer
+
+
+# ---- The process ---------------------------------------------------------------------------------
+
+
+def _read_tasks(tasks: "queue.Queue[Message]", cancelled: set[str]) -> None:
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "cancel" in message:
+            cancelled.add(message["cancel"])
+        else:
+            cancelled.discard(message.get("id", ""))  # of an earlier attempt
+            tasks.put(message)
+    os._exit(0)  # the server has gone
+
+
+def answer_tasks() -> None:
+    """Answer tasks until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+    with suppress(OSError):  # when memory runs out Linux is to end this process, not the server
+        Path("/proc/self/oom_score_adj").write_text("500")
+    pyvips.block_untrusted_set(True)
+    tasks: queue.Queue[Message] = queue.Queue()
+    cancelled: set[str] = set()
+    threading.Thread(target=_read_tasks, args=(tasks, cancelled), daemon=True).start()
+
+    def say(**message: object) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    while True:
+        task = tasks.get()
+        task["device"] = _device(task.get("device", "cpu"))
+
+        def on_step(step: Step, job: str = task.get("id", "")) -> None:
+            if job in cancelled:
+                raise CancelledError
+            say(done=step.done, total=step.total)
+
+        try:
+            if task["do"] == "start":
+                say(answer={})
+            elif task["do"] == "compute":
+                say(answer=compute(task, on_step))
+            else:
+                say(answer=look_at(task) if task["do"] == "look" else foresee(task))
+        except CancelledError:
+            say(cancelled=True)
+        except (EdgekeeperError, pyvips.Error, OSError) as error:
+            say(error=_sentence(error, task))
+
+
+def _sentence(error: Exception, task: Message) -> str:
+    """Return what went wrong in one line, without the paths of this machine."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    for key, word in (("source", "the image"), ("folder", "the result"), ("view", "the view")):
+        if key in task:
+            text = text.replace(f"'{task[key]}'", word).replace(task[key], word)
+    return text[:1].upper() + text[1:]
+
+
+if __name__ == "__main__":
+    answer_tasks()

@@ -1,0 +1,101 @@
+"""Who is answered: this machine's own pages and programs, or whoever has the token.
+
+A page elsewhere can make a browser send requests to 127.0.0.1, directly (CSRF) or under a name of
+its own that suddenly resolves to 127.0.0.1 (DNS rebinding). The first shows in ``Origin`` and
+``Sec-Fetch-Site``, the second in ``Host``; both are refused.
+"""
+
+import hmac
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import URL, Headers, MutableHeaders
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "edgekeeper"
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """An ASGI application that hands on to ``app`` what may be answered.
+
+    Attributes:
+        names: the hosts that the server goes by, without port; None: any, where a token is asked.
+        token: what a request must show; None: nothing.
+    """
+
+    app: ASGIApp
+    names: tuple[str, ...] | None = ("127.0.0.1", "localhost", "[::1]")
+    token: str | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await (self._refusal(scope) or self.app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers, url = Headers(scope=scope), URL(scope=scope)
+        host = headers.get("host", "")
+        if self.names is not None and host.rpartition(":")[0] not in self.names:
+            bare = host if host.endswith("]") or ":" not in host else ""
+            if bare not in self.names:
+                return _refused(421, "This server does not go by that name.")
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is not None and origin != f"{url.scheme}://{host}":
+            return _refused(403, "Requests of other pages are not answered.")
+        opened = url.path == "/" and headers.get("sec-fetch-mode") == "navigate"
+        if site not in (None, "same-origin", "none") and not opened:
+            return _refused(403, "Requests of other pages are not answered.")
+        return None if self.token is None else self._without_token(headers, url)
+
+    def _without_token(self, headers: Headers, url: URL) -> Response | None:
+        assert self.token is not None
+        in_url = url.path == "/" and url.query.startswith("token=")
+        given = url.query.removeprefix("token=") if in_url else _shown(headers)
+        if not hmac.compare_digest(given.encode(), self.token.encode()):
+            return _refused(401, "This server asks for its token: open the address it printed.")
+        if not in_url:
+            return None
+        answer = RedirectResponse("/", 303)  # so that the token leaves the address bar
+        answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", path="/")
+        return answer
+
+
+def _shown(headers: Headers) -> str:
+    """Return the token that a request shows, in a header or as a cookie."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return "" if cookie is None else cookie.value
+
+
+def _refused(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status)

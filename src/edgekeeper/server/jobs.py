@@ -1,0 +1,223 @@
+"""Images and jobs, kept in one SQLite file, so that they survive a restart of the server."""
+
+import json
+import shutil
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from edgekeeper.errors import InputError
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+Form = Literal["png", "jpeg", "webp", "tiff", "avif"]
+JobStyle = Literal["faithful", "sharp", "texture", "restore"]
+
+MOST_STARTS = 3
+"""How often a job is begun when the server keeps dying with it."""
+
+
+class FullError(InputError):
+    """The queue or the disk is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is asked of a job: how large (one of the four), by which style, how it is written.
+
+    ``form`` None keeps the format of the image where that can be written; ``risk`` measures where
+    the result has structure that the image does not support.
+    """
+
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    fit: tuple[int, int] | None = None
+    style: JobStyle = "faithful"
+    form: Form | None = None
+    quality: int = 95
+    risk: bool = True
+
+    @classmethod
+    def from_json(cls, given: object) -> "Options":
+        """Return the options of a request's JSON; raises InputError with what is allowed."""
+        if not isinstance(given, dict):
+            raise InputError("The options are a JSON object.")
+        if unknown := sorted(set(given) - set(_ALLOWED)):
+            raise InputError(f"There is no option '{unknown[0]}'. Known: {', '.join(_ALLOWED)}.")
+        for name, value in given.items():
+            is_right, allowed = _ALLOWED[name]
+            if value is not None and not is_right(value):
+                raise InputError(f"'{name}' is {allowed}.")
+        if sum(given.get(name) is not None for name in ("scale", "width", "height", "fit")) > 1:
+            raise InputError("Say once how large: scale, width, height or fit.")
+        kept = {name: value for name, value in given.items() if value is not None}
+        form, fit = kept.pop("format", None), kept.pop("fit", None)
+        return cls(**kept, form=form, fit=None if fit is None else (fit[0], fit[1]))
+
+
+def _is_side(value: object) -> bool:
+    return type(value) is int and 0 < value < 10_000_000
+
+
+_SIDE = (_is_side, "a whole number of pixels, from 1 to 9999999")
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "scale": (lambda x: type(x) in (int, float) and 0 < x <= 64, "a number above 0, at most 64"),
+    "width": _SIDE,
+    "height": _SIDE,
+    "fit": (
+        lambda x: isinstance(x, list) and len(x) == 2 and all(map(_is_side, x)),
+        "a list of width and height in pixels, such as [3840, 2160]",
+    ),
+    "style": (lambda x: x in get_args(JobStyle), f"one of {', '.join(get_args(JobStyle))}"),
+    "format": (lambda x: x in get_args(Form), f"one of {', '.join(get_args(Form))}"),
+    "quality": (lambda x: type(x) is int and 1 <= x <= 100, "a whole number from 1 to 100"),
+    "risk": (lambda x: type(x) is bool, "true or false"),
+}
+
+
+@dataclass(kw_only=True)
+class Picture:
+    """An image that was given: its name, for people only, and what was seen of it."""
+
+    id: str
+    name: str
+    suffix: str
+    bytes: int
+    state: Literal["looking", "ready", "failed"] = "looking"
+    reason: str = ""
+    look: dict[str, Any] = field(default_factory=dict)
+    created: float = field(default_factory=time.time)
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One image to be enlarged, and what became of it."""
+
+    id: str
+    image: str
+    options: dict[str, Any]
+    state: JobState = "queued"
+    reason: str = ""
+    starts: int = 0
+    done: int = 0
+    total: int = 0
+    foreseen: float = 0.0
+    result: dict[str, Any] = field(default_factory=dict)
+    created: float = field(default_factory=time.time)
+
+
+class Jobs:
+    """The images and jobs of a folder, in memory and in its SQLite file.
+
+    Every change is in the file when the call returns. One process at a time has the folder.
+
+    Raises:
+        InputError: another server has the folder, or it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(folder / "jobs.sqlite", timeout=1, isolation_level=None)
+            self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._file.execute("PRAGMA journal_mode = WAL")
+            self._file.execute("PRAGMA synchronous = NORMAL")
+            for table in ("images", "jobs"):
+                self._file.execute(
+                    f"CREATE TABLE IF NOT EXISTS {table} (id TEXT PRIMARY KEY, record TEXT)"
+                )
+            self._file.execute("BEGIN IMMEDIATE")  # which takes the lock now
+            self._file.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise InputError(f"Another server uses the folder '{folder}'.") from error
+            raise InputError(f"The folder '{folder}' cannot be used: {error}.") from error
+        except OSError as error:
+            raise InputError(f"The folder '{folder}' cannot be used: {error.strerror}.") from error
+        self.images = {row["id"]: Picture(**row) for row in self._rows("images")}
+        self.jobs = {row["id"]: Job(**row) for row in self._rows("jobs")}
+        self._begin_again()
+
+    def close(self) -> None:
+        """Close the file and empty the folder for temporary files."""
+        self._file.close()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    @property
+    def temporary(self) -> Path:
+        """Where unfinished uploads are."""
+        return self.folder / "temporary"
+
+    def source(self, image: Picture) -> Path:
+        """Return the file of an image."""
+        return self.folder / "images" / image.id / f"source{image.suffix}"
+
+    def place(self, thing: Picture | Job) -> Path:
+        """Return the folder of an image or a job."""
+        return self.folder / ("images" if isinstance(thing, Picture) else "jobs") / thing.id
+
+    def save(self, thing: Picture | Job) -> None:
+        """Write an image or a job, a new one too; raises FullError when the disk is full."""
+        table = "images" if isinstance(thing, Picture) else "jobs"
+        record = json.dumps(asdict(thing))
+        # REPLACE would put it at the end; the order of the rows is the order of the queue.
+        try:
+            self._file.execute(
+                f"INSERT INTO {table} VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = ?",
+                (thing.id, record, record),
+            )
+        except sqlite3.OperationalError as error:
+            raise FullError(f"The disk of the server is full or fails ({error}).") from error
+        if isinstance(thing, Picture):
+            self.images[thing.id] = thing
+        else:
+            self.jobs[thing.id] = thing
+
+    def remove(self, thing: Picture | Job) -> None:
+        """Forget an image or a job, with its files."""
+        table = "images" if isinstance(thing, Picture) else "jobs"
+        self._file.execute(f"DELETE FROM {table} WHERE id = ?", (thing.id,))
+        (self.images if isinstance(thing, Picture) else self.jobs).pop(thing.id, None)
+        shutil.rmtree(self.place(thing), ignore_errors=True)
+
+    def of(self, image: Picture) -> list[Job]:
+        """Return the jobs of an image."""
+        return [job for job in self.jobs.values() if job.image == image.id]
+
+    def in_state(self, state: JobState) -> list[Job]:
+        """Return the jobs in a state, the oldest first."""
+        return [job for job in self.jobs.values() if job.state == state]
+
+    def pace(self, style: str) -> float:
+        """Return what jobs of a style took over what was foreseen: the median of the last nine."""
+        ratios = [
+            job.result["seconds"] / job.foreseen
+            for job in self.in_state("done")
+            if job.options["style"] == style and job.foreseen > 0.05
+        ]
+        return statistics.median(ratios[-9:]) if ratios else 1.0
+
+    def _rows(self, table: str) -> list[dict[str, Any]]:
+        rows = self._file.execute(f"SELECT record FROM {table} ORDER BY rowid").fetchall()
+        return [json.loads(record) for (record,) in rows]
+
+    def _begin_again(self) -> None:
+        """Put what was being computed back into the queue, and remove files that nobody has."""
+        for job in self.in_state("running"):
+            job.state, job.done, job.total = "queued", 0, 0
+            if job.starts >= MOST_STARTS:
+                job.state = "failed"
+                job.reason = f"The server ended {MOST_STARTS} times while it was being computed."
+            self.save(job)
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir()
+        for kind, known in (("images", set(self.images)), ("jobs", set(self.jobs))):
+            (self.folder / kind).mkdir(exist_ok=True)
+            for path in (self.folder / kind).iterdir():
+                if path.name not in known:
+                    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,135 @@
+// The list of images and their jobs. A node is made once and changed in place, so that the focus
+// stays where it is.
+
+import { cancel, levelsOf, removeImage, removeJob, resultOf, retry, tileOf, viewOf } from "./api.js";
+import { duration, number, percent, text } from "./texts.js";
+
+function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+function button(key, name, action) {
+  const node = make("button", { type: "button", textContent: text(key), onclick: action });
+  node.setAttribute("aria-label", text("of_what", text(key), name));
+  return node;
+}
+
+const pixels = (thing) => `${number(thing.width)} × ${number(thing.height)}`;
+
+function noticed({ look }) {
+  const facts = [];
+  if (look.jpeg_quality !== null) facts.push(text("jpeg", look.jpeg_quality));
+  if (look.noise >= 1.5) facts.push(text("noise", number(look.noise)));
+  if (look.alpha) facts.push(text("alpha"));
+  if (look.depth === 16) facts.push(text("deep"));
+  if (look.grey) facts.push(text("grey"));
+  if (look.profile) facts.push(text("profile"));
+  const advice = look.strength >= 0.5 ? [text("try_restore")] : [];
+  return [facts.join(", ") + (facts.length ? "." : ""), ...look.notes, ...advice].join(" ").trim();
+}
+
+export function riskWords({ score, verdict }) {
+  return text(verdict, percent(score));
+}
+
+// The card of an image; foreseen is { width, height, seconds, allowed }, null, or an Error.
+export class Card {
+  constructor(image) {
+    this.jobs = new Map();
+    this.picture = make("img", { alt: "" });
+    this.title = make("h3", { textContent: image.name });
+    this.size = make("p");
+    this.noticed = make("p");
+    this.list = make("ul");
+    this.remove = button("remove", image.name, () => removeImage(image.id));
+    this.remove.classList.add("quiet");
+    const words = make("div", {}, this.title, this.size, this.noticed, this.remove, this.list);
+    this.node = make("li", { className: "card" }, this.picture, words);
+    this.update(image, null);
+  }
+
+  update(image, foreseen) {
+    this.picture.hidden = image.state === "failed";
+    if (image.state !== "ready") {
+      this.size.textContent = image.state === "looking" ? text("looking") : image.reason;
+      this.size.classList.toggle("wrong", image.state === "failed");
+      return;
+    }
+    const { view } = image.look;
+    if (!this.picture.src) {
+      this.picture.src = tileOf(viewOf("images", image.id), Math.min(8, levelsOf(view)), 0, 0);
+    }
+    this.noticed.textContent = noticed(image);
+    const wrong = foreseen instanceof Error || foreseen?.allowed === false;
+    this.size.classList.toggle("wrong", wrong);
+    if (!foreseen) this.size.textContent = pixels(image.look);
+    else if (foreseen instanceof Error) this.size.textContent = foreseen.message;
+    else {
+      const key = foreseen.allowed ? "becomes" : "too_large";
+      const values = [pixels(image.look), pixels(foreseen), duration(foreseen.seconds)];
+      this.size.textContent = text(key, ...values);
+    }
+  }
+
+  updateJob(job, onCompare) {
+    let row = this.jobs.get(job.id);
+    if (!row) {
+      row = new Row(job, onCompare);
+      this.jobs.set(job.id, row);
+      this.list.append(row.node);
+    }
+    row.update(job);
+  }
+
+  removeJob(id) {
+    this.jobs.get(id)?.node.remove();
+    this.jobs.delete(id);
+  }
+}
+
+export function describe({ options, result }) {
+  const { scale, fit, width, height } = options;
+  const size = scale ? `×${number(scale, 2)}` : fit ? fit.join(" × ") : `${width ?? ""} × ${height ?? ""}`;
+  return `${size}, ${text(options.style)}${result.width ? `, ${pixels(result)}` : ""}`;
+}
+
+class Row {
+  constructor(job, onCompare) {
+    const name = `${job.name}, ${describe(job)}`;
+    this.what = make("p", { className: "what" });
+    this.progress = make("progress", { max: 1, value: 0 });
+    this.progress.setAttribute("aria-label", name);
+    this.compare = button("compare", name, () => onCompare(job.id));
+    this.download = make("a", { className: "button", href: resultOf(job.id), textContent: text("download") });
+    this.download.setAttribute("aria-label", text("of_what", text("download"), name));
+    this.download.download = "";
+    this.cancel = button("cancel", name, () => cancel(job.id));
+    this.retry = button("retry", name, () => retry(job.id));
+    this.remove = button("remove", name, () => removeJob(job.id));
+    this.remove.classList.add("quiet");
+    this.notes = make("p", { className: "notes" });
+    const parts = [this.compare, this.download, this.cancel, this.retry, this.remove, this.notes];
+    this.node = make("li", { className: "job" }, this.what, this.progress, ...parts);
+  }
+
+  update(job) {
+    const { state } = job;
+    const runs = state === "running";
+    const left = runs && job.seconds_left !== undefined ? text("left", duration(job.seconds_left)) : "";
+    const words = [text(state), state === "done" ? duration(job.result.seconds) : left];
+    this.what.textContent = `${describe(job)}: ${words.filter(Boolean).join(", ")}`;
+    this.what.classList.toggle("good", state === "done");
+    if (job.total) this.progress.value = job.done / job.total;
+    else this.progress.removeAttribute("value");
+    this.progress.hidden = !runs;
+    this.compare.hidden = this.download.hidden = state !== "done";
+    this.cancel.hidden = !(state === "queued" || runs);
+    this.retry.hidden = !(state === "failed" || state === "cancelled");
+    this.remove.hidden = !this.cancel.hidden;
+    const risk = job.result.risk ? [riskWords(job.result.risk)] : [];
+    this.notes.textContent = [job.reason, ...risk, ...(job.result.notes ?? [])].filter(Boolean).join(" ");
+    this.notes.classList.toggle("wrong", state === "failed");
+  }
+}

@@ -1,0 +1,311 @@
+// The page: what is dropped goes to the server, what the server says is shown.
+
+import * as api from "./api.js";
+import { Card, describe, riskWords } from "./cards.js";
+import { duration, switchLanguage, text, translate } from "./texts.js";
+import { Viewer } from "./viewer.js";
+
+const $ = (id) => document.getElementById(id);
+
+const STYLES = ["faithful", "sharp", "texture", "restore"];
+const SCREENS = [["1920 × 1080", 1920, 1080], ["2560 × 1440", 2560, 1440], ["3840 × 2160", 3840, 2160]];
+const PRINTS = [["10 × 15 cm", 1181, 1772], ["A4", 2480, 3508], ["A3", 3508, 4961]];
+const SENT_AT_ONCE = 3;
+
+const images = new Map(); // id -> { image, card, foreseen }
+const jobs = new Map();
+
+// ---- Options -----------------------------------------------------------------------------------
+
+function fillOptions() {
+  const kept = { size: $("size").value || "4", format: $("format").value, style: chosenStyle() };
+  const option = (value, words) => new Option(words, value);
+  const fit = (key) => ([words, w, h]) => option(`${w}x${h}`, text(key, words));
+  $("size").replaceChildren(
+    ...[2, 3, 4].map((n) => option(n, text("times", n))),
+    option("own", text("own_factor")),
+    ...SCREENS.map(fit("screen")),
+    ...PRINTS.map(fit("print")),
+  );
+  const formats = [["png", "PNG"], ["jpeg", "JPEG"], ["webp", "WebP"], ["tiff", "TIFF"], ["avif", "AVIF"]];
+  $("format").replaceChildren(option("", text("keep_format")), ...formats.map((f) => option(...f)));
+  $("styles").replaceChildren($("styles").firstElementChild, ...STYLES.map(styleChoice));
+  $("size").value = kept.size;
+  $("format").value = kept.format;
+  document.querySelector(`[name=style][value=${kept.style}]`).checked = true;
+  $("language").textContent = text("other_language");
+  $("in").ariaLabel = text("zoom_in");
+  $("out").ariaLabel = text("zoom_out");
+  $("split").ariaLabel = text("split");
+}
+
+function styleChoice(name) {
+  const label = document.createElement("label");
+  label.className = "style";
+  const input = Object.assign(document.createElement("input"), { type: "radio", name: "style", value: name });
+  const title = Object.assign(document.createElement("span"), { textContent: ` ${text(name)}` });
+  const hint = Object.assign(document.createElement("small"), { textContent: text(`${name}_hint`) });
+  label.append(input, title, hint);
+  return label;
+}
+
+const chosenStyle = () => document.querySelector("[name=style]:checked")?.value ?? "faithful";
+
+function optionsFor(image) {
+  const options = { style: chosenStyle() };
+  if ($("format").value) options.format = $("format").value;
+  if (!$("quality-row").hidden) options.quality = Math.round(Number($("quality").value)) || 95;
+  const size = $("size").value;
+  if (size.includes("x")) {
+    const sides = size.split("x").map(Number).sort((a, b) => b - a);
+    options.fit = image.look.width >= image.look.height ? sides : sides.reverse();
+  } else {
+    options.scale = Number(size === "own" ? $("factor").value : size);
+  }
+  return options;
+}
+
+function onOptions() {
+  $("factor-row").hidden = $("size").value !== "own";
+  $("quality-row").hidden = !["jpeg", "webp", "avif"].includes($("format").value);
+  for (const entry of images.values()) entry.foreseen = null;
+  foreseeAll();
+}
+
+// ---- What it will take, asked one image after another ------------------------------------------
+
+let asking = false;
+
+async function foreseeAll() {
+  update();
+  if (asking) return;
+  asking = true;
+  const open = () => [...images.values()].find((e) => e.image.state === "ready" && !e.foreseen);
+  for (let entry = open(); entry; entry = open()) {
+    const options = optionsFor(entry.image);
+    let answer;
+    try { answer = await api.foresee(entry.image.id, options); } catch (error) { answer = error; }
+    if (JSON.stringify(options) !== JSON.stringify(optionsFor(entry.image))) continue; // changed
+    entry.foreseen = answer;
+    entry.card.update(entry.image, answer);
+    update();
+  }
+  asking = false;
+}
+
+const same = (a, b) => JSON.stringify(a ?? null) === JSON.stringify(b ?? null);
+
+// The images that Enlarge would enlarge: can be, and were not asked to be in just this way.
+function unasked() {
+  return [...images.values()].filter(({ image, foreseen }) => {
+    if (image.state !== "ready" || foreseen instanceof Error || foreseen?.allowed === false) return false;
+    const options = optionsFor(image);
+    const asked = (job) => job.image === image.id && ["scale", "fit", "style", "format"]
+      .every((name) => same(job.options[name], options[name]));
+    return ![...jobs.values()].some((job) => asked(job) && job.state !== "cancelled");
+  });
+}
+
+function update() {
+  const todo = unasked();
+  const count = todo.length;
+  const words = count === 1 ? text("one_image") : text("some_images", count);
+  $("start").textContent = count ? text("start", words) : text("start_none");
+  $("start").disabled = !count;
+  const seconds = todo.reduce((sum, { foreseen }) => sum + (foreseen?.seconds ?? 0), 0);
+  $("total").textContent = seconds ? text("total", duration(seconds)) : "";
+  $("empty").hidden = images.size > 0;
+  $("clear").hidden = !images.size;
+  $("zip").hidden = ![...jobs.values()].some((job) => job.state === "done");
+}
+
+async function start(event) {
+  event.preventDefault();
+  $("start").disabled = true; // a second click is not a second job
+  for (const { image } of unasked()) {
+    try {
+      const job = await api.addJob(image.id, optionsFor(image));
+      if (!jobs.has(job.id)) onJob(job); // else an event has told what became of it since
+    } catch (error) { complain(image.name, error); }
+  }
+  update();
+}
+
+// ---- What comes in -----------------------------------------------------------------------------
+
+async function send(files) {
+  const waiting = [...files];
+  const one = async () => {
+    for (let file = waiting.shift(); file; file = waiting.shift()) {
+      try {
+        (await api.upload(file)).filter(({ id }) => !images.has(id)).forEach(onImage);
+      } catch (error) { complain(file.name, error); }
+    }
+  };
+  await Promise.all(Array.from({ length: SENT_AT_ONCE }, one));
+}
+
+function complain(name, error) {
+  const line = document.createElement("p");
+  line.textContent = text("not_sent", name, error.message);
+  $("problems").append(line);
+  setTimeout(() => line.remove(), 20000);
+}
+
+// The files of what was dropped, those in and below folders too.
+async function dropped(items) {
+  const entries = [...items].map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()).filter(Boolean);
+  return (await Promise.all(entries.map(filesOf))).flat();
+}
+
+async function filesOf(entry) {
+  if (entry instanceof File) return [entry];
+  if (entry.isFile) return [await new Promise((found, failed) => entry.file(found, failed))];
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) { // a reader gives a hundred at a time
+    const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+    if (!some.length) return (await Promise.all(found.map(filesOf))).flat();
+    found.push(...some);
+  }
+}
+
+const visible = (files) => [...files].filter((file) => !file.name.startsWith("."));
+
+// ---- What the server says ----------------------------------------------------------------------
+
+function onImage(image) {
+  let entry = images.get(image.id);
+  if (!entry) {
+    entry = { image, card: new Card(image), foreseen: null };
+    images.set(image.id, entry);
+    $("images").append(entry.card.node);
+  }
+  entry.image = image;
+  entry.card.update(image, entry.foreseen);
+  foreseeAll();
+}
+
+function onJob(job) {
+  jobs.set(job.id, job);
+  images.get(job.image)?.card.updateJob(job, compare);
+  update();
+}
+
+function onRemoved(id) {
+  images.get(id)?.card.node.remove();
+  images.delete(id);
+  const job = jobs.get(id);
+  if (job) images.get(job.image)?.card.removeJob(id);
+  jobs.delete(id);
+  update();
+}
+
+function onChange(event) {
+  if (event.image) onImage(event.image);
+  else if (event.job) onJob(event.job);
+  else if (event.removed) onRemoved(event.removed);
+}
+
+function onAll(events) {
+  $("offline").hidden = true;
+  const there = new Set(events.map((event) => (event.image ?? event.job).id));
+  for (const id of [...jobs.keys(), ...images.keys()]) if (!there.has(id)) onRemoved(id);
+  events.forEach(onChange);
+}
+
+// ---- Comparing ---------------------------------------------------------------------------------
+
+const viewer = new Viewer($("canvas"), (split) => { $("split").value = split * 100; });
+const MOST_SIDE_BY_SIDE = 4;
+
+// Show the image before and after, with its other results to put beside.
+function compare(id) {
+  const job = jobs.get(id);
+  const done = [...jobs.values()].filter((other) => other.image === job.image && other.state === "done");
+  $("viewer-title").textContent = job.name;
+  $("canvas").ariaLabel = text("canvas", job.name);
+  const boxes = done.map((other) => {
+    const label = document.createElement("label");
+    label.className = "check";
+    const box = Object.assign(document.createElement("input"), { type: "checkbox", value: other.id });
+    box.checked = other.id === id;
+    box.onchange = show;
+    label.append(box, describe(other));
+    return label;
+  });
+  $("shown").replaceChildren(...boxes);
+  $("shown").hidden = done.length < 2;
+  viewer.clear();
+  $("viewer").showModal();
+  viewer.refit();
+  show();
+  viewer.fit();
+  $("canvas").focus();
+}
+
+function show() {
+  const boxes = [...$("shown").querySelectorAll("input")];
+  const chosen = boxes.filter((box) => box.checked).slice(0, MOST_SIDE_BY_SIDE).map((box) => jobs.get(box.value));
+  for (const box of boxes) {
+    const last = box.checked && chosen.length === 1;
+    box.disabled = last || (!box.checked && chosen.length === MOST_SIDE_BY_SIDE);
+  }
+  $("risk").disabled = !chosen.some((job) => job.result.risk);
+  const pane = (job) => {
+    const risk = $("risk").checked && !$("risk").disabled && job.result.risk;
+    const base = api.viewOf("jobs", job.id, risk ? "risk" : "view");
+    return { base, view: (risk || job.result).view, label: describe(job) };
+  };
+  const { image } = images.get(chosen[0].image);
+  viewer.show({ base: api.viewOf("images", image.id), view: image.look.view }, chosen.map(pane));
+  $("split").disabled = chosen.length > 1;
+  const { risk } = chosen[0].result;
+  $("words").textContent = chosen.length === 1 && risk ? riskWords(risk) : "";
+}
+
+// ---- Wiring ------------------------------------------------------------------------------------
+
+function inLanguage() {
+  translate(document);
+  fillOptions();
+  for (const { card } of images.values()) card.node.remove();
+  const known = [...images.values()].map(({ image }) => ({ image }));
+  images.clear();
+  [...known, ...[...jobs.values()].map((job) => ({ job }))].forEach(onChange);
+  onOptions();
+}
+
+$("options").onsubmit = start;
+$("options").onchange = onOptions;
+for (const id of ["files", "folder"]) {
+  $(id).onchange = async () => { await send(visible($(id).files)); $(id).value = ""; };
+}
+$("clear").onclick = () => {
+  if (confirm(text("sure"))) for (const id of images.keys()) api.removeImage(id);
+};
+$("language").onclick = () => { switchLanguage(); inLanguage(); };
+$("risk").onchange = show;
+$("split").oninput = () => viewer.setSplit($("split").value / 100);
+$("in").onclick = () => viewer.zoom(1.5);
+$("out").onclick = () => viewer.zoom(1 / 1.5);
+$("fit").onclick = () => viewer.fit();
+$("real").onclick = () => viewer.real();
+$("close").onclick = () => $("viewer").close();
+$("viewer").onclose = () => { if (document.fullscreenElement) document.exitFullscreen(); };
+$("full").onclick = () => {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else $("viewer").requestFullscreen();
+};
+
+document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
+document.addEventListener("drop", async (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  send(visible(await dropped(event.dataTransfer.items)));
+});
+document.addEventListener("paste", (event) => send(event.clipboardData.files));
+
+inLanguage();
+api.listen({ onAll, onChange, onLost: () => { $("offline").hidden = false; } });

@@ -1,0 +1,281 @@
+"""What moves images and jobs on: two workers, one loop each, and those who listen to changes."""
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekeeper.errors import InputError
+from edgekeeper.server.jobs import FullError, Job, Jobs, Options, Picture
+from edgekeeper.server.worker import TaskCancelledError, Worker, WorkerError
+
+Change = dict[str, Any]
+
+_WRITTEN = ("png", "jpeg", "webp", "tiff", "avif")
+_HEARD = 1000  # events that a listener may be behind
+_PROGRESS_EVERY = 0.2  # seconds between two events of one job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What is taken at most: bytes of an upload, pixels of an image or result, waiting jobs."""
+
+    upload: int = 500 * 10**6
+    pixels: int = 400 * 10**6
+    waiting: int = 1000
+    reserve: int = 200 * 10**6
+    """Bytes of the disk that stay free."""
+
+
+@dataclass(kw_only=True)
+class Service:
+    """The images and jobs of a folder, and the processes that work on them."""
+
+    folder: Path
+    device: str = "cpu"
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        self.jobs = Jobs(self.folder)
+        self.looker, self.computer = Worker(), Worker()
+        self._listeners: set[asyncio.Queue[Change | None]] = set()
+        self._new_image, self._new_job = asyncio.Event(), asyncio.Event()
+        self._running: Job | None = None
+        self._begun = 0.0
+
+    @contextlib.asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """While in the block images are looked at and jobs computed."""
+        loops = [asyncio.create_task(self._look()), asyncio.create_task(self._compute())]
+        try:
+            yield
+        finally:
+            self.end_listening()
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await asyncio.gather(self.looker.close(), self.computer.close())
+            self.jobs.close()
+
+    # ---- What users do ---------------------------------------------------------------------------
+
+    def add_image(self, upload: Path, *, name: str) -> Picture:
+        """Take a file that was uploaded; it is looked at soon."""
+        suffix = Path(name).suffix.lower()
+        known = suffix[1:].isascii() and suffix[1:].isalnum() and len(suffix) <= 6
+        image = Picture(
+            id=secrets.token_hex(8),
+            name=name,
+            suffix=suffix if known else "",
+            bytes=upload.stat().st_size,
+        )
+        self.jobs.place(image).mkdir()
+        upload.replace(self.jobs.source(image))
+        self.jobs.save(image)
+        self._tell(image)
+        self._new_image.set()
+        return image
+
+    def add_job(self, image: Picture, options: Options) -> Job:
+        """Put a job into the queue. Raises FullError when too many wait."""
+        if len(self.jobs.in_state("queued")) >= self.limits.waiting:
+            raise FullError(
+                f"{self.limits.waiting} jobs are waiting, which is the most; try again later."
+            )
+        job = Job(id=secrets.token_hex(8), image=image.id, options=asdict(options))
+        self.jobs.save(job)
+        self._tell(job)
+        self._new_job.set()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Take a job out of the queue, or stop it."""
+        if job.state == "queued":
+            self._set(job, state="cancelled")
+        elif job is self._running:
+            self.computer.cancel(job.id)
+
+    def retry(self, job: Job) -> None:
+        """Put a job that failed or was cancelled into the queue again."""
+        if job.state in ("failed", "cancelled"):
+            self._set(job, state="queued", reason="", starts=0, done=0, total=0)
+            self._new_job.set()
+
+    def remove(self, thing: Picture | Job) -> None:
+        """Remove a job, or an image with its jobs, and their files."""
+        if isinstance(thing, Picture):
+            for job in self.jobs.of(thing):
+                self.remove(job)
+        else:
+            self.cancel(thing)
+        self.jobs.remove(thing)
+        self._publish({"removed": thing.id})
+
+    async def foresee(self, image: Picture, options: Options) -> dict[str, Any]:
+        """Return the size of a result and how many seconds it will take, before computing it.
+
+        Raises:
+            InputError: the image was not looked at yet, or cannot be read.
+            WorkerError: it cannot be made so.
+        """
+        if image.state != "ready":
+            raise InputError(image.reason or "The image is still being looked at.")
+        answer = await self.looker.ask(
+            {"do": "foresee", **self._task(image, options), **_size(image)}
+        )
+        answer["seconds"] *= self.jobs.pace(options.style)
+        answer["allowed"] = answer["width"] * answer["height"] <= self.limits.pixels
+        return answer
+
+    # ---- Who listens -----------------------------------------------------------------------------
+
+    async def listen(self) -> AsyncIterator[Change]:
+        """Yield what changes from now on; who falls too far behind is sent away."""
+        heard: asyncio.Queue[Change | None] = asyncio.Queue(_HEARD)
+        self._listeners.add(heard)
+        try:
+            while (event := await heard.get()) is not None:
+                yield event
+        finally:
+            self._listeners.discard(heard)
+
+    def end_listening(self) -> None:
+        """Send all listeners away."""
+        for heard in list(self._listeners):
+            self._send_away(heard)
+
+    def shown(self, thing: Picture | Job) -> Change:
+        """Return an image or a job as the API shows it."""
+        shown = asdict(thing)
+        if isinstance(thing, Picture):
+            del shown["suffix"]
+            return shown
+        form = shown["options"].pop("form")
+        shown["options"]["format"] = form
+        shown["name"] = self.jobs.images[thing.image].name
+        shown["foreseen"] *= self.jobs.pace(thing.options["style"])
+        if thing is self._running and thing.done:
+            spent = time.monotonic() - self._begun
+            shown["seconds_left"] = round(spent * (thing.total - thing.done) / thing.done, 1)
+        return shown
+
+    def _publish(self, event: Change) -> None:
+        for heard in list(self._listeners):
+            if heard.full():
+                self._send_away(heard)
+            else:
+                heard.put_nowait(event)
+
+    def _send_away(self, heard: "asyncio.Queue[Change | None]") -> None:
+        self._listeners.discard(heard)
+        while heard.full():
+            heard.get_nowait()
+        heard.put_nowait(None)
+
+    def _tell(self, thing: Picture | Job) -> None:
+        kind = "image" if isinstance(thing, Picture) else "job"
+        self._publish({kind: self.shown(thing)})
+
+    def _set(self, thing: Picture | Job, **changes: object) -> None:
+        known = self.jobs.images if isinstance(thing, Picture) else self.jobs.jobs
+        for name, value in changes.items():
+            setattr(thing, name, value)
+        if thing.id in known:  # not removed meanwhile
+            with contextlib.suppress(FullError):  # a full disk: it is in memory, and saved later
+                self.jobs.save(thing)
+            self._tell(thing)
+
+    # ---- The loops -------------------------------------------------------------------------------
+
+    async def _start(self, worker: Worker) -> None:
+        """Load torch while the user still looks for an image."""
+        with contextlib.suppress(WorkerError):
+            await worker.ask({"do": "start"})
+
+    def _task(self, image: Picture, options: Options | dict[str, Any]) -> dict[str, Any]:
+        known = asdict(options) if isinstance(options, Options) else dict(options)
+        found = image.look.get("format")
+        known["form"] = known["form"] or (found if found in _WRITTEN else "png")
+        return {"options": known, "device": self.device, "max_pixels": self.limits.pixels}
+
+    async def _look(self) -> None:
+        await self._start(self.looker)
+        while True:
+            self._new_image.clear()
+            for image in [i for i in self.jobs.images.values() if i.state == "looking"]:
+                task = {
+                    "do": "look",
+                    "source": str(self.jobs.source(image)),
+                    "view": str(self.jobs.place(image)),
+                    "max_pixels": self.limits.pixels,
+                }
+                try:
+                    seen = await self.looker.ask(task)
+                except WorkerError as error:
+                    self._set(image, state="failed", reason=_named(error, image))
+                else:
+                    self._set(image, state="ready", look=seen)
+                self._new_job.set()
+            await self._new_image.wait()
+
+    async def _compute(self) -> None:
+        await self._start(self.computer)
+        while True:
+            self._new_job.clear()
+            while job := self._next_job():
+                await self._run(job, self.jobs.images[job.image])
+            await self._new_job.wait()
+
+    def _next_job(self) -> Job | None:
+        """Return the first job that waits and whose image was looked at."""
+        waiting = self.jobs.in_state("queued")
+        return next((j for j in waiting if self.jobs.images[j.image].state != "looking"), None)
+
+    async def _run(self, job: Job, image: Picture) -> None:
+        if image.state == "failed":
+            self._set(job, state="failed", reason=image.reason)
+            return
+        self._running, self._begun, told = job, time.monotonic(), 0.0
+        self._set(job, state="running", starts=job.starts + 1, done=0, total=0)
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal told
+            job.done, job.total = done, total
+            if time.monotonic() - told >= _PROGRESS_EVERY and job.id in self.jobs.jobs:
+                told = time.monotonic()
+                self._tell(job)
+
+        task = {
+            "do": "compute",
+            "id": job.id,
+            "source": str(self.jobs.source(image)),
+            "folder": str(self.jobs.place(job)),
+            **self._task(image, job.options),
+            **_size(image),
+        }
+        try:
+            result = await self.computer.ask(task, on_progress=on_progress)
+        except TaskCancelledError:
+            self._set(job, state="cancelled")
+        except WorkerError as error:
+            self._set(job, state="failed", reason=_named(error, image))
+        else:
+            job.foreseen = result.pop("foreseen")
+            self._set(job, state="done", result=result, done=job.total)
+        finally:
+            self._running = None
+            if job.id not in self.jobs.jobs:  # removed meanwhile
+                shutil.rmtree(self.jobs.place(job), ignore_errors=True)
+
+
+def _size(image: Picture) -> dict[str, int]:
+    return {"width": image.look["width"], "height": image.look["height"]}
+
+
+def _named(error: WorkerError, image: Picture) -> str:
+    return str(error).replace("The image", f"'{image.name}'", 1)

@@ -1,0 +1,272 @@
+"""The HTTP API of a server that runs."""
+
+import io
+import json
+import socket
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekeeper.image import SaveOptions, read_image
+from edgekeeper.inference import Request, upscale_file
+from edgekeeper.server.app import _Api, _routes
+from edgekeeper.server.jobs import _ALLOWED
+
+Photo = Callable[..., Path]
+Server = Any  # of conftest.py
+
+
+def zip_of(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def test_an_image_is_looked_at_foreseen_enlarged_and_given_back(
+    server: Server, photo: Photo, tmp_path: Path
+) -> None:
+    path = photo(tmp_path / "small.png", 30, 20)
+    image = server.looked(server.upload(path, "../../Förde 'x'.png"))
+    assert image["state"] == "ready" and image["name"] == "Förde 'x'.png"
+    assert {k: image["look"][k] for k in ("width", "height", "format", "depth", "alpha")} == {
+        "width": 30,
+        "height": 20,
+        "format": "png",
+        "depth": 8,
+        "alpha": False,
+    }
+    foreseen = server.api.post(f"/images/{image['id']}/foresee", json={"scale": 3}).json()
+    assert (foreseen["width"], foreseen["height"]) == (90, 60)
+    assert 0 < foreseen["seconds"] < 60 and foreseen["allowed"]
+
+    job = server.finished(server.enlarge(image, scale=3))
+    assert job["state"] == "done" and job["starts"] == 1
+    result = server.api.get(f"/jobs/{job['id']}/result")
+    assert "F%C3%B6rde%20%27x%27_x3.png" in result.headers["content-disposition"]
+    # The very file that the library writes.
+    request = Request(scale=3, precision="auto", save=SaveOptions(format="png"))
+    upscale_file(path, tmp_path / "large.png", request=request)
+    assert result.content == (tmp_path / "large.png").read_bytes()
+    assert job["result"]["risk"]["verdict"] in ("supported", "doubtful", "invented")
+    for what in ("view", "risk"):
+        tile = server.api.get(f"/jobs/{job['id']}/{what}/7/0_0")
+        assert tile.headers["content-type"] == "image/jpeg" and len(tile.content) > 200
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"scale": 2.5}, (60, 40)),
+        ({"width": 51}, (51, 34)),
+        ({"height": 48}, (72, 48)),
+        ({"fit": [70, 70]}, (70, 47)),
+        ({"style": "texture", "format": "webp", "quality": 80, "risk": False}, (96, 64)),
+        ({"format": "jpeg"}, (96, 64)),
+    ],
+)
+def test_sizes_and_formats(
+    server: Server, photo: Photo, tmp_path: Path, options: dict[str, Any], size: tuple[int, int]
+) -> None:
+    job = server.finished(server.enlarge(server.upload(photo(tmp_path / "a.png")), **options))
+    assert job["state"] == "done", job["reason"]
+    saved = tmp_path / "result"
+    saved.write_bytes(server.api.get(f"/jobs/{job['id']}/result").content)
+    made = read_image(saved).header
+    assert (made.width, made.height) == size
+    assert made.format == options.get("format", "png") or made.format == ""
+
+
+def test_a_zip_gives_an_image_each_and_results_come_as_a_zip(
+    server: Server, photo: Photo, tmp_path: Path
+) -> None:
+    content = photo(tmp_path / "a.png", 9, 8).read_bytes()
+    names = ["../../evil.png", "deep/a.png", "a.png", "__MACOSX/a.png", ".hidden.png"]
+    given = zip_of(dict.fromkeys(names, content))
+    answer = server.api.post("/images", params={"name": "all.zip"}, content=given)
+    images = answer.json()
+    assert [image["name"] for image in images] == ["evil.png", "a.png", "a.png"]
+    jobs = [server.enlarge(image, scale=2, risk=False)["id"] for image in images]
+    for job in jobs:
+        assert server.finished({"id": job})["state"] == "done"
+    packed = server.api.get("/results.zip", params={"jobs": ",".join(jobs)}).content
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["evil_x2.png", "a_x2.png", "a_x2 (2).png"]
+    assert not list((server.folder / "temporary").iterdir())
+
+
+def test_what_cannot_be_done_is_said(server: Server, photo: Photo, tmp_path: Path) -> None:
+    image = server.looked(server.upload(photo(tmp_path / "a.png")))
+    for options, words in (
+        ({"scale": 0}, "'scale' is a number above 0"),
+        ({"scale": True}, "'scale' is a number"),
+        ({"scale": 2, "width": 9}, "Say once"),
+        ({"fit": [3]}, "'fit' is a list"),
+        ({"style": "../x"}, "'style' is one of faithful"),
+        ({"format": "exe"}, "'format' is one of png"),
+        ({"quality": 0}, "'quality' is a whole number"),
+        ({"model": "/etc/passwd"}, "no option 'model'"),
+        ([1], "JSON object"),
+    ):
+        for what in ("jobs", f"images/{image['id']}/foresee"):
+            sent = {"image": image["id"], **options} if isinstance(options, dict) else options
+            if what != "jobs" and isinstance(options, dict):
+                sent = options
+            answer = server.api.post(f"/{what}", json=sent)
+            assert answer.status_code == 422 and words in answer.json()["error"], (
+                options,
+                answer.text,
+            )
+    assert server.api.post("/jobs", json={"image": "no"}).status_code == 422
+    assert server.api.post("/jobs", content=b"{").status_code == 422
+    assert server.api.post("/jobs", content=b"[" * 9000).status_code == 422
+    assert server.api.post("/jobs", content=b" " * 20000).status_code == 413
+    assert server.api.post("/images", content=b"").status_code == 422
+    assert server.api.get("/jobs/0123456789abcdef").status_code == 404
+    assert server.api.put("/jobs").status_code == 405
+
+
+def test_a_file_that_is_no_image_fails_by_its_name(server: Server, tmp_path: Path) -> None:
+    for name, content in (("notes.txt", b"hello"), ("bad.png", b"\x89PNG\r\n\x1a\nnothing")):
+        (tmp_path / "f").write_bytes(content)
+        image = server.looked(server.upload(tmp_path / "f", name))
+        assert image["state"] == "failed" and name in image["reason"]
+        assert str(server.folder) not in json.dumps(image)
+        job = server.finished(server.enlarge(image))
+        assert (job["state"], job["reason"]) == ("failed", image["reason"])
+    answer = server.api.post("/images", params={"name": "a.zip"}, content=b"PK\x05\x06" + bytes(18))
+    assert answer.json() == []
+
+
+def test_cancel_retry_and_remove(server: Server, photo: Photo, tmp_path: Path) -> None:
+    image = server.upload(photo(tmp_path / "large.png", 160, 120))
+    first = server.enlarge(image, scale=8, risk=False)
+    second = server.enlarge(image, scale=2, risk=False)
+    server.wait(f"/jobs/{first['id']}", lambda job: job["state"] == "running" and job["done"] > 0)
+    assert server.api.post(f"/jobs/{second['id']}/cancel").json()["state"] == "cancelled"
+    server.api.post(f"/jobs/{first['id']}/cancel")
+    assert server.finished(first)["state"] == "cancelled"
+    assert server.api.get(f"/jobs/{first['id']}/result").status_code == 409
+    assert server.api.post(f"/jobs/{second['id']}/retry").json()["state"] == "queued"
+    assert server.finished(second)["state"] == "done"
+
+    third = server.enlarge(image, scale=8, risk=False)
+    server.wait(f"/jobs/{third['id']}", lambda job: job["state"] == "running")
+    assert server.api.delete(f"/images/{image['id']}").status_code == 204
+    for job in (first, second, third):
+        assert server.api.get(f"/jobs/{job['id']}").status_code == 404
+    small = server.upload(photo(tmp_path / "small.png"))
+    assert server.finished(server.enlarge(small, scale=2))["state"] == "done"
+    known = {job["id"] for job in server.api.get("/jobs").json()}
+    assert {path.name for path in (server.folder / "jobs").iterdir()} <= known
+
+
+def test_events_tell_what_happens(server: Server, photo: Photo, tmp_path: Path) -> None:
+    path = photo(tmp_path / "a.png", 200, 100)
+    states, made = [], None
+    with server.api.stream("GET", "/events") as events:
+        lines = events.iter_lines()
+        assert next(lines) == "event: all"
+        for line in lines:
+            if not line.startswith("data: "):
+                continue
+            event = json.loads(line[6:])
+            if made is None:
+                assert isinstance(event, list)
+                made = server.enlarge(server.upload(path), scale=2, risk=False)
+            elif event.get("job", {}).get("id") == made["id"]:
+                states.append((event["job"]["state"], event["job"]["done"]))
+                if states[-1][0] == "done":
+                    break
+    assert [state for state, _ in states] == sorted(
+        [state for state, _ in states], key=["queued", "running", "done"].index
+    )
+    assert {"running", "done"} <= {state for state, _ in states}
+
+
+def test_an_upload_that_is_cut_short_leaves_nothing(server: Server) -> None:
+    before = len(server.api.get("/images").json())
+    port = int(server.address.rstrip("/").rpartition(":")[2])
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port)) as half:
+            head = "POST /api/v1/images?name=a.png HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            half.sendall(head.encode() + b"Content-Length: 100000\r\n\r\n" + b"x" * 5000)
+    end = time.monotonic() + 10
+    while list((server.folder / "temporary").iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert len(server.api.get("/images").json()) == before
+
+
+def test_static_files_are_the_page_s_alone(server: Server) -> None:
+    get = server.api.get
+    assert get(server.address).headers["content-type"].startswith("text/html")
+    for name in ("main.js", "page.css", "texts.js"):
+        assert get(f"{server.address}page/{name}").status_code == 200
+    for path in ("/page/", "/page", "/page/../app.py", "/page/%2e%2e/app.py", "/page//etc/passwd"):
+        answer = get(f"{server.address[:-1]}{path}")
+        assert answer.status_code in (404, 307, 405) and "import" not in answer.text, path
+    for tile in ("99/0_0", "0/9_9", "0/-1_0", "0/0_0.jpg", "..%2f..%2f/0_0"):
+        image = server.api.get("/images").json()[0]["id"]
+        assert server.api.get(f"/images/{image}/view/{tile}").status_code == 404
+
+
+def test_the_document_names_every_address(server: Server) -> None:
+    document = server.api.get(f"{server.address}api").json()
+    described = {(path, how.upper()) for path, ways in document["paths"].items() for how in ways}
+    api = _Api.__new__(_Api)  # only its methods' names are looked at
+    there = {
+        (route.path.replace(":int", ""), how)  # type: ignore[attr-defined]
+        for route in _routes(api)
+        for how in getattr(route, "methods", ()) or ()
+        if how != "HEAD"
+    }
+    assert described == {(path, how) for path, how in there if path.startswith("/api/v1")}
+    assert set(document["components"]["schemas"]["Options"]["properties"]) == set(_ALLOWED)
+
+
+def test_limits_are_told(serve: Any, photo: Photo, tmp_path: Path) -> None:
+    limits = ("--max-upload", "1", "--max-pixels", "1", "--queue", "2", "--token", "abc")
+    with serve(tmp_path / "limited", *limits) as server:
+        assert server.api.get("/status").status_code == 401
+        server.api.headers["Authorization"] = "Bearer abc"
+        answer = server.api.post("/images", content=bytes(1_000_001))
+        assert answer.status_code == 413 and "1 MB" in answer.json()["error"]
+        chunks = (bytes(400_000) for _ in range(3))  # which say no length
+        assert server.api.post("/images", content=chunks).status_code == 413
+        bomb = zip_of({"a.png": bytes(5_000_000)})
+        assert len(bomb) < 10_000
+        assert server.api.post("/images", content=bomb).status_code == 413
+        assert not list((tmp_path / "limited" / "temporary").iterdir())
+
+        small = server.looked(server.upload(photo(tmp_path / "a.png", 300, 300)))
+        foreseen = server.api.post(f"/images/{small['id']}/foresee", json={"scale": 4}).json()
+        assert not foreseen["allowed"]
+        job = server.finished(server.enlarge(small, scale=4))
+        assert job["state"] == "failed" and "at most 1 megapixels" in job["reason"]
+        (tmp_path / "flat.png").write_bytes(photo(tmp_path / "b.png", 1100, 1000).read_bytes())
+        waiting = server.api.post("/images", content=(tmp_path / "b.png").read_bytes()[:900_000])
+        assert waiting.status_code in (201, 413)
+
+        made = [server.api.post("/jobs", json={"image": small["id"], "scale": 3}) for _ in range(9)]
+        assert [a.status_code for a in made].count(202) >= 2
+        assert made[-1].status_code == 503 and "2 jobs are waiting" in made[-1].json()["error"]
+
+
+def test_other_hosts_need_a_token(command: Any) -> None:
+    ran = command("serve", "--host", "0.0.0.0", "--no-browser")
+    assert ran.status == 2 and "--token" in ran.err
+
+
+def test_a_port_that_is_taken_is_said(command: Any, server: Server) -> None:
+    port = server.address.rstrip("/").rpartition(":")[2]
+    ran = command("serve", "--port", port, "--no-browser")
+    assert ran.status == 2 and "--port" in ran.err
+    ran = command("serve", "--port", "0", "--no-browser", "--folder", server.folder)
+    assert ran.status == 2 and "Another server uses the folder" in ran.err

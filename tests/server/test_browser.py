@@ -1,0 +1,292 @@
+"""The page in Debian's chromium, as a person uses it. Run with -m browser.
+
+EDGEKEEPER_SCREENS names a folder to keep screenshots in.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pyvips
+
+from edgekeeper.image import read_image
+
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium"),
+]
+
+Server = Any  # of conftest.py
+Photo = Callable[..., Path]
+Page = Any  # of playwright
+PHOTO = Path(__file__).parents[2] / "examples" / "test" / "beacon-street-sunset.png"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, server: Server) -> Iterator[Callable[..., Page]]:
+    """Open the page of an empty server; in the end nothing went wrong on it."""
+    wrong: list[str] = []
+    contexts = []
+    for image in server.api.get("/images").json():
+        server.api.delete(f"/images/{image['id']}")
+
+    def open_(**options: Any) -> Page:
+        options = {"locale": "en-GB", "viewport": {"width": 1200, "height": 850}, **options}
+        contexts.append(browser.new_context(accept_downloads=True, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(120_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+        page.goto(server.address)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    # What the server refuses with a reason the browser notes by itself.
+    assert not [text for text in wrong if "status of 422" not in text], wrong
+
+
+def small_photo(path: Path, width: int = 240) -> Path:
+    """A photograph made small, as a JPEG."""
+    pyvips.Image.thumbnail(str(PHOTO), width).jpegsave(str(path), Q=95)
+    return path
+
+
+def keep(page: Page, name: str) -> None:
+    if folder := os.environ.get("EDGEKEEPER_SCREENS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder, f"{name}.png"))
+
+
+def enlarge(page: Page, *files: Path) -> None:
+    page.set_input_files("#files", files)
+    page.click("#start:enabled")
+
+
+def check_accessible(page: Page) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    serious = [
+        (f["id"], f["nodes"][0]["html"]) for f in found if f["impact"] in ("serious", "critical")
+    ]
+    assert not serious, serious
+
+
+def test_from_the_page_to_a_larger_photograph_in_three_clicks(
+    open_page: Any, tmp_path: Path
+) -> None:
+    page = open_page()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_text("Choose images").click()  # 1
+    chooser.value.set_files(small_photo(tmp_path / "photo.jpg"))
+    page.get_by_text("240 × 135 → 960 × 540 pixels").wait_for()
+    assert "JPEG quality about 95" in page.inner_text("#images")
+    keep(page, "dropped")
+    page.get_by_role("button", name="Enlarge one image").click()  # 2
+    page.get_by_text("done").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download: photo.jpg").click()  # 3
+    assert download.value.suggested_filename == "photo_x4.jpg"
+    made = read_image(download.value.path()).header
+    assert (made.width, made.height) == (960, 540)
+    assert page.is_disabled("#start")  # it is made already
+    keep(page, "done")
+    check_accessible(page)
+
+
+def test_drop_paste_folder_and_a_broken_file(open_page: Any, photo: Photo, tmp_path: Path) -> None:
+    page = open_page()
+    files = tmp_path / "folder" / "below"
+    files.mkdir(parents=True)
+    photo(files / "one.png")
+    page.set_input_files("#folder", tmp_path / "folder")
+    page.get_by_role("heading", name="one.png").wait_for()
+    for kind, holder in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        page.evaluate(
+            """([kind, holder, bytes]) => {
+                const given = new DataTransfer();
+                given.items.add(new File([new Uint8Array(bytes)], `${kind}.png`));
+                given.items.add(new File(["no image"], `${kind}.txt`));
+                const event = new Event(kind, { bubbles: true, cancelable: true });
+                event[holder] = given;
+                document.body.dispatchEvent(event);
+            }""",
+            [kind, holder, list((files / "one.png").read_bytes())],
+        )
+        page.get_by_role("heading", name=f"{kind}.png").wait_for()
+        page.get_by_text(f"'{kind}.txt' is not an image").wait_for()
+    page.get_by_role("button", name="Enlarge 3 images").wait_for()
+    page.evaluate(
+        """() => { const given = new DataTransfer(); given.items.add(new File([], "empty.png"));
+            const event = new Event("drop", { bubbles: true }); event.dataTransfer = given;
+            document.body.dispatchEvent(event); }"""
+    )
+    page.get_by_text("“empty.png” was not taken").wait_for()
+
+
+def test_the_slider_moves_by_mouse_and_keys_and_the_image_by_both(
+    open_page: Any, tmp_path: Path
+) -> None:
+    page = open_page()
+    enlarge(page, small_photo(tmp_path / "photo.jpg"))
+    page.get_by_role("button", name="Compare: photo.jpg").click()
+    page.wait_for_load_state("networkidle")
+    box = page.locator("#canvas").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    half = page.screenshot()
+    keep(page, "compare")
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] - box["width"] / 4, middle[1], steps=4)
+    page.mouse.up()
+    assert abs(float(page.input_value("#split")) - 25) <= 1
+    page.wait_for_timeout(100)
+    assert page.screenshot() != half
+    page.focus("#split")
+    page.keyboard.press("ArrowRight")
+    assert abs(float(page.input_value("#split")) - 26) <= 1
+    page.keyboard.press("End")
+    assert float(page.input_value("#split")) == 100
+
+    page.focus("#canvas")
+    seen = set()
+    for key in ("1", "+", "ArrowLeft", "ArrowUp", "-", "0"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(200)
+        seen.add(page.locator("#canvas").screenshot())
+    assert len(seen) == 6
+    page.mouse.move(*middle)
+    page.mouse.wheel(0, -600)
+    page.wait_for_timeout(300)
+    assert page.locator("#canvas").screenshot() not in seen
+    page.focus("#canvas")
+    page.keyboard.press("0")
+    page.focus("#split")
+    page.keyboard.press("Home")
+    page.check("#risk")
+    page.wait_for_load_state("networkidle")
+    keep(page, "risk")
+    assert page.inner_text("#words").startswith(("No invented", "Some edges", "Some structure"))
+    check_accessible(page)
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#viewer")
+
+
+def test_styles_side_by_side(open_page: Any, tmp_path: Path) -> None:
+    page = open_page()
+    enlarge(page, small_photo(tmp_path / "photo.jpg", 160))
+    for style in ("Sharp", "Restore"):
+        page.get_by_label(style).check()
+        page.click("#start:enabled")
+    page.get_by_role("button", name="Compare").nth(2).click()
+    boxes = page.locator("#shown input")
+    assert boxes.count() == 3
+    for number in range(3):
+        boxes.nth(number).check()
+    page.wait_for_load_state("networkidle")
+    page.mouse.move(600, 400)
+    page.mouse.wheel(0, -500)
+    page.wait_for_timeout(500)
+    keep(page, "side_by_side")
+    assert page.is_disabled("#split")
+
+
+def test_cancel_reload_and_two_tabs(open_page: Any, photo: Photo, tmp_path: Path) -> None:
+    page, other = open_page(), open_page()
+    page.select_option("#size", "own")
+    page.fill("#factor", "8")
+    page.press("#factor", "Tab")
+    enlarge(page, photo(tmp_path / "large.png", 200, 150))
+    for one in (page, other):
+        one.get_by_text("being made").wait_for()
+    page.reload()
+    page.get_by_text("being made").wait_for()
+    other.get_by_role("button", name="Cancel").click()
+    for one in (page, other):
+        one.get_by_text("cancelled").wait_for()
+        assert one.get_by_role("heading", name="large.png").count() == 1
+        assert one.locator(".job").count() == 1
+    page.get_by_role("button", name="Remove: large.png", exact=True).click()
+    other.get_by_text("None yet.").wait_for()
+
+
+def test_german_dark_on_a_phone_by_keyboard(open_page: Any, photo: Photo, tmp_path: Path) -> None:
+    page = open_page(
+        locale="de-DE",
+        color_scheme="dark",
+        viewport={"width": 360, "height": 740},
+        reduced_motion="reduce",
+    )
+    page.get_by_role("heading", name="Bilder hierher ziehen").wait_for()
+    enlarge(page, photo(tmp_path / "klein.png", 40, 30))
+    page.get_by_text("fertig").wait_for()
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 360, wide
+    keep(page, "phone")
+    check_accessible(page)
+    reached = set()
+    page.evaluate("document.activeElement.blur()")
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.innerText"))
+    assert {"files", "folder", "size", "format", "zip", "clear", "Vergleichen"} <= reached
+    page.get_by_role("button", name="English").click()
+    page.get_by_role("heading", name="Drop images here").wait_for()
+    assert page.get_by_role("button", name="Compare").count() == 1
+
+
+@pytest.mark.slow
+def test_a_result_of_100_megapixels_is_shown_to_its_pixels(open_page: Any, tmp_path: Path) -> None:
+    page = open_page()
+    page.select_option("#size", "own")
+    page.fill("#factor", "1")
+    page.press("#factor", "Tab")
+    huge = pyvips.Image.new_from_file(str(PHOTO)).resize(12)
+    huge.crop(0, 0, min(huge.width, 12000), 10**8 // min(huge.width, 12000)).jpegsave(
+        str(tmp_path / "huge.jpg")
+    )
+    enlarge(page, tmp_path / "huge.jpg")
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="100 %").click()
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(1000)
+    keep(page, "huge")
+    tiles = page.evaluate(
+        "performance.getEntriesByType('resource').filter((e) => e.name.includes('/view/')).length"
+    )
+    assert 2 < tiles < 120  # of 400 of the finest level alone
+
+
+def test_the_page_goes_on_when_the_server_does(
+    serve: Any, browser: Any, photo: Photo, tmp_path: Path
+) -> None:
+    with serve(tmp_path / "again") as server:
+        port = server.address.rstrip("/").rpartition(":")[2]
+        page = browser.new_page(locale="en-GB")
+        page.set_default_timeout(120_000)
+        page.goto(server.address)
+        page.set_input_files("#files", photo(tmp_path / "a.png"))
+        page.click("#start:enabled")
+        page.get_by_text("done").wait_for()
+        server.kill()
+        page.get_by_text("The server does not answer").wait_for()
+    with serve(tmp_path / "again", "--port", port):
+        page.locator("#offline").wait_for(state="hidden")
+        assert page.get_by_role("button", name="Compare").count() == 1
+        page.close()
