@@ -177,7 +177,7 @@ class TestCrops:
             tmp_path / "c.pdf",
         )
         written = [[text.get_text() for text in axis.texts] for axis in drawn[0].axes]
-        assert written[0] == ["20.32", "0.203"] and written[2] == ["20.97", "0.137"]
+        assert written[0] == ["20.32", "0.2031"] and written[2] == ["20.97", "0.1371"]
 
 
 class TestGradients:
