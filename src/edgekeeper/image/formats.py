@@ -74,20 +74,10 @@ def _exists(operation: str) -> bool:
 
 
 FORMATS = {
-    "png": Format(
-        title="PNG",
-        suffixes=(".png",),
-        name="png",
-        side=1_000_000,  # readers that use libpng stop there
-    ),
+    "png": Format(title="PNG", suffixes=(".png",), name="png", side=1_000_000),  # as libpng's
     "jpeg": Format(
-        title="JPEG",
-        suffixes=(".jpg", ".jpeg"),
-        name="jpeg",
-        side=65500,
-        depth=8,
-        alpha="none",  # JPEG_MAX_DIMENSION of libjpeg
-    ),
+        title="JPEG", suffixes=(".jpg", ".jpeg"), name="jpeg", side=65500, depth=8, alpha="none"
+    ),  # JPEG_MAX_DIMENSION of libjpeg
     "webp": Format(
         title="WebP",
         suffixes=(".webp",),
@@ -97,19 +87,15 @@ FORMATS = {
         depth=8,
         grey="as RGB",
     ),
-    "tiff": Format(
-        title="TIFF",
-        suffixes=(".tif", ".tiff"),
-        name="tiff",
-    ),
+    "tiff": Format(title="TIFF", suffixes=(".tif", ".tiff"), name="tiff"),
     "avif": Format(
         title="AVIF",
         suffixes=(".avif",),
         name="heif",
         side=16384,
+        pixels=2**26,  # its encoder takes about 50 bytes each
         depth=12,
         grey="as RGB",
-        pixels=2**26,  # its encoder takes about 50 bytes each
     ),
     "gif": Format(title="GIF", suffixes=(".gif",), name="gif", written=False),
     "heic": Format(title="HEIC", suffixes=(".heic", ".heif"), name="heif", written=False),
@@ -166,18 +152,12 @@ class SaveOptions:
         writable = [name for name, form in FORMATS.items() if form.writable]
         if self.format is not None and self.format not in writable:
             raise unknown_name("format to write", self.format, known=writable)
-        for name, value, low, high in (
-            ("quality", self.quality, 1, 100),
-            ("png_level", self.png_level, 0, 9),
-            ("avif_effort", self.avif_effort, 0, 9),
-        ):
-            if not low <= value <= high:
-                raise InputError(f"{name} must be {low} to {high}, got {value}.")
-        for name, text, known in (
-            ("metadata", self.metadata, ("keep", "strip")),
-            ("tiff_compression", self.tiff_compression, ("deflate", "lzw", "none")),
-        ):
-            if text not in known:
+        for name, low, high in (("quality", 1, 100), ("png_level", 0, 9), ("avif_effort", 0, 9)):
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name} must be {low} to {high}, got {getattr(self, name)}.")
+        compressions = ("deflate", "lzw", "none")
+        for name, known in (("metadata", ("keep", "strip")), ("tiff_compression", compressions)):
+            if (text := getattr(self, name)) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got '{text}'.")
 
 

@@ -14,7 +14,7 @@ from typing import Generic, Literal, Self, TypeVar
 import torch
 
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.files import is_full, is_plain, make_folder
+from edgekeeper.files import is_full, is_plain, make_folder, reason
 from edgekeeper.image import (
     FORMATS,
     Header,
@@ -206,13 +206,10 @@ class _Job:
     finished: float = 0.0
     error: ImageError | None = None
 
-    def ends(
-        self, reason: str | ImageError, *, status: Literal["skipped", "failed"] = "failed"
-    ) -> None:
+    def fails(self, error: ImageError) -> None:
         """Note that no file is written, and why."""
-        source, target = self.result.source, self.result.target
-        self.error = reason if isinstance(reason, ImageError) else None
-        self.result = Result(source=source, target=target, status=status, reason=str(reason))
+        source, target, self.error = self.result.source, self.result.target, error
+        self.result = Result(source=source, target=target, status="failed", reason=str(error))
 
     def note_time(self, _: object = None) -> None:
         """Note that the work ended now."""
@@ -224,7 +221,7 @@ class _Job:
             try:
                 self.written.result()
             except ImageError as error:
-                self.ends(error)
+                self.fails(error)
         return replace(self.result, seconds=max(self.finished - self.started, 0.0))
 
 
@@ -267,14 +264,9 @@ def _begun(
 ) -> Iterator[_Job]:
     """Yield the files, each of which begins to be read when it is asked for, or ends here."""
     for number, (source, target) in enumerate(pairs, start=1):
-        job = _Job(Result(source=source, target=target), number)
-        why, existing = _refusal(source, target), request.on_existing
-        if why is not None:
-            job.ends(why)
-        elif existing != "replace" and target.is_file() and is_plain(target):
-            status: Literal["skipped", "failed"] = "skipped" if existing == "skip" else "failed"
-            job.ends(f"'{target}' exists already.", status=status)
-        else:
+        refused = refusal(source, target, existing=request.on_existing)
+        job = _Job(refused or Result(source=source, target=target), number)
+        if refused is None:
             parts = read_parts(source, target=target, save=request.save)
             job.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
         yield job
@@ -318,9 +310,9 @@ def _enlarge(
         made = run(open_source, open_sink, request=request, maps=map_, on_tile=on_tile)
         job.result = replace(made, source=source, target=target, notes=(*made.notes, *notes))
     except TileError as error:
-        job.ends(f"'{source}' cannot be upscaled: {error}")
+        job.fails(ImageError(f"'{source}' cannot be upscaled: {error}"))
     except ImageError as error:
-        job.ends(error)
+        job.fails(error)
     finally:
         assert job.reading is not None
         job.reading.close()
@@ -378,22 +370,25 @@ def _check_outputs(pairs: Sequence[tuple[Path, Path]]) -> None:
         seen[place] = source
 
 
-def _refusal(source: Path, target: Path) -> str | None:
-    """Return why the file system does not take these names, in a sentence; None when it does."""
+def refusal(
+    source: Path, target: Path, *, existing: Literal["skip", "fail", "replace"]
+) -> Result | None:
+    """Return the result of a file that is not even begun, and None for all others."""
+    no = Result(source=source, target=target, status="failed")
     try:
         if not stat.S_ISREG(source.stat().st_mode):
             # Opening a pipe that nobody writes to would wait for ever.
-            return f"'{source}' is no file but a pipe or a device; use '-' for standard input."
+            why = f"'{source}' is no file but a pipe or a device; use '-' for standard input."
+            return replace(no, reason=why)
     except OSError as error:
-        return f"'{source}' cannot be opened: {_why(error)}."
+        return replace(no, reason=f"'{source}' cannot be opened: {reason(error)}.")
     try:
         target.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        return f"'{target}' cannot be written: {_why(error)}."
+        return replace(no, reason=f"'{target}' cannot be written: {reason(error)}.")
+    if existing != "replace" and target.is_file() and is_plain(target):
+        status: Literal["skipped", "failed"] = "skipped" if existing == "skip" else "failed"
+        return replace(no, status=status, reason=f"'{target}' exists already.")
     return None
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()

@@ -94,29 +94,20 @@ _PLANAR = re.compile(r"(yuv|yuva|yuvj)(4\d\d)p(\d+le)?|(gbra?)p(\d+le)?|(gray)(\
 
 # Formats whose samples are only ordered in another way -> the layout with the same samples.
 _REORDERED = {
-    "nv12": "yuv420p",
-    "nv21": "yuv420p",
-    "nv16": "yuv422p",
-    "nv24": "yuv444p",
-    "yuyv422": "yuv422p",
-    "uyvy422": "yuv422p",
-    "p010le": "yuv420p10le",
-    "p210le": "yuv422p10le",
-    "p410le": "yuv444p10le",
-    "y210le": "yuv422p10le",
-    "rgb24": "gbrp",
-    "bgr24": "gbrp",
-    "0rgb": "gbrp",
-    "rgb0": "gbrp",
-    "bgr0": "gbrp",
-    "rgba": "gbrap",
-    "bgra": "gbrap",
-    "argb": "gbrap",
-    "abgr": "gbrap",
-    "pal8": "gbrap",
-    "rgb48le": "gbrp16le",
-    "rgb48be": "gbrp16le",
-    "rgba64le": "gbrap16le",
+    name: layout
+    for layout, names in {
+        "yuv420p": "nv12 nv21",
+        "yuv422p": "nv16 yuyv422 uyvy422",
+        "yuv444p": "nv24",
+        "yuv420p10le": "p010le",
+        "yuv422p10le": "p210le y210le",
+        "yuv444p10le": "p410le",
+        "gbrp": "rgb24 bgr24 0rgb rgb0 bgr0",
+        "gbrap": "rgba bgra argb abgr pal8",
+        "gbrp16le": "rgb48le rgb48be",
+        "gbrap16le": "rgba64le",
+    }.items()
+    for name in names.split()
 }
 
 

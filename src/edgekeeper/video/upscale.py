@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.files import Overwrite, check_target, deliver, is_plain, make_folder
+from edgekeeper.files import Overwrite, check_target, deliver, make_folder
 from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
-from edgekeeper.inference.files import ReadAhead, WriteBehind
+from edgekeeper.inference.files import ReadAhead, WriteBehind, refusal
 from edgekeeper.inference.network import TileError, infer
 from edgekeeper.inference.request import VIDEO_SUFFIXES
 from edgekeeper.models import SRModel
@@ -40,24 +40,19 @@ def upscale_videos(
     """
     request = replace(request, model=networks_for(request))
     for number, (source, target) in enumerate(pairs, start=1):
-        result = Result(source=source, target=target)
 
         def tell(step: Step, number: int = number) -> None:
             if on_step is not None:
                 on_step(replace(step, file=number, files=len(pairs)))
 
-        if request.on_existing != "replace" and target.is_file() and is_plain(target):
-            yield replace(
-                result,
-                status="skipped" if request.on_existing == "skip" else "failed",
-                reason=f"'{target}' exists already.",
-            )
+        if (refused := refusal(source, target, existing=request.on_existing)) is not None:
+            yield refused
             continue
         try:
             make_folder(target.parent, error=ImageError)
             result = upscale_video(source, target, request=request, on_step=tell)
         except ImageError as error:
-            result = replace(result, status="failed", reason=str(error))
+            result = Result(source=source, target=target, status="failed", reason=str(error))
         yield result
 
 
