@@ -126,7 +126,7 @@ def _how_to_go_on(request: Request, *, done: int) -> str:
 
 @contextmanager
 def _model_is_quiet() -> Iterator[None]:
-    """What SFTGAN logs once, if it is given no map, stands in the notes of the results here."""
+    """Silence what SFTGAN logs once without a map: it stands in the notes of the results."""
     log = logging.getLogger("edgekeeper.models.sftgan")
     before, log.disabled = log.disabled, True
     try:
@@ -250,7 +250,7 @@ class Reporter:
         self._say(f"Stopped after {done} of {self.total} images. {advice}", err=True)
 
     def _say(self, text: str, *, err: bool = False, dim: bool = False) -> None:
-        """A line, above the progress where both are on the terminal."""
+        """Print a line, above the progress where both are on the terminal."""
         line = text[: len(text) - len(text.lstrip())] + shown(text.lstrip())
         if self._line.is_shown and (err or sys.stdout.isatty()):
             self._line.say(line, dim=dim)
@@ -354,7 +354,7 @@ class _Streams:
 
 @contextmanager
 def _streams(request: Request) -> Iterator[_Streams]:
-    """The request with files for streams; standard input is read now, to its end.
+    """Yield the request with files for streams; standard input is read now, to its end.
 
     Raises:
         InputError: standard input or output is the terminal.

@@ -208,7 +208,7 @@ class Header:
 
 
 def find_format(head: bytes) -> str | None:
-    """The name of the format of a file that begins with ``head``; None for any other file."""
+    """Return the name of the format of a file that begins with ``head``, else None."""
     for offset, signature, name in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature:
             return name
@@ -280,7 +280,7 @@ def list_images(
     depth: Literal["folder", "tree"] = "folder",
     suffixes: tuple[str, ...] = SUFFIXES,
 ) -> list[Path]:
-    """The image files in ``folder`` (and below it for "tree"), sorted, by their file extensions.
+    """Return the image files in ``folder`` (for "tree" below it too), sorted, by file extension.
 
     Hidden files and folders are left out. ``suffixes=READ_SUFFIXES`` lists also what is only read.
 

@@ -61,12 +61,12 @@ class Image:
 
 
 def to_tensor(image: Image) -> Tensor:
-    """The pixels as float32 (1, C, H, W) in [0, 1], C = 1 or 3 as stored; alpha is left out."""
+    """Return the pixels as float32 (1, C, H, W) in [0, 1], C = 1 or 3 as stored, without alpha."""
     return _plane_tensor(image.pixels)
 
 
 def to_rgb_tensor(image: Image) -> Tensor:
-    """The pixels as float32 RGB (1, 3, H, W) in [0, 1]; a grey image is repeated three times."""
+    """Return the pixels as float32 RGB (1, 3, H, W) in [0, 1]; grey is repeated three times."""
     tensor = to_tensor(image)
     return tensor if tensor.shape[1] == 3 else tensor.repeat(1, 3, 1, 1)
 

@@ -24,7 +24,7 @@ _CAPTIONS = 0x0404
 
 
 def iptc_records(block: bytes) -> bytes | None:
-    """The records in ``block``, which holds them alone or among resources; None if it has none."""
+    """Return the records in ``block``, alone there or among resources; None if it has none."""
     if block[:1] == b"\x1c":
         return block
     at = len(_HEAD) if block.startswith(_HEAD) else 0
@@ -52,7 +52,7 @@ def photoshop_block(records: bytes) -> bytes:
 
 
 def settled_xmp(xmp: bytes, *, size: tuple[int, int]) -> bytes:
-    """The XMP of an upright image of ``size`` (H, W): orientation 1, the sizes as they are."""
+    """Return the XMP with orientation 1 and the sizes of an image of ``size`` (H, W)."""
     numbers = {
         b"tiff:Orientation": 1,
         b"tiff:ImageWidth": size[1],

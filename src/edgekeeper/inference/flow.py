@@ -156,7 +156,7 @@ def _smallest(overlap: int) -> int:
 def _plan(
     runner: TileRunner, size: tuple[int, int], request: Request, colours: int, *, halvings: int
 ) -> _Pass:
-    """PassPlan the tiles of a pass over an image of ``size``.
+    """Plan the tiles of a pass over an image of ``size``.
 
     They are lower than wide where a band of ``BAND_BYTES`` cannot hold that many rows, but keep at
     least as many rows as they overlap, and eight.

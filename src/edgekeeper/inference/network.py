@@ -140,7 +140,7 @@ def _forward(
 
 @contextmanager
 def _evaluation(model: SRModel) -> Iterator[None]:
-    """The network in evaluation mode, and afterwards each part in the mode it was in."""
+    """Hold the network in evaluation mode, and put each part back into its own afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -276,7 +276,7 @@ class TileRunner:
         return mean_of_eight(lambda x: run(x[:, :3, ::scale, ::scale], x[:, 3:]), both)
 
     def _project(self, sr: Tensor, lr: Tensor) -> Tensor:
-        """Iterated back-projection (Irani and Peleg 1991) with the exact bicubic as the camera."""
+        """Project iteratively back (Irani and Peleg 1991); the exact bicubic is the camera."""
         size, large = (lr.shape[-2], lr.shape[-1]), (sr.shape[-2], sr.shape[-1])
         small = before = imresize(sr, size=size)  # (1, C, h, w)
         for _ in range(PROJECTIONS):
@@ -387,13 +387,13 @@ def _compare(full: Tensor, reduced: Tensor) -> Verdict:
 
 
 def _multiplies(model: SRModel) -> bool:
-    """Whether torch computes this network's layers, so that their precision can be chosen."""
+    """Return whether torch computes this network's layers: only then is there a choice."""
     layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
     return any(isinstance(module, layers) for module in model.modules())
 
 
 def _fingerprint(model: SRModel) -> object:
-    """Something that changes when the weights do."""
+    """Return something that changes when the weights do."""
     return tuple(
         (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
         for weight in model.parameters()

@@ -84,7 +84,7 @@ def to_image(frame: "VideoFrame", coding: Coding) -> Image:
 
 
 def to_frame(image: Image, coding: Coding, *, layout: Layout) -> "VideoFrame":
-    """The image as a frame of ``layout``, whose last odd row or column is left out if need be."""
+    """Return the image as a frame of ``layout``, without its last odd row or column if need be."""
     from av import VideoFrame
 
     height, width = (
@@ -111,8 +111,8 @@ def _samples(frame: "VideoFrame", index: int, *, layout: Layout) -> Plane:
 
 @torch.inference_mode()
 def decode_planes(planes: Sequence[Plane], coding: Coding) -> NDArray[np.uint16]:
-    """RGB samples (H, W, 3) of 16 bits of the planes; what lies outside of [0, 1] is clipped."""
-    y, *chroma = (torch.from_numpy(plane.astype(np.float32)) for plane in planes)
+    """Return RGB samples (H, W, 3) of 16 bits of the planes, clipped to [0, 1]."""
+    y, *chroma = (torch.from_numpy(plane.astype(np.float32)) for plane in planes)  # (H, W), (h, w)
     size = (y.shape[0], y.shape[1])
     black, white, neutral, reach = _levels(coding)
     y = y.sub_(black).div_(white - black)
@@ -120,7 +120,7 @@ def decode_planes(planes: Sequence[Plane], coding: Coding) -> NDArray[np.uint16]
         rgb = y[..., None].expand(-1, -1, 3)
     elif coding.family == "gbr":
         blue, red = (plane.sub_(black).div_(white - black) for plane in chroma)
-        rgb = torch.stack([red, y, blue], dim=-1)
+        rgb = torch.stack([red, y, blue], dim=-1)  # (H, W, 3); the plane y holds green
     else:
         red_weight, blue_weight = _WEIGHTS[coding.matrix]
         cb, cr = (
@@ -146,13 +146,13 @@ def encode_planes(samples: NDArray[np.uint16], coding: Coding) -> list[Plane]:
     planes = [_rounded(y * (white - black) + black, coding.depth)]
     if coding.family == "yuv":
         for colour, weight in ((blue, blue_weight), (red, red_weight)):
-            difference = _gather((colour - y) / (2 * (1 - weight)), coding)
+            difference = _gather((colour - y) / (2 * (1 - weight)), coding)  # (h, w)
             planes.append(_rounded(difference * reach + neutral, coding.depth))
     return planes
 
 
 def _levels(coding: Coding) -> tuple[float, float, float, float]:
-    """Black, white, no colour, and the numbers that chroma spans."""
+    """Return black, white, no colour, and the numbers that chroma spans."""
     step = 2.0 ** (coding.depth - 8)
     if coding.span == "full":
         top = 2.0**coding.depth - 1
@@ -173,7 +173,7 @@ def _spread(plane: Tensor, *, size: tuple[int, int], coding: Coding) -> Tensor:
 
 
 def _gather(plane: Tensor, coding: Coding) -> Tensor:
-    """A chroma plane at the places of its samples: the transpose of ``_spread``, of sum 1."""
+    """Return a chroma plane at the places of its samples: ``_spread`` transposed, of sum 1."""
     down, left = coding.offsets
     plane = _averaged(plane, 0, factor=coding.down, offset=down)
     return _averaged(plane, 1, factor=coding.across, offset=left)

@@ -24,7 +24,7 @@ _OWN = ("major_brand", "minor_version", "compatible_brands", "encoder", "DURATIO
 
 
 def check_streams(folder: SegmentFolder, encoding: Encoding) -> tuple[str, ...]:
-    """Notes on what cannot be kept, found before the work by writing a file without frames.
+    """Return notes on what cannot be kept, found before the work by writing a file without frames.
 
     Raises:
         ImageError: the kind of file takes some stream not.
@@ -61,7 +61,7 @@ def join(folder: SegmentFolder, encoding: Encoding) -> None:
 
 
 def decoding_times(times: Sequence[int]) -> list[int]:
-    """When each packet is to be decoded, for packets in that order with ``times`` to be shown.
+    """Return when packets with ``times`` to be shown, in that order, are to be decoded.
 
     The times to be shown, sorted, moved back by as many frames as the encoder reorders, so that
     they grow and none is later than its packet's own; what lies before the first is extrapolated.
@@ -78,7 +78,7 @@ def decoding_times(times: Sequence[int]) -> list[int]:
 def _output(
     path: Path, source: "InputContainer", encoding: Encoding
 ) -> "Iterator[tuple[OutputContainer, VideoStream, dict[int, Stream], tuple[str, ...]]]":
-    """The file to write with its header, its video stream, and those to copy by their index."""
+    """Yield the file to write with its header, its video stream, and those to copy by index."""
     import av
 
     try:
@@ -107,7 +107,7 @@ def _output(
 
 
 def _exact_start(source: "InputContainer", path: Path) -> dict[str, str]:
-    """An option for a movie's own unit of time, by which the first times of streams are rounded."""
+    """Return an option for a movie's unit of time, to which the first times are rounded."""
     if path.suffix.lower() not in (".mp4", ".m4v", ".mov"):
         return {}
     units = [one.time_base.denominator for one in source.streams if one.time_base]
@@ -172,7 +172,7 @@ def _video_packets(
 
 
 def _is_pause(packet: "Packet[Stream]") -> bool:
-    """Whether it is an empty text of MP4, as muxers write by themselves between two subtitles."""
+    """Return whether it is an empty text of MP4, as muxers write between two subtitles."""
     return packet.size == 2 and packet.stream.name == "mov_text" and bytes(packet) == b"\0\0"
 
 

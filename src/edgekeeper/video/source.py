@@ -78,7 +78,7 @@ class Frame:
 
 @contextmanager
 def open_video(path: Path) -> Iterator["InputContainer"]:
-    """The file, open for reading; what FFmpeg says against it becomes an ImageError.
+    """Yield the file, open for reading; what FFmpeg says against it becomes an ImageError.
 
     Raises:
         UnavailableError: PyAV is not installed.
@@ -262,7 +262,7 @@ def _coding(frame: "VideoFrame", layout: Layout, *, codec: str) -> tuple[Coding,
 
 
 def _usual_matrix(height: int, width: int) -> int:
-    """What players take when a file does not say: BT.709 above the sizes of old television."""
+    """Return what players take where a file does not say: BT.709 above the old television."""
     if height > 576 or width >= 1280:
         return BT709
     return BT601_525 if height <= 480 else BT601_625

@@ -205,7 +205,7 @@ def _about(encoding: Encoding, request: Request) -> dict[str, object]:
 
 
 def _identity(model: SRModel) -> str:
-    """A digest of the weights; of what it gives for a ramp where another program holds them."""
+    """Return a digest of the weights, or of what a ramp becomes where another program has them."""
     weights = list(model.state_dict().values())
     if not weights:
         ramp = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
