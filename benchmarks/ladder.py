@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from edgekeeper.files import write_text
+from edgekeeper.inference.network import infer
 from edgekeeper.models import parameter_count
 from edgekeeper.pretrained.cards import quality_of, style_of
 from edgekeeper.pretrained.zoo import describe, find, load, networks
@@ -47,7 +48,7 @@ def main() -> None:
         for number in range(given.rounds + 2):
             for name, model in models.items():
                 started = time.process_time()
-                model(lr[:, :1] if model.channels == "y" else lr)
+                infer(model, lr, precision="float32")  # a luma network's colours count too
                 if number > 1:
                     times[name].append(time.process_time() - started)
     points = []

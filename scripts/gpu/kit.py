@@ -33,6 +33,8 @@ KEPT_OUT = (
     *("beacon-street-sunset.jpg", "canyon-wren.jpg", "kait-herzog-8242.jpg"),
     *("lewis_images_img_4188.jpg", "lomiri_wine_by_jakkub_mede.jpg", "pdimages_3_dsc07208.jpg"),
 )
+START = 10.0  # seconds that a training takes before its first update, about
+WITHOUT_GRAPH = 5.0  # times slower, expected before anything is measured
 LONG_SIDE = 768  # of the images carried; the store has 512 too
 
 
@@ -176,17 +178,20 @@ def unpack_results(results: Path) -> None:
 
 
 def report_size() -> None:
-    """Print what will travel; exit when it is too much."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split("\0")  # fmt: skip
-    files = {ROOT / name for name in listed if name and not (ROOT / name).is_relative_to(KIT)}
-    tree = sum(path.stat().st_size for path in files if path.is_file())
+    """Print what will travel, less the largest states if it is too much; exit if it still is."""
+    git = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = {ROOT / name for name in listed.split("\0") if name}
+    tree = sum(path.stat().st_size for path in files if path.is_file() and KIT not in path.parents)
+    states = sorted(KIT.glob("runs/*/last.safetensors"), key=lambda path: path.stat().st_size)
+    while states and tree + size_of(KIT) > MOST_CARRIED:
+        largest = states.pop()
+        print(f"left out, too large to travel: the state of {largest.parent.name}")
+        shutil.rmtree(largest.parent)
     kit = size_of(KIT)
     print(f"tree {tree / MIB:.1f} MiB, kit {kit / MIB:.1f} MiB, of {MOST_CARRIED / MIB:.0f}")
     if tree + kit > MOST_CARRIED:
-        sys.exit("Too much to carry: leave states out, or take fewer images (--images N).")
+        sys.exit("Too much to carry: take fewer images (--images N).")
 
 
 def size_of(folder: Path) -> int:
@@ -220,17 +225,26 @@ class Session:
         (OUT / "summary.txt").write_text("\n".join(self.notes) + "\n", encoding="utf-8")
 
     def run(self, name: str, command: Sequence[str], *, seconds: float) -> int:
-        """Run a Python command with its output in a log; return its exit status, 124 if late."""
+        """Run a Python command with its output in a log; return its exit status, 124 if late.
+
+        One that is late is asked to end first, which makes a training save its state.
+        """
         log = self.work / "logs" / f"{name}.txt"
         started = time.monotonic()
         with log.open("w", encoding="utf-8") as file:
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+            )
             try:
-                status = subprocess.run(
-                    [sys.executable, *command], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT,
-                    timeout=max(1.0, min(seconds, self.left)), check=False,
-                ).returncode  # fmt: skip
+                status = process.wait(max(1.0, min(seconds, self.left)))
             except subprocess.TimeoutExpired:
+                process.terminate()
                 status = 124
+            try:
+                process.wait(8)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         took = time.monotonic() - started
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         self.note(f"{name}: status {status}, {took:.0f} s. {''.join(last)[-160:]}")
@@ -335,9 +349,12 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
         start = deeper
     recipe = folder / "recipe.py"
     kind = "restore" if rung.degraded else rung.size
-    rate = rates.get(f"{kind}_x{rung.scale}", rates.get(f"{kind}_x4", -rung.rate))
+    unknown = -rung.rate / WITHOUT_GRAPH  # nothing was measured: do not count on the graph
+    rate = rates.get(f"{kind}_x{rung.scale}", rates.get(f"{kind}_x4", unknown))
+    ends = time.monotonic() + seconds
+    seconds = max(3.0, seconds - START)
     if not recipe.is_file():
-        steps = max(60, int(0.9 * seconds * abs(rate)) // 20 * 20)
+        steps = max(60, int(0.95 * seconds * abs(rate)) // 20 * 20)
         folder.mkdir(parents=True)
         recipe.write_text(rung.recipe(steps=steps, tiny=here.tiny), encoding="utf-8")
         here.note(f"{rung.name}: {steps} updates planned, at {abs(rate):.0f} a second")
@@ -347,11 +364,10 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
         *("--checkpoint-every", "1000000", "--no-validation"),
         *(("--start", str(start)) if rung.start else ()),
     ]
-    ends = time.monotonic() + seconds
-    for graph in ("--graph", "") if rate > 0 else ("",):
-        minutes = max(0.05, (ends - time.monotonic()) / 60)
-        limit = ["--time-limit", f"{minutes:.3f}", *([graph] if graph else [])]
-        if here.run(rung.name, [*command, *limit], seconds=60 * minutes + 30) == 0:
+    for graph in (["--graph"], []) if rate > 0 else ([],):
+        left = ends - time.monotonic()
+        limit = ["--time-limit", f"{max(3.0, left - START) / 60:.3f}", *graph]
+        if left < 5 or here.run(rung.name, [*command, *limit], seconds=left + START) in (0, 124):
             break
 
 

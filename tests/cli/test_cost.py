@@ -239,6 +239,24 @@ class TestQualityCost:
             assert "Wrote" in draw(path, records(scale=scale), *more)
             assert "SPSR" not in path.read_text()
 
+    def test_multiples_of_one_network_s_time_are_drawn_with_one_another(
+        self, edgekeeper: Callable[..., Any], fails: Callable[..., str], tmp_path: Path
+    ) -> None:
+        points = [{"network": "ours", "time": 1.0, "psnr": 30.0}]
+        points += [{"network": "theirs", "by": "others", "time": 0.5, "psnr": 30.5}]
+        for number, point in enumerate(points):
+            content = {"scale": 4, "set": "set5", "points": [point]}
+            (tmp_path / f"{number}.json").write_text(json.dumps(content))
+        files = [tmp_path / "0.json", tmp_path / "1.json", "--not-quoted"]
+        path = tmp_path / "a.svg"
+        edgekeeper("figure", "quality-cost", *files, "-o", path)
+        text = path.read_text()
+        for part in ("ours", "theirs", "others' networks", "as a multiple of espcn_x4's"):
+            assert part in text, part
+        assert "MACs" not in text.replace("MACs counted here", "")
+        (tmp_path / "1.json").write_text('{"scale": 4, "set": "set5", "points": [{"time": 0}]}')
+        assert "is not a file of" in fails("figure", "quality-cost", *files, "-o", path)
+
     def test_unlike_numbers_are_refused(self, draw: Callable[..., str], tmp_path: Path) -> None:
         other_set = {"set": "set14", "psnr": 30.0, "lpips": 0.2}
         text = draw(tmp_path / "a.svg", records(quality=other_set), "--not-quoted")

@@ -79,6 +79,7 @@ class RecordedUpdate:
     def _replay(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """Run the graph on ``batch``; record it after some updates on a stream of its own."""
         if self.warmed == 0:
+            torch.backends.cudnn.benchmark = True  # each shape comes thousands of times
             self.stream = torch.cuda.Stream(batch.hr.device)  # type: ignore[no-untyped-call]
         if self.warmed < WARM_UP:
             self.warmed += 1
