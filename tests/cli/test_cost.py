@@ -239,7 +239,7 @@ class TestQualityCost:
             assert "Wrote" in draw(path, records(scale=scale), *more)
             assert "SPSR" not in path.read_text()
 
-    def test_multiples_of_one_network_s_time_are_drawn_with_one_another(
+    def test_times_relative_to_one_network_s_are_drawn_with_one_another(
         self, edgekeeper: Callable[..., Any], fails: Callable[..., str], tmp_path: Path
     ) -> None:
         points = [{"network": "ours", "time": 1.0, "psnr": 30.0}]
@@ -251,7 +251,7 @@ class TestQualityCost:
         path = tmp_path / "a.svg"
         edgekeeper("figure", "quality-cost", *files, "-o", path)
         text = path.read_text()
-        for part in ("ours", "theirs", "others' networks", "as a multiple of espcn_x4's"):
+        for part in ("ours", "theirs", "others' networks", "edsr_light_x4's counts 6.2"):
             assert part in text, part
         assert "MACs" not in text.replace("MACs counted here", "")
         (tmp_path / "1.json").write_text('{"scale": 4, "set": "set5", "points": [{"time": 0}]}')

@@ -88,7 +88,7 @@ def quality_cost_command(
     A SUBJECT is a network with trained weights, or a JSON file of `edgekeeper cost --on SET`, whose
     numbers are taken as they are; without any, all networks that ship for --scale. The papers give
     no seconds, so their networks are in the panels with MACs only.
-    A file of benchmarks/ladder.py has times as multiples of espcn_x4's, which go with one another.
+    A file of benchmarks/ladder.py has times relative to one network's, which go with one another.
     """
     from edgekeeper.figures import quality_cost as draw
     from edgekeeper.figures.canvas import checked_target
@@ -162,7 +162,7 @@ def read_points(file: Path) -> list[Placed]:
 
 
 def _relative(point: dict[str, Any], content: dict[str, Any]) -> Placed:
-    """Return a network whose time is a multiple of espcn_x4's."""
+    """Return a network whose time is relative to that of another one."""
     from edgekeeper.figures import CostPoint
 
     found = CostPoint(

@@ -23,7 +23,7 @@ QUALITIES: dict[Quality, str] = {"psnr": "PSNR in dB", "lpips": "LPIPS (up is be
 PRICES: dict[Price, str] = {
     "macs": "MACs per LR pixel",
     "seconds": "seconds",
-    "time": "time, as a multiple of espcn_x4's",
+    "time": "time; edsr_light_x4's counts 6.2",
 }
 ORIGINS = {
     "measured": "measured here",
@@ -85,7 +85,7 @@ def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> P
 class CostPoint:
     """A network's quality and cost; None for what is not known.
 
-    time: as a multiple of ``espcn_x4``'s in the same run. origin: "measured", "quoted" where the
+    time: on the scale of ``benchmarks/ladder.py``. origin: "measured", "quoted" where the
     quality is a paper's number, or "others" for networks that others trained, measured here.
     """
 
