@@ -245,17 +245,25 @@ class TestQualityCost:
         points = [{"network": "ours", "time": 1.0, "psnr": 30.0}]
         points += [{"network": "theirs", "by": "others", "time": 0.5, "psnr": 30.5}]
         for number, point in enumerate(points):
-            content = {"scale": 4, "set": "set5", "points": [point]}
+            content = {"scale": 4, "set": "set5", "points": [point], "note": f"seen {number}"}
             (tmp_path / f"{number}.json").write_text(json.dumps(content))
         files = [tmp_path / "0.json", tmp_path / "1.json", "--not-quoted"]
         path = tmp_path / "a.svg"
         edgekeeper("figure", "quality-cost", *files, "-o", path)
         text = path.read_text()
-        for part in ("ours", "theirs", "others' networks", "edsr_light_x4's counts 6.2"):
+        for part in (
+            "seen 0; seen 1",
+            "ours",
+            "theirs",
+            "others' networks",
+            "edsr_light_x4's counts 6.2",
+        ):
             assert part in text, part
-        assert "MACs" not in text.replace("MACs counted here", "")
+        assert "MACs" not in text
+        assert "quoted" not in text  # the legend has what is there
         (tmp_path / "1.json").write_text('{"scale": 4, "set": "set5", "points": [{"time": 0}]}')
-        assert "is not a file of" in fails("figure", "quality-cost", *files, "-o", path)
+        bad = fails("figure", "quality-cost", *files, "-o", tmp_path / "b.svg")
+        assert "is not a file of" in bad
 
     def test_unlike_numbers_are_refused(self, draw: Callable[..., str], tmp_path: Path) -> None:
         other_set = {"set": "set14", "psnr": 30.0, "lpips": 0.2}

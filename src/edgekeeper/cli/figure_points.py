@@ -128,7 +128,9 @@ def quality_cost_command(
     points = [each.point for each in placed]
     if quoted and factor == QUOTED_SCALE:
         points += quoted_points(scored_on)
-    draw(points, path=output, title=f"{scored_on} ×{factor}, y_matlab", clock=clock)
+    notes = dict.fromkeys(each.note for each in placed if each.note)
+    title = "; ".join([f"{scored_on} ×{factor}, y_matlab", *notes])
+    draw(points, path=output, title=title, clock=clock)
     click.echo(f"Wrote {output}")
 
 
@@ -140,6 +142,7 @@ class Placed:
     scale: int
     set_name: str
     clock: str  # on what seconds were taken
+    note: str = ""  # for the title
 
 
 def read_points(file: Path) -> list[Placed]:
@@ -174,7 +177,8 @@ def _relative(point: dict[str, Any], content: dict[str, Any]) -> Placed:
         origin="others" if point.get("by") == "others" else "measured",
         time=_above_0(point["time"]),
     )
-    return Placed(found, int(content["scale"]), str(content["set"]), "")
+    note = str(content.get("note", ""))
+    return Placed(found, int(content["scale"]), str(content["set"]), "", note)
 
 
 def _placed(record: Record) -> Placed:

@@ -124,8 +124,9 @@ def quality_cost(
             for row, quality in enumerate(qualities)
             for column, price in enumerate(prices)
         ]
+        present = [origin for origin in ORIGINS if any(p.origin == origin for p in points)]
         for axis, placed in panels:
-            _draw_origins(axis, placed)
+            _draw_origins(axis, placed, present)
         for axis, quality in zip(axes[:, 0], qualities, strict=True):
             axis.set_ylabel(QUALITIES[quality])
             if quality == "lpips":
@@ -144,21 +145,21 @@ def quality_cost(
     return Path(path)
 
 
-def _draw_origins(axis: "Axes", placed: Sequence[tuple[CostPoint, tuple[float, float]]]) -> None:
-    for origin, text in ORIGINS.items():
+def _draw_origins(
+    axis: "Axes", placed: Sequence[tuple[CostPoint, tuple[float, float]]], origins: Sequence[str]
+) -> None:
+    for origin in origins:
         known = [at for point, at in placed if point.origin == origin]
         measured = origin == "measured"
-        if not known and origin == "others":
-            continue  # no line in the legend
         axis.plot(
             [x for x, _ in known],
             [y for _, y in known],
-            marker="o" if measured else "s",
+            marker={"measured": "o", "quoted": "s", "others": "^"}[origin],
             markersize=6,
             linewidth=0,
             color=COLOURS[1] if measured else PALE,
             markerfacecolor=COLOURS[1] if measured else "white",
-            label=text,
+            label=ORIGINS[origin],
         )
     axis.margins(x=0.2, y=0.14)
 
