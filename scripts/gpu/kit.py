@@ -315,7 +315,7 @@ def check(here: Session) -> None:
     ]
     tests = ["-m", "pytest", "-m", "gpu", "-n", "0", "-p", "no:cacheprovider", *marked]
     here.run("tests", [*tests, "--continue-on-collection-errors"], seconds=90)
-    small = ["--side", "32", "--repeats", "1", "--network", "espcn_x4"] if here.tiny else []
+    small = ["--side", "32", "--repeats", "1", "--network", "fast_x4"] if here.tiny else []
     bench = ["benchmarks/upscale.py", "--device", here.device, *small]
     here.run("upscale", bench, seconds=60)
 
