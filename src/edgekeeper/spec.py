@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -92,6 +93,10 @@ def _fits(value: object, hint: Any) -> bool:
         kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
     return not isinstance(origin, type) or isinstance(value, origin)
+
+
+AtLeastOne = Annotated[int, Allowed("1 or more", lambda value: value >= 1)]
+Finite = Annotated[float, Allowed("a finite number", math.isfinite)]
 
 
 @cache

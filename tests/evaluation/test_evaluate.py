@@ -356,5 +356,7 @@ def test_a_wrongly_made_set_stops_the_run(data_root: Path, tmp_path: Path) -> No
     for pair in load_pairs("set5", scale=4, root=data_root, lr="pillow_bilinear"):
         shutil.copy(pair.hr_path, made)
         save(pair.lr(), made / pair.hr_path.name.replace("_HR", "_LR"))
-    with pytest.raises(DataError, match=r"set5 ×4 is not the public set.*'baby'.*data check set5 --scale 4"):
+    with pytest.raises(
+        DataError, match=r"set5 ×4 is not the public set.*'baby'.*data check set5 --scale 4"
+    ):
         evaluate("bicubic", sets=["Set5"], scale=4, data_root=tmp_path)

@@ -1,9 +1,8 @@
 """Adversarial losses: what a generator and its discriminator make small.
 
-Each has two sides on logits (one or more an image, no sigmoid), ``generator(real, fake)`` and
-``discriminator(real, fake)``; ``real`` and ``fake`` are the discriminator's logits of HR and SR
-images. Training calls ``generator_loss`` and ``discriminator_loss``, which take the network and
-the images it looks at. Half precision is computed in float32.
+Each has two sides, ``generator(real, fake)`` and ``discriminator(real, fake)``, on the logits (no
+sigmoid) of HR and SR images, in float32 at least. Training calls ``generator_loss`` and
+``discriminator_loss``, which take the network and the images it looks at.
 """
 
 from abc import ABC, abstractmethod
@@ -66,8 +65,7 @@ class RelativisticGAN(AdversarialLoss):
     - ``means`` on the discriminator's side: "attached" lets the gradient through them (SPSR's
       code), "detached" does not (BasicSR's). Same values.
 
-    The generator's side detaches ``real``. Source: Jolicoeur-Martineau, "The relativistic
-    discriminator", ICLR 2019; Wang et al., "ESRGAN", ECCV workshops 2018, eqs. 1, 2.
+    Source: Jolicoeur-Martineau, ICLR 2019; Wang et al., "ESRGAN", ECCV workshops 2018, eqs. 1, 2.
     """
 
     relativistic = True

@@ -1,9 +1,8 @@
 """The only training loop: what one update computes, and the run around it.
 
 The state after update n is a function of recipe, store and seed: batches come from (seed, step),
-the learning rate from the step, so a run that was killed and resumed ends in the same bits as one
-that was not. On an accelerator nothing waits: losses stay on the device and are read back only
-when a log line is written.
+the learning rate from the step, so a run that was killed and resumed ends in the same bits. On an
+accelerator nothing waits: losses stay on the device and are read back when a line is logged.
 """
 
 import time
@@ -60,7 +59,7 @@ def update(
     images = image_pairs(batch, recipe=recipe, model=state.model)  # one pair, or one per turn
     lr, hr = images[0]  # (B, C, H, W) and (B, C, rH, rW), in [0, 1]
 
-    def learning_rate(optim: Optim) -> float:
+    def lr_at(optim: Optim) -> float:
         return optim.learning_rate_at(step, steps=stage.steps) * 0.5**state.rollbacks
 
     # The generator: every loss by its name, and one step against their weighted sum.
@@ -82,9 +81,7 @@ def update(
         total = sum((weights[k] * loss for k, loss in losses.items()), start=sr.new_zeros(()))
         if gradient_check is not None:
             gradient_check.generator(losses, weights=weights, network=state.model)
-        optimizer_step(
-            state.optimizer, total, optim=stage.optim, learning_rate=learning_rate(stage.optim)
-        )
+        optimizer_step(state.optimizer, total, optim=stage.optim, learning_rate=lr_at(stage.optim))
     ema_update(state, decay=recipe.ema_decay)  # before the discriminators: they change nothing here
 
     # The discriminators: first on the same images, then on new ones of the updated generator.
@@ -97,9 +94,7 @@ def update(
             loss, measured = discriminator_loss(d, recipe=recipe, sr=sr.detach(), hr=hr, rng=rng)
             if gradient_check is not None and turn == 0:
                 gradient_check.discriminator(d.spec.name, loss, network=d.network)
-            optimizer_step(
-                d.optimizer, loss, optim=d.spec.optim, learning_rate=learning_rate(d.spec.optim)
-            )
+            optimizer_step(d.optimizer, loss, optim=d.spec.optim, learning_rate=lr_at(d.spec.optim))
             losses |= {f"{d.spec.name}.{key}": value for key, value in measured.items()}
     return {name: loss.detach().float() for name, loss in (losses | {"total": total}).items()}
 

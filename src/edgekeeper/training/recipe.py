@@ -4,7 +4,6 @@ A variant of a recipe is ``dataclasses.replace(recipe, ...)``. What is not here 
 workers, time limit) does not change the result. Values are checked as soon as they are made.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -17,13 +16,11 @@ from edgekeeper.errors import InputError
 from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
 from edgekeeper.ops.gradient import gradient_map
-from edgekeeper.spec import Allowed, Checked, Spec
+from edgekeeper.spec import Allowed, AtLeastOne, Checked, Finite, Spec
 from edgekeeper.training.optimizer import Optim as Optim
 
 Loss = Callable[..., Tensor]  # (sr, hr) -> scalar; one that needs_ema is also given sr_ema=
 Negatives = Callable[..., Tensor]  # (hr, generator=...) -> images that are to be told from HR
-AtLeastOne = Annotated[int, Allowed("1 or more", lambda value: value >= 1)]
-Finite = Annotated[float, Allowed("a finite number", math.isfinite)]
 
 
 @dataclass(frozen=True)
@@ -67,9 +64,8 @@ class Discriminator(Checked):
     ``input``: it looks at images, at their gradient maps, or at those with a ring around them.
     With ``negatives`` it learns to tell from HR what they make of HR, and sees SR only when the
     generator asks for its opinion (``losses.Unnatural``). With a weight of 0 it just learns.
-
-    If the stage before had one of the same name and network, that one goes on learning;
-    otherwise it is made new, from the recipe's seed and its name.
+    One of the same name and network as in the stage before goes on learning; else it is new,
+    made from the recipe's seed and its name.
     """
 
     name: str
