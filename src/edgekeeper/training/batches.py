@@ -34,7 +34,7 @@ def stage_batches(
     for step, batch in zip(steps, drawn, strict=False):
         # chosen before the degradation, which costs more than a copy
         chosen = keep_edge_patches(batch, keep=recipe.data.batch, groups=stage.batches)
-        yield degraded(chosen, recipe=recipe, scale=scale, step=step)
+        yield degraded(chosen, recipe=recipe, scale=scale, step=step)  # bytes, still
 
 
 def keep_edge_patches(batch: Batch, *, keep: int, groups: int = 1) -> Batch:

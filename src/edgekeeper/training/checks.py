@@ -137,7 +137,7 @@ class GradientCheck:
                 for a, b in zip(counted[one], counted[other], strict=True)
                 if a is not None and b is not None
             )
-            both = lengths[one] * lengths[other]
+            both = lengths[one] * lengths[other]  # |a| |b|
             self.cosines[f"{one} and {other}"] = product / both if both else 0.0
 
     def discriminator(self, name: str, loss: Tensor, *, network: nn.Module) -> None:
@@ -152,7 +152,7 @@ class GradientCheck:
             TrainingError: names what is dead.
             NotFiniteError: a gradient is infinite or NaN.
         """
-        own = {name: parts["all"] for name, parts in self.norms.items()}
+        own = {name: parts["all"] for name, parts in self.norms.items()}  # weighted lengths
         for name, length in (own | self.discriminators).items():
             if not math.isfinite(length):
                 raise NotFiniteError(
@@ -190,7 +190,7 @@ def _gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> _Gradients:
     """Return the gradient of ``loss`` for each parameter, None where the graph does not lead."""
     wanted = list(parameters)
     if not loss.requires_grad:
-        return [None] * len(wanted)
+        return [None] * len(wanted)  # a constant: nothing led to it
     found = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
     return [None if g is None else g.detach().float() for g in found]
 

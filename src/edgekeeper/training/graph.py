@@ -29,7 +29,7 @@ def check_recordable(recipe: Recipe) -> None:
     for stage in recipe.stages:
         reasons = {
             "it has discriminators": bool(stage.discriminators),
-            "a weight ramps up": any(term.ramp for term in stage.terms),
+            "a weight ramps up": any(term.ramp for term in stage.terms),  # it would stand still
             f"its optimizer is '{stage.optim.kind}', not 'soap'": stage.optim.kind != "soap",
             "it clips by the learning rate": stage.optim.clip == "value_over_rate",
         }
@@ -49,7 +49,7 @@ class RecordedUpdate:
 
     def __init__(self, update: Callable[..., dict[str, Tensor]], *, recipe: Recipe) -> None:
         self.update, self.recipe = update, recipe
-        self.warmed = 0
+        self.warmed = 0  # updates made on the stream
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(
@@ -59,21 +59,21 @@ class RecordedUpdate:
         optimizer = state.optimizer
         if not isinstance(optimizer, StackedSOAP):
             if gradient_check is not None or not _settled(optimizer):
-                state.ema_share = None
+                state.ema_share = None  # taken as a number
                 return self.update(state, batch, gradient_check=gradient_check)
             assert isinstance(optimizer, SOAP)
-            state.optimizer = optimizer = StackedSOAP(optimizer)
+            state.optimizer = optimizer = StackedSOAP(optimizer)  # same state, seen as stacks
             state.ema_share = torch.zeros_like(optimizer.rate)
         stage, step = self.recipe.stage_at(state.step)
         rate = stage.optim.learning_rate_at(step, steps=stage.steps) * 0.5**state.rollbacks
-        optimizer.advance(learning_rate=rate)
+        optimizer.advance(learning_rate=rate)  # before: the graph reads it
         assert state.ema_share is not None
         state.ema_share.fill_(1 - ema_decay_at(state.step, decay=self.recipe.ema_decay))
         if gradient_check is not None or batch.hr.device.type != "cuda":
             losses = self.update(state, batch, gradient_check=gradient_check)
         else:
             losses = self._replay(state, batch)
-        optimizer.renew()
+        optimizer.renew()  # after: QR is not recorded
         return losses
 
     def _replay(self, state: State, batch: Batch) -> dict[str, Tensor]:
@@ -90,13 +90,14 @@ class RecordedUpdate:
             before.wait_stream(self.stream)
             return losses
         if self.graph is None:
+            # the place from which every replay reads
             self.batch = Batch(batch.lr.clone(), batch.hr.clone())
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph, stream=self.stream):  # computes nothing yet
                 self.losses = self.update(state, self.batch)
         self.batch.lr.copy_(batch.lr)
         self.batch.hr.copy_(batch.hr)
-        self.graph.replay()
+        self.graph.replay()  # one call for a thousand kernels
         return self.losses
 
 

@@ -41,7 +41,7 @@ class RunReport:
         self.line.__enter__()
         self._names: list[str] = []
         self._values: list[Tensor] = []  # of the updates since the last line
-        self._saved_at = time.monotonic()
+        self._saved_at = time.monotonic()  # the clock of the day may be set
         if step == 0 and state.origin:
             self.line.say(told(state.origin))
             facts = {key: value for key, value in state.origin.items() if key != "card"}
@@ -162,6 +162,7 @@ class JsonLines:
         lines: list[str] = []
         if path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        # later lines are of updates that will be made again
         kept = [line for line in lines if _step(line) <= keep_until]
         write_text(path, "".join(line + "\n" for line in kept))
 

@@ -46,7 +46,7 @@ class ProgressLine:
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}", markup=False),
             console=self._console,
-            disable=not self.is_shown,
+            disable=not self.is_shown,  # a log file gets no bars
             transient=transient,
             # Otherwise what goes to a file or a pipe would land on the terminal.
             redirect_stdout=sys.stdout.isatty(),
@@ -89,8 +89,8 @@ class StopSignal:
 
     def __init__(self, *, message: str = "") -> None:
         self._message = message
-        self._number: int | None = None
-        self._before: dict[int, object] = {}
+        self._number: int | None = None  # the signal that came
+        self._before: dict[int, object] = {}  # the handlers to give back
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -104,7 +104,7 @@ class StopSignal:
     @property
     def status(self) -> int | None:
         """The exit status by which a shell tells what ended a program; None: nothing did."""
-        return None if self._number is None else 128 + self._number
+        return None if self._number is None else 128 + self._number  # 130 for Ctrl-C
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if there was a signal."""

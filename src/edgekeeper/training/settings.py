@@ -35,9 +35,10 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         InputError: no such field (the nearest is named), or a value that it cannot have.
     """
     for setting in settings:
-        path, equals, text = setting.partition("=")
+        path, equals, text = setting.partition("=")  # the value may hold an =
         if not equals:
             raise InputError(f"--set is '{setting}'; give a field and its value: data.batch=8.")
+        # plain, changed, typed again: so the same checks hold as for a recipe in Python
         plain: Any = to_plain(recipe)
         _put(plain, path.strip().split("."), value=_value(text.strip()), where="recipe")
         recipe = _typed(plain, Recipe, where="recipe", known=known_classes() | _classes(recipe))
@@ -71,7 +72,7 @@ def read_toml(path: Path) -> Recipe:
 def to_toml(recipe: Recipe) -> str:
     """Return ``recipe`` as TOML with all its fields, which ``read_toml`` reads again."""
     plain: Any = to_plain(recipe)
-    stages = plain.pop("stages")
+    stages = plain.pop("stages")  # last, as tables of their own: readable
     lines = _table(plain)
     for stage in stages:
         lines += ["", "[[stages]]", *_table(stage)]
@@ -84,7 +85,7 @@ def known_classes() -> Classes:
         name: value
         for package in (losses, models)
         for name, value in vars(package).items()
-        if name[0].isupper() and callable(value)
+        if name[0].isupper() and callable(value)  # classes, by the way they are spelled
     }
     found[auto_encoded.__name__] = auto_encoded
     return found | {model.__name__: model for model in MODELS.values()}
@@ -109,7 +110,7 @@ def _value(text: str) -> object:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        return text  # a word needs no quotes on the command line
 
 
 def _put(plain: Any, path: list[str], *, value: object, where: str) -> None:
@@ -188,7 +189,7 @@ def _dataclass(value: Any, kind: Any, *, where: str, known: Classes) -> Any:
 
 def _scalar(value: Any, kind: Any, *, where: str) -> Any:
     if kind is float and type(value) is int:
-        return float(value)
+        return float(value)  # learning_rate = 1
     if kind is int and type(value) is float and value.is_integer():
         return int(value)  # 1e5 updates
     if kind in _NUMBERS and type(value) is not kind:
@@ -201,7 +202,7 @@ def _table(plain: Mapping[str, object]) -> list[str]:
     for name, value in plain.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines += [f"{name} = [", *(f"  {_inline(item)}," for item in value), "]"]
-        elif value is not None:
+        elif value is not None:  # TOML has no null
             lines.append(f"{name} = {_inline(value)}")
     return lines
 

@@ -46,10 +46,10 @@ class SOAP(torch.optim.Optimizer):
         parameters: Iterable[Tensor],
         *,
         lr: float,
-        betas: tuple[float, float] = (0.95, 0.95),
+        betas: tuple[float, float] = (0.95, 0.95),  # the paper's
         epsilon: float = 1e-12,
         weight_decay: float = 0.0,
-        every: int = 10,
+        every: int = 10,  # the paper's frequency
     ) -> None:
         options = {"lr": lr, "betas": betas, "epsilon": epsilon}
         super().__init__(parameters, {**options, "weight_decay": weight_decay, "every": every})
@@ -163,7 +163,7 @@ class StackedSOAP(SOAP):
             raise ValueError("StackedSOAP goes on from updates that SOAP has made.")
         super().__init__(group["params"], lr=group["lr"])
         self.param_groups, self.state = optimizer.param_groups, optimizer.state
-        shapes: dict[tuple[int, int], _Stack] = {}
+        shapes: dict[tuple[int, int], _Stack] = {}  # one batched product for all of a shape
         for p in group["params"]:
             m, n = self.state[p]["mean"].shape
             shapes.setdefault((m, n), _Stack([])).parameters.append(p)
@@ -203,13 +203,13 @@ class StackedSOAP(SOAP):
             for side, factor in (("left", g), ("right", g.mT)):
                 if side in state:
                     state[side].lerp_(factor @ factor.mT, 1 - beta2)  # (N, m, m) or (N, n, n)
-            state["square"].lerp_(_rotate(g, state).square(), 1 - beta2)
+            state["square"].lerp_(_rotate(g, state).square(), 1 - beta2)  # V, of G'
             move = _rotate(state["mean"], state) / state["square"].sqrt().add_(group["epsilon"])
             back = _rotate_back(move, state).mul_(self.rate)  # (N, m, n)
             if group["weight_decay"]:
-                torch._foreach_mul_(stack.parameters, self.decay)
+                torch._foreach_mul_(stack.parameters, self.decay)  # as AdamW's
             moves = [b.view(p.shape) for b, p in zip(back, stack.parameters, strict=True)]
-            torch._foreach_sub_(stack.parameters, moves)
+            torch._foreach_sub_(stack.parameters, moves)  # W, in place: the graph holds them
 
     @torch.no_grad()
     def renew(self) -> None:
@@ -228,4 +228,4 @@ class StackedSOAP(SOAP):
                 square = state["square"].gather(axis, sorted_.expand_as(state["square"]))
                 state["square"].copy_(square)  # in place: the graph knows where it lies
                 towards = towards.gather(2, order[:, None, :].expand_as(towards))
-                state[basis].copy_(torch.linalg.qr(towards).Q)
+                state[basis].copy_(torch.linalg.qr(towards).Q)  # (N, k, k)

@@ -31,10 +31,10 @@ def start(recipe: Recipe, model: SRModel, *, file: Path | None) -> dict[str, obj
         )
     tensors, origin = _read(file)
     own = model.state_dict()
-    tried = [recipe.start or Start()]
+    tried = [recipe.start or Start()]  # as a whole, or as the recipe says
     if recipe.start is None:
         tried += [Start(into=f"{part}.") for part, _ in model.named_children()]
-    misfits = [_misfit(own, tensors, start=each) for each in tried]
+    misfits = [_misfit(own, tensors, start=each) for each in tried]  # "" where it fits
     if all(misfits):
         raise CheckpointError(
             f"'{file}' does not fit {type(model).__name__}"
@@ -45,7 +45,7 @@ def start(recipe: Recipe, model: SRModel, *, file: Path | None) -> dict[str, obj
         (each.into, each.fresh) for each, misfit in zip(tried, misfits, strict=True) if not misfit
     )
     kept = {into + name: tensor for name, tensor in tensors.items() if not name.startswith(fresh)}
-    model.load_state_dict({**own, **kept})
+    model.load_state_dict({**own, **kept})  # what is new keeps its random beginning
     new = sorted(own.keys() - kept.keys())
     left = sorted(name for name in tensors if name.startswith(fresh))
     return origin | {
@@ -107,5 +107,5 @@ def _misfit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], *, start: St
     unknown = parts(sorted(given.keys() - wanted.keys()), others=wanted)
     said = [f"it has no {', '.join(missing[:4])}"] if missing else []
     said += [f"nothing takes its {', '.join(unknown[:4])}"] if unknown else []
-    said += shapes[:2]
+    said += shapes[:2]  # a few examples are enough
     return "; ".join(said) or ("" if wanted else "it has no parameters to begin from")
