@@ -175,7 +175,8 @@ def test_no_more_is_read_than_the_next_tiles_need(alpha, networks, image):
         sinks.append(Counter(header))
         return nullcontext(sinks[0])
 
-    flow.run(counted, open_sink, request=Request(model=networks, scale=2.5, tile=30))
+    request = Request(model=networks, scale=2.5, tile=30)
+    flow.run(counted, open_sink, request=request, look=lambda: pytest.fail("looked at"))
     assert written == 5000
     # A tile and its context, the window of the last resize, and with alpha two blocks to fill.
     assert most <= 30 + 10 + 64 / 2.5 + 10 + alpha * 3 * 64

@@ -9,9 +9,9 @@ import pytest
 
 from edgekeeper.errors import InputError
 from edgekeeper.inference import Request, Result, networks_for
-from edgekeeper.inference.request import load_network, plan_passes
+from edgekeeper.inference.request import plan_passes
 from edgekeeper.models import ESPCN
-from edgekeeper.pretrained.zoo import choose_passes
+from edgekeeper.pretrained.zoo import choose_passes, default_name, load_network
 
 PASSES = {
     (2, 3, 4): {
@@ -122,12 +122,12 @@ def test_networks_are_loaded_once_and_only_when_needed(monkeypatch):
         loaded.append(name)
         return load_network(name, **rest)
 
-    monkeypatch.setattr("edgekeeper.inference.request.load_network", watched)
+    monkeypatch.setattr("edgekeeper.inference.choose.load_network", watched)
     networks = networks_for(Request(style="sharp"))
     assert networks.factors == (2, 3, 4)
     assert loaded == []
-    assert networks.load(3) is networks.load(3)
-    assert loaded == ["edsr_light_x3_gv"]
+    assert networks.load(3) is networks.load(3) is networks.alpha.load(3)
+    assert loaded == [default_name(3, style="sharp")]
 
 
 def test_networks_that_are_given_stay_what_they_are(nearest):

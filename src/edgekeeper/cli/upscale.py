@@ -47,10 +47,23 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
 @click.option("--model", help="A network: name (see `edgekeeper models`) or file.")
 @click.option(
     "--style",
-    type=click.Choice(["faithful", "sharp", "texture", "restore"]),
-    default="faithful",
+    type=click.Choice(["auto", "faithful", "sharp", "texture", "restore"]),
+    default="auto",
     show_default=True,
-    help="Least error, truer gradient variance, texture that looks real, or for noisy JPEGs.",
+    help="auto: faithful (least error), but restored where the image is noisy or a JPEG. sharp: "
+    "truer gradient variance. texture: looks real, is invented.",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    metavar="0..1",
+    help="How strongly auto and restore restore. Default: as far as the image looks damaged; 1.",
+)
+@click.option(
+    "--sharpness",
+    type=click.FloatRange(0, 1),
+    metavar="0..1",
+    help="Sharpen the result of any network. Default: 0; 0.5 for --style sharp.",
 )
 @click.option(
     "--precision",
@@ -112,7 +125,9 @@ def upscale_command(
     height: int | None,
     fit: tuple[int, int] | None,
     model: str | None,
-    style: Literal["faithful", "sharp", "texture", "restore"],
+    style: Literal["auto", "faithful", "sharp", "texture", "restore"],
+    strength: float | None,
+    sharpness: float | None,
     precision: Literal["auto", "float32", "bfloat16"],
     runtime: Literal["torch", "onnx", "openvino"] | None,
     tile: int | None,
@@ -163,6 +178,8 @@ def upscale_command(
         fit=fit,
         model=model,
         style=style,
+        strength=strength,
+        sharpness=sharpness,
         runtime=runtime,
         device=device,
         threads=threads,

@@ -37,9 +37,11 @@ from edgekeeper.inference.request import is_video
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES
 from edgekeeper.pretrained.zoo import find, is_own, load_network
-from edgekeeper.training.progress import ProgressLine, StopSignal
+from edgekeeper.training.progress import Forecast, ProgressLine, StopSignal, duration
 
 OutputStyle = Literal["lines", "json", "quiet"]
+
+_MANY_PIXELS, _MANY_SECONDS = 100_000_000, 60  # of a result, of which it is told beforehand
 
 
 def networks_of(request: Request) -> Networks:
@@ -69,8 +71,11 @@ def networks_of(request: Request) -> Networks:
 def run_request(request: Request, *, output_style: OutputStyle, report: bool, seams: bool) -> int:
     """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt."""
     with _streams(request) as streams, _model_is_quiet():
-        pairs = plan_outputs(streams.request, factors=networks_for(request).factors)
-        reporter = Reporter(output_style, total=len(pairs))
+        factors = networks_for(request).factors
+        pairs = plan_outputs(streams.request, factors=factors)
+        sized = request.width or request.height or request.fit
+        scale = None if sized else request.scale or max(factors)
+        reporter = Reporter(output_style, total=len(pairs), scale=scale)
         seamless = True
         signal = StopSignal(message="Stopping after this tile; once more stops at once.")
         with signal, reporter:
@@ -176,8 +181,9 @@ class Reporter:
         counts: how many images were "done", "skipped" and "failed".
     """
 
-    def __init__(self, output: OutputStyle, *, total: int) -> None:
-        self.output, self.total = output, total
+    def __init__(self, output: OutputStyle, *, total: int, scale: float | None = None) -> None:
+        self.output, self.total, self.scale = output, total, scale
+        self._forecast = Forecast()
         self.counts: Counter[str] = Counter()
         self._reasons: list[str] = []
         self._notes: Counter[str] = Counter()
@@ -195,6 +201,7 @@ class Reporter:
     def step(self, step: Step) -> None:
         """Show how far the work is: of the batch, or of the only image or video."""
         name = shortened(step.path.name)
+        self._warn(step, name)
         if self.total > 1:
             part = step.done / step.total if step.total else 0
             text = f"{name} {step.done}/{step.total} {step.unit}" if step.total else name
@@ -203,6 +210,19 @@ class Reporter:
         if step.done == step.found:
             self._line.begin(name, done=step.found, unit=step.unit)
         self._line.update(step.done, total=step.total or None)
+
+    def _warn(self, step: Step, name: str) -> None:
+        """Tell size and time of what is large, as soon as two tiles say how long it takes."""
+        seconds = self._forecast.seconds(step.done, step.total)
+        if seconds is None or step.size is None or self.output == "json":
+            return
+        height, width = step.size
+        if width * height > _MANY_PIXELS or seconds > _MANY_SECONDS:
+            text = f"{name}: {width} × {height}, about {duration(seconds, exact=False)}"
+            if (factor := self.scale or 0) > 2:
+                text += f"; --scale 2 gives {2 * width / factor:.0f} × {2 * height / factor:.0f}"
+            self.note(text)
+            self._forecast = Forecast()  # this one has nothing more to say
 
     def result(self, result: Result) -> None:
         """Tell what became of one image."""
@@ -236,7 +256,7 @@ class Reporter:
             if count > 1:
                 self.note(f"{count} images: {note}")
         counts = ", ".join(f"{self.counts[name]} {name}" for name in ("done", "skipped", "failed"))
-        self._say(f"{counts} in {_duration(time.perf_counter() - self._started)}")
+        self._say(f"{counts} in {duration(time.perf_counter() - self._started)}")
         if self._reasons:
             self._say(f"{len(self._reasons)} of {self.total} failed:", err=True)
             for reason in self._reasons:
@@ -299,17 +319,8 @@ def _facts(result: Result) -> Sequence[str]:
 
 
 def _seams(seams: Seams) -> str:
-    return (
-        f"seams {seams.levels:.3f} of 255 grey levels at most "
-        f"(tile {seams.tile}, overlap {seams.overlap})"
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+    where = f"(tile {seams.tile}, overlap {seams.overlap})"
+    return f"seams {seams.levels:.3f} of 255 grey levels at most {where}"
 
 
 # ---- Standard input and output -------------------------------------------------------------------

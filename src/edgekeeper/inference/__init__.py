@@ -6,6 +6,7 @@ printed; progress goes to a callback, and a folder's results come one by one.
 """
 
 from edgekeeper.inference.categories import Categories, CategoryMap
+from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.files import upscale_file, upscale_files
 from edgekeeper.inference.images import upscale, upscale_image
 from edgekeeper.inference.network import Drift
@@ -15,7 +16,6 @@ from edgekeeper.inference.request import (
     Result,
     Seams,
     Step,
-    networks_for,
     plan_outputs,
 )
 from edgekeeper.inference.seams import add_seams, measure_seams, verify_seams

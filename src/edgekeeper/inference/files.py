@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Generic, Literal, Self, TypeVar
 
@@ -25,6 +26,7 @@ from edgekeeper.image import (
     open_image,
 )
 from edgekeeper.inference.categories import MapOf, find_maps
+from edgekeeper.inference.choose import condition_of, networks_for
 from edgekeeper.inference.flow import (
     Sink,
     Source,
@@ -35,7 +37,7 @@ from edgekeeper.inference.flow import (
     tile_side,
 )
 from edgekeeper.inference.network import TileError, tile_overlap
-from edgekeeper.inference.request import Progress, Request, Result, Step, networks_for, plan_outputs
+from edgekeeper.inference.request import Progress, Request, Result, Step, plan_outputs
 
 # What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
 _PART_BYTES = 2**22
@@ -200,6 +202,7 @@ class _Job:
 
     result: Result
     number: int
+    size: tuple[int, int] | None = None
     reading: ReadAhead[Header | Pixels] | None = None
     written: Future[None] | None = None
     started: float = 0.0
@@ -298,6 +301,7 @@ def _enlarge(
     @contextmanager
     def open_sink(header: Header) -> Iterator[Sink[Pixels]]:
         nonlocal notes
+        job.size = (header.height, header.width)
         image = create_image(target, header, options=request.save, overwrite=request.overwrite)
         notes = image.notes
         with WriteBehind(image, pool=pool, depth=_WRITTEN_PARTS) as behind:
@@ -306,8 +310,9 @@ def _enlarge(
 
     try:
         make_folder(target.parent, error=ImageError)
-        map_ = None if maps is None else maps(source)
-        made = run(open_source, open_sink, request=request, maps=map_, on_tile=on_tile)
+        map_ = maps and maps(source)
+        look = partial(condition_of, source)
+        made = run(open_source, open_sink, request=request, look=look, maps=map_, on_tile=on_tile)
         job.result = replace(made, source=source, target=target, notes=(*made.notes, *notes))
     except TileError as error:
         job.fails(ImageError(f"'{source}' cannot be upscaled: {error}"))
@@ -333,9 +338,8 @@ def read_parts(
         header = reader.header
         yield header
         step = max(1, _PART_BYTES // (header.width * header.bands * (header.depth // 8)))
-        parts = [
-            (start, min(start + step, header.height)) for start in range(0, header.height, step)
-        ]
+        height = header.height
+        parts = [(row, min(row + step, height)) for row in range(0, height, step)]
         grey = header.colours == 3 and is_grey(reader.rows(*parts[0]))
         if grey and len(parts) > 1:  # read once more, which images in colour are spared
             with open_image(source) as again:
@@ -351,8 +355,8 @@ def _counted(on_step: Progress | None, job: _Job, *, files: int) -> TileProgress
         return None
 
     def on_tile(done: int, total: int) -> None:
-        path = job.result.source
-        on_step(Step(path=path, file=job.number, files=files, done=done, total=total))
+        known = Step(path=job.result.source, file=job.number, files=files, done=done, total=total)
+        on_step(replace(known, size=job.size))
 
     on_tile(0, 0)
     return on_tile

@@ -1,16 +1,15 @@
 r"""One image from its source to its sink, as bands of rows, so that memory is bounded.
 
 read -> [fill under alpha] -> network, network ... -> exact resize -> round -> write
-                           \-> alpha: exact resize ---------------/
+                           \-> alpha: network ... -> exact resize /
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import psutil
@@ -19,11 +18,20 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 from edgekeeper.image import Header, Pixels
+from edgekeeper.image.quality import Condition
 from edgekeeper.inference.categories import CategoryMap
+from edgekeeper.inference.choose import (
+    Treatment,
+    alpha_runners,
+    networks_for,
+    runner_of,
+    steps_of,
+    treatment,
+)
 from edgekeeper.inference.network import Precision, TileError, TileRunner
-from edgekeeper.inference.request import PassPlan, Request, Result, networks_for, plan_passes
+from edgekeeper.inference.request import PassPlan, Request, Result, plan_passes
 from edgekeeper.models.sftgan import taking_maps
-from edgekeeper.ops.bands import fill_bands, resize_bands
+from edgekeeper.ops.bands import fill_bands, join_alpha, resize_bands, split_alpha
 from edgekeeper.ops.tiles import Grid, RowWindow, Span, Tile, plan_tiles, tiled_bands
 from edgekeeper.pretrained.exported import ExportedNetwork
 from edgekeeper.pretrained.zoo import Networks
@@ -70,11 +78,23 @@ class _Pass:
     size: tuple[int, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What is to be done to an image: the passes over its colours, and over its alpha."""
+
+    header: Header
+    plan: PassPlan
+    treated: Treatment
+    passes: list[_Pass]
+    alpha: list[_Pass]
+
+
 def run(
     open_source: Callable[[], Source],
     open_sink: Callable[[Header], AbstractContextManager[Sink[Pixels]]],
     *,
     request: Request,
+    look: Callable[[], Condition],
     maps: CategoryMap | None = None,
     on_tile: TileProgress | None = None,
 ) -> Result:
@@ -82,7 +102,8 @@ def run(
 
     When memory runs out the tiles are halved and the image is begun again, with a new source
     and a new sink: ``on_tile`` then counts anew. A sink whose block ends with an error is to
-    leave nothing behind. ``maps`` are the categories of the whole image.
+    leave nothing behind. ``look`` says what the image went through, where the networks depend on
+    that. ``maps`` are the categories of the whole image.
 
     Raises:
         InputError: the tile is too small for the network's context, or the network takes no map
@@ -96,35 +117,25 @@ def run(
         check_takes_maps(networks)
     halvings = 0
     while True:
-        passes: list[_Pass] = []
+        work: _Work | None = None
         try:
             with closing(open_source()) as source:
                 first = next(source)
                 assert isinstance(first, Header)
                 header = first
-                plan = plan_passes((header.height, header.width), request, factors=networks.factors)
-                if maps is not None and plan.passes:
-                    maps.check_size(plan.source, scale=plan.passes[0])
-                height, width = plan.size
+                work = _prepare(header, request, networks, look=look, halvings=halvings)
+                if maps is not None and work.passes:
+                    maps.check_size(work.plan.source, scale=work.plan.passes[0])
+                height, width = work.plan.size
                 with open_sink(replace(header, height=height, width=width)) as sink:
-                    for factor in plan.passes:
-                        size = passes[-1].size if passes else plan.source
-                        runner = TileRunner(
-                            networks.load(factor),
-                            precision=request.precision,
-                            ensemble=request.ensemble,
-                            consistent=request.consistent,
-                        )
-                        colours = header.colours
-                        passes.append(_plan(runner, size, request, colours, halvings=halvings))
-                    bands = _flow(source, header, plan, passes, on_tile=on_tile, maps=maps)
-                    for rows in to_rows(bands, header):
+                    for rows in to_rows(_flow(source, work, on_tile=on_tile, maps=maps), header):
                         sink.write(rows)
             seconds = time.perf_counter() - started
-            return _result(request, header, plan, passes, halvings=halvings, seconds=seconds)
+            return _result(request, work, halvings=halvings, seconds=seconds)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            passes = [] if work is None else [*work.passes, *work.alpha]
             if all(one.side <= _smallest(one.runner.overlap) for one in passes):
                 side = max((one.side for one in passes), default=0)
                 raise TileError(
@@ -151,6 +162,38 @@ def check_takes_maps(networks: Networks) -> None:
 
 def _smallest(overlap: int) -> int:
     return max(3 * overlap, 4)
+
+
+def _prepare(
+    header: Header,
+    request: Request,
+    networks: Networks,
+    *,
+    look: Callable[[], Condition],
+    halvings: int,
+) -> _Work:
+    """Return what is to be done, with the networks read."""
+    plan = plan_passes((header.height, header.width), request, factors=networks.factors)
+    treated = treatment(request, networks, passes=plan.passes, look=look)
+
+    def planned(runners: Iterator[TileRunner], colours: int) -> list[_Pass]:
+        passes: list[_Pass] = []
+        for runner in runners:
+            size = passes[-1].size if passes else plan.source
+            passes.append(_plan(runner, size, request, colours, halvings=halvings))
+        return passes
+
+    steps = steps_of(networks, plan.passes, request, treated=treated)
+    runners = (runner_of(model, request, finish=finish) for model, finish in steps)
+    return _Work(
+        header=header,
+        plan=plan,
+        treated=treated,
+        passes=planned(runners, header.colours),
+        alpha=planned(alpha_runners(networks, plan.passes, request), 1)
+        if header.alpha == "straight"
+        else [],
+    )
 
 
 def _plan(
@@ -180,16 +223,11 @@ def _plan(
 
 
 def _flow(
-    source: Source,
-    header: Header,
-    plan: PassPlan,
-    passes: list[_Pass],
-    *,
-    on_tile: TileProgress | None,
-    maps: CategoryMap | None,
+    source: Source, work: _Work, *, on_tile: TileProgress | None, maps: CategoryMap | None
 ) -> Bands:
     """Return the bands of the result, which make and read themselves when they are asked for."""
-    done, total = 0, sum(len(one.grid) for one in passes)
+    plan, header = work.plan, work.header
+    done, total = 0, sum(len(one.grid) for one in (*work.passes, *work.alpha))
 
     def count() -> None:
         nonlocal done
@@ -200,13 +238,17 @@ def _flow(
     bands, alpha, size = to_bands(source), None, plan.source
     if header.alpha == "straight":
         bands, alpha = split_alpha(fill_bands(bands, height=header.height))
-    for one in passes:
+    for one in work.passes:
         bands = _enlarge(bands, one, size=size, on_tile=count, maps=maps)
         size = one.size
     bands = _resize(bands, size=size, to=plan.size)
     if alpha is None:
         return bands
-    return join_alpha(bands, _resize(alpha, size=plan.source, to=plan.size))
+    size = plan.source
+    for one in work.alpha:
+        alpha = _enlarge(alpha, one, size=size, on_tile=count, maps=None)
+        size = one.size
+    return join_alpha(bands, _resize(alpha, size=size, to=plan.size))
 
 
 def is_grey(rows: Pixels) -> bool:
@@ -238,37 +280,6 @@ def to_rows(bands: Bands, header: Header) -> Iterator[Pixels]:
                 rows = rows[..., [0, 0, *range(rows.shape[2])]]
             yield rows
         del band, part  # not kept while the next is made
-
-
-def split_alpha(bands: Bands) -> tuple[Bands, Bands]:
-    """Return colours and alpha of bands: two images that are read in turns.
-
-    What one of them has read further waits for the other.
-    """
-    waiting: tuple[deque[Tensor], deque[Tensor]] = (deque(), deque())
-
-    def half(which: Literal[0, 1]) -> Bands:
-        while True:
-            if not waiting[which]:
-                band = next(bands, None)
-                if band is None:
-                    return
-                waiting[0].append(band[:, :-1].clone())
-                waiting[1].append(band[:, -1:].clone())
-                del band
-            yield waiting[which].popleft()
-
-    return half(0), half(1)
-
-
-def join_alpha(colours: Bands, alpha: Bands) -> Bands:
-    """Yield colours and alpha of one size as one image again."""
-    window, row = RowWindow(alpha), 0
-    for band in colours:
-        below = row + band.shape[-2]
-        yield torch.cat([band, window.rows(row, below)], dim=1)
-        row = below
-        del band
 
 
 def _resize(bands: Bands, *, size: tuple[int, int], to: tuple[int, int]) -> Bands:
@@ -310,33 +321,29 @@ def _liveliest(part: Tensor, columns: list[Span]) -> Span:
     return columns[spread.index(max(spread))]
 
 
-def _result(
-    request: Request,
-    header: Header,
-    plan: PassPlan,
-    passes: list[_Pass],
-    *,
-    halvings: int,
-    seconds: float,
-) -> Result:
+def _result(request: Request, work: _Work, *, halvings: int, seconds: float) -> Result:
+    passes = work.passes
     runners = [one.runner for one in passes]
-    notes = dict.fromkeys([*header.notes, *(note for one in runners for note in one.notes)])
+    notes = dict.fromkeys([*work.header.notes, *(note for one in runners for note in one.notes)])
     if halvings:
         side = passes[0].side
         notes[f"Memory ran out; the image was made in tiles of {side} pixels."] = None
+    if work.treated.note:
+        notes[work.treated.note] = None
     precision: Precision | None = None
     for one in runners:
         exported = isinstance(one.model, ExportedNetwork) and request.precision == "bfloat16"
         used = "bfloat16" if exported else one.precision
         precision = used if precision != "float32" else precision  # the slowest
     return Result(
-        source_size=plan.source,
-        size=plan.size,
+        source_size=work.plan.source,
+        size=work.plan.size,
         seconds=seconds,
-        network_seconds=sum(one.seconds for one in runners),
+        network_seconds=sum(one.runner.seconds for one in (*passes, *work.alpha)),
         precision=precision,
         tile=passes[0].side if passes else 0,
         drift=runners[-1].drift if runners else None,
+        strength=work.treated.strength,
         notes=tuple(notes),
     )
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from edgekeeper.image import Header, Image, Pixels, read_image
+from edgekeeper.image.quality import estimate
 from edgekeeper.inference.categories import Categories, CategoryMap, category_map
+from edgekeeper.inference.choose import condition_of, networks_for, steps_of, treatment
 from edgekeeper.inference.flow import TileProgress, check_takes_maps, is_grey, run
 from edgekeeper.inference.network import check_batch, infer
-from edgekeeper.inference.request import Request, Result, networks_for, plan_passes
+from edgekeeper.inference.request import Request, Result, plan_passes
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.zoo import Networks, Style
@@ -28,7 +30,9 @@ def upscale(
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
-    style: Style = "faithful",
+    style: Style = "auto",
+    strength: float | None = None,
+    sharpness: float | None = None,
     categories: Categories | None = None,
 ) -> Tensor: ...
 
@@ -39,7 +43,9 @@ def upscale(
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
-    style: Style = "faithful",
+    style: Style = "auto",
+    strength: float | None = None,
+    sharpness: float | None = None,
     categories: Categories | None = None,
 ) -> Image: ...
 
@@ -49,16 +55,20 @@ def upscale(
     *,
     scale: float | None = None,
     model: str | Path | SRModel | Networks | None = None,
-    style: Style = "faithful",
+    style: Style = "auto",
+    strength: float | None = None,
+    sharpness: float | None = None,
     categories: Categories | None = None,
 ) -> Image | Tensor:
     """Return the image ``scale`` times as large: a Tensor for a tensor, else an Image.
 
     ``image`` is the path of a file, a ``Image``, or float RGB (B, 3, H, W) in [0, 1].
     ``model`` is a network, the name of one that ships, or a network file; by default the
-    ``style`` chooses among the networks that ship. ``scale`` is any
-    positive factor, by default the network's own, or 4; what the networks do not reach exactly is
-    made by several passes of them and by exact bicubic interpolation.
+    ``style`` chooses among the networks that ship. "auto" is the faithful ones, mixed with the one
+    that restores as far as the image looks damaged, or as ``strength`` (0 to 1) says; that a
+    network for the scale restores is needed. ``sharpness`` from 0 to 1 sharpens the result of any
+    network. ``scale`` is any positive factor, by default the network's own, or 4; what the networks
+    do not reach exactly is made by several passes of them and by exact bicubic interpolation.
 
     ``categories``, for a network that takes them (SFTGAN), says what can be seen: the name of one
     category that is everywhere, the file of a map, or a ``CategoryMap``. Without them such a
@@ -69,7 +79,14 @@ def upscale(
             such category, or categories for a network that takes none.
         ImageError: the file cannot be read, or the map does not fit.
     """
-    request = Request(scale=scale, model=model, style=style, categories=categories)
+    request = Request(
+        scale=scale,
+        model=model,
+        style=style,
+        strength=strength,
+        sharpness=sharpness,
+        categories=categories,
+    )
     if isinstance(image, Tensor):
         return _upscale_tensor(image, request)
     if not isinstance(image, Image):
@@ -88,7 +105,8 @@ def upscale_image(
     mode (the model is put into it). When memory runs out the tile is halved and the image started
     over: ``on_tile`` then counts anew. Of the request neither sources nor outputs are looked at.
 
-    Alpha is enlarged by bicubic interpolation. Pixels that are fully transparent take the colours
+    Alpha goes through the networks with the least error where those that ship are used, else it is
+    interpolated. Pixels that are fully transparent take the colours
     around them, since what is stored there (often black) would show as a fringe.
 
     Raises:
@@ -105,7 +123,14 @@ def upscale_image(
         made[:] = [Collector(header)]
         return nullcontext(made[0])
 
-    result = run(lambda: image_parts(image), open_sink, request=request, maps=maps, on_tile=on_tile)
+    result = run(
+        lambda: image_parts(image),
+        open_sink,
+        request=request,
+        look=lambda: condition_of(image),
+        maps=maps,
+        on_tile=on_tile,
+    )
     return replace(result, image=made[0].image())
 
 
@@ -150,6 +175,9 @@ class Collector:
 def _upscale_tensor(lr: Tensor, request: Request) -> Tensor:
     check_batch(lr)
     networks = networks_for(request)
+    if len(lr) > 1 and networks.restore is not None and request.strength is None:
+        request = replace(request, model=networks)  # each image is looked at by itself
+        return torch.cat([_upscale_tensor(one, request) for one in lr[:, None]])
     categories: CategoryMap | None = None
     plan = plan_passes((lr.shape[-2], lr.shape[-1]), request, factors=networks.factors)
     if request.categories is not None:
@@ -157,11 +185,12 @@ def _upscale_tensor(lr: Tensor, request: Request) -> Tensor:
         check_takes_maps(networks)
         if plan.passes:
             categories.check_size(plan.source, scale=plan.passes[0])
-    for factor in plan.passes:
+    treated = treatment(request, networks, passes=plan.passes, look=lambda: estimate(lr))
+    for model, finish in steps_of(networks, plan.passes, request, treated=treated):
         maps = None
         if categories is not None:
-            maps = categories.whole((lr.shape[-2], lr.shape[-1]), scale=factor)
-        lr = infer(networks.load(factor), lr, maps=maps)  # (B, 3, factor·H, factor·W)
+            maps = categories.whole((lr.shape[-2], lr.shape[-1]), scale=model.scale)
+        lr = finish(infer(model, lr, maps=maps), lr)  # (B, 3, factor·H, factor·W)
     if (lr.shape[-2], lr.shape[-1]) == plan.size:
         return lr
     with torch.inference_mode():

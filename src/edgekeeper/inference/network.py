@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import colour_difference
+from edgekeeper.inference.finish import Finish, enlarged
 from edgekeeper.models import SFTGAN, SRModel
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.color import rgb_to_y, rgb_to_ycbcr, ycbcr_to_rgb
@@ -26,11 +27,8 @@ from edgekeeper.ops.tiles import Sides
 from edgekeeper.pretrained.exported import ExportedNetwork
 
 Precision = Literal["float32", "bfloat16"]
-
 Choice = Literal["auto", "float32", "bfloat16"]
-
 MemoryLayout = Literal["as given", "channels last"]
-
 
 BICUBIC_RADIUS = 2
 """LR pixels over which the colour of luma networks is interpolated."""
@@ -39,7 +37,6 @@ BICUBIC_RADIUS = 2
 # level in the mean on each of the 14 images of Set14, with ESPCN, the roughest of the networks that
 # ship; for EDSR two would do on most. See docs/upscale.md.
 PROJECTIONS = 5
-
 NO_MAP = "The network was given no map of categories and takes all as equally probable everywhere."
 
 _DARK = 8 / 255  # a tile this dark may well become all black
@@ -190,14 +187,16 @@ class TileRunner:
         precision: Choice = "float32",
         ensemble: bool = False,
         consistent: bool = False,
+        finish: Finish | None = None,
     ) -> None:
         tensors = chain(model.parameters(), model.buffers())
         self.model = model.eval()
         self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
         self.precision: Precision | None = None if precision == "auto" else precision
-        if isinstance(model, ExportedNetwork):  # whose runtime has its own precision
-            self.precision = "float32"
-        self.overlap = tile_overlap(model, consistent=consistent)
+        if any(isinstance(part, ExportedNetwork) for part in model.modules()):
+            self.precision = "float32"  # its runtime has its own
+        self._finish = finish or Finish(scale=model.scale)
+        self.overlap = tile_overlap(model, consistent=consistent) + self._finish.context
         self.notes: dict[str, None] = {}
         self.seconds = 0.0
         self._ensemble, self._consistent = ensemble, consistent
@@ -229,6 +228,8 @@ class TileRunner:
         """
         if maps is None and isinstance(self.model, SFTGAN):
             self.notes[NO_MAP] = None
+        if not self._consistent and self._finish.keeps(part):
+            return enlarged(part, self.model.scale)
         self.probe(part, maps=maps)
         started = time.perf_counter()
         lr, scale = part.to(self.device), self.model.scale  # (1, C, h, w)
@@ -236,7 +237,7 @@ class TileRunner:
         sr = _within_border(self._run, _as_rgb(lr), maps, border=border, scale=scale)
         if part.shape[1] == 1:
             sr = _full_range_luma(sr)
-        sr = sr.clamp_(0, 1)
+        sr = self._finish(sr.clamp_(0, 1), lr)
         if self._consistent:
             sr = self._project(sr, lr)
         sr = sr.cpu()
@@ -271,8 +272,7 @@ class TileRunner:
             return mean_of_eight(run, lr)
         # The image is turned with its map: at the map's size, each pixel repeated.
         scale = self.model.scale
-        large = lr.repeat_interleave(scale, -2).repeat_interleave(scale, -1)  # (1, 3, sh, sw)
-        both = torch.cat([large, maps], dim=1)  # (1, 3 + 8, sh, sw)
+        both = torch.cat([enlarged(lr, scale), maps], dim=1)  # (1, 3 + 8, sh, sw)
         return mean_of_eight(lambda x: run(x[:, :3, ::scale, ::scale], x[:, 3:]), both)
 
     def _project(self, sr: Tensor, lr: Tensor) -> Tensor:

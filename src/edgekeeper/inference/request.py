@@ -1,6 +1,5 @@
 """What is asked for, what became of it, and how far it is: shared by all that enlarge images."""
 
-import functools
 import math
 import os
 from collections import Counter
@@ -22,17 +21,7 @@ from edgekeeper.image import (
 from edgekeeper.inference.categories import Categories
 from edgekeeper.inference.network import Choice, Drift, Precision
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
-from edgekeeper.pretrained.zoo import (
-    FACTORS,
-    Networks,
-    Style,
-    choose_passes,
-    default_name,
-    find,
-    find_device,
-    load_network,
-)
+from edgekeeper.pretrained.zoo import Networks, Style, choose_passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +36,9 @@ class Request:
             The proportions stay; what is smaller than the image shrinks it.
         model: a network, the name of one that ships, a network file, or several networks; None:
             those that ship with ``style``.
+        strength: of "auto" and "restore", from 0 (faithful) to 1; None: as far as the image looks
+            damaged, or 1.
+        sharpness: from 0, as the network made it, to 1; None: 0, and 0.5 of the style "sharp".
         runtime: what runs the network; None: what its file is for. ``edgekeeper.export`` makes
             what another runtime than torch takes of a network.
         device: where torch computes networks that are named, or "auto"; given ones stay in place.
@@ -72,7 +64,9 @@ class Request:
     height: int | None = None
     fit: tuple[int, int] | None = None
     model: str | Path | SRModel | Networks | None = None
-    style: Style = "faithful"
+    style: Style = "auto"
+    strength: float | None = None
+    sharpness: float | None = None
     runtime: Literal["torch", "onnx", "openvino"] | None = None
     device: str = "cpu"
     threads: int | None = None
@@ -97,6 +91,24 @@ class Request:
             numbers = one if isinstance(one, tuple) else (one,)
             if not all(math.isfinite(number) and number > 0 for number in numbers):
                 raise InputError(f"An image cannot be enlarged to {one}; give a positive number.")
+        for name in ("strength", "sharpness"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise InputError(f"The {name} is {value:g}; it must be a number from 0 to 1.")
+        if self.strength is not None and (
+            isinstance(self.model, str | Path | SRModel) or self.style not in ("auto", "restore")
+        ):
+            raise InputError(
+                "A strength mixes the faithful and the restoring network that ship, with the "
+                "styles auto and restore; edgekeeper blend mixes other networks."
+            )
+
+    @property
+    def used_sharpness(self) -> float:
+        """The sharpness that was asked for, or the style's."""
+        if self.sharpness is not None:
+            return self.sharpness
+        return 0.5 if self.style == "sharp" and not isinstance(self.model, str | Path) else 0.0
 
     @property
     def overwrite(self) -> Overwrite:
@@ -156,45 +168,6 @@ def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, 
     return PassPlan(source=size, passes=passes, size=(height or large[0], width or large[1]))
 
 
-# ---- The networks of what was given for them -----------------------------------------------------
-
-
-def networks_for(
-    request: Request, *, load_one: Callable[[str | Path], SRModel] | None = None
-) -> Networks:
-    """Return the networks to choose from, each read once, when it is needed, on its device.
-
-    ``load_one`` reads the one of a name or a file, where that is not done as the request says.
-
-    Raises:
-        InputError: no such network, or it cannot be run as asked.
-        CheckpointError: a file holds no known network. UnavailableError: an extra is needed.
-    """
-    model, style, read = request.model, request.style, load_one or functools.partial(_load, request)
-    if isinstance(model, Networks):
-        return model
-    if model is None:
-        if load_one is None and request.runtime not in (None, "torch"):
-            raise InputError("Only an exported network is run by another runtime than torch.")
-        find_device(request.device)
-        reads = functools.cache(lambda factor: read(default_name(factor, style=style)))
-        return Networks(factors=FACTORS[style], load=reads)
-    one = model if isinstance(model, SRModel) else read(model)
-    return Networks(factors=(one.scale,), load=lambda factor: one)
-
-
-def _load(request: Request, name_or_file: str | Path) -> SRModel:
-    needs = EXPORTED_SUFFIXES.get(Path(name_or_file).suffix.lower(), "torch")
-    if request.runtime not in (None, needs):
-        raise InputError(f"'{name_or_file}' is run by {needs}, not by {request.runtime}.")
-    if needs == "torch":
-        return load_network(name_or_file, factor=request.scale).to(find_device(request.device))
-    if request.device not in ("auto", "cpu"):
-        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
-    precision: Precision = "bfloat16" if request.precision == "bfloat16" else "float32"
-    return load_exported(find(name_or_file), threads=request.threads, precision=precision)
-
-
 # ---- What is told meanwhile and afterwards -------------------------------------------------------
 
 
@@ -202,7 +175,8 @@ def _load(request: Request, name_or_file: str | Path) -> SRModel:
 class Step:
     """How far the work is: on ``file`` of ``files``, ``done`` of ``total`` tiles or frames.
 
-    ``found`` of them an earlier run had made. A file that starts has 0 of 0 done.
+    ``found`` of them an earlier run had made. A file that starts has 0 of 0 done. ``size`` is the
+    (height, width) that an image gets, once that is known.
     """
 
     path: Path
@@ -212,6 +186,7 @@ class Step:
     total: int
     unit: Literal["tiles", "frames"] = "tiles"
     found: int = 0
+    size: tuple[int, int] | None = None
 
 
 Progress = Callable[[Step], None]
@@ -251,6 +226,7 @@ class Result:
         precision, tile: of the networks, and the side of the tiles of the first pass in LR pixels;
             None and 0 when none was run.
         drift: of the last pass, if ``consistent`` was asked for.
+        strength: how strongly it was restored; 0 for not at all.
         notes: sentences on what one might not expect.
         frames, found, codec, pixels: of a video: how many frames it has, how many of them an
             earlier run had made, the codec, and FFmpeg's name of the layout of the samples.
@@ -269,6 +245,7 @@ class Result:
     precision: Precision | None = None
     tile: int = 0
     drift: Drift | None = None
+    strength: float = 0.0
     notes: tuple[str, ...] = ()
     frames: int = 0
     found: int = 0
@@ -292,6 +269,7 @@ class Result:
             "seconds": round(self.seconds, 4),
             "network_seconds": round(self.network_seconds, 4),
             "precision": self.precision,
+            "strength": self.strength,
             "notes": list(self.notes),
             "drift": None if self.drift is None else asdict(self.drift),
             "report": None if self.report is None else dict(self.report),

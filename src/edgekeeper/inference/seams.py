@@ -8,9 +8,11 @@ from torch import Tensor
 
 from edgekeeper.image import Image, open_image, to_tensor
 from edgekeeper.inference.categories import CategoryMap, find_maps
+from edgekeeper.inference.choose import networks_for, runner_of
+from edgekeeper.inference.finish import Finish
 from edgekeeper.inference.flow import tile_side
-from edgekeeper.inference.network import TileRunner, tile_overlap
-from edgekeeper.inference.request import Request, Result, Seams, networks_for, plan_passes
+from edgekeeper.inference.network import tile_overlap
+from edgekeeper.inference.request import Request, Result, Seams, plan_passes
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import RowWindow, Tile, plan_tiles, tiled_bands
 
@@ -30,12 +32,8 @@ def verify_seams(
     """
     request = request or Request()
     scale = model.scale
-    runner = TileRunner(
-        model,
-        precision=request.precision,
-        ensemble=request.ensemble,
-        consistent=request.consistent,
-    )
+    finish = Finish(scale=scale, sharpness=request.used_sharpness)
+    runner = runner_of(model, request, finish=finish)
     size = (lr.shape[-2], lr.shape[-1])
     side = tile_side(request, overlap=runner.overlap, size=size, device=runner.device)
     whole = runner(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)

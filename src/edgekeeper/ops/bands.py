@@ -4,7 +4,9 @@ A band is a float tensor (1, C, h, W); an image is an iterator of bands from the
 works on bands gives the numbers that it would give on the whole image, up to float rounding.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -128,3 +130,37 @@ def _from_blocks(stored: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         colours = torch.where(weights > 0, sums / weights.clamp(min=1e-12), colours)
         known = known | (weights > 0)
     return colours, known
+
+
+# ---- Colours and alpha, apart and together again -------------------------------------------------
+
+
+def split_alpha(bands: Iterator[Tensor]) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+    """Return colours and alpha of bands: two images that are read in turns.
+
+    What one of them has read further waits for the other.
+    """
+    waiting: tuple[deque[Tensor], deque[Tensor]] = (deque(), deque())
+
+    def half(which: Literal[0, 1]) -> Iterator[Tensor]:
+        while True:
+            if not waiting[which]:
+                band = next(bands, None)
+                if band is None:
+                    return
+                waiting[0].append(band[:, :-1].clone())
+                waiting[1].append(band[:, -1:].clone())
+                del band
+            yield waiting[which].popleft()
+
+    return half(0), half(1)
+
+
+def join_alpha(colours: Iterator[Tensor], alpha: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield colours and alpha of one size as one image again."""
+    window, row = RowWindow(alpha), 0
+    for band in colours:
+        below = row + band.shape[-2]
+        yield torch.cat([band, window.rows(row, below)], dim=1)
+        row = below
+        del band

@@ -27,14 +27,16 @@ from edgekeeper.spec import Spec
 
 _NOT_COMMUNITY = (".mat", ".h5", ".hdf5")  # what spandrel does not read
 WEIGHTS = Path(__file__).parent / "weights"
-Style = Literal["faithful", "sharp", "texture", "restore"]
+Style = Literal["auto", "faithful", "sharp", "texture", "restore"]
 
-# "faithful" networks have the smallest error, "sharp" ones the more truthful gradient variance,
-# "texture" looks most like a photograph and invents detail to do so, "restore" takes blur, noise
-# and the marks of JPEG away.
+# "faithful" networks have the smallest error; "sharp" sharpens what they make; "texture" looks most
+# like a photograph and invents detail to do so; "restore" takes blur, noise and the marks of JPEG
+# away, and "auto" does so as far as an image has them.
+_FAITHFUL = {2: "edsr_light_x2", 3: "edsr_light_x3", 4: "balanced_x4"}
 DEFAULTS: dict[Style, dict[int, str]] = {
-    "faithful": {2: "edsr_light_x2", 3: "edsr_light_x3", 4: "balanced_x4"},
-    "sharp": {scale: f"edsr_light_x{scale}_gv" for scale in (2, 3, 4)},
+    "auto": _FAITHFUL,
+    "faithful": _FAITHFUL,
+    "sharp": _FAITHFUL,
     "texture": {4: "edsr_light_x4_texture"},
     "restore": {4: "restore_x4"},
 }
@@ -217,10 +219,18 @@ class Networks:
     """Networks to choose from: the ``factors`` there are, and ``load`` gives the one of a factor.
 
     ``load`` is asked once for each factor that an image needs; let it remember what it has read.
+
+    Attributes:
+        restore: networks whose results are mixed in for an image that was damaged.
+        alpha: networks for alpha; None: it is interpolated.
+        flat: LR pixels that must be equal around one for its colour to be kept; 0: none is.
     """
 
     factors: tuple[int, ...]
     load: Callable[[int], SRModel]
+    restore: "Networks | None" = None
+    alpha: "Networks | None" = None
+    flat: int = 0
 
 
 def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]:

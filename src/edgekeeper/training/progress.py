@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Self
 
@@ -121,3 +122,36 @@ class StopSignal:
         while self._before:
             number, before = self._before.popitem()
             signal.signal(number, before)  # type: ignore[arg-type]
+
+
+# ---- How long a thing takes ----------------------------------------------------------------------
+
+
+class Forecast:
+    """How long all parts of a thing take, by those that are done.
+
+    The first does not count: what is done once happens in it.
+    """
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+
+    def seconds(self, done: int, total: int) -> float | None:
+        """Return the seconds of all; None before two parts are done and after a tenth."""
+        now = time.perf_counter()
+        if done == 1:
+            self._begun = now
+        if done < 2 or self._begun is None or done > max(2, total // 10):
+            return None
+        return (now - self._begun) / (done - 1) * total
+
+
+def duration(seconds: float, *, exact: bool = True) -> str:
+    """Return seconds as one reads them: 12.3 s, 2:05:00, or about: 12 s, 3 min, 2 h."""
+    if not exact:
+        unit, length = ("h", 3600) if seconds > 5400 else ("min", 60) if seconds > 90 else ("s", 1)
+        return f"{seconds / length:.0f} {unit}"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

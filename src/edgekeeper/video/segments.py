@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Self
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import follow, write_bytes, write_text
+from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.network import Precision
-from edgekeeper.inference.request import Request, networks_for, plan_passes
+from edgekeeper.inference.request import Request, plan_passes
 from edgekeeper.video.codecs import CODECS, Layout, configure, layout_to_write
 from edgekeeper.video.colour import BT709, RGB, Coding, to_frame
 from edgekeeper.video.source import Facts, Frame

@@ -38,7 +38,7 @@ def upscale_videos(
         InputError: an argument is out of range.
         UnavailableError: PyAV is not installed or lacks the encoder.
     """
-    request = replace(request, model=networks_for(request))
+    request = _for_frames(request)
     for number, (source, target) in enumerate(pairs, start=1):
 
         def tell(step: Step, number: int = number) -> None:
@@ -79,7 +79,7 @@ def upscale_video(
         ImageError: the source cannot be read or the target cannot be written.
     """
     source, target, request = Path(source), Path(target), request or Request()
-    request = replace(request, model=networks_for(request))
+    request = _for_frames(request)
     started = time.perf_counter()
     check_options(request.codec, request.crf)
     check_video_target(source, target, overwrite=request.overwrite)
@@ -216,3 +216,11 @@ def _identity(model: SRModel) -> str:
             weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         )
     return digest.hexdigest()
+
+
+def _for_frames(request: Request) -> Request:
+    """Return the request with its networks; frames are not looked at, each would differ by it."""
+    networks = networks_for(request)
+    if networks.restore is not None and request.style == "auto" and request.strength is None:
+        return replace(request, model=networks, strength=0.0)
+    return replace(request, model=networks)

@@ -1,0 +1,263 @@
+"""Which networks an image goes through: those of a style, a name or a file, restoring or not.
+
+The style "auto" is faithful where an image is clean and restores as far as it was damaged:
+
+pixels and file -> estimate -> strength s -> (1 - s) · faithful + s · restoring
+
+What is mixed are the results, not the weights: on photographs kept out of training that has up to
+0.3 dB less error than either network alone and than weights mixed alike (docs/diary.md). It works
+for any two networks and takes the time of both.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekeeper.errors import InputError
+from edgekeeper.image import Image, Pixels, open_image, to_tensor
+from edgekeeper.image.quality import Condition, estimate
+from edgekeeper.inference.finish import Finish
+from edgekeeper.inference.network import Precision, TileRunner
+from edgekeeper.inference.request import Request
+from edgekeeper.models import SRModel
+from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
+from edgekeeper.pretrained.zoo import (
+    FACTORS,
+    WEIGHTS,
+    Networks,
+    Style,
+    default_name,
+    find,
+    find_device,
+    load_network,
+)
+
+LEAST = 0.05
+"""Strength below which an image counts as clean."""
+
+# LR pixels around a flat one that are equal. JPEG makes flat blocks of eight, which are to go.
+FLAT, FLAT_RESTORED = 2, 8
+
+# What is looked at of a large image: strips of rows that begin with blocks of JPEG.
+_PIXELS = 2**22
+_STRIPS = 8
+_BLOCK = 16
+_WIDTH = 2**13
+
+
+def networks_for(
+    request: Request, *, load_one: Callable[[str | Path], SRModel] | None = None
+) -> Networks:
+    """Return the networks to choose from, each read once, when it is needed, on its device.
+
+    ``load_one`` reads the one of a name or a file, where that is not done as the request says.
+
+    Raises:
+        InputError: no such network, or it cannot be run as asked.
+        CheckpointError: a file holds no network that is known.
+        UnavailableError: an extra is needed; it is named.
+    """
+    model, style, read = request.model, request.style, load_one or functools.partial(_load, request)
+    if isinstance(model, Networks):
+        return model
+    loads = functools.cache(read)
+
+    def shipped(style: Style) -> Callable[[int], SRModel]:
+        return lambda factor: loads(default_name(factor, style=style))
+
+    plain = Networks(factors=FACTORS["faithful"], load=shipped("faithful"))
+    if model is not None:
+        one = model if isinstance(model, SRModel) else read(model)
+        known = isinstance(model, str | Path) and (WEIGHTS / f"{model}.safetensors").is_file()
+        own = Networks(factors=(one.scale,), load=lambda factor: one)
+        return replace(own, alpha=plain, flat=FLAT) if known else own
+    if load_one is None and request.runtime not in (None, "torch"):
+        raise InputError("Only an exported network is run by another runtime than torch.")
+    find_device(request.device)
+    own = Networks(factors=FACTORS[style], load=shipped(style), alpha=plain, flat=FLAT)
+    if style not in ("auto", "restore"):
+        return own
+    restore = Networks(factors=FACTORS["restore"], load=shipped("restore"))
+    return replace(own, load=plain.load, restore=restore)
+
+
+def _load(request: Request, name_or_file: str | Path) -> SRModel:
+    needs = EXPORTED_SUFFIXES.get(Path(name_or_file).suffix.lower(), "torch")
+    if request.runtime not in (None, needs):
+        raise InputError(f"'{name_or_file}' is run by {needs}, not by {request.runtime}.")
+    if needs == "torch":
+        return load_network(name_or_file, factor=request.scale).to(find_device(request.device))
+    if request.device not in ("auto", "cpu"):
+        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
+    precision: Precision = "bfloat16" if request.precision == "bfloat16" else "float32"
+    return load_exported(find(name_or_file), threads=request.threads, precision=precision)
+
+
+# ---- How strongly an image is restored -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How strongly an image is restored, 0 to 1, and what there is to say of it."""
+
+    strength: float = 0.0
+    note: str = ""
+
+
+def treatment(
+    request: Request,
+    networks: Networks,
+    *,
+    passes: tuple[int, ...],
+    look: Callable[[], Condition],
+) -> Treatment:
+    """Return what to do to an image that is enlarged in ``passes``, of which the first restores.
+
+    ``look`` estimates what it went through, and is called only where that decides.
+    """
+    restore, asked = networks.restore, request.strength
+    if restore is None or not passes or asked == 0:
+        return Treatment()
+    if passes[0] not in restore.factors:
+        condition = look()
+        if condition.strength < LEAST and asked is None:
+            return Treatment()
+        seen = condition.note.partition(":")[0]
+        factors = ", ".join(f"×{one}" for one in restore.factors)
+        way = f"only {factors} restores; --style restore goes by way of it"
+        return Treatment(note=f"{seen}: kept as it is, {way}")
+    if asked is not None or request.style == "restore":
+        return Treatment(1.0 if asked is None else asked)
+    condition = look()
+    if condition.strength < LEAST:
+        return Treatment(note=condition.note if condition.jpeg_quality is not None else "")
+    rounded = round(20 * condition.strength) / 20  # so that images share mixtures
+    return Treatment(rounded, condition.note)
+
+
+class Mixture(SRModel):
+    """The results of two networks of one scale, mixed: (1 - strength) · plain + strength · other.
+
+    Raises InputError for networks of different scales or colours.
+    """
+
+    def __init__(self, *, plain: SRModel, other: SRModel, strength: float) -> None:
+        super().__init__()
+        if (plain.scale, plain.channels) != (other.scale, other.channels):
+            raise InputError(
+                f"The results of a network for ×{plain.scale} ({plain.channels}) and of one for "
+                f"×{other.scale} ({other.channels}) cannot be mixed."
+            )
+        self.scale, self.channels = plain.scale, plain.channels
+        self.plain, self.other, self.strength = plain, other, strength
+        self.receptive_field = max(plain.receptive_field, other.receptive_field)
+        self.multiple = math.lcm(plain.multiple, other.multiple)
+        border = max(plain.border, other.border)
+        self.border = math.ceil(border / self.multiple) * self.multiple
+
+    @property
+    def overlap(self) -> int:
+        """The larger context of the two."""
+        return max(self.plain.overlap, self.other.overlap)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Return the SR batch, between those of the two networks."""
+        return torch.lerp(self.plain(lr), self.other(lr), self.strength)  # (B, C, rH, rW)
+
+
+@functools.lru_cache(maxsize=8)
+def mix(plain: SRModel, *, other: SRModel, strength: float) -> SRModel:
+    """Return a network whose result is as far as ``strength``, 0 to 1, from one to the other."""
+    if strength in (0, 1):
+        return other if strength else plain
+    return Mixture(plain=plain, other=other, strength=strength)
+
+
+# ---- The passes over an image --------------------------------------------------------------------
+
+
+def runner_of(model: SRModel, request: Request, *, finish: Finish | None = None) -> TileRunner:
+    """Return what runs the network on tiles as it was asked for."""
+    return TileRunner(
+        model,
+        precision=request.precision,
+        ensemble=request.ensemble,
+        consistent=request.consistent,
+        finish=finish,
+    )
+
+
+def steps_of(
+    networks: Networks, passes: tuple[int, ...], request: Request, *, treated: Treatment
+) -> Iterator[tuple[SRModel, Finish]]:
+    """Yield the network and the finish of each pass: the first restores, the last sharpens."""
+    for number, factor in enumerate(passes, start=1):
+        model, flat = networks.load(factor), networks.flat
+        if number == 1 and treated.strength and networks.restore is not None:
+            other = networks.restore.load(factor)
+            model, flat = mix(model, other=other, strength=treated.strength), FLAT_RESTORED
+        sharpness = request.used_sharpness if number == len(passes) else 0.0
+        yield model, Finish(scale=factor, sharpness=sharpness, flat=flat)
+
+
+def alpha_runners(
+    networks: Networks, passes: tuple[int, ...], request: Request
+) -> Iterator[TileRunner]:
+    """Yield what makes each pass of alpha, by the networks with the least error."""
+    if networks.alpha is not None and set(passes) <= set(networks.alpha.factors):
+        plain = replace(request, ensemble=False, consistent=False)
+        for factor in passes:
+            finish = Finish(scale=factor, flat=FLAT)
+            yield runner_of(networks.alpha.load(factor), plain, finish=finish)
+
+
+# ---- What is looked at ---------------------------------------------------------------------------
+
+
+def condition_of(source: Image | str | Path) -> Condition:
+    """Return what an image, or the image in a file, went through.
+
+    Of more than four million pixels eight strips are looked at.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    if isinstance(source, Image):
+        height, width = source.pixels.shape[:2]
+        columns = _columns(width)
+        return _estimate([source.pixels[rows, columns] for rows in _strips(height, width)])
+    with open_image(source) as reader:
+        header, columns = reader.header, _columns(reader.header.width)
+        parts = [
+            reader.rows(rows.start, rows.stop)[:, columns, : header.colours]
+            for rows in _strips(header.height, header.width)
+        ]
+    return _estimate(parts, path=source)
+
+
+def _estimate(parts: list[Pixels], *, path: str | Path | None = None) -> Condition:
+    samples: Any = np.concatenate(parts)  # (h, w, C)
+    return estimate(to_tensor(Image(pixels=samples)), path=path)
+
+
+def _columns(width: int) -> slice:
+    start = max(0, (width - _WIDTH) // 2) // _BLOCK * _BLOCK
+    return slice(start, min(width, start + _WIDTH))
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    width = min(width, _WIDTH)
+    if height * width <= _PIXELS:
+        yield slice(0, height)
+        return
+    rows = _PIXELS // _STRIPS // width // _BLOCK * _BLOCK
+    for number in range(_STRIPS):
+        start = (height - rows) * number // (_STRIPS - 1) // _BLOCK * _BLOCK
+        yield slice(start, start + rows)

@@ -1,0 +1,135 @@
+"""The style "auto": clean images stay faithful, others are restored as far as they were damaged."""
+
+import numpy as np
+import pytest
+import torch
+
+import edgekeeper
+from edgekeeper.data.known import KnownDegradation, degrade_known, find_known
+from edgekeeper.data.synthetic import letters, line_drawing
+from edgekeeper.errors import InputError
+from edgekeeper.image import Image, from_tensor, write_image
+from edgekeeper.image.quality import Condition, estimate
+from edgekeeper.inference import Networks, Request, networks_for, upscale_file, upscale_image
+from edgekeeper.inference.choose import Mixture, condition_of, mix, treatment
+from edgekeeper.inference.network import infer, tile_overlap
+from edgekeeper.pretrained.zoo import DEFAULTS, FACTORS, load
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """What a photograph has: shading, shapes and fine texture; (1, 3, 256, 320)."""
+    random = np.random.default_rng(3)
+    y, x = np.mgrid[:256, :320] / 64
+    waves = sum(np.sin(a * x + b * y + c) for a, b, c in random.uniform(-6, 6, (24, 3)))
+    image = 0.5 + 0.04 * waves[..., None] * random.uniform(0.5, 1, 3)
+    return torch.from_numpy(image).clamp(0.05, 0.95).permute(2, 0, 1)[None].float()
+
+
+def damaged(photo, name):
+    return Image(pixels=from_tensor(degrade_known(photo, find_known(name))))
+
+
+def test_clean_images_are_faithful_and_damaged_ones_restored(photo):
+    clean, bad = damaged(photo, "clean"), damaged(photo, "jpeg70")
+    made = {
+        (style, name): upscale_image(image, Request(style=style))
+        for style in ("auto", "faithful", "restore")
+        for name, image in (("clean", clean), ("bad", bad))
+    }
+    pixels = {key: result.image.pixels.astype(int) for key, result in made.items()}
+    np.testing.assert_array_equal(pixels["auto", "clean"], pixels["faithful", "clean"])
+    assert made["auto", "clean"].strength == 0 and made["auto", "clean"].notes == ()
+    strength = made["auto", "bad"].strength
+    assert 0.5 < strength < 0.8
+    (note,) = made["auto", "bad"].notes
+    assert note.startswith("looks like JPEG about quality 70") and "--style faithful" in note
+    between = (1 - strength) * pixels["faithful", "bad"] + strength * pixels["restore", "bad"]
+    apart = np.abs(pixels["auto", "bad"] - between)
+    assert apart.max() <= 1.01
+    assert np.abs(pixels["faithful", "bad"] - pixels["restore", "bad"]).max() > 8
+    assert made["restore", "bad"].strength == 1 and made["restore", "bad"].notes == ()
+
+
+def test_auto_at_each_scale_that_has_no_network_that_restores(photo):
+    bad = damaged(photo, "jpeg70")
+    for scale in set(FACTORS["faithful"]) - set(FACTORS["restore"]):
+        result = upscale_image(bad, Request(scale=scale))
+        plain = upscale_image(bad, Request(scale=scale, style="faithful"))
+        np.testing.assert_array_equal(result.image.pixels, plain.image.pixels)
+        (note,) = result.notes
+        assert "JPEG about quality 70" in note and "--style restore" in note
+
+
+def test_tensors_files_and_images_are_treated_alike(photo, tmp_path):
+    clean, bad = (degrade_known(photo, find_known(name)) for name in ("clean", "jpeg70"))
+    both = edgekeeper.upscale(torch.cat([clean, bad]))
+    for one, lr in zip(both.split(1), (clean, bad), strict=True):
+        image = Image(pixels=from_tensor(lr))
+        assert np.abs(from_tensor(one).astype(int) - edgekeeper.upscale(image).pixels).max() <= 1
+        write_image(image, tmp_path / "a.png", overwrite="replace")
+        request = Request(existing="replace")
+        result = upscale_file(tmp_path / "a.png", tmp_path / "b.png", request=request)
+        assert result.strength == upscale_image(image).strength
+        assert result.as_json()["strength"] == result.strength
+
+
+def test_drawings_and_pages_stay_faithful():
+    for kind in (letters, line_drawing):
+        drawn = kind(np.random.default_rng(2), 160).clip(0, 1)
+        image = Image(pixels=(drawn * 255).round().astype(np.uint8))
+        assert upscale_image(image).strength == 0, kind
+
+
+def test_who_says_a_strength_gets_it_without_a_look(photo):
+    networks = networks_for(Request())
+
+    def look():
+        raise AssertionError("looked")
+
+    for asked, expected in (
+        (Request(strength=0.3), 0.3),
+        (Request(strength=0.0), 0),
+        (Request(style="restore"), 1),
+        (Request(style="restore", strength=0.2), 0.2),
+    ):
+        assert treatment(asked, networks, passes=(4, 4), look=look).strength == expected
+    assert treatment(Request(), networks, passes=(), look=look).strength == 0
+    own = Networks(factors=(4,), load=lambda factor: None)
+    assert treatment(Request(), own, passes=(4,), look=look).strength == 0
+    seen = Condition(jpeg_quality=99, noise=0, blockiness=0, strength=0.03)
+    found = treatment(Request(), networks, passes=(4,), look=lambda: seen)
+    assert found.strength == 0 and found.note.endswith("kept as it is")
+    for wrong in ({"strength": 1.1}, {"sharpness": -0.1}, {"strength": float("nan")}):
+        with pytest.raises(InputError, match="from 0 to 1"):
+            Request(**wrong)
+    for wrong in ({"style": "faithful"}, {"model": "espcn_x4"}):
+        with pytest.raises(InputError, match="edgekeeper blend"):
+            Request(strength=0.5, **wrong)
+
+
+def test_mixture_lies_between_and_knows_its_context():
+    plain, other = (load(DEFAULTS[style][4]) for style in ("faithful", "restore"))
+    lr = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    mixed = mix(plain, other=other, strength=0.25)
+    assert isinstance(mixed, Mixture)
+    expected = torch.lerp(plain(lr), other(lr), 0.25)
+    torch.testing.assert_close(mixed(lr), expected)
+    assert mix(plain, other=other, strength=0) is plain
+    assert mix(plain, other=other, strength=1) is other
+    assert tile_overlap(mixed) == max(tile_overlap(plain), tile_overlap(other))
+    assert mixed.border >= max(plain.border, other.border)
+    with pytest.raises(InputError, match="cannot be mixed"):
+        mix(plain, other=load("espcn_x2"), strength=0.5)
+    assert infer(mixed, lr).shape == (1, 3, 80, 96)
+
+
+def test_of_large_images_strips_are_looked_at(photo, monkeypatch, tmp_path):
+    bad = degrade_known(photo.repeat(1, 1, 3, 2), KnownDegradation("x", quality=60), scale=2)
+    assert estimate(bad).jpeg_quality == 60
+    monkeypatch.setattr("edgekeeper.inference.choose._PIXELS", 2**15)
+    monkeypatch.setattr("edgekeeper.inference.choose._WIDTH", 192)
+    image = Image(pixels=from_tensor(bad))
+    write_image(image, tmp_path / "a.png")
+    for source in (image, tmp_path / "a.png"):
+        assert condition_of(source).jpeg_quality == 60
