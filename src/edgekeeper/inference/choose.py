@@ -195,7 +195,7 @@ def runner_of(model: SRModel, request: Request, *, finish: Finish | None = None)
 
 
 def steps_of(
-    networks: Networks, passes: tuple[int, ...], request: Request, *, treated: Treatment
+    networks: Networks, request: Request, *, passes: tuple[int, ...], treated: Treatment
 ) -> Iterator[tuple[SRModel, Finish]]:
     """Yield the network and the finish of each pass: the first restores, the last sharpens."""
     for number, factor in enumerate(passes, start=1):
@@ -208,7 +208,7 @@ def steps_of(
 
 
 def alpha_runners(
-    networks: Networks, passes: tuple[int, ...], request: Request
+    networks: Networks, request: Request, *, passes: tuple[int, ...]
 ) -> Iterator[TileRunner]:
     """Yield what makes each pass of alpha, by the networks with the least error."""
     if networks.alpha is not None and set(passes) <= set(networks.alpha.factors):

@@ -183,14 +183,14 @@ def _prepare(
             passes.append(_plan(runner, size, request, colours, halvings=halvings))
         return passes
 
-    steps = steps_of(networks, plan.passes, request, treated=treated)
+    steps = steps_of(networks, request, passes=plan.passes, treated=treated)
     runners = (runner_of(model, request, finish=finish) for model, finish in steps)
     return _Work(
         header=header,
         plan=plan,
         treated=treated,
         passes=planned(runners, header.colours),
-        alpha=planned(alpha_runners(networks, plan.passes, request), 1)
+        alpha=planned(alpha_runners(networks, request, passes=plan.passes), 1)
         if header.alpha == "straight"
         else [],
     )

@@ -186,7 +186,7 @@ def _upscale_tensor(lr: Tensor, request: Request) -> Tensor:
         if plan.passes:
             categories.check_size(plan.source, scale=plan.passes[0])
     treated = treatment(request, networks, passes=plan.passes, look=lambda: estimate(lr))
-    for model, finish in steps_of(networks, plan.passes, request, treated=treated):
+    for model, finish in steps_of(networks, request, passes=plan.passes, treated=treated):
         maps = None
         if categories is not None:
             maps = categories.whole((lr.shape[-2], lr.shape[-1]), scale=model.scale)
