@@ -2,20 +2,19 @@
 
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Literal
 
 import torch
 
 from edgekeeper.errors import InputError
 from edgekeeper.files import make_folder, remove_leftovers
+from edgekeeper.training.progress import StopSignal
 
 if sys.platform != "win32":
     import fcntl
@@ -60,10 +59,11 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
         InputError: the folder cannot be made, or another process runs in it.
     """
     folder, started = options.out, time.monotonic()
-    with _locked(folder), _stop_signal() as interrupted:
+    signal = StopSignal(message="Stopping after this update; once more stops at once.")
+    with _locked(folder), signal:
 
         def stopped() -> Stopped | None:
-            if interrupted.is_set():  # looked at between updates
+            if signal.status is not None:  # looked at between updates
                 return "interrupted"
             limit = math.inf if options.time_limit is None else options.time_limit
             return "time limit" if time.monotonic() - started > limit else None
@@ -106,18 +106,3 @@ def _locked(folder: Path) -> Iterator[None]:
             holder.unlink(missing_ok=True)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _stop_signal() -> Iterator[Event]:
-    """Within the block Ctrl-C and SIGTERM ask for a stop after the current update."""
-    stop = Event()
-    before = {}
-    with suppress(ValueError):  # not in the main thread: the caller stops the run in its own way
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, lambda *_: stop.set())  # nothing is cut off
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
