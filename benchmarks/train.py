@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from edgekeeper.data.store import Store
+from edgekeeper.files import write_text
 from edgekeeper.models import parameter_count
 from edgekeeper.recipes import RECIPES
 from edgekeeper.recipes.ladder import gpu_rung
@@ -91,8 +92,8 @@ class Runner:
         return updates / (now(self.device) - started), float(losses["total"])
 
 
-def measure_rungs(store: Store, *, device: str, tiny: bool) -> dict[str, float]:
-    """Updates a second of each rung; what differs by scale alone is measured at x4 and x2."""
+def measure_rungs(store: Store, *, device: str, tiny: bool, file: Path | None) -> None:
+    """Print updates a second of each rung, and write them as they come."""
     rates: dict[str, float] = {}
     print(f"{'recipe':16} {'eager':>8} {'graph':>8}   updates a second")
     for name, size, scale, degraded in (
@@ -115,8 +116,9 @@ def measure_rungs(store: Store, *, device: str, tiny: bool) -> dict[str, float]:
             graph, again = 0.0, loss
         equal = abs(again - loss) < 0.05 * loss  # after so few updates rounding is all that differs
         rates[name] = graph if graph > eager and equal else -eager
-        print(f"{name:16} {eager:8.1f} {graph:8.1f}   loss {loss:.5f} and {again:.5f}")
-    return rates
+        print(f"{name:16} {eager:8.1f} {graph:8.1f}   loss {loss:.5f} and {again:.5f}", flush=True)
+        if file is not None:
+            write_text(file, json.dumps(rates))
 
 
 def main() -> None:
@@ -134,9 +136,7 @@ def main() -> None:
     if given.device != "cpu":
         store = store.to(given.device)
     if given.rungs:
-        found = measure_rungs(store, device=given.device, tiny=given.tiny)
-        if given.json is not None:
-            given.json.write_text(json.dumps(found), encoding="utf-8")
+        measure_rungs(store, device=given.device, tiny=given.tiny, file=given.json)
         return
     rates = {d: matmul_rate(d, device=given.device) for d in (torch.float32, torch.bfloat16)}
     print("matrix product:", *(f"{d}: {r / 1e9:.0f} GMAC/s" for d, r in rates.items()))
