@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -468,6 +471,27 @@ class TestRefusals:
             load_exported(foreign, precision="bfloat16")
         with pytest.raises(InputError, match="at least 1"):
             load_exported(foreign, threads=0)
+
+    @needs_openvino
+    def test_openvino_reaches_no_network_and_writes_nothing_at_home(
+        self, write: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        program = (
+            "import sys\n"
+            "def watch(event, arguments):\n"
+            "    if event.startswith('socket.') or event in ('os.fork', 'subprocess.Popen'):\n"
+            "        print(event, arguments)\n"
+            "sys.addaudithook(watch)\n"
+            "from edgekeeper.pretrained.exported import load_exported\n"
+            "load_exported(sys.argv[1])\n"
+            "assert 'openvino' in sys.modules\n"
+        )
+        path = write("espcn", ".xml")
+        home = {**os.environ, "HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+        command = [sys.executable, "-c", program, path]
+        done = subprocess.run(command, capture_output=True, text=True, env=home, timeout=120)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert not (tmp_path / "intel").exists()
 
     @needs_openvino
     def test_openvino_without_its_weights(self, write: Callable[..., Path]) -> None:

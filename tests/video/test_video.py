@@ -4,10 +4,12 @@ The clip is made here, by PyAV, of windows that move over the repository's photo
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +180,7 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
 
 
 def frames(path: Path) -> list[Any]:
-    with av.open(path) as file:
+    with av.open(f"file:{path}") as file:
         return list(file.decode(video=0))
 
 
@@ -588,6 +590,55 @@ class TestRefusals:
         path.write_bytes(b"no video at all" * 100)
         assert "damaged or no video" in str(self.refused(path, target))
         assert "There is no file" in str(self.refused(tmp_path / "none.mp4", target))
+
+    def test_a_text_that_names_other_files_is_no_video(self, clip: Path, tmp_path: Path) -> None:
+        shutil.copy(clip, tmp_path / "secret.mp4")
+        list_of_segments = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n"
+        texts = [
+            "ffconcat version 1.0\nfile {}\n",
+            list_of_segments,
+            "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n",
+            "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'><Period>"
+            "<BaseURL>{}</BaseURL></Period></MPD>",
+        ]
+        for named, text in product(("secret.mp4", f"file://{tmp_path}/secret.mp4"), texts):
+            path = tmp_path / "list.mp4"
+            path.write_text(text.format(named), encoding="utf-8")
+            assert "damaged or no video" in str(self.refused(path, tmp_path / "large.mp4"))
+
+    def test_names_are_files_and_no_protocols(
+        self, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        shutil.copy(clip, "a.mp4")
+        for name in ("concat:a.mp4|a.mp4", "file:a.mp4", "http:/host/a.mp4", "data:a.mp4"):
+            assert "There is no file" in str(self.refused(Path(name), Path("large.mkv")))
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip, name)
+            target = Path(name).with_name(f"large:{Path(name).name}")
+            assert upscale_video(Path(name), target, request=asked(Nearest())).frames == 72
+            assert len(frames(target)) == 72
+
+    def test_frames_that_cannot_be_decoded_are_counted_and_may_be_left_out(
+        self, tmp_path: Path
+    ) -> None:
+        path, target = tmp_path / "clip.mkv", tmp_path / "large.mkv"
+        make_clip(path, extras=False, options={"crf": "12", "bf": "0", "g": "12"})
+        with av.open(path) as source, av.open(tmp_path / "bad.mkv", "w") as bad:
+            copy = bad.add_stream_from_template(source.streams.video[0])
+            for number, packet in enumerate(source.demux(video=0)):
+                if packet.size and number in (30, 31, 32):
+                    spoilt = av.Packet(b"\0\0\0\2\x41\0")
+                    spoilt.pts, spoilt.dts = packet.pts, packet.dts
+                    spoilt.time_base, packet = packet.time_base, spoilt
+                if packet.size:
+                    packet.stream = copy
+                    bad.mux(packet)
+        with pytest.raises(ImageError, match=r"69 of its 72 frames .* with --tolerant"):
+            upscale_video(tmp_path / "bad.mkv", target, request=asked(Nearest()))
+        assert not target.exists()
+        request = asked(Nearest(), tolerant=True)
+        assert upscale_video(tmp_path / "bad.mkv", target, request=request).frames == 69
 
     def test_a_film_whose_end_is_missing(self, tmp_path: Path) -> None:
         path, cut = tmp_path / "clip.mp4", tmp_path / "cut.mp4"

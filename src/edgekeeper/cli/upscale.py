@@ -105,8 +105,9 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     show_default=True,
     help="For JPEG, WebP and AVIF.",
 )
-@click.option("--codec", help="For videos; see docs/video.md. Default: libx264.")
+@click.option("--codec", help="For videos; see docs/video.md. Default: libx264; .webm: libvpx-vp9.")
 @click.option("--crf", type=click.IntRange(0, 63), help="For videos; less is better, larger.")
+@click.option("--tolerant", is_flag=True, help="Use what is there of a damaged video.")
 @click.option("--strip", is_flag=True, help="Write no EXIF, XMP and IPTC; colours stay right.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option(
@@ -140,6 +141,7 @@ def upscale_command(
     quality: int,
     codec: str | None,
     crf: int | None,
+    tolerant: bool,
     strip: bool,
     force: bool,
     skip_existing: bool | None,
@@ -198,7 +200,7 @@ def upscale_command(
         categories=categories is not None,
         measured=report or verify_seams,
     )
-    request = replace(request, codec=codec or request.codec, crf=crf, model=networks_of(request))
+    request = replace(request, codec=codec, crf=crf, tolerant=tolerant, model=networks_of(request))
     output_style: OutputStyle = "json" if as_json else "quiet" if output == STREAM else "lines"
     try:
         status = run_request(request, output_style=output_style, report=report, seams=verify_seams)

@@ -14,7 +14,7 @@ import torch
 from edgekeeper.errors import InputError
 from edgekeeper.models import SRModel
 from edgekeeper.models.base import COLOUR_COUNT
-from edgekeeper.pretrained.exported import EXPORTED_KEY
+from edgekeeper.pretrained.exported import EXPORTED_KEY, import_openvino
 
 OPSET = 18
 
@@ -94,8 +94,7 @@ def _write_onnx(path: Path, model: Any, *, facts: Mapping[str, object]) -> None:
 
 
 def _write_openvino(path: Path, model: Any, *, facts: Mapping[str, object]) -> None:
-    import openvino
-
+    openvino = import_openvino()
     network = openvino.Core().read_model(io.BytesIO(model.SerializeToString()))
     network.set_rt_info(json.dumps(facts), [EXPORTED_KEY, "facts"])
     for key in SHORT:

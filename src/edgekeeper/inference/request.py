@@ -51,7 +51,7 @@ class Request:
         save: format, quality and so on; the file extension decides where they do not.
         existing: what becomes of an image whose target exists; None: "skip" when a folder is among
             the sources, else "fail".
-        codec, crf: of videos.
+        codec, crf, tolerant: of videos, what is there of a damaged one is used when tolerant.
 
     Raises:
         InputError: several sizes are given, or one is not above zero.
@@ -77,8 +77,9 @@ class Request:
     categories: Categories | None = None
     save: SaveOptions = field(default_factory=SaveOptions)
     existing: Literal["skip", "fail", "replace"] | None = None
-    codec: str = "libx264"
+    codec: str | None = None
     crf: int | None = None
+    tolerant: bool = False
 
     def __post_init__(self) -> None:
         given = [x for x in (self.scale, self.width, self.height, self.fit) if x is not None]

@@ -5,9 +5,11 @@ upscaling, tiles and evaluation need not know. What a file says of itself (scale
 receptive field, card) stands in its metadata under ``edgekeeper``.
 """
 
+import importlib
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -170,11 +172,20 @@ def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
     return text, run
 
 
+def import_openvino() -> Any:
+    """Return the module ``openvino``, which must be imported by this function alone.
+
+    By itself it sends an event to a host of its maker's as soon as it is imported, and writes
+    ``~/intel``; without its package of telemetry, which here is not found, it does neither.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module("openvino")
+
+
 def _open_openvino(
     path: Path, *, threads: int | None, precision: ExportPrecision
 ) -> tuple[str | None, Run]:
-    import openvino
-
+    openvino = import_openvino()
     # OpenVINO takes bfloat16 by itself where it can: float32 has to be asked for.
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}

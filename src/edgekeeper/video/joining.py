@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgekeeper.errors import ImageError
 from edgekeeper.video.codecs import CODECS
 from edgekeeper.video.segments import Encoding, Segment, SegmentFolder, set_encoder
-from edgekeeper.video.source import main_stream, open_video
+from edgekeeper.video.source import address, main_stream, open_video
 
 if TYPE_CHECKING:
     from av import Packet
@@ -82,7 +82,7 @@ def _output(
     import av
 
     try:
-        with av.open(path, "w", container_options=_exact_start(source, path)) as output:
+        with av.open(address(path), "w", container_options=_exact_start(source, path)) as output:
             video = output.add_stream(CODECS[encoding.codec].encoder)
             assert isinstance(video, av.VideoStream)
             set_encoder(video.codec_context, encoding)
@@ -97,7 +97,9 @@ def _output(
             output.start_encoding()
             yield output, video, copies, notes
     except (av.error.FFmpegError, ValueError) as error:
-        if isinstance(error, av.error.FFmpegError) and error.filename == str(encoding.facts.path):
+        if isinstance(error, av.error.FFmpegError) and error.filename == address(
+            encoding.facts.path
+        ):
             raise
         why = getattr(error, "strerror", None) or str(error)
         raise ImageError(

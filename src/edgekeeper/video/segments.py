@@ -63,7 +63,9 @@ def plan_encoding(facts: Facts, request: Request) -> Encoding:
     Raises:
         InputError: nothing would be left of a frame.
     """
-    layout = layout_to_write(facts.layout, request.codec)
+    codec = request.codec
+    assert codec is not None  # upscale_video has chosen one
+    layout = layout_to_write(facts.layout, codec)
     plan = plan_passes(facts.size, request, factors=networks_for(request).factors)
     height, width = (
         side - side % step
@@ -78,12 +80,10 @@ def plan_encoding(facts: Facts, request: Request) -> Encoding:
             "the last row or column is left out."
         )
     if layout.depth < facts.layout.depth:
-        notes.append(
-            f"{request.codec} writes {layout.depth} of the {facts.layout.depth} bits here."
-        )
+        notes.append(f"{codec} writes {layout.depth} of the {facts.layout.depth} bits here.")
     fewer = layout.across * layout.down > facts.layout.across * facts.layout.down
     if fewer and facts.layout.family != "grey":
-        notes.append(f"{request.codec} stores colour at a lower resolution ({layout.name}).")
+        notes.append(f"{codec} stores colour at a lower resolution ({layout.name}).")
     matrix, span = facts.coding.matrix, 2 if facts.coding.span == "full" else 1
     if layout.family == "gbr":
         matrix, span = RGB, 2
@@ -99,7 +99,7 @@ def plan_encoding(facts: Facts, request: Request) -> Encoding:
     )
     return Encoding(
         facts=facts,
-        codec=request.codec,
+        codec=codec,
         crf=request.crf,
         layout=layout,
         size=(height, width),

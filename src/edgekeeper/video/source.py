@@ -29,8 +29,14 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
+# What opens no other file or address, as playlists, image sequences and the like do.
+_FORMATS = (
+    "apng asf av1 avi dv flv gif gxf h264 hevc ivf m4v matroska mov mpeg mpegts mpegvideo mxf "
+    "nut obu ogg rm vc1 vob webp wtv yuv4mpegpipe"
+)
 _HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of H.273
 _LARGEST_PAUSE_SECONDS = 1.0
+_FASTEST = 300  # frames a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,8 @@ class Facts:
         aspect: width of a sample over its height; None when the file does not say.
         display: the nine numbers of the display matrix (rotation, mirroring), or None.
         notes: sentences for the user.
+        announced: how many frames there should be, as far as the file says.
+        tolerant: frames that cannot be decoded are left out.
     """
 
     path: Path
@@ -60,6 +68,8 @@ class Facts:
     aspect: Fraction | None
     display: tuple[int, ...] | None
     notes: tuple[str, ...]
+    announced: int
+    tolerant: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,11 @@ class Frame:
     duration: int
     image: Image
     precision: Precision | None = None
+
+
+def address(path: Path) -> str:
+    """Return how FFmpeg is told of a file, whatever its name: never a protocol of its own."""
+    return f"file:{path.absolute()}"
 
 
 @contextmanager
@@ -93,7 +108,8 @@ def open_video(path: Path) -> Iterator["InputContainer"]:
     if not path.is_file():
         raise ImageError(f"There is no file '{path}'.")
     try:
-        with av.open(path, "r", metadata_errors="replace") as container:
+        only = {"protocol_whitelist": "file", "format_whitelist": _FORMATS.replace(" ", ",")}
+        with av.open(address(path), "r", options=only, metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
         why = (error.strerror or type(error).__name__).lower()
@@ -116,14 +132,21 @@ def main_stream(container: "InputContainer", path: Path) -> "VideoStream":
     raise ImageError(f"'{path}' has no video stream.")
 
 
-def survey(path: Path) -> Facts:
+def survey(path: Path, *, tolerant: bool = False) -> Facts:
     """Return what the file is, found by reading it once without decoding more than the first frame.
+
+    ``tolerant``: what is missing of the file is a note.
 
     Raises:
         ImageError: it has no video stream, is damaged or cut off, or cannot be read.
     """
+    missing: tuple[str, ...] = ()
     with open_video(path) as container:
-        frames = _count(container, path)
+        frames, announced, damage = _count(container, path)
+    if damage is not None:
+        if not tolerant:
+            raise damage
+        missing = (f"It is damaged: {frames} of {announced} frames are there.",)
     with open_video(path) as container:
         stream = main_stream(container, path)
         first = next(container.decode(stream), None)
@@ -149,7 +172,9 @@ def survey(path: Path) -> Facts:
             transfer=int(first.color_trc),
             aspect=stream.sample_aspect_ratio or None,
             display=_display(first),
-            notes=(*notes, *_peculiarities(first, layout)),
+            notes=(*missing, *notes, *_peculiarities(first, layout)),
+            announced=announced,
+            tolerant=tolerant,
         )
 
 
@@ -163,17 +188,19 @@ def read_frames(facts: Facts, *, wanted: Callable[[int], bool]) -> Generator[Fra
     """
     from av.codec.context import ThreadType
 
-    path, number, last = facts.path, 0, None
+    path, number, last, fields = facts.path, 0, None, False
     usual = max(1, round(1 / (facts.rate * facts.time_base)))
     with open_video(path) as container:
         stream = main_stream(container, path)
         stream.thread_type = ThreadType.AUTO
-        for frame in container.decode(stream):
+        decoded = _Decoded(container, stream)
+        for frame in decoded:
             if (frame.height, frame.width) != facts.size:
                 raise ImageError(
                     f"'{path}' changes the size of its frames, from {facts.size[1]} x "
                     f"{facts.size[0]} to {frame.width} x {frame.height}; cut it there first."
                 )
+            fields = fields or frame.interlaced_frame  # perhaps a packet each
             time = frame.pts
             if time is None or (last is not None and time <= last):
                 time = 0 if last is None else last + (usual if time is None else 1)
@@ -184,12 +211,38 @@ def read_frames(facts: Facts, *, wanted: Callable[[int], bool]) -> Generator[Fra
             number, last = number + 1, time
     if number == 0:
         raise ImageError(f"'{path}' holds no frame that can be decoded.")
+    # VP8 has packets that are not shown; streams of broadcasts begin before they can be decoded.
+    sure = stream.codec_context.name != "vp8" and "mpeg" not in container.format.name
+    lost = decoded.failed or (sure and not fields and number < facts.frames)
+    if lost and not facts.tolerant:
+        raise ImageError(
+            f"'{path}' is damaged: {number} of its {facts.announced} frames can be decoded. Get it "
+            "again, or take what is there with --tolerant (in Python: tolerant=True)."
+        )
 
 
-def _count(container: "InputContainer", path: Path) -> int:
-    """Return the number of frames, from the packets; raises ImageError if some are missing."""
+class _Decoded:
+    """The frames of a stream; packets that the decoder refuses are counted and passed over."""
+
+    def __init__(self, container: "InputContainer", stream: "VideoStream") -> None:
+        self.container, self.stream, self.failed = container, stream, 0
+
+    def __iter__(self) -> "Iterator[VideoFrame]":
+        from av.error import InvalidDataError
+
+        for packet in self.container.demux(self.stream):
+            try:
+                frames = packet.decode()
+            except InvalidDataError:
+                self.failed += 1
+            else:
+                yield from frames
+
+
+def _count(container: "InputContainer", path: Path) -> tuple[int, int, ImageError | None]:
+    """Return how many frames there are, by the packets, those there should be, and any damage."""
     stream = main_stream(container, path)
-    packets = shown = 0
+    packets = shown = corrupt = 0
     end = 0.0
     for packet in container.demux():
         if packet.size == 0:  # after the end of a stream
@@ -197,21 +250,27 @@ def _count(container: "InputContainer", path: Path) -> int:
         end = max(end, _end(packet))
         if packet.stream_index != stream.index:
             continue
-        if packet.is_corrupt:
-            raise _damaged(path, "a part of it is missing or cannot be read")
+        corrupt += packet.is_corrupt
         packets += 1
         shown += not packet.is_discard
-    kinds = set(container.format.name.split(","))
-    # Not stream.frames: that counts empty places in AVI, and what an edit list cuts off in MP4.
+    kinds, rate = set(container.format.name.split(",")), stream.average_rate or Fraction(25)
+    # Not stream.frames of MP4, which counts what an edit list cuts off; AVI's counts empty places.
     announced = len(stream.index_entries) if "mp4" in kinds else 0
-    if packets < announced:
-        raise _damaged(path, f"{packets} of its {announced} frames are there")
-    if container.duration and {"matroska", "mp4"} & kinds:
+    places = stream.frames if "avi" in kinds else 0
+    damage = None
+    if corrupt:
+        damage = _damaged(path, "a part of it is missing or cannot be read")
+    elif packets < announced or places - packets > _LARGEST_PAUSE_SECONDS * rate:
+        announced = max(announced, places)
+        damage = _damaged(path, f"{packets} of its {announced} frames are there")
+    elif container.duration and {"matroska", "mp4"} & kinds:
+        if rate <= _FASTEST:  # else it is the unit of time, not known
+            announced = max(announced, round(container.duration / 10**6 * rate))
         start = (container.start_time or 0) / 1e6
         missing = container.duration / 1e6 - (end - start)
         if missing > _LARGEST_PAUSE_SECONDS:
-            raise _damaged(path, f"the last {missing:.1f} seconds are missing")
-    return shown
+            damage = _damaged(path, f"the last {missing:.1f} seconds are missing")
+    return shown, max(shown, announced), damage
 
 
 def _end(packet: "Packet[Stream]") -> float:
@@ -221,8 +280,8 @@ def _end(packet: "Packet[Stream]") -> float:
 
 def _damaged(path: Path, why: str) -> ImageError:
     return ImageError(
-        f"'{path}' is cut off or damaged: {why}. Get it again, or save what is there with: "
-        f"ffmpeg -i '{path.name}' -c copy repaired.mkv"
+        f"'{path}' is cut off or damaged: {why}. Get it again, or take what is there with "
+        "--tolerant (in Python: tolerant=True)."
     )
 
 

@@ -81,9 +81,11 @@ def upscale_video(
     source, target, request = Path(source), Path(target), request or Request()
     request = _for_frames(request)
     started = time.perf_counter()
-    check_options(request.codec, request.crf)
+    codec = request.codec or ("libvpx-vp9" if target.suffix.lower() == ".webm" else "libx264")
+    request = replace(request, codec=codec)
+    check_options(codec, request.crf)
     check_video_target(source, target, overwrite=request.overwrite)
-    facts = survey(source)
+    facts = survey(source, tolerant=request.tolerant)
     encoding = plan_encoding(facts, request)
     folder = SegmentFolder(target, _about(encoding, request))
     try:
@@ -103,7 +105,7 @@ def upscale_video(
         notes=notes,
         frames=found,
         found=found,
-        codec=request.codec,
+        codec=codec,
         pixels=encoding.layout.name,
     )
     try:
