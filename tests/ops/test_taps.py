@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgekeeper.ops import taps as taps_module
-from edgekeeper.ops.taps import Taps, apply_taps
+from edgekeeper.ops import resize as taps_module
+from edgekeeper.ops.resize import Taps, apply_taps
 
 
 def example(rows=37, columns=23, width=5, seed=0):

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
-from edgekeeper.ops.resize import _matlab_taps
-from edgekeeper.ops.taps import Axis, Taps, apply_taps
+from edgekeeper.ops.resize import Axis, Taps, _matlab_taps, apply_taps
 from edgekeeper.ops.tiles import RowWindow
 
 # Rows that a resize makes at a time, and rows that it reads for them, about.
