@@ -78,6 +78,15 @@ def network(seed: int = 0) -> ESPCN:
     return ESPCN(scale=4, channels="rgb")
 
 
+@pytest.fixture(scope="module")
+def measured(root: Path) -> MeasuredTable:
+    """The tiny table with bicubic and one network measured beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("EDGEKEEPER_DATA", raising=False)
+        patch.setitem(PRINTED, "tiny", TINY)
+        return beside("tiny", ours=[Ours("net", network())], data_root=root)
+
+
 def section(found: MeasuredTable, name: str) -> Section:
     return next(section for section in found.sections if section.name == name)
 
@@ -220,8 +229,10 @@ class TestSections:
         assert "Not measured here: urban100." in found.notes
 
     @pytest.mark.parametrize("protocol", ["spsr_toolbox", "y_matlab"])
-    def test_numbers_are_those_of_evaluate(self, table: str, root: Path, protocol: str) -> None:
-        found = beside(table, ours=[Ours("net", network())], data_root=root)
+    def test_numbers_are_those_of_evaluate(
+        self, measured: MeasuredTable, root: Path, protocol: str
+    ) -> None:
+        found = measured
         for subject, name in ((network(), "net"), ("bicubic", "Bicubic")):
             scores = evaluate(subject, sets=["kodak"], scale=4, data_root=root, protocol=protocol)
             values = line(found, protocol, method=name, origin="ours").values
@@ -235,11 +246,10 @@ class TestSections:
                 )
                 assert value.images == 24
 
-    def test_bicubic_depends_on_the_protocol(self, table: str, root: Path) -> None:
-        found = beside(table, data_root=root)
+    def test_bicubic_depends_on_the_protocol(self, measured: MeasuredTable) -> None:
         numbers = []
         for part in ("spsr_toolbox", "y_matlab"):
-            value = line(found, part, method="Bicubic", origin="ours").values["psnr"]
+            value = line(measured, part, method="Bicubic", origin="ours").values["psnr"]
             assert value is not None
             numbers.append(value.mean)
         assert numbers[0] != numbers[1]  # from an LR that was never rounded, and a stored one
@@ -271,9 +281,8 @@ class TestSections:
         assert (value.mean, value.low) == (float("inf"), None)
         assert not [x for x in found.contrasts if x.measure == "psnr"]
 
-    def test_json_holds_everything(self, table: str, root: Path) -> None:
-        found = beside(table, ours=[Ours("net", network())], data_root=root)
-        stored = json.loads(json.dumps(found.to_json()))
+    def test_json_holds_everything(self, measured: MeasuredTable) -> None:
+        stored = json.loads(json.dumps(measured.to_json()))
         assert stored["protocols"]["spsr_toolbox"]["ssim_downsampling"] == "auto"
         assert [part["name"] for part in stored["sections"]] == [
             "spsr_toolbox",
@@ -284,8 +293,8 @@ class TestSections:
 
 
 class TestContrasts:
-    def test_one_row_is_compared_with_bicubic(self, table: str, root: Path) -> None:
-        found = beside(table, ours=[Ours("net", network())], data_root=root)
+    def test_one_row_is_compared_with_bicubic(self, measured: MeasuredTable, root: Path) -> None:
+        found = measured
         names = {(x.method, x.against) for x in found.contrasts}
         assert names == {("net", "Bicubic")}
         each = next(x for x in found.contrasts if (x.section, x.measure) == ("y_matlab", "psnr"))
