@@ -1,10 +1,14 @@
 import json
 import struct
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
-from edgekeeper.training.logging import JsonLines, tensorboard_writer
+from edgekeeper.errors import UnavailableError
+from edgekeeper.recipes import RECIPES
+from edgekeeper.training.logging import JsonLines, WandbCurves, tensorboard_writer
 from edgekeeper.training.progress import ProgressLine
 
 
@@ -105,3 +109,28 @@ def test_tensorboard_curves_can_be_read_back(tmp_path: Path) -> None:
     assert [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value] == [
         (3, "train/pixel", 0.25)
     ]
+
+
+def test_wandb_is_given_the_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+
+    class Run:
+        def log(self, values: dict[str, float], *, step: int) -> None:
+            told.append((values, step))
+
+        def finish(self) -> None:
+            told.append("finished")
+
+    def init(**arguments: object) -> Run:
+        told.append((arguments["project"], arguments["name"]))
+        assert isinstance(arguments["config"], dict) and arguments["config"]["name"] == "espcn_x2"
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    curves = WandbCurves("edges", recipe=RECIPES["espcn_x2"])
+    curves.add_scalar("train/total", 0.5, global_step=7)
+    curves.close()
+    assert told == [("edges", "espcn_x2"), ({"train/total": 0.5}, 7), "finished"]
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UnavailableError, match=r"edgekeeper\[wandb\]"):
+        WandbCurves("edges", recipe=RECIPES["espcn_x2"])

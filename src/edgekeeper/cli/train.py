@@ -1,6 +1,7 @@
 """``edgekeeper train``."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import click
@@ -81,6 +82,7 @@ from edgekeeper.cli.options import (
     help="Record the update as a CUDA graph and replay it; for recipes with SOAP alone.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
+@click.option("--wandb", metavar="PROJECT", help="Send curves to Weights & Biases too.")
 def train_command(
     recipe: str,
     store: Path,
@@ -97,11 +99,13 @@ def train_command(
     no_validation: bool,
     graph: bool,
     tensorboard: bool,
+    wandb: str | None,
 ) -> None:
     """Train a network from RECIPE: a name, a TOML file, or a Python file that defines `recipe`.
 
     Ctrl-C saves and ends the run; the same command goes on where it stopped, in the same bits as
-    if it had never been interrupted.
+    if it had never been interrupted. `torchrun --nproc-per-node 2 -m edgekeeper train ...` runs it
+    on two processes, with the result of one up to rounding.
     """
     chosen = find_recipe(recipe)
     if seed is not None:
@@ -120,7 +124,7 @@ def train_command(
         start = chosen.start.recipe if shipped.is_file() else None
     options = RunOptions(
         out=own_folder(out),
-        device=chosen_device(device),
+        device=_device_of_rank(chosen_device(device)),
         workers=workers,
         time_limit=time_limit * 60 if time_limit else None,
         checkpoint_every=checkpoint_every,
@@ -128,9 +132,12 @@ def train_command(
         start_from=find(start) if start is not None else None,
         data_root=data,
         tensorboard=tensorboard,
+        wandb=wandb,
         graph=graph,
     )
     outcome = train(chosen, Store.open(store), options=options)
+    if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started one speaks
+        return
     if outcome.model_path is not None:
         click.echo(f"Finished after {outcome.step} steps: {outcome.model_path}")
     else:
@@ -139,3 +146,9 @@ def train_command(
             f"Stopped ({reason}) after {outcome.step} of {chosen.steps} steps; "
             "the same command goes on from here."
         )
+
+
+def _device_of_rank(device: str) -> str:
+    """Return the accelerator of this process, one of those that torchrun started on a machine."""
+    local = os.environ.get("LOCAL_RANK")
+    return f"cuda:{local}" if device == "cuda" and local is not None else device

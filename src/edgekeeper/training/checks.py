@@ -15,6 +15,7 @@ from edgekeeper.evaluation.evaluate import results
 from edgekeeper.models import SRModel
 from edgekeeper.models.own import check_loadable
 from edgekeeper.spec import Spec
+from edgekeeper.training.ranks import check_ranks
 from edgekeeper.training.recipe import Recipe
 
 _Gradients = Sequence[Tensor | None]
@@ -26,6 +27,7 @@ def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> N
     So does a network that could not be loaded again from the file that the run writes.
     """
     _check_network(recipe.model, model)
+    check_ranks(model, batch=recipe.data.batch)
     for stage in recipe.stages:
         for beginning in stage.trains:
             if not any(name.startswith(beginning) for name, _ in model.named_parameters()):

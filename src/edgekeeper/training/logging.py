@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -16,9 +16,11 @@ from edgekeeper.errors import NotFiniteError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.files import write_text
 from edgekeeper.metrics.score import mean_scores
+from edgekeeper.spec import to_plain
 from edgekeeper.training.checks import GradientCheck
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.progress import ProgressLine
+from edgekeeper.training.ranks import agreed, is_first
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.start import told
 from edgekeeper.training.state import State, card_of, save, training_mode
@@ -34,15 +36,18 @@ class RunReport:
         self.recipe, self.options, self.store = recipe, options, store
         step = state.step
         self.log = JsonLines(options.out / "log.jsonl", keep_until=step or -1)
-        self.curves = (
-            tensorboard_writer(options.out / "tensorboard") if options.tensorboard else None
-        )
+        self.curves: list[Curves] = []
+        if options.tensorboard and is_first():
+            self.curves.append(tensorboard_writer(options.out / "tensorboard"))
+        if options.wandb is not None and is_first():
+            self.curves.append(WandbCurves(options.wandb, recipe=recipe))
         self.line = ProgressLine(recipe.name, total=recipe.steps, start=step)
-        self.line.__enter__()
+        if is_first():
+            self.line.__enter__()
         self._names: list[str] = []
         self._values: list[Tensor] = []  # of the updates since the last line
         self._saved_at = time.monotonic()  # the clock of the day may be set
-        if step == 0 and state.origin:
+        if step == 0 and state.origin and is_first():
             self.line.say(told(state.origin))
             facts = {key: value for key, value in state.origin.items() if key != "card"}
             self.log.write({"step": 0, "start": facts})
@@ -50,8 +55,8 @@ class RunReport:
     def close(self) -> None:
         """Close what is open."""
         self.line.__exit__(None, None, None)
-        if self.curves is not None:
-            self.curves.close()
+        for curves in self.curves:
+            curves.close()
 
     def after_update(self, state: State, values: Mapping[str, Tensor]) -> None:
         """Add up the losses; log, validate and save where the step says so."""
@@ -66,7 +71,8 @@ class RunReport:
         if ends_stage:  # first, so that it exists wherever the last state lies behind it
             self.checkpoint(state, f"stage-{self.recipe.stage_ends.index(state.step) + 1}")
         # slow updates: at most so many seconds of work are lost
-        late = time.monotonic() - self._saved_at > self.options.checkpoint_seconds
+        due = time.monotonic() - self._saved_at > self.options.checkpoint_seconds
+        late = agreed(int(due), device=self.options.device)
         if state.step % self.options.checkpoint_every == 0 or ends_stage or late:
             self.checkpoint(state, "last")
 
@@ -94,7 +100,8 @@ class RunReport:
         """Write the finished network with where it comes from; return the file."""
         path = self.options.out / "model.safetensors"
         card = card_of(state, recipe=self.recipe, store=self.store)
-        save_model(path, state.result, spec=self.recipe.model, card=card)
+        if is_first():
+            save_model(path, state.result, spec=self.recipe.model, card=card)
         return path
 
     def _flush(self, state: State) -> None:
@@ -128,6 +135,8 @@ class RunReport:
     def _validate(self, state: State) -> None:
         validation = self.recipe.validation
         assert validation is not None and self.options.data_root is not None
+        if not is_first():
+            return
         state.result.eval()  # the EMA, where there is one
         scores = evaluate(
             state.result,
@@ -145,9 +154,9 @@ class RunReport:
         self._draw(validation.set_name, means, step=state.step)
 
     def _draw(self, group: str, values: Mapping[str, float], *, step: int) -> None:
-        if self.curves is not None:
+        for curves in self.curves:
             for name, value in values.items():
-                self.curves.add_scalar(f"{group}/{name}", value, step)
+                curves.add_scalar(f"{group}/{name}", value, global_step=step)
 
 
 class JsonLines:
@@ -159,6 +168,8 @@ class JsonLines:
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
+        if not is_first():  # of several ranks one writes
+            return
         lines: list[str] = []
         if path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -168,6 +179,8 @@ class JsonLines:
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one record; the line is on disk when this returns."""
+        if not is_first():
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -178,6 +191,42 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf  # later than any step that is kept
+
+
+class Curves(Protocol):
+    """What draws curves during a run, as TensorBoard's writer has it."""
+
+    def add_scalar(self, tag: str, scalar_value: float, *, global_step: int) -> None:
+        """Add a point to the curve ``tag``."""
+
+    def close(self) -> None:
+        """Write what is held back."""
+
+
+class WandbCurves:
+    """Curves for Weights & Biases, in the project of that name; the recipe is the run's config.
+
+    Raises:
+        UnavailableError: wandb is not installed.
+    """
+
+    def __init__(self, project: str, *, recipe: Recipe) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise UnavailableError(
+                "wandb, which sends curves to Weights & Biases, is not installed; "
+                "run: pip install 'edgekeeper[wandb]'"
+            ) from error
+        self.run = wandb.init(project=project, name=recipe.name, config=to_plain(recipe))
+
+    def add_scalar(self, tag: str, scalar_value: float, *, global_step: int) -> None:
+        """Add a point to the curve ``tag``."""
+        self.run.log({tag: scalar_value}, step=global_step)
+
+    def close(self) -> None:
+        """End the run there."""
+        self.run.finish()
 
 
 def tensorboard_writer(folder: Path) -> "SummaryWriter":

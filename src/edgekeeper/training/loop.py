@@ -27,6 +27,7 @@ from edgekeeper.training.graph import RecordedUpdate, check_recordable
 from edgekeeper.training.logging import RunReport
 from edgekeeper.training.optimizer import Optim, optimizer_step
 from edgekeeper.training.process import RunOptions, Stopped, running
+from edgekeeper.training.ranks import share, whole
 from edgekeeper.training.recipe import Loss, Recipe
 from edgekeeper.training.state import (
     DiscriminatorState,
@@ -105,9 +106,9 @@ def forward(
     """Return SR and, if ``guided``, the gradient map that the branch predicts, in float32."""
     with precision(state.model, recipe=recipe):
         if not guided:
-            return state.model(lr).float(), None
-        found: GradientGuided = state.model.with_gradient(lr)  # type: ignore[operator]
-    return found.sr.float(), found.gradient.float()
+            return whole(state.model(share(lr)).float(), like=lr), None
+        found: GradientGuided = state.model.with_gradient(share(lr))  # type: ignore[operator]
+    return whole(found.sr.float(), like=lr), whole(found.gradient.float(), like=lr)
 
 
 def generator_loss(d: DiscriminatorState, *, recipe: Recipe, sr: Tensor, hr: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.spec import Allowed, Checked
+from edgekeeper.training.ranks import average_gradients
 from edgekeeper.training.soap import SOAP
 
 _FROM_ZERO = Allowed("a finite number from 0 on", lambda v: 0.0 <= v < math.inf)
@@ -91,6 +92,7 @@ def optimizer_step(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad(set_to_none=True)  # None: what no loss reaches is not moved at all
     loss.backward()  # type: ignore[no-untyped-call]  # adds up in .grad
+    average_gradients(parameters)  # over the ranks
     if optim.clip == "norm":
         nn.utils.clip_grad_norm_(parameters, optim.clip_limit)  # over all parameters together
     elif optim.clip == "value_over_rate":

@@ -15,6 +15,7 @@ import torch
 from edgekeeper.errors import InputError
 from edgekeeper.files import make_folder, remove_leftovers
 from edgekeeper.training.progress import StopSignal
+from edgekeeper.training.ranks import agreed, is_first, joined
 
 if sys.platform != "win32":
     import fcntl
@@ -32,6 +33,7 @@ class RunOptions:
     the network file that the recipe's ``start`` asks for. ``time_limit`` is in seconds.
     The state is saved every ``checkpoint_every`` updates, and every ``checkpoint_seconds`` too.
     ``gradient_check_every`` updates the log tells each loss's gradients anew (0: never).
+    ``tensorboard`` and ``wandb``, a project there, draw curves besides the log.
     ``graph``: the update is recorded once and replayed (`edgekeeper.training.graph`); the result
     is the same up to rounding.
     """
@@ -48,6 +50,7 @@ class RunOptions:
     start_from: Path | None = None
     data_root: Path | None = None
     tensorboard: bool = False
+    wandb: str | None = None
     graph: bool = False
 
 
@@ -59,16 +62,21 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
         InputError: the folder cannot be made, or another process runs in it.
     """
     folder, started = options.out, time.monotonic()
-    signal = StopSignal(message="Stopping after this update; once more stops at once.")
-    with _locked(folder), signal:
+    limit = math.inf if options.time_limit is None else options.time_limit
+    # torchrun passes on a Ctrl-C that its ranks have seen already
+    signal = StopSignal(
+        message="Stopping after this update; once more stops at once.",
+        patient="WORLD_SIZE" in os.environ,
+    )
+    with joined(options.device), _locked(folder), signal:
 
-        def stopped() -> Stopped | None:
-            if signal.status is not None:  # looked at between updates
-                return "interrupted"
-            limit = math.inf if options.time_limit is None else options.time_limit
-            return "time limit" if time.monotonic() - started > limit else None
+        def stopped() -> Stopped | None:  # looked at between updates, by all ranks alike
+            late = time.monotonic() - started > limit
+            why = agreed(2 if signal.status is not None else int(late), device=options.device)
+            return (None, "time limit", "interrupted")[why]
 
-        remove_leftovers(folder)  # of a process that was killed
+        if is_first():
+            remove_leftovers(folder)  # of a process that was killed
         # Running means of what no longer changes, as the weights of a dead ReLU, decay to numbers
         # below 1.2e-38 and stay there; with them updates took 1.8 times as long (docs/diary.md).
         torch.set_flush_denormal(True)
@@ -82,7 +90,7 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a lock on ``folder``; it ends with the process, however that ends."""
     make_folder(folder)
-    if sys.platform == "win32":  # which cannot lock a folder
+    if sys.platform == "win32" or not is_first():  # Windows cannot lock a folder
         yield
         return
     # the folder itself is locked: a lock file could be left behind or removed

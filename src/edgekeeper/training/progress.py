@@ -84,12 +84,12 @@ class ProgressLine:
 class StopSignal:
     """Ctrl-C and a request to terminate, taken note of until the present step is done.
 
-    A second one ends the process at once, as without this. Outside of the main thread nothing is
-    taken note of.
+    A second one ends the process at once, as without this, but for who is ``patient``. Outside of
+    the main thread nothing is taken note of.
     """
 
-    def __init__(self, *, message: str = "") -> None:
-        self._message = message
+    def __init__(self, *, message: str = "", patient: bool = False) -> None:
+        self._message, self._patient = message, patient
         self._number: int | None = None  # the signal that came
         self._before: dict[int, object] = {}  # the handlers to give back
 
@@ -114,6 +114,8 @@ class StopSignal:
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._number = number
+        if self._patient:
+            return
         self._restore()
         if self._message and sys.stderr.isatty():  # sys.stderr may be in the middle of a line
             os.write(2, f"\n{self._message}\n".encode())

@@ -27,6 +27,7 @@ from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, to_plain
 from edgekeeper.training.optimizer import make_optimizer
 from edgekeeper.training.process import RunOptions
+from edgekeeper.training.ranks import agreed, is_first
 from edgekeeper.training.recipe import Discriminator, Loss, Negatives, Recipe, Stage
 from edgekeeper.training.start import start
 
@@ -220,7 +221,9 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
         "seconds": state.seconds,
         "rollbacks": state.rollbacks,
     }
-    write_tensors(path, tensors, facts=facts)
+    if is_first():
+        write_tensors(path, tensors, facts=facts)
+    agreed(0, device=str(next(state.model.parameters()).device))  # all wait for the file
 
 
 def card_of(state: State, *, recipe: Recipe, store: Store) -> dict[str, object]:
