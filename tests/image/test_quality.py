@@ -13,8 +13,7 @@ from edgekeeper.data.known import KNOWN, KnownDegradation, degrade_known
 from edgekeeper.data.synthetic import flat_shapes, letters, line_drawing, patterns
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import read_image, to_rgb_tensor
-from edgekeeper.image.jpeg_trace import read_jpeg_header
-from edgekeeper.image.quality import Condition, estimate
+from edgekeeper.image.quality import Condition, estimate, read_jpeg_header
 from edgekeeper.ops.jpeg import jpeg
 
 PHOTOS = sorted((Path(__file__).parents[2] / "examples" / "test").glob("*.png"))
