@@ -49,7 +49,7 @@ def test_the_tiny_form_differs_in_size_alone(built: Callable[..., torch.nn.Modul
         tiny = TINY[network]
         assert tiny.model.target is paper.model.target, network
         small, large = (parameter_count(built(recipe.model)) for recipe in (tiny, paper))
-        assert small < min(25_000, large), network
+        assert small < min(26_000, large), network
         for ours, theirs in zip(tiny.stages, paper.stages, strict=True):
             assert (ours.name, ours.optim) == (theirs.name, theirs.optim)
             assert [*ours.weights_at(0)] == [*theirs.weights_at(0)]  # the same losses
@@ -123,6 +123,7 @@ def test_networks_for_fidelity_have_one_loss() -> None:
         "fsrcnn": L2,
         "edsr_large": L1,
         "rcan": L1,
+        "rrdb_psnr": L1,
         "rdn": L1,
         "dbpn": L2,
         "imdn": L1,
