@@ -7,7 +7,9 @@ import click
 from edgekeeper.cli.options import PATH, check_new_file, split_names
 from edgekeeper.cli.scoring import (
     Scoring,
+    TableForm,
     counted_scores,
+    form_option,
     json_option,
     scoring_options,
     show_table,
@@ -36,6 +38,7 @@ from edgekeeper.errors import InputError
     help="Draw the places where B is worst against A into this file: .svg, .pdf or .png.",
 )
 @json_option("Write everything, image by image, to this file.")
+@form_option
 @click.option("--fail-if-worse", is_flag=True, help="Exit with status 1 when B is worse anywhere.")
 def compare_command(
     a: str,
@@ -46,6 +49,7 @@ def compare_command(
     json_file: Path | None,
     fail_if_worse: bool,
     force: bool,
+    form: TableForm | None,
     scoring: Scoring,
 ) -> None:
     """Compare B with A, image by image: what differs, is it real, where is B worse.
@@ -80,8 +84,8 @@ def compare_command(
             places=worst,
             on_image=lambda score, _: count(score),
         )
-    show_table(report.comparison_table(found))
-    show_table(report.worst_table(found, images=worst))
+    show_table(report.comparison_table(found), form)
+    show_table(report.worst_table(found, images=worst), form)
     if json_file is not None:
         report.write_comparison(found, json_file)
         click.echo(f"Wrote {json_file}")

@@ -7,7 +7,9 @@ import click
 from edgekeeper.cli.options import check_new_file
 from edgekeeper.cli.scoring import (
     Scoring,
+    TableForm,
     counted_scores,
+    form_option,
     json_option,
     scoring_options,
     show_table,
@@ -30,11 +32,13 @@ from edgekeeper.errors import InputError
     "or LR_bicubic/X4 where there are any, else made from the originals.",
 )
 @json_option("Write one JSON object per image to this file.")
+@form_option
 def evaluate_command(
     subjects: tuple[str, ...],
     lr: Path | None,
     json_file: Path | None,
     force: bool,
+    form: TableForm | None,
     scoring: Scoring,
 ) -> None:
     """Score each SUBJECT: a network (name or file), a folder of result images, or `bicubic`.
@@ -70,6 +74,6 @@ def evaluate_command(
         write_scores(scores, json_file)
     models = ", ".join(dict.fromkeys(score.model for score in scores))
     means = summarise(scores)
-    show_table(score_table(means, title=f"{models} ×{scale}", metrics=scoring.metrics))
+    show_table(score_table(means, title=f"{models} ×{scale}", metrics=scoring.metrics), form)
     if json_file is not None:
         click.echo(f"Wrote {len(scores)} lines to {json_file}")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -184,9 +184,23 @@ def counted_scores(title: str) -> "Iterator[Callable[[Score], None]]":
         yield count
 
 
-def show_table(table: "Table") -> None:
-    """Print the table, fitted to the terminal."""
-    from edgekeeper.evaluation.tables import as_rich
+TableForm = Literal["csv", "latex", "markdown"]
 
+form_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "latex", "markdown"]),
+    help="How tables are printed; LaTeX with booktabs, the best bold, the second underlined. "
+    "Default: for the terminal.",
+)
+
+
+def show_table(table: "Table", form: TableForm | None = None) -> None:
+    """Print the table, fitted to the terminal, or in one of the forms of text."""
+    from edgekeeper.evaluation.tables import TABLE_FORMS, as_rich
+
+    if form is not None:
+        click.echo(TABLE_FORMS[form](table))
+        return
     terminal = console()
     terminal.print(as_rich(table, width=terminal.width))

@@ -1,5 +1,7 @@
 """Tables: cells as text, and the table for a terminal, as Markdown; rows as JSON."""
 
+import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -251,6 +253,79 @@ def as_markdown(table: Table) -> str:
 
 def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def as_csv(table: Table) -> str:
+    """Return the cells as CSV, without stars; title and notes are left out."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([name.removeprefix(">") for name in table.columns])
+    writer.writerows([cell.rstrip("* ") for cell in row] for row in table.cells)
+    return text.getvalue().rstrip("\n")
+
+
+def as_latex(table: Table) -> str:
+    """Return the table for LaTeX with booktabs: the best of its kind bold, the second underlined.
+
+    Ranked are columns whose title ends with the sign of good numbers, among rows that agree in
+    their key columns but the last, which is the network.
+    """
+    signs: dict[str, Best] = {SIGNS[best]: best for best in set(ALL_METRICS.values())}
+    ranks = [signs.get(name.rpartition(" ")[2]) for name in table.columns]
+    lines = []
+    for row in table.cells:
+        cells = []
+        for column, (cell, best) in enumerate(zip(row, ranks, strict=True)):
+            text = _latex(cell.rstrip("* "))
+            rank = None if best is None else _rank(table, row, column, best)
+            forms = {0: rf"\textbf{{{text}}}", 1: rf"\underline{{{text}}}"}
+            cells.append(text if rank is None else forms.get(rank, text))
+        lines.append(" & ".join(cells) + r" \\")
+    aligned = "".join("r" if name.startswith(">") else "l" for name in table.columns)
+    head = " & ".join(_latex(name.removeprefix(">")) for name in table.columns)
+    notes = [f"% {note}" for note in (table.title, *table.notes) if note]
+    body = [r"\toprule", head + r" \\", r"\midrule", *lines, r"\bottomrule"]
+    return "\n".join([*notes, rf"\begin{{tabular}}{{{aligned}}}", *body, r"\end{tabular}"])
+
+
+def _rank(table: Table, row: Sequence[str], column: int, best: Best) -> int | None:
+    """Return how many cells of the column are better than that of ``row``; None for no number."""
+    group = [other for other in table.cells if other[: table.keys - 1] == row[: table.keys - 1]]
+    values = [_as_number(other[column]) for other in group]
+    here = _as_number(row[column])
+    if here is None or len(group) < 2:
+        return None
+    known = {_badness(value, best) for value in values if value is not None}
+    return sum(other < _badness(here, best) for other in known)
+
+
+def _as_number(cell: str) -> float | None:
+    try:
+        return float(cell.rstrip("* "))
+    except ValueError:  # a dash, "29.1 (4 of 5)"
+        return None
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "→": r"$\to$",
+    "×": r"$\times$",
+    "–": "--",
+    "²": "$^2$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+TABLE_FORMS = {"csv": as_csv, "latex": as_latex, "markdown": as_markdown}
+"""The forms in which a table can be written as text."""
 
 
 # ---- Rows as plain values -----------------------------------------------------------------------

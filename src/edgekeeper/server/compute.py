@@ -27,7 +27,7 @@ from edgekeeper.image import FORMATS, Image, SaveOptions, from_tensor, open_imag
 from edgekeeper.image.quality import estimate
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
 from edgekeeper.inference.request import is_video, plan_passes
-from edgekeeper.pretrained.zoo import Style
+from edgekeeper.pretrained.zoo import Style, find_device
 
 TILE = 512
 """The side of the tiles of a view."""
@@ -126,13 +126,6 @@ def request_of(options: Message, *, device: str) -> Request:
         **size,
     )
     return replace(request, model=_networks(options["style"], device))
-
-
-@functools.cache
-def _device(name: str) -> str:
-    """Return the device for "auto" or a name."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return next((d for d in there if there[d]), "cpu") if name == "auto" else name
 
 
 @functools.cache
@@ -238,7 +231,7 @@ def answer_tasks() -> None:
 
     while True:
         task = tasks.get()
-        task["device"] = _device(task.get("device", "cpu"))
+        task["device"] = find_device(task.get("device", "cpu"))
 
         def on_step(step: Step, job: str = task.get("id", "")) -> None:
             if job in cancelled:

@@ -1,0 +1,133 @@
+"""An HTML file that needs nothing else: tables, images and sliders inside it."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+
+import pyvips
+
+from edgekeeper.evaluation.tables import Table
+from edgekeeper.image import Pixels
+
+_STYLE = """
+:root { color-scheme: light dark; --soft: #55626a; --line: #9aa5ab; --accent: #14506e; }
+@media (prefers-color-scheme: dark) {
+  :root { --soft: #a9b6bd; --line: #5b676e; --accent: #8fd0f0; }
+}
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h2 { margin-top: 2.5rem; } p, figcaption { color: var(--soft); max-width: 48rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: left; }
+td.right, th.right { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.best { font-weight: 700; } .crops { display: flex; flex-wrap: wrap; gap: .6rem; }
+figure { margin: 0 0 1rem; width: 16rem; } img { width: 100%; display: block; }
+.slider { position: relative; --at: 50%; } .slider img + img { position: absolute; inset: 0;
+  clip-path: inset(0 0 0 var(--at)); } .slider input { width: 100%; accent-color: var(--accent); }
+svg { max-width: 40rem; width: 100%; } svg text { fill: currentColor; font-size: 11px; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
+@media print { body { max-width: none; } .slider input { display: none; } h2, figure {
+  break-inside: avoid; break-after: avoid; } }
+"""
+_SCRIPT = """
+for (const input of document.querySelectorAll(".slider input"))
+  input.oninput = () => input.parentNode.style.setProperty("--at", input.value + "%");
+"""
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def html_page(title: str, *, sections: Mapping[str, Sequence[str]]) -> str:
+    """Return the page with the sections, each with its pieces of HTML below its heading."""
+    body = "".join(
+        f"<section><h2>{html.escape(heading)}</h2>{''.join(pieces)}</section>"
+        for heading, pieces in sections.items()
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{html.escape(title)}</h1>{body}<script>{_SCRIPT}</script></body></html>\n"
+    )
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph."""
+    return f"<p>{html.escape(text)}</p>"
+
+
+def preformatted(summary: str, text: str) -> str:
+    """Return a text as it is, below a line that opens it."""
+    inside = f"<summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre>"
+    return f"<details>{inside}</details>"
+
+
+def html_table(table: Table) -> str:
+    """Return the table; a cell with a star is bold."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        made = ""
+        for name, text in zip(table.columns, cells, strict=True):
+            kinds = ["right"] * name.startswith(">") + ["best"] * text.endswith("*")
+            made += f'<{tag} class="{" ".join(kinds)}">{html.escape(text.rstrip("* "))}</{tag}>'
+        return f"<tr>{made}</tr>"
+
+    head = row([name.removeprefix(">") for name in table.columns], "th")
+    rows = "".join(row(cells, "td") for cells in table.cells)
+    notes = "".join(
+        paragraph(note.replace("* is the best", "Bold is the best")) for note in table.notes
+    )
+    title = f"<h3>{html.escape(table.title)}</h3>" if table.title else ""
+    return f'{title}<div class="wide"><table>{head}{rows}</table></div>{notes}'
+
+
+def image_figure(pixels: Pixels, *, caption: str) -> str:
+    """Return an image (H, W, 3) of 8 bits with a caption."""
+    return (
+        f"<figure>{_image(pixels, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def slider(before: Pixels, after: Pixels, *, caption: str) -> str:
+    """Return two images of one size under a slider."""
+    label = html.escape(f"{caption}: where the first image ends", quote=True)
+    return (
+        f'<figure><div class="slider">{_image(after, "")}{_image(before, "")}'
+        f'<input type="range" value="50" aria-label="{label}"></div>'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def curves(lines: Mapping[str, Sequence[float]], *, x: str, y: str, top: float) -> str:
+    """Return curves over equal steps from 0 to 1, by name, as SVG; ``top`` is the highest value."""
+    width, height, left = 560, 240, 40
+    drawn = [
+        f'<line x1="{left}" x2="{width}" y1="{height * (1 - v / top):.1f}" '
+        f'y2="{height * (1 - v / top):.1f}" stroke="currentColor" stroke-opacity=".25"/>'
+        f'<text x="2" y="{height * (1 - v / top) + 4:.1f}">{v:g}</text>'
+        for v in (0, top / 2, top)
+    ]
+    for number, (name, values) in enumerate(lines.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        places = " ".join(
+            f"{left + (width - left) * (k + 0.5) / len(values):.1f},"
+            f"{height * (1 - min(value, top) / top):.1f}"
+            for k, value in enumerate(values)
+        )
+        drawn.append(
+            f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<rect x="{left}" y="{height + 26 + 16 * number}" width="12" height="12" '
+            f'fill="{colour}"/><text x="{left + 18}" y="{height + 36 + 16 * number}">'
+            f"{html.escape(name)}</text>"
+        )
+    label = html.escape(f"{y} over {x}")
+    return (
+        f'<svg viewBox="0 -8 {width} {height + 40 + 16 * len(lines)}" role="img" '
+        f'aria-label="{label}">{"".join(drawn)}'
+        f'<text x="{left}" y="{height + 16}">{html.escape(x)}</text></svg>'
+    )
+
+
+def _image(pixels: Pixels, alternative: str) -> str:
+    packed = pyvips.Image.new_from_array(pixels).jpegsave_buffer(Q=92, subsample_mode="off")
+    text = base64.b64encode(packed).decode()
+    alternative = html.escape(alternative, quote=True)
+    return f'<img alt="{alternative}" src="data:image/jpeg;base64,{text}">'

@@ -1,0 +1,331 @@
+"""What there is to say about networks or folders of results, on one HTML page.
+
+Scores with intervals against the first one, gradient variance by region, spectra, the worst and
+typical places with what the input does not support, cost, and cards.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekeeper.errors import InputError, UnavailableError
+from edgekeeper.evaluation.compare import compared_value, direction, paired
+from edgekeeper.evaluation.cost import TABLE5_SIZE, count, measure
+from edgekeeper.evaluation.evaluate import results, score_result
+from edgekeeper.evaluation.html import (
+    curves,
+    html_page,
+    html_table,
+    image_figure,
+    paragraph,
+    preformatted,
+    slider,
+)
+from edgekeeper.evaluation.inspect import inspect, overlay
+from edgekeeper.evaluation.tables import DIGITS, Table, number, score_table, titled, with_interval
+from edgekeeper.image import Pixels, from_tensor
+from edgekeeper.metrics.protocol import Protocol
+from edgekeeper.metrics.score import METRICS, Score, summarise
+from edgekeeper.models import SRModel
+from edgekeeper.ops.box import Box
+from edgekeeper.ops.color import rgb_to_grey_gv
+from edgekeeper.ops.gradient import sobel
+from edgekeeper.ops.structure import patch_variances
+
+REGIONS = ("edges", "texture", "flat")
+
+_PATCH = 8
+_FLAT = (4 / 255) ** 2  # a patch with less mean squared gradient, in [0, 1] per pixel, is flat
+_COHERENT = 0.5  # from here on the gradients of a patch have one direction: an edge
+_BANDS = 24
+_SIDE = 128  # pixels of a crop
+_SHOWN = 3  # images of each kind
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSubject:
+    """What is reported on: a network, "bicubic" or a folder; its name, and its card if any."""
+
+    name: str
+    subject: SRModel | str | Path
+    card: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """One image: the place where the last subject's edges are least supported, of all subjects."""
+
+    image: str
+    risk: float
+    psnr: float
+    hr: Pixels
+    sr: tuple[Pixels, ...]
+    overlay: Pixels
+
+
+@dataclass
+class _Sums:
+    """Sums over images, for one subject."""
+
+    variance: _Floats = field(default_factory=lambda: np.zeros((3, 3)))  # region x (SR, HR, |gap|)
+    power: _Floats = field(default_factory=lambda: np.zeros((2, _BANDS)))  # of SR, of HR
+
+
+def network_report(
+    subjects: Sequence[ReportSubject],
+    *,
+    sets: Sequence[str | Path],
+    scale: int,
+    data_root: str | Path,
+    protocol: Protocol,
+    metrics: Sequence[str] = tuple(METRICS),
+    weights: str | Path | None = None,
+    on_image: Callable[[Score], None] | None = None,
+) -> tuple[str, list[Table]]:
+    """Return the page on ``subjects``, the first of which is what the others are held against.
+
+    The tables of the page come beside it. Arguments and errors are those of ``evaluate``.
+    """
+    names = [one.name for one in subjects]
+    runs = [
+        results(
+            one.subject,
+            sets=sets,
+            scale=scale,
+            data_root=data_root,
+            protocol=protocol,
+            model_name=one.name,
+        )
+        for one in subjects
+    ]
+    scores: list[list[Score]] = [[] for _ in subjects]
+    sums = [_Sums() for _ in subjects]
+    places: list[_Place] = []
+    for made in zip(*runs, strict=True):  # one image of each is held at a time
+        hr, lr = made[0].pair.hr(), made[0].pair.lr()
+        for result, kept, total in zip(made, scores, sums, strict=True):
+            kept.append(score_result(result, hr, metrics=metrics, weights=weights))
+            _add(total, result.image, hr)
+            if on_image is not None:
+                on_image(kept[-1])
+        place = _place([result.image for result in made], hr, lr, scores[-1][-1])
+        places += [place] if place is not None else []
+    tables = [
+        score_table(
+            summarise(score for one in scores for score in one),
+            title=f"{', '.join(names)} ×{scale}",
+            metrics=metrics,
+        ),
+        *(_differences(scores[0], other, metrics) for other in scores[1:]),
+        _regions(names, sums),
+        _costs(subjects),
+    ]
+    return _page(subjects, tables, places, sums), tables
+
+
+def _page(
+    subjects: Sequence[ReportSubject],
+    tables: Sequence[Table],
+    places: Sequence[_Place],
+    sums: Sequence[_Sums],
+) -> str:
+    names = [one.name for one in subjects]
+    scores, *differences, regions, costs = tables
+    spectra = {
+        one.name: list(total.power[0] / np.maximum(total.power[1], 1e-12))
+        for one, total in zip(subjects, sums, strict=True)
+    }
+    cards = [
+        preformatted(one.name, json.dumps(one.card, indent=1, ensure_ascii=False))
+        for one in subjects
+        if one.card
+    ]
+    worst = sorted(places, key=lambda place: -place.risk)
+    middle = max(0, (len(worst) - _SHOWN) // 2)
+    return html_page(
+        f"{names[-1]}: what it does to structure",
+        sections={
+            "Scores": [html_table(scores), *map(html_table, differences)],
+            "Structure by region": [
+                paragraph(
+                    "Gradient variance of the result over that of the original (1: as steep; "
+                    "below: blurred; above: too sharp or invented), and the gap patch by patch "
+                    "(0: equal). Regions are those of the original."
+                ),
+                html_table(regions),
+            ],
+            "Spectrum": [
+                paragraph(
+                    "Power of the result over that of the original by spatial frequency, luma, "
+                    "all images together. 1 is as much as the original has."
+                ),
+                curves(spectra, x="0 to 0.5 cycles per pixel", y="power ratio", top=2.0),
+            ],
+            "Where it invents most": [_gallery(names, place) for place in worst[:_SHOWN]],
+            "Typical": [_gallery(names, place) for place in worst[middle : middle + _SHOWN]],
+            "Cost": [html_table(costs)],
+            **({"Cards": cards} if cards else {}),
+        },
+    )
+
+
+def _gallery(names: Sequence[str], place: _Place) -> str:
+    title = paragraph(f"{place.image}: structure risk {place.risk:.2%}, {place.psnr:.2f} dB")
+    last = f"{names[-1]} and the original"
+    shown = [slider(place.sr[-1], place.hr, caption=last)]
+    shown += [image_figure(sr, caption=name) for name, sr in zip(names, place.sr, strict=True)]
+    shown += [image_figure(place.hr, caption="original")]
+    shown += [image_figure(place.overlay, caption="orange: not supported by the input")]
+    return f'{title}<div class="crops">{"".join(shown)}</div>'
+
+
+# ---- One image -----------------------------------------------------------------------------------
+
+
+def _place(made: Sequence[Tensor], hr: Tensor, lr: Tensor, score: Score) -> _Place | None:
+    """Return the place of the last result that is least supported; None for a tiny image."""
+    try:
+        found = inspect(lr, made[-1], scale=score.scale)
+    except InputError:  # below 8 x 8
+        return None
+    height, width = (min(_SIDE, n) for n in hr.shape[-2:])
+    top = left = 0
+    if found.worst is not None:
+        top = found.worst.top + found.worst.height // 2 - height // 2
+        left = found.worst.left + found.worst.width // 2 - width // 2
+    top, left = min(max(0, top), hr.shape[-2] - height), min(max(0, left), hr.shape[-1] - width)
+    box = Box(top, left, height, width)
+
+    def cut(image: Tensor) -> Pixels:
+        return from_tensor(box.cut(image).float())
+
+    return _Place(
+        image=score.image,
+        risk=found.risk,
+        psnr=score.psnr,
+        hr=cut(hr),
+        sr=tuple(cut(image) for image in made),
+        overlay=cut(overlay(found, made[-1])),
+    )
+
+
+def _add(total: _Sums, sr: Tensor, hr: Tensor) -> None:
+    """Add an image's gradient variances by region, and its power by frequency."""
+    first, second = (rgb_to_grey_gv(image.clamp(0, 1)).double() for image in (sr, hr))
+    if min(hr.shape[-2:]) >= _PATCH + 2:
+        maps = [sobel(grey, border="valid") for grey in (first, second)]
+        sr_v, hr_v = (
+            torch.cat([patch_variances(m, patch=_PATCH) for m in (one.x, one.y)])
+            .sum(0)
+            .numpy()
+            .ravel()
+            for one in maps
+        )
+        region = regions_of(maps[1].x, maps[1].y).flatten().numpy()
+        for number in range(len(REGIONS)):
+            inside = region == number
+            gap = np.abs(sr_v[inside] - hr_v[inside]).sum()
+            total.variance[number] += (sr_v[inside].sum(), hr_v[inside].sum(), gap)
+    for row, grey in enumerate((first, second)):
+        total.power[row] += _power(grey[0, 0].numpy())
+
+
+def regions_of(x: Tensor, y: Tensor) -> Tensor:
+    """Return the region (1, 1, nH, nW) of each patch of 8 x 8 of gradients (1, 1, H, W).
+
+    0, edges: gradients of one direction, by the coherence of the structure tensor; 1, texture:
+    of several; 2, flat: hardly any.
+    """
+    xx, yy, xy = (
+        torch.nn.functional.avg_pool2d(product, _PATCH) for product in (x * x, y * y, x * y)
+    )
+    energy = xx + yy
+    coherence = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / energy.clamp_min(1e-12)
+    region = torch.where(coherence >= _COHERENT, 0, 1)
+    return torch.where(energy < _FLAT, 2, region)
+
+
+def _power(grey: _Floats) -> _Floats:
+    """Return the mean power in rings of equal width from 0 to 0.5 cycles per pixel."""
+    height, width = grey.shape
+    window = np.hanning(height)[:, None] * np.hanning(width)
+    power = np.abs(np.fft.rfft2((grey - grey.mean()) * window)) ** 2
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    band = np.minimum((radius * 2 * _BANDS).astype(int), _BANDS).ravel()
+    sums = np.bincount(band, power.ravel(), _BANDS + 1)
+    return (sums / np.maximum(1, np.bincount(band, minlength=_BANDS + 1)))[:_BANDS]
+
+
+# ---- Tables --------------------------------------------------------------------------------------
+
+
+def _differences(base: Sequence[Score], other: Sequence[Score], metrics: Sequence[str]) -> Table:
+    """Return how another subject differs from the first, set by set, paired by image."""
+    cells = []
+    for name in dict.fromkeys(score.set for score in base):
+        for metric in metrics:
+            pairs = [
+                (compared_value(a, metric), compared_value(b, metric))
+                for a, b in zip(base, other, strict=True)
+                if a.set == name
+            ]
+            known = [
+                (a, b) for a, b in pairs if a is not None and b is not None and np.isfinite(b - a)
+            ]
+            if len(known) < 2:
+                continue
+            a, b = ([pair[k] for pair in known] for k in (0, 1))
+            found = paired(b, a, metric=metric)
+            sign = "↑" if direction(metric) == "highest" else "↓"
+            title = f"|GV ratio - 1| {sign}" if metric == "gv_ratio" else titled(metric)
+            cell = with_interval(found, digits=DIGITS[metric], sign="always")
+            cells.append((name, title, str(len(known)), cell, found.verdict))
+    columns = ("set", "metric", ">images", ">difference [95 %]", "it is")
+    return Table(f"{other[0].model} against {base[0].model}", columns, tuple(cells), keys=2)
+
+
+def _regions(names: Sequence[str], sums: Sequence[_Sums]) -> Table:
+    share = sums[0].variance[:, 1] / max(sums[0].variance[:, 1].sum(), 1e-12)
+    columns = [f">{what}, {region}" for region in REGIONS for what in ("ratio", "gap")]
+    cells = []
+    for name, total in zip(names, sums, strict=True):
+        row = [name]
+        for sr, hr, gap in total.variance:
+            row += [
+                number(sr / hr if hr else None, digits=3),
+                number(gap / hr if hr else None, digits=3),
+            ]
+        cells.append(tuple(row))
+    shares = ", ".join(f"{region} {part:.0%}" for region, part in zip(REGIONS, share, strict=True))
+    note = (
+        f"Patches of {_PATCH} pixels; of the originals' variance: {shares}. Flat: mean squared "
+        "gradient below 16 levels² of 255; edges: coherence of the structure tensor 0.5 or more."
+    )
+    return Table("", ("network", *columns), tuple(cells), (note,))
+
+
+def _costs(subjects: Sequence[ReportSubject]) -> Table:
+    cells = []
+    for one in subjects:
+        if not isinstance(one.subject, SRModel):
+            continue
+        taken = measure(one.subject, repeats=3)
+        try:
+            counted = count(one.subject)
+            row = (f"{counted.parameters:,}", f"{counted.macs_per_pixel:,.0f}")
+        except UnavailableError:
+            row = ("–", "–")
+        peak = "–" if taken.peak_bytes is None else f"{taken.peak_bytes / 1e6:.0f}"
+        cells.append((one.name, *row, f"{taken.seconds:.3f}", peak))
+    columns = ("network", ">parameters", ">MACs per LR pixel", ">seconds", ">peak MB")
+    size = f"{TABLE5_SIZE[1]} × {TABLE5_SIZE[0]}"
+    note = f"Seconds and memory: this machine, float32, {size} LR pixels."
+    return Table("", columns, tuple(cells), (note,))

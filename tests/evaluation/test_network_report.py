@@ -1,0 +1,121 @@
+"""The HTML page about networks, and the forms of its tables."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgekeeper.evaluation.network_report import _power, regions_of
+from edgekeeper.evaluation.tables import Table, as_csv, as_latex
+from edgekeeper.image import Image, write_image
+from edgekeeper.ops.gradient import sobel
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    rows, columns = np.mgrid[:96, :120]
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 60, (96, 120, 3))
+        pixels = noise * (rows > 48)[..., None] + (columns > 40 + rows // 3)[..., None] * 150
+        write_image(Image(pixels=pixels.astype(np.uint8)), folder / f"{number}<b>.png")
+    return folder
+
+
+class Reader(HTMLParser):
+    """Tags that are open, and addresses that are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "input", "line", "rect", "polyline", "b"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("line", "rect", "polyline"):
+            assert self.open.pop() == tag
+
+
+def test_one_file_with_everything_inside(
+    originals: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    page = tmp_path / "report.html"
+    options = ("--on", originals, "--scale", "4")
+    ran = command("report", "espcn_x4", *options, "-o", page, "--format", "markdown")
+    assert ran.status == 0, ran.err
+    assert "| espcn_x4 |" in ran.out and "espcn_x4 against bicubic" in ran.out
+    text = page.read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert not reader.open and len(reader.addresses) >= 3 * 5
+    assert all(address.startswith("data:image/jpeg;base64,") for address in reader.addresses)
+    assert "0<b>" not in text and "0&lt;b&gt;" in text  # names are text
+    for heading in ("Scores", "Structure by region", "Spectrum", "Typical", "Cost", "Cards"):
+        assert f"<h2>{heading}</h2>" in text
+    assert len(text) < 20e6
+    ran = command("report", "espcn_x4", *options, "-o", page)
+    assert ran.status == 2 and "--force" in ran.err
+    assert command("report", "espcn_x4", *options).status == 2
+
+
+def test_regions_of_an_edge_of_noise_and_of_nothing() -> None:
+    edge = torch.zeros(1, 1, 34, 34)
+    edge[..., 17:] = 1
+    noise = torch.rand(1, 1, 34, 34, generator=torch.Generator().manual_seed(0))
+    for image, expected in ((edge, {0, 2}), (noise, {1}), (torch.zeros(1, 1, 34, 34), {2})):
+        maps = sobel(image, border="valid")
+        found = regions_of(maps.x, maps.y)
+        assert found.shape == (1, 1, 4, 4)
+        values = set(found.unique().tolist())
+        assert values <= expected | ({0} if image is noise else set()) and expected & values
+        if image is noise:
+            assert (found == 1).float().mean() > 0.9
+
+
+def test_the_spectrum_of_a_wave_is_in_its_band() -> None:
+    wave = np.cos(2 * np.pi * 0.25 * np.arange(128))[None, :].repeat(128, 0)
+    power = _power(wave)
+    assert int(power.argmax()) in (11, 12)  # of 24 up to 0.5
+    assert power[12:14].sum() + power[10:12].sum() > 0.99 * power.sum()
+
+
+def test_csv_and_latex() -> None:
+    table = Table(
+        "A & B",
+        ("set", ">scale", "model", ">PSNR ↑", ">GMSD ↓", ">GV ratio →1"),
+        (
+            ("Set5", "×4", "a_b", "30.10*", "0.2 ", "1.2"),
+            ("Set5", "×4", "c", "29.00 ", "0.1*", "0.9*"),
+            ("Set5", "×4", "d", "–", "0.3 ", "2.0"),
+            ("Set14", "×4", "c", "27.00", "0.3", "1.0"),
+        ),
+        ("50 %",),
+        keys=3,
+    )
+    assert as_csv(table).splitlines()[:2] == [
+        "set,scale,model,PSNR ↑,GMSD ↓,GV ratio →1",
+        "Set5,×4,a_b,30.10,0.2,1.2",
+    ]
+    lines = as_latex(table).splitlines()
+    assert lines[2] == r"\begin{tabular}{lrlrrr}" and lines[-1] == r"\end{tabular}"
+    assert r"$\times$4 & a\_b & \textbf{30.10} & \underline{0.2} & \underline{1.2} \\" in lines[6]
+    assert r"c & \underline{29.00} & \textbf{0.1} & \textbf{0.9} \\" in lines[7]
+    assert r"d & -- & 0.3 & 2.0 \\" in lines[8]
+    assert r"c & 27.00 & 0.3 & 1.0 \\" in lines[9]  # alone in its set
+    assert re.search(r"\$\\uparrow\$", lines[4])
+
+
+@pytest.mark.data
+def test_evaluate_in_three_forms(command: Callable[..., Any], data_root: Path) -> None:
+    for form, begin in (("csv", "set,scale"), ("latex", "% espcn"), ("markdown", "**espcn")):
+        ran = command("evaluate", "espcn_x4", "--data", data_root, "--format", form)
+        assert ran.status == 0 and ran.out.startswith(begin), ran.err
