@@ -27,7 +27,7 @@ MOST_A_FILE = 15 * MIB  # of what comes back
 WHEELS = ("pyvips>=3.0", "pyvips-binary>=8.16", "cffi", "pycparser", "platformdirs>=4.0")
 GLIBC = ("2_28", "2_27", "2_26", "2_24", "2_17", "2014", "2_12", "2010", "2_5", "1")
 FOLDERS = ("photos_CC0", "photos_public_domain", "photos_more")
-LICENCES = {"photos_CC0": "CC0-1.0", "photos_public_domain": "public domain"}
+LICENCES = {"photos_CC0": "CC0-1.0", "photos_public_domain": "public domain, as the source states"}
 # Never trained on: the design was chosen on them, and the figures show them.
 KEPT_OUT = (
     *("beacon-street-sunset.jpg", "canyon-wren.jpg", "kait-herzog-8242.jpg"),
@@ -120,7 +120,8 @@ def get_wheels() -> None:
     platforms = [word for g in GLIBC for word in ("--platform", f"manylinux{_tag(g)}_x86_64")]
     theirs = ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
     for name in WHEELS:
-        found = subprocess.run([*pip, "download", *target, *theirs, *platforms, name], check=False)
+        download = [*pip, "download", *target, *theirs, *platforms, name]
+        found = subprocess.run(download, capture_output=True, check=False)
         if found.returncode:  # only a source package is published; it is pure Python
             build = ["wheel", "-q", "--no-deps", "-w", str(KIT / "wheels"), name]
             subprocess.run([*pip, *build], check=True)

@@ -121,7 +121,7 @@ def test_images_travel_with_their_licences(kit: ModuleType, tmp_path: Path) -> N
     kit.pack_images(tmp_path / "train", kit.KIT / "images", most=None)
     assert kit.licences(kit.KIT / "images") == {
         "photos_CC0.avif": "CC0-1.0",
-        "photos_public_domain.avif": "public domain",
+        "photos_public_domain.avif": "public domain, as the source states",
         "photos_more.avif": "CC-BY-4.0, A. Name",
     }
     with Image.open(kit.KIT / "images" / "photos_more.avif") as image:

@@ -73,10 +73,10 @@ def card_lines(network: Network) -> Iterator[str]:
     if before := " <- ".join(_origins(card)):
         yield f"  begins from {before}"
     images: Any = card.get("images") or card.get("pictures") or []
-    kinds = Counter(str(image["licence"]).partition(", ")[0] for image in images)
+    licences = [str(image["licence"]).partition(", ") for image in images]
+    kinds = Counter(kind for kind, _, _ in licences)
     yield f"  {len(images)} images: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-    names = {str(image["licence"]).partition(", ")[2] for image in images}
-    if credit := sorted(names - {""}):
+    if credit := sorted({name for kind, _, name in licences if kind.startswith("CC-BY")}):
         yield f"  with thanks to {'; '.join(credit)}"
     code: Any = card.get("code") or {}
     yield "  " + ", ".join(f"{key} {value}" for key, value in code.items())

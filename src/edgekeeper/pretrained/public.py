@@ -155,7 +155,7 @@ def push(path: Path, address: HubAddress, *, card: str) -> str:
                 repo_id=address.repository,
                 revision=address.revision,
             )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # those of its HTTP library have no base in common with its own
         raise UnavailableError(
             f"hf://{address.repository} cannot be written: {_first_line(error)}"
         ) from error
