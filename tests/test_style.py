@@ -34,6 +34,7 @@ LAYERS = (
     ("training",),
     ("recipes",),
     ("export", "video", "figures", "papers"),
+    ("api",),
     ("server",),
     ("cli",),
     ("__main__",),
@@ -201,11 +202,11 @@ class TestLayers:
         assert not list(circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}))
         assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == [["b", "c", "b"]]
 
-    def test_at_most_23_things_lie_at_the_top(self) -> None:
+    def test_at_most_24_things_lie_at_the_top(self) -> None:
         there = {
             p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()
         }
-        assert len(there) <= 23, sorted(there)
+        assert len(there) <= 24, sorted(there)
 
     def test_imports_are_absolute(self) -> None:
         nothing(
@@ -224,7 +225,7 @@ class TestLayers:
             for name, requirements in project["optional-dependencies"].items()
             if name not in ("test", "dev")
             for requirement in requirements
-        }
+        } | {"PIL"}  # as which pillow is imported
         nothing(
             [
                 f"{MODULES[path]}:{line} imports {name} inside {function.name}"

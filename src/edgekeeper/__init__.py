@@ -1,7 +1,8 @@
 """Super-resolution that keeps structure: train, measure and run networks that keep edges in place.
 
     import edgekeeper
-    large = edgekeeper.upscale("photo.jpg", scale=4)     # an Image
+    large = edgekeeper.upscale("photo.jpg", scale=4)     # an Image; arrays give arrays
+    large.save("large.png")
     model = edgekeeper.load("edsr_light_x4")             # a torch.nn.Module
 
 Importing the package loads no torch; the names below are loaded when they are first used.
@@ -12,17 +13,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgekeeper import data, losses, metrics, models, ops, recipes
+    from edgekeeper.api import upscale
+    from edgekeeper.evaluation.evaluate import evaluate
     from edgekeeper.image import Image, read_image, write_image
-    from edgekeeper.inference import upscale
     from edgekeeper.pretrained.zoo import load
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Image": "image",
+    "evaluate": "evaluation.evaluate",
     "load": "pretrained.zoo",
     "read_image": "image",
-    "upscale": "inference",
+    "upscale": "api",
     "write_image": "image",
 }
 _PACKAGES = ("data", "losses", "metrics", "models", "ops", "recipes")
@@ -30,6 +33,7 @@ _PACKAGES = ("data", "losses", "metrics", "models", "ops", "recipes")
 __all__ = [
     "Image",
     "data",
+    "evaluate",
     "load",
     "losses",
     "metrics",

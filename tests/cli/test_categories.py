@@ -72,7 +72,9 @@ def test_a_category_or_a_map(upscale: Run, network: Path, tmp_path: Path, given:
         given = str(stored_map(tmp_path / "map.png", height=24, width=32))
     ran = upscale(source, "-o", tmp_path / "b.png", "--categories", given)
     assert ran.status == 0 and "categor" not in ran.err
-    expected = edgekeeper.upscale(source, model=network, categories=given).pixels
+    expected = edgekeeper.upscale(
+        source, model=network, categories=given, precision="float32"
+    ).pixels
     assert np.array_equal(pixels(tmp_path / "b.png"), expected)
     assert not np.array_equal(edgekeeper.upscale(source, model=network).pixels, expected)
 
@@ -122,7 +124,10 @@ def test_a_folder_of_maps(upscale: Run, network: Path, tmp_path: Path) -> None:
     assert "There is no map of categories for" in ran.err and "maps/sub/c.png'" in ran.err
     for name in ("a.png", "sub/b.png"):
         expected = edgekeeper.upscale(
-            tmp_path / "in" / name, model=network, categories=tmp_path / "maps" / name
+            tmp_path / "in" / name,
+            model=network,
+            categories=tmp_path / "maps" / name,
+            precision="float32",
         )
         assert np.array_equal(pixels(tmp_path / "out" / name), expected.pixels)
     # What is there stays; the same command goes on where it stopped.

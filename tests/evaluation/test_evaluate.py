@@ -131,7 +131,7 @@ def test_several_sets_from_one_folder_of_folders(images: Path, tmp_path: Path) -
 def test_wrong_subjects_are_refused(images: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="enlarges by 2, not by 3"):
         evaluate(Bicubic(scale=2), sets=[images], scale=3, data_root=".")
-    with pytest.raises(InputError, match="'bicubik' is neither a folder"):
+    with pytest.raises(InputError, match="no network 'bicubik'"):
         evaluate("bicubik", sets=[images], scale=2, data_root=".")
     with pytest.raises(InputError, match="Did you mean 'y_float'"):
         evaluate("bicubic", sets=[images], scale=2, data_root=".", protocol="y_flaot")

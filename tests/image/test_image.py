@@ -448,8 +448,8 @@ def test_images_check_their_arrays():
     for pixels in (np.zeros((4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8), grey[:0]):
         with pytest.raises(InputError, match="must be"):
             Image(pixels=pixels)
-    with pytest.raises(InputError, match="uint8 or uint16"):
-        Image(pixels=grey.astype(np.float32))
+    with pytest.raises(InputError, match="uint8, uint16 or float32"):
+        Image(pixels=grey.astype(np.float64))
     with pytest.raises(InputError, match="Alpha"):
         Image(pixels=grey, alpha=np.zeros((4, 5), np.uint16))
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgekeeper import upscale
 from edgekeeper.errors import InputError
 from edgekeeper.image import Header, Image, alpha_tensor, from_tensor, to_rgb_tensor, to_tensor
-from edgekeeper.inference import Networks, Request, flow, upscale, upscale_image
+from edgekeeper.inference import Networks, Request, flow, upscale_image
 from edgekeeper.inference.flow import tile_side
 from edgekeeper.inference.images import Collector, image_parts
 from edgekeeper.inference.network import infer
@@ -234,14 +235,15 @@ class TestUpscale:
     def test_a_tensor(self, wavy, generator):
         lr = torch.rand(2, 3, 9, 11, generator=generator)
         model = wavy(scale=2)
-        assert torch.equal(upscale(lr, model=model), infer(model, lr))
+        exact = {"model": model, "precision": "float32"}
+        torch.testing.assert_close(upscale(lr, **exact), infer(model, lr))
         expected = imresize(infer(model, lr), size=(14, 17)).clamp(0, 1)
-        torch.testing.assert_close(upscale(lr, scale=1.5, model=model), expected)
+        torch.testing.assert_close(upscale(lr, scale=1.5, **exact), expected)
         assert upscale(lr, scale=6, model=model).shape == (2, 3, 54, 66)
         assert upscale(lr, scale=0.5, model=model).shape == (2, 3, 5, 6)
         for scale in (0.5, 2):
-            with pytest.raises(InputError, match="RGB batch"):
-                upscale(lr[:, :1], scale=scale, model=model)
+            with pytest.raises(InputError, match="grey or RGB, then alpha"):
+                upscale(torch.cat([lr, lr], dim=1), scale=scale, model=model)
 
     def test_a_image_and_the_networks_that_ship(self, image):
         small = image(size=(8, 9))

@@ -174,7 +174,7 @@ class TestUpscaleFunction:
     def test_a_network_of_another_scale_is_run_until_it_is_large_enough(self) -> None:
         network, lr = ESPCN(scale=2).eval(), torch.rand(1, 3, 6, 5)
         twice = infer(network, infer(network, lr))
-        ours = edgekeeper.upscale(lr, scale=4, model=network)
+        ours = edgekeeper.upscale(lr, scale=4, model=network, precision="float32")
         torch.testing.assert_close(ours, twice)
-        thrice = edgekeeper.upscale(lr, scale=3, model=network)
+        thrice = edgekeeper.upscale(lr, scale=3, model=network, precision="float32")
         torch.testing.assert_close(thrice, imresize(twice, size=(18, 15)).clamp(0, 1))

@@ -97,13 +97,9 @@ def split_numbers(option: str, text: str) -> list[int]:
 
 def network_or_folder(subject: str, *, scale: int | None = None) -> "SRModel | str | Path":
     """Return what to score: the word bicubic, a folder of results, or else a network."""
-    if subject == "bicubic":
-        return subject
-    if Path(subject).is_dir():
-        return Path(subject)
-    from edgekeeper.pretrained.zoo import load
+    from edgekeeper.evaluation.evaluate import find_subject
 
-    return load(subject, scale=scale)
+    return find_subject(subject, scale=scale)
 
 
 def find_recipe(name_or_file: str) -> "Recipe":

@@ -163,7 +163,8 @@ def upscale_command(
     if force and skip_existing:
         raise InputError("--force replaces files that exist, --skip-existing keeps them; give one.")
 
-    from edgekeeper.cli.upscale_run import OutputLostError, networks_of, run_request
+    from edgekeeper.api import networks_of
+    from edgekeeper.cli.upscale_run import OutputLostError, run_request
     from edgekeeper.image import SaveOptions
     from edgekeeper.inference import Request
 

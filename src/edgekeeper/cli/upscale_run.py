@@ -22,7 +22,6 @@ import click
 from edgekeeper.cli.upscale import STREAM, shown
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.inference import (
-    Networks,
     Progress,
     Request,
     Result,
@@ -34,38 +33,11 @@ from edgekeeper.inference import (
     upscale_files,
 )
 from edgekeeper.inference.request import is_video
-from edgekeeper.models import SRModel
-from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES
-from edgekeeper.pretrained.zoo import find, is_own, load_network
 from edgekeeper.training.progress import Forecast, ProgressLine, StopSignal, duration
 
 OutputStyle = Literal["lines", "json", "quiet"]
 
 _MANY_PIXELS, _MANY_SECONDS = 100_000_000, 60  # of a result, of which it is told beforehand
-
-
-def networks_of(request: Request) -> Networks:
-    """Return the networks to choose from, on their device or in their runtime."""
-    exported = (
-        request.model is not None and Path(str(request.model)).suffix.lower() in EXPORTED_SUFFIXES
-    )
-    runtime = request.runtime
-    if exported or runtime is None or runtime == "torch":
-        return networks_for(request)
-    if request.device not in ("auto", "cpu"):
-        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
-    from edgekeeper.export import with_runtime
-
-    def load_one(name_or_file: str | Path) -> SRModel:
-        path = find(name_or_file)
-        return with_runtime(
-            path if is_own(path) else load_network(path, factor=request.scale),
-            runtime=runtime,
-            precision="bfloat16" if request.precision == "bfloat16" else "float32",
-            threads=request.threads,
-        )
-
-    return networks_for(request, load_one=load_one)
 
 
 def run_request(request: Request, *, output_style: OutputStyle, report: bool, seams: bool) -> int:

@@ -1,9 +1,10 @@
 """Score a network, the interpolation, or a folder of results: one score per image.
 
-scores = evaluate("bicubic", sets=["Set5"], scale=4, data_root=folder)
+scores = evaluate("espcn_x4", sets=["Set5"], data_root=folder)
 write_scores(scores, "bicubic.jsonl")
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from edgekeeper.metrics.protocol import Protocol, find_protocol
 from edgekeeper.metrics.score import METRICS, Score, find_metrics, score_image
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize, pillow_resize
+from edgekeeper.pretrained.zoo import check_named, load_network
 
 # Sets that are published under numbers (img_001, in alphabetical order) as well as names.
 NUMBERED = ("set5", "set14", "bsd100")
@@ -30,8 +32,8 @@ def evaluate(
     subject: SRModel | str | Path,
     *,
     sets: Sequence[str | Path],
-    scale: int,
-    data_root: str | Path,
+    scale: int | None = None,
+    data_root: str | Path | None = None,
     protocol: str | Protocol = "y_matlab",
     metrics: Sequence[str] = tuple(METRICS),
     weights: str | Path | None = None,
@@ -41,15 +43,18 @@ def evaluate(
 ) -> list[Score]:
     """Scores of ``subject`` on every image of ``sets``, in the order of the sets.
 
-    subject: a network; the word "bicubic" (the protocol's own interpolation of the LR
-        image); or a folder of result images, which are matched to the set by name. For
-        several sets it may hold one folder for each: ``Set5`` or ``Set5_x4``.
+    subject: a network, its name or its file; the word "bicubic" (the protocol's own
+        interpolation of the LR image); or a folder of result images, which are matched to the set
+        by name. For several sets it may hold one folder for each: ``Set5`` or ``Set5_x4``.
     sets: sets of the catalogue, looked for below ``data_root``, or folders of one's own.
     lr_folder: the LR images of the one set, where they do not lie in its folder.
+    scale: by default the network's.
+    data_root: by default the folder in the environment's EDGEKEEPER_DATA.
     metrics: those of ``METRICS`` are always measured; "lpips", "niqe", "ma" and "pi" when they
         are named here. Where one is unavailable, the score has the reason.
     weights: the folder of their weight files; by default ``weights`` of EDGEKEEPER_DATA.
-    model_name: what the scores are filed under; by default the network's class or the folder.
+    model_name: what the scores are filed under; by default the network's name or class, or the
+        folder.
     on_image: called after each image with its score and the result (1, 3, H, W).
 
     Raises DataError for a wrongly made set, missing or ambiguous result files and sizes that
@@ -89,8 +94,8 @@ def results(
     subject: SRModel | str | Path,
     *,
     sets: Sequence[str | Path],
-    scale: int,
-    data_root: str | Path,
+    scale: int | None = None,
+    data_root: str | Path | None = None,
     protocol: str | Protocol = "y_matlab",
     model_name: str | None = None,
     lr_folder: str | Path | None = None,
@@ -99,16 +104,23 @@ def results(
 
     All sets and result files are looked up before the first image is made.
     """
-    chosen = find_protocol(protocol)
-    if isinstance(subject, SRModel) and subject.scale != scale:
-        raise InputError(f"The network enlarges by {subject.scale}, not by {scale}.")
+    chosen, root = find_protocol(protocol), _root(data_root)
+    found = find_subject(subject, scale=scale)
+    if isinstance(found, SRModel):
+        if scale not in (None, found.scale):
+            raise InputError(f"The network enlarges by {found.scale}, not by {scale}.")
+        scale = found.scale
+        if found is not subject:
+            model_name = model_name or Path(str(subject)).stem
+    if scale is None:
+        raise InputError("Neither bicubic nor a folder says its scale: give scale=2, 3 or 4.")
     prepared = []
     for given in [sets] if isinstance(sets, str | Path) else sets:
         label = _label(given)
-        pairs = load_pairs(given, scale=scale, root=data_root, lr=chosen.lr, lr_folder=lr_folder)
+        pairs = load_pairs(given, scale=scale, root=root, lr=chosen.lr, lr_folder=lr_folder)
         if pairs[0].lr_kernel != "own files":
-            _check_set(given, label=label, scale=scale, root=data_root)
-        source = _source(subject, label=label, pairs=pairs, protocol=chosen)
+            _check_set(given, label=label, scale=scale, root=root)
+        source = _source(found, label=label, pairs=pairs, protocol=chosen)
         prepared.append((label, pairs, source))
     return (
         PairResult(
@@ -140,6 +152,27 @@ def score_result(
         metrics=metrics,
         weights=weights,
     )
+
+
+def find_subject(
+    subject: SRModel | str | Path, *, scale: int | None = None
+) -> SRModel | str | Path:
+    """Return what to score: the word bicubic, a folder of results, or else a network.
+
+    ``scale`` is for network files that do not say theirs.
+
+    Raises:
+        InputError: no such network. CheckpointError: a file is none.
+    """
+    if isinstance(subject, SRModel) or subject == "bicubic":
+        return subject
+    path = Path(check_named(subject))
+    return path if path.is_dir() else load_network(subject, factor=scale)
+
+
+def _root(data_root: str | Path | None) -> str | Path:
+    """Return the folder of the benchmark sets; sets that are folders need none."""
+    return os.environ.get("EDGEKEEPER_DATA", ".") if data_root is None else data_root
 
 
 def _label(given: str | Path) -> str:
@@ -177,13 +210,8 @@ def _network(model: SRModel) -> _Source:
     device = next((parameter.device for parameter in model.parameters()), None)
 
     def make(pair: Pair) -> Tensor:
-        training = model.training
-        model.eval()
-        try:
-            # Clipping is the protocol's business: some tables come from unclipped output.
-            return infer(model, pair.lr().to(device), clamp="none").cpu()
-        finally:
-            model.train(training)
+        # Clipping is the protocol's business: some tables come from unclipped output.
+        return infer(model, pair.lr().to(device), clamp="none").cpu()
 
     return _Source(type(model).__name__, make)
 
@@ -214,10 +242,6 @@ def _from_unrounded(pair: Pair) -> Tensor:
 
 
 def _folder(folder: Path, *, label: str, pairs: Sequence[Pair]) -> _Source:
-    if not folder.is_dir():
-        raise InputError(
-            f"'{folder}' is neither a folder of results nor the word 'bicubic' nor a network."
-        )
     names = [pair.name for pair in pairs]
     files = result_files(folder, set_name=label, names=names, scale=pairs[0].scale)
 

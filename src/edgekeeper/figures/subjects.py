@@ -20,6 +20,7 @@ from edgekeeper.figures.panels import Panel
 from edgekeeper.image import SUFFIXES, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.models import DGGGANLight, SRModel
+from edgekeeper.models.base import in_evaluation
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.zoo import load
@@ -138,13 +139,10 @@ def gradient_output(subject: Subject, sample: Sample) -> Panel:
         raise _no_branch(subject, "with_gradient")
     _check_scale(subject, model, sample)
     lr = rgb_to_y(sample.lr) if model.channels == "y" else sample.lr
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return Panel(f"{subject.label}: branch", model.with_gradient(lr).gradient.float())
-    finally:
-        model.train(training)
+    model = in_evaluation(model)
+    assert isinstance(model, GradientNetwork)
+    with torch.inference_mode():
+        return Panel(f"{subject.label}: branch", model.with_gradient(lr).gradient.float())
 
 
 def without_branch(subject: Subject) -> Subject:

@@ -13,6 +13,7 @@ from edgekeeper.image.formats import (
     MAX_STREAMED_PIXELS,
     MAX_TURNED_PIXELS,
     READ_SUFFIXES,
+    SAMPLES,
     SUFFIXES,
     Format,
     Header,
@@ -27,13 +28,16 @@ from edgekeeper.image.formats import (
 from edgekeeper.image.image import (
     Image,
     alpha_tensor,
+    as_unit,
     colour_difference,
     from_tensor,
+    read_image,
     to_rgb_tensor,
     to_tensor,
+    write_image,
 )
-from edgekeeper.image.read import ImageReader, open_image, read_image
-from edgekeeper.image.write import ImageWriter, create_image, write_image
+from edgekeeper.image.read import ImageReader, open_image
+from edgekeeper.image.write import ImageWriter, create_image
 
 __all__ = [
     "FORMATS",
@@ -41,6 +45,7 @@ __all__ = [
     "MAX_STREAMED_PIXELS",
     "MAX_TURNED_PIXELS",
     "READ_SUFFIXES",
+    "SAMPLES",
     "SUFFIXES",
     "Format",
     "Header",
@@ -52,6 +57,7 @@ __all__ = [
     "Pixels",
     "SaveOptions",
     "alpha_tensor",
+    "as_unit",
     "check_image_target",
     "colour_difference",
     "create_image",

@@ -17,8 +17,14 @@ from edgekeeper import files
 from edgekeeper.errors import ImageError, InputError, unknown_name
 from edgekeeper.files import Overwrite
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""Integer samples, 0 to 255 or 0 to 65535."""
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
+"""Samples from 0 to 255, to 65535, or of floats to 1."""
+
+Depth = Literal[8, 16, 32]
+"""Bits of a sample; 32 are those of a float."""
+
+SAMPLES: dict[Depth, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
+"""The type of a sample by its bits."""
 
 MAX_PIXELS = 2**27
 """Largest image that is kept in memory whole (134 million pixels, 400 MB as 8-bit RGB)."""
@@ -185,7 +191,7 @@ class Header:
         width: columns.
         colours: 1 (grey) or 3 (RGB).
         alpha: "straight" when a channel of alpha follows the colours, not multiplied into them.
-        depth: bits per channel.
+        depth: bits per channel; 32 are floats in [0, 1].
         metadata: what is written back with the pixels.
         format: where it came from: "png", "jpeg", "webp", "tiff", "gif", "avif", "heic" or "jxl";
             not looked at when an image is written.
@@ -196,7 +202,7 @@ class Header:
     width: int
     colours: Literal[1, 3]
     alpha: Literal["none", "straight"] = "none"
-    depth: Literal[8, 16] = 8
+    depth: Depth = 8
     metadata: Metadata = field(default_factory=Metadata)
     format: str = ""
     notes: tuple[str, ...] = ()
@@ -205,6 +211,23 @@ class Header:
     def bands(self) -> int:
         """Samples per pixel, alpha included."""
         return self.colours + (self.alpha == "straight")
+
+
+_threads_of: int | None = None  # the process whose threads libvips has
+
+
+def need_threads() -> None:
+    """Raise ImageError where libvips' threads were left behind by a fork: it would wait for them.
+
+    To be called before what uses them: writing, turning, WebP, and sums over an image.
+    """
+    global _threads_of
+    if _threads_of not in (None, os.getpid()):
+        raise ImageError(
+            "This process was forked from one that had worked on images, and libvips' threads do "
+            "not survive a fork. Start processes by multiprocessing.get_context('spawn')."
+        )
+    _threads_of = os.getpid()
 
 
 def find_format(head: bytes) -> str | None:

@@ -1,24 +1,49 @@
-"""What an image is in memory: integer samples, alpha and metadata; to floats in [0, 1] and back."""
+"""What an image is in memory: samples, alpha and metadata; to floats in [0, 1] and back."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyvips
 import torch
 from torch import Tensor
 
-from edgekeeper.errors import InputError
-from edgekeeper.image.formats import Header, Metadata, Pixels
+from edgekeeper.errors import InputError, UnavailableError
+from edgekeeper.files import Overwrite
+from edgekeeper.image.formats import (
+    FORMATS,
+    MAX_PIXELS,
+    SAMPLES,
+    Depth,
+    Header,
+    Metadata,
+    Pixels,
+    SaveOptions,
+    format_to_write,
+    need_threads,
+)
+from edgekeeper.image.read import ImageReader
+from edgekeeper.image.write import create_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+_BEYOND = 1e-3  # floats that were computed may leave [0, 1] by so much
+_SHOWN = 1024  # pixels of a side that a notebook shows at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
     """A decoded image, upright.
 
+    NumPy takes it for an array, a notebook shows it, ``save`` writes it.
+
     Attributes:
-        pixels: (H, W, C), uint8 or uint16, C = 1 (grey) or 3 (RGB), not multiplied by alpha.
-        alpha: (H, W) of the same type, 0 is transparent; None when the file has no alpha.
+        pixels: (H, W, C), uint8, uint16 or float32 in [0, 1], C = 1 (grey) or 3 (RGB), not
+            multiplied by alpha.
+        alpha: (H, W) of the same type, 0 is transparent; None when the image has no alpha.
         metadata: what is written back with the pixels.
     """
 
@@ -27,21 +52,133 @@ class Image:
     metadata: Metadata = field(default_factory=Metadata)
 
     def __post_init__(self) -> None:
-        shape, depth = self.pixels.shape, self.pixels.dtype
+        shape, kind = self.pixels.shape, self.pixels.dtype
         if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape:
             raise InputError(f"Image pixels must be (H, W, 1) or (H, W, 3), got {shape}.")
-        if depth not in (np.uint8, np.uint16):
-            raise InputError(f"Image pixels must be uint8 or uint16, got {depth}.")
-        if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != depth):
+        if kind not in SAMPLES.values():
+            raise InputError(f"Image pixels must be uint8, uint16 or float32, got {kind}.")
+        if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != kind):
             raise InputError(
-                f"Alpha must be {shape[:2]} of {depth} like the pixels, "
+                f"Alpha must be {shape[:2]} of {kind} like the pixels, "
                 f"got {self.alpha.shape} of {self.alpha.dtype}."
             )
+        if kind == np.float32:
+            for samples in (self.pixels, *([] if self.alpha is None else [self.alpha])):
+                _check_unit(samples)
+
+    @classmethod
+    def from_numpy(cls, array: npt.NDArray[Any]) -> Self:
+        """Return the image of an array (H, W) or (H, W, C), C = 1 to 4: grey or RGB, then alpha.
+
+        uint8, uint16, or floats in [0, 1], which become float32.
+
+        Raises:
+            InputError: another shape or type, or floats beyond [0, 1].
+        """
+        _check_array(array)
+        kind = array.dtype.type
+        samples = array.astype(kind if kind in (np.uint8, np.uint16) else np.float32, copy=False)
+        if samples.ndim == 2:
+            samples = samples[..., None]
+        colours = 1 if samples.shape[2] < 3 else 3
+        alpha = samples[..., colours] if samples.shape[2] > colours else None
+        return cls(pixels=samples[..., :colours], alpha=alpha)
+
+    @classmethod
+    def from_pil(cls, image: "PILImage") -> Self:
+        """Return a Pillow image: palettes expanded, CMYK and other colours as RGB; not turned."""
+        mode = image.mode
+        if mode == "I" or mode.startswith("I;16"):
+            numbers = np.asarray(image)
+            if numbers.min() < 0 or numbers.max() > 65535:
+                raise InputError(
+                    f"The Pillow image of mode {mode} reaches from {numbers.min()} to "
+                    f"{numbers.max()}; 0 to 65535 are read, as 16 bits: scale it to them."
+                )
+            return cls.from_numpy(numbers.astype(np.uint16))
+        if image.has_transparency_data and mode not in ("LA", "RGBA"):
+            image = image.convert("RGBA")
+        elif mode not in ("L", "LA", "RGB", "RGBA", "F"):
+            image = image.convert("L" if mode == "1" else "RGB")
+        return cls.from_numpy(np.asarray(image))
+
+    def to_numpy(self) -> npt.NDArray[Any]:
+        """Return the samples (H, W, C), colours before alpha; (H, W) of grey without alpha."""
+        if self.alpha is not None:
+            return np.concatenate([self.pixels, self.alpha[..., None]], axis=2)
+        return self.pixels[..., 0] if self.pixels.shape[2] == 1 else self.pixels
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        array = self.to_numpy()
+        return np.array(array, dtype=dtype) if copy else np.asarray(array, dtype=dtype)
+
+    def to_pil(self) -> "PILImage":
+        """Return it as Pillow's image, of 8 bits; grey without alpha keeps 16 bits and floats.
+
+        The ICC profile, EXIF and density go along.
+
+        Raises:
+            UnavailableError: Pillow is not installed.
+        """
+        try:
+            from PIL import Image as Pillow
+        except ImportError as error:
+            raise UnavailableError(
+                "This needs the package pillow: pip install 'edgekeeper[image]'."
+            ) from error
+        grey = self.pixels.shape[2] == 1 and self.alpha is None
+        made = Pillow.fromarray(self.to_numpy() if grey else self.at_depth(8).to_numpy())
+        metadata = self.metadata
+        made.info |= {"icc_profile": metadata.icc} if metadata.icc else {}
+        made.info |= {"exif": metadata.exif} if metadata.exif else {}
+        if metadata.pixels_per_mm != (1.0, 1.0):
+            made.info["dpi"] = tuple(25.4 * number for number in metadata.pixels_per_mm)
+        return made
+
+    def at_depth(self, depth: Literal[8, 16]) -> Self:
+        """Return the image with so many bits, halves rounded upwards."""
+        if depth == self.depth:
+            return self
+        alpha = None if self.alpha is None else _at_depth(self.alpha, depth)
+        return replace(self, pixels=_at_depth(self.pixels, depth), alpha=alpha)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: Overwrite = "refuse",
+        quality: int = 95,
+        options: SaveOptions | None = None,
+    ) -> None:
+        """Write it to a file; arguments and errors as ``write_image`` has them."""
+        write_image(self, path, overwrite=overwrite, quality=quality, options=options)
+
+    def _repr_png_(self) -> bytes:
+        """Return a PNG of at most 1024 pixels a side, which notebooks show."""
+        need_threads()
+        samples = np.ascontiguousarray(self.at_depth(8).to_numpy())
+        kind = "srgb" if self.pixels.shape[2] == 3 else "b-w"
+        shown = pyvips.Image.new_from_array(samples, interpretation=kind)
+        if max(shown.width, shown.height) > _SHOWN:
+            shown = shown.thumbnail_image(_SHOWN, height=_SHOWN)
+        if self.metadata.icc is not None:
+            shown = shown.copy()
+            shown.set_type(pyvips.GValue.blob_type, "icc-profile-data", self.metadata.icc)
+        data: bytes = shown.write_to_buffer(".png")
+        return data
+
+    def __repr__(self) -> str:
+        """Return what it is, without its samples."""
+        height, width, colours = self.pixels.shape
+        kind = ("grey" if colours == 1 else "RGB") + ("" if self.alpha is None else " with alpha")
+        return f"<edgekeeper.Image {width} x {height} {kind}, {self.pixels.dtype}>"
 
     @property
-    def depth(self) -> Literal[8, 16]:
-        """Bits per channel."""
-        return 8 if self.pixels.dtype == np.uint8 else 16
+    def depth(self) -> Depth:
+        """Bits per channel; 32 are floats."""
+        return next(bits for bits, kind in SAMPLES.items() if self.pixels.dtype == kind)
 
     @property
     def header(self) -> Header:
@@ -57,7 +194,107 @@ class Image:
         )
 
 
-# ---- Images to tensors in [0, 1] and back, exactly rounded ------------------------------------
+def _check_array(array: npt.NDArray[Any]) -> None:
+    """Raise InputError, with a cure, unless it is an array that an image can have."""
+    shape, kind = array.shape, array.dtype
+    if array.ndim == 4:
+        raise InputError(f"The array is {shape}; give the images (H, W, C) one by one.")
+    if array.ndim == 3 and shape[2] > 4 and shape[0] in (1, 3, 4):
+        raise InputError(
+            f"The array is {shape}, channels first as tensors have them; arrays are (H, W, C): "
+            "use array.transpose(1, 2, 0)."
+        )
+    if array.ndim not in (2, 3) or 0 in shape or (array.ndim == 3 and shape[2] > 4):
+        raise InputError(
+            f"The array is {shape}; an image is (H, W), or (H, W, C) with 1 to 4 channels: grey "
+            "or RGB, then alpha."
+        )
+    if kind.type not in (np.uint8, np.uint16) and kind.kind != "f":
+        raise InputError(
+            f"The array is of {kind}; an image is of uint8, uint16, or floats in [0, 1]: use "
+            "array.astype(numpy.uint8) for values from 0 to 255."
+        )
+
+
+def _check_unit(samples: Pixels) -> None:
+    """Raise InputError unless floats lie in [0, 1]."""
+    low, high = float(samples.min()), float(samples.max())
+    if not (low >= -_BEYOND and high <= 1 + _BEYOND):
+        raise InputError(
+            f"The image's values reach from {low:g} to {high:g}; floats must lie in [0, 1]: divide "
+            "by 255, or clip them."
+        )
+
+
+def _at_depth(samples: Pixels, depth: Literal[8, 16]) -> Pixels:
+    if samples.dtype == np.float32:
+        exact = np.clip(samples.astype(np.float64), 0, 1) * (2**depth - 1)
+        rounded: Pixels = np.floor(exact + 0.5).astype(SAMPLES[depth])
+        return rounded
+    wide = samples.astype(np.uint32)  # 65535 / 255 = 257
+    changed: Pixels = (wide * 257 if depth == 16 else (wide + 128) // 257).astype(SAMPLES[depth])
+    return changed
+
+
+# ---- Images from and to files, whole ------------------------------------------------------------
+
+
+def read_image(path: str | Path | bytes) -> Image:
+    """Return the image in the file ``path``, upright, at the depth and in the colours of the file.
+
+    Of several frames or pages it is the first.
+
+    Raises:
+        ImageError: the file is missing, empty, damaged, cut short, not an image, of another
+            depth than 8 or 16 bits, or larger than ``MAX_PIXELS``.
+    """
+    with ImageReader(path, limit=MAX_PIXELS) as reader:
+        header, samples = reader.header, reader.read_rest()
+    if header.alpha == "none":
+        return Image(pixels=samples, metadata=header.metadata)
+    pixels, alpha = samples[..., : header.colours].copy(), samples[..., header.colours].copy()
+    return Image(pixels=pixels, alpha=alpha, metadata=header.metadata)
+
+
+def write_image(
+    image: Image,
+    path: str | Path,
+    *,
+    overwrite: Overwrite = "refuse",
+    quality: int = 95,
+    options: SaveOptions | None = None,
+) -> None:
+    """Write ``image`` to the file ``path``, in the format that its name ends with.
+
+    The file appears whole or not at all. ``quality`` (1 to 100) is for JPEG, WebP and AVIF; with
+    ``options`` it is not looked at. JPEG and WebP round 16 bits to 8, AVIF to 12; WebP and AVIF
+    make grey RGB. Floats are written as 16 bits.
+
+    Raises:
+        InputError: ``quality`` is out of range.
+        ImageError: the file extension is unknown, the format cannot hold the image, the file
+            exists, or it cannot be written, for example because the disk is full.
+    """
+    path, options = Path(path), options or SaveOptions(quality=quality)
+    image = image.at_depth(16) if image.depth == 32 else image
+    samples, alpha = image.pixels, image.alpha
+    form = FORMATS[format_to_write(path, options)]
+    if alpha is not None and form.alpha == "none" and alpha.min() == 2**image.depth - 1:
+        image, alpha = replace(image, alpha=None), None  # opaque
+    if alpha is not None:
+        samples = np.concatenate([samples, alpha[..., None]], axis=2)
+    with create_image(path, image.header, options=options, overwrite=overwrite) as writer:
+        writer.write(samples)
+
+
+# ---- Images to tensors in [0, 1] and back, exactly rounded --------------------------------------
+
+
+def as_unit(samples: Pixels) -> npt.NDArray[np.float32]:
+    """Return the samples as float32 in [0, 1], in memory of their own."""
+    if samples.dtype == np.float32:
+        return np.array(samples, np.float32)
+    return samples.astype(np.float32) / np.float32(255 if samples.dtype == np.uint8 else 65535)
 
 
 def to_tensor(image: Image) -> Tensor:
@@ -108,6 +345,7 @@ def colour_difference(first: Tensor, second: Tensor) -> float:
     About 1 is just noticeable side by side, 2 to 3 at a glance. libvips computes it, exact to
     0.001 where hues lie near each other; opposite ones differ from the published formula.
     """
+    need_threads()
     one, other = (
         pyvips.Image.new_from_array(from_tensor(x, depth=16), interpretation="rgb16")
         for x in (first, second)
@@ -116,5 +354,4 @@ def colour_difference(first: Tensor, second: Tensor) -> float:
 
 
 def _plane_tensor(samples: Pixels) -> Tensor:
-    unit = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
-    return torch.from_numpy(unit).permute(2, 0, 1)[None].contiguous()
+    return torch.from_numpy(as_unit(samples)).permute(2, 0, 1)[None].contiguous()

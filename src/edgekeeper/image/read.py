@@ -28,9 +28,9 @@ from edgekeeper.image.formats import (
     Metadata,
     Pixels,
     find_format,
+    need_threads,
     vips_reason,
 )
-from edgekeeper.image.image import Image
 from edgekeeper.image.metadata import TiffTags, iptc_records, read_tags
 
 _STEP = 2**24  # samples that are decoded at once where the caller asks for no rows of its own
@@ -254,6 +254,8 @@ class ImageReader:
         frames = max(frames, _field(image, "n-pages", default=1))
         self._notes = _page_notes(self._format, frames=frames, brand=head[8:12])
         turn = _field(image, "orientation", default=1)
+        if turn > 1 or self._format == "webp":
+            need_threads()
         if turn > 2:
             self._check_room(image)
             # What is empty is not decoded at length.
@@ -349,23 +351,6 @@ def open_image(
     return ImageReader(source, alpha="drop")
 
 
-def read_image(path: str | Path | bytes) -> Image:
-    """Return the image in the file ``path``, upright, at the depth and in the colours of the file.
-
-    Of several frames or pages it is the first.
-
-    Raises:
-        ImageError: the file is missing, empty, damaged, cut short, not an image, of another
-            depth than 8 or 16 bits, or larger than ``MAX_PIXELS``.
-    """
-    with ImageReader(path, limit=MAX_PIXELS) as reader:
-        header, samples = reader.header, reader.read_rest()
-    if header.alpha == "none":
-        return Image(pixels=samples, metadata=header.metadata)
-    pixels, alpha = samples[..., : header.colours].copy(), samples[..., header.colours].copy()
-    return Image(pixels=pixels, alpha=alpha, metadata=header.metadata)
-
-
 def _opened(source: str | Path | bytes) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
@@ -380,7 +365,7 @@ def _is_opaque(source: str | Path | bytes) -> bool:
 def _all_bits(samples: Pixels, *, bits: int) -> Pixels:
     """Return samples that use the upper ``bits`` of 16 so that full is 65535."""
     top = 2**bits - 1
-    exact = (samples >> (16 - bits)).astype(np.uint32)
+    exact = samples.astype(np.uint32) >> (16 - bits)
     return ((exact * 65535 + top // 2) // top).astype(np.uint16)
 
 

@@ -27,10 +27,10 @@ from edgekeeper.image.formats import (
     check_fits,
     check_image_target,
     format_to_write,
+    need_threads,
     vips_reason,
     write_notes,
 )
-from edgekeeper.image.image import Image
 from edgekeeper.image.metadata import add_tags, photoshop_block, settled_xmp
 
 _COLOUR_TYPES = {(1, 1): 0, (3, 3): 2, (1, 2): 4, (3, 4): 6}  # of PNG, by (colours, bands)
@@ -66,6 +66,7 @@ class _Encoder:
     """
 
     def __init__(self, file: BinaryIO, header: Header, *, form: str, options: SaveOptions) -> None:
+        need_threads()
         self.failure: pyvips.Error | MemoryError | None = None
         self._format, self._form, self._options = FORMATS[form], form, options
         # What is encoded has the depth of the format.
@@ -348,36 +349,6 @@ def create_image(
         form = options.format
     check_fits(header, name=_name(target), form=FORMATS[form])
     return ImageWriter(target, header, form=form, options=options, overwrite=overwrite)
-
-
-def write_image(
-    image: Image,
-    path: str | Path,
-    *,
-    overwrite: Overwrite = "refuse",
-    quality: int = 95,
-    options: SaveOptions | None = None,
-) -> None:
-    """Write ``image`` to the file ``path``, in the format that its name ends with.
-
-    The file appears whole or not at all. ``quality`` (1 to 100) is for JPEG, WebP and AVIF; with
-    ``options`` it is not looked at. JPEG and WebP round 16 bits to 8, AVIF to 12; WebP and AVIF
-    make grey RGB.
-
-    Raises:
-        InputError: ``quality`` is out of range.
-        ImageError: the file extension is unknown, the format cannot hold the image, the file
-            exists, or it cannot be written, for example because the disk is full.
-    """
-    path, options = Path(path), options or SaveOptions(quality=quality)
-    samples, alpha = image.pixels, image.alpha
-    form = FORMATS[format_to_write(path, options)]
-    if alpha is not None and form.alpha == "none" and alpha.min() == np.iinfo(alpha.dtype).max:
-        image, alpha = replace(image, alpha=None), None  # opaque
-    if alpha is not None:
-        samples = np.concatenate([samples, alpha[..., None]], axis=2)
-    with create_image(path, image.header, options=options, overwrite=overwrite) as writer:
-        writer.write(samples)
 
 
 def _name(target: Path | BinaryIO) -> str:

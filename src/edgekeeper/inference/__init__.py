@@ -8,17 +8,17 @@ printed; progress goes to a callback, and a folder's results come one by one.
 from edgekeeper.inference.categories import Categories, CategoryMap
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.files import upscale_file, upscale_files
-from edgekeeper.inference.images import upscale, upscale_image
+from edgekeeper.inference.images import upscale_image
 from edgekeeper.inference.network import Drift
 from edgekeeper.inference.request import (
     Progress,
     Request,
     Result,
-    Seams,
     Step,
     plan_outputs,
 )
 from edgekeeper.inference.seams import add_seams, measure_seams, verify_seams
+from edgekeeper.ops.tiles import Seams
 from edgekeeper.pretrained.zoo import Networks
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "measure_seams",
     "networks_for",
     "plan_outputs",
-    "upscale",
     "upscale_file",
     "upscale_files",
     "upscale_image",

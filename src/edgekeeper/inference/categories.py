@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ def read_map(path: Path) -> CategoryMap:
     Raises:
         ImageError: the file cannot be read, or is no map.
     """
-    pixels = read_image(path).pixels
+    pixels: NDArray[Any] = read_image(path).pixels
     if pixels.shape[2] != 1:
         raise ImageError(f"'{path}' is in colour; a map is grey, with the values {_VALUES}.")
     try:

@@ -33,6 +33,7 @@ from edgekeeper.pretrained.zoo import (
     WEIGHTS,
     Networks,
     Style,
+    check_named,
     default_name,
     find,
     find_device,
@@ -74,7 +75,7 @@ def networks_for(
 
     plain = Networks(factors=FACTORS["faithful"], load=shipped("faithful"))
     if model is not None:
-        one = model if isinstance(model, SRModel) else read(model)
+        one = model if isinstance(model, SRModel) else read(check_named(model))
         known = isinstance(model, str | Path) and (WEIGHTS / f"{model}.safetensors").is_file()
         own = Networks(factors=(one.scale,), load=lambda factor: one)
         return replace(own, alpha=plain, flat=FLAT) if known else own

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import numpy as np
 import psutil
 import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.image import Header, Pixels
+from edgekeeper.image import SAMPLES, Header, Pixels, as_unit
 from edgekeeper.image.quality import Condition
 from edgekeeper.inference.categories import CategoryMap
 from edgekeeper.inference.choose import (
@@ -257,25 +256,24 @@ def is_grey(rows: Pixels) -> bool:
 
 
 def to_bands(source: Source) -> Bands:
-    """Yield integer rows (h, W, C) as float bands in [0, 1]."""
+    """Yield rows (h, W, C) as float bands in [0, 1]."""
     for samples in source:
         assert not isinstance(samples, Header)
-        unit = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
-        yield torch.from_numpy(unit).permute(2, 0, 1)[None].contiguous()
+        yield torch.from_numpy(as_unit(samples)).permute(2, 0, 1)[None].contiguous()
 
 
 def to_rows(bands: Bands, header: Header) -> Iterator[Pixels]:
-    """Yield float bands as integer rows (h, W, C), clipped to [0, 1], halves rounded upwards."""
+    """Yield bands as rows (h, W, C) of the header's depth, clipped, halves rounded upwards."""
     top = 2**header.depth - 1
     for band in bands:
         step = max(1, _ROUNDED // (band.shape[-1] * band.shape[1]))
         for start in range(0, band.shape[-2], step):
             part = band[0, :, start : start + step]
-            exact = part.permute(1, 2, 0).mul(top).add_(0.5).clamp_(0, top)
-            if header.depth == 8:
-                rows: Pixels = exact.to(torch.uint8).contiguous().numpy()
+            if header.depth == 32:
+                rows: Pixels = part.permute(1, 2, 0).clamp(0, 1).contiguous().numpy()
             else:
-                rows = exact.contiguous().numpy().astype(np.uint16)
+                exact = part.permute(1, 2, 0).mul(top).add_(0.5).clamp_(0, top).contiguous().numpy()
+                rows = exact.astype(SAMPLES[header.depth])
             if rows.shape[2] < header.bands:  # one channel stands for three
                 rows = rows[..., [0, 0, *range(rows.shape[2])]]
             yield rows

@@ -5,8 +5,8 @@ The one place that knows luma networks, borders, layout, precision, symmetries a
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -20,6 +20,7 @@ from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import colour_difference
 from edgekeeper.inference.finish import Finish, enlarged
 from edgekeeper.models import SFTGAN, SRModel
+from edgekeeper.models.base import in_evaluation
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.color import rgb_to_y, rgb_to_ycbcr, ycbcr_to_rgb
 from edgekeeper.ops.resize import imresize
@@ -54,7 +55,7 @@ def infer(
 ) -> Tensor:
     """Return the SR batch (B, 3, scale·H, scale·W), float32, of an LR batch (B, 3, H, W) in [0, 1].
 
-    The network runs in evaluation mode and is left in the mode it was in, with its ``border`` of
+    The network runs in evaluation mode, the caller's module untouched, with its ``border`` of
     repeated pixels around the images. A luma network works on Y; Cb and Cr are enlarged by
     MATLAB's bicubic, as in the papers. An image whose channels are equal stays grey.
     ``precision="bfloat16"`` runs convolutions in bfloat16 (autocast, channels last);
@@ -126,26 +127,11 @@ def _forward(
     reduced = precision == "bfloat16"
     if reduced or layout == "channels last":
         lr = lr.contiguous(memory_format=torch.channels_last)
-    with (
-        _evaluation(model),
-        torch.autocast(lr.device.type, dtype=torch.bfloat16) if reduced else nullcontext(),
-    ):
+    model = in_evaluation(model)
+    with torch.autocast(lr.device.type, dtype=torch.bfloat16) if reduced else nullcontext():
         if maps is not None:
             return taking_maps(model).with_conditions(lr, maps).float()
         return model(lr).float()
-
-
-@contextmanager
-def _evaluation(model: SRModel) -> Iterator[None]:
-    """Hold the network in evaluation mode, and put each part back into its own afterwards."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 # ---- The tiles of an image -----------------------------------------------------------------------
@@ -190,7 +176,7 @@ class TileRunner:
         finish: Finish | None = None,
     ) -> None:
         tensors = chain(model.parameters(), model.buffers())
-        self.model = model.eval()
+        self.model = in_evaluation(model)
         self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
         self.precision: Precision | None = None if precision == "auto" else precision
         if any(isinstance(part, ExportedNetwork) for part in model.modules()):

@@ -5,10 +5,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from edgekeeper.errors import InputError
+from edgekeeper.errors import InputError, unknown_name
 from edgekeeper.image import (
     FORMATS,
     READ_SUFFIXES,
@@ -21,7 +22,8 @@ from edgekeeper.image import (
 from edgekeeper.inference.categories import Categories
 from edgekeeper.inference.network import Choice, Drift, Precision
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.zoo import Networks, Style, choose_passes
+from edgekeeper.ops.tiles import Seams
+from edgekeeper.pretrained.zoo import FACTORS, Networks, Style, choose_passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class Request:
     tolerant: bool = False
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         given = [x for x in (self.scale, self.width, self.height, self.fit) if x is not None]
         if len(given) > 1:
             raise InputError(
@@ -89,9 +92,12 @@ class Request:
                 f"box to fit into; {len(given)} of them were given."
             )
         for one in given:
-            numbers = one if isinstance(one, tuple) else (one,)
-            if not all(math.isfinite(number) and number > 0 for number in numbers):
-                raise InputError(f"An image cannot be enlarged to {one}; give a positive number.")
+            for number in one if isinstance(one, tuple) else (one,):
+                if isinstance(number, bool) or not isinstance(number, Real):
+                    kind = type(number).__name__
+                    raise InputError(f"A size is a number, such as 4; got {number!r}, a {kind}.")
+                if not (math.isfinite(number) and number > 0):
+                    raise InputError(f"No image can become {one}; give a positive number.")
         for name in ("strength", "sharpness"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -132,6 +138,20 @@ class Request:
         if self.height is not None:
             return f"_h{self.height}"
         return f"_x{max(factors) if self.scale is None else self.scale:g}"
+
+
+def _check_choices(request: Request) -> None:
+    """Raise InputError, with the nearest name, for a choice that there is not."""
+    for name, known in (
+        ("style", tuple(FACTORS)),
+        ("runtime", (None, "torch", "onnx", "openvino")),
+        ("precision", get_args(Choice)),
+        ("existing", (None, "skip", "fail", "replace")),
+    ):
+        if (value := getattr(request, name)) not in known:
+            raise unknown_name(name, str(value), known=filter(None, known))
+    if request.tile != "auto" and (type(request.tile) is not int or request.tile < 1):
+        raise InputError(f"tile is {request.tile!r}; give 'auto' or the side, a whole number.")
 
 
 # ---- The passes of networks that reach a size ----------------------------------------------------
@@ -192,24 +212,6 @@ class Step:
 
 Progress = Callable[[Step], None]
 """Called when a file starts and after each of its parts; may raise to stop."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seams:
-    """The largest difference between tiled and whole in grey levels of 255, and how it was made."""
-
-    levels: float
-    tile: int
-    overlap: int
-
-    @property
-    def is_seamless(self) -> bool:
-        """Whether no value moves by more than ``ALLOWED_LEVELS``."""
-        return self.levels <= ALLOWED_LEVELS
-
-
-ALLOWED_LEVELS = 0.5
-"""The largest difference that tiles may make anywhere, in grey levels of 255."""
 
 
 @dataclass(frozen=True, kw_only=True)

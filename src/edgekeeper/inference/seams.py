@@ -12,9 +12,9 @@ from edgekeeper.inference.choose import networks_for, runner_of
 from edgekeeper.inference.finish import Finish
 from edgekeeper.inference.flow import tile_side
 from edgekeeper.inference.network import tile_overlap
-from edgekeeper.inference.request import Request, Result, Seams, plan_passes
+from edgekeeper.inference.request import Request, Result, plan_passes
 from edgekeeper.models import SRModel
-from edgekeeper.ops.tiles import RowWindow, Tile, plan_tiles, tiled_bands
+from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tiled_bands
 
 
 def verify_seams(

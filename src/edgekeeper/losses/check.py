@@ -1,5 +1,6 @@
 """What every loss asks of its arguments, and the precision it works in."""
 
+import warnings
 from collections.abc import Sequence
 from math import isfinite
 
@@ -8,9 +9,15 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError, unknown_name
 
+_EIGHT_BITS = 10.0  # images in [0, 1], normalised ones too, do not reach it; 0 to 255 does
+_range_was_seen = False
 
-def check_pair(sr: Tensor, hr: Tensor) -> None:
-    """Raise InputError unless both are (B, C, H, W) float tensors of one shape."""
+
+def check_pair(sr: Tensor, hr: Tensor, *, data_range: float = 1.0) -> None:
+    """Raise InputError unless both are (B, C, H, W) float tensors of one shape.
+
+    Until a pair was right, warn of targets from 0 to 255 where [0, ``data_range``] is expected.
+    """
     for name, tensor in (("sr", sr), ("hr", hr)):
         if not isinstance(tensor, Tensor):
             raise InputError(
@@ -36,6 +43,23 @@ def check_pair(sr: Tensor, hr: Tensor) -> None:
         raise InputError(
             f"'sr' and 'hr' have shape {tuple(sr.shape)}, which holds no pixel; "
             "give at least one image of at least one pixel."
+        )
+
+    _check_range(hr.detach(), data_range=data_range)
+
+
+def _check_range(hr: Tensor, *, data_range: float) -> None:
+    """Warn of 8-bit values, until a target was right: on a GPU to look is to wait."""
+    global _range_was_seen
+    if _range_was_seen or data_range != 1.0 or torch.compiler.is_compiling() or hr.is_meta:
+        return
+    high = float(hr.max())
+    _range_was_seen = high <= _EIGHT_BITS
+    if not _range_was_seen:
+        warnings.warn(
+            f"'hr' reaches {high:g}; losses are made for [0, 1], and other values change their "
+            "weight against each other: divide by 255.",
+            stacklevel=4,
         )
 
 

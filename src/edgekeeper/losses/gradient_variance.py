@@ -79,7 +79,7 @@ class GradientVariance(nn.Module):
         self.stride = patch if stride is None else stride
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        check_pair(sr, hr)  # (B, 1 or 3, H, W) both
+        check_pair(sr, hr, data_range=self.data_range)  # (B, 1 or 3, H, W) both
         self._check(sr)
         if hr.requires_grad:
             raise InputError(

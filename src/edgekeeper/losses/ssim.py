@@ -30,7 +30,7 @@ class SSIM(nn.Module):
         self.border: SSIMBorder = border
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        check_pair(sr, hr)  # (B, C, H, W) both
+        check_pair(sr, hr, data_range=self.data_range)  # (B, C, H, W) both
         similarity = ssim_map(  # (B, C, H, W), or 10 less a side with "valid"
             as_float32_or_more(sr),
             as_float32_or_more(hr),

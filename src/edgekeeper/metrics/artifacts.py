@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
+from edgekeeper.metrics.protocol import OVERSHOOT, check_range
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.variance import local_variance
 
@@ -57,6 +58,7 @@ def texture_difference(
                 f"got {tuple(sr.shape)} of {sr.dtype} and {tuple(faithful.shape)} of "
                 f"{faithful.dtype}."
             )
+        check_range("A result", x, beyond=OVERSHOOT)
     if not 0 < threshold <= 1:
         raise InputError(f"threshold is {threshold}; it must be above 0 and at most 1.")
     own, other = (local_variance(rgb_to_grey_gv(x.float()), window=window) for x in (sr, faithful))

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.metrics.matfile import read_mat
+from edgekeeper.metrics.protocol import OVERSHOOT, check_range
 from edgekeeper.models.backbones import weights_file
 from edgekeeper.ops.color import rgb_to_y, round_uint8
 from edgekeeper.ops.resize import imresize
@@ -58,6 +59,7 @@ def shaved_luma(x: Tensor, *, shave: int) -> Tensor:
             f"Images are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(x.shape)} of "
             f"{x.dtype}. Repeat a grey image three times."
         )
+    check_range("The image", x, beyond=OVERSHOOT)
     height, width = x.shape[2:]
     if isinstance(shave, bool) or not isinstance(shave, int) or shave < 0:
         raise InputError(f"'shave' is {shave!r}; it is a whole number of pixels, 0 or more.")

@@ -132,10 +132,25 @@ class ImagePair:
     hr: Tensor
 
 
+OVERSHOOT = 10.0
+"""How far a network's output may leave [0, 1]; an image from 0 to 255 is beyond."""
+
+
+def check_range(name: str, image: Tensor, *, beyond: float) -> None:
+    """Raise InputError, naming the range, for values further from [0, 1], or not finite."""
+    low, high = float(image.min()), float(image.max())
+    if not (-beyond <= low and high <= 1 + beyond):  # a NaN too
+        raise InputError(
+            f"{name} must lie in [0, 1]; it reaches from {low:g} to {high:g}. Divide 8-bit values "
+            "by 255."
+        )
+
+
 def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     """Both images as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
 
-    Raises InputError when shapes differ, are not (B, 3, H, W), or ``hr`` leaves [0, 1].
+    Raises InputError when shapes differ, are not (B, 3, H, W), ``hr`` leaves [0, 1], or ``sr`` is
+    not finite or plainly on another range: what a network gives may leave [0, 1].
     """
     if sr.shape != hr.shape:
         raise InputError(
@@ -147,9 +162,8 @@ def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
             f"Images are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(sr.shape)} of "
             f"{sr.dtype}. Repeat a grey image three times."
         )
-    low, high = float(hr.min()), float(hr.max())
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise InputError(f"hr must lie in [0, 1]; it reaches from {low:g} to {high:g}.")
+    for name, image, beyond in (("hr", hr, 1e-3), ("sr", sr, OVERSHOOT)):
+        check_range(name, image, beyond=beyond)
     # float64 before rounding: a float32 k/255 then lands on the exact grid.
     prediction, target = sr.detach().double(), hr.detach().double()
     if protocol.rounding == "none":

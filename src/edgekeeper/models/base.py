@@ -1,5 +1,6 @@
 """What every super-resolution network here has in common: little, on purpose."""
 
+import copy
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -137,6 +138,25 @@ def _types(constructor: Callable[..., None]) -> dict[str, Any]:
 def parameter_count(model: nn.Module) -> int:
     """Return the number of learnable numbers; fixed buffers are not counted."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def in_evaluation(model: SRModel) -> SRModel:
+    """Return the network in evaluation mode: itself, or another around the same weights.
+
+    The caller's module is not touched, so that threads may run it while one trains it.
+    """
+    made: dict[nn.Module, nn.Module] = {}
+
+    def view(module: nn.Module) -> nn.Module:
+        if module not in made:
+            made[module] = twin = copy.copy(module)  # which shares parameters and buffers
+            twin.training = False
+            twin._modules = {k: part and view(part) for k, part in module._modules.items()}
+        return made[module]
+
+    found = view(model) if any(module.training for module in model.modules()) else model
+    assert isinstance(found, SRModel)
+    return found
 
 
 def filled(lr: Tensor, *, multiple: int) -> Tensor:

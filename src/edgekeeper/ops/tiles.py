@@ -21,6 +21,24 @@ Sides = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seams:
+    """The largest difference between tiled and whole in grey levels of 255, and how it was made."""
+
+    levels: float
+    tile: int
+    overlap: int
+
+    @property
+    def is_seamless(self) -> bool:
+        """Whether no value moves by more than ``ALLOWED_LEVELS``."""
+        return self.levels <= ALLOWED_LEVELS
+
+
+ALLOWED_LEVELS = 0.5
+"""The largest difference that tiles may make anywhere, in grey levels of 255."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Span:
     """One axis of a tile in LR pixels: what is read, and the part of it that is kept.
 

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -203,9 +204,12 @@ def _open_openvino(
     except RuntimeError as error:
         raise CheckpointError(f"OpenVINO cannot read '{path}': {_short(error)}") from error
 
+    one_at_a_time = threading.Lock()  # a request refuses a second thread
+
     def run(lr: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            return np.array(request.infer({0: lr})[0])  # a copy: the request keeps its memory
+            with one_at_a_time:
+                return np.array(request.infer({0: lr})[0])  # a copy: the request keeps its memory
         except RuntimeError as error:
             raise _failure(error, lr) from error
 

@@ -82,6 +82,17 @@ def _scale(spec: Spec[object]) -> int:
     return int(str(arguments["scale"]))
 
 
+def check_named(model: object) -> str | Path:
+    """Return the name or path itself; raise InputError, with a cure, for another network."""
+    if isinstance(model, str | Path):
+        return model
+    raise InputError(
+        "A network is a name, a file or an edgekeeper.models.SRModel; got one of type "
+        f"{type(model).__name__}. Put another torch.nn.Module into a class of SRModel that sets "
+        "scale, channels ('rgb' or 'y') and receptive_field, and calls it in forward."
+    )
+
+
 def find(name_or_path: str | Path) -> Path:
     """Return the file of a network that ships, by name, or of one's own, by path.
 
@@ -91,7 +102,7 @@ def find(name_or_path: str | Path) -> Path:
         InputError: none of these; names the nearest network that ships.
         UnavailableError: a file of the Hugging Face Hub cannot be had.
     """
-    path = Path(name_or_path)
+    path = Path(check_named(name_or_path))
     if path.is_file():
         return path
     shipped = WEIGHTS / f"{name_or_path}.safetensors"
@@ -178,14 +189,18 @@ def find_device(name: str) -> str:
     Raises:
         InputError: it is not there.
     """
+    kind, _, number = name.partition(":")
     there = {
         "cpu": True,
-        "cuda": torch.cuda.is_available(),
+        "cuda": torch.cuda.is_available()
+        and (not number or number in map(str, range(torch.cuda.device_count()))),
         "mps": torch.backends.mps.is_available(),
     }
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there.get(name.partition(":")[0], True):
+    if kind not in there:
+        raise InputError(f"There is no device '{name}': choose auto, cpu, cuda, cuda:1 or mps.")
+    if not there[kind]:
         raise InputError(f"This machine has no {name} device that PyTorch can use; take cpu.")
     return name
 

@@ -17,13 +17,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyvips
 import torch
 
 from edgekeeper.errors import EdgekeeperError, ImageError, InputError
 from edgekeeper.evaluation.inspect import inspect_files
-from edgekeeper.image import FORMATS, Image, SaveOptions, from_tensor, open_image
+from edgekeeper.image import FORMATS, Image, SaveOptions, as_unit, from_tensor, open_image
 from edgekeeper.image.quality import estimate
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
 from edgekeeper.inference.request import is_video, plan_passes
@@ -62,7 +61,7 @@ def look_at(task: Message) -> Message:
         top, left = (max(0, n - _LOOKED_AT) // 16 * 8 for n in (height, width))
         rows = reader.rows(top, min(height, top + _LOOKED_AT))
         part = rows[:, left : left + _LOOKED_AT, : header.colours]
-    unit = torch.from_numpy(part.astype(np.float32) / np.iinfo(part.dtype).max)  # (H, W, C)
+    unit = torch.from_numpy(as_unit(part))  # (H, W, C)
     condition = estimate(unit.permute(2, 0, 1)[None].contiguous(), path=source)
     return {
         "width": width,

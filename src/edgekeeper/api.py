@@ -1,0 +1,250 @@
+"""``edgekeeper.upscale``: the one call, for images as Python programs hold them."""
+
+import copy
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekeeper.errors import InputError
+from edgekeeper.export import with_runtime
+from edgekeeper.image import Image, read_image
+from edgekeeper.inference import Request, networks_for, upscale_image
+from edgekeeper.inference.categories import Categories
+from edgekeeper.inference.network import Choice
+from edgekeeper.models import SRModel
+from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES
+from edgekeeper.pretrained.zoo import Networks, Style, find, find_device, is_own, load_network
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    InMemory = TypeVar("InMemory", Tensor, NDArray[Any], PILImage)
+
+Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""An image file: its path, its bytes, or an open binary file."""
+
+_KINDS = (
+    "the path of a file, the bytes of one, an open binary file, an edgekeeper.Image, a Pillow "
+    "image, a NumPy array (H, W) or (H, W, C), or a tensor (B, C, H, W)"
+)
+
+
+@overload
+def upscale(
+    image: "InMemory",
+    *,
+    scale: float | None = None,
+    model: str | Path | SRModel | Networks | None = None,
+    style: Style = "auto",
+    strength: float | None = None,
+    sharpness: float | None = None,
+    runtime: Literal["torch", "onnx", "openvino"] | None = None,
+    device: str | torch.device = "auto",
+    precision: Choice = "auto",
+    tile: int | Literal["auto"] = "auto",
+    categories: Categories | None = None,
+) -> "InMemory": ...
+
+
+@overload
+def upscale(
+    image: Encoded | Image,
+    *,
+    scale: float | None = None,
+    model: str | Path | SRModel | Networks | None = None,
+    style: Style = "auto",
+    strength: float | None = None,
+    sharpness: float | None = None,
+    runtime: Literal["torch", "onnx", "openvino"] | None = None,
+    device: str | torch.device = "auto",
+    precision: Choice = "auto",
+    tile: int | Literal["auto"] = "auto",
+    categories: Categories | None = None,
+) -> Image: ...
+
+
+def upscale(
+    image: "Encoded | Image | Tensor | NDArray[Any] | PILImage",
+    *,
+    scale: float | None = None,
+    model: str | Path | SRModel | Networks | None = None,
+    style: Style = "auto",
+    strength: float | None = None,
+    sharpness: float | None = None,
+    runtime: Literal["torch", "onnx", "openvino"] | None = None,
+    device: str | torch.device = "auto",
+    precision: Choice = "auto",
+    tile: int | Literal["auto"] = "auto",
+    categories: Categories | None = None,
+) -> "Image | Tensor | NDArray[Any] | PILImage":
+    """Return the image ``scale`` times as large, of the kind that was given.
+
+    Computed in tiles, so that memory holds the image, the result and little more; nothing is
+    differentiated. Threads may call it at the same time, with one network too.
+
+    Args:
+        image: a file (path, bytes, open binary file) gives an ``Image``, as an ``Image`` does. A
+            Pillow image, a NumPy array (H, W) or (H, W, C) of uint8, uint16 or floats, and a float
+            tensor (B, C, H, W) or (C, H, W) give their like, a tensor on its device. C is 1 to 4:
+            grey or RGB, then alpha. Floats lie in [0, 1].
+        scale: any positive factor; by default the network's own, or 4. What networks do not reach
+            exactly is made by several passes and exact bicubic interpolation.
+        model: a network, the name of one that ships, or a network file.
+        style: by which the networks that ship are chosen when none is named. "auto" is the faithful
+            ones, mixed with the one that restores as far as the image looks damaged.
+        strength: how far "auto" and "restore" restore, 0 to 1.
+        sharpness: 0 to 1, sharpens the result of any network.
+        runtime: what runs the network; by default what its file is for, else torch.
+        device: "auto" takes an accelerator where there is one, and leaves a network that is given
+            where it is; elsewhere a copy of that is run.
+        precision: "auto" takes bfloat16 where it is fast and good enough on the image.
+        tile: the side of a tile of the image.
+        categories: for SFTGAN, what can be seen: the name of one category that is everywhere, the
+            file of a map, or a ``CategoryMap``.
+
+    Raises:
+        InputError: an argument is not as above, or the result does not fit into memory.
+        ImageError: the file cannot be read, or a map does not fit.
+        CheckpointError, UnavailableError: of a network file.
+    """
+    request = Request(
+        scale=scale,
+        model=model,
+        style=style,
+        strength=strength,
+        sharpness=sharpness,
+        runtime=runtime,
+        device=str(device),
+        precision=precision,
+        tile=tile,
+        categories=categories,
+    )
+    request = replace(request, model=networks_of(request))
+    if isinstance(image, Tensor):
+        return _tensor(image, request)
+    if isinstance(image, np.ndarray):
+        return _made(Image.from_numpy(image), request).to_numpy().astype(image.dtype, copy=False)
+    pil = sys.modules.get("PIL.Image")  # whoever has a Pillow image has imported it
+    if pil is not None and isinstance(image, pil.Image):
+        large = _made(Image.from_pil(image), request).to_pil()
+        of_old_colours = {"transparency"} | ({"icc_profile"} if image.mode == "CMYK" else set())
+        large.info = {k: v for k, v in image.info.items() if k not in of_old_colours}
+        return large
+    if not isinstance(image, Image):
+        image = read_image(_encoded(image))
+    return _made(image, request)
+
+
+def networks_of(request: Request) -> Networks:
+    """Return the networks to choose from, on their device or in their runtime.
+
+    As ``networks_for``, but for the device "auto", and for runtimes that need an export.
+    """
+    model, runtime = request.model, request.runtime
+    if isinstance(model, Networks):
+        return model
+    of_file = isinstance(model, str | Path)
+    exported = of_file and Path(str(model)).suffix.lower() in EXPORTED_SUFFIXES
+    if exported or runtime is None or runtime == "torch":
+        stays = request.device == "auto" and (exported or isinstance(model, SRModel))
+        device = torch.device("cpu") if stays else torch.device(find_device(request.device))
+        if isinstance(model, SRModel) and not stays:
+            model = _on_device(model, device)
+        return networks_for(replace(request, model=model, device=str(device)))
+    if request.device not in ("auto", "cpu"):
+        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
+
+    def load_one(name_or_file: str | Path) -> SRModel:
+        path = find(name_or_file)
+        return exported_network(path if is_own(path) else load_network(path, factor=request.scale))
+
+    def exported_network(given: Path | SRModel) -> SRModel:
+        return with_runtime(
+            given,
+            runtime=runtime,
+            precision="bfloat16" if request.precision == "bfloat16" else "float32",
+            threads=request.threads,
+        )
+
+    if isinstance(model, SRModel):
+        request = replace(request, model=exported_network(model))
+    return networks_for(request, load_one=load_one)
+
+
+def _on_device(model: SRModel, device: torch.device) -> SRModel:
+    """Return the network on the device; a copy, unless it is there."""
+    there = next(iter(model.parameters()), torch.empty(0)).device
+    same = there.type == device.type and device.index in (None, there.index)
+    return model if same else copy.deepcopy(model).to(device)
+
+
+def _made(image: Image, request: Request) -> Image:
+    made = upscale_image(image, request).image
+    assert made is not None
+    return made
+
+
+def _encoded(image: object) -> str | Path | bytes:
+    """Return what ``read_image`` takes of an image file."""
+    if isinstance(image, str):
+        return image
+    if isinstance(image, os.PathLike):
+        return Path(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if not hasattr(image, "read"):
+        raise InputError(f"upscale takes {_KINDS}; got {_title(image)}.")
+    data = image.read()
+    if not isinstance(data, bytes):
+        raise InputError("The file was opened as text; open it with mode 'rb'.")
+    return data
+
+
+def _title(thing: object) -> str:
+    kind = type(thing)
+    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
+
+
+def _tensor(batch: Tensor, request: Request) -> Tensor:
+    """Return the batch (B, C, H, W), or the image (C, H, W), enlarged."""
+    _check_tensor(batch)
+    images = batch if batch.ndim == 4 else batch[None]  # (B, C, H, W)
+    made = []
+    for one in images:
+        samples = one.detach().to("cpu", torch.float32).permute(1, 2, 0).numpy()  # (H, W, C)
+        large = _made(Image.from_numpy(samples), request)
+        kept = [large.pixels] if large.alpha is None else [large.pixels, large.alpha[..., None]]
+        parts = [torch.from_numpy(part).permute(2, 0, 1) for part in kept]
+        made.append(parts[0] if len(parts) == 1 else torch.cat(parts))
+    sr = made[0][None] if len(made) == 1 else torch.stack(made)  # (B, C, sH, sW)
+    sr = sr.to(batch.device, batch.dtype).contiguous()
+    return sr if batch.ndim == 4 else sr[0]
+
+
+def _check_tensor(batch: Tensor) -> None:
+    """Raise InputError, with a cure, unless it is a batch or an image of floats."""
+    shape, kind = tuple(batch.shape), batch.dtype
+    if not batch.is_floating_point():
+        raise InputError(
+            f"The tensor is of {kind}; give floats in [0, 1]: tensor.float() / 255 of 8 bits."
+        )
+    if batch.ndim not in (3, 4) or 0 in shape:
+        raise InputError(
+            f"The tensor is {shape}; give (B, C, H, W) or (C, H, W), with 1 to 4 channels."
+        )
+    if shape[-3] not in (1, 2, 3, 4):
+        last = shape[-1] in (1, 2, 3, 4)
+        cure = f"use tensor.permute({'0, 3, 1, 2' if batch.ndim == 4 else '2, 0, 1'})"
+        raise InputError(
+            f"The tensor is {shape}, channels last as arrays have them; tensors are (B, C, H, W): "
+            f"{cure}."
+            if last
+            else f"The tensor is {shape}; C of (B, C, H, W) is 1 to 4: grey or RGB, then alpha."
+        )
