@@ -47,9 +47,14 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     return by_lower[matches[0]] if matches else None
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean '...'?" with the nearest name, or nothing."""
+    nearest = nearest_name(name, known)
+    return f" Did you mean '{nearest}'?" if nearest else ""
+
+
 def unknown_name(kind: str, name: str, *, known: Iterable[str]) -> InputError:
     """Return an error that names the unknown ``name``, the nearest known one and all known ones."""
     names = list(known)
-    nearest = nearest_name(name, names)
-    hint = f" Did you mean '{nearest}'?" if nearest else ""
+    hint = did_you_mean(name, names)
     return InputError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(names)}.")

@@ -20,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from edgekeeper.errors import InputError, nearest_name, unknown_name
+from edgekeeper.errors import InputError, did_you_mean, unknown_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -176,8 +176,7 @@ def _check_arguments(target: Callable[..., object], arguments: Mapping[str, obje
     }
     for argument in arguments:
         if argument not in parameters:
-            nearest = nearest_name(argument, parameters)
-            hint = f" Did you mean '{nearest}'?" if nearest else ""
+            hint = did_you_mean(argument, parameters)
             allowed = ", ".join(parameters) or "none"
             raise InputError(
                 f"{target.__name__} has no argument '{argument}'.{hint} It takes: {allowed}."

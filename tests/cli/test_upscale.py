@@ -418,7 +418,7 @@ class TestNetworks:
     ) -> None:
         pytest.importorskip("onnx")
         pytest.importorskip("onnxruntime")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("EDGEKEEPER_CACHE", str(tmp_path / "cache"))
         small = image(tmp_path / "a.png")
         for runtime in ("torch", "onnx"):
             ran = upscale(small, "-o", tmp_path / f"{runtime}.png", "--runtime", runtime, "--json")

@@ -560,10 +560,10 @@ class TestCache:
     def test_a_network_is_exported_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("EDGEKEEPER_CACHE", str(tmp_path))
         first = with_runtime("espcn_x2", runtime="onnx", threads=1)
         assert isinstance(first, ExportedNetwork)
-        assert first.path.parent == tmp_path / "edgekeeper" / "exports"
+        assert first.path.parent == tmp_path / "exports"
         model = filled("espcn")
         own = with_runtime(model, runtime="onnx")
         assert own.path != first.path
@@ -575,7 +575,7 @@ class TestCache:
     def test_one_whose_code_changed_is_exported_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("EDGEKEEPER_CACHE", str(tmp_path))
         model = Other()
         with_runtime(model, runtime="onnx")
         forward = Other.forward
@@ -592,7 +592,7 @@ class TestCache:
 
     @needs_openvino
     def test_bfloat16_is_near(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("EDGEKEEPER_CACHE", str(tmp_path))
         model = filled("edsr")
         exported = with_runtime(model, runtime="openvino", precision="bfloat16")
         assert apart(exported, model, 1, 3, 12, 9) < 0.05

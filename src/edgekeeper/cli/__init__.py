@@ -7,7 +7,7 @@ import sys
 import click
 
 from edgekeeper import __version__
-from edgekeeper.errors import EdgekeeperError, nearest_name
+from edgekeeper.errors import EdgekeeperError, did_you_mean
 
 COMMANDS = {
     "upscale": "Enlarge an image, or all images of a folder.",
@@ -44,8 +44,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command, imported now; an unknown name is an error with the nearest one."""
         if cmd_name not in COMMANDS:
-            nearest = nearest_name(cmd_name, COMMANDS)
-            hint = f" Did you mean '{nearest}'?" if nearest else ""
+            hint = did_you_mean(cmd_name, COMMANDS)
             raise click.UsageError(f"There is no command '{cmd_name}'.{hint}", ctx)
         module = importlib.import_module(f"edgekeeper.cli.{cmd_name}")
         command = getattr(module, f"{cmd_name}_command")

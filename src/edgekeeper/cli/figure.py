@@ -15,7 +15,7 @@ from edgekeeper.cli.figure_options import (
 )
 from edgekeeper.cli.figure_points import frontier_command, quality_cost_command
 from edgekeeper.cli.options import split_names, split_numbers
-from edgekeeper.errors import InputError, nearest_name
+from edgekeeper.errors import InputError, unknown_name
 
 LINE_OPTIONS = {
     "middle": "--at",
@@ -288,11 +288,7 @@ class FigureGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the figure; an unknown name is an error with the nearest one."""
         if cmd_name not in self.commands:
-            nearest = nearest_name(cmd_name, self.commands)
-            hint = f" Did you mean '{nearest}'?" if nearest else ""
-            raise click.UsageError(
-                f"There is no figure '{cmd_name}'.{hint} Known: {', '.join(self.commands)}.", ctx
-            )
+            raise click.UsageError(str(unknown_name("figure", cmd_name, known=self.commands)), ctx)
         return self.commands[cmd_name]
 
 

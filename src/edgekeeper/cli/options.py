@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekeeper.errors import InputError, nearest_name, unknown_name
+from edgekeeper.errors import InputError, did_you_mean, unknown_name
 from edgekeeper.files import check_target, is_plain, make_folder
 
 if TYPE_CHECKING:
@@ -152,8 +152,7 @@ def _nearest_field(error: Exception) -> str:
     if found is None or not dataclasses.is_dataclass(kind):
         return ""
     fields = [field.name for field in dataclasses.fields(kind)]
-    nearest = nearest_name(found[2], fields)
-    hint = f" Did you mean '{nearest}'?" if nearest else ""
+    hint = did_you_mean(found[2], fields)
     return f"{hint} {found[1]} takes: {', '.join(fields)}."
 
 

@@ -8,7 +8,6 @@ Each file says its scale, colour, receptive field and card; ``pretrained.exporte
 
 import copy
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +24,7 @@ from edgekeeper.export.int8 import (
     quantised,
     split_images,
 )
-from edgekeeper.files import deliver, make_folder, new_file, sha256_of
+from edgekeeper.files import deliver, make_folder, new_file, sha256_of, user_cache
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import (
     EXPORTED_SUFFIXES,
@@ -123,9 +122,9 @@ def with_runtime(
 ) -> ExportedNetwork:
     """Return the network run by ONNX Runtime or OpenVINO, exported to the cache unless it is there.
 
-    The cache is ``edgekeeper/exports`` in ``XDG_CACHE_HOME`` (by default ``~/.cache``); files
-    there are found by the digest of the network's file, or of its layers and weights; the latter
-    are compared with the network again.
+    The cache is the folder ``exports`` of ``files.user_cache``; files there are found by the digest
+    of the network's file, or of its layers and weights; the latter are compared with the network
+    again.
     ``precision="bfloat16"`` is OpenVINO's. For 8 bits export a file and load that.
 
     Raises:
@@ -139,7 +138,7 @@ def with_runtime(
     _need_packages(runtime)
     digest = _digest(model) if isinstance(model, SRModel) else sha256_of(find(model))
     suffix = next(suffix for suffix, name in EXPORTED_SUFFIXES.items() if name == runtime)
-    target = _cache() / f"{digest[:32]}-{_FORMAT}{suffix}"
+    target = user_cache() / "exports" / f"{digest[:32]}-{_FORMAT}{suffix}"
     if not target.is_file() or (isinstance(model, SRModel) and not _is_of(target, model)):
         export_network(model, target, overwrite="replace")
     return load_exported(target, threads=threads, precision=precision)
@@ -159,11 +158,6 @@ def _is_of(file: Path, model: SRModel) -> bool:
     except CheckpointError:
         return False
     return True
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "edgekeeper" / "exports"
 
 
 def _need_packages(runtime: Runtime) -> None:

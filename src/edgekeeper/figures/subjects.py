@@ -13,7 +13,7 @@ from torch import Tensor
 from edgekeeper.data.catalogue import names
 from edgekeeper.data.degrade import crop_to_multiple, make_lr
 from edgekeeper.data.pairs import load_pairs
-from edgekeeper.errors import DataError, InputError, nearest_name
+from edgekeeper.errors import DataError, InputError, did_you_mean
 from edgekeeper.evaluation.cost import GradientNetwork
 from edgekeeper.evaluation.evaluate import result_files
 from edgekeeper.figures.panels import Panel
@@ -93,8 +93,7 @@ def read_sample(image: str, *, scale: int, data: str | Path | None = None) -> Sa
         )
     pairs = {pair.name: pair for pair in load_pairs(set_name, scale=scale, root=data)}
     if name not in pairs:
-        nearest = nearest_name(name, pairs)
-        hint = f" Did you mean '{nearest}'?" if nearest else ""
+        hint = did_you_mean(name, pairs)
         raise InputError(f"{set_name} has no image '{name}' at scale {scale}.{hint}")
     return Sample(name, set_name.lower(), scale, pairs[name].hr(), pairs[name].lr())
 

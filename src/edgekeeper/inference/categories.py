@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekeeper.errors import ImageError, InputError, nearest_name
+from edgekeeper.errors import ImageError, InputError, did_you_mean
 from edgekeeper.image import read_image
 from edgekeeper.models.sftgan import CATEGORIES
 
@@ -98,8 +98,7 @@ def category_map(given: Categories) -> CategoryMap:
     if isinstance(given, str) and given in CATEGORIES:
         return CategoryMap(labels=np.full((1, 1), CATEGORIES.index(given), np.uint8), name=given)
     if not Path(given).exists():
-        nearest = nearest_name(str(given), CATEGORIES)
-        hint = f" Did you mean '{nearest}'?" if nearest else ""
+        hint = did_you_mean(str(given), CATEGORIES)
         raise InputError(
             f"There is no category and no file '{given}'.{hint} Categories: "
             f"{', '.join(CATEGORIES)}."
