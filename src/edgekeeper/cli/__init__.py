@@ -17,6 +17,7 @@ COMMANDS = {
     "inspect": "Measure an enlarged image against its input.",
     "evaluate": "Score a network or a folder of results on benchmark sets.",
     "compare": "Compare two networks or result folders image by image.",
+    "study": "Make and analyse a blind preference study.",
     "report": "Write one HTML page about networks or folders of results.",
     "blend": "Mix two trained networks of one kind, weight by weight.",
     "cost": "Count what networks cost: parameters, operations, seconds, memory.",

@@ -1,0 +1,142 @@
+"""A blind study from the results to the table."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekeeper.image import Image, write_image
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 80, 3)).astype(np.uint8)
+        write_image(Image(pixels=pixels), folder / f"SecretName{number}.png")
+    return folder
+
+
+@pytest.fixture
+def made(
+    originals: Path, tmp_path: Path, command: Callable[..., Any]
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The page, what is in it, and the key."""
+    page = tmp_path / "study.html"
+    options = ("--on", originals, "--scale", "4", "--side", "48")
+    ran = command("study", "make", "espcn_x4", "fast_x4", "bicubic", *options, "-o", page)
+    assert ran.status == 0, ran.err
+    found = re.search(r"const STUDY = (.*);\n", page.read_text(encoding="utf-8"))
+    assert found
+    return page, json.loads(found[1]), json.loads((tmp_path / "study_key.json").read_text())
+
+
+def answers_of(study: dict[str, Any], key: dict[str, Any], person: str, strength: float) -> str:
+    """The lines of a person who prefers fast_x4 to espcn_x4 to bicubic, and the original to all."""
+    rng = np.random.default_rng(sum(map(ord, person)))
+    worth = {"original": 9.0, "fast_x4": strength, "espcn_x4": 0.0, "bicubic": -strength}
+    lines = []
+    for trial in study["trials"]:
+        a, b = (worth[key["tokens"][trial[side]]["method"]] for side in ("left", "right"))
+        choice = "left" if rng.random() < 1 / (1 + np.exp(b - a)) else "right"
+        choice = "none" if rng.random() < 0.1 and 9.0 not in (a, b) else choice
+        lines.append(json.dumps({"participant": person, **trial, "choice": choice, "seconds": 1}))
+    return "\n".join(lines) + "\n"
+
+
+def test_the_page_betrays_no_method(
+    made: tuple[Path, dict[str, Any], dict[str, Any]], originals: Path
+) -> None:
+    page, study, key = made
+    text = page.read_text(encoding="utf-8").lower()
+    for name in ("espcn", "fast", "bicubic", "secretname", str(originals).lower(), "original"):
+        assert name not in re.sub(r"base64,[^\"]*", "", text), name
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+    # 4 images x 3 pairs, one in ten again, 3 checks
+    assert len(study["trials"]) == 12 + 1 + 3
+    assert set(study["images"]) == set(key["tokens"])
+    assert all(image.startswith("data:image/png;base64,") for image in study["images"].values())
+    sides: Counter[tuple[str, str]] = Counter()
+    for trial in study["trials"][:12]:
+        left, right = (key["tokens"][trial[side]] for side in ("left", "right"))
+        assert left["image"] == right["image"] and left["method"] != right["method"]
+        sides[left["method"], right["method"]] += 1
+    assert set(sides.values()) == {2}  # each on the left as often as on the right
+
+
+def test_the_answers_become_scores_and_rates(
+    made: tuple[Path, dict[str, Any], dict[str, Any]], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    _, study, key = made
+    files = []
+    for person in range(24):
+        files.append(tmp_path / f"{person}.jsonl")
+        files[-1].write_text(answers_of(study, key, f"p{person}", 1.2))
+    sleepy = [json.loads(line) for line in answers_of(study, key, "sleepy", 1.2).splitlines()]
+    files.append(tmp_path / "sleepy.jsonl")
+    files[-1].write_text("\n".join(json.dumps({**a, "choice": "none"}) for a in sleepy))
+    files.append(files[0])  # sent twice
+    ran = command("study", "analyse", tmp_path / "study_key.json", *files, "--format", "csv")
+    assert ran.status == 0, ran.err
+    lines = ran.out.splitlines()
+    assert [line.split(",")[0] for line in lines[1:4]] == ["fast_x4", "espcn_x4", "bicubic"]
+    pairs = [line for line in lines if line.startswith("fast_x4,bicubic")]
+    assert len(pairs) == 1 and pairs[0].endswith("fast_x4") and ",96," in pairs[0]
+    shown = command("study", "analyse", tmp_path / "study_key.json", *files)
+    assert "24 participants, 288 answers" in " ".join(shown.out.split())
+    assert "attention checks: 1" in " ".join(shown.out.split())
+
+    equal = tmp_path / "equal.jsonl"
+    equal.write_text("".join(answers_of(study, key, f"q{n}", 0.0) for n in range(12)))
+    ran = command("study", "analyse", tmp_path / "study_key.json", equal, "--format", "csv")
+    assert ran.out.count("not distinguishable") >= 2
+
+    equal.write_text('{"participant": "x"}')
+    ran = command("study", "analyse", tmp_path / "study_key.json", equal)
+    assert ran.status == 2 and "Answer 1 is none of this study" in ran.err
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_participant_answers_goes_away_comes_back_and_saves(
+    made: tuple[Path, dict[str, Any], dict[str, Any]],
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    page_file, study, _ = made
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_context(accept_downloads=True).new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(page_file.as_uri())
+        page.fill("#name", "Zoë 1")
+        page.press("#name", "Enter")
+        for press in ("ArrowLeft", "ArrowRight", "ArrowDown"):
+            page.keyboard.press(press)
+        page.click("#right")
+        page.reload()
+        page.fill("#name", "Zoë 1")
+        page.press("#name", "Enter")
+        assert page.evaluate("document.getElementById('bar').value") == 4
+        page.keyboard.press("z")
+        assert page.evaluate("document.body.style.getPropertyValue('--zoom')") == "2"
+        while page.is_visible("#ask"):
+            page.keyboard.press("ArrowLeft")
+        with page.expect_download() as download:
+            page.click("#save")
+        lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+        browser.close()
+    assert not wrong
+    given = [json.loads(line) for line in lines]
+    assert [a["choice"] for a in given[:4]] == ["left", "right", "none", "right"]
+    asked = Counter((a["left"], a["right"]) for a in given)
+    assert asked == Counter((t["left"], t["right"]) for t in study["trials"])
+    assert {a["participant"] for a in given} == {"Zoë 1"}

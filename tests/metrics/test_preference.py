@@ -1,0 +1,125 @@
+"""Preference rates and Bradley-Terry scores, on simulated participants of known preference."""
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from edgekeeper.errors import InputError
+from edgekeeper.metrics.preference import (
+    Answer,
+    bradley_terry,
+    consistency,
+    preference_scores,
+    wilson_interval,
+    win_matrix,
+)
+
+METHODS = ("a", "b", "c")
+TRUE = np.array([0.6, 0.1, -0.7])
+
+
+def simulated(rng: np.random.Generator, *, people: int, images: int, ties: float) -> list[Answer]:
+    """Participants who prefer by TRUE, each a little in their own way; some see no difference."""
+    answers = []
+    for person in range(people):
+        own = TRUE + rng.normal(0, 0.3, 3)
+        for image in range(images):
+            for i, j in ((0, 1), (1, 2), (2, 0)):
+                likely = 1 / (1 + np.exp(own[j] - own[i]))
+                chosen = "first" if rng.random() < likely else "second"
+                answers.append(
+                    Answer(
+                        participant=str(person),
+                        image=str(image),
+                        first=METHODS[i],
+                        second=METHODS[j],
+                        preferred=None if rng.random() < ties else chosen,
+                    )
+                )
+    return answers
+
+
+def test_wilson_is_scipy_s_and_covers() -> None:
+    for wins, total in ((0, 5), (3, 7), (50, 100), (9, 9)):
+        theirs = stats.binomtest(wins, total).proportion_ci(method="wilson")
+        ours = wilson_interval(wins, total)
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    rng = np.random.default_rng(0)
+    found = [wilson_interval(int(wins), 120) for wins in rng.binomial(120, 0.62, 3000)]
+    assert 0.93 <= np.mean([i.low <= 0.62 <= i.high for i in found]) <= 0.97
+    for wins, total in ((1, 0), (3, 2), (-1, 2)):
+        with pytest.raises(InputError):
+            wilson_interval(wins, total)
+
+
+def test_scores_have_the_greatest_likelihood() -> None:
+    answers = simulated(np.random.default_rng(1), people=20, images=30, ties=0.2)
+    wins = win_matrix(answers, METHODS)
+    assert wins.sum() == len(answers)
+
+    def loss(free: np.ndarray) -> float:
+        scores = np.array([*free, -sum(free)])
+        return float((wins * np.log1p(np.exp(scores[None, :] - scores[:, None]))).sum())
+
+    best = optimize.minimize(loss, np.zeros(2), tol=1e-12).x
+    assert bradley_terry(wins) == pytest.approx([*best, -sum(best)], abs=2e-3)
+
+
+def test_a_method_that_never_wins_has_a_score() -> None:
+    scores = bradley_terry(np.array([[0.0, 10, 10], [0, 0, 5], [0, 5, 0]]))
+    assert np.isfinite(scores).all() and scores[0] > scores[1] + 2
+    assert scores[1] == pytest.approx(scores[2])
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth_in_95_of_100_studies() -> None:
+    rng, inside = np.random.default_rng(2), []
+    for study in range(700):
+        answers = simulated(rng, people=30, images=4, ties=0.0)
+        found = preference_scores(answers, METHODS, seed=study, draws=200)
+        # What differs between people makes the scores of all a little smaller than TRUE.
+        inside += [i.low <= true <= i.high for i, true in zip(found, SHRUNK, strict=True)]
+    assert 0.93 <= np.mean(inside) <= 0.97, np.mean(inside)
+
+
+def _marginal() -> np.ndarray:
+    """The scores that infinitely many of the simulated people have together."""
+    own = TRUE + np.random.default_rng(9).normal(0, 0.3, (200_000, 3))
+    wins = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            wins[i, j] = 0 if i == j else 1e4 * (1 / (1 + np.exp(own[:, j] - own[:, i]))).mean()
+    return bradley_terry(wins)
+
+
+SHRUNK = _marginal()
+
+
+def test_ties_pull_together_and_sides_do_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    clear, tied = (simulated(rng, people=30, images=20, ties=t) for t in (0.0, 0.6))
+    spread = [np.ptp([i.mean for i in preference_scores(a, METHODS)]) for a in (clear, tied)]
+    assert 0 < spread[1] < spread[0]
+    other = {"first": "second", "second": "first", None: None}
+    turned = [
+        Answer(
+            participant=a.participant,
+            image=a.image,
+            first=a.second,
+            second=a.first,
+            preferred=other[a.preferred],  # type: ignore[arg-type]
+        )
+        for a in clear
+    ]
+    assert preference_scores(turned, METHODS) == preference_scores(clear, METHODS)
+    assert consistency(list(zip(clear, turned, strict=True))) == 1
+    assert consistency([]) is None
+
+
+def test_too_few_are_refused() -> None:
+    answers = simulated(np.random.default_rng(4), people=1, images=2, ties=0)
+    with pytest.raises(InputError, match="two participants"):
+        preference_scores(answers, METHODS)
+    answers = simulated(np.random.default_rng(4), people=2, images=2, ties=0)
+    with pytest.raises(InputError, match="shown d"):
+        preference_scores(answers, (*METHODS, "d"))
