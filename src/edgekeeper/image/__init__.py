@@ -20,6 +20,7 @@ from edgekeeper.image.formats import (
     Metadata,
     Pixels,
     SaveOptions,
+    as_unit,
     check_image_target,
     find_format,
     format_to_write,
@@ -28,7 +29,6 @@ from edgekeeper.image.formats import (
 from edgekeeper.image.image import (
     Image,
     alpha_tensor,
-    as_unit,
     colour_difference,
     from_tensor,
     read_image,

@@ -230,6 +230,13 @@ def need_threads() -> None:
     _threads_of = os.getpid()
 
 
+def as_unit(samples: Pixels) -> npt.NDArray[np.float32]:
+    """Return the samples as float32 in [0, 1], in memory of their own."""
+    if samples.dtype == np.float32:
+        return np.array(samples, np.float32)
+    return samples.astype(np.float32) / np.float32(255 if samples.dtype == np.uint8 else 65535)
+
+
 def find_format(head: bytes) -> str | None:
     """Return the name of the format of a file that begins with ``head``, else None."""
     for offset, signature, name in _SIGNATURES:

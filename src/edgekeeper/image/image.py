@@ -21,6 +21,7 @@ from edgekeeper.image.formats import (
     Metadata,
     Pixels,
     SaveOptions,
+    as_unit,
     format_to_write,
     need_threads,
 )
@@ -288,13 +289,6 @@ def write_image(
 
 
 # ---- Images to tensors in [0, 1] and back, exactly rounded --------------------------------------
-
-
-def as_unit(samples: Pixels) -> npt.NDArray[np.float32]:
-    """Return the samples as float32 in [0, 1], in memory of their own."""
-    if samples.dtype == np.float32:
-        return np.array(samples, np.float32)
-    return samples.astype(np.float32) / np.float32(255 if samples.dtype == np.uint8 else 65535)
 
 
 def to_tensor(image: Image) -> Tensor:
