@@ -27,7 +27,7 @@ def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> N
     So does a network that could not be loaded again from the file that the run writes.
     """
     _check_network(recipe.model, model)
-    check_ranks(model, batch=recipe.data.batch)
+    check_ranks(model, batch=recipe.data.batch)  # before the first update, as all here
     for stage in recipe.stages:
         for beginning in stage.trains:
             if not any(name.startswith(beginning) for name, _ in model.named_parameters()):

@@ -30,7 +30,7 @@ def check_recordable(recipe: Recipe) -> None:
     for stage in recipe.stages:
         reasons = {
             "it has discriminators": bool(stage.discriminators),
-            "there are several ranks": ranks() > 1,
+            "there are several ranks": ranks() > 1,  # their messages are not recorded
             "a weight ramps up": any(term.ramp for term in stage.terms),  # it would stand still
             f"its optimizer is '{stage.optim.kind}', not 'soap'": stage.optim.kind != "soap",
             "it clips by the learning rate": stage.optim.clip == "value_over_rate",

@@ -36,7 +36,7 @@ class RunReport:
         self.recipe, self.options, self.store = recipe, options, store
         step = state.step
         self.log = JsonLines(options.out / "log.jsonl", keep_until=step or -1)
-        self.curves: list[Curves] = []
+        self.curves: list[Curves] = []  # besides the log
         if options.tensorboard and is_first():
             self.curves.append(tensorboard_writer(options.out / "tensorboard"))
         if options.wandb is not None and is_first():
@@ -72,7 +72,7 @@ class RunReport:
             self.checkpoint(state, f"stage-{self.recipe.stage_ends.index(state.step) + 1}")
         # slow updates: at most so many seconds of work are lost
         due = time.monotonic() - self._saved_at > self.options.checkpoint_seconds
-        late = agreed(int(due), device=self.options.device)
+        late = agreed(int(due), device=self.options.device)  # clocks differ: all save or none
         if state.step % self.options.checkpoint_every == 0 or ends_stage or late:
             self.checkpoint(state, "last")
 

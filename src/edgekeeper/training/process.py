@@ -73,7 +73,7 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
         def stopped() -> Stopped | None:  # looked at between updates, by all ranks alike
             late = time.monotonic() - started > limit
             why = agreed(2 if signal.status is not None else int(late), device=options.device)
-            return (None, "time limit", "interrupted")[why]
+            return (None, "time limit", "interrupted")[why]  # the stronger reason wins
 
         if is_first():
             remove_leftovers(folder)  # of a process that was killed

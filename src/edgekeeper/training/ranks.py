@@ -52,16 +52,16 @@ def whole(part: Tensor, *, like: Tensor) -> Tensor:
     """
     if ranks() == 1:
         return part
-    own, count, found = distributed.get_rank(), ranks(), []
+    own, count, found = distributed.get_rank(), ranks(), []  # in the order of the batch
     if part.requires_grad:
         part.register_hook(lambda gradient: gradient * count)  # type: ignore[no-untyped-call]
     for rank, piece in enumerate(like.tensor_split(count)):
-        sent = part.detach().contiguous()
+        sent = part.detach().contiguous()  # (B / ranks, C, rH, rW)
         if rank != own:
             sent = sent.new_empty(len(piece), *part.shape[1:])
-        distributed.broadcast(sent, rank)
+        distributed.broadcast(sent, rank)  # shares may differ by one image
         found.append(part if rank == own else sent)
-    return torch.cat(found)
+    return torch.cat(found)  # (B, C, rH, rW)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
@@ -70,12 +70,12 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message, not hundreds
-    distributed.all_reduce(flat)
+    distributed.all_reduce(flat)  # the sum
     flat /= ranks()
     for gradient, mean in zip(
         gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
     ):
-        gradient.copy_(mean.view_as(gradient))
+        gradient.copy_(mean.view_as(gradient))  # in place: the optimizer holds it
 
 
 def agreed(value: int, *, device: str = "cpu") -> int:
@@ -83,7 +83,7 @@ def agreed(value: int, *, device: str = "cpu") -> int:
     if ranks() == 1:
         return value
     shared = torch.tensor(value, device=device)
-    distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+    distributed.all_reduce(shared, distributed.ReduceOp.MAX)  # whoever wants to stop stops all
     return int(shared)
 
 
