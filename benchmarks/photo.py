@@ -1,11 +1,15 @@
 """Photographs as people have them, ×4: networks against Lanczos and Real-ESRGAN's compact networks.
 
-    OMP_NUM_THREADS=1 python benchmarks/photo.py --data DATA [NETWORK ...] [--images 11]
+    OMP_NUM_THREADS=1 python benchmarks/photo.py --data DATA [NETWORK ...] [--images 11] [--all]
+    python benchmarks/photo.py --readme README.md --picture docs/photo.png
 
 Eleven images of BSD100, made small by the six degradations of ``edgekeeper.data.known``. A NETWORK
 is a name, a file, or a style of ``upscale``. Each line is the mean over the images: RGB PSNR and Y
 PSNR (border 4), LPIPS, NIQE, structure risk (the share of edges that the LR image does not support)
-and CPU seconds an image, on one thread.
+and CPU seconds an image, on one thread. Rows of the JSON file about subjects that are not measured
+again stay, and ``--all`` measures Lanczos and Real-ESRGAN's networks again too. ``--readme`` writes
+the table of that file between its two marks in a page, ``--picture`` draws an example photograph as
+a phone would have kept it, enlarged by Lanczos and by the style "auto".
 """
 
 import argparse
@@ -22,19 +26,41 @@ from torch import Tensor
 
 import edgekeeper
 from edgekeeper.data.degrade import to_bytes
-from edgekeeper.data.known import KNOWN, degrade_known
+from edgekeeper.data.known import KNOWN, degrade_known, find_known
 from edgekeeper.data.pairs import load_pairs
+from edgekeeper.figures import Panel
+from edgekeeper.figures.crops import crops
+from edgekeeper.figures.panels import Row
+from edgekeeper.image import read_image, to_rgb_tensor
+from edgekeeper.inference.finish import enlarged
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics import lpips, niqe, psnr
 from edgekeeper.metrics.risk import structure_risk
-from edgekeeper.pretrained.zoo import Style, load, networks
+from edgekeeper.pretrained.zoo import DEFAULTS, Style, load
 
 SCALE = 4
-DEFAULTS = ("edsr_light_x4", "restore_x4", "restore_x4_texture", "auto")  # those that ship
 PEERS = ("realesr_general_x4v3", "realesr_general_wdn_x4v3")
 COLUMNS = ("rgb_psnr", "y_psnr", "lpips", "niqe", "risk", "seconds")
 TEXT = "{:10} {:26} {:>9} {:>8} {:>7} {:>7} {:>7} {:>8}"
 
+SHOWN = {
+    "Lanczos": "Lanczos",
+    DEFAULTS["faithful"][SCALE]: "`--style faithful`",
+    "auto": "`upscale` (`--style auto`)",
+    "realesr_general_x4v3": "Real-ESRGAN general",
+    "realesr_general_wdn_x4v3": "its wdn",
+}
+WORDS = {
+    "clean": "none",
+    "jpeg90": "JPEG 90",
+    "jpeg70": "JPEG 70",
+    "camera": "blur 1.2, noise 4, JPEG 70 (a phone)",
+    "noisy": "noise 6, JPEG 70",
+    "strong": "blur 2, noise 10, JPEG 40",
+}
+MARKS = "<!-- photo table -->", "<!-- end -->"
+
+PHOTO = Path("examples/test/canyon-wren.png")  # CC0, in no training
 Subject = Callable[[Tensor], Tensor]
 
 
@@ -67,22 +93,27 @@ def measure(run: Subject, lr: Tensor, hr: Tensor, *, weights: Path) -> list[floa
     return [*(float(value) for value in values), seconds]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("networks", nargs="*", metavar="NETWORK")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=11)
-    parser.add_argument("--json", type=Path, default=Path("results/photo.json"))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+def measure_all(options: argparse.Namespace) -> None:
     weights = options.data / "weights"
-    shipped = {network.name for network in networks()} | {*get_args(Style)}
-    names = options.networks or [name for name in DEFAULTS if name in shipped]
-    subjects = {"Lanczos": lanczos} | {Path(name).stem: subject(name) for name in names}
-    subjects |= {name: subject(str(weights / f"{name}.safetensors")) for name in PEERS}
+    names = options.networks or list(get_args(Style))
+    subjects = {Path(name).stem: subject(name) for name in names}
+    if options.all:
+        peers = {name: subject(str(weights / f"{name}.safetensors")) for name in PEERS}
+        subjects = {"Lanczos": lanczos} | subjects | peers
     pairs = load_pairs("bsd100", scale=SCALE, root=options.data)[::9][: options.images]
-    print(TEXT.format("", "", "RGB dB", "Y dB", "LPIPS", "NIQE", "risk", "seconds"))
+    about = {
+        "set": "BSD100",
+        "images": [pair.name for pair in pairs],
+        "scale": SCALE,
+        "protocols": {"rgb_psnr": "rgb_matlab", "y_psnr": "y_matlab"},
+        "degradations": [vars(known) for known in KNOWN],
+    }
     rows = []
+    if options.json.is_file():
+        before = json.loads(options.json.read_text())
+        if all(before[key] == value for key, value in about.items()):
+            rows = [row for row in before["rows"] if row["subject"] not in subjects]
+    print(TEXT.format("", "", "RGB dB", "Y dB", "LPIPS", "NIQE", "risk", "seconds"))
     for known in KNOWN:
         images = [(degrade_known(pair.hr(), known, scale=SCALE), pair.hr()) for pair in pairs]
         for name, run in subjects.items():
@@ -93,16 +124,56 @@ def main() -> None:
             rows.append({"degradation": known.name, "subject": name} | row)
             shown = [f"{m:.{d}f}" for m, d in zip(means, (2, 2, 3, 2, 3, 3), strict=True)]
             print(TEXT.format(known.name, name, *shown), flush=True)
-    content = {
-        "set": "BSD100",
-        "images": [pair.name for pair in pairs],
-        "scale": SCALE,
-        "protocols": {"rgb_psnr": "rgb_matlab", "y_psnr": "y_matlab"},
-        "degradations": [vars(known) for known in KNOWN],
-        "rows": rows,
-    }
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(content, indent=1) + "\n")
+    options.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+
+
+def write_table(page: Path, results: Path) -> None:
+    """Put the table of the results between the two marks of a page of Markdown."""
+    rows = json.loads(results.read_text())["rows"]
+    found = {(row["degradation"], row["subject"]): row for row in rows}
+    lines = [
+        "| degradation | " + " | ".join(SHOWN.values()) + " |",
+        "|---" * (len(SHOWN) + 1) + "|",
+    ]
+    for known in KNOWN:
+        cells = [found[known.name, name] for name in SHOWN]
+        texts = [f"{cell['rgb_psnr']:.2f} / {cell['lpips']:.3f}" for cell in cells]
+        lines.append(f"| {WORDS[known.name]} | {' | '.join(texts)} |")
+    before, _, rest = page.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    page.write_text(before + "\n".join([MARKS[0], *lines, MARKS[1]]) + after)
+
+
+def draw(path: Path) -> None:
+    """Draw the photograph: as the phone kept it, Lanczos, ours, the original."""
+    hr = to_rgb_tensor(read_image(PHOTO))
+    lr = degrade_known(hr, find_known("camera"), scale=SCALE)
+    panels = [
+        Panel("JPEG 70, a quarter of the size", enlarged(lr, SCALE)),
+        Panel("Lanczos", lanczos(lr)),
+        Panel("edgekeeper upscale", edgekeeper.upscale(lr, scale=SCALE)),
+    ]
+    crops([Row(hr, panels)], path=path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--images", type=int, default=11)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--json", type=Path, default=Path("results/photo.json"))
+    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.data is not None:
+        measure_all(options)
+    if options.readme is not None:
+        write_table(options.readme, options.json)
+    if options.picture is not None:
+        draw(options.picture)
 
 
 if __name__ == "__main__":

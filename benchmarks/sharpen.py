@@ -1,11 +1,12 @@
 """The faithful networks' results sharpened: the line that every structure loss has to beat.
 
-    OMP_NUM_THREADS=1 python benchmarks/sharpen.py --data DATA
+    OMP_NUM_THREADS=1 python benchmarks/sharpen.py --data DATA [--dial]
 
 Prints the table of docs/sharpness.md: for each network, strength and set the mean PSNR on luma, the
 PSNR that a posterior mean would have after as large a change, GV ratio and GV gap (y_matlab). Where
 a network was trained with the gradient variance loss too, its row follows, and then the plain
-network sharpened until its mean ratio is the same.
+network sharpened until its mean ratio is the same. ``--dial`` prints what ``upscale --sharpness``
+costs instead: the networks of the style "faithful" at 0.25, 0.5 and 1.
 """
 
 import argparse
@@ -18,10 +19,11 @@ import torch
 from torch import Tensor
 
 from edgekeeper.evaluation.evaluate import results
+from edgekeeper.inference.finish import Finish
 from edgekeeper.metrics import compare_variances, psnr
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.sharpen import STRONGEST, sharpen
-from edgekeeper.pretrained.zoo import load
+from edgekeeper.pretrained.zoo import DEFAULTS, load
 
 NETWORKS = ("espcn_x3", "edsr_light_x4", "dgggan_light_x4")
 TWINS = {"espcn_x3": "espcn_x3_gv", "edsr_light_x4": "edsr_light_x4_gv"}
@@ -87,11 +89,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sets", default="set5,set14")
     parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--dial", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     sets = given.sets.split(",")
     print("| |" + "".join(f" {s} dB (expected) | ratio | gap |" for s in sets))
     print("|---|" + "---|---|---|" * len(sets))
+    if given.dial:
+        for name in DEFAULTS["faithful"].values():
+            scale = load(name).scale
+            plain = [make(name, s, data=given.data) for s in sets]
+            for sharpness in (0.0, 0.25, 0.5, 1.0):
+                strength = Finish(scale=scale, sharpness=sharpness).strength
+                means = [measure(images, strength, scale=scale) for images in plain]
+                row(f"`{name}`, sharpness {sharpness:g}", means)
+        return
     for name in given.networks.split(","):
         scale = load(name).scale
         plain = [make(name, s, data=given.data) for s in sets]

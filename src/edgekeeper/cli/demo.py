@@ -34,28 +34,28 @@ def demo_command(examples: Path, out: Path) -> None:
 
 
 def _upscale(photo: Path, out: Path) -> None:
+    from edgekeeper.api import upscale
     from edgekeeper.data.degrade import make_lr
     from edgekeeper.figures import Panel, comparison
     from edgekeeper.image import Image, from_tensor, read_image, to_rgb_tensor, write_image
     from edgekeeper.inference import Request, upscale_file
-    from edgekeeper.inference.network import infer
     from edgekeeper.ops.resize import imresize
-    from edgekeeper.pretrained.zoo import default_name, load
+    from edgekeeper.pretrained.zoo import default_name
 
     hr = to_rgb_tensor(read_image(photo))
     lr = make_lr(hr, scale=_SCALE, kernel="matlab_uint8")
     small, large = out / "photo_small.png", out / f"photo_x{_SCALE}.png"
     write_image(Image(pixels=from_tensor(lr)), small, overwrite="replace")
-    names = [default_name(_SCALE, style=kind) for kind in ("faithful", "sharp")]
-    request = Request(model=load(names[0]), existing="replace")
-    result = upscale_file(small, large, request=request)
+    result = upscale_file(small, large, request=Request(scale=_SCALE, existing="replace"))
     click.echo(f"Enlarged '{photo.name}', shrunk by {_SCALE} before, in {result.seconds:.1f} s:")
-    click.echo(f"  {small}  the small image\n  {large}  enlarged by the network {names[0]}")
+    click.echo(
+        f"  {small}  the small image\n  {large}  enlarged by the network {default_name(_SCALE)}"
+    )
     figure = out / "comparison.png"
     panels = [
         Panel("bicubic", imresize(lr, scale=_SCALE).clamp(0, 1)),
-        Panel("faithful", infer(load(names[0]), lr)),
-        Panel("sharp", infer(load(names[1]), lr)),
+        Panel("faithful", upscale(lr, scale=_SCALE, style="faithful")),
+        Panel("sharp", upscale(lr, scale=_SCALE, style="sharp")),
     ]
     comparison(hr, panels, path=figure, scale=_SCALE)
     click.echo(f"  {figure}  bicubic, faithful, sharp and the original side by side\n")

@@ -63,7 +63,7 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     "--sharpness",
     type=click.FloatRange(0, 1),
     metavar="0..1",
-    help="Sharpen the result of any network. Default: 0; 0.5 for --style sharp.",
+    help="Sharpen the result of any network. Default: 0; 0.25 for --style sharp.",
 )
 @click.option(
     "--precision",

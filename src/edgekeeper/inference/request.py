@@ -40,7 +40,7 @@ class Request:
             those that ship with ``style``.
         strength: of "auto" and "restore", from 0 (faithful) to 1; None: as far as the image looks
             damaged, or 1.
-        sharpness: from 0, as the network made it, to 1; None: 0, and 0.5 of the style "sharp".
+        sharpness: from 0, as the network made it, to 1; None: 0, or 0.25 of the style "sharp".
         runtime: what runs the network; None: what its file is for. ``edgekeeper.export`` makes
             what another runtime than torch takes of a network.
         device: where torch computes networks that are named, or "auto"; given ones stay in place.
@@ -115,7 +115,7 @@ class Request:
         """The sharpness that was asked for, or the style's."""
         if self.sharpness is not None:
             return self.sharpness
-        return 0.5 if self.style == "sharp" and not isinstance(self.model, str | Path) else 0.0
+        return 0.25 if self.style == "sharp" and not isinstance(self.model, str | Path) else 0.0
 
     @property
     def overwrite(self) -> Overwrite:
