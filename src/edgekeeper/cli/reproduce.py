@@ -29,9 +29,10 @@ from edgekeeper.errors import InputError
 from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
-    from edgekeeper.papers import Ours
+    from edgekeeper.papers import Event, Ours
 
-TRAINED = ("gv-table1", "gv-table2")
+FRONTIER = "structure-frontier"
+TRAINED = ("gv-table1", "gv-table2", FRONTIER)
 MEASURED = (
     *("spsr-table1", "spsr-table2"),
     *("dgggan-table1", "dgggan-table2", "dgggan-table3", "dgggan-table4"),
@@ -132,8 +133,9 @@ def reproduce_command(
 ) -> None:
     """Put ours beside the numbers that a paper's table prints.
 
-    The gv tables are trained and scored cell by cell. The spsr and dgggan tables have a row of
-    ours for bicubic and for each --ours; dgggan-table5 is counted.
+    The gv tables and structure-frontier (structure terms against sharpening) are trained and scored
+    cell by cell. The spsr and dgggan tables have a row of ours for bicubic and for each --ours;
+    dgggan-table5 is counted.
     """
     kind = "trained" if table in TRAINED else "counted" if table == COUNTED else "measured"
     _check_options(context, table, kind=kind)
@@ -192,23 +194,43 @@ def _train(
         raise InputError(f"{table} is trained: give a packed store with --store.")
     root = sets_root(data, sets=split_names(sets))
     from edgekeeper.data.store import Store
-    from edgekeeper.papers import reproduce, reproduction_table
+    from edgekeeper.papers import (
+        frontier_table,
+        reproduce,
+        reproduction_table,
+        structure_frontier,
+    )
 
     own_folder(chosen["out"])
+    if table == FRONTIER:
+        if chosen.pop("scales"):
+            raise InputError("structure-frontier is at x4: --scales is not for it.")
+        given = {name: value for name, value in chosen.items() if value is not None}
+        frontier = structure_frontier(
+            store=Store.open(store),
+            data_root=root,
+            sets=split_names(sets),
+            on_event=_say_event,
+            **given,
+        )
+        show_table(frontier_table(frontier))
+        return frontier.to_json()
     found = reproduce(
         "gv_table1" if table == "gv-table1" else "gv_table2",
         store=Store.open(store),
         data_root=root,
         sets=split_names(sets),
         protocol=protocol,
-        on_event=lambda event: click.echo(
-            f"[{event.number}/{event.cells}] {event.cell}: {event.what}", err=True
-        ),
+        on_event=_say_event,
         **chosen,
     )
     if found.rows:
         show_table(reproduction_table(found))
     return found.to_json()
+
+
+def _say_event(event: "Event") -> None:
+    click.echo(f"[{event.number}/{event.cells}] {event.cell}: {event.what}", err=True)
 
 
 def _measure(

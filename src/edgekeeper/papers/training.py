@@ -156,9 +156,9 @@ def reproduce(
     scores: Scores = {}
     status: Literal["complete", "time limit", "interrupted"] = "complete"
     for place, recipe in enumerate(cells, start=1):
-        tell = partial(_tell, on_event, cell=recipe.name, place=place, cells=len(cells))
+        tell = partial(tell_event, on_event, cell=recipe.name, place=place, cells=len(cells))
         folder = Path(out) / recipe.name
-        ended = _train(recipe, store, folder=folder, device=device, until=until, tell=tell)
+        ended = train_cell(recipe, store, folder=folder, device=device, until=until, tell=tell)
         if ended != "finished":
             tell("stopped")
             status = ended
@@ -204,16 +204,18 @@ def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
     return "bilinear" if bilinear else "bicubic"
 
 
-def _tell(
+def tell_event(
     on_event: Callable[[Event], None] | None, what: What, *, cell: str, place: int, cells: int
 ) -> None:
+    """Tell ``on_event``, if there is one, what happened to a cell."""
     if on_event is not None:
         on_event(Event(cell, what, place, cells))
 
 
-def _train(
+def train_cell(
     recipe: Recipe, store: Store, *, folder: Path, device: str, until: float, tell: Tell
 ) -> Literal["finished", "time limit", "interrupted"]:
+    """Train a cell in its folder to the end or to ``until``; return how that ended."""
     if _is_trained(folder / "model.safetensors", recipe, store=store):
         tell("already trained")
         return "finished"

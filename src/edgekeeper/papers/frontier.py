@@ -1,0 +1,290 @@
+"""Structure against fidelity: what each structure term gives, beside sharpening the plain result.
+
+Each cell is a small network trained with one term at one weight beside L1, all from the same
+weights on the same batches. The line that a term has to beat needs no training: the network of the
+plain cell, its result sharpened linearly (``ops.sharpen``, docs/sharpness.md). At each cell's PSNR
+the *advantage* is the GV gap of that line minus the cell's: above 0 the term restores more than a
+filter does at the same fidelity. Cells and scores are kept: the same call goes on.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekeeper.checkpoint import load_model
+from edgekeeper.data.store import Store
+from edgekeeper.errors import unknown_name
+from edgekeeper.evaluation.evaluate import results, score_result
+from edgekeeper.evaluation.tables import Table, number
+from edgekeeper.files import write_text
+from edgekeeper.losses import (
+    L1,
+    LDL,
+    TV,
+    FocalFrequency,
+    Gradient,
+    GradientVariance,
+    Wavelet,
+)
+from edgekeeper.metrics.risk import structure_risk
+from edgekeeper.metrics.score import METRICS
+from edgekeeper.models import ESPCN, ChainSR, SRModel
+from edgekeeper.ops.sharpen import sharpen
+from edgekeeper.papers.training import Event, tell_event, train_cell
+from edgekeeper.pretrained.auto_encoded import auto_encoded
+from edgekeeper.spec import Spec, spec
+from edgekeeper.training.recipe import Data, Loss, Optim, Recipe, Stage, Term
+
+FrontierBudget = Literal["quick", "standard", "paper"]
+FRONTIER_SCALE = 4
+NETWORKS_OF_FRONTIER: dict[str, Spec[SRModel]] = {
+    "espcn": spec(ESPCN, scale=FRONTIER_SCALE, channels="rgb"),
+    "balanced": spec(ChainSR, scale=FRONTIER_SCALE, width=32, blocks=6, depth=3),
+}
+# The loss, and the middle one of its weights beside L1.
+STRUCTURE_TERMS: dict[str, tuple[Spec[Loss], float]] = {
+    "tv": (spec(TV, reduction="mean"), 0.1),
+    "gv": (spec(GradientVariance, patch=16), 0.03),
+    "gv_l2": (spec(GradientVariance, patch=16, norm="l2"), 1e-3),
+    "gradient": (spec(Gradient), 0.3),
+    "ldl": (spec(LDL), 3.0),
+    "frequency": (spec(FocalFrequency), 1.0),
+    "wavelet": (spec(Wavelet), 1.0),
+    "aesop": (spec(auto_encoded, decoder="balanced_x4"), 1.0),
+}
+FACTORS_OF_WEIGHT = (0.1, 0.3, 1.0, 3.0, 10.0)
+STRENGTHS = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.007, 0.01)  # of the plain network's sharpening
+# Updates by network, how many of the weights, seeds.
+_BUDGETS: dict[FrontierBudget, tuple[dict[str, int], int, int]] = {
+    "quick": ({"espcn": 1_000, "balanced": 150}, 3, 1),
+    "standard": ({"espcn": 16_000, "balanced": 4_000}, 5, 3),
+    "paper": ({"espcn": 100_000, "balanced": 36_000}, 5, 3),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontierPoint:
+    """Means over the images of all sets and the seeds of one term at one weight, or a strength.
+
+    ``advantage``: the GV gap of the sharpened plain network at the same PSNR minus this one's, with
+    its 95 % bootstrap interval over images; None beyond the ends of that line.
+    """
+
+    network: str
+    term: str
+    weight: float
+    seeds: int
+    psnr: float
+    ssim: float
+    gv_ratio: float
+    gv_gap: float
+    risk: float
+    advantage: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The points so far, and the cells that are still to do."""
+
+    budget: FrontierBudget
+    store: str
+    points: tuple[FrontierPoint, ...]
+    unfinished: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Everything as plain values."""
+        return {
+            **asdict(self),
+            "points": [asdict(point) for point in self.points],
+            "unfinished": list(self.unfinished),
+        }
+
+
+class Sharpened(SRModel):
+    """A network whose result is sharpened linearly."""
+
+    def __init__(self, *, network: SRModel, strength: float) -> None:
+        super().__init__()
+        self.network, self.strength = network, strength
+        self.scale, self.channels = network.scale, network.channels
+        self.receptive_field = network.receptive_field + 44  # at most, see ops.sharpen.reach
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Return the sharpened SR batch."""
+        return sharpen(self.network(lr), self.strength)  # (B, C, rH, rW)
+
+
+def structure_frontier(
+    *,
+    store: Store,
+    data_root: str | Path,
+    out: str | Path,
+    budget: FrontierBudget = "quick",
+    networks: Sequence[str] = tuple(NETWORKS_OF_FRONTIER),
+    sets: Sequence[str] = ("set5", "set14"),
+    seeds: Sequence[int] | None = None,
+    device: str = "cpu",
+    time_limit: float | None = None,
+    steps: int | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Frontier:
+    """Return the frontier as far as it is done: all, or what ``time_limit`` seconds allowed.
+
+    ``steps``: updates of every cell instead of the budget's. Network, log and scores of a cell lie
+    in ``out/<cell>/``. Raises as ``reproduce``.
+    """
+    for name in networks:
+        if name not in NETWORKS_OF_FRONTIER:
+            raise unknown_name("network of structure-frontier", name, known=NETWORKS_OF_FRONTIER)
+    of_network, count, seed_count = _BUDGETS[budget]
+    middle = len(FACTORS_OF_WEIGHT) // 2
+    factors = FACTORS_OF_WEIGHT if count == 5 else FACTORS_OF_WEIGHT[middle - 1 : middle + 2]
+    chosen = tuple(range(seed_count)) if seeds is None else tuple(seeds)
+    grid = [
+        (network, term, 0.0 if term == "none" else STRUCTURE_TERMS[term][1] * factor)
+        for network in networks
+        for term in ("none", *STRUCTURE_TERMS)
+        for factor in (factors[:1] if term == "none" else factors)
+    ]
+    until = math.inf if time_limit is None else time.monotonic() + time_limit
+    cells = [
+        (place, _cell(*place, steps=steps or of_network[place[0]], seed=seed))
+        for seed in chosen
+        for place in grid
+    ]
+    measure = partial(_measured, sets=sets, data_root=data_root, device=device)
+    found: dict[tuple[str, str, float], list[NDArray[np.float64]]] = {}
+    for done, (place, recipe) in enumerate(cells):
+        tell = partial(tell_event, on_event, cell=recipe.name, place=done + 1, cells=len(cells))
+        folder = Path(out) / recipe.name
+        ended = train_cell(recipe, store, folder=folder, device=device, until=until, tell=tell)
+        if ended != "finished":
+            break
+        network, term, _ = place
+        if term == "none":
+            for strength in STRENGTHS:
+                key = (network, "sharpened", strength)
+                found.setdefault(key, []).append(measure(folder, strength=strength))
+        else:
+            found.setdefault(place, []).append(measure(folder, strength=0.0))
+    left = [r.name for _, r in cells if not (Path(out) / r.name / "model.safetensors").is_file()]
+    return Frontier(budget, store.fingerprint, tuple(_points(found)), tuple(left))
+
+
+def _cell(network: str, term: str, weight: float, *, steps: int, seed: int) -> Recipe:
+    """Return the training of one cell."""
+    pixel = Term("pixel", spec(L1))
+    terms: tuple[Term, ...] = (pixel,)
+    if term != "none":
+        terms += (Term(term, STRUCTURE_TERMS[term][0], weight=weight),)
+    optim = Optim(
+        learning_rate=2e-3, warmup=min(50, steps), schedule="cosine", clip="norm", clip_limit=1.0
+    )
+    return Recipe(
+        name=f"{network}_{term}" + (f"_{weight:g}" if weight else "") + f"_seed{seed}",
+        model=NETWORKS_OF_FRONTIER[network],
+        data=Data(patch=24 * FRONTIER_SCALE, batch=8),
+        stages=(Stage("train", steps, optim, terms),),
+        seed=seed,
+        ema_decay=0.99,
+    )
+
+
+FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk")
+
+
+def _measured(
+    folder: Path, *, strength: float, sets: Sequence[str], data_root: str | Path, device: str
+) -> NDArray[np.float64]:
+    """Return (images, measures) of a trained cell, from its file where it was measured before."""
+    label = "-".join(Path(name).name for name in sets)
+    path = folder / f"scores-frontier-{label}-{strength:g}.jsonl"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return np.array([json.loads(line) for line in lines])
+    network: SRModel = load_model(folder / "model.safetensors").to(device)
+    if strength:
+        network = Sharpened(network=network, strength=strength)
+    rows = []
+    for result in results(network, sets=sets, scale=FRONTIER_SCALE, data_root=data_root):
+        score = score_result(result, result.pair.hr(), metrics=tuple(METRICS))
+        risk = structure_risk(
+            result.pair.lr(), result.image.clamp(0, 1), scale=FRONTIER_SCALE
+        ).score
+        values = [float(score.value(name) or 0.0) for name in FRONTIER_MEASURES[:-1]]
+        rows.append([*values, float(risk)])
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return np.array(rows)
+
+
+def _points(found: dict[tuple[str, str, float], list[NDArray[np.float64]]]) -> list[FrontierPoint]:
+    """Return a point per term and weight, against the sharpened line of its network."""
+    points = []
+    for (network, term, weight), tables in found.items():
+        values = np.mean(tables, axis=0)  # (images, measures), over the seeds
+        means = dict(zip(FRONTIER_MEASURES, map(float, values.mean(0)), strict=True))
+        point = FrontierPoint(network=network, term=term, weight=weight, seeds=len(tables), **means)
+        line = [found.get((network, "sharpened", s)) for s in STRENGTHS]
+        if term != "sharpened" and all(line):
+            plain = np.array([np.mean(tables, axis=0) for tables in line if tables])
+            found_interval = _advantage(values, plain)
+            if found_interval is not None:
+                advantage, low, high = found_interval
+                point = replace(point, advantage=advantage, low=low, high=high)
+        points.append(point)
+    return points
+
+
+def _advantage(
+    values: NDArray[np.float64], line: NDArray[np.float64], *, draws: int = 2_000
+) -> tuple[float, float, float] | None:
+    """Return the advantage over the ``line`` (strengths, images, measures) and its interval."""
+
+    def at(chosen: NDArray[np.int64]) -> float:
+        psnr, gap = values[chosen][:, 0].mean(), values[chosen][:, 3].mean()
+        xs, ys = line[:, chosen, 0].mean(1), line[:, chosen, 3].mean(1)  # (strengths,)
+        order = np.argsort(xs)
+        inside = xs[order[0]] <= psnr <= xs[order[-1]]
+        return float(np.interp(psnr, xs[order], ys[order]) - gap) if inside else math.nan
+
+    images = np.arange(len(values))
+    advantage = at(images)
+    if math.isnan(advantage):
+        return None
+    generator = np.random.default_rng(0)
+    drawn = [at(generator.integers(0, len(images), len(images))) for _ in range(draws)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return advantage, float(low), float(high)
+
+
+def frontier_table(found: Frontier) -> Table:
+    """Return the points as a table, by network and term."""
+    columns = (
+        *("network", "term", ">weight", ">PSNR", ">SSIM", ">GV ratio", ">GV gap", ">risk %"),
+        ">advantage [95 %]",
+    )
+    cells = []
+    for p in found.points:
+        gain = "-"
+        if p.advantage is not None:
+            gain = f"{p.advantage:+.3f} [{p.low:+.3f}, {p.high:+.3f}]"
+        numbers = [number(v, digits=n) for v, n in ((p.psnr, 2), (p.ssim, 4), (p.gv_ratio, 3))]
+        numbers += [number(p.gv_gap, digits=3), number(100 * p.risk, digits=2), gain]
+        cells.append((p.network, p.term, f"{p.weight:g}", *numbers))
+    notes = (
+        "advantage: GV gap of the plain network sharpened to the same PSNR, minus this one's.",
+        "Intervals over images; chance in training is in them only through the mean over seeds.",
+    )
+    title = f"structure-frontier, budget {found.budget}"
+    return Table(title, columns, tuple(cells), notes, keys=3)

@@ -1,0 +1,68 @@
+"""Structure against fidelity in a tiny form: cell by cell, beside the sharpened line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekeeper.data.prepare import prepare_store, sources_in
+from edgekeeper.papers import frontier
+from edgekeeper.papers.frontier import _advantage, frontier_table, structure_frontier
+
+
+def smooth(path: Path, *, side: int, seed: int) -> None:
+    small = np.random.default_rng(seed).integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8)
+    Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(path)
+
+
+def test_cells_are_trained_once_and_stand_beside_the_sharpened_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        for seed in range(2):
+            smooth(tmp_path / name / f"{seed}.png", side=96, seed=seed)
+    store = prepare_store(sources_in(tmp_path / "train"), tmp_path / "store", scales=(4,))
+    terms = {name: frontier.STRUCTURE_TERMS[name] for name in ("gv", "aesop")}
+    monkeypatch.setattr(frontier, "STRUCTURE_TERMS", terms)
+    monkeypatch.setattr(frontier, "STRENGTHS", (0.0, 0.002))
+    told: list[tuple[str, str]] = []
+
+    def run(limit: float | None = None) -> frontier.Frontier:
+        told.clear()
+        return structure_frontier(
+            store=store,
+            data_root=tmp_path,
+            out=tmp_path / "out",
+            networks=["espcn"],
+            sets=[str(tmp_path / "test")],
+            steps=2,
+            time_limit=limit,
+            on_event=lambda event: told.append((event.cell, event.what)),
+        )
+
+    first = run(1e-9)
+    assert not first.points and len(first.unfinished) == 7  # plain, two terms at three weights
+    done = run()
+    assert not done.unfinished and [what for _, what in told] == ["training"] * 7
+    assert [(p.term, p.weight) for p in done.points] == [
+        *[("sharpened", 0.0), ("sharpened", 0.002)],
+        *[("gv", pytest.approx(w)) for w in (0.009, 0.03, 0.09)],
+        *[("aesop", pytest.approx(w)) for w in (0.3, 1.0, 3.0)],
+    ]
+    again = run()
+    assert again == done and {what for _, what in told} == {"already trained"}
+    assert len(frontier_table(done).cells) == len(done.to_json()["points"]) == 8  # type: ignore[arg-type]
+
+
+def test_the_advantage_is_the_gap_at_equal_psnr() -> None:
+    """Three images, all alike, so that the line and the interval can be written down."""
+    line = np.zeros((3, 3, 5))
+    line[:, :, 0] = np.array([30.0, 29.0, 28.0])[:, None]  # dB as the plain one is sharpened
+    line[:, :, 3] = np.array([0.5, 0.4, 0.35])[:, None]  # its GV gap
+    values = np.zeros((3, 5))
+    values[:, 0], values[:, 3] = 29.5, 0.40
+    assert _advantage(values, line) == pytest.approx((0.05, 0.05, 0.05))  # 0.45 on the line
+    values[:, 0] = 27.0
+    assert _advantage(values, line) is None  # nothing to compare with
