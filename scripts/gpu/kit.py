@@ -23,6 +23,7 @@ KIT, OUT = Path(os.environ["KIT"]), Path(os.environ["OUT"])
 MIB = 2**20
 MOST_CARRIED = 64 * MIB  # of the whole tree, kit included
 MOST_A_FILE = 15 * MIB  # of what comes back
+MOST_STATES = 45 * MIB  # of all states together, the first of the plan first
 # What the machine lacks beside torch, numpy, click, rich, psutil and safetensors.
 WHEELS = ("pyvips>=3.0", "pyvips-binary>=8.16", "cffi", "pycparser", "platformdirs>=4.0")
 GLIBC = ("2_28", "2_27", "2_26", "2_24", "2_17", "2014", "2_12", "2010", "2_5", "1")
@@ -80,7 +81,8 @@ PLAN = (
 )
 
 
-DEEPEN = """
+# The network of a file or a training state as a file of its own, deepened if blocks are asked for.
+EXTRACT = """
 import sys
 from pathlib import Path
 from edgekeeper.checkpoint import load_model, read_network, save_model
@@ -88,10 +90,11 @@ from edgekeeper.models.chainsr import deepen
 from edgekeeper.spec import Spec
 source, target, blocks = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 file = read_network(source)
-deep = deepen(load_model(source), blocks=blocks)
-arguments = {**dict(file.spec.arguments), "blocks": blocks}
+model, arguments = load_model(source), dict(file.spec.arguments)
+if blocks:
+    model, arguments["blocks"] = deepen(model, blocks=blocks), blocks
 spec = Spec(file.spec.target, tuple(sorted(arguments.items())))
-save_model(target, deep, spec=spec, card=file.card)
+save_model(target, model, spec=spec, card=file.card)
 """
 
 
@@ -266,10 +269,12 @@ def session(*, device: str, tiny: bool, seconds: float) -> None:
         check(here)
         store.result()
     rates = measure(here)
-    for number, rung in enumerate(PLAN):
-        share = rung.share / sum(later.share for later in PLAN[number:])
-        train(here, rung, seconds=here.left * share, rates=rates)
-        pack(here)
+    with ThreadPoolExecutor(1) as aside:  # scores are computed while the next one trains
+        for number, rung in enumerate(PLAN):
+            share = rung.share / sum(later.share for later in PLAN[number:])
+            train(here, rung, seconds=here.left * share, rates=rates)
+            pack(here)
+            aside.submit(score, here, rung)
     pack(here)
 
 
@@ -295,17 +300,26 @@ def make_store(here: Session) -> None:
 
     with ThreadPoolExecutor(processes) as pool:
         list(pool.map(generate, range(processes)))
+    photographs = few_images(here.work / "few") if here.tiny else KIT / "images"
     sides = ["--long-side", "128" if here.tiny else f"512,{LONG_SIDE}"]
     here.run(
         "store",
         [
-            *("-m", "edgekeeper", "data", "prepare", str(KIT / "images"), str(generated)),
+            *("-m", "edgekeeper", "data", "prepare", str(photographs), str(generated)),
             *("-o", str(here.work / "photos.store"), "--scales", "2,3,4", *sides),
             *("--min-side", "48" if here.tiny else "200"),
             *("--licence", "unknown", "--licence", "CC0-1.0, generated"),
         ],
         seconds=200,
     )
+
+
+def few_images(folder: Path) -> Path:
+    """Return a folder with three of the images carried."""
+    folder.mkdir()
+    for path in [*sorted((KIT / "images").glob("*.avif"))[:3], KIT / "images" / "ORIGIN.csv"]:
+        shutil.copy(path, folder)
+    return folder
 
 
 def check(here: Session) -> None:
@@ -316,11 +330,11 @@ def check(here: Session) -> None:
         if "pytest.mark.gpu" in path.read_text(encoding="utf-8")
     ]
     tests = ["-m", "pytest", "-m", "gpu", "-n", "0", "-p", "no:cacheprovider", *marked]
-    here.run("tests", [*tests, "--continue-on-collection-errors"], seconds=90)
+    here.run("tests", [*tests, "--continue-on-collection-errors"], seconds=20 if here.tiny else 90)
     tiny = ["--side", "32", "--repeats", "1", "--network", "edsr_light_x4", "--threads", "1"]
     small = tiny if here.tiny else []
     bench = ["benchmarks/upscale.py", "--device", here.device, *small]
-    here.run("upscale", bench, seconds=60)
+    here.run("upscale", bench, seconds=20 if here.tiny else 60)
 
 
 def measure(here: Session) -> dict[str, float]:
@@ -350,7 +364,7 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
     if rung.deepened and start.is_file():
         deeper = start.with_name(f"deepened_{rung.deepened}.safetensors")
         arguments = [str(start), str(deeper), str(rung.deepened)]
-        here.run(f"{rung.name}-deepened", ["-c", DEEPEN, *arguments], seconds=60)
+        here.run(f"{rung.name}-deepened", ["-c", EXTRACT, *arguments], seconds=60)
         start = deeper
     recipe = folder / "recipe.py"
     kind = "restore" if rung.degraded else rung.size
@@ -376,6 +390,25 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
             break
 
 
+def score(here: Session, rung: Rung) -> None:
+    """Note PSNR on Set5 where that was carried; take an unfinished network out of its state."""
+    folder = here.work / "runs" / rung.name
+    network, state = folder / "model.safetensors", folder / "last.safetensors"
+    if not network.is_file() and state.is_file():
+        network = folder / "network.safetensors"
+        command = ["-c", EXTRACT, str(state), str(network), "0"]
+        here.run(f"{rung.name}-network", command, seconds=60)
+    if not network.is_file() or not (KIT / "benchmarks" / "Set5").is_dir():
+        return
+    on_set5 = ["--on", "set5", "--scale", str(rung.scale), "--data", str(KIT), "--device", "cpu"]
+    name = f"{rung.name}-set5"
+    here.run(name, ["-m", "edgekeeper", "evaluate", str(network), *on_set5], seconds=60)
+    log = (here.work / "logs" / f"{name}.txt").read_text(encoding="utf-8")
+    for line in log.splitlines():
+        if "set5" in line:
+            here.note(f"{rung.name}: {line.strip()}")
+
+
 def pack(here: Session) -> None:
     """Leave networks, unfinished states and logs in ``$OUT``: few files, none too large."""
     runs = here.work / "runs"
@@ -383,8 +416,14 @@ def pack(here: Session) -> None:
         if (folder / "model.safetensors").is_file():  # the state is not needed any more
             for state in (*folder.glob("last.*"), *folder.glob("stage-*")):
                 state.unlink()
-    archive(OUT / "networks.tar", runs, ("*/model.safetensors",))
-    archive(OUT / "states.tar", runs, ("*/last.safetensors", "*/recipe.py"))
+    archive(OUT / "networks.tar", runs, ("*/model.safetensors", "*/network.safetensors"))
+    room, states = MOST_STATES, []
+    for name in (rung.name for rung in PLAN):
+        state = runs / name / "last.safetensors"
+        if state.is_file() and state.stat().st_size <= room:
+            room -= state.stat().st_size
+            states += [f"{name}/last.safetensors", f"{name}/recipe.py"]
+    archive(OUT / "states.tar", runs, states)
     archive(OUT / "logs.tar.gz", here.work, ("logs/*.txt", "runs/*/log.jsonl", "rates.json"))
     split(OUT / "states.tar")
 

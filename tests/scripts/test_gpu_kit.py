@@ -54,7 +54,7 @@ def test_a_network_is_deepened_in_a_file(kit: ModuleType, tmp_path: Path) -> Non
     save_model(
         tmp_path / "a.safetensors", small.build(), spec=small, card={"recipe": {"name": "r"}}
     )
-    command = [sys.executable, "-c", kit.DEEPEN, "a.safetensors", "b.safetensors", "5"]
+    command = [sys.executable, "-c", kit.EXTRACT, "a.safetensors", "b.safetensors", "5"]
     paths = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     subprocess.run(command, cwd=tmp_path, env=paths, check=True, timeout=300)
     deep = load_model(tmp_path / "b.safetensors")
@@ -66,6 +66,9 @@ def test_results_come_back_in_small_parts_and_travel_again(
     kit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kit, "MOST_A_FILE", 10_000)
+    monkeypatch.setattr(kit, "MOST_STATES", 20_000)
+    rungs = [kit.Rung(name, "fast", 4, 1, 1) for name in ("begun", "done", "later")]
+    monkeypatch.setattr(kit, "PLAN", rungs)
     work = tmp_path / "work"
     here = kit.Session("cpu", True, 0.0, work, [])
     for name, file, size in (
@@ -73,6 +76,8 @@ def test_results_come_back_in_small_parts_and_travel_again(
         ("done", "last.safetensors", 90_000),
         ("begun", "last.safetensors", 12_000),
         ("begun", "recipe.py", 5),
+        ("begun", "network.safetensors", 60),
+        ("later", "last.safetensors", 9_000),
     ):
         path = work / "runs" / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +87,7 @@ def test_results_come_back_in_small_parts_and_travel_again(
     kit.pack(here)
     names = sorted(path.name for path in kit.OUT.iterdir())
     expected = ["logs.tar.gz", "networks.tar", "states.tar.00", "states.tar.01", "states.tar.02"]
-    assert names == expected  # a finished network's state stays behind
+    assert names == expected  # a finished network's state stays behind, and what has no room
     kit.KIT.mkdir()
     kit.unpack_results(kit.OUT)
     found = {str(p.relative_to(kit.KIT)): p.stat().st_size for p in kit.KIT.rglob("*.*")}
@@ -90,6 +95,7 @@ def test_results_come_back_in_small_parts_and_travel_again(
         "runs/done/model.safetensors": 50,
         "runs/begun/last.safetensors": 12_000,
         "runs/begun/recipe.py": 5,
+        "runs/begun/network.safetensors": 60,
     }
 
 
