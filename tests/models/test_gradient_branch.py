@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -233,3 +234,9 @@ def test_maps_of_other_sizes_are_refused() -> None:
 def test_a_tap_after_the_features_is_refused() -> None:
     with pytest.raises(InputError, match="VDSR does not run 'last' on the way to its features"):
         GradientBranch(backbone=VDSR(), taps=("hidden.0", "last"), width=4)
+
+
+def test_a_plain_module_is_told_what_it_lacks() -> None:
+    plain: Any = torch.nn.Conv2d(3, 3, 3)
+    with pytest.raises(InputError, match="needs scale, channels, receptive_field, features, recon"):
+        GradientBranch(backbone=plain)

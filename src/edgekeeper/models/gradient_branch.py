@@ -59,6 +59,14 @@ class GradientBranch(SRModel):
     ) -> None:
         super().__init__()
         self.backbone = backbone.build() if isinstance(backbone, Spec) else backbone
+        needed = ("scale", "channels", "receptive_field", "features", "reconstruct")
+        missing = [name for name in needed if not hasattr(self.backbone, name)]
+        if missing:
+            raise InputError(
+                f"A gradient branch needs {', '.join(missing)} of its backbone, which "
+                f"{type(self.backbone).__name__} does not have: derive it from SRModel, and split "
+                "its forward into features(lr) and reconstruct(features, lr)."
+            )
         self.taps = tuple(taps)
         self.scale, self.channels = self.backbone.scale, self.backbone.channels
         colours = COLOUR_COUNT[self.channels]
