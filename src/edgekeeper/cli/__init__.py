@@ -35,6 +35,19 @@ TAKES_NETWORKS = (
 )
 
 
+# What other programs call options, and the field of a recipe that it is here.
+_FIELDS = {
+    "--lr": "stages.0.optim.learning_rate",
+    "--learning-rate": "stages.0.optim.learning_rate",
+    "--batch-size": "data.batch",
+    "--batch": "data.batch",
+    "--patch-size": "data.patch",
+    "--patch": "data.patch",
+    "--steps": "stages.0.steps",
+    "--iterations": "stages.0.steps",
+}
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and one-line helps without importing them."""
 
@@ -45,6 +58,10 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command, imported now; an unknown name is an error with the nearest one."""
         if cmd_name not in COMMANDS:
+            if os.path.lexists(cmd_name):
+                raise click.UsageError(
+                    f"'{cmd_name}' is no command. Did you mean: edgekeeper upscale {cmd_name}", ctx
+                )
             hint = did_you_mean(cmd_name, COMMANDS)
             raise click.UsageError(f"There is no command '{cmd_name}'.{hint}", ctx)
         module = importlib.import_module(f"edgekeeper.cli.{cmd_name}")
@@ -103,6 +120,14 @@ def main() -> None:
         group(standalone_mode=False)
     except click.exceptions.Abort:
         _stop("Stopped.", status=130)
+    except click.NoSuchOption as error:
+        field = _FIELDS.get(error.option_name)
+        if field and error.ctx is not None and error.ctx.command.name == "train":
+            hint = f"No such option '{error.option_name}'. Did you mean --set {field}=...?"
+            click.UsageError(hint, error.ctx).show()
+        else:
+            error.show()
+        sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

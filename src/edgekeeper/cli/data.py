@@ -6,6 +6,7 @@ import click
 
 from edgekeeper.cli import data_degrade
 from edgekeeper.cli.options import (
+    Subcommands,
     data_option,
     force_option,
     needed_data,
@@ -18,7 +19,11 @@ from edgekeeper.files import make_folder
 KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
 
 
-@click.group("data", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 2,3")
+@click.group(
+    "data",
+    cls=Subcommands,
+    epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 2,3",
+)
 def data_command() -> None:
     """Image sets: list them, get them, check them, pack images for training."""
 
@@ -194,7 +199,8 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
 @click.option(
     "--licence",
     multiple=True,
-    help="Licence of each folder's images, in order; written into every card.",
+    help="Licence of each folder's images, in order (again, or with commas between), or one for "
+    "all; written into every card.",
 )
 @force_option("Replace a store that exists.")
 def prepare(
@@ -210,6 +216,10 @@ def prepare(
     force: bool,
 ) -> None:
     """Pack the images of FOLDERS, decoded once, with their LR images, for fast training."""
+    if len(licence) == 1 < len(folders):
+        (one,) = licence
+        names = split_names(one)
+        licence = tuple(names) if len(names) == len(folders) else (one,) * len(folders)
     if licence and len(licence) != len(folders):
         raise InputError(f"{len(folders)} folders but {len(licence)} --licence; give one for each.")
     from edgekeeper.data.prepare import prepare_store, sources_in

@@ -14,7 +14,7 @@ from edgekeeper.cli.figure_options import (
     whole_option,
 )
 from edgekeeper.cli.figure_points import frontier_command, quality_cost_command
-from edgekeeper.cli.options import split_names, split_numbers
+from edgekeeper.cli.options import Subcommands, split_names, split_numbers
 from edgekeeper.errors import InputError, unknown_name
 
 LINE_OPTIONS = {
@@ -278,7 +278,7 @@ def _check_line(chosen: Chosen, *, middle: str | None) -> None:
         raise InputError("--box is where to look for an edge, --at the place itself; give one.")
 
 
-class FigureGroup(click.Group):
+class FigureGroup(Subcommands):
     """The figures in the order they are listed; an unknown one is answered with the nearest."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

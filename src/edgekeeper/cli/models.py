@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from edgekeeper.cli.options import (
+    Subcommands,
     check_new_file,
     console,
     data_option,
@@ -17,6 +18,7 @@ from edgekeeper.errors import InputError
 
 @click.group(
     "models",
+    cls=Subcommands,
     invoke_without_command=True,
     epilog="Example: edgekeeper models card edsr_light_x4",
 )

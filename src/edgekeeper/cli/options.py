@@ -20,6 +20,24 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 SCALES = click.IntRange(2, 4)
+
+
+class Subcommands(click.Group):
+    """A group whose help says the whole first sentence of each command, not 45 characters."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(limit=1000))
+                    for name, command in found.items()
+                    if command is not None and not command.hidden
+                ]
+            )
+
+
 PATH = click.Path(path_type=Path)
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import find_recipe
+from edgekeeper.cli.options import Subcommands, find_recipe
 
 if TYPE_CHECKING:
     from edgekeeper.training.recipe import Recipe, Stage
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 @click.group(
     "recipes",
+    cls=Subcommands,
     invoke_without_command=True,
     epilog="Example: edgekeeper recipes show spsr --toml > mine.toml",
 )

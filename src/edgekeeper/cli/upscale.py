@@ -1,5 +1,6 @@
 """``edgekeeper upscale``."""
 
+import glob
 import os
 import re
 import sys
@@ -40,7 +41,9 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     help="File or folder to write, or - for standard output. Default: beside the source, "
     "named _x4, _3840x2160, _w1920 or _h1080.",
 )
-@click.option("--scale", type=float, help="Any factor, 2.7 too. Default: the network's, or 4.")
+@click.option(
+    "-s", "--scale", type=float, help="Any factor, 2.7 too. Default: the network's, or 4."
+)
 @click.option("--width", type=SIDE, metavar="PIXELS", help="Width to reach.")
 @click.option("--height", type=SIDE, metavar="PIXELS", help="Height to reach.")
 @click.option("--fit", callback=_box, metavar="WxH", help="Box to fit into, such as 3840x2160.")
@@ -116,6 +119,7 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     help="Whether files that exist skip their image or fail it. Default: skip in folders.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only what failed.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: chosen by the runtime.")
 @device_option()
 def upscale_command(
@@ -146,6 +150,7 @@ def upscale_command(
     force: bool,
     skip_existing: bool | None,
     as_json: bool,
+    quiet: bool,
     threads: int | None,
     device: str,
 ) -> None:
@@ -157,6 +162,7 @@ def upscale_command(
     """
     if output is not None and is_standard_output(Path(output)):
         output = STREAM
+    source = _expanded(source)
     _check_sources(source, output)
     if output == STREAM:
         _check_standard_output(source, form=form, report=report, as_json=as_json)
@@ -202,7 +208,8 @@ def upscale_command(
         measured=report or verify_seams,
     )
     request = replace(request, codec=codec, crf=crf, tolerant=tolerant, model=networks_of(request))
-    output_style: OutputStyle = "json" if as_json else "quiet" if output == STREAM else "lines"
+    silent = quiet or output == STREAM
+    output_style: OutputStyle = "json" if as_json else "quiet" if silent else "lines"
     try:
         status = run_request(request, output_style=output_style, report=report, seams=verify_seams)
     except OutputLostError as error:
@@ -238,11 +245,24 @@ def _check_videos(
         raise InputError("--report and --verify-seams are for images; a video was given.")
 
 
+def _expanded(sources: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the sources, with the files of a pattern that the shell has left as it is."""
+    found: list[str] = []
+    for source in sources:
+        pattern = glob.has_magic(source) and not os.path.lexists(source)
+        files = sorted(glob.glob(source)) if pattern else []  # noqa: PTH207 (absolute ones too)
+        found += files or [source]
+    return tuple(found)
+
+
 def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
     """Raise InputError for sources that are not there, or standard input misused."""
     for source in sources:
         if source != STREAM and not os.path.lexists(source):
-            raise InputError(f"There is no file or folder '{shown(source)}'.")
+            hint = ""
+            if source == sources[-1] and len(sources) > 1 and output is None:
+                hint = f" If it is to be written, say so with -o {shown(source)}"
+            raise InputError(f"There is no file or folder '{shown(source)}'.{hint}")
     if STREAM not in sources:
         return
     if len(sources) > 1:

@@ -1,0 +1,56 @@
+"""What people type by habit: a sentence that says what to type, or what they meant."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from edgekeeper.cli import COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("upscale a.png big.png", "If it is to be written, say so with -o big.png"),
+        ("upscale a.png b.png big.tif", "If it is to be written, say so with -o big.tif"),
+        ("a.png", "Did you mean: edgekeeper upscale a.png"),
+        ("photos", "Did you mean: edgekeeper upscale photos"),
+        ("upscal a.png", "Did you mean 'upscale'?"),
+        ("upscale *.jpg -o photos", "There is no file or folder '*.jpg'."),
+        ("train espcn_x3 --lr 1e-4", "Did you mean --set stages.0.optim.learning_rate=...?"),
+        ("train espcn_x3 --batch-size 8", "Did you mean --set data.batch=...?"),
+        ("train espcn_x3 --steps 9", "Did you mean --set stages.0.steps=...?"),
+        ("train espcn_x3 --sed 9", "Did you mean"),
+        ("data prepare photos -o s --licence A,B", "holds no images"),
+        ("data prepare photos photos photos -o s --licence A --licence B", "give one for each"),
+    ],
+)
+def test_a_mistake_is_a_sentence_with_a_cure(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: Any, line: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").touch()
+    (tmp_path / "photos").mkdir()
+    done = command(*line.split())
+    assert (done.status, done.out) == (2, ""), done.err
+    assert said in " ".join(done.err.split())
+
+
+def test_what_is_short_or_a_pattern_is_understood(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (12, 8)).save(tmp_path / name)
+    done = command("upscale", "?.png", "-o", "big", "-s", "1.5", "-q")
+    assert (done.status, done.out) == (0, ""), done.err
+    assert sorted(path.name for path in (tmp_path / "big").iterdir()) == ["a.png", "b.png"]
+
+
+def test_no_line_of_help_is_cut(command: Callable[..., Any]) -> None:
+    for group in ([], *([name] for name in COMMANDS if name in ("data", "models", "recipes"))):
+        _, found, commands = command(*group, "--help").out.partition("Commands:")
+        assert found and "..." not in commands, commands
