@@ -8,6 +8,7 @@ from the same start, alpha turns one into the other without another training.
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,10 +80,20 @@ def blend_files(
             "a": _parent(paths[0]),
             "b": _parent(paths[1]),
         },
+        "images": _images(paths),
         "code": code_version(),
     }
     save_model(target, mixed, spec=described, card=card)
     return describe(target)
+
+
+def _images(paths: tuple[Path, Path]) -> list[Any]:
+    """Return what the two networks were trained on, each image once."""
+    cards: list[dict[str, Any]] = [read_network(path).card for path in paths if is_own(path)]
+    images = [
+        *(image for card in cards for image in card.get("images") or card.get("pictures", []))
+    ]
+    return [image for n, image in enumerate(images) if image not in images[:n]]
 
 
 def _check_alpha(alpha: float) -> None:
