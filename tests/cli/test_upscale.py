@@ -333,7 +333,7 @@ class TestMeasures:
         self, upscale: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ESPCN, "overlap", 0)
-        monkeypatch.setattr("edgekeeper.inference.request.ALLOWED_LEVELS", 0.1)
+        monkeypatch.setattr("edgekeeper.ops.tiles.ALLOWED_LEVELS", 0.1)
         ran = upscale(image(tmp_path / "a.png", height=60), "--verify-seams", "--json")
         assert json.loads(ran.out)["seams"]["levels"] > 0.1
         assert ran.status == 1
