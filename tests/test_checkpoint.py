@@ -105,7 +105,7 @@ class TestUnreadable:
         write_tensors(path, {"a": torch.zeros(2000)}, facts={"step": 1})
         data = path.read_bytes()
         path.write_bytes(data[: int(len(data) * share)])
-        with pytest.raises(CheckpointError, match="cut off"):
+        with pytest.raises(CheckpointError, match=r"cut off|is empty"):
             read_tensors(path)
 
     def test_a_changed_byte_anywhere_is_noticed(

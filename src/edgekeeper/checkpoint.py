@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
-from edgekeeper.files import make_folder, new_file
+from edgekeeper.files import make_folder, new_file, reason
 from edgekeeper.models import SRModel
 from edgekeeper.models.own import known_networks
 from edgekeeper.spec import Spec, from_json, to_plain
@@ -90,6 +90,43 @@ def write_tensors(
             raise CheckpointError(f"'{path}' cannot be written: {error}.") from error
 
 
+def check_whole(path: Path) -> bytes:
+    """Return the first bytes of a file of weights; raise CheckpointError for what is plainly none.
+
+    That is an empty file, a web page, a pointer of Git LFS, or one that says it were longer.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(512)
+            file.seek(max(0, size - 2**16))
+            tail = file.read()
+    except OSError as error:
+        raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.") from error
+    if not size:
+        raise CheckpointError(f"'{path}' is empty (0 bytes); download it again.")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"'{path}' is a pointer of Git LFS, not the weights; get them with `git lfs pull`, or "
+            "download the file by itself."
+        )
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        raise CheckpointError(
+            f"'{path}' is a web page, not weights; download the file itself (its raw form)."
+        )
+    header = int.from_bytes(head[:8], "little")
+    cut_zip = head.startswith(b"PK\x03\x04") and b"PK\x05\x06" not in tail
+    if cut_zip or (head[8:9] == b"{" and header + 8 > size):
+        raise CheckpointError(f"'{path}' is cut off after {size:,} bytes; download it again.")
+    return head
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Return whether a file begins as safetensors do, whatever its name."""
+    return head[8:9] == b"{" and not head.startswith(b"PK")
+
+
 def read_tensors(path: Path) -> TensorFile:
     """Return the tensors and facts of a file that ``write_tensors`` wrote.
 
@@ -99,6 +136,7 @@ def read_tensors(path: Path) -> TensorFile:
     """
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint '{path}'.")
+    check_whole(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

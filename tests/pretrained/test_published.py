@@ -372,7 +372,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         "cut.safetensors": b"\x10\0\0\0",
     }.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(CheckpointError, match="cannot be read as plain tensors"):
+        with pytest.raises(CheckpointError, match=r"as plain tensors|is cut off|is empty"):
             load_published(tmp_path / name, scale=2)
     with pytest.raises(CheckpointError, match="not hold a state dict"):
         load_published(saved([torch.zeros(1)], tmp_path), scale=2)

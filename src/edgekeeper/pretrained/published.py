@@ -10,6 +10,7 @@ was measured with them: docs/models.md.
 
 import pickle
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from edgekeeper.checkpoint import check_whole, is_safetensors
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
@@ -62,14 +64,26 @@ _UNREADABLE = (
     *(TypeError, LookupError, AttributeError, AssertionError, struct.error),
 )
 # Training states hold the weights inside; the running average before the weights themselves.
-_WRAPPERS = ("state_dict", "model", "params_ema", "params")
+_WRAPPERS = (
+    *("state_dict", "model_state_dict", "model", "params_ema", "params-ema", "g_ema", "ema"),
+    *("params", "net_g", "netG", "generator", "weights"),
+)
+# What programs put before each name; of several networks in one file these are the generator.
+_PREFIXES = (
+    *("module.", "_orig_mod.", "params_ema.", "g_ema.", "net_g.", "netG.", "generator."),
+    *("model.", "state_dict."),
+)
+
+
+class UnknownNetworkError(CheckpointError):
+    """A file that can be read holds no network that is known here."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.pth``, ``.pt``, ``.safetensors``, ``.mat`` or ``.h5`` file, on the CPU.
 
-    Training states are looked through (``state_dict``, ``model``, ``params_ema``, ``params``), and
-    so is the ``module.`` that ``nn.DataParallel`` puts before each name. ``a.b.0`` is the first
+    Training states are looked through (``state_dict``, ``params_ema``, ``net_g`` and so on), and
+    the ``module.`` of ``nn.DataParallel`` is left out of the names. ``a.b.0`` is the first
     cell of field b of variable a of a MATLAB file, ``a/b`` the array b of group a of an HDF5 file.
 
     Raises:
@@ -78,7 +92,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
-    if path.suffix == ".mat":
+    check_whole(path)
+    if path.suffix.lower() == ".mat":
         found: dict[str, Tensor] = {}
         for name, value in read_mat(path).items():
             _flatten(value, name=name, into=found)
@@ -86,11 +101,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix.lower() in HDF5_SUFFIXES:
         return _read_hdf5(path)
     loaded = read_plain(path)
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
+    while isinstance(loaded, dict):
+        inner = [loaded[name] for name in _WRAPPERS if isinstance(loaded.get(name), dict)]
+        if not inner:
+            break
+        loaded = inner[0]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise CheckpointError(f"'{path}' does not hold a state dict of named tensors.")
+        held = f"a {type(loaded).__name__}"
+        if isinstance(loaded, dict):
+            held = f"the entries {some(sorted(map(str, loaded)))}"
+        raise CheckpointError(
+            f"'{path}' does not hold a state dict of named tensors, but {held}; save the network's "
+            "state_dict() by itself."
+        )
     return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
@@ -100,13 +123,14 @@ def read_plain(path: Path) -> object:
     Raises:
         CheckpointError: the file is damaged, or cannot be read without running its code.
     """
+    head = check_whole(path)
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(head):
             return load_file(str(path))
         return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise CheckpointError(
-            f"'{path}' cannot be read as plain tensors. It is cut off, or it is a whole pickled "
+            f"'{path}' cannot be read as plain tensors. It is damaged, or it is a whole pickled "
             "program, which edgekeeper never runs; save its state_dict() alone and try again."
         ) from error
 
@@ -185,18 +209,33 @@ def published_spec(path: str | Path, *, scale: int | None = None) -> Spec[SRMode
 def _plan(path: Path, *, scale: int | None, kind: str = "auto") -> tuple[Published, Plan]:
     if scale not in (None, *PUBLISHED_SCALES, 8):
         raise InputError(f"Published weights have no scale {scale}; choose one of 2, 3, 4, 8.")
-    tensors = read_weights(path)
-    found = _recognise(tensors, path) if kind == "auto" else PUBLISHED_FORMATS[kind]
+    tensors: Tensors = read_weights(path)
+    found, tensors = (
+        _recognise(tensors, path) if kind == "auto" else (PUBLISHED_FORMATS[kind], tensors)
+    )
     file = Published(tensors, path, title=found.title, asked=scale)
     return file, found.read(file)
 
 
-def _recognise(tensors: Tensors, path: Path) -> PublishedFormat:
-    for found in PUBLISHED_FORMATS.values():
-        if found.recognises(tensors):
-            return found
-    raise CheckpointError(
+def _recognise(tensors: Tensors, path: Path) -> tuple[PublishedFormat, Tensors]:
+    """Return the format, and the tensors without what a program put before their names."""
+    waiting, depth = [tensors], 3  # prefixes before prefixes
+    for _ in range(depth):
+        for one in waiting:
+            for found in PUBLISHED_FORMATS.values():
+                if found.recognises(one):
+                    return found, one
+        waiting = [inner for one in waiting for inner in _without_prefixes(one)]
+    raise UnknownNetworkError(
         f"'{path}' holds no known network: its {len(tensors)} tensors ({some(sorted(tensors))}) "
         f"are not those of {', '.join(known.title for known in PUBLISHED_FORMATS.values())}. "
         "edgekeeper.pretrained.community reads many more architectures, with the extra 'community'."
     )
+
+
+def _without_prefixes(tensors: Tensors) -> Iterator[Tensors]:
+    """Yield, for each prefix that there is, the tensors behind it by the rest of their names."""
+    for prefix in _PREFIXES:
+        inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if inner:
+            yield inner

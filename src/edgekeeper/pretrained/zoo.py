@@ -16,13 +16,13 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError, safe_open
 
-from edgekeeper.checkpoint import KEY, load_model, model_spec
+from edgekeeper.checkpoint import KEY, check_whole, is_safetensors, load_model, model_spec
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.community import load_community
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
 from edgekeeper.pretrained.public import PUBLIC, download, hub_address, public_path
-from edgekeeper.pretrained.published import load_foreign
+from edgekeeper.pretrained.published import UnknownNetworkError, load_foreign
 from edgekeeper.spec import Spec
 
 _NOT_COMMUNITY = (".mat", ".h5", ".hdf5")  # what spandrel does not read
@@ -144,8 +144,8 @@ def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
 
 def is_own(path: Path) -> bool:
     """Return whether it is a file of edgekeeper, or a damaged one that could be."""
-    if path.suffix.lower() != ".safetensors":
-        return False
+    if not path.is_file() or not is_safetensors(check_whole(path)):
+        return path.suffix.lower() == ".safetensors"
     try:
         with safe_open(str(path), framework="pt") as file:
             return KEY in (file.metadata() or {})
@@ -168,6 +168,8 @@ def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRMode
         try:
             return load_community(path)
         except UnavailableError as missing:
+            if not isinstance(unknown, UnknownNetworkError):
+                raise unknown from None
             raise UnavailableError(f"{unknown} {missing}") from missing
 
 
