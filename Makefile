@@ -2,6 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# TORCH=cpu, or cuda. On Linux the public index has the build with CUDA, which is gigabytes; where
+# PyTorch's own index cannot be reached, that build is taken.
+TORCH ?= cpu
+INDEX := $(if $(filter cpu-Linux,$(TORCH)-$(shell uname)),--retries 0 --timeout 5 --index-url https://download.pytorch.org/whl/cpu)
+PIP = $(BIN)/python -m pip install --quiet
 
 .PHONY: demo test lint clean
 
@@ -18,9 +23,9 @@ lint: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) --upgrade pip
+	$(if $(INDEX),$(PIP) $(INDEX) -c constraints.txt torch ||) $(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
 clean:
