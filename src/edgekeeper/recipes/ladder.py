@@ -31,7 +31,7 @@ class Shape:
 
     width: int
     blocks: int
-    constant_steps: int  # of the trunk; of the whole training for ``best``
+    constant_steps: int  # of the trunk
     falling_steps: int
 
 
@@ -74,10 +74,9 @@ def large_patches(*, size: LadderSize, scale: int = 4) -> Recipe:
     )
 
 
-def best() -> Recipe:
-    """Return the training of the largest size, from the balanced one made deeper."""
-    base = trunk(size="best", patch=48, batch=4)
-    return replace(base, name="best_x4", start=Start("balanced_x4"))
+def best_trunk() -> Recipe:
+    """Return the long run of the largest size, from the balanced one made deeper."""
+    return replace(trunk(size="best", patch=48, batch=4), start=Start("balanced_x4"))
 
 
 def other_scale(*, size: LadderSize, scale: int) -> Recipe:
@@ -163,8 +162,8 @@ LADDER: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         *(trunk(size=size) for size in ("fast", "balanced")),
-        *(large_patches(size=size) for size in ("fast", "balanced")),
-        best(),
+        best_trunk(),
+        *(large_patches(size=size) for size in SHAPES),
         *(other_scale(size=size, scale=scale) for size in SHAPES for scale in (2, 3)),
         *(restore(scale=scale) for scale in (2, 4)),
         restore_texture(),
