@@ -122,11 +122,14 @@ def run(
                 first = next(source)
                 assert isinstance(first, Header)
                 header = first
-                work = _prepare(header, request, networks, look=look, halvings=halvings)
-                if maps is not None and work.passes:
-                    maps.check_size(work.plan.source, scale=work.plan.passes[0])
-                height, width = work.plan.size
+                size = header.height, header.width
+                plan = plan_passes(size, request, factors=networks.factors)
+                if maps is not None and plan.passes:
+                    maps.check_size(plan.source, scale=plan.passes[0])
+                height, width = plan.size
+                # The sink refuses a size that is too large before its tiles are planned.
                 with open_sink(replace(header, height=height, width=width)) as sink:
+                    work = _prepare(header, plan, request, networks, look=look, halvings=halvings)
                     for rows in to_rows(_flow(source, work, on_tile=on_tile, maps=maps), header):
                         sink.write(rows)
             seconds = time.perf_counter() - started
@@ -165,6 +168,7 @@ def _smallest(overlap: int) -> int:
 
 def _prepare(
     header: Header,
+    plan: PassPlan,
     request: Request,
     networks: Networks,
     *,
@@ -172,7 +176,6 @@ def _prepare(
     halvings: int,
 ) -> _Work:
     """Return what is to be done, with the networks read."""
-    plan = plan_passes((header.height, header.width), request, factors=networks.factors)
     treated = treatment(request, networks, passes=plan.passes, look=look)
 
     def planned(runners: Iterator[TileRunner], colours: int) -> list[_Pass]:
