@@ -55,6 +55,22 @@ def folders(tmp_path: Path) -> Path:
 
 
 class TestEvaluate:
+    def test_saved_images_score_the_same(self, run: Run, folders: Path) -> None:
+        given, saved = ("--metrics", "psnr,ssim", "--format", "csv"), folders / "saved"
+        first = ("evaluate", "espcn_x3", "--on", folders / "mine", *given, "--save", saved)
+        status, out, err = run(*first)
+        assert status == 0, err
+        assert len(list(saved.rglob("*.png"))) == 3 * len(NAMES)
+        for name in NAMES:
+            with Image.open(saved / "LR" / "mine" / f"{name}.png") as lr:
+                assert lr.size == (32, 32)
+        again = ("--on", saved / "HR" / "mine", "--lr", saved / "LR" / "mine", "--scale", "3")
+        for subject in ("espcn_x3", saved / "SR" / "espcn_x3"):
+            _, found, err = run("evaluate", subject, *again, *given)
+            assert found.splitlines()[1].split(",")[-2:] == out.splitlines()[1].split(",")[-2:], err
+        status, _, err = run(*first)
+        assert status == 2 and "--save" in err
+
     def test_chosen_metrics_and_the_reason_of_a_dash(self, run: Run, folders: Path) -> None:
         file = folders / "scores.jsonl"
         status, out, _ = run(

@@ -1,6 +1,7 @@
 """``edgekeeper evaluate``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from edgekeeper.cli.scoring import (
     show_table,
 )
 from edgekeeper.errors import InputError
+
+if TYPE_CHECKING:
+    from edgekeeper.evaluation.evaluate import PairResult
 
 
 @click.command(
@@ -31,11 +35,19 @@ from edgekeeper.errors import InputError
     help="LR images of the one folder of originals, paired by name. Default: those in its LR, LQ "
     "or LR_bicubic/X4 where there are any, else made from the originals.",
 )
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write the images for other programs, as 8-bit PNG, to a new folder: LR/SET, HR/SET "
+    "(cropped as it is scored) and SR/SUBJECT/SET.",
+)
 @json_option("Write one JSON object per image to this file.")
 @form_option
 def evaluate_command(
     subjects: tuple[str, ...],
     lr: Path | None,
+    save: Path | None,
     json_file: Path | None,
     force: bool,
     form: TableForm | None,
@@ -48,28 +60,33 @@ def evaluate_command(
     """
     if lr is not None and len(scoring.sets) != 1:
         raise InputError("--lr holds the LR images of one set; name one with --on.")
-    from edgekeeper.evaluation.evaluate import evaluate
+    from edgekeeper.evaluation.evaluate import results, score_result
     from edgekeeper.evaluation.tables import score_table
     from edgekeeper.metrics.score import Score, summarise, write_scores
 
+    if save is not None and save.exists() and not (save.is_dir() and not any(save.iterdir())):
+        raise InputError(f"--save: '{save}' exists and is not an empty folder; name a new one.")
     check_new_file(json_file, option="--json", force=force)
     opened = [scoring.open(subject) for subject in subjects]
     scale = scoring.scale_of(opened)
     scores: list[Score] = []
     with counted_scores("scoring") as count:
         for given, subject in zip(subjects, opened, strict=True):
-            scores += evaluate(
+            for result in results(
                 subject,
                 sets=scoring.sets,
                 scale=scale,
                 data_root=scoring.root,
                 protocol=scoring.protocol,
-                metrics=scoring.metrics,
-                weights=scoring.weights,
                 lr_folder=lr,
                 model_name=None if subject == "bicubic" else Path(given).stem,
-                on_image=lambda score, _: count(score),
-            )
+            ):
+                hr = result.pair.hr()
+                score = score_result(result, hr, metrics=scoring.metrics, weights=scoring.weights)
+                scores.append(score)
+                count(score)
+                if save is not None:
+                    _save(result, save)
     if json_file is not None:
         write_scores(scores, json_file)
     models = ", ".join(dict.fromkeys(score.model for score in scores))
@@ -77,3 +94,19 @@ def evaluate_command(
     show_table(score_table(means, title=f"{models} ×{scale}", metrics=scoring.metrics), form)
     if json_file is not None:
         click.echo(f"Wrote {len(scores)} lines to {json_file}")
+
+
+def _save(result: "PairResult", folder: Path) -> None:
+    """Write LR, SR and HR of a result; LR and HR only once, whatever the subjects."""
+    from edgekeeper.image import Image, write_image
+    from edgekeeper.image.image import from_tensor
+
+    name = f"{result.pair.name}.png"
+    for path, image in (
+        (folder / "LR" / result.set / name, result.pair.lr()),
+        (folder / "HR" / result.set / name, result.pair.hr()),
+        (folder / "SR" / result.model / result.set / name, result.image),
+    ):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(Image(pixels=from_tensor(image.clamp(0, 1))), path)
