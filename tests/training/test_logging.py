@@ -94,6 +94,15 @@ def test_the_progress_line_is_silent_in_a_pipe(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_line_at_times_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
+    for every, lines in ((0.0, ["scoring: 1 images, x set5 a", "scoring: 2 images"]), (60.0, [])):
+        with ProgressLine("scoring", total=0, unit="images", piped_every=every) as line:
+            line.update(1, text="x set5 a")
+            line.update(2)
+        out, err = capfd.readouterr()
+        assert (out, err.splitlines()) == ("", lines)
+
+
 def test_tensorboard_curves_can_be_read_back(tmp_path: Path) -> None:
     from tensorboardX.proto.event_pb2 import Event
 

@@ -23,7 +23,8 @@ from rich.progress import (
 class ProgressLine:
     """One line on the terminal: bar, count, rate, ETA and a short text. Silent in a pipe.
 
-    A ``transient`` line is gone at the end.
+    A ``transient`` line is gone at the end. With ``piped_every`` a pipe or a log file gets a
+    line of the count, no more often than after so many seconds.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ProgressLine:
         start: int = 0,
         unit: str = "steps",
         transient: bool = False,
+        piped_every: float | None = None,
     ) -> None:
         self._console = Console(stderr=True)
         self.is_shown = self._console.is_terminal
@@ -52,7 +54,8 @@ class ProgressLine:
             # Otherwise what goes to a file or a pipe would land on the terminal.
             redirect_stdout=sys.stdout.isatty(),
         )
-        self._unit = unit
+        self._unit, self._title = unit, title
+        self._piped_every, self._last_said = piped_every, time.monotonic()
         self._task: TaskID = self._progress.add_task(
             title, total=total, completed=start, rate="", text=""
         )
@@ -69,6 +72,11 @@ class ProgressLine:
         speed = self._progress.tasks[0].speed
         rate = f"{speed:.1f} {self._unit}/s" if speed else ""
         self._progress.update(self._task, completed=done, rate=rate, text=text, total=total)
+        now = time.monotonic()
+        if self.is_shown or self._piped_every is None or now - self._last_said < self._piped_every:
+            return
+        self._last_said = now
+        self.say(f"{self._title}: {done:g} {self._unit}" + (f", {text}" if text else ""))
 
     def begin(self, title: str, *, done: int, unit: str) -> None:
         """Show something else from now on, of which ``done`` was there before."""
