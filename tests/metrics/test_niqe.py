@@ -203,3 +203,11 @@ class TestPublished:
             for k in range(1, 6)
         ]
         assert found == pytest.approx(expected, abs=2e-5)
+
+
+def test_the_greys_that_niqe_can_look_at() -> None:
+    colours = torch.tensor([[200, 100, 50], [255, 255, 255], [77, 77, 77]]) / 255
+    image = colours.T.reshape(1, 3, 1, 3)
+    wanted = {"y": (123, 235, 82), "rgb2gray": (124, 255, 77), "stored": (200, 255, 77)}
+    for grey, values in wanted.items():
+        assert shaved_luma(image, shave=0, grey=grey).flatten().tolist() == list(values)

@@ -7,7 +7,7 @@ Processing Letters 20(3), 2013. The model of pristine photographs is the authors
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from edgekeeper.ops.color import rgb_to_y, round_uint8
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.structure import gaussian_window
 
+Grey = Literal["y", "rgb2gray", "stored"]
 NIQE_FILE = "niqe_modelparameters.mat"
 NIQE_BLOCK = 96  # pixels of a side; half as many at the second scale
 FEATURES = 18  # per block and scale
@@ -33,7 +34,9 @@ _REACH = 3  # of the 7 x 7 window
 _FLAT = 1e-9
 
 
-def niqe(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
+def niqe(
+    x: Tensor, *, shave: int = 4, folder: str | Path | None = None, grey: Grey = "y"
+) -> Tensor:
     """NIQE of each image, (B,) float64; lower is better, photographs score 2 to 6.
 
     Luma rounded to uint8, ``shave`` pixels left out on each side (4 in the PIRM and SPSR
@@ -41,15 +44,28 @@ def niqe(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tens
 
     x: RGB (B, 3, H, W) in [0, 1]; one image, no original. folder: where
     ``niqe_modelparameters.mat`` lies; by default the folder ``weights`` of EDGEKEEPER_DATA.
+    grey: "y" is luma from 16 to 235; "rgb2gray" MATLAB's grey from 0 to 255; "stored" the first
+    channel as it is, for files that are grey.
     Raises UnavailableError without that file, for images with fewer than two blocks, and where
     fewer than two blocks have any texture; InputError for another shape.
     """
-    luma = shaved_luma(x, shave=shave)
+    luma = shaved_luma(x, shave=shave, grey=grey)
     pristine = _pristine(weights_file(NIQE_FILE, folder=folder, purpose="NIQE").resolve())
     return torch.stack([_score(image, pristine) for image in luma]).to(x.device)
 
 
-def shaved_luma(x: Tensor, *, shave: int) -> Tensor:
+def _grey(x: Tensor, grey: Grey) -> Tensor:
+    if grey == "y":
+        return rgb_to_y(x)
+    if grey == "stored":
+        return x[:, :1]
+    if grey != "rgb2gray":
+        raise InputError(f"'grey' is {grey!r}; it is one of {', '.join(get_args(Grey))}.")
+    weights = x.new_tensor((0.298936021293775, 0.587043074451121, 0.114020904255103))
+    return (x * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def shaved_luma(x: Tensor, *, shave: int, grey: Grey = "y") -> Tensor:
     """MATLAB's uint8 luma in 0..255 without ``shave`` pixels on each side, (B, H', W') float64.
 
     What NIQE and Ma look at. x: RGB (B, 3, H, W) in [0, 1]. Raises InputError.
@@ -70,7 +86,7 @@ def shaved_luma(x: Tensor, *, shave: int) -> Tensor:
     # In strips: float64 copies of a whole image take longer to make than to compute.
     for top in range(0, x.shape[2], NIQE_BLOCK):
         rows = slice(top, top + NIQE_BLOCK)
-        whole = round_uint8(rgb_to_y(round_uint8(x[:, :, rows].double())))
+        whole = round_uint8(_grey(round_uint8(x[:, :, rows].double()), grey))
         luma[:, rows] = (whole[:, 0] * 255).round_()
     return luma
 
