@@ -86,7 +86,8 @@ class TestModels:
             assert Path(network["file"]).is_file()
             assert network["scale"] in (2, 3, 4)
             card = network["card"]
-            assert card["recipe"]["seed"] == 0
+            made = [card] if "recipe" in card else [card["blend"][side]["card"] for side in "ab"]
+            assert all(one["recipe"]["seed"] == 0 for one in made)
             assert {"set", "protocol", "psnr", "psnr_interval"} <= card["results"][0].keys()
             images = card.get("images") or card["pictures"]  # as earlier versions say
             assert all(image["licence"] and image["sha256"] for image in images)

@@ -191,7 +191,7 @@ def test_wrong_arguments(images: Path) -> None:
         compared("bicubic", "bicubic", images, places=-1)
     with pytest.raises(InputError, match="Did you mean 'psnr'"):
         compared("bicubic", "bicubic", images, metrics=("psrn",))
-    with pytest.raises(InputError, match="neither a folder"):
+    with pytest.raises(InputError, match="no network 'bicubik'"):
         compared("bicubic", "bicubik", images)
 
 

@@ -384,7 +384,7 @@ class TestNames:
             ),
             (
                 "gradientbranch:backbone=edsr",
-                r"^GradientBranch cannot be built so: 'str' object has no attribute 'scale'\.$",
+                r"^A gradient branch needs scale, channels, .* of its backbone, which str does not have: ",
             ),
             ("edsr:scale=7", "no scale 7"),
             ("none.safetensors", "no network file"),

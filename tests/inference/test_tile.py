@@ -22,7 +22,7 @@ def test_a_tile_is_what_infer_gives(wavy, tile):
     model = wavy()
     result = TileRunner(model)(tile)
     torch.testing.assert_close(result, infer(model, tile), atol=1e-6, rtol=0)
-    assert not model.training
+    assert model.training  # the caller's network is as it was
 
 
 def test_grey_stays_grey_and_keeps_its_range(nearest):
@@ -173,7 +173,7 @@ class TestAutomaticPrecision:
             return infer(model, lr, precision=precision, **rest)
 
         monkeypatch.setattr(network, "infer", counted)
-        model = wavy()
+        model = wavy().eval()
         for _ in range(3):
             TileRunner(model, precision="auto")(tile)
         assert calls == ["float32", "bfloat16"]

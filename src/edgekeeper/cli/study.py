@@ -10,7 +10,7 @@ from edgekeeper.cli.scoring import Scoring, TableForm, form_option, scoring_opti
 from edgekeeper.errors import DataError, InputError
 
 
-@click.group("study")
+@click.group("study", epilog="Example: edgekeeper study make a/ b/ -o study.html")
 def study_command() -> None:
     """Ask people which result they prefer, without telling them whose it is."""
 

@@ -14,8 +14,9 @@ https://arxiv.org/abs/2003.13081; Wang et al., "ESRGAN", ECCV workshops 2018.
     small   RRDB or SPSR, 4 blocks of 48         96, 8
     light   the light EDSR, with GradientBranch  64, 8            edsr_light_x4
 
-The stages: ``pixel`` (fidelity alone, if not trained before), ``warm-up`` (what fuses the branch,
-alone), ``adversarial``. Variants without a branch learn fidelity for as long as the warm-up lasts,
+The stages: ``pixel`` (L1 of image and branch; short in ``light``, whose backbone is trained),
+``warm-up`` (all losses but the branch's; of the generator only what fuses the branch learns),
+``adversarial``. Variants without a branch learn fidelity for as long as the warm-up lasts,
 so that all make equally many updates. Each stage has new optimizers and counts its own updates.
 ``GradientBranch`` fuses at LR size, not at HR size, so that ``light`` trains on a processor.
 """

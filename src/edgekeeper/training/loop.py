@@ -83,7 +83,7 @@ def update(
         if gradient_check is not None:
             gradient_check.generator(losses, weights=weights, network=state.model)
         optimizer_step(state.optimizer, total, optim=stage.optim, learning_rate=lr_at(stage.optim))
-    ema_update(state, decay=recipe.ema_decay)  # before the discriminators: they change nothing here
+    ema_update(state, decay=recipe.ema_decay)  # the discriminators below never move the generator
 
     # The discriminators: first on the same images, then on new ones of the updated generator.
     for turn, (lr, hr) in enumerate(images):
@@ -194,7 +194,7 @@ def _run(
     for stage, end in zip(recipe.stages, recipe.stage_ends, strict=True):
         begins = end - stage.steps
         if state.step == begins:
-            enter_stage(state, stage, recipe=recipe)  # new optimizers, new discriminators
+            enter_stage(state, stage, recipe=recipe)  # new optimizers; see Discriminator
         one_update: Callable[..., dict[str, Tensor]]
         one_update = partial(update, recipe=recipe, criteria=criteria)
         update_once = RecordedUpdate(one_update, recipe=recipe) if options.graph else one_update
