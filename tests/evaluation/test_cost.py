@@ -384,7 +384,7 @@ class TestNames:
             ),
             (
                 "gradientbranch:backbone=edsr",
-                r"^A gradient branch needs scale, channels, .* of its backbone, which str does not have: ",
+                r"^A gradient branch needs scale, channels, .* which str does not have: ",
             ),
             ("edsr:scale=7", "no scale 7"),
             ("none.safetensors", "no network file"),
