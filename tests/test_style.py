@@ -414,7 +414,11 @@ class TestSafety:
                     "Exception",
                     "BaseException",
                 )
-                if everything and not any(isinstance(n, ast.Raise) for n in ast.walk(node)):
+                handed_on = any(
+                    isinstance(n, ast.Raise) or (isinstance(n, ast.Name) and n.id == node.name)
+                    for n in ast.walk(node)
+                )
+                if everything and not handed_on:
                     complaints.append(f"{MODULES[path]}:{node.lineno} catches everything")
         nothing(complaints)
 

@@ -1,6 +1,7 @@
 """Many files: in order, side by side with reading and writing, and cleanly ended."""
 
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image as PILImage
 from torch import Tensor
 
-from edgekeeper.errors import ImageError, InputError
+from edgekeeper.errors import CheckpointError, ImageError, InputError
 from edgekeeper.image import Image, SaveOptions, read_image, write_image
 from edgekeeper.inference import Request, upscale_file, upscale_files
 from edgekeeper.inference import files as module
@@ -127,6 +128,34 @@ def test_a_file_cut_short_fails_alone_and_leaves_nothing(folder, tmp_path, neare
     assert files(tmp_path / "out") == ["a.png", "c.png"]
 
 
+@pytest.mark.parametrize("error", [ValueError("a tag"), struct.error("4 bytes"), KeyError("x")])
+def test_what_nobody_thought_of_fails_one_file_and_its_trace_is_logged(
+    error, folder, tmp_path, nearest, monkeypatch, caplog
+):
+    def breaking(source, **rest):
+        if source.name == "b.png":
+            raise error
+        yield from read_parts(source, **rest)
+
+    read_parts = module.read_parts
+    monkeypatch.setattr(module, "read_parts", breaking)
+    with caplog.at_level("DEBUG"):
+        results = list(folder_results(folder, tmp_path / "out", model=nearest()))
+    assert [result.status for result in results] == ["done", "failed", "done"]
+    assert f"unexpected {type(error).__name__}: " in results[1].reason
+    assert "Traceback" in caplog.text
+    assert files(tmp_path / "out") == ["a.png", "c.png"]
+
+
+def test_a_fault_of_the_request_ends_the_batch(folder, tmp_path, nearest, monkeypatch):
+    def breaking(*_, **__):
+        raise CheckpointError("no weights")
+
+    monkeypatch.setattr(module, "run", breaking)
+    with pytest.raises(CheckpointError, match="no weights"):
+        list(folder_results(folder, tmp_path / "out", model=nearest()))
+
+
 NO_SPACE = ImageError("'b.png' cannot be written: no space left on device.")
 NO_SPACE.__cause__ = OSError(28, "No space left on device")
 
@@ -207,15 +236,16 @@ def test_a_closed_generator_ends_the_work(folder, tmp_path, nearest):
     assert not [name for name in files(tmp_path) if ".part" in name]
 
 
-def test_an_unexpected_error_ends_everything_cleanly(folder, tmp_path, nearest):
+def test_an_unexpected_error_of_the_network_fails_images_cleanly(folder, tmp_path, nearest):
     class Faulty(nearest):
         def forward(self, lr: Tensor) -> Tensor:
             if len(self.seen) == 3:
                 raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
             return super().forward(lr)
 
-    with pytest.raises(RuntimeError, match="mat1"):
-        list(folder_results(folder, tmp_path / "out", model=Faulty(), tile=16))
+    results = list(folder_results(folder, tmp_path / "out", model=Faulty(), tile=16))
+    assert [result.status for result in results] == ["failed"] * 3
+    assert all("unexpected RuntimeError: mat1" in result.reason for result in results)
     assert not [name for name in files(tmp_path) if ".part" in name]
 
 

@@ -1,5 +1,6 @@
 """Image files made larger one after another, with reading and writing beside the network's work."""
 
+import logging
 import os
 import stat
 import time
@@ -14,7 +15,7 @@ from typing import Generic, Literal, Self, TypeVar
 
 import torch
 
-from edgekeeper.errors import ImageError, InputError
+from edgekeeper.errors import EdgekeeperError, ImageError, InputError
 from edgekeeper.files import is_full, is_plain, make_folder, reason
 from edgekeeper.image import (
     FORMATS,
@@ -209,9 +210,17 @@ class _Job:
     finished: float = 0.0
     error: ImageError | None = None
 
-    def fails(self, error: ImageError) -> None:
-        """Note that no file is written, and why."""
-        source, target, self.error = self.result.source, self.result.target, error
+    def fails(self, error: Exception) -> None:
+        """Note that no file is written, and why, also for a reason that nobody thought of."""
+        source, target = self.result.source, self.result.target
+        if isinstance(error, TileError):
+            error = ImageError(f"'{source}' cannot be upscaled: {error}")
+        elif isinstance(error, EdgekeeperError) and not isinstance(error, ImageError):
+            raise error  # of the request, so of every image
+        elif not isinstance(error, ImageError):
+            logging.getLogger(__name__).debug("'%s'", source, exc_info=error)
+            error = ImageError(f"'{source}': unexpected {type(error).__name__}: {error}")
+        self.error = error
         self.result = Result(source=source, target=target, status="failed", reason=str(error))
 
     def note_time(self, _: object = None) -> None:
@@ -223,7 +232,7 @@ class _Job:
         if self.written is not None:
             try:
                 self.written.result()
-            except ImageError as error:
+            except Exception as error:
                 self.fails(error)
         return replace(self.result, seconds=max(self.finished - self.started, 0.0))
 
@@ -280,12 +289,7 @@ def _is_written(job: _Job) -> bool:
 
 
 def _enlarge(
-    job: _Job,
-    request: Request,
-    *,
-    maps: MapOf | None,
-    pool: Executor,
-    on_tile: TileProgress | None,
+    job: _Job, request: Request, *, maps: MapOf | None, pool: Executor, on_tile: TileProgress | None
 ) -> None:
     """Run the networks on an image; what cannot be done is noted as its result."""
     job.started = time.perf_counter()
@@ -314,9 +318,7 @@ def _enlarge(
         look = partial(condition_of, source)
         made = run(open_source, open_sink, request=request, look=look, maps=map_, on_tile=on_tile)
         job.result = replace(made, source=source, target=target, notes=(*made.notes, *notes))
-    except TileError as error:
-        job.fails(ImageError(f"'{source}' cannot be upscaled: {error}"))
-    except ImageError as error:
+    except Exception as error:
         job.fails(error)
     finally:
         assert job.reading is not None
@@ -338,8 +340,7 @@ def read_parts(
         header = reader.header
         yield header
         step = max(1, _PART_BYTES // (header.width * header.bands * (header.depth // 8)))
-        height = header.height
-        parts = [(row, min(row + step, height)) for row in range(0, height, step)]
+        parts = [(row, min(row + step, header.height)) for row in range(0, header.height, step)]
         grey = header.colours == 3 and is_grey(reader.rows(*parts[0]))
         if grey and len(parts) > 1:  # read once more, which images in colour are spared
             with open_image(source) as again:
