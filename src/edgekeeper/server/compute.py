@@ -37,7 +37,7 @@ _TIMED = 96  # pixels a side of the image that a network is timed on
 Message = dict[str, Any]
 
 
-class CancelledError(Exception):
+class CancelledError(BaseException):  # passes what catches the errors of one image
     """The user wants the job no more."""
 
 
