@@ -213,7 +213,8 @@ def test_static_files_are_the_page_s_alone(server: Server) -> None:
         answer = get(f"{server.address[:-1]}{path}")
         assert answer.status_code in (404, 307, 405) and "import" not in answer.text, path
     for tile in ("99/0_0", "0/9_9", "0/-1_0", "0/0_0.jpg", "..%2f..%2f/0_0"):
-        image = server.api.get("/images").json()[0]["id"]
+        images = server.api.get("/images").json()  # those of other tests, or none
+        image = images[0]["id"] if images else 1
         assert server.api.get(f"/images/{image}/view/{tile}").status_code == 404
 
 
