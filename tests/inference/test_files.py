@@ -147,6 +147,20 @@ def test_what_nobody_thought_of_fails_one_file_and_its_trace_is_logged(
     assert files(tmp_path / "out") == ["a.png", "c.png"]
 
 
+def test_an_error_of_the_callback_is_the_callers(folder, tmp_path, nearest):
+    class OwnError(Exception):
+        pass
+
+    def on_step(step):
+        if step.file == 2 and step.done:
+            raise OwnError
+
+    request = Request(sources=[folder], output=tmp_path / "out", model=nearest())
+    with pytest.raises(OwnError):
+        list(upscale_files(request, on_step=on_step))
+    assert files(tmp_path / "out") == ["a.png"]
+
+
 def test_a_fault_of_the_request_ends_the_batch(folder, tmp_path, nearest, monkeypatch):
     def breaking(*_, **__):
         raise CheckpointError("no weights")

@@ -231,7 +231,7 @@ def _check_videos(
     measured: bool,
 ) -> None:
     """Raise InputError for options that have no meaning for the videos, or for lack of one."""
-    from edgekeeper.inference.request import is_video
+    from edgekeeper.inference.outputs import is_video
 
     if not any(map(is_video, sources)):
         if encoding:

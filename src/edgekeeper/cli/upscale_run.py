@@ -32,7 +32,7 @@ from edgekeeper.inference import (
     plan_outputs,
     upscale_files,
 )
-from edgekeeper.inference.request import is_video
+from edgekeeper.inference.outputs import is_video
 from edgekeeper.training.progress import Forecast, ProgressLine, StopSignal, duration
 
 OutputStyle = Literal["lines", "json", "quiet"]

@@ -1,8 +1,6 @@
 """Image files made larger one after another, with reading and writing beside the network's work."""
 
 import logging
-import os
-import stat
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -11,12 +9,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, Literal, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 
-from edgekeeper.errors import EdgekeeperError, ImageError, InputError
-from edgekeeper.files import is_full, is_plain, make_folder, reason
+from edgekeeper.errors import EdgekeeperError, ImageError
+from edgekeeper.files import is_full, make_folder
 from edgekeeper.image import (
     FORMATS,
     Header,
@@ -38,7 +36,8 @@ from edgekeeper.inference.flow import (
     tile_side,
 )
 from edgekeeper.inference.network import TileError, tile_overlap
-from edgekeeper.inference.request import Progress, Request, Result, Step, plan_outputs
+from edgekeeper.inference.outputs import check_outputs, plan_outputs, refusal
+from edgekeeper.inference.request import Progress, Request, Result, Step
 
 # What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
 _PART_BYTES = 2**22
@@ -188,7 +187,7 @@ def upscale_files(
         overlap = tile_overlap(model, consistent=request.consistent)
         tile_side(request, overlap=overlap, size=(1, 1), device=torch.device("cpu"))
     pairs = plan_outputs(request, factors=networks.factors) if pairs is None else pairs
-    _check_outputs(pairs)
+    check_outputs(pairs)
     maps = None
     if request.categories is not None:
         images = [source for source, _ in pairs]
@@ -209,14 +208,17 @@ class _Job:
     started: float = 0.0
     finished: float = 0.0
     error: ImageError | None = None
+    of_caller: Exception | None = None  # raised by the caller's progress callback
 
     def fails(self, error: Exception) -> None:
         """Note that no file is written, and why, also for a reason that nobody thought of."""
         source, target = self.result.source, self.result.target
         if isinstance(error, TileError):
             error = ImageError(f"'{source}' cannot be upscaled: {error}")
-        elif isinstance(error, EdgekeeperError) and not isinstance(error, ImageError):
-            raise error  # of the request, so of every image
+        elif error is self.of_caller or (
+            isinstance(error, EdgekeeperError) and not isinstance(error, ImageError)
+        ):
+            raise error  # not of this image
         elif not isinstance(error, ImageError):
             logging.getLogger(__name__).debug("'%s'", source, exc_info=error)
             error = ImageError(f"'{source}': unexpected {type(error).__name__}: {error}")
@@ -357,43 +359,11 @@ def _counted(on_step: Progress | None, job: _Job, *, files: int) -> TileProgress
 
     def on_tile(done: int, total: int) -> None:
         known = Step(path=job.result.source, file=job.number, files=files, done=done, total=total)
-        on_step(replace(known, size=job.size))
+        try:
+            on_step(replace(known, size=job.size))
+        except Exception as error:
+            job.of_caller = error
+            raise
 
     on_tile(0, 0)
     return on_tile
-
-
-def _check_outputs(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Raise InputError for a source that is its own target, or two sources of one target."""
-    seen: dict[str, Path] = {}
-    for source, target in pairs:
-        place = os.path.realpath(target)
-        if os.path.realpath(source) == place:
-            raise InputError(f"'{source}' cannot be its own target; choose another name.")
-        if place in seen:
-            raise InputError(f"'{seen[place]}' and '{source}' would both be written to '{target}'.")
-        seen[place] = source
-
-
-def refusal(
-    source: Path, target: Path, *, existing: Literal["skip", "fail", "replace"]
-) -> Result | None:
-    """Return the result of a file that is not even begun, and None for all others."""
-    no = Result(source=source, target=target, status="failed")
-    try:
-        if not stat.S_ISREG(source.stat().st_mode):
-            # Opening a pipe that nobody writes to would wait for ever.
-            why = f"'{source}' is no file but a pipe or a device; use '-' for standard input."
-            return replace(no, reason=why)
-    except OSError as error:
-        return replace(no, reason=f"'{source}' cannot be opened: {reason(error)}.")
-    try:
-        target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        return replace(no, reason=f"'{target}' cannot be written: {reason(error)}.")
-    if existing != "replace" and target.is_file() and is_plain(target):
-        status: Literal["skipped", "failed"] = "skipped" if existing == "skip" else "failed"
-        return replace(no, status=status, reason=f"'{target}' exists already.")
-    return None

@@ -25,7 +25,8 @@ from edgekeeper.evaluation.inspect import inspect_files
 from edgekeeper.image import FORMATS, Image, SaveOptions, as_unit, from_tensor, open_image
 from edgekeeper.image.quality import estimate
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
-from edgekeeper.inference.request import is_video, plan_passes
+from edgekeeper.inference.outputs import is_video
+from edgekeeper.inference.request import plan_passes
 from edgekeeper.pretrained.zoo import Style, find_device
 
 TILE = 512
@@ -37,7 +38,7 @@ _TIMED = 96  # pixels a side of the image that a network is timed on
 Message = dict[str, Any]
 
 
-class CancelledError(BaseException):  # passes what catches the errors of one image
+class CancelledError(Exception):
     """The user wants the job no more."""
 
 

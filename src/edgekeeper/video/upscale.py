@@ -13,9 +13,9 @@ import torch
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import Overwrite, check_target, deliver, make_folder
 from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
-from edgekeeper.inference.files import ReadAhead, WriteBehind, refusal
+from edgekeeper.inference.files import ReadAhead, WriteBehind
 from edgekeeper.inference.network import TileError, infer
-from edgekeeper.inference.request import VIDEO_SUFFIXES
+from edgekeeper.inference.outputs import VIDEO_SUFFIXES, refusal
 from edgekeeper.models import SRModel
 from edgekeeper.video.codecs import check_options, encoder_options
 from edgekeeper.video.joining import check_streams, join
