@@ -108,7 +108,7 @@ def test_what_cannot_be_done_is_said(server: Server, photo: Photo, tmp_path: Pat
         ({"scale": True}, "'scale' is a number"),
         ({"scale": 2, "width": 9}, "Say once"),
         ({"fit": [3]}, "'fit' is a list"),
-        ({"style": "../x"}, "'style' is one of faithful"),
+        ({"style": "../x"}, "'style' is one of auto"),
         ({"format": "exe"}, "'format' is one of png"),
         ({"quality": 0}, "'quality' is a whole number"),
         ({"model": "/etc/passwd"}, "no option 'model'"),

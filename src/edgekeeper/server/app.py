@@ -327,7 +327,7 @@ class _Api:
         size = f"{result['width']}x{result['height']}"
         if options["scale"]:
             size = f"x{options['scale']:g}"
-        style = "" if options["style"] == "faithful" else f"_{options['style']}"
+        style = "" if options["style"] == "auto" else f"_{options['style']}"
         stem = Path(self._jobs.images[job.image].name).stem
         return f"{stem}_{size}{style}{Path(result['file']).suffix}"
 

@@ -14,7 +14,7 @@ from edgekeeper.errors import InputError
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 Form = Literal["png", "jpeg", "webp", "tiff", "avif"]
-JobStyle = Literal["faithful", "sharp", "texture", "restore"]
+JobStyle = Literal["auto", "faithful", "sharp", "texture", "restore"]
 
 MOST_STARTS = 3
 """How often a job is begun when the server keeps dying with it."""
@@ -36,7 +36,7 @@ class Options:
     width: int | None = None
     height: int | None = None
     fit: tuple[int, int] | None = None
-    style: JobStyle = "faithful"
+    style: JobStyle = "auto"
     form: Form | None = None
     quality: int = 95
     risk: bool = True

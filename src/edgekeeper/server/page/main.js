@@ -7,7 +7,7 @@ import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
 
-const STYLES = ["faithful", "sharp", "texture", "restore"];
+const STYLES = ["auto", "faithful", "sharp", "texture", "restore"];
 const SCREENS = [["1920 × 1080", 1920, 1080], ["2560 × 1440", 2560, 1440], ["3840 × 2160", 3840, 2160]];
 const PRINTS = [["10 × 15 cm", 1181, 1772], ["A4", 2480, 3508], ["A3", 3508, 4961]];
 const SENT_AT_ONCE = 3;
@@ -49,7 +49,7 @@ function styleChoice(name) {
   return label;
 }
 
-const chosenStyle = () => document.querySelector("[name=style]:checked")?.value ?? "faithful";
+const chosenStyle = () => document.querySelector("[name=style]:checked")?.value ?? "auto";
 
 function optionsFor(image) {
   const options = { style: chosenStyle() };

@@ -18,6 +18,8 @@ const TEXTS = {
   screen: ["Screen, {0}", "Bildschirm, {0}"],
   print: ["Print at 300 dpi, {0}", "Druck mit 300 dpi, {0}"],
   style: ["Style", "Stil"],
+  auto: ["Automatic", "Automatisch"],
+  auto_hint: ["By the image: clean ones stay true, JPEG marks and noise are taken away.", "Nach dem Bild: saubere bleiben treu, JPEG-Spuren und Rauschen werden entfernt."],
   faithful: ["Faithful", "Treu"],
   faithful_hint: ["Least error; invents nothing.", "Geringster Fehler; erfindet nichts."],
   sharp: ["Sharp", "Scharf"],
