@@ -157,7 +157,7 @@ def test_the_note_says_what_was_seen_and_how_to_get_the_other() -> None:
     note = Condition(jpeg_quality=68, noise=5.2, blockiness=1, strength=0.63).note
     assert note == (
         "looks like JPEG about quality 68, noise 5: restoring at 0.6; "
-        "--style faithful keeps it as it is"
+        "style 'faithful' keeps it as it is"
     )
     assert Condition(None, 2.4, 0, 0.2).note.startswith("looks like noise 2: restoring at 0.2; ")
     assert Condition(99, 0, 0, 0.04).note == "looks like JPEG about quality 99: kept as it is"

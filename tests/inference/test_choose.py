@@ -43,7 +43,7 @@ def test_clean_images_are_faithful_and_damaged_ones_restored(photo):
     strength = made["auto", "bad"].strength
     assert 0.5 < strength < 0.8
     (note,) = made["auto", "bad"].notes
-    assert note.startswith("looks like JPEG about quality 70") and "--style faithful" in note
+    assert note.startswith("looks like JPEG about quality 70") and "style 'faithful'" in note
     between = (1 - strength) * pixels["faithful", "bad"] + strength * pixels["restore", "bad"]
     apart = np.abs(pixels["auto", "bad"] - between)
     assert apart.max() <= 1.01
@@ -58,7 +58,7 @@ def test_auto_at_each_scale_that_has_no_network_that_restores(photo):
         plain = upscale_image(bad, Request(scale=scale, style="faithful"))
         np.testing.assert_array_equal(result.image.pixels, plain.image.pixels)
         (note,) = result.notes
-        assert "JPEG about quality 70" in note and "--style restore" in note
+        assert "JPEG about quality 70" in note and "style 'restore'" in note
 
 
 def test_tensors_files_and_images_are_treated_alike(photo, tmp_path):

@@ -27,7 +27,17 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
         re.findall(r'data-text="(\w+)"', sources)
     )
     assert used <= known, used - known
-    by_name = {"auto", "faithful", "sharp", "texture", "restore", "becomes", "too_large", "screen", "print"}
+    by_name = {
+        "auto",
+        "faithful",
+        "sharp",
+        "texture",
+        "restore",
+        "becomes",
+        "too_large",
+        "screen",
+        "print",
+    }
     by_name |= {f"{style}_hint" for style in by_name} | {"supported", "doubtful", "invented"}
     by_name |= {"queued", "running", "done", "failed", "cancelled"}
     buttons = set(re.findall(r'button\("(\w+)"', sources))

@@ -67,7 +67,7 @@ class Condition:
         seen += [f"noise {self.noise:.0f}"] if self.noise >= (3 if seen else 1.5) else []
         if self.strength < 0.05:
             return f"looks {'like ' + seen[0] if seen else 'clean'}: kept as it is"
-        done = f"restoring at {self.strength:.1f}; --style faithful keeps it as it is"
+        done = f"restoring at {self.strength:.1f}; style 'faithful' keeps it as it is"
         return f"looks like {', '.join(seen)}: {done}"
 
 

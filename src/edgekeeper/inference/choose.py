@@ -132,7 +132,7 @@ def treatment(
             return Treatment()
         seen = condition.note.partition(":")[0]
         factors = ", ".join(f"×{one}" for one in restore.factors)
-        way = f"only {factors} restores; --style restore goes by way of it"
+        way = f"only {factors} restores; style 'restore' goes by way of it"
         return Treatment(note=f"{seen}: kept as it is, {way}")
     if asked is not None or request.style == "restore":
         return Treatment(1.0 if asked is None else asked)

@@ -35,6 +35,8 @@ export function riskWords({ score, verdict }) {
 }
 
 // The card of an image; foreseen is { width, height, seconds, allowed }, null, or an Error.
+const sentence = (note) => note[0].toUpperCase() + note.slice(1) + (note.endsWith(".") ? "" : ".");
+
 export class Card {
   constructor(image) {
     this.jobs = new Map();
@@ -129,7 +131,8 @@ class Row {
     this.retry.hidden = !(state === "failed" || state === "cancelled");
     this.remove.hidden = !this.cancel.hidden;
     const risk = job.result.risk ? [riskWords(job.result.risk)] : [];
-    this.notes.textContent = [job.reason, ...risk, ...(job.result.notes ?? [])].filter(Boolean).join(" ");
+    const notes = [job.reason, ...risk, ...(job.result.notes ?? [])].filter(Boolean);
+    this.notes.textContent = notes.map(sentence).join(" ");
     this.notes.classList.toggle("wrong", state === "failed");
   }
 }
