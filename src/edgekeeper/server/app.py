@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from edgekeeper.errors import EdgekeeperError
 from edgekeeper.files import is_full
 from edgekeeper.server.archive import extract, is_wanted, plain_name, zipped
-from edgekeeper.server.guard import Guard
+from edgekeeper.server.guard import OWN_NAMES, Guard
 from edgekeeper.server.jobs import FullError, Job, Options, Picture
 from edgekeeper.server.service import Service
 
@@ -34,10 +34,8 @@ _JSON = 10_000  # bytes of options at most
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(
-    service: Service, *, names: tuple[str, ...] | None = None, token: str | None = None
-) -> ASGIApp:
-    """Return the ASGI application; ``names`` and ``token`` are those of ``Guard``."""
+def create_app(service: Service, *, token: str | None = None) -> ASGIApp:
+    """Return the ASGI application; without a ``token`` it answers to this machine's names only."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -49,8 +47,7 @@ def create_app(
         lifespan=lifespan,
         exception_handlers={EdgekeeperError: _on_error, HTTPException: _on_http_error},
     )
-    loopback = ("127.0.0.1", "localhost", "[::1]")
-    return Guard(app=app, names=names or (loopback if token is None else None), token=token)
+    return Guard(app=app, names=OWN_NAMES if token is None else None, token=token)
 
 
 def _routes(api: "_Api") -> list[BaseRoute]:
@@ -74,7 +71,7 @@ def _routes(api: "_Api") -> list[BaseRoute]:
         ("POST", f"{job}/retry", api.retry),
         ("GET", f"{job}/result", api.result),
         ("GET", f"{job}/view/{{level:int}}/{{x:int}}_{{y:int}}", api.view),
-        ("GET", f"{job}/risk/{{level:int}}/{{x:int}}_{{y:int}}", api.view),
+        ("GET", f"{job}/risk/{{level:int}}/{{x:int}}_{{y:int}}", api.risk),
         ("GET", "/api/v1/results.zip", api.results),
     ]
     routes: list[BaseRoute] = [Route(path, end, methods=[how]) for how, path, end in table]
@@ -123,35 +120,24 @@ class _Api:
 
     async def _stream(self) -> AsyncIterator[str]:
         """Yield all there is, and then what changes."""
-        changes = self._service.listen()
-        following = asyncio.ensure_future(anext(changes, None))
-        await asyncio.sleep(0)  # now it listens; nothing is lost between
-        everything: list[Picture | Job] = [*self._jobs.images.values(), *self._jobs.jobs.values()]
-        yield f"event: all\ndata: {json.dumps([self._as_event(thing) for thing in everything])}\n\n"
-        try:
+        with self._service.events() as events:
+            there: list[Picture | Job] = [*self._jobs.images.values(), *self._jobs.jobs.values()]
+            whole = json.dumps([self._service.as_event(thing) for thing in there])
+            yield f"event: all\ndata: {whole}\n\n"
             while True:
-                done, _ = await asyncio.wait({following}, timeout=_HEARTBEAT)
-                if not done:
+                try:
+                    event = await asyncio.wait_for(events.get(), _HEARTBEAT)
+                except TimeoutError:
                     yield ": still here\n\n"
                     continue
-                event = following.result()
                 if event is None:
                     return
                 yield f"data: {json.dumps(event)}\n\n"
-                following = asyncio.ensure_future(anext(changes, None))
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            await changes.aclose()  # type: ignore[attr-defined]
-
-    def _as_event(self, thing: Picture | Job) -> dict[str, Any]:
-        kind = "image" if isinstance(thing, Picture) else "job"
-        return {kind: self._service.shown(thing)}
 
     # ---- Images ----------------------------------------------------------------------------------
 
     async def list_images(self, _: Request) -> Response:
-        return JSONResponse([self._service.shown(image) for image in self._jobs.images.values()])
+        return JSONResponse([self._service.as_json(image) for image in self._jobs.images.values()])
 
     async def add_images(self, request: Request) -> Response:
         """The body is the file, or a ZIP of files; its name is in the address."""
@@ -167,7 +153,7 @@ class _Api:
             raise self._no_room(error) from error
         finally:
             upload.unlink(missing_ok=True)
-        return JSONResponse([self._service.shown(image) for image in images], 201)
+        return JSONResponse([self._service.as_json(image) for image in images], 201)
 
     async def _receive(self, request: Request, target: Path) -> None:
         limit = self._service.limits.upload
@@ -232,12 +218,19 @@ class _Api:
         return JSONResponse(await self._service.foresee(image, options))
 
     async def view(self, request: Request) -> Response:
-        """One tile of what a browser shows of an image, a result or its risk."""
-        params, thing = request.path_params, self._thing(request)
+        """One tile of what a browser shows of an image or a result."""
+        thing = self._thing(request)
         known = thing.look if isinstance(thing, Picture) else thing.result
-        folder = self._jobs.place(thing)
-        if "/risk/" in request.url.path:
-            known, folder = known.get("risk") or {}, folder / "risk"
+        return self._tile(request, known, self._jobs.place(thing))
+
+    async def risk(self, request: Request) -> Response:
+        """One tile of where a result has structure that its image does not support."""
+        job = self._job(request)
+        return self._tile(request, job.result.get("risk") or {}, self._jobs.place(job) / "risk")
+
+    @staticmethod
+    def _tile(request: Request, known: dict[str, Any], folder: Path) -> Response:
+        params = request.path_params
         tile = f"{params['level']}/{params['x']}_{params['y']}"
         suffix = known.get("view", {}).get("suffix", "")
         path = folder / "view_files" / f"{tile}.{suffix}"
@@ -248,7 +241,7 @@ class _Api:
     # ---- Jobs ------------------------------------------------------------------------------------
 
     async def list_jobs(self, _: Request) -> Response:
-        return JSONResponse([self._service.shown(job) for job in self._jobs.jobs.values()])
+        return JSONResponse([self._service.as_json(job) for job in self._jobs.jobs.values()])
 
     async def add_job(self, request: Request) -> Response:
         given = await _json(request)
@@ -256,22 +249,24 @@ class _Api:
         if image is None:
             raise HTTPException(422, "'image' is the id of an image that was uploaded.")
         job = self._service.add_job(image, Options.from_json(given))
-        return JSONResponse(self._service.shown(job), 202)
+        return JSONResponse(self._service.as_json(job), 202)
 
     async def show(self, request: Request) -> Response:
-        return JSONResponse(self._service.shown(self._thing(request)))
+        return JSONResponse(self._service.as_json(self._thing(request)))
 
     async def remove(self, request: Request) -> Response:
         self._service.remove(self._thing(request))
         return Response(status_code=204)
 
     async def cancel(self, request: Request) -> Response:
-        self._service.cancel(self._job(request))
-        return JSONResponse(self._service.shown(self._job(request)))
+        job = self._job(request)
+        self._service.cancel(job)
+        return JSONResponse(self._service.as_json(job))
 
     async def retry(self, request: Request) -> Response:
-        self._service.retry(self._job(request))
-        return JSONResponse(self._service.shown(self._job(request)))
+        job = self._job(request)
+        self._service.retry(job)
+        return JSONResponse(self._service.as_json(job))
 
     async def result(self, request: Request) -> Response:
         job = self._job(request)

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ def request_of(options: Message, *, device: str) -> Request:
     size = {name: options[name] for name in ("scale", "width", "height") if options.get(name)}
     if options.get("fit"):
         size["fit"] = tuple(options["fit"])
-    request = Request(
+    return Request(
+        model=_networks(options["style"], device),
         style=options["style"],
         precision="auto",
         device=device,
@@ -125,7 +126,6 @@ def request_of(options: Message, *, device: str) -> Request:
         existing="replace",
         **size,
     )
-    return replace(request, model=_networks(options["style"], device))
 
 
 @functools.cache

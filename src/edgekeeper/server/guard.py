@@ -14,6 +14,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "edgekeeper"
+OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""This machine's own names, as they stand in ``Host``."""
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -38,7 +40,7 @@ class Guard:
     """
 
     app: ASGIApp
-    names: tuple[str, ...] | None = ("127.0.0.1", "localhost", "[::1]")
+    names: tuple[str, ...] | None = OWN_NAMES
     token: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +77,7 @@ class Guard:
     def _without_token(self, headers: Headers, url: URL) -> Response | None:
         assert self.token is not None
         in_url = url.path == "/" and url.query.startswith("token=")
-        given = url.query.removeprefix("token=") if in_url else _shown(headers)
+        given = url.query.removeprefix("token=") if in_url else _token_of(headers)
         if not hmac.compare_digest(given.encode(), self.token.encode()):
             return _refused(401, "This server asks for its token: open the address it printed.")
         if not in_url:
@@ -85,7 +87,7 @@ class Guard:
         return answer
 
 
-def _shown(headers: Headers) -> str:
+def _token_of(headers: Headers) -> str:
     """Return the token that a request shows, in a header or as a cookie."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":

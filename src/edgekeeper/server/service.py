@@ -1,23 +1,24 @@
-"""What moves images and jobs on: two workers, one loop each, and those who listen to changes."""
+"""What moves images and jobs on: two workers, one loop each, and the events of what changes."""
 
 import asyncio
 import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from edgekeeper.errors import InputError
-from edgekeeper.server.jobs import FullError, Job, Jobs, Options, Picture
+from edgekeeper.server.jobs import Form, FullError, Job, Jobs, Options, Picture
 from edgekeeper.server.worker import TaskCancelledError, Worker, WorkerError
 
 Change = dict[str, Any]
+Changes = asyncio.Queue[Change | None]
+"""What changed, in order; None is the end."""
 
-_WRITTEN = ("png", "jpeg", "webp", "tiff", "avif")
-_HEARD = 1000  # events that a listener may be behind
+_MOST_EVENTS = 1000  # that may wait for one listener
 _PROGRESS_EVERY = 0.2  # seconds between two events of one job
 
 
@@ -43,7 +44,7 @@ class Service:
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.folder)
         self.looker, self.computer = Worker(), Worker()
-        self._listeners: set[asyncio.Queue[Change | None]] = set()
+        self._listeners: set[Changes] = set()
         self._new_image, self._new_job = asyncio.Event(), asyncio.Event()
         self._running: Job | None = None
         self._begun = 0.0
@@ -55,7 +56,8 @@ class Service:
         try:
             yield
         finally:
-            self.end_listening()
+            for events in list(self._listeners):
+                self._send_away(events)
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
@@ -77,7 +79,7 @@ class Service:
         self.jobs.place(image).mkdir()
         upload.replace(self.jobs.source(image))
         self.jobs.save(image)
-        self._tell(image)
+        self._publish(self.as_event(image))
         self._new_image.set()
         return image
 
@@ -89,7 +91,7 @@ class Service:
             )
         job = Job(id=secrets.token_hex(8), image=image.id, options=asdict(options))
         self.jobs.save(job)
-        self._tell(job)
+        self._publish(self.as_event(job))
         self._new_job.set()
         return job
 
@@ -126,30 +128,29 @@ class Service:
         if image.state != "ready":
             raise InputError(image.reason or "The image is still being looked at.")
         answer = await self.looker.ask(
-            {"do": "foresee", **self._task(image, options), **_size(image)}
+            {"do": "foresee", **self._task(image, asdict(options)), **_size(image)}
         )
         answer["seconds"] *= self.jobs.pace(options.style)
         answer["allowed"] = answer["width"] * answer["height"] <= self.limits.pixels
         return answer
 
-    # ---- Who listens -----------------------------------------------------------------------------
+    # ---- Events ----------------------------------------------------------------------------------
 
-    async def listen(self) -> AsyncIterator[Change]:
-        """Yield what changes from now on; who falls too far behind is sent away."""
-        heard: asyncio.Queue[Change | None] = asyncio.Queue(_HEARD)
-        self._listeners.add(heard)
+    @contextlib.contextmanager
+    def events(self) -> Iterator[Changes]:
+        """Yield the queue of what changes from now on; who falls too far behind is sent away."""
+        events: Changes = asyncio.Queue(_MOST_EVENTS)
+        self._listeners.add(events)
         try:
-            while (event := await heard.get()) is not None:
-                yield event
+            yield events
         finally:
-            self._listeners.discard(heard)
+            self._listeners.discard(events)
 
-    def end_listening(self) -> None:
-        """Send all listeners away."""
-        for heard in list(self._listeners):
-            self._send_away(heard)
+    def as_event(self, thing: Picture | Job) -> Change:
+        """Return what is published when an image or a job has changed."""
+        return {"image" if isinstance(thing, Picture) else "job": self.as_json(thing)}
 
-    def shown(self, thing: Picture | Job) -> Change:
+    def as_json(self, thing: Picture | Job) -> dict[str, Any]:
         """Return an image or a job as the API shows it."""
         shown = asdict(thing)
         if isinstance(thing, Picture):
@@ -165,21 +166,17 @@ class Service:
         return shown
 
     def _publish(self, event: Change) -> None:
-        for heard in list(self._listeners):
-            if heard.full():
-                self._send_away(heard)
+        for events in list(self._listeners):
+            if events.full():
+                self._send_away(events)
             else:
-                heard.put_nowait(event)
+                events.put_nowait(event)
 
-    def _send_away(self, heard: "asyncio.Queue[Change | None]") -> None:
-        self._listeners.discard(heard)
-        while heard.full():
-            heard.get_nowait()
-        heard.put_nowait(None)
-
-    def _tell(self, thing: Picture | Job) -> None:
-        kind = "image" if isinstance(thing, Picture) else "job"
-        self._publish({kind: self.shown(thing)})
+    def _send_away(self, events: Changes) -> None:
+        self._listeners.discard(events)
+        while events.full():
+            events.get_nowait()
+        events.put_nowait(None)
 
     def _set(self, thing: Picture | Job, **changes: object) -> None:
         known = self.jobs.images if isinstance(thing, Picture) else self.jobs.jobs
@@ -188,7 +185,7 @@ class Service:
         if thing.id in known:  # not removed meanwhile
             with contextlib.suppress(FullError):  # a full disk: it is in memory, and saved later
                 self.jobs.save(thing)
-            self._tell(thing)
+            self._publish(self.as_event(thing))
 
     # ---- The loops -------------------------------------------------------------------------------
 
@@ -197,11 +194,14 @@ class Service:
         with contextlib.suppress(WorkerError):
             await worker.ask({"do": "start"})
 
-    def _task(self, image: Picture, options: Options | dict[str, Any]) -> dict[str, Any]:
-        known = asdict(options) if isinstance(options, Options) else dict(options)
+    def _task(self, image: Picture, options: dict[str, Any]) -> dict[str, Any]:
         found = image.look.get("format")
-        known["form"] = known["form"] or (found if found in _WRITTEN else "png")
-        return {"options": known, "device": self.device, "max_pixels": self.limits.pixels}
+        form = options["form"] or (found if found in get_args(Form) else "png")
+        return {
+            "options": {**options, "form": form},
+            "device": self.device,
+            "max_pixels": self.limits.pixels,
+        }
 
     async def _look(self) -> None:
         await self._start(self.looker)
@@ -240,15 +240,15 @@ class Service:
         if image.state == "failed":
             self._set(job, state="failed", reason=image.reason)
             return
-        self._running, self._begun, told = job, time.monotonic(), 0.0
+        self._running, self._begun, published = job, time.monotonic(), 0.0
         self._set(job, state="running", starts=job.starts + 1, done=0, total=0)
 
         def on_progress(done: int, total: int) -> None:
-            nonlocal told
+            nonlocal published
             job.done, job.total = done, total
-            if time.monotonic() - told >= _PROGRESS_EVERY and job.id in self.jobs.jobs:
-                told = time.monotonic()
-                self._tell(job)
+            if time.monotonic() - published >= _PROGRESS_EVERY and job.id in self.jobs.jobs:
+                published = time.monotonic()
+                self._publish(self.as_event(job))
 
         task = {
             "do": "compute",

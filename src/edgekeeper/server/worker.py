@@ -38,11 +38,6 @@ class Worker:
         self._cancelled: set[str] = set()
         self._closed = False
 
-    @property
-    def pid(self) -> int | None:
-        """The number of the process, None while there is none."""
-        return None if self._process is None else self._process.pid
-
     async def ask(
         self,
         task: dict[str, Any],
