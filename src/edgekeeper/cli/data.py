@@ -6,6 +6,7 @@ import click
 
 from edgekeeper.cli import data_degrade
 from edgekeeper.cli.options import (
+    PATH,
     Subcommands,
     data_option,
     force_option,
@@ -85,10 +86,10 @@ def get_set(name: str, data: Path | None) -> None:
     "check", epilog="Example: edgekeeper data check set14 --scale 4 --train photos/"
 )
 @click.argument("name")
-@click.option("--scale", type=click.IntRange(2), default=4, show_default=True, help="Factor.")
+@click.option("--scale", type=click.IntRange(2), default=4, help="Factor.")
 @click.option(
     "--train",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     help="Folder of training images to search for copies of the test images; may be repeated.",
 )
@@ -123,16 +124,10 @@ def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path
 @data_command.command(
     "generate", epilog="Example: edgekeeper data generate -o generated/ --count 40"
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write to."
-)
-@click.option(
-    "--count", type=click.IntRange(1), default=40, show_default=True, help="How many images."
-)
-@click.option(
-    "--size", type=click.IntRange(32), default=512, show_default=True, help="Their side in pixels."
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance.")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder to write to.")
+@click.option("--count", type=click.IntRange(1), default=40, help="How many images.")
+@click.option("--size", type=click.IntRange(32), default=512, help="Their side in pixels.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Chance.")
 @click.option(
     "--drawings",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -162,15 +157,12 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
 @data_command.command(
     "prepare", epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 3,4,6"
 )
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The store to write."
-)
-@click.option("--scales", default="2,3,4", show_default=True, help="Factors to make LR images for.")
+@click.argument("folders", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The store to write.")
+@click.option("--scales", default="2,3,4", help="Factors to make LR images for.")
 @click.option(
     "--shrink",
     default="1",
-    show_default=True,
     help="Shrink each image by each of these first, to take the JPEG marks off.",
 )
 @click.option(
@@ -183,14 +175,12 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
     "--kernel",
     type=click.Choice(KERNELS),
     default=KERNELS[0],
-    show_default=True,
     help="How LR is made.",
 )
 @click.option(
     "--min-side",
     type=click.IntRange(1),
     default=100,
-    show_default=True,
     help="Leave out images with a smaller side.",
 )
 @click.option(

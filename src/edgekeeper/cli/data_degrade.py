@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import force_option
+from edgekeeper.cli.options import PATH, SCALES, force_option
 from edgekeeper.files import make_folder
 
 if TYPE_CHECKING:
@@ -22,21 +22,18 @@ _SIDE = 768  # of the part that is shown, of the original
 
 
 @click.command("degrade", epilog="Example: edgekeeper data degrade photo.jpg -o degraded/")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write to."
-)
+@click.argument("images", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder to write to.")
 @click.option(
     "--mixture",
     type=click.Choice(MIXTURES),
     default="photo",
-    show_default=True,
     help="Drawn at random as in training (like a phone's, like an old photograph, two rounds), or "
     "the degradations of known strength that networks are measured with.",
 )
-@click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Per image.")
-@click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True, help="Factor.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance.")
+@click.option("--count", type=click.IntRange(1), default=6, help="Per image.")
+@click.option("--scale", type=SCALES, default=4, help="Factor.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Chance.")
 @force_option("Replace files that exist.")
 def degrade_command(
     images: tuple[Path, ...],

@@ -87,13 +87,10 @@ def _train(examples: Path, out: Path) -> None:
 
 
 def _scores(subject: str, examples: Path) -> dict[str, float]:
-    from edgekeeper.cli.options import network_or_folder
     from edgekeeper.evaluation.evaluate import evaluate
     from edgekeeper.metrics.score import mean_scores
 
-    return mean_scores(
-        evaluate(network_or_folder(subject), sets=[str(examples / "test")], scale=3, data_root=".")
-    )
+    return mean_scores(evaluate(subject, sets=[str(examples / "test")], scale=3, data_root="."))
 
 
 def _print_table(rows: list[tuple[str, float, dict[str, float]]]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import check_new_file
+from edgekeeper.cli.options import PATH, check_new_file
 from edgekeeper.cli.scoring import (
     Scoring,
     TableForm,
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 @scoring_options
 @click.option(
     "--lr",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
     help="LR images of the one folder of originals, paired by name. Default: those in its LR, LQ "
     "or LR_bicubic/X4 where there are any, else made from the originals.",
 )
 @click.option(
     "--save",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
     help="Write the images for other programs, as 8-bit PNG, to a new folder: LR/SET, HR/SET "
     "(cropped as it is scored) and SR/SUBJECT/SET.",

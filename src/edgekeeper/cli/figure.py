@@ -293,17 +293,15 @@ class FigureGroup(Subcommands):
 
 
 FIGURES: tuple[click.Command, ...] = (
-    *(
-        crops_command,
-        comparison_command,
-        gradients,
-        variances,
-        edge_command,
-        branch,
-        guidance,
-        frontier_command,
-        quality_cost_command,
-    ),
+    crops_command,
+    comparison_command,
+    gradients,
+    variances,
+    edge_command,
+    branch,
+    guidance,
+    frontier_command,
+    quality_cost_command,
 )
 
 

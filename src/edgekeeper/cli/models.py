@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from edgekeeper.cli.options import (
+    PATH,
     Subcommands,
     check_new_file,
     console,
@@ -140,11 +141,11 @@ def push_network(network: str, address: str) -> None:
     "pack",
     epilog="Example: edgekeeper models pack runs/espcn_x3/model.safetensors -o mine.safetensors",
 )
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     help="The network file to write.",
 )

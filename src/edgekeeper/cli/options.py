@@ -14,7 +14,6 @@ from edgekeeper.files import check_target, is_plain, make_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgekeeper.models import SRModel
     from edgekeeper.training.recipe import Recipe
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -111,13 +110,6 @@ def split_numbers(option: str, text: str) -> list[int]:
         return [int(part) for part in split_names(text)]
     except ValueError as error:
         raise InputError(f"{option} is '{text}'; give whole numbers such as 2,3,4.") from error
-
-
-def network_or_folder(subject: str, *, scale: int | None = None) -> "SRModel | str | Path":
-    """Return what to score: the word bicubic, a folder of results, or else a network."""
-    from edgekeeper.evaluation.evaluate import find_subject
-
-    return find_subject(subject, scale=scale)
 
 
 def find_recipe(name_or_file: str) -> "Recipe":

@@ -57,8 +57,8 @@ def report_command(
     asked = []
     for given, subject in zip(subjects, opened, strict=True):
         card: dict[str, object] = {}
-        if isinstance(subject, SRModel) and find(given).suffix == ".safetensors":
-            card = describe(find(given)).card
+        if isinstance(subject, SRModel) and (file := find(given)).suffix == ".safetensors":
+            card = describe(file).card
         asked.append(ReportSubject(name=Path(given).stem, subject=subject, card=card))
     with counted_scores("scoring") as count:
         page, tables = network_report(

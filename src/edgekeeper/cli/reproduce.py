@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekeeper.cli.options import (
+    PATH,
     check_new_file,
     chosen_device,
     data_option,
@@ -52,7 +53,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @click.argument("table", type=click.Choice([*TRAINED, *MEASURED, COUNTED]))
 @click.option(
     "--store",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="gv tables: a packed store, made by `edgekeeper data prepare`.",
 )
 @click.option(
@@ -64,16 +65,14 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("runs/reproduce"),
-    show_default=True,
     help="Folder for what is finished: trained cells, scores. It is used again.",
 )
 @click.option(
     "--budget",
     type=click.Choice(["quick", "standard", "paper"]),
     default="quick",
-    show_default=True,
     help="gv tables: how long each cell trains.",
 )
 @click.option(
@@ -84,9 +83,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @click.option(
     "--scales", metavar="NUMBERS", help="gv tables: only these factors, with commas between."
 )
-@click.option(
-    "--seeds", default="0", show_default=True, help="gv tables: seeds, with commas between."
-)
+@click.option("--seeds", default="0", help="gv tables: seeds, with commas between.")
 @click.option(
     "--on",
     "sets",
@@ -97,7 +94,6 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @click.option(
     "--protocol",
     default="gv_repo",
-    show_default=True,
     help="gv tables: gv_repo (the paper's; needs a store made with --kernel pillow_bilinear) or "
     "y_matlab.",
 )

@@ -19,7 +19,6 @@ from edgekeeper.cli.options import (
     device_option,
     force_option,
     needed_data,
-    network_or_folder,
     split_names,
 )
 from edgekeeper.errors import InputError
@@ -164,7 +163,9 @@ def subject_on(device: str, *, subject: str, scale: int | None = None) -> "SRMod
 
     ``scale`` is for network files that do not say theirs.
     """
-    found = network_or_folder(subject, scale=scale)
+    from edgekeeper.evaluation.evaluate import find_subject
+
+    found = find_subject(subject, scale=scale)
     return found if isinstance(found, str | Path) else found.to(chosen_device(device))
 
 

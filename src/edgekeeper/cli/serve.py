@@ -19,14 +19,12 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 @click.option(
     "--host",
     default="127.0.0.1",
-    show_default=True,
     help="Address to listen on. Others than this machine's own need --token.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8780,
-    show_default=True,
     help="Port to listen on; 0 takes a free one.",
 )
 @click.option(
@@ -42,7 +40,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     "--max-upload",
     type=click.IntRange(1),
     default=500,
-    show_default=True,
     metavar="MB",
     help="Largest file that is taken.",
 )
@@ -50,7 +47,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     "--max-pixels",
     type=click.IntRange(1),
     default=400,
-    show_default=True,
     metavar="MEGAPIXELS",
     help="Largest image and result.",
 )
@@ -58,7 +54,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     "--queue",
     type=click.IntRange(1),
     default=1000,
-    show_default=True,
     help="Most jobs that wait.",
 )
 @device_option()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgekeeper.cli.options import (
+    PATH,
     chosen_device,
     data_option,
     device_option,
@@ -23,13 +24,13 @@ from edgekeeper.cli.options import (
 @click.argument("recipe")
 @click.option(
     "--store",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     help="A packed store, made by `edgekeeper data prepare`.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     help="Folder of the run; a run found there goes on.",
 )
@@ -48,7 +49,6 @@ from edgekeeper.cli.options import (
     "--workers",
     type=click.IntRange(0),
     default=1,
-    show_default=True,
     help="Threads that read batches ahead; any number gives the same result.",
 )
 @click.option(
@@ -61,7 +61,6 @@ from edgekeeper.cli.options import (
     "--checkpoint-every",
     type=click.IntRange(1),
     default=500,
-    show_default=True,
     metavar="STEPS",
     help="How often the whole state is saved.",
 )
@@ -72,7 +71,7 @@ from edgekeeper.cli.options import (
 )
 @click.option(
     "--resume-from",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Checkpoint of another run whose recipe agrees up to that step.",
 )
 @click.option("--no-validation", is_flag=True, help="Do not score a benchmark set during the run.")

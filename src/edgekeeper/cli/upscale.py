@@ -52,7 +52,6 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     "--style",
     type=click.Choice(["auto", "faithful", "sharp", "texture", "restore"]),
     default="auto",
-    show_default=True,
     help="auto: faithful (least error), but restored where the image is noisy or a JPEG. sharp: "
     "truer gradient variance. texture: looks real, is invented.",
 )
@@ -72,7 +71,6 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
-    show_default=True,
     help="auto takes bfloat16 where it is faster and good enough.",
 )
 @click.option(
@@ -105,7 +103,6 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     "--quality",
     type=click.IntRange(1, 100),
     default=95,
-    show_default=True,
     help="For JPEG, WebP and AVIF.",
 )
 @click.option("--codec", help="For videos; see docs/video.md. Default: libx264; .webm: libvpx-vp9.")
