@@ -124,8 +124,8 @@ def compare(
             on_image(*both)
     called = names or _names(scores)
     rows = tuple(
-        _row(pairs, metric=metric, label=label)
-        for label, pairs in _by_set(scores).items()
+        metric_row(pairs, metric=metric, label=label)
+        for label, pairs in by_set(scores).items()
         for metric in asked
     )
     return PairedComparison(
@@ -146,7 +146,8 @@ def _names(scores: Sequence[tuple[Score, Score]]) -> tuple[str, str]:
     return (a, b) if a != b else (f"{a} (A)", f"{b} (B)")
 
 
-def _by_set(scores: Iterable[tuple[Score, Score]]) -> dict[str, list[tuple[Score, Score]]]:
+def by_set(scores: Iterable[tuple[Score, Score]]) -> dict[str, list[tuple[Score, Score]]]:
+    """Return the pairs of scores by the name of their set."""
     found: dict[str, list[tuple[Score, Score]]] = {}
     for both in scores:
         found.setdefault(both[0].set, []).append(both)
@@ -156,6 +157,11 @@ def _by_set(scores: Iterable[tuple[Score, Score]]) -> dict[str, list[tuple[Score
 def row_name(metric: str) -> str:
     """The name of what is compared: of a ratio, which is good near 1, its distance from 1."""
     return "gv_ratio_error" if metric == "gv_ratio" else metric
+
+
+def compared_title(metric: str) -> str:
+    """Return the title of what is compared; see ``row_name``."""
+    return "|GV ratio - 1|" if metric == "gv_ratio" else TITLES[metric]
 
 
 def compared_value(score: Score, metric: str) -> float | None:
@@ -187,7 +193,11 @@ def paired(a: ArrayLike, b: ArrayLike, *, metric: str, digits: int | None = None
     return replace(found, verdict="not distinguishable") if none else found
 
 
-def _row(scores: Sequence[tuple[Score, Score]], *, metric: str, label: str) -> MetricRow:
+def metric_row(scores: Sequence[tuple[Score, Score]], *, metric: str, label: str) -> MetricRow:
+    """Return how the second scores differ from the first in a metric on the set ``label``.
+
+    Images without the number, or with an infinite one, are left out.
+    """
     kept = [both for both in scores if difference_of(both, metric) is not None]
     a, b = ([compared_value(both[k], metric) or 0.0 for both in kept] for k in (0, 1))
     differences = [y - x for x, y in zip(a, b, strict=True)]
@@ -215,7 +225,7 @@ def _left_out(scores: Sequence[tuple[Score, Score]], metrics: Sequence[str]) -> 
     notes = [
         note for k in (0, 1) for mean in summarise(s[k] for s in scores) for note in mean.notes
     ]
-    for label, pairs in _by_set(scores).items():
+    for label, pairs in by_set(scores).items():
         for metric in metrics:
             equal = [
                 f"'{both[0].image}'"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import InputError, UnavailableError
-from edgekeeper.evaluation.compare import compared_value, direction, paired
+from edgekeeper.evaluation.compare import by_set, compared_title, direction, metric_row
 from edgekeeper.evaluation.cost import TABLE5_SIZE, count, measure
 from edgekeeper.evaluation.evaluate import results, score_result
 from edgekeeper.evaluation.html import (
@@ -28,7 +28,7 @@ from edgekeeper.evaluation.html import (
     slider,
 )
 from edgekeeper.evaluation.inspect import inspect, overlay
-from edgekeeper.evaluation.tables import DIGITS, Table, number, score_table, titled, with_interval
+from edgekeeper.evaluation.tables import DIGITS, SIGNS, Table, number, score_table, with_interval
 from edgekeeper.image import Pixels, from_tensor
 from edgekeeper.metrics.protocol import Protocol
 from edgekeeper.metrics.score import METRICS, Score, summarise
@@ -270,24 +270,14 @@ def _power(grey: _Floats) -> _Floats:
 def _differences(base: Sequence[Score], other: Sequence[Score], metrics: Sequence[str]) -> Table:
     """Return how another subject differs from the first, set by set, paired by image."""
     cells = []
-    for name in dict.fromkeys(score.set for score in base):
+    for name, pairs in by_set(zip(base, other, strict=True)).items():
         for metric in metrics:
-            pairs = [
-                (compared_value(a, metric), compared_value(b, metric))
-                for a, b in zip(base, other, strict=True)
-                if a.set == name
-            ]
-            known = [
-                (a, b) for a, b in pairs if a is not None and b is not None and np.isfinite(b - a)
-            ]
-            if len(known) < 2:
+            row = metric_row(pairs, metric=metric, label=name)
+            if row.images < 2:
                 continue
-            a, b = ([pair[k] for pair in known] for k in (0, 1))
-            found = paired(b, a, metric=metric)
-            sign = "↑" if direction(metric) == "highest" else "↓"
-            title = f"|GV ratio - 1| {sign}" if metric == "gv_ratio" else titled(metric)
-            cell = with_interval(found, digits=DIGITS[metric], sign="always")
-            cells.append((name, title, str(len(known)), cell, found.verdict))
+            title = f"{compared_title(metric)} {SIGNS[direction(metric)]}"
+            cell = with_interval(row.difference, digits=DIGITS[metric], sign="always")
+            cells.append((name, title, str(row.images), cell, row.verdict))
     columns = ("set", "metric", ">images", ">difference [95 %]", "it is")
     return Table(f"{other[0].model} against {base[0].model}", columns, tuple(cells), keys=2)
 

@@ -7,6 +7,7 @@ from edgekeeper.errors import DataError
 from edgekeeper.evaluation.compare import (
     MetricRow,
     PairedComparison,
+    compared_title,
     compared_value,
     difference_of,
     direction,
@@ -24,8 +25,6 @@ from edgekeeper.evaluation.tables import (
     with_interval,
 )
 from edgekeeper.files import write_text
-
-RATIO = "|GV ratio - 1|"
 
 
 def comparison_table(found: PairedComparison) -> Table:
@@ -45,7 +44,7 @@ def _cells(row: MetricRow) -> tuple[str, ...]:
     digits = DIGITS[metric]
     return (
         row.set,
-        f"{RATIO if metric == 'gv_ratio' else TITLES[metric]} {SIGNS[direction(metric)]}",
+        f"{compared_title(metric)} {SIGNS[direction(metric)]}",
         number(row.a, digits=digits),
         number(row.b, digits=digits),
         with_interval(row.difference, digits=digits, sign="always"),
@@ -63,7 +62,7 @@ def worst_table(found: PairedComparison, *, images: int) -> Table:
         (both for both in found.scores if difference_of(both, first) is not None),
         key=lambda both: sign * (difference_of(both, first) or 0.0),
     )
-    titles = [RATIO if metric == "gv_ratio" else TITLES[metric] for metric in found.metrics]
+    titles = map(compared_title, found.metrics)
     cells = tuple(
         (
             both[0].set,
