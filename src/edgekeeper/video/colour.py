@@ -59,6 +59,11 @@ class Coding:
     chroma: Literal["left", "centre"] = "left"
 
     @property
+    def range_code(self) -> int:
+        """The range as FFmpeg numbers it: 1 is limited, 2 full."""
+        return 2 if self.span == "full" else 1
+
+    @property
     def offsets(self) -> tuple[float, float]:
         """Where the first sample of chroma lies, in pixels from the first row and column."""
         left = 0.0 if self.chroma == "left" else (self.across - 1) / 2
@@ -76,8 +81,8 @@ def to_image(frame: "VideoFrame", coding: Coding) -> Image:
         raise ImageError(f"Frames of the pixel format '{frame.format.name}' cannot be read.")
     if layout.name != frame.format.name:
         # Only another order of the same samples: the range must not be touched.
-        span = 2 if coding.span == "full" else 1
-        frame = frame.reformat(format=layout.name, src_color_range=span, dst_color_range=span)
+        code = coding.range_code
+        frame = frame.reformat(format=layout.name, src_color_range=code, dst_color_range=code)
     count = 1 if layout.family == "grey" else 3
     planes = [_samples(frame, index, layout=layout) for index in range(count)]
     return Image(pixels=decode_planes(planes, coding))

@@ -38,7 +38,7 @@ class Encoding:
     Attributes:
         size: (height, width) of what is written; ``wanted`` before the layout took its last pixel.
         coding: how the numbers in the planes stand for colours.
-        matrix, span: what the file says of that, as codes of H.273 and FFmpeg.
+        matrix: what the file says of their matrix, as a code of H.273.
         length: the frames of a segment.
         notes: sentences on what is not kept.
     """
@@ -52,7 +52,6 @@ class Encoding:
     passes: tuple[int, ...]
     coding: Coding
     matrix: int
-    span: int
     length: int
     notes: tuple[str, ...]
 
@@ -84,16 +83,16 @@ def plan_encoding(facts: Facts, request: Request) -> Encoding:
     fewer = layout.across * layout.down > facts.layout.across * facts.layout.down
     if fewer and facts.layout.family != "grey":
         notes.append(f"{codec} stores colour at a lower resolution ({layout.name}).")
-    matrix, span = facts.coding.matrix, 2 if facts.coding.span == "full" else 1
+    matrix, span = facts.coding.matrix, facts.coding.span
     if layout.family == "gbr":
-        matrix, span = RGB, 2
+        matrix, span = RGB, "full"
     elif facts.layout.family == "gbr":
-        matrix, span = BT709, 1
+        matrix, span = BT709, "limited"
     coding = Coding(
         family=layout.family,
         depth=layout.depth,
         matrix=matrix or BT709,
-        span="full" if span == 2 else "limited",
+        span=span,
         across=layout.across,
         down=layout.down,
     )
@@ -107,7 +106,6 @@ def plan_encoding(facts: Facts, request: Request) -> Encoding:
         passes=plan.passes,
         coding=coding,
         matrix=matrix,
-        span=span,
         length=min(max(round(_SEGMENT_SECONDS * facts.rate), 12), 240),
         notes=tuple(notes),
     )
@@ -283,7 +281,7 @@ def set_encoder(context: "VideoCodecContext", encoding: Encoding) -> None:
     if facts.aspect is not None:
         context.sample_aspect_ratio = facts.aspect
     context.color_primaries, context.color_trc = facts.primaries, facts.transfer
-    context.colorspace, context.color_range = encoding.matrix, encoding.span
+    context.colorspace, context.color_range = encoding.matrix, encoding.coding.range_code
 
 
 def _read(path: Path) -> Segment | None:
