@@ -219,12 +219,9 @@ def _tensor(batch: Tensor, request: Request) -> Tensor:
     made = []
     for one in images:
         samples = one.detach().to("cpu", torch.float32).permute(1, 2, 0).numpy()  # (H, W, C)
-        large = _made(Image.from_numpy(samples), request)
-        kept = [large.pixels] if large.alpha is None else [large.pixels, large.alpha[..., None]]
-        parts = [torch.from_numpy(part).permute(2, 0, 1) for part in kept]
-        made.append(parts[0] if len(parts) == 1 else torch.cat(parts))
-    sr = made[0][None] if len(made) == 1 else torch.stack(made)  # (B, C, sH, sW)
-    sr = sr.to(batch.device, batch.dtype).contiguous()
+        large = np.atleast_3d(_made(Image.from_numpy(samples), request).to_numpy())  # (sH, sW, C)
+        made.append(torch.from_numpy(large).permute(2, 0, 1))
+    sr = torch.stack(made).to(batch.device, batch.dtype)  # (B, C, sH, sW)
     return sr if batch.ndim == 4 else sr[0]
 
 

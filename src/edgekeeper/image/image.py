@@ -26,7 +26,7 @@ from edgekeeper.image.formats import (
     need_threads,
 )
 from edgekeeper.image.read import ImageReader
-from edgekeeper.image.write import create_image
+from edgekeeper.image.write import create_image, to_8_bits
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -232,9 +232,7 @@ def _at_depth(samples: Pixels, depth: Literal[8, 16]) -> Pixels:
         exact = np.clip(samples.astype(np.float64), 0, 1) * (2**depth - 1)
         rounded: Pixels = np.floor(exact + 0.5).astype(SAMPLES[depth])
         return rounded
-    wide = samples.astype(np.uint32)  # 65535 / 255 = 257
-    changed: Pixels = (wide * 257 if depth == 16 else (wide + 128) // 257).astype(SAMPLES[depth])
-    return changed
+    return samples.astype(np.uint16) * 257 if depth == 16 else to_8_bits(samples)
 
 
 # ---- Images from and to files, whole ------------------------------------------------------------

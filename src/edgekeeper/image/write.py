@@ -187,11 +187,15 @@ def _at_depth(rows: Pixels, form: Format) -> Pixels:
     """Return the rows with as many bits as the format has, rounded."""
     if rows.dtype == np.uint8 or form.depth == 16:
         return rows
-    wide = rows.astype(np.uint32)
     if form.depth == 8:
-        return ((wide + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
+        return to_8_bits(rows)
     # libvips cuts the lower four bits off.
-    return (((wide * 4095 + 32767) // 65535) << 4).astype(np.uint16)
+    return (((rows.astype(np.uint32) * 4095 + 32767) // 65535) << 4).astype(np.uint16)
+
+
+def to_8_bits(samples: Pixels) -> Pixels:
+    """Return uint16 samples as uint8, rounded to the nearest."""
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
 
 
 def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]:
