@@ -18,7 +18,7 @@ from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.metrics.matfile import read_mat
 from edgekeeper.metrics.protocol import OVERSHOOT, check_range
 from edgekeeper.models.backbones import weights_file
-from edgekeeper.ops.color import rgb_to_y, round_uint8
+from edgekeeper.ops.color import rgb_to_grey_matlab, rgb_to_y, round_uint8
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.structure import gaussian_window
 
@@ -61,8 +61,7 @@ def _grey(x: Tensor, grey: Grey) -> Tensor:
         return x[:, :1]
     if grey != "rgb2gray":
         raise InputError(f"'grey' is {grey!r}; it is one of {', '.join(get_args(Grey))}.")
-    weights = x.new_tensor((0.298936021293775, 0.587043074451121, 0.114020904255103))
-    return (x * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return rgb_to_grey_matlab(x)
 
 
 def shaved_luma(x: Tensor, *, shave: int, grey: Grey = "y") -> Tensor:

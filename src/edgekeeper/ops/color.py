@@ -25,6 +25,9 @@ _TO_RGB_OFFSET: list[float] = (-np.linalg.inv(np.array(_BT601)) @ np.array(_BT60
 
 GV_GREY = (0.2989, 0.5870, 0.1140)
 
+# The first row of the inverse of NTSC's YIQ, which MATLAB's rgb2gray takes.
+_MATLAB_GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
+
 _EDSR_GREY = (65.738, 129.057, 25.064)
 
 
@@ -82,6 +85,12 @@ def rgb_to_grey_gv(x: Tensor) -> Tensor:
     """
     _check(x)
     return _weighted(x, GV_GREY)
+
+
+def rgb_to_grey_matlab(x: Tensor) -> Tensor:
+    """Grey (B, 1, H, W) in [0, 1] as MATLAB's ``rgb2gray`` takes it, with all its digits."""
+    _check(x)
+    return _weighted(x, _MATLAB_GREY)
 
 
 def rgb_to_grey_edsr(x: Tensor) -> Tensor:
