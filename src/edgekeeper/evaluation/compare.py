@@ -257,14 +257,17 @@ _STEP = 4  # pixels between two of them
 
 
 def worst_place(a: PairResult, b: PairResult, *, hr: Tensor) -> WorstPlace | None:
-    """Return the square in which b's squared error exceeds a's most, None where it nowhere does."""
+    """Return the square in which b's squared error exceeds a's most, None where it nowhere does.
+
+    ``hr``: the original (1, 3, H, W) in [0, 1]. The errors are those of PSNR under the protocol.
+    """
     errors = []
     for result in (a, b):
         pair = compared(result.image, hr, protocol=a.protocol, scale=a.pair.scale, metric="psnr")
-        errors.append((pair.sr - pair.hr).square().mean(dim=1, keepdim=True))
+        errors.append((pair.sr - pair.hr).square().mean(dim=1, keepdim=True))  # (1, 1, H', W')
     side = min(_SIDE, *errors[0].shape[-2:])
     error_a, error_b = (F.avg_pool2d(error, side, stride=_STEP) for error in errors)
-    excess = (error_b - error_a).flatten()
+    excess = (error_b - error_a).flatten()  # (squares,)
     at = int(excess.argmax())
     if excess[at] <= 0:
         return None

@@ -139,7 +139,7 @@ def results(
 def score_result(
     result: PairResult, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
 ) -> Score:
-    """Return the score of a result against its original ``hr``; see ``score_image``."""
+    """Return the score of a result against its original ``hr`` (1, 3, H, W), as ``score_image``."""
     return score_image(
         result.image,
         hr,

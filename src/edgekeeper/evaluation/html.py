@@ -80,14 +80,14 @@ def html_table(table: Table) -> str:
 
 
 def image_figure(pixels: Pixels, *, caption: str) -> str:
-    """Return an image (H, W, 3) of 8 bits with a caption."""
+    """Return an image (H, W, 3) of 8 bits, as a JPEG of quality 92, with a caption."""
     return (
         f"<figure>{_image(pixels, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
 
 def slider(before: Pixels, after: Pixels, *, caption: str) -> str:
-    """Return two images of one size under a slider."""
+    """Return two images (H, W, 3) of 8 bits and one size under a slider."""
     label = html.escape(f"{caption}: where the first image ends", quote=True)
     return (
         f'<figure><div class="slider">{_image(after, "")}{_image(before, "")}'

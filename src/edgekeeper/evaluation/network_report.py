@@ -41,7 +41,7 @@ from edgekeeper.ops.structure import patch_variances
 REGIONS = ("edges", "texture", "flat")
 
 _PATCH = 8
-_FLAT = (4 / 255) ** 2  # a patch with less mean squared gradient, in [0, 1] per pixel, is flat
+_FLAT = (4 / 255) ** 2  # a patch with less mean squared Sobel gradient (8 times a slope) is flat
 _COHERENT = 0.5  # from here on the gradients of a patch have one direction: an edge
 _BANDS = 24
 _SIDE = 128  # pixels of a crop
@@ -219,9 +219,9 @@ def _place(made: Sequence[Tensor], hr: Tensor, lr: Tensor, score: Score) -> _Pla
 
 def _add(total: _Sums, sr: Tensor, hr: Tensor) -> None:
     """Add an image's gradient variances by region, and its power by frequency."""
-    first, second = (rgb_to_grey_gv(image.clamp(0, 1)).double() for image in (sr, hr))
+    first, second = (rgb_to_grey_gv(x.clamp(0, 1)).double() for x in (sr, hr))  # (1, 1, H, W)
     if min(hr.shape[-2:]) >= _PATCH + 2:
-        maps = [sobel(grey, border="valid") for grey in (first, second)]
+        maps = [sobel(grey, border="valid") for grey in (first, second)]  # (1, 1, H - 2, W - 2)
         sr_v, hr_v = (
             torch.cat([patch_variances(m, patch=_PATCH) for m in (one.x, one.y)])
             .sum(0)
@@ -229,7 +229,7 @@ def _add(total: _Sums, sr: Tensor, hr: Tensor) -> None:
             .ravel()
             for one in maps
         )
-        region = regions_of(maps[1].x, maps[1].y).flatten().numpy()
+        region = regions_of(maps[1].x, maps[1].y).flatten().numpy()  # (patches,) as the variances
         for number in range(len(REGIONS)):
             inside = region == number
             gap = np.abs(sr_v[inside] - hr_v[inside]).sum()
@@ -248,6 +248,7 @@ def regions_of(x: Tensor, y: Tensor) -> Tensor:
         torch.nn.functional.avg_pool2d(product, _PATCH) for product in (x * x, y * y, x * y)
     )
     energy = xx + yy
+    # The difference of the structure tensor's eigenvalues over their sum.
     coherence = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / energy.clamp_min(1e-12)
     region = torch.where(coherence >= _COHERENT, 0, 1)
     return torch.where(energy < _FLAT, 2, region)
@@ -257,6 +258,7 @@ def _power(grey: _Floats) -> _Floats:
     """Return the mean power in rings of equal width from 0 to 0.5 cycles per pixel."""
     height, width = grey.shape
     window = np.hanning(height)[:, None] * np.hanning(width)
+    # (H, W // 2 + 1): the other half is its mirror image
     power = np.abs(np.fft.rfft2((grey - grey.mean()) * window)) ** 2
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     band = np.minimum((radius * 2 * _BANDS).astype(int), _BANDS).ravel()
@@ -297,7 +299,8 @@ def _regions(names: Sequence[str], sums: Sequence[_Sums]) -> Table:
     shares = ", ".join(f"{region} {part:.0%}" for region, part in zip(REGIONS, share, strict=True))
     note = (
         f"Patches of {_PATCH} pixels; of the originals' variance: {shares}. Flat: mean squared "
-        "gradient below 16 levels² of 255; edges: coherence of the structure tensor 0.5 or more."
+        "Sobel gradient below 16 levels² of 255; edges: coherence of the structure tensor 0.5 or "
+        "more."
     )
     return Table("", ("network", *columns), tuple(cells), (note,))
 

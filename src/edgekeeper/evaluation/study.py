@@ -108,6 +108,7 @@ def make_study(
 
 
 def _packed(image: Tensor) -> str:
+    """Return an image (1, 3, h, w) as the address of a PNG that holds it."""
     pixels = pyvips.Image.new_from_array(from_tensor(image))
     return "data:image/png;base64," + base64.b64encode(pixels.pngsave_buffer(keep="none")).decode()
 

@@ -194,7 +194,7 @@ def _at_depth(rows: Pixels, form: Format) -> Pixels:
 
 
 def to_8_bits(samples: Pixels) -> Pixels:
-    """Return uint16 samples as uint8, rounded to the nearest."""
+    """Return uint16 samples of any shape as uint8, rounded to the nearest."""
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
 
 

@@ -35,7 +35,10 @@ class Answer:
 
 
 def wilson_interval(wins: float, total: int) -> Interval:
-    """Return a rate and its 95 % interval by Wilson's score; a tie is half a win."""
+    """Return a rate and its 95 % interval by Wilson's score; a tie is half a win.
+
+    Raises InputError for no answers, or more wins than answers.
+    """
     if not 0 <= wins <= total or total < 1:
         raise InputError(f"{wins} wins of {total} answers have no rate.")
     rate, z = wins / total, _Z**2 / total
@@ -45,7 +48,7 @@ def wilson_interval(wins: float, total: int) -> Interval:
 
 
 def win_matrix(answers: Sequence[Answer], methods: Sequence[str]) -> _Floats:
-    """Return how often the method of a row was preferred to that of a column; ties are halves."""
+    """Return (M, M): how often a row's method was preferred to a column's; ties are halves."""
     number = {name: k for k, name in enumerate(methods)}
     wins = np.zeros((len(methods), len(methods)))
     for answer in answers:
@@ -64,9 +67,10 @@ def bradley_terry(wins: _Floats) -> _Floats:
     asked = wins + np.swapaxes(wins, -1, -2)  # (..., M, M)
     wins = wins + _PRIOR / 2 * (asked > 0)
     asked = asked + _PRIOR * (asked > 0)
-    won = wins.sum(axis=-1)
+    won = wins.sum(axis=-1)  # (..., M)
     strength = np.ones(won.shape)
     for _ in range(_ITERATIONS):
+        # Hunter's step: W_i / sum over j of N_ij / (s_i + s_j), then of geometric mean 1
         shares = asked / (strength[..., :, None] + strength[..., None, :])
         strength = won / np.maximum(shares.sum(axis=-1), 1e-12)
         strength /= np.exp(np.log(strength).mean(axis=-1, keepdims=True))

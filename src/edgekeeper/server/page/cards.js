@@ -40,7 +40,7 @@ const sentence = (note) => note[0].toUpperCase() + note.slice(1) + (note.endsWit
 export class Card {
   constructor(image) {
     this.jobs = new Map();
-    this.picture = make("img", { alt: "" });
+    this.thumbnail = make("img", { alt: "" });
     this.title = make("h3", { textContent: image.name });
     this.size = make("p");
     this.noticed = make("p");
@@ -48,20 +48,20 @@ export class Card {
     this.remove = button("remove", image.name, () => removeImage(image.id));
     this.remove.classList.add("quiet");
     const words = make("div", {}, this.title, this.size, this.noticed, this.remove, this.list);
-    this.node = make("li", { className: "card" }, this.picture, words);
+    this.node = make("li", { className: "card" }, this.thumbnail, words);
     this.update(image, null);
   }
 
   update(image, foreseen) {
-    this.picture.hidden = image.state === "failed";
+    this.thumbnail.hidden = image.state === "failed";
     if (image.state !== "ready") {
       this.size.textContent = image.state === "looking" ? text("looking") : image.reason;
       this.size.classList.toggle("wrong", image.state === "failed");
       return;
     }
     const { view } = image.look;
-    if (!this.picture.src) {
-      this.picture.src = tileOf(viewOf("images", image.id), Math.min(8, levelsOf(view)), 0, 0);
+    if (!this.thumbnail.src) {
+      this.thumbnail.src = tileOf(viewOf("images", image.id), Math.min(8, levelsOf(view)), 0, 0);
     }
     this.noticed.textContent = noticed(image);
     const wrong = foreseen instanceof Error || foreseen?.allowed === false;
