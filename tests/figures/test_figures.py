@@ -153,6 +153,15 @@ class TestFrontier:
         espcn = axis.get_lines()[1]
         assert espcn.get_xdata().tolist() == [30.0, 30.001, 30.002]
 
+    def test_a_group_of_one_has_its_label_in_the_legend(
+        self, tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        frontier([*self.POINTS, Point("0.01", 29.9, 0.7, "ramp")], path=tmp_path / "f.svg")
+        axis = drawn[0].axes[0]
+        legend = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert legend == ["ESPCN", "ramp (0.01)"]
+        assert "0.01" not in {text.get_text() for text in axis.texts}
+
     def test_nothing_to_draw(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="at least one"):
             frontier([], path=tmp_path / "f.svg")

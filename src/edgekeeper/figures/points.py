@@ -50,17 +50,21 @@ class Point:
 def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> Path:
     """Return the file with PSNR against gradient variance ratio; at 1 it is as the original's.
 
-    Points of one group share a colour and are joined in the order given. All numbers must be of
-    the same set, scale and protocol.
+    Points of one group share a colour and are joined in the order given; a group of one point
+    has its label in the legend. All numbers must be of the same set, scale and protocol.
     """
     if not points:
         raise InputError("There are no points to draw; give at least one.")
     groups = list(dict.fromkeys(point.group for point in points))
+    beside = []
     with figure_file(path, width=6.4, height=4.2) as figure:
         axis = figure.subplots()
         axis.axhline(1.0, color=PALE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         for number, group in enumerate(groups):
             members = [point for point in points if point.group == group]
+            alone = group and len(members) == 1
+            if not alone:
+                beside += [(point.label, point.psnr, point.gv_ratio) for point in members]
             axis.plot(
                 [point.psnr for point in members],
                 [point.gv_ratio for point in members],
@@ -68,7 +72,7 @@ def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> P
                 markersize=6,
                 linewidth=1 if group else 0,
                 color=COLOURS[number % len(COLOURS)],
-                label=group or None,
+                label=f"{group} ({members[0].label})" if alone else group or None,
             )
         axis.margins(0.15)
         axis.set_xlabel("PSNR in dB: more faithful →")
@@ -77,7 +81,7 @@ def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> P
         if any(groups):
             axis.legend(loc="best")
         settle(figure)
-        label_points(axis, [(point.label, point.psnr, point.gv_ratio) for point in points])
+        label_points(axis, beside)
     return Path(path)
 
 
@@ -160,6 +164,7 @@ def _draw_origins(
             color=COLOURS[1] if measured else PALE,
             markerfacecolor=COLOURS[1] if measured else "white",
             label=ORIGINS[origin],
+            zorder=3 if measured else 2,  # a network both quoted and measured shows both
         )
     axis.margins(x=0.2, y=0.14)
 
