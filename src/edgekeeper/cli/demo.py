@@ -1,4 +1,4 @@
-"""``edgekeeper demo``: a photograph enlarged, a figure, and a minute of training."""
+"""``edgekeeper demo``: a photograph enlarged, a figure, and some minutes of training."""
 
 import time
 from pathlib import Path
