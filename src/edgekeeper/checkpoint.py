@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.files import make_folder, new_file, reason
-from edgekeeper.models import SRModel
-from edgekeeper.models.own import known_networks
+from edgekeeper.models import MODELS, SRModel
+from edgekeeper.models.own import load_entry_point
 from edgekeeper.spec import Spec, from_json, to_plain
 
 # The entries of the file's metadata: JSON, and the digest of that and of all tensors.
@@ -206,7 +206,8 @@ def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
     Raises:
         InputError: a class or an argument that this version does not know.
     """
-    return from_json(description, known=known_networks(description))
+    known = {network.__name__: network for network in MODELS.values()}
+    return from_json(description, known=known, unknown=load_entry_point)
 
 
 def read_network(path: Path) -> NetworkFile:

@@ -116,22 +116,32 @@ def spec(target: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Spec[T]:
     return Spec(target, tuple(sorted(kwargs.items())))
 
 
-def from_json(data: Mapping[str, object], *, known: Mapping[str, Callable[..., T]]) -> Spec[T]:
+def from_json(
+    data: Mapping[str, object],
+    *,
+    known: Mapping[str, Callable[..., T]],
+    unknown: Callable[[str], Callable[..., T]] | None = None,
+) -> Spec[T]:
     """Return the Spec that ``to_json`` wrote, with its class looked up in ``known`` by name.
 
-    So are the classes of specs among the arguments. Lists come back as tuples.
+    So are the classes of specs among the arguments. Lists come back as tuples. ``unknown`` is
+    asked for a class that is not among ``known``.
 
     Raises:
-        InputError: an unknown class or argument.
+        InputError: an unknown class or argument; and what ``unknown`` raises.
     """
     name, arguments = data.get("name"), data.get("arguments")
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise InputError(f"Expected an object with 'name' and 'arguments', got {dict(data)!r}.")
-    if name not in known:
+    if name in known:
+        target = known[name]
+    elif unknown is not None:
+        target = unknown(name)
+    else:
         raise unknown_name("class", name, known=known)
-    _check_arguments(known[name], arguments)
-    built = {key: _from_plain(value, known=known) for key, value in arguments.items()}
-    return Spec(known[name], tuple(sorted(built.items())))
+    _check_arguments(target, arguments)
+    built = {k: _from_plain(v, known=known, unknown=unknown) for k, v in arguments.items()}
+    return Spec(target, tuple(sorted(built.items())))
 
 
 def to_plain(value: object) -> object:
@@ -149,13 +159,18 @@ def to_plain(value: object) -> object:
     return value
 
 
-def _from_plain(value: object, *, known: Mapping[str, Callable[..., object]]) -> object:
+def _from_plain(
+    value: object,
+    *,
+    known: Mapping[str, Callable[..., object]],
+    unknown: Callable[[str], Callable[..., object]] | None,
+) -> object:
     if isinstance(value, list):
-        return tuple(_from_plain(item, known=known) for item in value)
+        return tuple(_from_plain(item, known=known, unknown=unknown) for item in value)
     if isinstance(value, dict):
         if _is_spec(value):
-            return from_json(value, known=known)
-        return {key: _from_plain(item, known=known) for key, item in value.items()}
+            return from_json(value, known=known, unknown=unknown)
+        return {k: _from_plain(v, known=known, unknown=unknown) for k, v in value.items()}
     return value
 
 

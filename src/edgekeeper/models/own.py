@@ -6,7 +6,6 @@ of the class. Both run the code of who wrote the class; a file of weights never 
 
 import importlib.util
 import sys
-from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -65,27 +64,22 @@ def adopt(module: ModuleType) -> list[str]:
     return [network.__name__ for network in own]
 
 
-def known_networks(description: Mapping[str, object]) -> dict[str, type[SRModel]]:
-    """Return the networks that are known by name, with those of entry points that are asked for.
+def load_entry_point(name: str) -> type[SRModel]:
+    """Return the network ``name`` of a package that is installed; it is in MODELS from then on.
 
     Raises:
-        InputError: ``description``, a spec as JSON, names a class that nothing defines; says how
-            to make one's own known.
+        InputError: none has it; says how to make a network of one's own known.
     """
-    known = {network.__name__: network for network in MODELS.values()}
-    for name in _named(description):
-        if name in known:
-            continue
-        found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
-        if not found:
-            unknown = unknown_name("class", name, known=known)
-            raise InputError(
-                f"{unknown} A network of your own: name the file that defines it, --import FILE "
-                "(edgekeeper.models.own.import_file), which runs it; or install a package that has "
-                f"it as an entry point of '{GROUP}'."
-            )
-        known[name] = MODELS[name.lower()] = found[0].load()
-    return known
+    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    if not found:
+        unknown = unknown_name("class", name, known=[n.__name__ for n in MODELS.values()])
+        raise InputError(
+            f"{unknown} A network of your own: name the file that defines it, --import FILE "
+            "(edgekeeper.models.own.import_file), which runs it; or install a package that has "
+            f"it as an entry point of '{GROUP}'."
+        )
+    MODELS[name.lower()] = network = found[0].load()
+    return network
 
 
 def check_loadable(network: type) -> None:
@@ -99,14 +93,3 @@ def check_loadable(network: type) -> None:
             f"The network {name} could not be loaded again from the file that the run would write: "
             "define the class at the top of a file of its own, not inside a function."
         )
-
-
-def _named(value: object) -> list[str]:
-    """Return the names of the classes of a spec as JSON, those in its arguments too."""
-    if isinstance(value, list):
-        return [name for item in value for name in _named(item)]
-    if not isinstance(value, dict):
-        return []
-    own = [value["name"]] if {"name", "arguments"} == value.keys() else []
-    inner = [name for item in value.values() for name in _named(item)]
-    return [name for name in [*own, *inner] if isinstance(name, str)]
