@@ -38,7 +38,7 @@ from edgekeeper.losses import (
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.metrics.score import METRICS
 from edgekeeper.models import ESPCN, ChainSR, SRModel
-from edgekeeper.ops.sharpen import sharpen
+from edgekeeper.ops.sharpen import reach, sharpen
 from edgekeeper.papers.training import Event, tell_event, train_cell
 from edgekeeper.pretrained.auto_encoded import auto_encoded
 from edgekeeper.spec import Spec, spec
@@ -61,6 +61,7 @@ STRUCTURE_TERMS: dict[str, tuple[Spec[Loss], float]] = {
     "wavelet": (spec(Wavelet), 1.0),
     "aesop": (spec(auto_encoded, decoder="balanced_x4"), 1.0),
 }
+FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk")
 FACTORS_OF_WEIGHT = (0.1, 0.3, 1.0, 3.0, 10.0)
 STRENGTHS = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.007, 0.01)  # of the plain network's sharpening
 # Updates by network, how many of the weights, seeds.
@@ -118,7 +119,7 @@ class Sharpened(SRModel):
         super().__init__()
         self.network, self.strength = network, strength
         self.scale, self.channels = network.scale, network.channels
-        self.receptive_field = network.receptive_field + 44  # at most, see ops.sharpen.reach
+        self.receptive_field = network.receptive_field + reach(strength)  # HR pixels: ample
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return the sharpened SR batch."""
@@ -199,9 +200,6 @@ def _cell(network: str, term: str, weight: float, *, steps: int, seed: int) -> R
         seed=seed,
         ema_decay=0.99,
     )
-
-
-FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk")
 
 
 def _measured(
