@@ -8,7 +8,6 @@ from the same start, alpha turns one into the other without another training.
 import copy
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from edgekeeper.checkpoint import code_version, read_network, save_model
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.files import sha256_of
 from edgekeeper.models import MODELS, SRModel
+from edgekeeper.pretrained.cards import images_of
 from edgekeeper.pretrained.published import published_spec
 from edgekeeper.pretrained.zoo import Network, describe, find, is_own, load
 from edgekeeper.spec import Spec
@@ -87,12 +87,10 @@ def blend_files(
     return describe(target)
 
 
-def _images(paths: tuple[Path, Path]) -> list[Any]:
+def _images(paths: tuple[Path, Path]) -> list[dict[str, str]]:
     """Return what the two networks were trained on, each image once."""
-    cards: list[dict[str, Any]] = [read_network(path).card for path in paths if is_own(path)]
-    images = [
-        *(image for card in cards for image in card.get("images") or card.get("pictures", []))
-    ]
+    cards = [read_network(path).card for path in paths if is_own(path)]
+    images = [image for card in cards for image in images_of(card)]
     return [image for n, image in enumerate(images) if image not in images[:n]]
 
 

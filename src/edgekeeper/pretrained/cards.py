@@ -44,6 +44,11 @@ def quality_of(network: Network) -> dict[str, float]:
     return {row["set"]: float(row["psnr"]) for row in _results(network.card)}
 
 
+def images_of(card: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what a network was trained on: name, SHA-256 and licence of each image."""
+    return card.get("images") or card.get("pictures") or []  # as earlier versions call it
+
+
 def card_lines(network: Network) -> Iterator[str]:
     """Yield the card of a network for reading; everything that it says is in its JSON."""
     card, name = network.card, network.name
@@ -72,8 +77,8 @@ def card_lines(network: Network) -> Iterator[str]:
         yield f"  unfinished: {card['unfinished']}"
     if before := " <- ".join(_origins(card)):
         yield f"  begins from {before}"
-    images: Any = card.get("images") or card.get("pictures") or []
-    licences = [str(image["licence"]).partition(", ") for image in images]
+    images = images_of(card)
+    licences = [image["licence"].partition(", ") for image in images]
     kinds = Counter(kind for kind, _, _ in licences)
     yield f"  {len(images)} images: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
     if credit := sorted({name for kind, _, name in licences if kind.startswith("CC-BY")}):
