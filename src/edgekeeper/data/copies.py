@@ -6,7 +6,6 @@ coefficients, so all eight symmetries are compared without touching pixels. Part
 described too, so that a crop is found in the image it was cut from.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgekeeper.files import sha256_of
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
@@ -72,8 +72,7 @@ def look(path: str | Path) -> Look:
         side = round(THUMB * share)
         cuts = thumb.unfold(0, side, side // 8).unfold(1, side, side // 8)
         parts.append(describe_squares(cuts.reshape(-1, side, side)))
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Look(file, digest, thumb, describe_squares(thumb[None])[0], torch.cat(parts))
+    return Look(file, sha256_of(file), thumb, describe_squares(thumb[None])[0], torch.cat(parts))
 
 
 def thumbnail(image: Tensor) -> Tensor:

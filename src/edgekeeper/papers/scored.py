@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgekeeper.errors import DataError, UnavailableError
 from edgekeeper.evaluation.evaluate import PairResult, results, score_result
-from edgekeeper.files import make_folder
+from edgekeeper.files import make_folder, sha256_of
 from edgekeeper.metrics.ma import MA_FILE
 from edgekeeper.metrics.niqe import NIQE_FILE
 from edgekeeper.metrics.perceptual import HEADS_FILE
@@ -55,10 +55,10 @@ def files_key(path: Path) -> str:
                 f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns}\n".encode()
             )
     else:
-        # An exported network has its weights in a second file.
-        for part in {path, path.with_suffix(".bin")}:
+        # An exported network has its weights in a second file; always in this order.
+        for part in dict.fromkeys((path, path.with_suffix(".bin"))):
             if part.is_file():
-                digest.update(hashlib.sha256(part.read_bytes()).digest())
+                digest.update(bytes.fromhex(sha256_of(part)))
     return digest.hexdigest()[:16]
 
 
