@@ -101,7 +101,7 @@ def export_network(
         loss = None
         if split is not None:
             kept = float_layers(onnx, network, keep=keep)
-            onnx = quantised(onnx, network, images=split.calibrate, runtime=runtime, keep=keep)
+            onnx = quantised(onnx, network, images=split.calibrate, runtime=runtime, kept=kept)
             write(draft, onnx, facts=facts)
             loss = measure_loss(load_exported(draft), network, split=split)
             _refuse(loss, allowed=allowed_loss_db)
@@ -189,7 +189,7 @@ def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, 
         "value_range": [0, 1],
         "receptive_field": network.receptive_field,
         "overlap": network.overlap,
-        "multiple": getattr(network, "multiple", 1),
+        "multiple": network.multiple,
         "border": network.border,
         "model": description,
         "source": source,

@@ -150,9 +150,16 @@ def float_layers(model: Any, network: SRModel, *, keep: Keep) -> list[str]:
 
 
 def quantised(
-    model: Any, network: SRModel, *, images: Sequence[Tensor], runtime: Runtime, keep: Keep
+    model: Any,
+    network: SRModel,
+    *,
+    images: Sequence[Tensor],
+    runtime: Runtime,
+    kept: Sequence[str],
 ) -> Any:
-    """Return the ONNX model with its convolutions in int8, calibrated on HR images.
+    """Return the ONNX model with all convolutions but ``kept`` in int8.
+
+    ``images``: HR images (1, 3, H, W) in [0, 1] that calibrate.
 
     Values are uint8 with an offset, in the range that was seen; weights are int8 with a step for
     each output, from -64 to 64: processors without VNNI add two products in int16, where
@@ -163,7 +170,6 @@ def quantised(
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    kept = float_layers(model, network, keep=keep)
     with tempfile.TemporaryDirectory() as folder:
         source, target = (str(Path(folder) / name) for name in ("float.onnx", "int8.onnx"))
         quant_pre_process(model, source, skip_optimization=True, skip_symbolic_shape=True)
