@@ -66,30 +66,18 @@ class SOAP(torch.optim.Optimizer):
                     self._update(parameter, group)
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        lr, (beta1, beta2) = group["lr"], group["betas"]
-        state = self.state[parameter]
+        lr, state = group["lr"], self.state[parameter]
         gradient = parameter.grad.float()  # type: ignore[union-attr]  # float32 also after autocast
         # (out, in, k, k) -> G (m, n) with m = out and n = in·k·k; a vector is (m, 1)
         matrix = gradient.reshape(len(gradient), -1) if gradient.ndim > 1 else gradient[:, None]
         if not state:
             _start(state, matrix)
         state["step"] += 1
-        state["mean"].lerp_(matrix, 1 - beta1)  # M, not rotated: the basis turns under it
-        # L (m, m) and R (n, n), Shampoo's two factors, with the second decay
-        for side, factor in (("left", matrix), ("right", matrix.T)):
-            if side in state:
-                state[side].lerp_(factor @ factor.T, 1 - beta2)
-        rotated = _rotate(matrix, state)  # G' (m, n)
-        state["square"].lerp_(rotated * rotated, 1 - beta2)  # V, in the eigenbasis
+        move = _move(matrix, state, group=group).reshape(parameter.shape)
         count = int(state["step"])
-        # Adam's two bias corrections in one factor: both means began at zero
-        correction = (1 - beta2**count) ** 0.5 / (1 - beta1**count)
-        # epsilon after the root: with 1e-12 a direction that is hardly seen still moves
-        move = _rotate(state["mean"], state) / state["square"].sqrt().add_(group["epsilon"])
         if count > 1:  # the first gradient is its own eigenbasis: it would only give signs
-            back = _rotate_back(move, state).reshape(parameter.shape)
             parameter.mul_(1 - lr * group["weight_decay"])  # as AdamW's, not through V
-            parameter.sub_(back, alpha=lr * correction)
+            parameter.sub_(move, alpha=lr * _correction(count, group["betas"]))
         if count <= SETTLING or count % group["every"] == 0:
             _renew(state)
 
@@ -111,6 +99,28 @@ def _start(state: dict[str, Tensor], matrix: Tensor) -> None:
         state["right_basis"] = torch.linalg.eigh(matrix.T @ matrix).eigenvectors.contiguous()
 
 
+def _move(gradient: Tensor, state: dict[str, Tensor], *, group: dict[str, Any]) -> Tensor:
+    """Take a gradient G (m, n), or a stack (N, m, n), into ``state``; return where to move.
+
+    That is Q_L (Q_Lᵀ M Q_R / (√V + ε)) Q_Rᵀ, of the size of ``gradient``.
+    """
+    beta1, beta2 = group["betas"]
+    state["mean"].lerp_(gradient, 1 - beta1)  # M, not rotated: the basis turns under it
+    # L (m, m) and R (n, n), Shampoo's two factors, with the second decay
+    for side, factor in (("left", gradient), ("right", gradient.mT)):
+        if side in state:
+            state[side].lerp_(factor @ factor.mT, 1 - beta2)
+    state["square"].lerp_(_rotate(gradient, state).square(), 1 - beta2)  # V, of G'
+    # epsilon after the root: with 1e-12 a direction that is hardly seen still moves
+    move = _rotate(state["mean"], state) / state["square"].sqrt().add_(group["epsilon"])
+    return _rotate_back(move, state)
+
+
+def _correction(count: int, betas: tuple[float, float]) -> float:
+    """Return Adam's two bias corrections in one factor: both means began at zero."""
+    return float((1 - betas[1] ** count) ** 0.5 / (1 - betas[0] ** count))
+
+
 def _rotate(matrix: Tensor, state: dict[str, Tensor]) -> Tensor:
     """Q_Lᵀ · matrix · Q_R, of one matrix or of a stack of them."""
     if "left_basis" in state:
@@ -119,24 +129,30 @@ def _rotate(matrix: Tensor, state: dict[str, Tensor]) -> Tensor:
 
 
 def _rotate_back(matrix: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """Q_L · matrix · Q_Rᵀ."""
+    """Q_L · matrix · Q_Rᵀ, of one matrix or of a stack of them."""
     if "left_basis" in state:
         matrix = state["left_basis"] @ matrix
     return matrix @ state["right_basis"].mT if "right_basis" in state else matrix
 
 
 def _renew(state: dict[str, Tensor]) -> None:
-    """One power iteration per basis, sorted by eigenvalue; the second moment is sorted along."""
-    for side, axis in (("left", 0), ("right", 1)):
+    """One power iteration per basis, sorted by eigenvalue; the second moment is sorted along.
+
+    Of one matrix or of a stack of them, all in place: a CUDA graph knows where they lie.
+    """
+    for side in ("left", "right"):
         basis = f"{side}_basis"
         if basis not in state:
             continue
         # one step of the power iteration stands for a whole eigh (algorithm 3)
-        towards = state[side] @ state[basis]
-        order = (state[basis] * towards).sum(0).argsort(descending=True)
-        state["square"] = state["square"].index_select(axis, order)
-        # Contiguous, as a restored state is: another layout would give other last bits.
-        state[basis] = torch.linalg.qr(towards[:, order]).Q.contiguous()
+        towards = state[side] @ state[basis]  # (..., k, k)
+        order = (state[basis] * towards).sum(-2).argsort(descending=True)  # (..., k)
+        lines, columns = order[..., :, None], order[..., None, :]
+        axis, places = (-2, lines) if side == "left" else (-1, columns)
+        square = state["square"]  # (..., m, n)
+        square.copy_(square.gather(axis, places.expand_as(square)))
+        towards = towards.gather(-1, columns.expand_as(towards))
+        state[basis].copy_(torch.linalg.qr(towards).Q)
 
 
 @dataclass
@@ -186,29 +202,20 @@ class StackedSOAP(SOAP):
         (group,) = self.param_groups
         torch._foreach_add_([self.state[p]["step"] for p in group["params"]], 1.0)
         group["lr"] = learning_rate
-        (beta1, beta2), count = group["betas"], self.count
-        correction = (1 - beta2**count) ** 0.5 / (1 - beta1**count)
-        self.rate.fill_(learning_rate * correction)
+        self.rate.fill_(learning_rate * _correction(self.count, group["betas"]))
         self.decay.fill_(1 - learning_rate * group["weight_decay"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update all parameters; ``closure`` is not used."""
         (group,) = self.param_groups
-        beta1, beta2 = group["betas"]
         for stack in self.stacks:
-            state, (m, n) = stack.state, stack.state["mean"].shape[1:]
+            m, n = stack.state["mean"].shape[1:]
             g = torch.stack([p.grad.float().reshape(m, n) for p in stack.parameters])  # type: ignore[union-attr]
-            state["mean"].lerp_(g, 1 - beta1)  # (N, m, n)
-            for side, factor in (("left", g), ("right", g.mT)):
-                if side in state:
-                    state[side].lerp_(factor @ factor.mT, 1 - beta2)  # (N, m, m) or (N, n, n)
-            state["square"].lerp_(_rotate(g, state).square(), 1 - beta2)  # V, of G'
-            move = _rotate(state["mean"], state) / state["square"].sqrt().add_(group["epsilon"])
-            back = _rotate_back(move, state).mul_(self.rate)  # (N, m, n)
+            move = _move(g, stack.state, group=group).mul_(self.rate)  # (N, m, n)
             if group["weight_decay"]:
                 torch._foreach_mul_(stack.parameters, self.decay)  # as AdamW's
-            moves = [b.view(p.shape) for b, p in zip(back, stack.parameters, strict=True)]
+            moves = [one.view(p.shape) for one, p in zip(move, stack.parameters, strict=True)]
             torch._foreach_sub_(stack.parameters, moves)  # W, in place: the graph holds them
 
     @torch.no_grad()
@@ -217,15 +224,4 @@ class StackedSOAP(SOAP):
         if self.count > SETTLING and self.count % self.param_groups[0]["every"]:
             return
         for stack in self.stacks:
-            state = stack.state
-            for side, axis in (("left", 1), ("right", 2)):
-                basis = f"{side}_basis"
-                if basis not in state:
-                    continue
-                towards = state[side] @ state[basis]  # (N, k, k)
-                order = (state[basis] * towards).sum(1).argsort(descending=True)  # (N, k)
-                sorted_ = order[:, :, None] if axis == 1 else order[:, None, :]
-                square = state["square"].gather(axis, sorted_.expand_as(state["square"]))
-                state["square"].copy_(square)  # in place: the graph knows where it lies
-                towards = towards.gather(2, order[:, None, :].expand_as(towards))
-                state[basis].copy_(torch.linalg.qr(towards).Q)  # (N, k, k)
+            _renew(stack.state)
