@@ -28,7 +28,6 @@ MOST_STATES = 45 * MIB  # of all states together, the first of the plan first
 WHEELS = ("pyvips>=3.0", "pyvips-binary>=8.16", "cffi", "pycparser", "platformdirs>=4.0")
 GLIBC = ("2_28", "2_27", "2_26", "2_24", "2_17", "2014", "2_12", "2010", "2_5", "1")
 FOLDERS = ("photos_CC0", "photos_public_domain", "photos_more")
-LICENCES = {"photos_CC0": "CC0-1.0", "photos_public_domain": "public domain, as the source states"}
 # Never trained on: the design was chosen on them, and the figures show them.
 KEPT_OUT = (
     *("beacon-street-sunset.jpg", "canyon-wren.jpg", "kait-herzog-8242.jpg"),
@@ -138,33 +137,26 @@ def pack_images(train: Path, target: Path, *, most: int | None) -> None:
     """Write the photographs at ``LONG_SIDE`` as AVIF 4:4:4, and their licences one by one."""
     import pyvips
 
+    from edgekeeper.data.catalogue import find_set
+    from edgekeeper.data.prepare import sources_in
+
     target.mkdir()
     rows = []
     for folder in FOLDERS:
-        own = licences(train / folder)
-        found = [p for p in sorted((train / folder).glob("*.jpg")) if p.name not in KEPT_OUT]
-        for path in found[:most]:
-            image = pyvips.Image.new_from_file(str(path)).autorot()
+        sources = sources_in(train / folder, licence=find_set(folder).licence)
+        for source in [s for s in sources if s.path.name not in KEPT_OUT][:most]:
+            image = pyvips.Image.new_from_file(str(source.path)).autorot()
             factor = min(1.0, LONG_SIDE / max(image.width, image.height))
-            name = f"{path.stem}.avif"
+            name = f"{source.path.stem}.avif"
             image.resize(factor, kernel="cubic").write_to_file(
                 str(target / name), Q=90, subsample_mode="off", effort=3, keep="icc"
             )
-            rows.append({"file": name, "licence": own.get(path.name) or LICENCES[folder]})
+            rows.append({"file": name, "licence": source.licence})
     with (target / "ORIGIN.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, ["file", "licence"])
         table.writeheader()
         table.writerows(rows)
     print(f"{len(rows)} images, {size_of(target) / MIB:.1f} MiB")
-
-
-def licences(folder: Path) -> dict[str, str]:
-    """Return the licence of each file that ``ORIGIN.csv`` names."""
-    table = folder / "ORIGIN.csv"
-    if not table.is_file():
-        return {}
-    with table.open(newline="", encoding="utf-8") as lines:
-        return {row["file"]: row["licence"] for row in csv.DictReader(lines)}
 
 
 def unpack_results(results: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from edgekeeper.checkpoint import load_model, read_network, save_model
 from edgekeeper.cli.options import find_recipe
+from edgekeeper.data.prepare import sources_in
 from edgekeeper.models import ChainSR
 from edgekeeper.recipes.ladder import SHAPES
 from edgekeeper.spec import spec
@@ -125,7 +126,8 @@ def test_images_travel_with_their_licences(kit: ModuleType, tmp_path: Path) -> N
     table.write_text('file,licence\nphotos_more.jpg,"CC-BY-4.0, A. Name"\n', encoding="utf-8")
     kit.KIT.mkdir()
     kit.pack_images(tmp_path / "train", kit.KIT / "images", most=None)
-    assert kit.licences(kit.KIT / "images") == {
+    sources = sources_in(kit.KIT / "images")
+    assert {source.path.name: source.licence for source in sources} == {
         "photos_CC0.avif": "CC0-1.0",
         "photos_public_domain.avif": "public domain, as the source states",
         "photos_more.avif": "CC-BY-4.0, A. Name",
