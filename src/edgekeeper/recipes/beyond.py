@@ -19,8 +19,8 @@ from edgekeeper.losses import LDL, FocalFrequency, Wavelet
 from edgekeeper.models import WaveletDiscriminator
 from edgekeeper.pretrained.auto_encoded import auto_encoded
 from edgekeeper.recipes.spsr import spsr
-from edgekeeper.spec import Spec, spec
-from edgekeeper.training.recipe import Loss, Recipe, Term
+from edgekeeper.spec import spec
+from edgekeeper.training.recipe import Recipe, Term
 
 
 def _with(name: str, *terms: Term) -> Recipe:
@@ -32,26 +32,22 @@ def _with(name: str, *terms: Term) -> Recipe:
     return replace(base, name=name, stages=stages)
 
 
-def _pixel(loss: Spec[Loss], *, weight: float) -> Term:
-    return Term("pixel", loss, weight=weight)
-
-
 def wgsr() -> Recipe:
     """Return the training with both of WGSR's changes."""
-    recipe = _with("wgsr_light", _pixel(spec(Wavelet), weight=1.0))
+    recipe = _with("wgsr_light", Term("pixel", spec(Wavelet)))
     *before, last = recipe.stages
     (gan,) = last.discriminators
-    size = dict(gan.network.arguments)["size"]
-    bands = replace(gan, network=spec(WaveletDiscriminator, size=int(str(size)), width=32))
+    bands = replace(gan, network=replace(gan.network, target=WaveletDiscriminator))
     return replace(recipe, stages=(*before, replace(last, discriminators=(bands,))))
 
 
+AESOP = spec(auto_encoded, decoder="edsr_light_x4")
 BEYOND: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         _with("ldl_light", Term("ldl", spec(LDL))),
         wgsr(),
         _with("ffl_light", Term("frequency", spec(FocalFrequency))),
-        _with("aesop_light", _pixel(spec(auto_encoded, decoder="edsr_light_x4"), weight=0.01)),
+        _with("aesop_light", Term("pixel", AESOP, weight=0.01)),
     )
 }

@@ -8,6 +8,7 @@ SPSR's weight 0.5 beside the mean absolute error. Both make equally many updates
     light     the light EDSR x4       2,000 updates of SOAP, 24 LR pixels, from scratch
 """
 
+from dataclasses import replace
 from typing import Literal, get_args
 
 from edgekeeper.losses import L1
@@ -34,16 +35,7 @@ def edsr_with_branch(*, branch: bool, form: BranchForm = "light", seed: int = 0)
         optim = Optim(learning_rate=1e-4, schedule="steps", milestones=(200_000,))
         data, steps = Data(patch=192, batch=16), 300_000
     else:
-        optim = Optim(
-            learning_rate=SOAP_OPTIM.learning_rate,
-            kind="soap",
-            betas=SOAP_OPTIM.betas,
-            epsilon=SOAP_OPTIM.epsilon,
-            warmup=100,
-            schedule="cosine",
-            clip="norm",
-            clip_limit=1.0,
-        )
+        optim = replace(SOAP_OPTIM, warmup=100, schedule="cosine", clip="norm", clip_limit=1.0)
         data, steps = Data(patch=96, batch=8), 2_000
     return Recipe(
         name=f"edsr_{form}_{'with' if branch else 'without'}_branch",

@@ -18,9 +18,10 @@ from typing import Literal
 from edgekeeper.data.degradations import PHOTO
 from edgekeeper.losses import L1
 from edgekeeper.models import ChainSR
+from edgekeeper.recipes.shipped import SOAP_OPTIM
 from edgekeeper.recipes.spsr import LIVELY, spsr
 from edgekeeper.spec import spec
-from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
+from edgekeeper.training.recipe import Data, Recipe, Stage, Start, Term, Validation
 
 LadderSize = Literal["fast", "balanced", "best"]
 
@@ -41,7 +42,7 @@ SHAPES: dict[LadderSize, Shape] = {
     "best": Shape(width=32, blocks=14, constant_steps=6_000, falling_steps=14_000),
 }
 
-_SOAP = Optim(learning_rate=4e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12, warmup=100)
+_SOAP = replace(SOAP_OPTIM, learning_rate=4e-3, warmup=100)
 FALLING = replace(_SOAP, schedule="cosine", warmup=0)
 PIXEL = (Term("pixel", spec(L1)),)
 
@@ -63,14 +64,14 @@ def trunk(*, size: LadderSize, scale: int = 4, patch: int = 24, batch: int = 8) 
     )
 
 
-def large_patches(*, size: LadderSize, scale: int = 4) -> Recipe:
-    """Return the last run of one size: few patches, so large that their borders count little."""
+def large_patches(*, size: LadderSize) -> Recipe:
+    """Return the last run at ×4: few patches, so large that their borders count little."""
     optim = replace(FALLING, learning_rate=2e-3, warmup=50)
     return replace(
-        trunk(size=size, scale=scale, patch=64, batch=4),
-        name=f"{size}_x{scale}",
+        trunk(size=size, patch=64, batch=4),
+        name=f"{size}_x4",
         stages=(Stage("large patches", 2_500, optim, PIXEL, candidates=2),),
-        start=Start(f"{size}_x{scale}_trunk"),
+        start=Start(f"{size}_x4_trunk"),
     )
 
 
@@ -114,21 +115,21 @@ def restore(*, scale: int) -> Recipe:
     )
 
 
-def restore_texture(*, scale: int = 4) -> Recipe:
-    """Return the recipe of ``restore`` with texture: on from it, against two discriminators.
+def restore_texture() -> Recipe:
+    """Return the recipe of ``restore`` at ×4 with texture: on from it, against two discriminators.
 
     SPSR's losses without its branch: the discriminator and the loss of gradient maps are there to
     keep the structure that the one of images alone gives away.
     """
     last = spsr(variant="no_branch", form="light").stages[-1]
     optim = replace(LIVELY, schedule="cosine", final_learning_rate=2e-5)
-    base = restore(scale=scale)
+    base = restore(scale=4)
     return replace(
         base,
-        name=f"restore_x{scale}_texture",
-        data=replace(base.data, patch=16 * scale),  # what its discriminators look at
+        name="restore_x4_texture",
+        data=replace(base.data, patch=64),  # what its discriminators look at
         stages=(replace(last, steps=2_500, optim=optim),),
-        start=Start(f"restore_x{scale}"),
+        start=Start("restore_x4"),
         ema_decay=0.99,
         retries=3,
     )
