@@ -105,11 +105,7 @@ class Frontier:
 
     def to_json(self) -> dict[str, object]:
         """Everything as plain values."""
-        return {
-            **asdict(self),
-            "points": [asdict(point) for point in self.points],
-            "unfinished": list(self.unfinished),
-        }
+        return asdict(self)
 
 
 class Sharpened(SRModel):
@@ -249,9 +245,11 @@ def _advantage(
 ) -> tuple[float, float, float] | None:
     """Return the advantage over the ``line`` (strengths, images, measures) and its interval."""
 
+    columns = [FRONTIER_MEASURES.index(measure) for measure in ("psnr", "gv_gap")]
+
     def at(chosen: NDArray[np.int64]) -> float:
-        psnr, gap = values[chosen][:, 0].mean(), values[chosen][:, 3].mean()
-        xs, ys = line[:, chosen, 0].mean(1), line[:, chosen, 3].mean(1)  # (strengths,)
+        psnr, gap = (values[chosen, column].mean() for column in columns)
+        xs, ys = (line[:, chosen, column].mean(1) for column in columns)  # (strengths,)
         order = np.argsort(xs)
         inside = xs[order[0]] <= psnr <= xs[order[-1]]
         return float(np.interp(psnr, xs[order], ys[order]) - gap) if inside else math.nan
