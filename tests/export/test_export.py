@@ -14,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image as PILImage
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -350,6 +351,12 @@ class TestFloat:
         save_model(source, description.build(), spec=description, card={"steps": 1})
         facts = load_exported(export_network(source, tmp_path / "network.onnx").path).facts
         assert facts["model"] == description.to_json() and facts["card"] == {"steps": 1}
+
+    def test_weights_that_another_program_published(self, tmp_path: Path) -> None:
+        source = tmp_path / "compact.safetensors"
+        save_file(SRVGGNetCompact(scale=2, width=4, convolutions=1).state_dict(), source)
+        facts = load_exported(export_network(source, tmp_path / "network.onnx").path).facts
+        assert facts["model"] == {"name": "SRVGGNetCompact"} and facts["card"] == {}
 
 
 class Other(SRModel):

@@ -35,7 +35,7 @@ from edgekeeper.pretrained.exported import (
     load_exported,
     needed,
 )
-from edgekeeper.pretrained.zoo import find, load
+from edgekeeper.pretrained.zoo import find, is_own, load
 
 __all__ = ["Agreement", "Exported", "Keep", "QuantisationLoss", "export_network", "with_runtime"]
 
@@ -178,7 +178,7 @@ def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, 
                 f"'{path}' is an exported file already; export the network that it came from."
             )
         network = load(path).eval()
-        file = read_tensors(path).facts if path.suffix == ".safetensors" else {}
+        file = read_tensors(path).facts if is_own(path) else {}
         description = file.get("model", {"name": type(network).__name__})
         card = file.get("card", {})
         source = {"name": path.stem, "sha256": sha256_of(path)}
