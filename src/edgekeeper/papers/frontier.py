@@ -244,7 +244,6 @@ def _advantage(
     values: NDArray[np.float64], line: NDArray[np.float64], *, draws: int = 2_000
 ) -> tuple[float, float, float] | None:
     """Return the advantage over the ``line`` (strengths, images, measures) and its interval."""
-
     columns = [FRONTIER_MEASURES.index(measure) for measure in ("psnr", "gv_gap")]
 
     def at(chosen: NDArray[np.int64]) -> float:
