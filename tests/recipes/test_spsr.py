@@ -16,8 +16,8 @@ from edgekeeper.losses import Gradient, Perceptual, RelativisticGAN
 from edgekeeper.models import RRDB, SPSR, parameter_count
 from edgekeeper.pretrained.zoo import WEIGHTS
 from edgekeeper.recipes import RECIPES
+from edgekeeper.recipes.esrgan_light import TEXTURE
 from edgekeeper.recipes.spsr import SPSR_TABLE2, SPSR_VARIANTS, SPSRForm, spsr
-from edgekeeper.recipes.texture import TEXTURE
 from edgekeeper.spec import spec
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.recipe import Recipe

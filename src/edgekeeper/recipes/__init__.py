@@ -1,16 +1,15 @@
 """Recipes by name: the networks that ship, the demo, and the rows of the papers' tables."""
 
-from edgekeeper.recipes.beyond import BEYOND
 from edgekeeper.recipes.branch import BRANCH
 from edgekeeper.recipes.comparators import COMPARATORS
 from edgekeeper.recipes.demo import DEMO
 from edgekeeper.recipes.dgggan import DGGGAN_LIGHT, DGGGAN_TABLES
+from edgekeeper.recipes.esrgan_light import BEYOND, TEXTURE
 from edgekeeper.recipes.gv_tables import GV_TABLES
 from edgekeeper.recipes.ladder import LADDER
 from edgekeeper.recipes.shipped import SHIPPED, TRUNKS
 from edgekeeper.recipes.spsr import SPSR_TABLE2
 from edgekeeper.recipes.spsr_code import SPSR_CODE
-from edgekeeper.recipes.texture import TEXTURE
 from edgekeeper.training.recipe import Recipe
 
 FAMILIES: dict[str, dict[str, Recipe]] = {

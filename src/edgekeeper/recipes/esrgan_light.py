@@ -1,4 +1,4 @@
-"""What came after SPSR, each as a change of ESRGAN's light training (``spsr.py``).
+"""Changes of ESRGAN's light training (``spsr.py``): what came after SPSR, and style "texture".
 
     recipe       change of the adversarial stage                      the paper's weights
     ldl_light    + LDL between the images and the EMA's               1
@@ -11,14 +11,15 @@ Liang et al., CVPR 2022; Korkmaz et al., CVPR 2024; Jiang et al., ICCV 2021; Lee
 Chosen here: the light network and its length, the shipped network as AESOP's decoder after a
 bicubic encoder (the paper trains both), the focal frequency loss at its paper's weight for images
 that are compared with a target. All begin from ``edgekeeper``'s light EDSR, as ``esrgan_light``.
+``texture`` adds a stage in which the rate falls; it ships.
 """
 
 from dataclasses import replace
 
-from edgekeeper.losses import LDL, FocalFrequency, Wavelet
+from edgekeeper.losses import LDL, FocalFrequency, Gradient, Wavelet
 from edgekeeper.models import WaveletDiscriminator
 from edgekeeper.pretrained.auto_encoded import auto_encoded
-from edgekeeper.recipes.spsr import spsr
+from edgekeeper.recipes.spsr import LIVELY, spsr
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Recipe, Term
 
@@ -41,6 +42,21 @@ def wgsr() -> Recipe:
     return replace(recipe, stages=(*before, replace(last, discriminators=(bands,))))
 
 
+def texture(*, gradient: float = 0.0, steps: int = 600) -> Recipe:
+    """Return the recipe of the network that ships as style "texture".
+
+    With a weight ``gradient`` the further updates have the loss between gradient maps too; 2.0 is
+    a weight that is felt. It brought more contrast and a higher structure risk (docs/diary.md).
+    """
+    base = spsr(variant="esrgan", form="light")
+    last = base.stages[-1]
+    added = (Term("gradient", spec(Gradient), weight=gradient),) if gradient else ()
+    optim = replace(LIVELY, schedule="cosine", final_learning_rate=4e-5)
+    further = replace(last, name="texture", steps=steps, optim=optim, terms=(*last.terms, *added))
+    name = "edsr_light_x4_texture" + ("_gradient" if gradient else "")
+    return replace(base, name=name, stages=(*base.stages, further))
+
+
 AESOP = spec(auto_encoded, decoder="edsr_light_x4")
 BEYOND: dict[str, Recipe] = {
     recipe.name: recipe
@@ -51,3 +67,4 @@ BEYOND: dict[str, Recipe] = {
         _with("aesop_light", Term("pixel", AESOP, weight=0.01)),
     )
 }
+TEXTURE: dict[str, Recipe] = {recipe.name: recipe for recipe in (texture(), texture(gradient=2.0))}

@@ -9,7 +9,7 @@ import torch
 from edgekeeper.models import VGGDiscriminator, WaveletDiscriminator
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.wavelet import wavelet_bands
-from edgekeeper.recipes.beyond import BEYOND
+from edgekeeper.recipes.esrgan_light import BEYOND
 from edgekeeper.recipes.spsr import spsr
 from edgekeeper.training.recipe import Recipe
 
