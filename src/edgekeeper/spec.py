@@ -96,6 +96,7 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 AtLeastOne = Annotated[int, Allowed("1 or more", lambda value: value >= 1)]
+AtLeastZero = Annotated[int, Allowed("0 or more", lambda value: value >= 0)]
 Finite = Annotated[float, Allowed("a finite number", math.isfinite)]
 
 

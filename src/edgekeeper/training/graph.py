@@ -21,6 +21,9 @@ from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.soap import SETTLING, SOAP, StackedSOAP
 from edgekeeper.training.state import State, ema_decay_at
 
+Update = Callable[..., dict[str, Tensor]]
+"""``update(state, batch, gradient_check=...)`` of the training loop; returns losses by name."""
+
 WARM_UP = 3
 """Updates in the form that is recorded, before the recording: libraries choose their kernels."""
 
@@ -44,12 +47,9 @@ def check_recordable(recipe: Recipe) -> None:
 
 
 class RecordedUpdate:
-    """``update`` of one stage: at first as it is, then recorded and replayed.
+    """``update`` of one stage: at first as it is, then recorded and replayed."""
 
-    ``update(state, batch, gradient_check=...)`` is that of the training loop.
-    """
-
-    def __init__(self, update: Callable[..., dict[str, Tensor]], *, recipe: Recipe) -> None:
+    def __init__(self, update: Update, *, recipe: Recipe) -> None:
         self.update, self.recipe = update, recipe
         self.warmed = 0  # updates made on the stream
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -66,8 +66,8 @@ class RecordedUpdate:
             assert isinstance(optimizer, SOAP)
             state.optimizer = optimizer = StackedSOAP(optimizer)  # same state, seen as stacks
             state.ema_share = torch.zeros_like(optimizer.rate)
-        stage, step = self.recipe.stage_at(state.step)
-        rate = stage.optim.learning_rate_at(step, steps=stage.steps) * 0.5**state.rollbacks
+        stage, _ = self.recipe.stage_at(state.step)
+        rate = state.learning_rate(stage.optim, recipe=self.recipe)
         optimizer.advance(learning_rate=rate)  # before: the graph reads it
         assert state.ema_share is not None
         state.ema_share.fill_(1 - ema_decay_at(state.step, decay=self.recipe.ema_decay))

@@ -23,7 +23,7 @@ from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec
 from edgekeeper.training.batches import image_pairs, stage_batches, step_generator
 from edgekeeper.training.checks import GradientCheck, check_recipe
-from edgekeeper.training.graph import RecordedUpdate, check_recordable
+from edgekeeper.training.graph import RecordedUpdate, Update, check_recordable
 from edgekeeper.training.logging import RunReport
 from edgekeeper.training.optimizer import Optim, optimizer_step
 from edgekeeper.training.process import RunOptions, Stopped, running
@@ -61,7 +61,7 @@ def update(
     lr, hr = images[0]  # (B, C, H, W) and (B, C, rH, rW), in [0, 1]
 
     def lr_at(optim: Optim) -> float:
-        return optim.learning_rate_at(step, steps=stage.steps) * 0.5**state.rollbacks
+        return state.learning_rate(optim, recipe=recipe)  # a rollback has halved it
 
     # The generator: every loss by its name, and one step against their weighted sum.
     with frozen(d.network for d in discriminators):
@@ -195,8 +195,7 @@ def _run(
         begins = end - stage.steps
         if state.step == begins:
             enter_stage(state, stage, recipe=recipe)  # new optimizers; see Discriminator
-        one_update: Callable[..., dict[str, Tensor]]
-        one_update = partial(update, recipe=recipe, criteria=criteria)
+        one_update: Update = partial(update, recipe=recipe, criteria=criteria)
         update_once = RecordedUpdate(one_update, recipe=recipe) if options.graph else one_update
         steps, scale = range(state.step, end), state.model.scale
         if steps:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.spec import Allowed, Checked
+from edgekeeper.spec import Allowed, AtLeastOne, Checked
 from edgekeeper.training.ranks import average_gradients
 from edgekeeper.training.soap import SOAP
 
@@ -44,7 +44,7 @@ class Optim(Checked):
     warmup: Annotated[int, _FROM_ZERO] = 0
     clip: Literal["none", "norm", "value_over_rate"] = "none"
     clip_limit: float = 0.0
-    renew_every: Annotated[int, Allowed("1 or more", lambda value: value >= 1)] = 10
+    renew_every: AtLeastOne = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()

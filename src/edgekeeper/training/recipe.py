@@ -16,7 +16,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
 from edgekeeper.ops.gradient import gradient_map
-from edgekeeper.spec import Allowed, AtLeastOne, Checked, Finite, Spec
+from edgekeeper.spec import Allowed, AtLeastOne, AtLeastZero, Checked, Finite, Spec
 from edgekeeper.training.optimizer import Optim as Optim
 
 Loss = Callable[..., Tensor]  # (sr, hr) -> scalar; one that needs_ema is also given sr_ema=
@@ -49,7 +49,7 @@ class Term(Checked):
     name: str
     loss: Spec[Loss]
     weight: Finite = 1.0
-    ramp: Annotated[int, Allowed("0 or more", lambda value: value >= 0)] = 0
+    ramp: AtLeastZero = 0
     on: Literal["image", "branch"] = "image"
 
     def weight_at(self, step: int) -> float:
@@ -163,7 +163,7 @@ class Recipe(Checked):
     ema_decay: Annotated[float, Allowed("a decay in [0, 1)", lambda v: 0.0 <= v < 1.0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"  # losses stay in float32
     layout: Literal["contiguous", "channels_last"] = "contiguous"  # NHWC is faster on CPUs
-    retries: Annotated[int, Allowed("0 or more", lambda value: value >= 0)] = 0
+    retries: AtLeastZero = 0
 
     @property
     def steps(self) -> int:

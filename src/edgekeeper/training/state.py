@@ -25,7 +25,7 @@ from edgekeeper.errors import CheckpointError, NotFiniteError
 from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, to_plain
-from edgekeeper.training.optimizer import make_optimizer
+from edgekeeper.training.optimizer import Optim, make_optimizer
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.ranks import agreed, is_first
 from edgekeeper.training.recipe import Discriminator, Loss, Negatives, Recipe, Stage
@@ -66,6 +66,11 @@ class State:
     def result(self) -> SRModel:
         """The network to score and to ship: the EMA of the weights where there is one."""
         return self.ema if self.ema is not None else self.model
+
+    def learning_rate(self, optim: Optim, *, recipe: Recipe) -> float:
+        """Return the rate of the next update under ``optim``, halved by each rollback."""
+        stage, step = recipe.stage_at(self.step)
+        return optim.learning_rate_at(step, steps=stage.steps) * 0.5**self.rollbacks
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks by the names that their tensors have in a checkpoint."""
