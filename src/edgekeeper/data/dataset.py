@@ -13,7 +13,8 @@ class Patches(Dataset[tuple[Tensor, Tensor]]):
 
     Item i is patch 0 of the batch of step i, float in [0, 1]: the same for any number of workers,
     forked or spawned. ``length`` is what an epoch is; another ``seed`` gives other patches.
-    ``asked`` are arguments of ``Store.batch``: ``patch``, ``scale``, ``augment``, ``crop``.
+    ``asked`` are arguments of ``Store.batch``: ``patch``, ``scale``, ``augment``, ``crop``; an item
+    raises InputError, as that does, for one that the store cannot give.
     """
 
     def __init__(self, store: Store, *, length: int, seed: int = 0, **asked: Any) -> None:

@@ -93,10 +93,8 @@ def deepen(network: ChainSR, *, blocks: int) -> ChainSR:
         )
     width, depth = network.head.out_channels, network.depth
     deep = ChainSR(scale=network.scale, width=width, blocks=blocks, depth=depth)
-    places = [round(n * (blocks - 2) / (old - 2)) for n in range(old - 2)] + [
-        blocks - 2,
-        blocks - 1,
-    ]
+    spread = (round(n * (blocks - 2) / (old - 2)) for n in range(old - 2))
+    places = [*spread, blocks - 2, blocks - 1]  # new number of each old block
     for name, parameter in deep.named_parameters():
         if f".convolutions.{depth - 1}." in name:
             nn.init.zeros_(parameter)

@@ -82,31 +82,33 @@ def _blocks(taps: Taps, dtype: torch.dtype) -> tuple[tuple[int, NDArray[Any]], .
 
 
 def _multiply_by_blocks(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
+    """Return (N, H, rows) or (N, rows, W) of ``x`` (N, H, W), in few products of small matrices."""
     n, height, width = x.shape
     rows = len(taps.index)
     start = 0
     if axis == -1:
-        flat = x.reshape(n * height, width)
+        flat = x.reshape(n * height, width)  # (N·H, W)
         out = x.new_empty(n * height, rows)
         for first, block in _blocks(taps, x.dtype):
             stop = start + block.shape[0]
             part = flat[:, first : first + block.shape[1]]
-            torch.mm(part, torch.from_numpy(block).T, out=out[:, start:stop])
+            torch.mm(part, torch.from_numpy(block).T, out=out[:, start:stop])  # (N·H, 16)
             start = stop
         return out.view(n, height, rows)
     out = x.new_empty(n, rows, width)
     for first, block in _blocks(taps, x.dtype):
         stop = start + block.shape[0]
-        part = x[:, first : first + block.shape[1]]
+        part = x[:, first : first + block.shape[1]]  # (N, columns of the block, W)
         out[:, start:stop] = torch.bmm(torch.from_numpy(block).expand(n, -1, -1), part)
         start = stop
     return out
 
 
 def _multiply_by_taps(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
+    """Return the same, a sum over the taps of shifted copies of ``x``."""
     index, weights = _tensors(taps, x.dtype, x.device)
     if axis == -2:
-        weights = weights[..., None]
+        weights = weights[..., None]  # (taps, rows, 1), along W
     out = x.index_select(axis, index[0]) * weights[0]
     for tap in range(1, len(index)):
         out.addcmul_(x.index_select(axis, index[tap]), weights[tap])
