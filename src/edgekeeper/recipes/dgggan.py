@@ -27,7 +27,7 @@ from edgekeeper.models import DGGGAN, DGGGANLight
 from edgekeeper.models.dgggan import Body, ImageSkip
 from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.recipes.shipped import SOAP_OPTIM
-from edgekeeper.recipes.spsr import LIVELY, SPSR_FORMS
+from edgekeeper.recipes.spsr import LIGHT_OPTIM, SPSR_FORMS
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import (
     Data,
@@ -92,8 +92,8 @@ DGGGAN_FORMS: dict[DGGGANForm, DGGGANSettings] = {
         discriminator_width=32,
         steps=(2_000, 500),
         pixel=_SOAP,
-        adversarial=LIVELY,
-        discriminator=replace(LIVELY, learning_rate=1e-4),
+        adversarial=LIGHT_OPTIM,
+        discriminator=replace(LIGHT_OPTIM, learning_rate=1e-4),
         perceptual=SPSR_FORMS["light"].perceptual,  # that the two can be compared
         ema_decay=0.995,
         validate=500,

@@ -19,7 +19,7 @@ from dataclasses import replace
 from edgekeeper.losses import LDL, FocalFrequency, Gradient, Wavelet
 from edgekeeper.models import WaveletDiscriminator
 from edgekeeper.pretrained.auto_encoded import auto_encoded
-from edgekeeper.recipes.spsr import LIVELY, spsr
+from edgekeeper.recipes.spsr import LIGHT_OPTIM, spsr
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Recipe, Term
 
@@ -51,7 +51,7 @@ def texture(*, gradient: float = 0.0, steps: int = 600) -> Recipe:
     base = spsr(variant="esrgan", form="light")
     last = base.stages[-1]
     added = (Term("gradient", spec(Gradient), weight=gradient),) if gradient else ()
-    optim = replace(LIVELY, schedule="cosine", final_learning_rate=4e-5)
+    optim = replace(LIGHT_OPTIM, schedule="cosine", final_learning_rate=4e-5)
     further = replace(last, name="texture", steps=steps, optim=optim, terms=(*last.terms, *added))
     name = "edsr_light_x4_texture" + ("_gradient" if gradient else "")
     return replace(base, name=name, stages=(*base.stages, further))

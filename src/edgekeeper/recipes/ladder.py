@@ -19,7 +19,7 @@ from edgekeeper.data.degradations import PHOTO
 from edgekeeper.losses import L1
 from edgekeeper.models import ChainSR
 from edgekeeper.recipes.shipped import SOAP_OPTIM
-from edgekeeper.recipes.spsr import LIVELY, spsr
+from edgekeeper.recipes.spsr import LIGHT_OPTIM, spsr
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Data, Recipe, Stage, Start, Term, Validation
 
@@ -122,7 +122,7 @@ def restore_texture() -> Recipe:
     keep the structure that the one of images alone gives away.
     """
     last = spsr(variant="no_branch", form="light").stages[-1]
-    optim = replace(LIVELY, schedule="cosine", final_learning_rate=2e-5)
+    optim = replace(LIGHT_OPTIM, schedule="cosine", final_learning_rate=2e-5)
     base = restore(scale=4)
     return replace(
         base,

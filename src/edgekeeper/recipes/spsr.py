@@ -66,7 +66,7 @@ class SPSRSettings:
 
 _PAPER = Optim(learning_rate=1e-4, schedule="steps", milestones=(50_000, 100_000, 200_000, 300_000))
 _FAST = Optim(learning_rate=2e-4, warmup=20)
-LIVELY = replace(_FAST, learning_rate=4e-4)
+LIGHT_OPTIM = replace(_FAST, learning_rate=4e-4)
 _LIGHT = edsr_light(scale=4, kind="plain").model
 # The features of Oxford's VGG19 are larger than those of torchvision's, to which the paper's weight
 # of 1 belongs. The weights here are chosen, and so is the layer of ``light`` (docs/diary.md).
@@ -108,8 +108,8 @@ SPSR_FORMS: dict[SPSRForm, SPSRSettings] = {
         guided=spec(GradientBranch, backbone=_LIGHT, width=32, taps=("blocks.2", "blocks.6")),
         data=Data(patch=64, batch=8),
         steps=(50, 20, 400),
-        pixel=LIVELY,
-        adversarial=LIVELY,
+        pixel=LIGHT_OPTIM,
+        adversarial=LIGHT_OPTIM,
         discriminator=_gan(_FAST, size=64, width=32),
         perceptual=replace(_OXFORD, loss=spec(Perceptual, weights="oxford", layer="conv3_4")),
         start=Start("edsr_light_x4", into="backbone."),

@@ -22,7 +22,7 @@ from edgekeeper.training.process import RunOptions
 from edgekeeper.training.progress import ProgressLine
 from edgekeeper.training.ranks import agreed, is_first
 from edgekeeper.training.recipe import Recipe
-from edgekeeper.training.start import told
+from edgekeeper.training.start import describe_start
 from edgekeeper.training.state import State, card_of, save, training_mode
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class RunReport:
         self._values: list[Tensor] = []  # of the updates since the last line
         self._saved_at = time.monotonic()  # the clock of the day may be set
         if step == 0 and state.origin and is_first():
-            self.line.say(told(state.origin))
+            self.line.say(describe_start(state.origin))
             facts = {key: value for key, value in state.origin.items() if key != "card"}
             self.log.write({"step": 0, "start": facts})
 

@@ -55,7 +55,7 @@ def start(recipe: Recipe, model: SRModel, *, file: Path | None) -> dict[str, obj
     }
 
 
-def told(origin: Mapping[str, object]) -> str:
+def describe_start(origin: Mapping[str, object]) -> str:
     """Return in one line what ``start`` returned."""
     text = f"Starts from {origin.get('file', 'a trained network')}: {origin.get('taken')}"
     for key in ("new", "not used"):
