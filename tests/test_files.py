@@ -1,10 +1,13 @@
 """Files whole or not at all, through links, into devices and pipes, whatever the name's length."""
 
 import os
+import socket
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,11 @@ from edgekeeper.files import (
     is_standard_output,
     make_folder,
     new_file,
+    open_plain,
+    read_bytes,
+    read_text,
     remove_leftovers,
+    sha256_of,
     staging,
     write_bytes,
     write_text,
@@ -176,3 +183,34 @@ class TestLeftovers:
             remove_leftovers(tmp_path)
             assert held.is_dir()
         assert names(tmp_path) == [".edgekeeper-mine"]
+
+
+@contextmanager
+def no_files(folder: Path) -> Iterator[list[Path]]:
+    """What is no file although it has a name: a pipe, a socket, a device, a folder."""
+    os.mkfifo(folder / "pipe")
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to("pipe")
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(folder / "socket"))
+        yield [*(folder / name for name in ("pipe", "folder", "link", "socket")), Path("/dev/zero")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such things")
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    with no_files(tmp_path) as paths:
+        for path in paths:
+            for read in (open_plain, read_bytes, read_text):
+                with pytest.raises(OSError, match=r"(?i)is a (pipe, a socket|directory)"):
+                    read(path)
+            with pytest.raises(DataError, match=f"'{path}' cannot be read: (it )?is a "):
+                sha256_of(path, error=DataError)
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("ü".encode())
+    assert read_text(path) == "ü"
+    path.write_bytes(b"\xff")
+    with pytest.raises(OSError, match="no text in UTF-8"):
+        read_text(path)

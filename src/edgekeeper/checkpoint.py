@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
-from edgekeeper.files import make_folder, new_file, reason
+from edgekeeper.files import make_folder, new_file, open_plain, reason
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.models.own import load_entry_point
 from edgekeeper.spec import Spec, from_json, to_plain
@@ -97,7 +97,7 @@ def check_whole(path: Path) -> bytes:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             head = file.read(512)
             file.seek(max(0, size - 2**16))
             tail = file.read()

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -30,6 +31,9 @@ Overwrite = Literal["refuse", "replace"]
 
 _STAGING = re.compile(r"\.edgekeeper-\d+-[0-9a-f]{8}")
 _DESCRIPTOR = re.compile(r"/(?:proc/self|dev)/fd/(\d+)")
+_AT_ONCE = (  # without waiting, and on Windows as bytes
+    getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+)
 _MOST_LINKS = 40  # as Linux follows
 _CLEARED: set[Path] = set()
 
@@ -156,10 +160,51 @@ def write_text(path: str | Path, text: str, *, error: type[EdgekeeperError] = In
     write_bytes(path, text.encode(), error=error)
 
 
+def open_plain(path: str | Path) -> BufferedReader:
+    """Return the file ``path``, open for reading; a pipe, a socket or a device is not opened.
+
+    Reading those could wait for ever, or never end.
+
+    Raises:
+        OSError: the file cannot be opened, or is something else than a file.
+    """
+    _check_plain(Path(path).stat().st_mode, path)  # opening a device may already do something
+    descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)
+    try:
+        _check_plain(os.fstat(descriptor).st_mode, path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return what the file ``path`` holds; raises OSError as ``open_plain`` does."""
+    with open_plain(path) as file:
+        return file.read()
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of the file ``path``; an OSError too where it is no UTF-8."""
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as problem:
+        raise OSError(errno.EILSEQ, "it is no text in UTF-8", str(path)) from problem
+
+
+def _check_plain(mode: int, path: str | Path) -> None:
+    """Raise OSError unless ``mode`` is that of a plain file."""
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        what = "it is a pipe, a socket or a device, not a file"
+        raise OSError(errno.EINVAL, what, str(path))
+
+
 def sha256_of(path: str | Path, *, error: type[EdgekeeperError] = InputError) -> str:
     """Return the SHA-256 of the file ``path`` as 64 hexadecimal digits; raises ``error``."""
     try:
-        with Path(path).open("rb") as file:
+        with open_plain(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as problem:
         raise error(f"'{path}' cannot be read: {reason(problem)}.") from problem

@@ -14,6 +14,7 @@ from edgekeeper.cli.options import (
     split_names,
     split_numbers,
 )
+from edgekeeper.cli.upscale import not_read_line, shown
 from edgekeeper.errors import InputError
 from edgekeeper.files import make_folder
 
@@ -192,6 +193,7 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
     help="Licence of each folder's images, in order (again, or with commas between), or one for "
     "all; written into every card.",
 )
+@click.option("--strict", is_flag=True, help="End with status 1 if a file was left out as broken.")
 @force_option("Replace a store that exists.")
 def prepare(
     folders: tuple[Path, ...],
@@ -203,36 +205,51 @@ def prepare(
     min_side: int,
     exclude: str,
     licence: tuple[str, ...],
+    strict: bool,
     force: bool,
 ) -> None:
-    """Pack the images of FOLDERS, decoded once, with their LR images, for fast training."""
+    """Pack the images in and below FOLDERS, decoded once, with their LR images, to train on.
+
+    A file that cannot be read is left out and named.
+    """
     if len(licence) == 1 < len(folders):
         (one,) = licence
         names = split_names(one)
         licence = tuple(names) if len(names) == len(folders) else (one,) * len(folders)
     if licence and len(licence) != len(folders):
         raise InputError(f"{len(folders)} folders but {len(licence)} --licence; give one for each.")
-    from edgekeeper.data.prepare import prepare_store, sources_in
+    from edgekeeper.data.prepare import ORIGIN, prepare_store, sources_in
+    from edgekeeper.image import list_others
     from edgekeeper.training.progress import ProgressLine
 
-    left_out = set(split_names(exclude))
-    sources = [
-        source
-        for number, folder in enumerate(folders)
-        for source in sources_in(folder, licence=licence[number] if licence else "unknown")
-        if source.path.name not in left_out
-    ]
-    with ProgressLine("packing", total=len(sources), unit="images") as line:
-        store = prepare_store(
-            sources,
-            output,
-            scales=split_numbers("--scales", scales),
-            lr_kernel=kernel,  # type: ignore[arg-type]
-            shrink=split_numbers("--shrink", shrink),
-            long_sides=split_numbers("--long-side", long_side) if long_side else (),
-            min_side=min_side,
-            overwrite="replace" if force else "refuse",
-            progress=lambda done, total, name: line.update(done, total=total, text=name),
-        )
+    left_out: list[str] = []
+    excluded, others = {ORIGIN, *split_names(exclude)}, []
+    sources = []
+    for folder, terms in zip(folders, licence or ("unknown",) * len(folders), strict=True):
+        sources += sources_in(folder, licence=terms, on_left_out=lambda _, y: left_out.append(y))
+        others += [path for path in list_others(folder) if path.name not in excluded]
+    sources = [source for source in sources if source.path.name not in excluded]
+    try:
+        with ProgressLine("packing", total=len(sources), unit="images") as line:
+            store = prepare_store(
+                sources,
+                output,
+                scales=split_numbers("--scales", scales),
+                lr_kernel=kernel,  # type: ignore[arg-type]
+                shrink=split_numbers("--shrink", shrink),
+                long_sides=split_numbers("--long-side", long_side) if long_side else (),
+                min_side=min_side,
+                overwrite="replace" if force else "refuse",
+                progress=lambda done, total, name: line.update(done, total=total, text=name),
+                on_left_out=lambda _, why: left_out.append(why),
+            )
+    finally:
+        if others:
+            click.echo(not_read_line(others), err=True)
+        for why in left_out:
+            click.echo(f"left out: {shown(why)}", err=True)
     size = store.index.pixels_bytes / 1e6
     click.echo(f"Wrote {output}: {len(store.images)} images, {size:.0f} MB")
+    if left_out:
+        click.echo(f"Left out since it could not be read: {len(left_out)}, see above.", err=True)
+        raise SystemExit(1 if strict else 0)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgekeeper.cli.options import PATH, SCALES, force_option
+from edgekeeper.cli.upscale import shown
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import make_folder
 
 if TYPE_CHECKING:
@@ -58,21 +59,38 @@ def degrade_command(
         write_image,
     )
 
-    make_folder(output)
     paths = [p for path in images for p in (list_images(path) if path.is_dir() else [path])]
+    if not paths:
+        raise InputError(f"'{images[0]}' holds no images.")
+    make_folder(output)
+    unread = 0
     for path in paths:
-        hr = _middle(to_rgb_tensor(read_image(path)), multiple=scale)
-        examples: Iterator[Example] = iter([("original", hr, "the part that is degraded")])
-        if mixture == "known":
-            examples = chain(examples, _known(hr, scale=scale))
-        else:
-            drawn = _drawn(hr, mixture=mixture, count=count, scale=scale, seed=seed)
-            examples = chain(examples, drawn)
-        for name, image, done in examples:
-            target = output / f"{path.stem}_{name}.png"
-            pixels = from_tensor(image)
+        try:
+            hr = _middle(to_rgb_tensor(read_image(path)), multiple=scale)
+        except ImageError as error:
+            unread += 1
+            click.echo(f"failed: {shown(error)}", err=True)
+            continue
+        for name, image, done in _examples(hr, mixture, count=count, scale=scale, seed=seed):
+            target, pixels = output / f"{path.stem}_{name}.png", from_tensor(image)
             write_image(Image(pixels=pixels), target, overwrite="replace" if force else "refuse")
             click.echo(f"{target}  {done}")
+    if unread:
+        raise SystemExit(1)
+
+
+Example = tuple[str, "Tensor", str]  # the end of a file's name, the LR image, what was done
+
+
+def _examples(
+    hr: "Tensor", mixture: str, *, count: int, scale: int, seed: int
+) -> Iterator[Example]:
+    """Yield the part of an image that is degraded, and what becomes of it."""
+    yield "original", hr, "the part that is degraded"
+    if mixture == "known":
+        yield from _known(hr, scale=scale)
+    else:
+        yield from _drawn(hr, mixture=mixture, count=count, scale=scale, seed=seed)
 
 
 def _middle(hr: "Tensor", *, multiple: int) -> "Tensor":
@@ -82,9 +100,6 @@ def _middle(hr: "Tensor", *, multiple: int) -> "Tensor":
         side = min(length, _SIDE) // multiple * multiple
         slices.append(slice((length - side) // 2, (length - side) // 2 + side))
     return hr[..., slices[0], slices[1]]
-
-
-Example = tuple[str, "Tensor", str]  # the end of a file's name, the LR image, what was done
 
 
 def _known(hr: "Tensor", *, scale: int) -> Iterator[Example]:

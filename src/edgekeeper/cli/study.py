@@ -8,6 +8,7 @@ import click
 from edgekeeper.cli.options import PATH, check_new_file, force_option
 from edgekeeper.cli.scoring import Scoring, TableForm, form_option, scoring_options, show_table
 from edgekeeper.errors import DataError, InputError
+from edgekeeper.files import read_text, reason
 
 
 @click.group("study", epilog="Example: edgekeeper study make a/ b/ -o study.html")
@@ -72,11 +73,13 @@ def analyse(key: Path, answers: tuple[Path, ...], form: TableForm | None) -> Non
     from edgekeeper.evaluation.study import analyse_study, read_answers
 
     try:
-        known = json.loads(key.read_text(encoding="utf-8"))
-        lines = [line for f in answers for line in f.read_text(encoding="utf-8").splitlines()]
+        known = json.loads(read_text(key))
+        lines = [line for file in answers for line in read_text(file).splitlines()]
         methods = known["methods"]
+    except OSError as error:
+        raise DataError(f"'{error.filename}' cannot be read: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{key}' is no key of a study, or an answer is no text.") from error
+        raise DataError(f"'{key}' is no key of a study.") from error
     if not lines:
         raise InputError("The files hold no answers.")
     for table in analyse_study(*read_answers(lines, known), methods=methods):

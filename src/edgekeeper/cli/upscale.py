@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -287,3 +288,11 @@ def shown(text: object) -> str:
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def not_read_line(paths: Sequence[Path]) -> str:
+    """Return a line on files in folders that are not read, three of them by name."""
+    names = ", ".join(shown(path.name) for path in paths[:3])
+    names += ", ..." if len(paths) > 3 else ""
+    count = "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
+    return f"Not read: by their names {count} no images that can be read ({names})."

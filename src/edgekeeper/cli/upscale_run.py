@@ -19,7 +19,7 @@ from typing import Literal, Self
 
 import click
 
-from edgekeeper.cli.upscale import STREAM, shown
+from edgekeeper.cli.upscale import STREAM, not_read_line, shown
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.inference import (
     Progress,
@@ -32,7 +32,7 @@ from edgekeeper.inference import (
     plan_outputs,
     upscale_files,
 )
-from edgekeeper.inference.outputs import is_video
+from edgekeeper.inference.outputs import is_video, not_read
 from edgekeeper.training.progress import Forecast, ProgressLine, StopSignal, duration
 
 OutputStyle = Literal["lines", "json", "quiet"]
@@ -51,6 +51,8 @@ def run_request(request: Request, *, output_style: OutputStyle, report: bool, se
         seamless = True
         signal = StopSignal(message="Stopping after this tile; once more stops at once.")
         with signal, reporter:
+            if others := not_read(request):
+                reporter.note(not_read_line(others))
 
             def on_step(step: Step) -> None:
                 signal.check()

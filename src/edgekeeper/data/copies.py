@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgekeeper.errors import ImageError
 from edgekeeper.files import sha256_of
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.ops.color import rgb_to_y
@@ -72,7 +73,8 @@ def look(path: str | Path) -> Look:
         side = round(THUMB * share)
         cuts = thumb.unfold(0, side, side // 8).unfold(1, side, side // 8)
         parts.append(describe_squares(cuts.reshape(-1, side, side)))
-    return Look(file, sha256_of(file), thumb, describe_squares(thumb[None])[0], torch.cat(parts))
+    digest = sha256_of(file, error=ImageError)
+    return Look(file, digest, thumb, describe_squares(thumb[None])[0], torch.cat(parts))
 
 
 def thumbnail(image: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +15,9 @@ from torch import Tensor
 from edgekeeper.data.degrade import LrKernel, crop_to_multiple, make_lr, to_bytes
 from edgekeeper.data.patches import Region
 from edgekeeper.data.store import INDEX, PIXELS, Entry, Index, Store, write_index
-from edgekeeper.errors import DataError, InputError
-from edgekeeper.files import follow, make_folder, staging
-from edgekeeper.image import list_images, read_image, to_rgb_tensor
+from edgekeeper.errors import DataError, ImageError, InputError
+from edgekeeper.files import follow, make_folder, read_text, reason, sha256_of, staging
+from edgekeeper.image import READ_SUFFIXES, NotRead, list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize
 
@@ -36,25 +38,30 @@ ORIGIN = "ORIGIN.csv"
 """Beside images: their licences, one by one, in the columns ``file`` and ``licence``."""
 
 
-def sources_in(folder: str | Path, *, licence: str = "unknown") -> list[SourceImage]:
-    """Return the image files of ``folder``, sorted, as sources; DataError when there are none.
+def sources_in(
+    folder: str | Path, *, licence: str = "unknown", on_left_out: NotRead | None = None
+) -> list[SourceImage]:
+    """Return the image files in and below ``folder``, sorted, as sources; DataError for none.
 
-    A file ``ORIGIN.csv`` in the folder gives each image its own licence (with the names that
-    it asks for); ``licence`` is that of the others.
+    A file ``ORIGIN.csv`` in a folder gives each of its images its own licence (with the names that
+    it asks for); ``licence`` is that of the others. ``on_left_out`` is told of folders below that
+    cannot be read; without it they are an error.
     """
-    found = list_images(Path(folder))
+    found = list_images(folder, depth="tree", suffixes=READ_SUFFIXES, on_unread=on_left_out)
     if not found:
         raise DataError(f"The folder '{folder}' holds no images.")
-    own = _licences(Path(folder) / ORIGIN)
-    return [SourceImage(path, own.get(path.name, licence)) for path in found]
+    own = {place: _licences(place / ORIGIN) for place in {path.parent for path in found}}
+    return [SourceImage(path, own[path.parent].get(path.name, licence)) for path in found]
 
 
 def _licences(table: Path) -> dict[str, str]:
     """Return the licence of each file named in ``table``; nothing where there is no table."""
-    if not table.is_file():
+    if not os.path.lexists(table):
         return {}
-    with table.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+    try:
+        rows = list(csv.DictReader(read_text(table).splitlines()))
+    except OSError as error:
+        raise DataError(f"'{table}' cannot be read: {reason(error)}.") from error
     if any(not row.get("file") or not row.get("licence") for row in rows):
         raise DataError(f"'{table}' must have the columns file and licence, filled in every row.")
     return {row["file"]: row["licence"] for row in rows}
@@ -71,6 +78,7 @@ def prepare_store(
     min_side: int = 1,
     overwrite: Literal["refuse", "replace"] = "refuse",
     progress: _Progress | None = None,
+    on_left_out: NotRead | None = None,
 ) -> Store:
     """Return the store made of ``images`` in the new folder ``target``.
 
@@ -80,7 +88,8 @@ def prepare_store(
     pixels on its long side (a smaller source gives itself, once): a whole scene in 500 pixels
     teaches more than a sky in 1,800. HR images are cropped from the top left to a multiple of
     all ``scales``; those with a side below ``min_side`` are left out. Alpha is dropped, grey
-    becomes RGB.
+    becomes RGB. A file that cannot be read is left out where ``on_left_out`` is there to be told,
+    and else an error.
     The store is written beside ``target`` and renamed when complete: a failure leaves nothing.
     """
     folder = follow(Path(target))
@@ -97,10 +106,16 @@ def prepare_store(
         partial.mkdir()
         with (partial / PIXELS).open("wb") as file:
             writer = Writer(file, scales=tuple(scales), lr_kernel=lr_kernel, min_side=min_side)
+            unread = len(images)
             for number, source in enumerate(images, start=1):
-                writer.add(source, shrink=tuple(shrink), long_sides=tuple(long_sides))
+                image = _read(source.path, on_left_out=on_left_out)
+                if image is not None:
+                    unread -= 1
+                    writer.add(source, image, shrink=tuple(shrink), long_sides=tuple(long_sides))
                 if progress is not None:
                     progress(number, len(images), source.path.name)
+            if unread == len(images):
+                raise DataError("None of the images can be read; no store is made.")
             index = writer.index()
         write_index(index, partial / INDEX)
         if folder.exists():
@@ -108,6 +123,28 @@ def prepare_store(
             folder.rename(hidden / "replaced")
         partial.rename(folder)
     return Store.open(folder)
+
+
+@dataclass(frozen=True)
+class _Image:
+    pixels: Tensor  # (1, 3, H, W)
+    sha256: str  # of the file
+
+
+def _read(path: Path, *, on_left_out: NotRead | None) -> _Image | None:
+    """Return an image, or None where it cannot be read and ``on_left_out`` was told so."""
+    try:
+        sha256 = sha256_of(path, error=ImageError)
+        return _Image(to_rgb_tensor(read_image(path)), sha256)
+    except Exception as error:
+        if on_left_out is None:
+            raise
+        why = str(error)
+        if not isinstance(error, ImageError):  # what nobody thought of
+            logging.getLogger(__name__).debug("'%s'", path, exc_info=error)
+            why = f"'{path}': unexpected {type(error).__name__}: {error}"
+        on_left_out(path, why)
+        return None
 
 
 def _check_arguments(
@@ -138,11 +175,15 @@ class Writer:
         self.digest, self.of_image = hashlib.sha256(), hashlib.sha256()
 
     def add(
-        self, source: SourceImage, *, shrink: tuple[int, ...], long_sides: tuple[int, ...] = ()
+        self,
+        source: SourceImage,
+        read: _Image,
+        *,
+        shrink: tuple[int, ...],
+        long_sides: tuple[int, ...] = (),
     ) -> None:
-        """Write the HR images of ``source`` and their LR images."""
-        digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
-        image = to_rgb_tensor(read_image(source.path))
+        """Write the HR images of ``source``, which was ``read``, and their LR images."""
+        image = read.pixels
         factors: Sequence[float] = shrink
         if long_sides:
             long = max(image.shape[-2:])
@@ -160,7 +201,7 @@ class Writer:
                 Entry(
                     name,
                     source.path.name,
-                    digest,
+                    read.sha256,
                     source.licence,
                     factor,
                     region,

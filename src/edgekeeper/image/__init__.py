@@ -18,6 +18,7 @@ from edgekeeper.image.formats import (
     Format,
     Header,
     Metadata,
+    NotRead,
     Pixels,
     SaveOptions,
     as_unit,
@@ -25,6 +26,7 @@ from edgekeeper.image.formats import (
     find_format,
     format_to_write,
     list_images,
+    list_others,
 )
 from edgekeeper.image.image import (
     Image,
@@ -53,6 +55,7 @@ __all__ = [
     "ImageReader",
     "ImageWriter",
     "Metadata",
+    "NotRead",
     "Overwrite",
     "Pixels",
     "SaveOptions",
@@ -65,6 +68,7 @@ __all__ = [
     "format_to_write",
     "from_tensor",
     "list_images",
+    "list_others",
     "open_image",
     "read_image",
     "to_rgb_tensor",

@@ -5,6 +5,7 @@ and write is asked of it when the module is loaded.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,10 @@ MAX_TURNED_PIXELS = 2**30
 """Largest image that is turned on reading, as its EXIF orientation says (1.07 billion pixels)."""
 
 TiffCompression = Literal["deflate", "lzw", "none"]
+
+
+NotRead = Callable[[Path, str], None]
+"""Called with a file or a folder that is not read, and a sentence that says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +87,12 @@ def _exists(operation: str) -> bool:
 FORMATS = {
     "png": Format(title="PNG", suffixes=(".png",), name="png", side=1_000_000),  # as libpng's
     "jpeg": Format(
-        title="JPEG", suffixes=(".jpg", ".jpeg"), name="jpeg", side=65500, depth=8, alpha="none"
+        title="JPEG",
+        suffixes=(".jpg", ".jpeg", ".jfif", ".jpe"),
+        name="jpeg",
+        side=65500,
+        depth=8,
+        alpha="none",
     ),  # JPEG_MAX_DIMENSION of libjpeg
     "webp": Format(
         title="WebP",
@@ -309,26 +319,51 @@ def list_images(
     *,
     depth: Literal["folder", "tree"] = "folder",
     suffixes: tuple[str, ...] = SUFFIXES,
+    on_unread: NotRead | None = None,
 ) -> list[Path]:
     """Return the image files in ``folder`` (for "tree" below it too), sorted, by file extension.
 
     Hidden files and folders are left out. ``suffixes=READ_SUFFIXES`` lists also what is only read.
+    ``on_unread`` is told of each folder below that cannot be read, and why; without it that is an
+    error too.
 
     Raises:
         ImageError: there is no such folder, or it cannot be read.
     """
-    folder = Path(folder)
+    found = _files(Path(folder), depth=depth, on_unread=on_unread)
+    return sorted(path for path in found if path.suffix.lower() in suffixes)
+
+
+def list_others(folder: str | Path) -> list[Path]:
+    """Return the files in and below ``folder`` that no name says to be an image that is read.
+
+    Hidden ones, and folders that cannot be read, are left out.
+
+    Raises:
+        ImageError: there is no such folder, or it cannot be read.
+    """
+    found = _files(Path(folder), depth="tree", on_unread=lambda path, why: None)
+    return sorted(path for path in found if path.suffix.lower() not in READ_SUFFIXES)
+
+
+def _files(
+    folder: Path, *, depth: Literal["folder", "tree"], on_unread: NotRead | None
+) -> list[Path]:
+    """Return the files in ``folder``, and for "tree" below it, that are not hidden."""
     if not folder.is_dir():
         raise ImageError(f"'{folder}' is not a folder.")
 
-    def stop(error: OSError) -> None:
-        raise ImageError(f"'{error.filename}' cannot be read: {vips_reason(error)}.") from error
+    def note(error: OSError) -> None:
+        place, why = Path(error.filename), f"cannot be read: {vips_reason(error)}."
+        if on_unread is None or place == folder:
+            raise ImageError(f"'{place}' {why}") from error
+        on_unread(place, f"'{place}' {why}")
 
     found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=stop):
+    for place, folders, names in os.walk(folder, onerror=note):
         folders[:] = [name for name in folders if depth == "tree" and not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in suffixes)
+    return found
 
 
 def vips_reason(error: OSError | pyvips.Error) -> str:

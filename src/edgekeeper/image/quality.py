@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
+from edgekeeper.files import open_plain, reason
 from edgekeeper.ops.jpeg import quantisation_tables
 
 Floats = NDArray[np.float64]
@@ -120,10 +121,10 @@ def read_jpeg_header(path: str | Path) -> JpegHeader | None:
         ImageError: the file cannot be opened.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_plain(path) as file:
             return _parse(file) if file.read(2) == b"\xff\xd8" else None
     except OSError as error:
-        raise ImageError(f"'{path}' cannot be opened: {error.strerror}.") from error
+        raise ImageError(f"'{path}' cannot be opened: {reason(error)}.") from error
     except (IndexError, ValueError):  # cut short
         return None
 

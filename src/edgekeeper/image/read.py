@@ -18,6 +18,7 @@ import pyvips
 from pyvips import ffi, vips_lib
 
 from edgekeeper.errors import ImageError, InputError
+from edgekeeper.files import open_plain
 from edgekeeper.image.formats import (
     FORMATS,
     HEAD,
@@ -352,7 +353,7 @@ def open_image(
 
 
 def _opened(source: str | Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
+    return io.BytesIO(source) if isinstance(source, bytes) else open_plain(source)
 
 
 def _is_opaque(source: str | Path | bytes) -> bool:

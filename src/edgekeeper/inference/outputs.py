@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgekeeper.errors import InputError
 from edgekeeper.files import is_plain, reason
-from edgekeeper.image import FORMATS, READ_SUFFIXES, SUFFIXES, list_images
+from edgekeeper.image import FORMATS, READ_SUFFIXES, SUFFIXES, list_images, list_others
 from edgekeeper.inference.request import Request, Result
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
@@ -35,8 +35,9 @@ def plan_outputs(request: Request, *, factors: tuple[int, ...]) -> list[tuple[Pa
     A file is written to ``request.output``, into it where that is a folder, or beside its source
     with what was asked for in its name: ``_x4`` (of networks with ``factors``). Of a folder the
     images in and below it are written to the same tree below another folder; videos in it are
-    left alone. Formats that can only be read become PNG; where a.gif and a.png would both become
-    a.png, the first becomes a.gif.png.
+    left alone, and a folder below that cannot be read stands there as an image would. Formats
+    that can only be read become PNG; where a.gif and a.png would both become a.png, the first
+    becomes a.gif.png.
 
     Raises:
         InputError: a source is not there, or holds no image.
@@ -76,6 +77,12 @@ def plan_outputs(request: Request, *, factors: tuple[int, ...]) -> list[tuple[Pa
     ]
 
 
+def not_read(request: Request) -> list[Path]:
+    """Return the files in and below the folders that are given which are no images or videos."""
+    folders = [Path(source) for source in dict.fromkeys(request.sources) if Path(source).is_dir()]
+    return [p for folder in folders for p in list_others(folder) if not is_video(p)]
+
+
 def _with_name(folder: Path) -> Path:
     """Return a folder by a path that ends in its name, which "." and ".." do not."""
     named = folder if folder.name not in ("", "..") else Path(os.path.realpath(folder))
@@ -85,11 +92,21 @@ def _with_name(folder: Path) -> Path:
 
 
 def _images_below(folder: Path, *, outside: Path) -> list[Path]:
-    """Return the images in and below a folder, but never one's own results in ``outside``."""
+    """Return the images in and below a folder, but never one's own results in ``outside``.
+
+    Beside images so are the folders below that cannot be read.
+    """
     inside = Path(os.path.realpath(outside))
     if inside == Path(os.path.realpath(folder)):
         raise InputError(f"'{folder}' cannot be its own target; choose another folder.")
-    found = list_images(folder, depth="tree", suffixes=READ_SUFFIXES)
+    unread: list[Path] = []  # each will be a failure of its own
+    found = list_images(
+        folder,
+        depth="tree",
+        suffixes=READ_SUFFIXES,
+        on_unread=lambda path, why: unread.append(path),
+    )
+    found = sorted([*found, *unread])
     return [p for p in found if not Path(os.path.realpath(p.parent)).is_relative_to(inside)]
 
 
@@ -125,7 +142,10 @@ def refusal(
     """Return the result of a file that is not even begun, and None for all others."""
     no = Result(source=source, target=target, status="failed")
     try:
-        if not stat.S_ISREG(source.stat().st_mode):
+        mode = source.stat().st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(source).close()  # says why it could not be read before
+        if not stat.S_ISREG(mode):
             # Opening a pipe that nobody writes to would wait for ever.
             why = f"'{source}' is no file but a pipe or a device; use '-' for standard input."
             return replace(no, reason=why)

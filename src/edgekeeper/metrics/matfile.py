@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekeeper.errors import CheckpointError
+from edgekeeper.files import read_bytes, reason
 
 MatValue = NDArray[np.generic] | str | list["MatValue"] | dict[str, "MatValue"]
 
@@ -41,9 +42,9 @@ def read_mat(path: Path) -> dict[str, MatValue]:
         CheckpointError: a missing or damaged file, another format, sparse or complex arrays.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
-        raise CheckpointError(f"'{path}' cannot be read ({error.strerror}).") from error
+        raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.") from error
     if len(data) < 128 or data[126:128] != b"IM":
         raise CheckpointError(
             f"'{path}' is not a little-endian MATLAB level 5 file; save it with '-v7' in MATLAB."

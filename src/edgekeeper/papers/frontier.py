@@ -25,7 +25,7 @@ from edgekeeper.data.store import Store
 from edgekeeper.errors import unknown_name
 from edgekeeper.evaluation.evaluate import results, score_result
 from edgekeeper.evaluation.tables import Table, number
-from edgekeeper.files import write_text
+from edgekeeper.files import read_text, write_text
 from edgekeeper.losses import (
     L1,
     LDL,
@@ -205,7 +205,7 @@ def _measured(
     label = "-".join(Path(name).name for name in sets)
     path = folder / f"scores-frontier-{label}-{strength:g}.jsonl"
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
         return np.array([json.loads(line) for line in lines])
     network: SRModel = load_model(folder / "model.safetensors").to(device)
     if strength:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from edgekeeper import losses, models
 from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.files import read_text, reason
 from edgekeeper.models import MODELS
 from edgekeeper.pretrained.auto_encoded import auto_encoded
 from edgekeeper.spec import Spec, from_json, to_plain
@@ -61,9 +62,9 @@ def read_toml(path: Path) -> Recipe:
         InputError: no such file, no TOML, or no recipe; says what is wrong where.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text(path))
     except OSError as error:
-        raise InputError(f"There is no recipe file '{path}' that can be read.") from error
+        raise InputError(f"The recipe file '{path}' cannot be read: {reason(error)}.") from error
     except ValueError as error:
         raise InputError(f"The recipe file '{path}' is not TOML: {error}.") from error
     return recipe_from_plain({"name": path.stem, **data})

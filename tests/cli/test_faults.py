@@ -1,0 +1,196 @@
+"""Inputs with which something is wrong: each is one line, nothing hangs, the rest is done."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekeeper.data.store import Store
+
+Run = Callable[..., Any]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs")
+
+
+@pytest.fixture(autouse=True)
+def watched() -> Iterator[None]:
+    """An error if a test hangs."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("not done after a minute")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def image(path: Path, *, seed: int = 0, height: int = 48, width: int = 64) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+    return path
+
+
+@contextmanager
+def closed_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """``folder`` cannot be listed, also by root."""
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path) == str(folder):  # some are numbers
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", scandir)
+        yield
+
+
+WITH_A_FILE = {
+    "inspect LR": ("inspect", "X", "good.png"),
+    "inspect SR": ("inspect", "good.png", "X"),
+    "evaluate --on": ("evaluate", "bicubic", "--on", "set", "--scale", "2", "--metrics", "psnr"),
+    "degrade": ("data", "degrade", "X", "-o", "out"),
+    "check --train": ("data", "check", "good", "--scale", "2", "--train", "set"),
+    "recipe": ("train", "X.toml", "--store", "none", "--out", "out"),
+    "weights": ("upscale", "good.png", "--model", "X"),
+    "exported": ("upscale", "good.png", "--model", "X.onnx"),
+    "MATLAB": ("upscale", "good.png", "--model", "X.mat"),
+    "key": ("study", "analyse", "X", "good.png"),
+    "answers": ("study", "analyse", "key.json", "X"),
+    "points": ("figure", "quality-cost", "X", "-o", "a.png"),
+    "card": ("models", "card", "X"),
+    "export": ("export", "X", "--to", "onnx"),
+    "upscale": ("upscale", "X"),
+}
+
+
+@pytest.mark.parametrize("case", WITH_A_FILE)
+@pytest.mark.parametrize("kind", ["pipe", "device", "empty", "folder", "missing", "noise"])
+def test_what_is_no_such_file_is_one_line(
+    case: str, kind: str, command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image(Path("good.png"))
+    image(Path("good", "a.png"))
+    image(Path("set", "a.png"))
+    Path("key.json").write_text('{"methods": ["a"]}', encoding="utf-8")
+    arguments = [word.replace("X", "thing") for word in WITH_A_FILE[case]]
+    path = next((Path(w) for w in arguments if w.startswith("thing")), Path("set", "thing.png"))
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes(b"" if kind == "empty" else bytes(range(256)) * 3)
+    in_set = "set" in arguments
+    ran = command(*arguments)
+    if in_set and kind in ("folder", "missing"):
+        return  # a set without it
+    assert ran.status in (1, 2), ran
+    told = ran.out if case == "check --train" else ran.err
+    lines = [line for line in told.splitlines() if not line.startswith(("Usage", "Try", "usage"))]
+    assert [line for line in lines if line.strip()], ran
+    assert "Traceback" not in ran.err
+    if case != "check --train":
+        assert len([line for line in lines if line.strip()]) == 1, ran.err
+    if kind == "pipe" and case in ("inspect LR", "inspect SR", "evaluate --on", "degrade"):
+        assert "it is a pipe, a socket or a device, not a file" in told
+
+
+class TestPrepare:
+    def test_bad_files_are_left_out_and_named(self, command: Run, tmp_path: Path) -> None:
+        folder, store = tmp_path / "in", tmp_path / "store"
+        image(folder / "a.png")
+        image(folder / "below" / "deeper" / "b.jfif", seed=1)
+        (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:300])
+        (folder / "empty.png").touch()
+        (folder / "gone.png").symlink_to("nowhere")
+        os.mkfifo(folder / "pipe.png")
+        (folder / "zero.png").symlink_to("/dev/zero")
+        (folder / "notes.bmp").write_bytes(b"BM")
+        ask = ("data", "prepare", folder, "-o", store, "--min-side", "12")
+        ran = command(*ask)
+        assert ran.status == 0
+        assert f"Wrote {store}: 2 images" in ran.out
+        assert {entry.source for entry in Store.open(store).images} == {"a.png", "b.jfif"}
+        lines = ran.err.splitlines()
+        assert "Not read: by their names 1 file is no images" in lines[0]
+        assert "(notes.bmp)" in lines[0]
+        names = ("broken", "empty", "gone", "pipe", "zero")
+        for line, name in zip(lines[1:6], names, strict=True):
+            assert line.startswith(f"left out: '{folder / name}.png'")
+        assert lines[6:] == ["Left out since it could not be read: 5, see above."]
+        assert command(*ask, "--force", "--strict").status == 1
+
+    def test_without_any_there_is_no_store(self, command: Run, tmp_path: Path) -> None:
+        folder = tmp_path / "in"
+        folder.mkdir()
+        (folder / "empty.png").touch()
+        ran = command("data", "prepare", folder, "-o", tmp_path / "store")
+        assert ran.status == 2
+        assert "None of the images can be read" in ran.err
+        assert "'" + str(folder / "empty.png") + "' is empty" in ran.err
+        assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+    def test_a_folder_that_cannot_be_read(
+        self, command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        image(tmp_path / "in" / "a.png")
+        (tmp_path / "in" / "closed").mkdir()
+        with closed_folder(tmp_path / "in" / "closed", monkeypatch):
+            ran = command(
+                "data", "prepare", tmp_path / "in", "-o", tmp_path / "s", "--min-side", "12"
+            )
+        assert (ran.status, ran.err.count("closed")) == (0, 1)
+        assert "cannot be read: permission denied." in ran.err
+
+
+class TestDegrade:
+    def test_a_bad_file_fails_and_the_rest_is_done(self, command: Run, tmp_path: Path) -> None:
+        folder = tmp_path / "in"
+        image(folder / "b.png")
+        (folder / "a.png").touch()
+        ran = command("data", "degrade", folder, "-o", tmp_path / "out", "--count", "1")
+        assert ran.status == 1
+        assert ran.err == f"failed: '{folder / 'a.png'}' is empty (0 bytes).\n"
+        assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+class TestUpscale:
+    def test_a_folder_that_cannot_be_read_fails_and_the_rest_is_done(
+        self, command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder, out = tmp_path / "in", tmp_path / "out"
+        image(folder / "a.png")
+        image(folder / "z" / "b.jpe")
+        (folder / "lost+found").mkdir()
+        with closed_folder(folder / "lost+found", monkeypatch):
+            ran = command("upscale", folder, "-o", out, "--model", "espcn_x2")
+        assert ran.status == 1
+        assert sorted(path.name for path in out.rglob("*.*")) == ["a.png", "b.jpe"]
+        assert "2 done, 0 skipped, 1 failed" in ran.out
+        reason = f"'{folder / 'lost+found'}' cannot be opened: permission denied."
+        assert ran.err.count(reason) == 2
+
+    def test_what_is_not_read_is_told(self, command: Run, tmp_path: Path) -> None:
+        folder = tmp_path / "in"
+        image(folder / "a.jfif")
+        for name in ("b.bmp", "c.tga", "below.txt", "sub/d.dds", ".hidden", "video.mp4"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+        ran = command("upscale", folder, "--model", "espcn_x2")
+        assert ran.status == 0
+        assert "4 files are no images that can be read (b.bmp, below.txt, c.tga, ...)" in ran.err
+        assert (tmp_path / "in_x2" / "a.jfif").is_file()
