@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from edgekeeper.server.app import create_app
-from edgekeeper.server.jobs import FullError, Job, Jobs, Picture
+from edgekeeper.server.jobs import FullError, Job, Jobs, UploadedImage
 from edgekeeper.server.service import Limits, Service
 
 Photo = Callable[..., Path]
@@ -116,7 +116,7 @@ def test_a_job_that_ends_the_server_every_time_is_given_up(tmp_path: Path) -> No
     for number in range(5):
         service = Service(folder=tmp_path)
         if not number:
-            image = Picture(id="1", name="a", suffix="", bytes=1, state="ready")
+            image = UploadedImage(id="1", name="a", suffix="", bytes=1, state="ready")
             service.jobs.save(image)
             service.jobs.place(image).mkdir()
             service.jobs.save(Job(id="2", image="1", options={"style": "faithful"}))
@@ -136,7 +136,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     saved = []
     with pytest.raises(FullError, match="full"):
         for number in range(200):
-            image = Picture(id=str(number), name="x" * 100, suffix="", bytes=1)
+            image = UploadedImage(id=str(number), name="x" * 100, suffix="", bytes=1)
             jobs.save(image)
             saved.append(image.id)
     assert saved

@@ -22,7 +22,7 @@ from edgekeeper.errors import EdgekeeperError
 from edgekeeper.files import is_full
 from edgekeeper.server.archive import extract, is_wanted, plain_name, zipped
 from edgekeeper.server.guard import OWN_NAMES, Guard
-from edgekeeper.server.jobs import FullError, Job, Options, Picture
+from edgekeeper.server.jobs import FullError, Job, Options, UploadedImage
 from edgekeeper.server.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -121,7 +121,10 @@ class _Api:
     async def _stream(self) -> AsyncIterator[str]:
         """Yield all there is, and then what changes."""
         with self._service.events() as events:
-            there: list[Picture | Job] = [*self._jobs.images.values(), *self._jobs.jobs.values()]
+            there: list[UploadedImage | Job] = [
+                *self._jobs.images.values(),
+                *self._jobs.jobs.values(),
+            ]
             whole = json.dumps([self._service.as_event(thing) for thing in there])
             yield f"event: all\ndata: {whole}\n\n"
             while True:
@@ -186,7 +189,7 @@ class _Api:
         if shutil.disk_usage(self._jobs.folder).free < count + limits.reserve:
             raise HTTPException(507, "The disk of the server is full.")
 
-    async def _unpack(self, upload: Path) -> list[Picture]:
+    async def _unpack(self, upload: Path) -> list[UploadedImage]:
         """Take the files of a ZIP whose contents together are no larger than an upload may be."""
         images = []
         try:
@@ -213,14 +216,14 @@ class _Api:
 
     async def foresee(self, request: Request) -> Response:
         image = self._thing(request)
-        assert isinstance(image, Picture)
+        assert isinstance(image, UploadedImage)
         options = Options.from_json(await _json(request))
         return JSONResponse(await self._service.foresee(image, options))
 
     async def view(self, request: Request) -> Response:
         """One tile of what a browser shows of an image or a result."""
         thing = self._thing(request)
-        known = thing.look if isinstance(thing, Picture) else thing.result
+        known = thing.look if isinstance(thing, UploadedImage) else thing.result
         return self._tile(request, known, self._jobs.place(thing))
 
     async def risk(self, request: Request) -> Response:
@@ -296,10 +299,10 @@ class _Api:
             headers={"Content-Disposition": 'attachment; filename="edgekeeper.zip"'},
         )
 
-    def _thing(self, request: Request) -> Picture | Job:
+    def _thing(self, request: Request) -> UploadedImage | Job:
         """Return the image or the job that the address names."""
         params = request.path_params
-        thing: Picture | Job | None
+        thing: UploadedImage | Job | None
         if "image" in params:
             thing = self._jobs.images.get(params["image"])
         else:

@@ -80,7 +80,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 @dataclass(kw_only=True)
-class Picture:
+class UploadedImage:
     """An image that was given: its name, for people only, and what was seen of it."""
 
     id: str
@@ -139,7 +139,7 @@ class Jobs:
             raise InputError(f"The folder '{folder}' cannot be used: {error}.") from error
         except OSError as error:
             raise InputError(f"The folder '{folder}' cannot be used: {error.strerror}.") from error
-        self.images = {row["id"]: Picture(**row) for row in self._rows("images")}
+        self.images = {row["id"]: UploadedImage(**row) for row in self._rows("images")}
         self.jobs = {row["id"]: Job(**row) for row in self._rows("jobs")}
         self._begin_again()
 
@@ -153,17 +153,17 @@ class Jobs:
         """Where unfinished uploads are."""
         return self.folder / "temporary"
 
-    def source(self, image: Picture) -> Path:
+    def source(self, image: UploadedImage) -> Path:
         """Return the file of an image."""
         return self.folder / "images" / image.id / f"source{image.suffix}"
 
-    def place(self, thing: Picture | Job) -> Path:
+    def place(self, thing: UploadedImage | Job) -> Path:
         """Return the folder of an image or a job."""
-        return self.folder / ("images" if isinstance(thing, Picture) else "jobs") / thing.id
+        return self.folder / ("images" if isinstance(thing, UploadedImage) else "jobs") / thing.id
 
-    def save(self, thing: Picture | Job) -> None:
+    def save(self, thing: UploadedImage | Job) -> None:
         """Write an image or a job, a new one too; raises FullError when the disk is full."""
-        table = "images" if isinstance(thing, Picture) else "jobs"
+        table = "images" if isinstance(thing, UploadedImage) else "jobs"
         record = json.dumps(asdict(thing))
         # REPLACE would put it at the end; the order of the rows is the order of the queue.
         try:
@@ -173,19 +173,19 @@ class Jobs:
             )
         except sqlite3.OperationalError as error:
             raise FullError(f"The disk of the server is full or fails ({error}).") from error
-        if isinstance(thing, Picture):
+        if isinstance(thing, UploadedImage):
             self.images[thing.id] = thing
         else:
             self.jobs[thing.id] = thing
 
-    def remove(self, thing: Picture | Job) -> None:
+    def remove(self, thing: UploadedImage | Job) -> None:
         """Forget an image or a job, with its files."""
-        table = "images" if isinstance(thing, Picture) else "jobs"
+        table = "images" if isinstance(thing, UploadedImage) else "jobs"
         self._file.execute(f"DELETE FROM {table} WHERE id = ?", (thing.id,))
-        (self.images if isinstance(thing, Picture) else self.jobs).pop(thing.id, None)
+        (self.images if isinstance(thing, UploadedImage) else self.jobs).pop(thing.id, None)
         shutil.rmtree(self.place(thing), ignore_errors=True)
 
-    def of(self, image: Picture) -> list[Job]:
+    def of(self, image: UploadedImage) -> list[Job]:
         """Return the jobs of an image."""
         return [job for job in self.jobs.values() if job.image == image.id]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edgekeeper.errors import InputError
-from edgekeeper.server.jobs import Form, FullError, Job, Jobs, Options, Picture
+from edgekeeper.server.jobs import Form, FullError, Job, Jobs, Options, UploadedImage
 from edgekeeper.server.worker import TaskCancelledError, Worker, WorkerError
 
 Change = dict[str, Any]
@@ -66,11 +66,11 @@ class Service:
 
     # ---- What users do ---------------------------------------------------------------------------
 
-    def add_image(self, upload: Path, *, name: str) -> Picture:
+    def add_image(self, upload: Path, *, name: str) -> UploadedImage:
         """Take a file that was uploaded; it is looked at soon."""
         suffix = Path(name).suffix.lower()
         known = suffix[1:].isascii() and suffix[1:].isalnum() and len(suffix) <= 6
-        image = Picture(
+        image = UploadedImage(
             id=secrets.token_hex(8),
             name=name,
             suffix=suffix if known else "",
@@ -83,7 +83,7 @@ class Service:
         self._new_image.set()
         return image
 
-    def add_job(self, image: Picture, options: Options) -> Job:
+    def add_job(self, image: UploadedImage, options: Options) -> Job:
         """Put a job into the queue. Raises FullError when too many wait."""
         if len(self.jobs.in_state("queued")) >= self.limits.waiting:
             raise FullError(
@@ -108,9 +108,9 @@ class Service:
             self._set(job, state="queued", reason="", starts=0, done=0, total=0)
             self._new_job.set()
 
-    def remove(self, thing: Picture | Job) -> None:
+    def remove(self, thing: UploadedImage | Job) -> None:
         """Remove a job, or an image with its jobs, and their files."""
-        if isinstance(thing, Picture):
+        if isinstance(thing, UploadedImage):
             for job in self.jobs.of(thing):
                 self.remove(job)
         else:
@@ -118,7 +118,7 @@ class Service:
         self.jobs.remove(thing)
         self._publish({"removed": thing.id})
 
-    async def foresee(self, image: Picture, options: Options) -> dict[str, Any]:
+    async def foresee(self, image: UploadedImage, options: Options) -> dict[str, Any]:
         """Return the size of a result and how many seconds it will take, before computing it.
 
         Raises:
@@ -146,14 +146,14 @@ class Service:
         finally:
             self._listeners.discard(events)
 
-    def as_event(self, thing: Picture | Job) -> Change:
+    def as_event(self, thing: UploadedImage | Job) -> Change:
         """Return what is published when an image or a job has changed."""
-        return {"image" if isinstance(thing, Picture) else "job": self.as_json(thing)}
+        return {"image" if isinstance(thing, UploadedImage) else "job": self.as_json(thing)}
 
-    def as_json(self, thing: Picture | Job) -> dict[str, Any]:
+    def as_json(self, thing: UploadedImage | Job) -> dict[str, Any]:
         """Return an image or a job as the API shows it."""
         shown = asdict(thing)
-        if isinstance(thing, Picture):
+        if isinstance(thing, UploadedImage):
             del shown["suffix"]
             return shown
         form = shown["options"].pop("form")
@@ -178,8 +178,8 @@ class Service:
             events.get_nowait()
         events.put_nowait(None)
 
-    def _set(self, thing: Picture | Job, **changes: object) -> None:
-        known = self.jobs.images if isinstance(thing, Picture) else self.jobs.jobs
+    def _set(self, thing: UploadedImage | Job, **changes: object) -> None:
+        known = self.jobs.images if isinstance(thing, UploadedImage) else self.jobs.jobs
         for name, value in changes.items():
             setattr(thing, name, value)
         if thing.id in known:  # not removed meanwhile
@@ -194,7 +194,7 @@ class Service:
         with contextlib.suppress(WorkerError):
             await worker.ask({"do": "start"})
 
-    def _task(self, image: Picture, options: dict[str, Any]) -> dict[str, Any]:
+    def _task(self, image: UploadedImage, options: dict[str, Any]) -> dict[str, Any]:
         found = image.look.get("format")
         form = options["form"] or (found if found in get_args(Form) else "png")
         return {
@@ -236,7 +236,7 @@ class Service:
         waiting = self.jobs.in_state("queued")
         return next((j for j in waiting if self.jobs.images[j.image].state != "looking"), None)
 
-    async def _run(self, job: Job, image: Picture) -> None:
+    async def _run(self, job: Job, image: UploadedImage) -> None:
         if image.state == "failed":
             self._set(job, state="failed", reason=image.reason)
             return
@@ -273,9 +273,9 @@ class Service:
                 shutil.rmtree(self.jobs.place(job), ignore_errors=True)
 
 
-def _size(image: Picture) -> dict[str, int]:
+def _size(image: UploadedImage) -> dict[str, int]:
     return {"width": image.look["width"], "height": image.look["height"]}
 
 
-def _named(error: WorkerError, image: Picture) -> str:
+def _named(error: WorkerError, image: UploadedImage) -> str:
     return str(error).replace("The image", f"'{image.name}'", 1)
