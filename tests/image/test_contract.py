@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image as PILImage
 from PIL import ImageCms, ImageOps, IptcImagePlugin
 
+from edgekeeper.errors import ImageError
 from edgekeeper.image import (
     FORMATS,
     Image,
@@ -172,6 +173,44 @@ def tiff_file(samples: np.ndarray, *, photometric: int, extra: int | None = None
         table += struct.pack("<HHI", tag, kind, len(numbers)) + inside
     samples = samples.astype(samples.dtype.newbyteorder("<"))
     return b"II*\0" + struct.pack("<I", 8) + table + bytes(4) + values + samples.tobytes()
+
+
+UNSUPPORTED = {
+    "floats of 64 bits": (np.float64, {339: (3, [3] * 3)}),
+    "complex of 64 bits": (np.complex64, {339: (3, [6] * 3)}),
+    "whole numbers of 64 bits": (np.uint64, {}),
+    "whole numbers of 12 bits": (np.uint8, {258: (3, [12] * 3)}),
+    "whole numbers of 8 bits, tiles, separate planes": (
+        np.uint8,
+        {
+            284: (3, [2]),
+            322: (3, [16]),
+            323: (3, [16]),
+            324: (4, [300, 556, 812]),
+            325: (4, [256] * 3),
+        },
+    ),
+    "whole numbers of 8 bits, compression JPEG 2000": (np.uint8, {259: (3, [34712])}),
+    "whole numbers of 8 bits, compression Group 4": (np.uint8, {259: (3, [4])}),
+    "whole numbers of 8 bits, compression 12345": (np.uint8, {259: (3, [12345])}),
+}
+
+
+@pytest.mark.parametrize("form", UNSUPPORTED)
+def test_a_tiff_that_is_not_supported_is_not_called_damaged(tmp_path, form):
+    dtype, tags = UNSUPPORTED[form]
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_file(np.zeros((16, 16, 3), dtype), photometric=2, tags=tags))
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert f"a form that is not supported ({form}); save it" in str(caught.value)
+
+
+def test_a_tiff_cut_short_is_called_damaged(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_file(np.zeros((16, 16, 3), np.uint8), photometric=2)[:-100])
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -74,6 +74,18 @@ def settled_xmp(xmp: bytes, *, size: tuple[int, int]) -> bytes:
 # section 2, describes directories. What is read is bounded whatever a file says of itself.
 
 _PHOTOMETRIC, _DESCRIPTION, _IPTC, _DETAILS, _PLACE = 262, 270, 33723, 0x8769, 0x8825
+_FORM = (258, 259, 284, 322, 339)  # bits, compression, planes, tiles, kind of samples
+_KINDS = {1: "whole numbers", 2: "signed numbers", 3: "floats", 5: "complex numbers", 6: "complex"}
+_COMPRESSIONS = {2: "CCITT", 3: "Group 3", 4: "Group 4", 5: "LZW", 6: "old JPEG", 7: "JPEG"}
+_COMPRESSIONS |= {
+    8: "Deflate",
+    9: "JBIG",
+    32773: "PackBits",
+    32809: "ThunderScan",
+    32946: "Deflate",
+}
+_COMPRESSIONS |= {34661: "JBIG", 34676: "SGILog", 34677: "SGILog", 34712: "JPEG 2000"}
+_COMPRESSIONS |= {34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
 # What tells of the image and not of how the file is laid out: name, description, maker, model,
 # page name, software, date, artist, computer, rating, Windows' title to subject, copyright.
 _DESCRIPTIVE = {269, _DESCRIPTION, 271, 272, 285, 305, 306, 315, 316, 0x4746, 0x4749, 33432}
@@ -117,18 +129,20 @@ class TiffTags(NamedTuple):
         exif: as an EXIF block.
         iptc: the records.
         photometric: what its samples mean (tag 262).
+        form: how they are stored, in words: kind, bits, compression, tiles and planes.
     """
 
     exif: bytes | None = None
     iptc: bytes | None = None
     photometric: int | None = None
+    form: str = ""
 
 
 def read_tags(file: BinaryIO) -> TiffTags:
     """Return the tags of a TIFF file's first page; nothing of a file whose directory is damaged."""
     try:
         tiff = _Tiff(file)
-        own = tiff.tags(tiff.first, only=(_PHOTOMETRIC, _DESCRIPTION, _IPTC))
+        own = tiff.tags(tiff.first, only=(_PHOTOMETRIC, _DESCRIPTION, _IPTC, *_FORM))
         tree = tiff.exif()
     except _DamagedError:
         return TiffTags()
@@ -145,9 +159,23 @@ def read_tags(file: BinaryIO) -> TiffTags:
             # Bytes that are declared as long numbers, which they are not: put back as they stood.
             data = _swapped(data, 4)
         records = iptc_records(data)
-    photometric = own.get(_PHOTOMETRIC)
-    meaning = None if photometric is None else int.from_bytes(photometric.data[:2], "little")
-    return TiffTags(exif, records, meaning)
+    numbers = {tag: int.from_bytes(own[tag].data[:2], "little") for tag in own}
+    return TiffTags(exif, records, numbers.get(_PHOTOMETRIC), _form_of(numbers))
+
+
+def _form_of(numbers: Mapping[int, int]) -> str:
+    """Return in words how the samples lie in a TIFF with these first numbers of its tags."""
+    bits, packed, planes, tiled, kind = _FORM
+    samples = _KINDS.get(numbers.get(kind, 1), "samples")
+    compression = numbers.get(packed, 1)
+    parts = [f"{samples} of {numbers.get(bits, 1)} bits"]
+    if compression != 1:
+        parts.append(f"compression {_COMPRESSIONS.get(compression, compression)}")
+    if tiled in numbers:
+        parts.append("tiles")
+    if numbers.get(planes, 1) == 2:
+        parts.append("separate planes")
+    return ", ".join(parts)
 
 
 def add_tags(

@@ -43,6 +43,11 @@ _PASSED_OVER = {
     "tiff": re.compile(rb"tiff2vips:"),
     "jpeg": re.compile(rb"Corrupt JPEG data: (?!\d+ extraneous)"),
 }
+# What libvips and libtiff say of TIFF files that are whole but of a form that they do not read.
+_UNSUPPORTED = re.compile(
+    r"not supported|not configured|not implemented|only supports|must be 1 for Group|must be either"
+    r"|not a whole number of bytes|samples out of range|not SGI-compressed"
+)
 _MESSAGES = threading.Lock()  # libvips has one store of messages for all threads
 
 _DECODED_WHOLE = ("webp", "avif", "heic", "gif", "jxl")
@@ -328,6 +333,11 @@ class ImageReader:
         if self._format == "heic":
             return self._not_decoded("HEIC")
         why = vips_reason(error)
+        if self._format == "tiff" and _UNSUPPORTED.search(why):
+            return ImageError(
+                f"{self._name} is a TIFF of a form that is not supported ({self._tags.form}); "
+                "save it with 8 or 16 bits and LZW or no compression."
+            )
         return ImageError(
             f"{self._name} cannot be decoded; the file is damaged or cut short ({why})."
         )
