@@ -194,3 +194,34 @@ class TestUpscale:
         assert ran.status == 0
         assert "4 files are no images that can be read (b.bmp, below.txt, c.tga, ...)" in ran.err
         assert (tmp_path / "in_x2" / "a.jfif").is_file()
+
+
+class TestFullDisk:
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+    def test_of_standard_output(self, run_process: Run) -> None:
+        status, _, err = run_process("data", "list", stdout="/dev/full")
+        assert status == 2
+        assert err == "Error: Standard output cannot be written: no space left on device.\n"
+
+    def test_of_a_store(self, command: Run, tmp_path: Path, run_process: Run) -> None:
+        image(tmp_path / "in" / "a.png", height=240, width=240)
+        ask = ("data", "prepare", tmp_path / "in", "-o", tmp_path / "store")
+        status, _, err = run_process(*ask, most=4096)
+        assert (status, err) == (
+            2,
+            f"Error: '{tmp_path / 'store'}' cannot be written: file too large.\n",
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_what_exists_is_kept_in_the_words_of_the_command(command: Run, tmp_path: Path) -> None:
+    small, large = image(tmp_path / "a.png"), image(tmp_path / "b.png", height=96, width=128)
+    before = large.read_bytes()
+    for ask in (
+        ("data", "prepare", tmp_path, "-o", large),
+        ("inspect", small, large, "--overlay", large),
+    ):
+        ran = command(*ask)
+        assert ran.status == 2
+        assert ran.err == f"Error: '{large}' exists; give another name, or --force to replace it.\n"
+    assert large.read_bytes() == before

@@ -8,6 +8,7 @@ import click
 
 from edgekeeper import __version__
 from edgekeeper.errors import EdgekeeperError, did_you_mean
+from edgekeeper.files import is_full, reason
 
 COMMANDS = {
     "upscale": "Enlarge an image, or all images of a folder.",
@@ -139,6 +140,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
+        if is_full(error) and error.filename is None:  # of a stream: most likely our output
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _stop(f"Error: Standard output cannot be written: {reason(error)}.", status=2)
         _stop(f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), status=2)
 
 

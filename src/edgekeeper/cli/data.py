@@ -222,6 +222,8 @@ def prepare(
     from edgekeeper.image import list_others
     from edgekeeper.training.progress import ProgressLine
 
+    if output.exists() and not force:
+        raise InputError(f"'{output}' exists; give another name, or --force to replace it.")
     left_out: list[str] = []
     excluded, others = {ORIGIN, *split_names(exclude)}, []
     sources = []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import PATH
+from edgekeeper.cli.options import PATH, check_new_file
 
 if TYPE_CHECKING:
     from edgekeeper.evaluation.inspect import Inspection
@@ -38,6 +38,7 @@ def inspect_command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_js
     """
     from edgekeeper.evaluation.inspect import inspect_files
 
+    check_new_file(overlay, option="--overlay", force=force)
     report = inspect_files(lr, sr, overlay_path=overlay, overwrite="replace" if force else "refuse")
     if as_json:
         click.echo(json.dumps(report.as_json()))

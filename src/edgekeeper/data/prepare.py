@@ -16,7 +16,7 @@ from edgekeeper.data.degrade import LrKernel, crop_to_multiple, make_lr, to_byte
 from edgekeeper.data.patches import Region
 from edgekeeper.data.store import INDEX, PIXELS, Entry, Index, Store, write_index
 from edgekeeper.errors import DataError, ImageError, InputError
-from edgekeeper.files import follow, make_folder, read_text, reason, sha256_of, staging
+from edgekeeper.files import follow, make_folder, not_written, read_text, reason, sha256_of, staging
 from edgekeeper.image import READ_SUFFIXES, NotRead, list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize
@@ -101,27 +101,32 @@ def prepare_store(
     if folder.exists() and not (folder / INDEX).is_file():
         raise DataError(f"'{folder}' is no packed store, and is not replaced; choose another name.")
     make_folder(folder.parent, error=DataError)
-    with staging(folder.parent) as hidden:
-        partial = hidden / folder.name
-        partial.mkdir()
-        with (partial / PIXELS).open("wb") as file:
-            writer = Writer(file, scales=tuple(scales), lr_kernel=lr_kernel, min_side=min_side)
-            unread = len(images)
-            for number, source in enumerate(images, start=1):
-                image = _read(source.path, on_left_out=on_left_out)
-                if image is not None:
-                    unread -= 1
-                    writer.add(source, image, shrink=tuple(shrink), long_sides=tuple(long_sides))
-                if progress is not None:
-                    progress(number, len(images), source.path.name)
-            if unread == len(images):
-                raise DataError("None of the images can be read; no store is made.")
-            index = writer.index()
-        write_index(index, partial / INDEX)
-        if folder.exists():
-            # The old store leaves its name first, so that a name never holds half a store.
-            folder.rename(hidden / "replaced")
-        partial.rename(folder)
+    try:
+        with staging(folder.parent) as hidden:
+            partial = hidden / folder.name
+            partial.mkdir()
+            with (partial / PIXELS).open("wb") as file:
+                writer = Writer(file, scales=tuple(scales), lr_kernel=lr_kernel, min_side=min_side)
+                unread = len(images)
+                for number, source in enumerate(images, start=1):
+                    image = _read(source.path, on_left_out=on_left_out)
+                    if image is not None:
+                        unread -= 1
+                        writer.add(
+                            source, image, shrink=tuple(shrink), long_sides=tuple(long_sides)
+                        )
+                    if progress is not None:
+                        progress(number, len(images), source.path.name)
+                if unread == len(images):
+                    raise DataError("None of the images can be read; no store is made.")
+                index = writer.index()
+            write_index(index, partial / INDEX)
+            if folder.exists():
+                # The old store leaves its name first, so that a name never holds half a store.
+                folder.rename(hidden / "replaced")
+            partial.rename(folder)
+    except OSError as error:
+        raise not_written(folder, error, error=DataError) from error
     return Store.open(folder)
 
 
