@@ -201,7 +201,9 @@ class TestFullDisk:
     def test_of_standard_output(self, run_process: Run) -> None:
         status, _, err = run_process("data", "list", stdout="/dev/full")
         assert status == 2
-        assert err == "Error: Standard output cannot be written: no space left on device.\n"
+        assert (
+            err == "Error: Standard output or a file cannot be written: no space left on device.\n"
+        )
 
     def test_of_a_store(self, command: Run, tmp_path: Path, run_process: Run) -> None:
         image(tmp_path / "in" / "a.png", height=240, width=240)

@@ -140,9 +140,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if is_full(error) and error.filename is None:  # of a stream: most likely our output
+        if is_full(error) and error.filename is None:  # of a stream: likely our output
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            _stop(f"Error: Standard output cannot be written: {reason(error)}.", status=2)
+            _stop(f"Error: Standard output or a file cannot be written: {reason(error)}.", status=2)
         _stop(f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), status=2)
 
 

@@ -14,7 +14,7 @@ from edgekeeper.checkpoint import save_model
 from edgekeeper.data.store import Store
 from edgekeeper.errors import NotFiniteError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate
-from edgekeeper.files import write_text
+from edgekeeper.files import not_written, write_text
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.spec import to_plain
 from edgekeeper.training.checks import GradientCheck
@@ -181,8 +181,11 @@ class JsonLines:
         """Append one record; the line is on disk when this returns."""
         if not is_first():
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise not_written(self.path, error) from error
 
 
 def _step(line: str) -> float:
