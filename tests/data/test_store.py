@@ -296,11 +296,14 @@ def test_a_store_that_becomes_shorter_is_an_error_and_no_bus_error(
 ) -> None:
     for kept in (0, 4096, -1):
         store = prepare_store(sources_in(folder), tmp_path / "s", scales=(2,), overwrite="replace")
-        batches = store.batches(seed=0, size=2, patch=8, scale=2, workers=1)
-        next(batches)
+        begun, ahead = (
+            store.batches(seed=0, size=2, patch=8, scale=2, workers=count) for count in (0, 1)
+        )
+        next(begun)  # not of ``ahead``: a thread in the middle of a read would die of the cut
         os.truncate(tmp_path / "s" / "pixels.bin", kept % store.index.pixels_bytes)
         reads: tuple[Callable[[], object], ...] = (
-            partial(deque, batches),
+            partial(deque, begun),
+            partial(deque, ahead),
             partial(store.hr, 0),
             partial(store.lr, 0, scale=2),
             partial(store.to, "cpu"),

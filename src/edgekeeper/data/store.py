@@ -231,7 +231,10 @@ class Store:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """All pixels, flat and read-only; DataError when the file has become shorter."""
+        """All pixels, flat and read-only; DataError when the file has become shorter.
+
+        A cut in the middle of a read cannot be caught: the system ends the process (SIGBUS).
+        """
         if self.mapped.size() < self.index.pixels_bytes:  # reading on would be a bus error
             raise DataError(
                 f"'{self.path / PIXELS}' was cut to {self.mapped.size()} bytes while it was in "
