@@ -231,11 +231,9 @@ class Store:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """All pixels, flat and read-only; DataError when the file has become shorter.
-
-        A cut in the middle of a read cannot be caught: the system ends the process (SIGBUS).
-        """
-        if self.mapped.size() < self.index.pixels_bytes:  # reading on would be a bus error
+        """All pixels, flat and read-only; DataError when the file has become shorter."""
+        # Else reading is a bus error, as it is when the file is cut in the middle of a read.
+        if self.mapped.size() < self.index.pixels_bytes:
             raise DataError(
                 f"'{self.path / PIXELS}' was cut to {self.mapped.size()} bytes while it was in "
                 f"use; the index says {self.index.pixels_bytes} bytes. Prepare the store anew."
