@@ -82,5 +82,5 @@ def test_a_file_that_is_no_recipe_is_refused_in_a_sentence(tmp_path: Path) -> No
         path.write_text(text)
         with pytest.raises(InputError, match=words):
             read_toml(path)
-    with pytest.raises(InputError, match="recipe file .*nowhere.toml. cannot be read: no such file"):
+    with pytest.raises(InputError, match=r"recipe file .*nowhere\.toml' cannot be read: no such"):
         read_toml(tmp_path / "nowhere.toml")
