@@ -83,7 +83,11 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @click.option(
     "--scales", metavar="NUMBERS", help="gv tables: only these factors, with commas between."
 )
-@click.option("--seeds", default="0", help="gv tables: seeds, with commas between.")
+@click.option(
+    "--seeds",
+    metavar="NUMBERS",
+    help="gv tables: seeds, with commas between. Default: 0; of structure-frontier, the budget's.",
+)
 @click.option(
     "--on",
     "sets",
@@ -117,7 +121,7 @@ def reproduce_command(
     budget: str,
     networks: str | None,
     scales: str | None,
-    seeds: str,
+    seeds: str | None,
     sets: str | None,
     protocol: str,
     time_limit: float | None,
@@ -148,7 +152,7 @@ def reproduce_command(
                 "budget": budget,
                 "networks": split_names(networks) if networks else None,
                 "scales": split_numbers("--scales", scales) if scales else None,
-                "seeds": split_numbers("--seeds", seeds),
+                "seeds": split_numbers("--seeds", seeds) if seeds else None,
                 "device": chosen_device(device),
                 "time_limit": time_limit * 60 if time_limit else None,
             },
@@ -211,6 +215,7 @@ def _train(
         )
         show_table(frontier_table(frontier))
         return frontier.to_json()
+    chosen["seeds"] = chosen["seeds"] or (0,)
     found = reproduce(
         "gv_table1" if table == "gv-table1" else "gv_table2",
         store=Store.open(store),

@@ -1,10 +1,11 @@
 """Structure against fidelity: what each structure term gives, beside sharpening the plain result.
 
-Each cell is a small network trained with one term at one weight beside L1, all from the same
-weights on the same batches. The line that a term has to beat needs no training: the network of the
-plain cell, its result sharpened linearly (``ops.sharpen``, docs/sharpness.md). At each cell's PSNR
-the *advantage* is the GV gap of that line minus the cell's: above 0 the term restores more than a
-filter does at the same fidelity. Cells and scores are kept: the same call goes on.
+Each cell is a small network that ships, trained on with one term at one weight beside L1, all from
+the same weights on the same batches: what is compared is converged. The line that a term has to
+beat needs no training: the network of the plain cell, its result sharpened linearly
+(``ops.sharpen``, docs/sharpness.md). At each cell's PSNR the *advantage* is the GV gap of that line
+minus the cell's: above 0 the term restores more than a filter does at the same fidelity. Cells and
+scores are kept: the same call goes on.
 """
 
 import json
@@ -41,34 +42,37 @@ from edgekeeper.models import ESPCN, ChainSR, SRModel
 from edgekeeper.ops.sharpen import reach, sharpen
 from edgekeeper.papers.training import Event, tell_event, train_cell
 from edgekeeper.pretrained.auto_encoded import auto_encoded
+from edgekeeper.pretrained.zoo import find
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import Data, Loss, Optim, Recipe, Stage, Term
 
 FrontierBudget = Literal["quick", "standard", "paper"]
 FRONTIER_SCALE = 4
+# Each begins as the network of that name and scale that ships, trained for fidelity.
 NETWORKS_OF_FRONTIER: dict[str, Spec[SRModel]] = {
-    "espcn": spec(ESPCN, scale=FRONTIER_SCALE, channels="rgb"),
+    "espcn": spec(ESPCN, scale=FRONTIER_SCALE),  # of luma
+    "fast": spec(ChainSR, scale=FRONTIER_SCALE, width=16, blocks=8, depth=3),
     "balanced": spec(ChainSR, scale=FRONTIER_SCALE, width=32, blocks=6, depth=3),
 }
 # The loss, and the middle one of its weights beside L1.
 STRUCTURE_TERMS: dict[str, tuple[Spec[Loss], float]] = {
     "tv": (spec(TV, reduction="mean"), 0.1),
-    "gv": (spec(GradientVariance, patch=16), 0.03),
-    "gv_l2": (spec(GradientVariance, patch=16, norm="l2"), 1e-3),
-    "gradient": (spec(Gradient), 0.3),
-    "ldl": (spec(LDL), 3.0),
-    "frequency": (spec(FocalFrequency), 1.0),
-    "wavelet": (spec(Wavelet), 1.0),
-    "aesop": (spec(auto_encoded, decoder="balanced_x4"), 1.0),
+    "gv": (spec(GradientVariance, patch=16), 0.1),
+    "gv_l2": (spec(GradientVariance, patch=16, norm="l2"), 3e-3),
+    "gradient": (spec(Gradient), 1.0),
+    "ldl": (spec(LDL), 30.0),
+    "frequency": (spec(FocalFrequency), 30.0),
+    "wavelet": (spec(Wavelet), 10.0),
+    "aesop": (spec(auto_encoded, decoder="espcn_x4"), 1.0),  # the decoder is the cell's beginning
 }
 FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk")
 FACTORS_OF_WEIGHT = (0.1, 0.3, 1.0, 3.0, 10.0)
 STRENGTHS = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.007, 0.01)  # of the plain network's sharpening
 # Updates by network, how many of the weights, seeds.
 _BUDGETS: dict[FrontierBudget, tuple[dict[str, int], int, int]] = {
-    "quick": ({"espcn": 1_000, "balanced": 150}, 3, 1),
-    "standard": ({"espcn": 16_000, "balanced": 4_000}, 5, 3),
-    "paper": ({"espcn": 100_000, "balanced": 36_000}, 5, 3),
+    "quick": ({"espcn": 600, "fast": 200, "balanced": 100}, 3, 2),
+    "standard": ({"espcn": 8_000, "fast": 4_000, "balanced": 2_000}, 5, 3),
+    "paper": ({"espcn": 100_000, "fast": 50_000, "balanced": 36_000}, 5, 3),
 }
 
 
@@ -162,10 +166,13 @@ def structure_frontier(
     ]
     measure = partial(_measured, sets=sets, data_root=data_root, device=device)
     found: dict[tuple[str, str, float], list[NDArray[np.float64]]] = {}
-    for done, (place, recipe) in enumerate(cells):
-        tell = partial(tell_event, on_event, cell=recipe.name, place=done + 1, cells=len(cells))
+    for done, (place, recipe) in enumerate(cells, start=1):
+        tell = partial(tell_event, on_event, cell=recipe.name, place=done, cells=len(cells))
         folder = Path(out) / recipe.name
-        ended = train_cell(recipe, store, folder=folder, device=device, until=until, tell=tell)
+        begin = find(f"{place[0]}_x{FRONTIER_SCALE}")
+        ended = train_cell(
+            recipe, store, folder=folder, start=begin, device=device, until=until, tell=tell
+        )
         if ended != "finished":
             break
         network, term, _ = place
@@ -184,9 +191,12 @@ def _cell(network: str, term: str, weight: float, *, steps: int, seed: int) -> R
     pixel = Term("pixel", spec(L1))
     terms: tuple[Term, ...] = (pixel,)
     if term != "none":
-        terms += (Term(term, STRUCTURE_TERMS[term][0], weight=weight),)
+        loss = STRUCTURE_TERMS[term][0]
+        if term == "aesop":
+            loss = spec(auto_encoded, decoder=f"{network}_x{FRONTIER_SCALE}")
+        terms += (Term(term, loss, weight=weight),)
     optim = Optim(
-        learning_rate=2e-3, warmup=min(50, steps), schedule="cosine", clip="norm", clip_limit=1.0
+        learning_rate=5e-4, warmup=min(50, steps), schedule="cosine", clip="norm", clip_limit=1.0
     )
     return Recipe(
         name=f"{network}_{term}" + (f"_{weight:g}" if weight else "") + f"_seed{seed}",

@@ -213,9 +213,16 @@ def tell_event(
 
 
 def train_cell(
-    recipe: Recipe, store: Store, *, folder: Path, device: str, until: float, tell: Tell
+    recipe: Recipe,
+    store: Store,
+    *,
+    folder: Path,
+    device: str,
+    until: float,
+    tell: Tell,
+    start: Path | None = None,
 ) -> Literal["finished", "time limit", "interrupted"]:
-    """Train a cell in its folder to the end or to ``until``; return how that ended."""
+    """Train a cell, from the network ``start``, to the end or to ``until``; return how it ended."""
     if _is_trained(folder / "model.safetensors", recipe, store=store):
         tell("already trained")
         return "finished"
@@ -226,7 +233,7 @@ def train_cell(
     for stale in folder.glob("scores-*.jsonl"):
         stale.unlink()
     limit = left if math.isfinite(left) else None
-    options = RunOptions(out=folder, device=device, time_limit=limit)
+    options = RunOptions(out=folder, device=device, time_limit=limit, start_from=start)
     return train(recipe, store, options=options).status
 
 
