@@ -1,17 +1,19 @@
-"""Several ranks give what one gives: two processes over gloo, forked, on a processor."""
+"""Several ranks give what one gives: processes over gloo, forked, on a processor."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # once here, not by the first step of each forked rank
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -20,8 +22,10 @@ from edgekeeper.data.store import Store
 from edgekeeper.losses import L1, Gradient, RelativisticGAN
 from edgekeeper.models import EDSR, GradientBranch, SRResNet, VGGDiscriminator
 from edgekeeper.spec import spec
+from edgekeeper.training.logging import RunReport
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Data, Discriminator, Optim, Recipe, Stage, Term
+from edgekeeper.training.state import State
 
 # Biases before a normalisation have no gradient but rounding, which a small epsilon would blow up.
 ADAM = Optim(learning_rate=1e-2, epsilon=0.1)
@@ -29,7 +33,7 @@ SMALL = spec(EDSR, scale=2, width=4, blocks=1)
 FIDELITY = Recipe(
     "fidelity",
     SMALL,
-    data=Data(patch=24, batch=3),  # of which one rank has two, the other one
+    data=Data(patch=24, batch=5),  # of which two ranks have 3 and 2, three ranks 2, 2 and 1
     stages=(Stage("all", 4, ADAM, (Term("pixel", spec(L1)),), candidates=2),),
     ema_decay=0.9,
 )
@@ -59,6 +63,12 @@ ADVERSARIAL = replace(
             discriminator_updates=2,
         ),
     ),
+)
+NORMALISED = replace(
+    FIDELITY,
+    name="normalised",
+    model=spec(SRResNet, scale=2, width=4, blocks=1),
+    stages=(replace(FIDELITY.stages[0], optim=replace(ADAM, epsilon=1.0)),),
 )
 
 
@@ -95,16 +105,32 @@ def on_ranks(count: int, work: Callable[[int], None]) -> list[int]:
 
 
 def trained(
-    recipe: Recipe, store: Store, out: Path, *, ranks: int, stopping: int | None = None
+    recipe: Recipe,
+    store: Store,
+    out: Path,
+    *,
+    ranks: int,
+    accumulate: int = 1,
+    last_rank_gets: dict[int, signal.Signals] | None = None,
+    statuses: tuple[int, ...] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The state of a run on so many ranks; rank ``stopping`` has no time."""
+    """The state of a run on so many ranks; the last one gets signals after some updates."""
 
     def work(rank: int) -> None:
-        limit = 1e-9 if rank == stopping else None
-        options = RunOptions(out=out, workers=0, log_every=1, time_limit=limit)
+        after = RunReport.after_update
+
+        def hit(self: RunReport, state: State, values: Mapping[str, torch.Tensor]) -> None:
+            after(self, state, values)
+            if last_rank_gets and rank == ranks - 1 and state.step in last_rank_gets:
+                os.kill(os.getpid(), last_rank_gets[state.step])
+
+        RunReport.after_update = hit  # type: ignore[method-assign]  # in this fork alone
+        options = RunOptions(
+            out=out, workers=0, log_every=1, accumulate=accumulate, checkpoint_every=2
+        )
         train(recipe, store, options=options)
 
-    assert on_ranks(ranks, work) == [0] * ranks
+    assert on_ranks(ranks, work) == list(statuses or [0] * ranks)
     return load_file(out / "last.safetensors")
 
 
@@ -114,54 +140,113 @@ def close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=5e-6, msg=name)
 
 
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
 @pytest.mark.parametrize("recipe", [FIDELITY, ADVERSARIAL], ids=lambda recipe: recipe.name)
-def test_two_ranks_are_one_to_rounding_and_a_run_may_change_their_number(
+def test_ranks_and_parts_are_one_to_rounding_and_a_run_may_change_their_number(
     recipe: Recipe, store: Store, tmp_path: Path
 ) -> None:
     alone = trained(recipe, store, tmp_path / "alone", ranks=1)
     start = replace(recipe, stages=(replace(recipe.stages[0], steps=1),))
     moved = trained(start, store, tmp_path / "start", ranks=1)
     assert any(not torch.equal(alone[name], moved[name]) for name in moved)
-    together = trained(recipe, store, tmp_path / "together", ranks=2)
-    close(alone, together)
-    log, other = ((tmp_path / run / "log.jsonl").read_text() for run in ("alone", "together"))
+    close(alone, trained(recipe, store, tmp_path / "parts", ranks=1, accumulate=3))
+    close(alone, trained(recipe, store, tmp_path / "both", ranks=2, accumulate=2))
+    close(alone, trained(recipe, store, tmp_path / "three", ranks=3))
+    log, other = ((tmp_path / run / "log.jsonl").read_text() for run in ("alone", "three"))
     assert len(log.splitlines()) == len(other.splitlines())  # one rank writes
-    # One rank has to stop: both do, after the same update, and one rank alone goes on.
-    stopped = trained(recipe, store, tmp_path / "stopped", ranks=2, stopping=1)
+    # One rank has to stop: all do, after the same update, and another number goes on.
+    stop = {1: signal.SIGTERM}
+    stopped = trained(recipe, store, tmp_path / "stopped", ranks=3, last_rank_gets=stop)
     close(moved, stopped)
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
-    close(alone, trained(recipe, store, tmp_path / "stopped", ranks=1))
+    close(alone, trained(recipe, store, tmp_path / "stopped", ranks=2))
+
+
+def test_generators_normalise_over_the_batch_of_all_ranks(store: Store, tmp_path: Path) -> None:
+    alone = trained(NORMALISED, store, tmp_path / "alone", ranks=1)
+    assert any("running_var" in name for name in alone)
+    for ranks in (2, 3):
+        close(alone, trained(NORMALISED, store, tmp_path / f"{ranks}", ranks=ranks))
+
+
+def test_a_killed_rank_ends_the_others_and_the_run_goes_on_in_the_same_bits(
+    store: Store, tmp_path: Path
+) -> None:
+    whole = trained(ADVERSARIAL, store, tmp_path / "whole", ranks=2)
+    out = tmp_path / "killed"  # after update 3; the last state is that of update 2
+    kill, ends = {3: signal.SIGKILL}, (1, -signal.SIGKILL)
+    trained(ADVERSARIAL, store, out, ranks=2, last_rank_gets=kill, statuses=ends)
+    assert not (out / "model.safetensors").exists()
+    equal(whole, trained(ADVERSARIAL, store, out, ranks=2))
 
 
 def test_what_ranks_cannot_share_is_refused(
     store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    normalised = replace(FIDELITY, model=spec(SRResNet, scale=2, width=4, blocks=1))
     few = replace(FIDELITY, data=Data(patch=24, batch=1))
-    for recipe, words in ((normalised, "normalises over the batch"), (few, "A batch of 1 cannot")):
+    for recipe, parts, words in (
+        (NORMALISED, 2, "normalises over the batch"),
+        (few, 1, "A batch of 1 cannot"),
+    ):
         out = tmp_path / words[:7]
 
-        def work(rank: int, recipe: Recipe = recipe, out: Path = out) -> None:
-            train(recipe, store, options=RunOptions(out=out, workers=0))
+        def work(rank: int, recipe: Recipe = recipe, out: Path = out, parts: int = parts) -> None:
+            train(recipe, store, options=RunOptions(out=out, workers=0, accumulate=parts))
 
         assert on_ranks(2, work) == [1, 1]
         assert words in capfd.readouterr().err
 
 
+# A loss that kills its process once, in update 7 of rank 1, if a file says so.
+RECIPE = """
+import os, pathlib, signal
+from edgekeeper.losses import L2
+from edgekeeper.models import ESPCN
+from edgekeeper.spec import spec
+from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term
+
+class Deadly(L2):
+    updates = 0
+    def forward(self, sr, hr):
+        Deadly.updates += 1
+        file = pathlib.Path(os.environ["FAULT"])
+        if os.environ["RANK"] == "1" and Deadly.updates == 7 and file.exists():
+            file.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(sr, hr)
+
+recipe = Recipe(
+    "deadly", spec(ESPCN, scale=2), data=Data(patch=16, batch=2),
+    stages=(Stage("all", 10, Optim(learning_rate=1e-3), (Term("pixel", spec(Deadly)),)),),
+)
+"""
+
+
 @pytest.mark.slow
-def test_torchrun_starts_the_command(store: Store, tmp_path: Path) -> None:
-    recipe = tmp_path / "mine.toml"
-    recipe.write_text(
-        'model = { name = "ESPCN", arguments = { scale = 2 } }\n'
-        "data = { patch = 16, batch = 2 }\n"
-        '[[stages]]\nname = "all"\nsteps = 3\noptim = { learning_rate = 1e-3 }\n'
-        'terms = [{ name = "pixel", loss = "L2" }]\n'
-    )
+def test_torchrun_starts_anew_after_a_kill_and_ends_in_the_same_bits(
+    store: Store, tmp_path: Path
+) -> None:
+    recipe, fault = tmp_path / "mine.py", tmp_path / "fault"
+    recipe.write_text(RECIPE)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    command += ["2", "-m", "edgekeeper", "train", str(recipe), "--store", str(store.path)]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Finished after 3 steps") == 1
-    assert (tmp_path / "out" / "model.safetensors").is_file()
+    command += ["2", "--max-restarts", "1", "-m", "edgekeeper", "train", str(recipe)]
+    command += ["--store", str(store.path), "--checkpoint-every", "2"]
+    for run in ("straight", "killed"):
+        if run == "killed":
+            fault.touch()
+        done = subprocess.run(
+            [*command, "--out", str(tmp_path / run)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "FAULT": str(fault), "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Finished after 10 steps") == 1
+    assert not fault.exists()  # it was killed indeed
+    assert "SIGKILL" in done.stderr or "-9" in done.stderr
+    equal(*(load_file(tmp_path / run / "last.safetensors") for run in ("straight", "killed")))

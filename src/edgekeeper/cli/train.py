@@ -80,6 +80,14 @@ from edgekeeper.cli.options import (
     is_flag=True,
     help="Record the update as a CUDA graph and replay it; for recipes with SOAP alone.",
 )
+@click.option(
+    "--accumulate",
+    type=click.IntRange(1),
+    default=1,
+    metavar="PARTS",
+    help="Give the network each batch in so many parts: less memory, the same result up to "
+    "rounding, a third more time.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
 @click.option("--wandb", metavar="PROJECT", help="Send curves to Weights & Biases too.")
 def train_command(
@@ -97,6 +105,7 @@ def train_command(
     resume_from: Path | None,
     no_validation: bool,
     graph: bool,
+    accumulate: int,
     tensorboard: bool,
     wandb: str | None,
 ) -> None:
@@ -133,6 +142,7 @@ def train_command(
         tensorboard=tensorboard,
         wandb=wandb,
         graph=graph,
+        accumulate=accumulate,
     )
     outcome = train(chosen, Store.open(store), options=options)
     if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started one speaks

@@ -15,19 +15,21 @@ from edgekeeper.evaluation.evaluate import results
 from edgekeeper.models import SRModel
 from edgekeeper.models.own import check_loadable
 from edgekeeper.spec import Spec
-from edgekeeper.training.ranks import check_ranks
+from edgekeeper.training.ranks import check_shares
 from edgekeeper.training.recipe import Recipe
 
 _Gradients = Sequence[Tensor | None]
 
 
-def check_recipe(recipe: Recipe, model: SRModel, *, data_root: Path | None) -> None:
+def check_recipe(
+    recipe: Recipe, model: SRModel, *, data_root: Path | None, accumulate: int = 1
+) -> None:
     """Raise InputError for what would fail only in a later stage, at the first validation or later.
 
     So does a network that could not be loaded again from the file that the run writes.
     """
     _check_network(recipe.model, model)
-    check_ranks(model, batch=recipe.data.batch)  # before the first update, as all here
+    check_shares(model, batch=recipe.data.batch, accumulate=accumulate)
     for stage in recipe.stages:
         for beginning in stage.trains:
             if not any(name.startswith(beginning) for name, _ in model.named_parameters()):

@@ -28,10 +28,11 @@ WARM_UP = 3
 """Updates in the form that is recorded, before the recording: libraries choose their kernels."""
 
 
-def check_recordable(recipe: Recipe) -> None:
+def check_recordable(recipe: Recipe, *, accumulate: int = 1) -> None:
     """Raise InputError when the updates of ``recipe`` are not all alike, or not of SOAP."""
     for stage in recipe.stages:
         reasons = {
+            "its batches come in parts": accumulate > 1,
             "it has discriminators": bool(stage.discriminators),
             "there are several ranks": ranks() > 1,  # their messages are not recorded
             "a weight ramps up": any(term.ramp for term in stage.terms),  # it would stand still

@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import NotFiniteError
@@ -49,11 +50,13 @@ def update(
     *,
     recipe: Recipe,
     criteria: Mapping[Spec[Loss], Loss],
+    accumulate: int = 1,
     gradient_check: GradientCheck | None = None,
 ) -> dict[str, Tensor]:
     """Update the generator once and then each discriminator; return all losses by name.
 
-    ``criteria`` are the losses of the recipe's terms, built. What is returned stays on the device.
+    ``criteria`` are the losses of the recipe's terms, built; ``accumulate`` is that of RunOptions.
+    What is returned stays on the device.
     """
     stage, step = recipe.stage_at(state.step)
     discriminators = list(state.discriminators.values())  # spec, network, optimizer, loss of each
@@ -66,7 +69,9 @@ def update(
     # The generator: every loss by its name, and one step against their weighted sum.
     with frozen(d.network for d in discriminators):
         guided = any(term.on == "branch" for term in stage.terms)
-        sr, gradient = forward(state, lr, recipe=recipe, guided=guided)  # (B, C, rH, rW) each
+        sr, gradient = forward(  # (B, C, rH, rW) each
+            state, lr, recipe=recipe, guided=guided, accumulate=accumulate
+        )
         compared = {"image": (sr, hr)}
         if gradient is not None:
             compared["branch"] = (gradient, gradient_map(hr))
@@ -89,7 +94,7 @@ def update(
     for turn, (lr, hr) in enumerate(images):
         if turn > 0:
             with torch.no_grad():  # a new batch is for the discriminators alone
-                sr, _ = forward(state, lr, recipe=recipe, guided=False)
+                sr, _ = forward(state, lr, recipe=recipe, guided=False, accumulate=accumulate)
         for d in discriminators:
             rng = step_generator(seed=recipe.seed, step=state.step, turn=turn)
             loss, measured = discriminator_loss(d, recipe=recipe, sr=sr.detach(), hr=hr, rng=rng)
@@ -101,14 +106,27 @@ def update(
 
 
 def forward(
-    state: State, lr: Tensor, *, recipe: Recipe, guided: bool
+    state: State, lr: Tensor, *, recipe: Recipe, guided: bool, accumulate: int = 1
 ) -> tuple[Tensor, Tensor | None]:
-    """Return SR and, if ``guided``, the gradient map that the branch predicts, in float32."""
+    """Return SR and, if ``guided``, the gradient map that the branch predicts, in float32.
+
+    In parts nothing but SR is kept of each; going back, the network is asked once more, part by
+    part. So the losses see the whole batch, whatever they mean over.
+    """
+    network = state.model.with_gradient if guided else state.model
+
+    def result(part: Tensor) -> tuple[Tensor, ...]:  # (B / accumulate, C, rH, rW) each
+        found: Tensor | GradientGuided = network(part)  # type: ignore[operator]
+        return (found,) if isinstance(found, Tensor) else (found.sr, found.gradient)
+
     with precision(state.model, recipe=recipe):
-        if not guided:
-            return whole(state.model(share(lr)).float(), like=lr), None
-        found: GradientGuided = state.model.with_gradient(share(lr))  # type: ignore[operator]
-    return whole(found.sr.float(), like=lr), whole(found.gradient.float(), like=lr)
+        if accumulate == 1:
+            parts = [result(share(lr))]
+        else:
+            pieces = share(lr).tensor_split(accumulate)
+            parts = [checkpoint(result, piece, use_reentrant=False) for piece in pieces]
+    images = [whole(torch.cat(each).float(), like=lr) for each in zip(*parts, strict=True)]
+    return images[0], images[1] if guided else None
 
 
 def generator_loss(d: DiscriminatorState, *, recipe: Recipe, sr: Tensor, hr: Tensor) -> Tensor:
@@ -158,9 +176,10 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
     """
     with running(options) as stopped:
         state = begin(recipe, store, options=options)
-        check_recipe(recipe, state.model, data_root=options.data_root)
+        parts = options.accumulate
+        check_recipe(recipe, state.model, data_root=options.data_root, accumulate=parts)
         if options.graph:
-            check_recordable(recipe)
+            check_recordable(recipe, accumulate=parts)
         criteria = build_losses(recipe, device=options.device)  # VGG19 and the like, once
         source = store if options.device == "cpu" else store.to(options.device)
         with closing(RunReport(recipe, options, store=store, state=state)) as report:
@@ -195,7 +214,9 @@ def _run(
         begins = end - stage.steps
         if state.step == begins:
             enter_stage(state, stage, recipe=recipe)  # new optimizers; see Discriminator
-        one_update: Update = partial(update, recipe=recipe, criteria=criteria)
+        one_update: Update = partial(
+            update, recipe=recipe, criteria=criteria, accumulate=options.accumulate
+        )
         update_once = RecordedUpdate(one_update, recipe=recipe) if options.graph else one_update
         steps, scale = range(state.step, end), state.model.scale
         if steps:

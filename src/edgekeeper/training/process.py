@@ -35,7 +35,8 @@ class RunOptions:
     ``gradient_check_every`` updates the log tells each loss's gradients anew (0: never).
     ``tensorboard`` and ``wandb``, a project there, draw curves besides the log.
     ``graph``: the update is recorded once and replayed (`edgekeeper.training.graph`); the result
-    is the same up to rounding.
+    is the same up to rounding. ``accumulate``: the network takes a batch in so many parts, of which
+    one lies in memory with what its gradient needs; the same up to rounding too.
     """
 
     out: Path
@@ -52,6 +53,7 @@ class RunOptions:
     tensorboard: bool = False
     wandb: str | None = None
     graph: bool = False
+    accumulate: int = 1
 
 
 @contextmanager

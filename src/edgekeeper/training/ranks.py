@@ -2,16 +2,18 @@
 
 Every rank draws the whole batch, enlarges its share of it, and is given the SR of the others, so
 that each loss and each discriminator sees the whole batch everywhere: relativistic means, batch
-normalisation and all that is drawn at random are those of one process. Gradients are averaged
-before each step. What is saved does not depend on the number of ranks.
+normalisation and all that is drawn at random are those of one process. A generator that normalises
+over the batch does so over all shares together. Gradients are averaged before each step. What is
+saved does not depend on the number of ranks.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgekeeper.errors import InputError
 
@@ -87,17 +89,75 @@ def agreed(value: int, *, device: str = "cpu") -> int:
     return int(shared)
 
 
-def check_ranks(model: nn.Module, *, batch: int) -> None:
-    """Raise InputError for what several ranks could not compute as one does."""
-    if ranks() == 1:
-        return
-    if batch < ranks():
+class _RanksSum(torch.autograd.Function):
+    """The sum of a tensor over the ranks; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: object, part: Tensor) -> Tensor:
+        total = part.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        return _RanksSum.forward(ctx, gradients[0].contiguous())
+
+
+class RanksBatchNorm(_BatchNorm):
+    """Batch normalisation by the mean and the variance of all ranks' shares together.
+
+    As ``nn.SyncBatchNorm``, which does not run on processors; shares may differ in size.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, C, ...) normalised; in evaluation mode as one process does."""
+        if not self.training:
+            return super().forward(x)
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]  # (1, C, 1, 1)
+        values = x.float()  # sums of bfloat16 are no sums
+        total: Callable[[Tensor], Tensor] = _RanksSum.apply
+        count = total(values.new_tensor(values.numel() / values.shape[1]))
+        mean = total(values.sum(axes)) / count  # (C,); the gradient goes through all ranks
+        centred = values - mean.view(shape)
+        variance = total(centred.square().sum(axes)) / count  # (C,)
+        if self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
+            share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * (count / (count - 1)), share)  # unbiased
+        normalised = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
+        return normalised.to(x.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take images, sequences and volumes."""
+
+
+def normalise_together(network: nn.Module) -> None:
+    """Let all batch normalisations of ``network`` see the shares of all ranks, if there are some.
+
+    Names of tensors and what is saved stay as they are.
+    """
+    for module in network.modules() if ranks() > 1 else ():
+        if isinstance(module, _BatchNorm):
+            module.__class__ = RanksBatchNorm  # same parameters, another forward
+
+
+def check_shares(model: nn.Module, *, batch: int, accumulate: int) -> None:
+    """Raise InputError for what shares of a batch could not compute as the whole does."""
+    if batch < ranks() * accumulate:
         raise InputError(
-            f"A batch of {batch} cannot be shared by {ranks()} ranks; start {batch} or fewer."
+            f"A batch of {batch} cannot be shared by {ranks()} ranks in {accumulate} parts each; "
+            f"choose {batch} or fewer in all."
         )
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise InputError(
-                f"The network normalises over the batch ('{name}'), of which each rank would see "
-                "its share alone; train it on one rank."
-            )
+    if accumulate > 1:
+        for name, module in model.named_modules():
+            if isinstance(module, _BatchNorm):
+                raise InputError(
+                    f"The network normalises over the batch ('{name}'), of which each part would "
+                    "see itself alone; leave --accumulate away, or start more ranks."
+                )

@@ -27,7 +27,7 @@ from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, to_plain
 from edgekeeper.training.optimizer import Optim, make_optimizer
 from edgekeeper.training.process import RunOptions
-from edgekeeper.training.ranks import agreed, is_first
+from edgekeeper.training.ranks import agreed, is_first, normalise_together
 from edgekeeper.training.recipe import Discriminator, Loss, Negatives, Recipe, Stage
 from edgekeeper.training.start import start
 
@@ -98,6 +98,7 @@ def begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
     last = options.out / "last.safetensors"  # wins over --resume-from: the same command goes on
     checkpoint = last if last.is_file() else options.resume_from
     model = _build(recipe.model, seed=recipe.seed, recipe=recipe, device=options.device)
+    normalise_together(model)
     origin = {} if checkpoint else start(recipe, model, file=options.start_from)
     ema = copy.deepcopy(model).requires_grad_(False) if recipe.ema_decay else None
     state = State(model, ema, origin=origin)
