@@ -109,6 +109,8 @@ def test_what_cannot_be_done_is_said(server: Server, photo: Photo, tmp_path: Pat
         ({"scale": 2, "width": 9}, "Say once"),
         ({"fit": [3]}, "'fit' is a list"),
         ({"style": "../x"}, "'style' is one of auto"),
+        ({"strength": 2}, "'strength' is a number from 0 to 1"),
+        ({"strength": 0.5, "style": "sharp"}, "styles auto and restore"),
         ({"format": "exe"}, "'format' is one of png"),
         ({"quality": 0}, "'quality' is a whole number"),
         ({"model": "/etc/passwd"}, "no option 'model'"),

@@ -4,15 +4,19 @@ EDGEKEEPER_SCREENS names a folder to keep screenshots in.
 """
 
 import os
+import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pyvips
 
 from edgekeeper.image import read_image
+from edgekeeper.video.source import survey
 
 CHROMIUM = shutil.which("chromium")
 
@@ -181,7 +185,9 @@ def test_the_slider_moves_by_mouse_and_keys_and_the_image_by_both(
     page.check("#risk")
     page.wait_for_load_state("networkidle")
     keep(page, "risk")
-    assert page.inner_text("#words").startswith(("No invented", "Some edges", "Some structure"))
+    words = page.inner_text("#words")
+    assert words.startswith(("No invented", "Some edges", "Some structure")) and "%" in words
+    assert words.endswith("In colour: edges that the image does not support.")
     check_accessible(page)
     page.keyboard.press("Escape")
     assert page.is_hidden("#viewer")
@@ -191,7 +197,7 @@ def test_styles_side_by_side(open_page: Any, tmp_path: Path) -> None:
     page = open_page()
     enlarge(page, small_photo(tmp_path / "photo.jpg", 160))
     for style in ("Sharp", "Restore"):
-        page.get_by_label(style).check()
+        page.get_by_role("radio", name=style).check()
         page.click("#start:enabled")
     page.get_by_role("button", name="Compare").nth(2).click()
     boxes = page.locator("#shown input")
@@ -232,7 +238,7 @@ def test_german_dark_on_a_phone_by_keyboard(open_page: Any, photo: Photo, tmp_pa
         viewport={"width": 360, "height": 740},
         reduced_motion="reduce",
     )
-    page.get_by_role("heading", name="Bilder hierher ziehen").wait_for()
+    page.get_by_role("heading", name="Bilder oder Videos hierher ziehen").wait_for()
     enlarge(page, photo(tmp_path / "klein.png", 40, 30))
     page.get_by_text("fertig").wait_for()
     wide = page.evaluate("document.documentElement.scrollWidth")
@@ -246,8 +252,89 @@ def test_german_dark_on_a_phone_by_keyboard(open_page: Any, photo: Photo, tmp_pa
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.innerText"))
     assert {"files", "folder", "size", "format", "zip", "clear", "Vergleichen"} <= reached
     page.get_by_role("button", name="English").click()
-    page.get_by_role("heading", name="Drop images here").wait_for()
+    page.get_by_role("heading", name="Drop images or videos here").wait_for()
     assert page.get_by_role("button", name="Compare").count() == 1
+
+
+def small_video(path: Path, frames: int = 12) -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=12, pix_fmt="yuv420p")
+        stream.width, stream.height = 64, 48
+        for number in range(frames):
+            pixels = np.zeros((48, 64, 3), np.uint8)
+            pixels[:, number * 3 : number * 3 + 20] = (200, 120, 40)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        file.mux(stream.encode())
+    return path
+
+
+def test_a_video_is_noticed_enlarged_compared_and_downloaded(
+    open_page: Any, tmp_path: Path
+) -> None:
+    page = open_page()
+    page.select_option("#size", "2")
+    page.set_input_files("#files", small_video(tmp_path / "clip.mp4"))
+    page.get_by_text("64 × 48 → 128 × 96 pixels").wait_for()
+    assert "Video of 12 frames (1 s)." in page.inner_text("#images")
+    page.click("#start:enabled")
+    page.get_by_text("done").wait_for()
+    page.get_by_role("button", name="Compare: clip.mp4").click()
+    page.wait_for_load_state("networkidle")
+    keep(page, "video")
+    assert page.is_enabled("#risk")
+    page.keyboard.press("Escape")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download: clip.mp4").click()
+    assert download.value.suggested_filename == "clip_x2.mp4"
+    made = survey(download.value.path())
+    assert made.size == (96, 128) and made.frames == 12
+
+
+def test_restore_has_a_dial_and_images_fit_a_print(open_page: Any, tmp_path: Path) -> None:
+    page = open_page()
+    assert page.is_hidden("#strength")
+    page.get_by_role("radio", name="Restore").check()
+    page.focus("#strength")
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#strength-words") == "50%: between both"
+    enlarge(page, small_photo(tmp_path / "photo.jpg", 64))
+    page.get_by_text("×4, Restore 50%, 256 × 144: done").wait_for()
+    page.focus("#strength")
+    page.keyboard.press("End")
+    page.click("#start:enabled")  # another strength is another job
+    page.get_by_text("×4, Restore 100%, 256 × 144: done").wait_for()
+    keep(page, "dial")
+    page.get_by_role("radio", name="Faithful").check()
+    page.select_option("#size", "1181x1772")  # on its side, as the image lies
+    page.get_by_text("64 × 36 → 1,772 × 997 pixels").wait_for()
+    page.select_option("#size", "3840x2160")
+    page.get_by_text("64 × 36 → 3,840 × 2,160 pixels").wait_for()
+
+
+def test_what_the_server_says_is_said_in_german(open_page: Any, tmp_path: Path) -> None:
+    page = open_page(locale="de-DE")
+    for name, content in {"leer.png": b"", "kaputt.png": b"no image", "ab.mp4": b"1234"}.items():
+        (tmp_path / name).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "zwei.zip", "w") as packed:
+        pyvips.Image.thumbnail(str(PHOTO), 200).jpegsave(str(tmp_path / "a.jpg"), Q=20)
+        packed.write(tmp_path / "a.jpg", "a.jpg")
+        packed.writestr("unten/kaputt.tif", b"no image")
+    names = ("leer.png", "kaputt.png", "ab.mp4", "zwei.zip")
+    page.set_input_files("#files", [tmp_path / name for name in names])
+    page.get_by_text("„leer.png“ wurde nicht angenommen: Die Datei ist leer.").wait_for()
+    wrong = page.get_by_text("'kaputt.png' ist kein Bild (in")
+    wrong.wait_for()
+    assert wrong.bounding_box()["width"] > 600
+    page.get_by_text("'kaputt.tif' ist kein Bild (in").wait_for()
+    page.get_by_text("'ab.mp4' ist beschädigt oder kein Video").wait_for()
+    page.click("#start:enabled")
+    page.get_by_text("fertig").wait_for()
+    page.get_by_text("Sieht nach JPEG mit Qualität etwa 20").wait_for()
+    english = re.compile(r"looks|converted|The |cannot", re.IGNORECASE)
+    assert not english.search(page.inner_text("#images")), page.inner_text("#images")
+    keep(page, "german")
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """What the page needs is in the package, and what Docker is told is there."""
 
+import ast
 import re
 from pathlib import Path
 
+import edgekeeper
 from edgekeeper.cli.serve import serve_command
 from edgekeeper.server.app import PAGE
 
@@ -39,9 +41,48 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
         "print",
     }
     by_name |= {f"{style}_hint" for style in by_name} | {"supported", "doubtful", "invented"}
+    by_name |= {"restore_little", "restore_half", "restore_much"}
     by_name |= {"queued", "running", "done", "failed", "cancelled"}
     buttons = set(re.findall(r'button\("(\w+)"', sources))
     assert not known - used - by_name - buttons, known - used - by_name - buttons
+
+
+def _sentences(path: Path) -> set[str]:
+    """What a file gives to exceptions and adds to notes, each with {} for what is put in."""
+
+    def template(node: ast.expr) -> str:
+        if isinstance(node, ast.JoinedStr):
+            parts = (v.value if isinstance(v, ast.Constant) else "{}" for v in node.values)
+            return "".join(map(str, parts))
+        return node.value if isinstance(node, ast.Constant) and type(node.value) is str else ""
+
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func).rpartition(".")[2]
+            if called.endswith(("Error", "Exception", "_refused", "_damaged", "append")):
+                found |= {template(given) for given in node.args}
+    return {text for text in found if " " in text.strip()}
+
+
+def test_what_the_server_says_is_there_in_german() -> None:
+    texts = (PAGE / "texts.js").read_text(encoding="utf-8")
+    said = re.findall(r'^  \["(.*)", "(.*)"\],$', texts, flags=re.MULTILINE)
+    assert len(said) > 80 and len({english for english, _ in said}) == len(said)
+    for english, german in said:
+        places = set(re.findall(r"{\d}", english))
+        assert set(re.findall(r"{\d}", german)) <= places and english != german, english
+    plain = {re.sub(r"{\d}", "{}", english).replace("'", "") for english, _ in said}
+    package = Path(edgekeeper.__file__).parent
+    of_images = ("image/read.py", "video/source.py", "video/segments.py", "video/joining.py")
+    files = [*(package / "server").glob("*.py"), *(package / name for name in of_images)]
+    missing = {
+        text
+        for file in files
+        for text in _sentences(file)
+        if text.replace("'", "") not in plain and text not in ("{}", "unable to fetch from region")
+    }
+    assert not missing, missing
 
 
 def test_docker_is_told_what_is_there() -> None:

@@ -5,6 +5,7 @@ process ends when its standard input does, whatever killed the server.
 """
 
 import functools
+import itertools
 import json
 import os
 import queue
@@ -22,12 +23,22 @@ import torch
 
 from edgekeeper.errors import EdgekeeperError, ImageError, InputError
 from edgekeeper.evaluation.inspect import inspect_files
-from edgekeeper.image import FORMATS, Image, SaveOptions, as_unit, from_tensor, open_image
+from edgekeeper.image import (
+    FORMATS,
+    Image,
+    SaveOptions,
+    as_unit,
+    from_tensor,
+    open_image,
+    write_image,
+)
 from edgekeeper.image.quality import estimate
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
-from edgekeeper.inference.outputs import is_video
+from edgekeeper.inference.outputs import VIDEO_SUFFIXES, is_video
 from edgekeeper.inference.request import plan_passes
 from edgekeeper.pretrained.zoo import Style, find_device
+from edgekeeper.video import upscale_video
+from edgekeeper.video.source import read_frames, survey
 
 TILE = 512
 """The side of the tiles of a view."""
@@ -46,14 +57,14 @@ class CancelledError(Exception):
 
 
 def look_at(task: Message) -> Message:
-    """Return what is known of an image before anything is computed, and make its view.
+    """Return what is known of an image or video before anything is computed, and make its view.
 
     Raises:
         ImageError: it cannot be read. InputError: it is larger than what is taken.
     """
     source = Path(task["source"])
     if is_video(source):
-        raise InputError("This is a video; the command `edgekeeper upscale` enlarges it.")
+        return _look_at_video(source, task)
     with open_image(source) as reader:
         header = reader.header
         height, width = header.height, header.width
@@ -76,6 +87,41 @@ def look_at(task: Message) -> Message:
         **{name: value for name, value in asdict(condition).items() if name != "blockiness"},
         "view": make_view(source, Path(task["view"])),
     }
+
+
+def _look_at_video(source: Path, task: Message) -> Message:
+    facts = survey(source)
+    height, width = facts.size
+    if height * width > task["max_pixels"]:
+        raise InputError(_too_large(width, height, limit=task["max_pixels"]))
+    return {
+        "width": width,
+        "height": height,
+        "format": source.suffix[1:].lower(),
+        "depth": 16 if facts.layout.depth > 8 else 8,
+        "grey": facts.layout.family == "grey",
+        "alpha": facts.layout.alpha,
+        "profile": False,
+        "notes": list(facts.notes),
+        "jpeg_quality": None,
+        "noise": 0.0,
+        "strength": 0.0,
+        "subsampling": None,
+        "frames": facts.frames,
+        "seconds": round(float(facts.frames / facts.rate), 2),
+        "view": make_view(_still(source, Path(task["view"])), Path(task["view"])),
+    }
+
+
+def _still(video: Path, folder: Path) -> Path:
+    """Write the frame that stands for a video, one of its first second, as a PNG in ``folder``."""
+    facts = survey(video)
+    number = min(facts.frames // 2, round(facts.rate))
+    frames = read_frames(facts, wanted=lambda n: n >= number)
+    for frame in itertools.islice(frames, 1):
+        write_image(frame.image, folder / "still.png", overwrite="replace")
+    frames.close()
+    return folder / "still.png"
 
 
 def _too_large(width: int, height: int, *, limit: int) -> str:
@@ -122,6 +168,7 @@ def request_of(options: Message, *, device: str) -> Request:
         style=options["style"],
         precision="auto",
         device=device,
+        strength=options.get("strength"),
         save=SaveOptions(format=options["form"], quality=options["quality"]),
         existing="replace",
         **size,
@@ -144,6 +191,7 @@ def foresee(task: Message) -> Message:
         seconds += pixels * _seconds_per_pixel(task["options"]["style"], factor, task["device"])
         pixels *= factor**2
     height, width = plan.size
+    seconds *= task.get("frames", 1)
     return {"width": width, "height": height, "seconds": seconds}
 
 
@@ -178,9 +226,18 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
     if width * height > task["max_pixels"]:
         raise InputError(_too_large(width, height, limit=task["max_pixels"]))
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"result{FORMATS[options['form']].suffixes[0]}"
     request = request_of(options, device=task["device"])
-    result = upscale_file(source, target, request=request, on_step=on_step)
+    before, after = source, folder / f"result{FORMATS[options['form']].suffixes[0]}"
+    if is_video(source):
+        suffix = source.suffix.lower()
+        target = folder / f"result{suffix if suffix in VIDEO_SUFFIXES else '.mkv'}"
+        result = upscale_video(source, target, request=request, on_step=on_step)
+        assert result.size is not None  # of what was written, perhaps a row less
+        height, width = result.size
+        before, after = source.with_name("still.png"), _still(target, folder)
+    else:
+        target = after
+        result = upscale_file(source, target, request=request, on_step=on_step)
     answer: Message = {
         "file": target.name,
         "bytes": target.stat().st_size,
@@ -189,15 +246,15 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
         "seconds": round(result.seconds, 3),
         "foreseen": foreseen["seconds"],
         "notes": list(result.notes),
-        "view": make_view(target, folder),
+        "view": make_view(after, folder),
         "risk": None,
     }
     if options["risk"]:
         overlay = folder / "risk.png"
         try:
-            report = inspect_files(source, target, overlay_path=overlay, overwrite="replace")
+            report = inspect_files(before, after, overlay_path=overlay, overwrite="replace")
         except (InputError, ImageError) as error:  # a factor of 2.7, an image of 5 x 5 pixels
-            answer["notes"].append(f"No structure risk: {error}".replace(str(source), "image"))
+            answer["notes"].append(f"No structure risk: {error}".replace(str(before), "image"))
         else:
             answer["risk"] = {"score": report.risk, "verdict": report.verdict}
             answer["risk"]["view"] = make_view(overlay, folder / "risk")

@@ -28,6 +28,8 @@ class FullError(InputError):
 class Options:
     """What is asked of a job: how large (one of the four), by which style, how it is written.
 
+    ``strength`` is of "auto" and "restore": from 0 (faithful) to 1; None: as the image needs it.
+
     ``form`` None keeps the format of the image where that can be written; ``risk`` measures where
     the result has structure that the image does not support.
     """
@@ -37,6 +39,7 @@ class Options:
     height: int | None = None
     fit: tuple[int, int] | None = None
     style: JobStyle = "auto"
+    strength: float | None = None
     form: Form | None = None
     quality: int = 95
     risk: bool = True
@@ -54,9 +57,14 @@ class Options:
                 raise InputError(f"'{name}' is {allowed}.")
         if sum(given.get(name) is not None for name in ("scale", "width", "height", "fit")) > 1:
             raise InputError("Say once how large: scale, width, height or fit.")
+        if given.get("strength") is not None and given.get("style") in _WITHOUT_STRENGTH:
+            raise InputError("'strength' is for the styles auto and restore.")
         kept = {name: value for name, value in given.items() if value is not None}
         form, fit = kept.pop("format", None), kept.pop("fit", None)
         return cls(**kept, form=form, fit=None if fit is None else (fit[0], fit[1]))
+
+
+_WITHOUT_STRENGTH = ("faithful", "sharp", "texture")
 
 
 def _is_side(value: object) -> bool:
@@ -73,6 +81,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a list of width and height in pixels, such as [3840, 2160]",
     ),
     "style": (lambda x: x in get_args(JobStyle), f"one of {', '.join(get_args(JobStyle))}"),
+    "strength": (lambda x: type(x) in (int, float) and 0 <= x <= 1, "a number from 0 to 1"),
     "format": (lambda x: x in get_args(Form), f"one of {', '.join(get_args(Form))}"),
     "quality": (lambda x: type(x) is int and 1 <= x <= 100, "a whole number from 1 to 100"),
     "risk": (lambda x: type(x) is bool, "true or false"),

@@ -274,7 +274,7 @@ class Service:
 
 
 def _size(image: UploadedImage) -> dict[str, int]:
-    return {"width": image.look["width"], "height": image.look["height"]}
+    return {k: image.look[k] for k in ("width", "height", "frames") if k in image.look}
 
 
 def _named(error: WorkerError, image: UploadedImage) -> str:

@@ -2,7 +2,7 @@
 // stays where it is.
 
 import { cancel, levelsOf, removeImage, removeJob, resultOf, retry, tileOf, viewOf } from "./api.js";
-import { duration, number, percent, text } from "./texts.js";
+import { duration, number, percent, said, text } from "./texts.js";
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -18,8 +18,11 @@ function button(key, name, action) {
 
 const pixels = (thing) => `${number(thing.width)} × ${number(thing.height)}`;
 
+const sentence = (note) => note[0].toUpperCase() + note.slice(1) + (note.endsWith(".") ? "" : ".");
+
 function noticed({ look }) {
   const facts = [];
+  if (look.frames) facts.push(text("video", number(look.frames), duration(look.seconds)));
   if (look.jpeg_quality !== null) facts.push(text("jpeg", look.jpeg_quality));
   if (look.noise >= 1.5) facts.push(text("noise", number(look.noise)));
   if (look.alpha) facts.push(text("alpha"));
@@ -27,7 +30,8 @@ function noticed({ look }) {
   if (look.grey) facts.push(text("grey"));
   if (look.profile) facts.push(text("profile"));
   const advice = look.strength >= 0.5 ? [text("try_restore")] : [];
-  return [facts.join(", ") + (facts.length ? "." : ""), ...look.notes, ...advice].join(" ").trim();
+  const seen = facts.length ? [facts.join(", ")] : [];
+  return [...seen, ...look.notes.map(said), ...advice].map(sentence).join(" ");
 }
 
 export function riskWords({ score, verdict }) {
@@ -35,7 +39,6 @@ export function riskWords({ score, verdict }) {
 }
 
 // The card of an image; foreseen is { width, height, seconds, allowed }, null, or an Error.
-const sentence = (note) => note[0].toUpperCase() + note.slice(1) + (note.endsWith(".") ? "" : ".");
 
 export class Card {
   constructor(image) {
@@ -55,7 +58,7 @@ export class Card {
   update(image, foreseen) {
     this.thumbnail.hidden = image.state === "failed";
     if (image.state !== "ready") {
-      this.size.textContent = image.state === "looking" ? text("looking") : image.reason;
+      this.size.textContent = image.state === "looking" ? text("looking") : said(image.reason);
       this.size.classList.toggle("wrong", image.state === "failed");
       return;
     }
@@ -67,7 +70,7 @@ export class Card {
     const wrong = foreseen instanceof Error || foreseen?.allowed === false;
     this.size.classList.toggle("wrong", wrong);
     if (!foreseen) this.size.textContent = pixels(image.look);
-    else if (foreseen instanceof Error) this.size.textContent = foreseen.message;
+    else if (foreseen instanceof Error) this.size.textContent = said(foreseen.message);
     else {
       const key = foreseen.allowed ? "becomes" : "too_large";
       const values = [pixels(image.look), pixels(foreseen), duration(foreseen.seconds)];
@@ -94,7 +97,8 @@ export class Card {
 export function describe({ options, result }) {
   const { scale, fit, width, height } = options;
   const size = scale ? `×${number(scale, 2)}` : fit ? fit.join(" × ") : `${width ?? ""} × ${height ?? ""}`;
-  return `${size}, ${text(options.style)}${result.width ? `, ${pixels(result)}` : ""}`;
+  const dial = options.style === "restore" && options.strength != null ? ` ${percent(options.strength)}` : "";
+  return `${size}, ${text(options.style)}${dial}${result.width ? `, ${pixels(result)}` : ""}`;
 }
 
 class Row {
@@ -131,8 +135,8 @@ class Row {
     this.retry.hidden = !(state === "failed" || state === "cancelled");
     this.remove.hidden = !this.cancel.hidden;
     const risk = job.result.risk ? [riskWords(job.result.risk)] : [];
-    const notes = [job.reason, ...risk, ...(job.result.notes ?? [])].filter(Boolean);
-    this.notes.textContent = notes.map(sentence).join(" ");
+    const notes = [job.reason, ...(job.result.notes ?? [])].filter(Boolean).map(said);
+    this.notes.textContent = [...risk, ...notes].map(sentence).join(" ");
     this.notes.classList.toggle("wrong", state === "failed");
   }
 }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Card, describe, riskWords } from "./cards.js";
-import { duration, switchLanguage, text, translate } from "./texts.js";
+import { duration, percent, said, switchLanguage, text, translate } from "./texts.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -53,6 +53,7 @@ const chosenStyle = () => document.querySelector("[name=style]:checked")?.value 
 
 function optionsFor(image) {
   const options = { style: chosenStyle() };
+  if (options.style === "restore") options.strength = Number($("strength").value) / 100;
   if ($("format").value) options.format = $("format").value;
   if (!$("quality-row").hidden) options.quality = Math.round(Number($("quality").value)) || 95;
   const size = $("size").value;
@@ -65,8 +66,16 @@ function optionsFor(image) {
   return options;
 }
 
+function showStrength() {
+  const strength = Number($("strength").value) / 100;
+  const key = strength < 0.3 ? "restore_little" : strength < 0.7 ? "restore_half" : "restore_much";
+  $("strength-words").textContent = text(key, percent(strength));
+}
+
 function onOptions() {
   $("factor-row").hidden = $("size").value !== "own";
+  $("strength-row").hidden = chosenStyle() !== "restore";
+  showStrength();
   $("quality-row").hidden = !["jpeg", "webp", "avif"].includes($("format").value);
   for (const entry of images.values()) entry.foreseen = null;
   foreseeAll();
@@ -100,8 +109,9 @@ function unasked() {
   return [...images.values()].filter(({ image, foreseen }) => {
     if (image.state !== "ready" || foreseen instanceof Error || foreseen?.allowed === false) return false;
     const options = optionsFor(image);
-    const asked = (job) => job.image === image.id && ["scale", "fit", "style", "format"]
-      .every((name) => same(job.options[name], options[name]));
+    const asked = (job) => job.image === image.id
+      && ["scale", "fit", "style", "strength", "format"].every((name) => same(job.options[name], options[name]))
+      && job.options.quality === (options.quality ?? 95);
     return ![...jobs.values()].some((job) => asked(job) && job.state !== "cancelled");
   });
 }
@@ -147,7 +157,7 @@ async function send(files) {
 
 function complain(name, error) {
   const line = document.createElement("p");
-  line.textContent = text("not_sent", name, error.message);
+  line.textContent = text("not_sent", name, said(error.message));
   $("problems").append(line);
   setTimeout(() => line.remove(), 20000);
 }
@@ -255,13 +265,16 @@ function show() {
   const pane = (job) => {
     const risk = $("risk").checked && !$("risk").disabled && job.result.risk;
     const base = api.viewOf("jobs", job.id, risk ? "risk" : "view");
-    return { base, view: (risk || job.result).view, label: describe(job) };
+    const share = risk ? `: ${text("risk_share", percent(risk.score))}` : "";
+    return { base, view: (risk || job.result).view, label: describe(job) + share };
   };
   const { image } = images.get(chosen[0].image);
   viewer.show({ base: api.viewOf("images", image.id), view: image.look.view }, chosen.map(pane));
   $("split").disabled = chosen.length > 1;
   const { risk } = chosen[0].result;
-  $("words").textContent = chosen.length === 1 && risk ? riskWords(risk) : "";
+  const words = chosen.length === 1 && risk ? [riskWords(risk)] : [];
+  if ($("risk").checked && !$("risk").disabled) words.push(text("risk_legend"));
+  $("words").textContent = words.join(" ");
 }
 
 // ---- Wiring ------------------------------------------------------------------------------------
@@ -278,6 +291,7 @@ function inLanguage() {
 
 $("options").onsubmit = start;
 $("options").onchange = onOptions;
+$("strength").oninput = showStrength;
 for (const id of ["files", "folder"]) {
   $(id).onchange = async () => { await send(visible($(id).files)); $(id).value = ""; };
 }

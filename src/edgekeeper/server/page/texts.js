@@ -1,4 +1,4 @@
-// Every text of the page, in English and German, and the language that is shown.
+// Every text of the page and of the server, in English and German, and the language that is shown.
 
 const LANGUAGES = ["en", "de"];
 
@@ -6,7 +6,7 @@ const TEXTS = {
   skip: ["Skip to the images", "Zu den Bildern springen"],
   promise: ["Larger images whose edges stay in place. Nothing leaves this computer.", "Größere Bilder, deren Kanten bleiben, wo sie sind. Nichts verlässt diesen Rechner."],
   other_language: ["Deutsch", "English"],
-  drop_title: ["Drop images here", "Bilder hierher ziehen"],
+  drop_title: ["Drop images or videos here", "Bilder oder Videos hierher ziehen"],
   drop_hint: ["One or hundreds, a folder or a ZIP; or paste one from the clipboard.", "Eines oder Hunderte, einen Ordner oder ein ZIP; oder eines aus der Zwischenablage einfügen."],
   choose_files: ["Choose images", "Bilder wählen"],
   choose_folder: ["Choose a folder", "Ordner wählen"],
@@ -28,6 +28,10 @@ const TEXTS = {
   texture_hint: ["Looks most like a photograph; details may be invented.", "Am ehesten wie ein Foto; Einzelheiten können erfunden sein."],
   restore: ["Restore", "Wiederherstellen"],
   restore_hint: ["Takes blur, noise and JPEG marks away.", "Nimmt Unschärfe, Rauschen und JPEG-Spuren weg."],
+  strength: ["How strongly to restore", "Wie stark wiederherstellen"],
+  restore_little: ["{0}: close to the image", "{0}: nah am Bild"],
+  restore_half: ["{0}: between both", "{0}: zwischen beidem"],
+  restore_much: ["{0}: takes most away", "{0}: nimmt am meisten weg"],
   format: ["Format", "Format"],
   keep_format: ["as the image", "wie das Bild"],
   quality: ["Quality (1 to 100)", "Qualität (1 bis 100)"],
@@ -44,6 +48,7 @@ const TEXTS = {
   looking: ["Being looked at …", "Wird angesehen …"],
   becomes: ["{0} → {1} pixels, about {2}", "{0} → {1} Pixel, etwa {2}"],
   too_large: ["{0} → {1} pixels: too large, choose a smaller size", "{0} → {1} Pixel: zu groß, bitte kleiner wählen"],
+  video: ["video of {0} frames ({1})", "Video aus {0} Bildern ({1})"],
   jpeg: ["JPEG quality about {0}", "JPEG-Qualität etwa {0}"],
   noise: ["noise {0} of 255", "Rauschen {0} von 255"],
   alpha: ["transparency", "Transparenz"],
@@ -64,6 +69,8 @@ const TEXTS = {
   remove: ["Remove", "Entfernen"],
   of_what: ["{0}: {1}", "{0}: {1}"],
   risk_show: ["What may be invented", "Was erfunden sein kann"],
+  risk_legend: ["In colour: edges that the image does not support.", "Farbig: Kanten, die vom Bild nicht gedeckt sind."],
+  risk_share: ["{0} unsupported", "{0} nicht gedeckt"],
   supported: ["No invented structure found ({0} of the edges lack support in the image).", "Keine erfundene Struktur gefunden ({0} der Kanten sind vom Bild nicht gedeckt)."],
   doubtful: ["Some edges are doubtful ({0} lack support in the image).", "Manche Kanten sind zweifelhaft ({0} sind vom Bild nicht gedeckt)."],
   invented: ["Some structure is invented ({0} of the edges lack support in the image).", "Manche Struktur ist erfunden ({0} der Kanten sind vom Bild nicht gedeckt)."],
@@ -84,11 +91,143 @@ const TEXTS = {
   hours: ["{0} h", "{0} h"],
 };
 
+// What the server says, in both languages: the English is found with any text at {0}, {1} ..., and
+// what stood there is looked for in turn. What is not here is shown as the server says it.
+const SAID = [
+  // of the server
+  ["The process that computed it ended in the middle, perhaps for lack of memory. Try again, or a smaller size.", "Der Prozess, der es berechnete, endete mittendrin, vielleicht aus Mangel an Speicher. Bitte noch einmal oder kleiner versuchen."],
+  ["The server is stopping.", "Der Server wird beendet."],
+  ["Cancelled.", "Abgebrochen."],
+  ["{0} jobs are waiting, which is the most; try again later.", "{0} Aufträge warten, mehr geht nicht; bitte später noch einmal versuchen."],
+  ["The image is still being looked at.", "Das Bild wird noch angesehen."],
+  ["The options are a JSON object.", "Die Optionen sind ein JSON-Objekt."],
+  ["There is no option '{0}'. Known: {1}.", "Es gibt keine Option „{0}“. Bekannt: {1}."],
+  ["Say once how large: scale, width, height or fit.", "Die Größe bitte nur einmal angeben: scale, width, height oder fit."],
+  ["'strength' is for the styles auto and restore.", "„strength“ gibt es für die Stile auto und restore."],
+  ["'image' is the id of an image that was uploaded.", "„image“ ist die Kennung eines hochgeladenen Bildes."],
+  ["Another server uses the folder '{0}'.", "Ein anderer Server benutzt den Ordner „{0}“."],
+  ["The folder '{0}' cannot be used: {1}.", "Der Ordner „{0}“ kann nicht benutzt werden: {1}."],
+  ["The disk of the server is full or fails ({0}).", "Die Platte des Servers ist voll oder defekt ({0})."],
+  ["The disk of the server is full.", "Die Platte des Servers ist voll."],
+  ["The server ended {0} times while it was being computed.", "Der Server endete {0}-mal, während es berechnet wurde."],
+  ["An image of {0} x {1} pixels ({2} megapixels) is too large here: at most {3} megapixels are taken.", "Ein Bild von {0} × {1} Pixeln ({2} Megapixel) ist hier zu groß: Angenommen werden höchstens {3} Megapixel."],
+  ["No structure risk: {0}", "Kein Strukturrisiko: {0}"],
+  ["This server does not go by that name.", "Dieser Server heißt nicht so."],
+  ["Requests of other pages are not answered.", "Anfragen anderer Seiten werden nicht beantwortet."],
+  ["This server asks for its token: open the address it printed.", "Dieser Server verlangt sein Kennwort: Bitte die Adresse öffnen, die er ausgegeben hat."],
+  ["The upload came to a stop.", "Das Hochladen ist stehen geblieben."],
+  ["The upload was cut short.", "Das Hochladen wurde abgebrochen."],
+  ["The file is empty.", "Die Datei ist leer."],
+  ["The file is larger than {0} MB, the most that is taken.", "Die Datei ist größer als {0} MB; mehr wird nicht angenommen."],
+  ["The ZIP cannot be read: {0}.", "Das ZIP kann nicht gelesen werden: {0}."],
+  ["an entry is longer than it says", "ein Eintrag ist länger, als er angibt"],
+  ["The server cannot keep the file: {0}.", "Der Server kann die Datei nicht behalten: {0}."],
+  ["There is no such tile.", "Diese Kachel gibt es nicht."],
+  ["There is no result: the job is {0}.", "Es gibt kein Ergebnis: Zustand des Auftrags: {0}."],
+  ["There are no results.", "Es gibt keine Ergebnisse."],
+  ["There is nothing of that id.", "Unter dieser Kennung gibt es nichts."],
+  ["The options are too long.", "Die Optionen sind zu lang."],
+  ["The options are no JSON.", "Die Optionen sind kein JSON."],
+  // of images
+  ["{0} is empty (0 bytes).", "{0} ist leer (0 Byte)."],
+  ["{0} is not an image (of {1} and {2}).", "{0} ist kein Bild (in {1} oder {2})."],
+  ["{0} cannot be opened: {1}.", "{0} kann nicht geöffnet werden: {1}."],
+  ["{0} cannot be decoded; the file is damaged or cut short ({1}).", "{0} kann nicht gelesen werden; die Datei ist beschädigt oder abgeschnitten ({1})."],
+  ["{0} stores its samples as '{1}'; convert it to 8 or 16 bits.", "{0} speichert Werte als „{1}“; bitte in 8 oder 16 Bit umwandeln."],
+  ["{0} is in '{1}'; grey, RGB or CMYK is needed.", "{0} ist in „{1}“; nötig ist Grau, RGB oder CMYK."],
+  ["{0} has {1} channels; grey or RGB is needed.", "{0} hat {1} Kanäle; nötig ist Grau oder RGB."],
+  ["Rows {0} to {1} cannot be read: of {2} rows those before {3} are gone.", "Die Zeilen {0} bis {1} können nicht gelesen werden: Von {2} Zeilen sind die vor {3} fort."],
+  ["{0} is closed.", "{0} ist geschlossen."],
+  ["{0} is in CIE Lab of 8 bits, which libvips does not read; convert it to RGB.", "{0} ist in CIE Lab mit 8 Bit, was libvips nicht liest; bitte in RGB umwandeln."],
+  ["{0} has to be turned, for which '{1}' needs {2} MB and has {3}; make room or set TMPDIR to another folder.", "{0} muss gedreht werden, wofür „{1}“ {2} MB braucht und {3} hat; bitte Platz schaffen oder TMPDIR auf einen anderen Ordner setzen."],
+  ["{0} is {1} x {2} pixels; at most {3} million are read. Cut it into parts first.", "{0} hat {1} × {2} Pixel; gelesen werden höchstens {3} Millionen. Bitte erst zerteilen."],
+  ["{0} is {1}, which the libvips at hand does not decode; convert it to PNG, JPEG or AVIF.", "{0} ist {1}, was dieses libvips nicht liest; bitte in PNG, JPEG oder AVIF umwandeln."],
+  ["{0} is a TIFF of a form that is not supported ({1}); save it with 8 or 16 bits and LZW or no compression.", "{0} ist ein TIFF in einer Form, die nicht unterstützt wird ({1}); bitte mit 8 oder 16 Bit und LZW oder ohne Kompression speichern."],
+  ["{0} would be {1} pixels on a side; {2} ends at {3}. Write {4}.", "{0} hätte {1} Pixel auf einer Seite; {2} endet bei {3}. Bitte {4} wählen."],
+  ["{0} would be {1} x {2} pixels; {3} is written up to {4} million. Write {5}.", "{0} hätte {1} × {2} Pixel; {3} wird bis {4} Millionen geschrieben. Bitte {5} wählen."],
+  ["{0} cannot be written: {1} has no transparency. Write PNG, WebP or TIFF.", "{0} kann nicht geschrieben werden: {1} kennt keine Transparenz. Bitte PNG, WebP oder TIFF wählen."],
+  ["{0} cannot be written: {1}.", "{0} kann nicht geschrieben werden: {1}."],
+  ["{0} cannot be upscaled: {1}", "{0} kann nicht vergrößert werden: {1}"],
+  ["there is not enough memory", "der Speicher reicht nicht"],
+  ["converted from CIE Lab to sRGB", "Von CIE Lab in sRGB umgewandelt"],
+  ["converted from CMYK to sRGB", "Von CMYK in sRGB umgewandelt"],
+  ["took the first frame of an animation", "Das erste Bild einer Animation genommen"],
+  ["took the main one of {0} images", "Das Hauptbild von {0} genommen"],
+  ["took the first of {0} frames", "Das erste von {0} Bildern genommen"],
+  ["took the first of {0} pages", "Die erste von {0} Seiten genommen"],
+  ["rounded 16 bits to {0}, the most that {1} holds", "16 Bit auf {0} gerundet, mehr fasst {1} nicht"],
+  ["wrote grey as equal red, green and blue, since {0} has no grey", "Grau als gleiches Rot, Grün und Blau geschrieben, da {0} kein Grau kennt"],
+  ["looks clean: kept as it is", "Sieht sauber aus: so gelassen"],
+  ["looks like {0}: restoring at {1}; style 'faithful' keeps it as it is", "Sieht nach {0} aus: mit Stärke {1} wiederhergestellt; der Stil „Treu“ lässt es, wie es ist"],
+  ["looks like {0}: kept as it is, only {1} restores; style 'restore' goes by way of it", "Sieht nach {0} aus: so gelassen, nur {1} stellt wieder her; der Stil „Wiederherstellen“ nimmt diesen Weg"],
+  ["looks like {0}: kept as it is", "Sieht nach {0} aus: so gelassen"],
+  ["JPEG about quality {0}, noise {1}", "JPEG mit Qualität etwa {0} und Rauschen {1}"],
+  ["JPEG about quality {0}", "JPEG mit Qualität etwa {0}"],
+  ["noise {0}", "Rauschen {0}"],
+  ["Memory ran out; the image was made in tiles of {0} pixels.", "Der Speicher reichte nicht; das Bild wurde in Kacheln von {0} Pixeln berechnet."],
+  ["An image of {0} x {1} pixels needs more memory than there is, even in tiles of {2} pixels. Close other programs or cut it into parts.", "Ein Bild von {0} × {1} Pixeln braucht mehr Speicher, als da ist, auch in Kacheln von {2} Pixeln. Bitte andere Programme schließen oder es zerteilen."],
+  ["A tile that failed in bfloat16 was done again in float32.", "Eine Kachel, die in bfloat16 misslang, wurde in float32 neu berechnet."],
+  ["This network {0}; float32 was used.", "Dieses Netz liefert in bfloat16 ungültige Werte; es wurde in float32 gerechnet."],
+  ["In bfloat16 this network differs by {0} grey levels in the mean ({1} dB); float32 was used.", "In bfloat16 weicht dieses Netz im Mittel um {0} Graustufen ab ({1} dB); es wurde in float32 gerechnet."],
+  ["{0} has {1}x{2} pixels and {3} {4}x{5}: the result must be 2, 3, 4 or another whole number of times as large, the same on both sides. Give the input first, then the result.", "gemessen wird es nur, wo das Ergebnis auf beiden Seiten gleich und um eine ganze Zahl größer ist; hier {1} × {2} und {4} × {5} Pixel."],
+  // of videos
+  ["Videos need PyAV, which is not installed; run: pip install 'edgekeeper[video]'", "Videos brauchen PyAV, das nicht installiert ist: pip install 'edgekeeper[video]'"],
+  ["There is no file {0}.", "Es gibt keine Datei {0}."],
+  ["{0} is damaged or no video: {1}.", "{0} ist beschädigt oder kein Video: {1}."],
+  ["{0} has a video stream of a codec that is not known.", "{0} hat ein Video in einem Codec, der nicht bekannt ist."],
+  ["{0} has no video stream.", "{0} enthält kein Video."],
+  ["{0} holds no frame that can be decoded.", "{0} enthält kein Bild, das gelesen werden kann."],
+  ["{0} has frames of the pixel format '{1}', which cannot be read. Convert it first, for example to yuv420p10le.", "{0} hat Bilder im Pixelformat „{1}“, das nicht gelesen werden kann. Bitte erst umwandeln, etwa in yuv420p10le."],
+  ["{0} changes the size of its frames, from {1} x {2} to {3} x {4}; cut it there first.", "{0} ändert die Größe seiner Bilder, von {1} × {2} zu {3} × {4}; bitte dort zerschneiden."],
+  ["{0} is damaged: {1} of its {2} frames can be decoded. Get it again, or take what is there with --tolerant (in Python: tolerant=True).", "{0} ist beschädigt: {1} von {2} Bildern können gelesen werden. Bitte neu beschaffen, oder auf der Befehlszeile mit --tolerant nehmen, was da ist."],
+  ["{0} is cut off or damaged: {1}. Get it again, or take what is there with --tolerant (in Python: tolerant=True).", "{0} ist abgeschnitten oder beschädigt: {1}. Bitte neu beschaffen, oder auf der Befehlszeile mit --tolerant nehmen, was da ist."],
+  ["a part of it is missing or cannot be read", "ein Teil fehlt oder kann nicht gelesen werden"],
+  ["the last {0} seconds are missing", "die letzten {0} Sekunden fehlen"],
+  ["{0} of its {1} frames are there", "{0} von {1} Bildern sind da"],
+  ["It is damaged: {0} of {1} frames are there.", "Es ist beschädigt: {0} von {1} Bildern sind da."],
+  ["Frames of the pixel format '{0}' cannot be read.", "Bilder im Pixelformat „{0}“ können nicht gelesen werden."],
+  ["The file does not say how its colours are coded; {0} was taken, as is usual for {1} x {2}, and the result says so.", "Die Datei sagt nicht, wie ihre Farben kodiert sind; genommen wurde {0}, wie bei {1} × {2} üblich, und das Ergebnis sagt es."],
+  ["The colour matrix with the code {0} is not known here; BT.2020 was taken for the networks, and the result is tagged with it.", "Die Farbmatrix mit der Nummer {0} ist hier nicht bekannt; für die Netze wurde BT.2020 genommen, und das Ergebnis sagt es."],
+  ["The video is interlaced; its frames are enlarged with both fields in them. Deinterlace it first.", "Das Video hat Halbbilder; sie werden zusammen vergrößert. Bitte vorher entflechten."],
+  ["Its transparency is left out.", "Die Transparenz wird weggelassen."],
+  ["It is HDR ({0}): the networks see the coded values, and what the file says of the mastering display is not kept.", "Es ist HDR ({0}): Die Netze sehen die kodierten Werte, und Angaben zum Bildschirm der Herstellung gehen verloren."],
+  ["A video of {0} x {1} pixels is too small.", "Ein Video von {0} × {1} Pixeln ist zu klein."],
+  ["Frames of {0} x {1} cannot be written as {2}: the last row or column is left out.", "Bilder von {0} × {1} können nicht als {2} geschrieben werden: Die letzte Zeile oder Spalte entfällt."],
+  ["{0} writes {1} of the {2} bits here.", "{0} schreibt hier {1} der {2} Bit."],
+  ["{0} stores colour at a lower resolution ({1}).", "{0} speichert Farbe gröber ({1})."],
+  ["Its stream {0} of other data is not copied.", "Der Strom {0} mit anderen Daten wird nicht kopiert."],
+  ["A {0} file cannot be written with what is to be in it: {1}. Choose a name that ends in .mkv, or another codec.", "Eine Datei {0} kann mit diesem Inhalt nicht geschrieben werden: {1}. Auf der Befehlszeile hilft ein Name auf .mkv."],
+  ["A {0} file cannot hold its {1} ({2}). Choose a name that ends in .mkv, or in what the source ends.", "Eine Datei {0} fasst {1} ({2}) nicht. Auf der Befehlszeile hilft ein Name auf .mkv."],
+  ["The unfinished video in '{0}' was begun with another encoder; remove that folder and begin again.", "Das unfertige Video in „{0}“ wurde mit einem anderen Kodierer begonnen; bitte den Ordner entfernen und neu beginnen."],
+  ["The folder '{0}' for the unfinished video cannot be made: {1}.", "Der Ordner „{0}“ für das unfertige Video kann nicht angelegt werden: {1}."],
+  ["The encoder {0} lost frames or changed their times.", "Der Kodierer {0} verlor Bilder oder änderte ihre Zeiten."],
+  // what an option is
+  ["'{0}' is {1}.", "„{0}“ ist {1}."],
+];
+
 const stored = localStorage.getItem("language");
 let language = LANGUAGES.includes(stored) ? stored : navigator.language.startsWith("de") ? "de" : "en";
 
 export function text(key, ...values) {
   return TEXTS[key][LANGUAGES.indexOf(language)].replace(/\{(\d)\}/g, (_, n) => values[n]);
+}
+
+const patterns = SAID.map(([english, german]) => {
+  const places = [...english.matchAll(/\{(\d)\}/g)].map((found) => found[1]);
+  const plain = english.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{\d\}/g, "(.+?)");
+  return { pattern: new RegExp(`^${plain}$`, "is"), places, german };
+});
+
+// A sentence of the server, in the language that is shown.
+export function said(sentence) {
+  if (language === "en") return sentence;
+  for (const { pattern, places, german } of patterns) {
+    const found = sentence.match(pattern);
+    if (!found) continue;
+    const values = Object.fromEntries(places.map((place, n) => [place, said(found[n + 1])]));
+    return german.replace(/\{(\d)\}/g, (_, n) => values[n]);
+  }
+  return sentence;
 }
 
 export function translate(root) {
