@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -228,6 +229,48 @@ class TestFailures:
         assert first.startswith(f"failed: '{folder / 'b.png'}' is not an image")
         assert title == "1 of 3 failed:"
         assert reason == first.replace("failed:", " ")
+
+    def test_a_damaged_image_is_used_when_asked_and_a_note_says_what_is_lost(
+        self, upscale: Run, tmp_path: Path
+    ) -> None:
+        path, out = image(tmp_path / "in" / "a.png", height=300), tmp_path / "out"
+        image(tmp_path / "in" / "b.png")
+        path.write_bytes(path.read_bytes()[:-5000])
+        ran = upscale(path.parent, "-o", out)
+        assert (ran.status, names(out)) == (1, ["b.png"])
+        assert "--tolerant` takes what is there" in ran.err
+        ran = upscale(path.parent, "-o", out, "--tolerant")
+        assert (ran.status, names(out)) == (0, ["a.png", "b.png"])
+        assert size_of(out / "a.png") == (32, 600)
+        assert "a.png: is damaged or cut short: the rows from about" in ran.err
+        assert "b.png" not in ran.err
+
+    def test_colours_that_alpha_hides_are_kept_when_asked(
+        self, upscale: Run, tmp_path: Path
+    ) -> None:
+        samples = np.zeros((16, 16, 4), np.uint8)
+        samples[:, :8], samples[..., 0] = (0, 0, 0, 255), 200
+        Image.fromarray(samples).save(tmp_path / "a.png")
+        samples[:, 8:, :3] = (0, 180, 0)  # stored, and not to be seen
+        Image.fromarray(samples).save(tmp_path / "b.png")
+        for given, options, green in (
+            ("a", [], 0),
+            ("b", [], 0),
+            ("b", ["--keep-hidden-colour"], 1),
+        ):
+            out = tmp_path / f"{given}{green}.png"
+            assert upscale(tmp_path / f"{given}.png", "-o", out, *options).status == 0
+            made = np.asarray(Image.open(out))[:, 24:]
+            assert (made[..., 1] > made[..., 0]).all() == green, (given, options)
+        tiff = tmp_path / "c.tif"  # a mask of Photoshop's: the colours beside it are the image
+        tifffile.imwrite(tiff, samples, photometric="rgb", extrasamples=[0])
+        assert upscale(tiff, "-o", tmp_path / "d.tif").status == 0
+        with tifffile.TiffFile(tmp_path / "d.tif") as file:
+            assert file.pages[0].extrasamples == (0,)
+            made = file.asarray()[:, 24:]
+            assert (made[..., 1] > made[..., 0]).all()
+        ran = upscale(tiff, "-o", tmp_path / "d.jpg")
+        assert (ran.status, ran.err.count("left out its further channel")) == (0, 1)
 
     def test_a_folder_that_cannot_be_made(self, upscale: Run, tmp_path: Path) -> None:
         small = image(tmp_path / "a.png")

@@ -179,6 +179,8 @@ UNSUPPORTED = {
     "floats of 64 bits": (np.float64, {339: (3, [3] * 3)}),
     "complex of 64 bits": (np.complex64, {339: (3, [6] * 3)}),
     "whole numbers of 64 bits": (np.uint64, {}),
+    "signed numbers of 8 bits": (np.int8, {339: (3, [2] * 3)}),
+    "signed numbers of 32 bits": (np.int32, {339: (3, [2] * 3)}),
     "whole numbers of 12 bits": (np.uint8, {258: (3, [12] * 3)}),
     "whole numbers of 8 bits, tiles, separate planes": (
         np.uint8,
@@ -203,7 +205,7 @@ def test_a_tiff_that_is_not_supported_is_not_called_damaged(tmp_path, form):
     path.write_bytes(tiff_file(np.zeros((16, 16, 3), dtype), photometric=2, tags=tags))
     with pytest.raises(ImageError) as caught:
         read_image(path)
-    assert f"a form that is not supported ({form}); save it" in str(caught.value)
+    assert f"is not supported: {form}. Save it" in str(caught.value)
 
 
 def test_a_tiff_cut_short_is_called_damaged(tmp_path):

@@ -150,7 +150,7 @@ class TestReading:
         for value, alpha in ((255, "none"), (254, "straight")):
             samples[60, 7, 3] = value
             PILImage.fromarray(samples).save(tmp_path / "p.png")
-            with open_image(tmp_path / "p.png", alpha="drop_opaque") as reader:
+            with open_image(tmp_path / "p.png", holds="none") as reader:
                 assert reader.header.alpha == alpha
                 rows = reader.rows(0, 70)
             np.testing.assert_array_equal(rows, samples[..., : reader.header.bands])

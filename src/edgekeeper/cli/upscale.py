@@ -108,7 +108,12 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
 )
 @click.option("--codec", help="For videos; see docs/video.md. Default: libx264; .webm: libvpx-vp9.")
 @click.option("--crf", type=click.IntRange(0, 63), help="For videos; less is better, larger.")
-@click.option("--tolerant", is_flag=True, help="Use what is there of a damaged video.")
+@click.option("--tolerant", is_flag=True, help="Use what is there of a damaged image or video.")
+@click.option(
+    "--keep-hidden-colour",
+    is_flag=True,
+    help="Keep what is stored under transparent pixels, as for masks and game textures.",
+)
 @click.option("--strip", is_flag=True, help="Write no EXIF, XMP and IPTC; colours stay right.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option(
@@ -144,6 +149,7 @@ def upscale_command(
     codec: str | None,
     crf: int | None,
     tolerant: bool,
+    keep_hidden_colour: bool,
     strip: bool,
     force: bool,
     skip_existing: bool | None,
@@ -195,6 +201,8 @@ def upscale_command(
         consistent=consistent,
         tile=tile or "auto",
         categories=categories,
+        tolerant=tolerant,
+        keep_hidden_colour=keep_hidden_colour,
         save=SaveOptions(format=form, quality=quality, metadata="strip" if strip else "keep"),
         existing="replace" if force else {True: "skip", False: "fail", None: None}[skip_existing],
     )
@@ -205,7 +213,7 @@ def upscale_command(
         categories=categories is not None,
         measured=report or verify_seams,
     )
-    request = replace(request, codec=codec, crf=crf, tolerant=tolerant, model=networks_of(request))
+    request = replace(request, codec=codec, crf=crf, model=networks_of(request))
     silent = quiet or output == STREAM
     output_style: OutputStyle = "json" if as_json else "quiet" if silent else "lines"
     try:

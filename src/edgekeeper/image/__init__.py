@@ -1,9 +1,9 @@
 """Image files to and from memory: the only place where pixels are integers.
 
 Read: PNG, JPEG, WebP, TIFF, GIF, AVIF, and HEIC and JPEG XL where the libvips at hand has them.
-Written: PNG, JPEG, WebP, TIFF, AVIF. Pixels keep their depth (8 or 16 bits) and their colour
-space: an ICC profile travels along and is not applied. Exceptions: a palette is expanded, CMYK
-and CIE Lab become sRGB, and the EXIF orientation is applied.
+Written: PNG, JPEG, WebP, TIFF, AVIF. Pixels keep their depth (8 or 16 bits, floats) and their
+colour space: an ICC profile travels along and is not applied. Exceptions: a palette is expanded,
+CMYK and CIE Lab become sRGB, and the EXIF orientation is applied.
 """
 
 from edgekeeper.files import Overwrite
@@ -39,6 +39,7 @@ from edgekeeper.image.image import (
     write_image,
 )
 from edgekeeper.image.read import ImageReader, open_image
+from edgekeeper.image.samples import is_grey
 from edgekeeper.image.write import ImageWriter, create_image
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "find_format",
     "format_to_write",
     "from_tensor",
+    "is_grey",
     "list_images",
     "list_others",
     "open_image",

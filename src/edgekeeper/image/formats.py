@@ -24,6 +24,9 @@ Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32
 Depth = Literal[8, 16, 32]
 """Bits of a sample; 32 are those of a float."""
 
+Further = Literal["none", "straight", "extra"]
+"""A channel after the colours: alpha, not multiplied into them, or one that is no alpha."""
+
 SAMPLES: dict[Depth, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
 """The type of a sample by its bits."""
 
@@ -54,9 +57,9 @@ class Format:
         written: whether libvips is asked to write it.
         side: the most pixels on a side.
         pixels: the most pixels that are written; fewer where libvips holds the image whole.
-        depth: the bits per channel that are written of 16.
+        depth: the bits per channel that are written at most; 32 are floats.
         grey: "as grey" or "as RGB", how a grey image is written.
-        alpha: whether transparency can be written.
+        alpha: what can be written after the colours: no transparency, alpha, or any channel.
     """
 
     title: str
@@ -65,9 +68,9 @@ class Format:
     written: bool = True
     side: int = 10_000_000
     pixels: int = MAX_STREAMED_PIXELS
-    depth: Literal[8, 12, 16] = 16
+    depth: Literal[8, 12, 16, 32] = 16
     grey: Literal["as grey", "as RGB"] = "as grey"
-    alpha: Literal["none", "straight"] = "straight"
+    alpha: Further = "straight"
 
     @property
     def readable(self) -> bool:
@@ -103,7 +106,7 @@ FORMATS = {
         depth=8,
         grey="as RGB",
     ),
-    "tiff": Format(title="TIFF", suffixes=(".tif", ".tiff"), name="tiff"),
+    "tiff": Format(title="TIFF", suffixes=(".tif", ".tiff"), name="tiff", depth=32, alpha="extra"),
     "avif": Format(
         title="AVIF",
         suffixes=(".avif",),
@@ -200,7 +203,7 @@ class Header:
         height: rows.
         width: columns.
         colours: 1 (grey) or 3 (RGB).
-        alpha: "straight" when a channel of alpha follows the colours, not multiplied into them.
+        alpha: what channel follows the colours.
         depth: bits per channel; 32 are floats in [0, 1].
         metadata: what is written back with the pixels.
         format: where it came from: "png", "jpeg", "webp", "tiff", "gif", "avif", "heic" or "jxl";
@@ -211,7 +214,7 @@ class Header:
     height: int
     width: int
     colours: Literal[1, 3]
-    alpha: Literal["none", "straight"] = "none"
+    alpha: Further = "none"
     depth: Depth = 8
     metadata: Metadata = field(default_factory=Metadata)
     format: str = ""
@@ -219,8 +222,8 @@ class Header:
 
     @property
     def bands(self) -> int:
-        """Samples per pixel, alpha included."""
-        return self.colours + (self.alpha == "straight")
+        """Samples per pixel, the further channel included."""
+        return self.colours + (self.alpha != "none")
 
 
 _threads_of: int | None = None  # the process whose threads libvips has
@@ -238,6 +241,11 @@ def need_threads() -> None:
             "not survive a fork. Start processes by multiprocessing.get_context('spawn')."
         )
     _threads_of = os.getpid()
+
+
+def full(depth: Depth) -> int:
+    """Return the number that stands for white, or opaque."""
+    return 1 if depth == 32 else 2**depth - 1
 
 
 def as_unit(samples: Pixels) -> npt.NDArray[np.float32]:
@@ -302,13 +310,19 @@ def check_fits(header: Header, *, name: str, form: Format) -> None:
         raise ImageError(
             f"{name} cannot be written: {form.title} has no transparency. Write PNG, WebP or TIFF."
         )
+    if header.alpha == "extra" != form.alpha:
+        raise ImageError(
+            f"{name} cannot be written: only TIFF holds a further channel that is no alpha."
+        )
 
 
 def write_notes(header: Header, form: Format) -> tuple[str, ...]:
     """Return what of the image's form the format does not keep, each for the user to read."""
     notes = []
     if header.depth > form.depth:
-        notes.append(f"rounded 16 bits to {form.depth}, the most that {form.title} holds")
+        kind = "floats" if header.depth == 32 else "16 bits"
+        bits = f"{form.depth} bits" if header.depth == 32 else form.depth
+        notes.append(f"rounded {kind} to {bits}, the most that {form.title} holds")
     if header.colours == 1 and form.grey == "as RGB":
         notes.append(f"wrote grey as equal red, green and blue, since {form.title} has no grey")
     return tuple(notes)

@@ -23,15 +23,16 @@ from edgekeeper.image.formats import (
     SaveOptions,
     as_unit,
     format_to_write,
+    full,
     need_threads,
 )
-from edgekeeper.image.read import ImageReader
-from edgekeeper.image.write import create_image, to_8_bits
+from edgekeeper.image.read import open_image
+from edgekeeper.image.samples import check_unit
+from edgekeeper.image.write import create_image, rounded
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-_BEYOND = 1e-3  # floats that were computed may leave [0, 1] by so much
 _SHOWN = 1024  # pixels of a side that a notebook shows at most
 
 
@@ -46,11 +47,13 @@ class Image:
             multiplied by alpha.
         alpha: (H, W) of the same type, 0 is transparent; None when the image has no alpha.
         metadata: what is written back with the pixels.
+        alpha_is: "extra" where ``alpha`` is another channel, that says nothing of transparency.
     """
 
     pixels: Pixels
     alpha: Pixels | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    alpha_is: Literal["straight", "extra"] = "straight"
 
     def __post_init__(self) -> None:
         shape, kind = self.pixels.shape, self.pixels.dtype
@@ -65,7 +68,7 @@ class Image:
             )
         if kind == np.float32:
             for samples in (self.pixels, *([] if self.alpha is None else [self.alpha])):
-                _check_unit(samples)
+                check_unit(samples)
 
     @classmethod
     def from_numpy(cls, array: npt.NDArray[Any]) -> Self:
@@ -129,8 +132,8 @@ class Image:
             raise UnavailableError(
                 "This needs the package pillow: pip install 'edgekeeper[image]'."
             ) from error
-        grey = self.pixels.shape[2] == 1 and self.alpha is None
-        made = Pillow.fromarray(self.to_numpy() if grey else self.at_depth(8).to_numpy())
+        grey = self.pixels.shape[2] == 1 and (self.alpha is None or self.alpha_is == "extra")
+        made = Pillow.fromarray(self.pixels[..., 0] if grey else self._shown().to_numpy())
         metadata = self.metadata
         made.info |= {"icc_profile": metadata.icc} if metadata.icc else {}
         made.info |= {"exif": metadata.exif} if metadata.exif else {}
@@ -142,8 +145,13 @@ class Image:
         """Return the image with so many bits, halves rounded upwards."""
         if depth == self.depth:
             return self
-        alpha = None if self.alpha is None else _at_depth(self.alpha, depth)
-        return replace(self, pixels=_at_depth(self.pixels, depth), alpha=alpha)
+        alpha = None if self.alpha is None else rounded(self.alpha, depth)
+        return replace(self, pixels=rounded(self.pixels, depth), alpha=alpha)
+
+    def _shown(self) -> Self:
+        """Return the image in 8 bits, without a channel that is no alpha."""
+        image = self.at_depth(8)
+        return replace(image, alpha=None) if self.alpha_is == "extra" else image
 
     def save(
         self,
@@ -159,7 +167,7 @@ class Image:
     def _repr_png_(self) -> bytes:
         """Return a PNG of at most 1024 pixels a side, which notebooks show."""
         need_threads()
-        samples = np.ascontiguousarray(self.at_depth(8).to_numpy())
+        samples = np.ascontiguousarray(self._shown().to_numpy())
         kind = "srgb" if self.pixels.shape[2] == 3 else "b-w"
         shown = pyvips.Image.new_from_array(samples, interpretation=kind)
         if max(shown.width, shown.height) > _SHOWN:
@@ -189,7 +197,7 @@ class Image:
             height=height,
             width=width,
             colours=1 if colours == 1 else 3,
-            alpha="none" if self.alpha is None else "straight",
+            alpha="none" if self.alpha is None else self.alpha_is,
             depth=self.depth,
             metadata=self.metadata,
         )
@@ -217,42 +225,25 @@ def _check_array(array: npt.NDArray[Any]) -> None:
         )
 
 
-def _check_unit(samples: Pixels) -> None:
-    """Raise InputError unless floats lie in [0, 1]."""
-    low, high = float(samples.min()), float(samples.max())
-    if not (low >= -_BEYOND and high <= 1 + _BEYOND):
-        raise InputError(
-            f"The image's values reach from {low:g} to {high:g}; floats must lie in [0, 1]: divide "
-            "by 255, or clip them."
-        )
-
-
-def _at_depth(samples: Pixels, depth: Literal[8, 16]) -> Pixels:
-    if samples.dtype == np.float32:
-        exact = np.clip(samples.astype(np.float64), 0, 1) * (2**depth - 1)
-        rounded: Pixels = np.floor(exact + 0.5).astype(SAMPLES[depth])
-        return rounded
-    return samples.astype(np.uint16) * 257 if depth == 16 else to_8_bits(samples)
-
-
 # ---- Images from and to files, whole ------------------------------------------------------------
 
 
-def read_image(path: str | Path | bytes) -> Image:
+def read_image(path: str | Path | bytes, *, tolerant: bool = False) -> Image:
     """Return the image in the file ``path``, upright, at the depth and in the colours of the file.
 
-    Of several frames or pages it is the first.
+    Of several frames or pages it is the first. Of a damaged file ``tolerant`` takes the rows that
+    can be decoded.
 
     Raises:
         ImageError: the file is missing, empty, damaged, cut short, not an image, of another
-            depth than 8 or 16 bits, or larger than ``MAX_PIXELS``.
+            depth than 8, 16 or 32 bits, or larger than ``MAX_PIXELS``.
     """
-    with ImageReader(path, limit=MAX_PIXELS) as reader:
+    with open_image(path, limit=MAX_PIXELS, tolerant=tolerant) as reader:
         header, samples = reader.header, reader.read_rest()
     if header.alpha == "none":
         return Image(pixels=samples, metadata=header.metadata)
     pixels, alpha = samples[..., : header.colours].copy(), samples[..., header.colours].copy()
-    return Image(pixels=pixels, alpha=alpha, metadata=header.metadata)
+    return Image(pixels=pixels, alpha=alpha, metadata=header.metadata, alpha_is=header.alpha)
 
 
 def write_image(
@@ -267,7 +258,7 @@ def write_image(
 
     The file appears whole or not at all. ``quality`` (1 to 100) is for JPEG, WebP and AVIF; with
     ``options`` it is not looked at. JPEG and WebP round 16 bits to 8, AVIF to 12; WebP and AVIF
-    make grey RGB. Floats are written as 16 bits.
+    make grey RGB. TIFF keeps floats, of 32 bits; other formats round them.
 
     Raises:
         InputError: ``quality`` is out of range.
@@ -275,11 +266,13 @@ def write_image(
             exists, or it cannot be written, for example because the disk is full.
     """
     path, options = Path(path), options or SaveOptions(quality=quality)
-    image = image.at_depth(16) if image.depth == 32 else image
     samples, alpha = image.pixels, image.alpha
     form = FORMATS[format_to_write(path, options)]
-    if alpha is not None and form.alpha == "none" and alpha.min() == 2**image.depth - 1:
-        image, alpha = replace(image, alpha=None), None  # opaque
+    if alpha is not None and (
+        (image.alpha_is == "extra" and form.alpha != "extra")
+        or (form.alpha == "none" and alpha.min() == full(image.depth))
+    ):
+        image, alpha = replace(image, alpha=None), None  # no place for it, or opaque
     if alpha is not None:
         samples = np.concatenate([samples, alpha[..., None]], axis=2)
     with create_image(path, image.header, options=options, overwrite=overwrite) as writer:

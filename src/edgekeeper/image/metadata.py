@@ -12,6 +12,8 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from edgekeeper.image.formats import Further
+
 # ---- IPTC captions: the records alone, and as a resource of Photoshop, the form that JPEG has ---
 #
 # Records begin with 0x1C (IPTC-NAA IIM 4.1, chapter 3). A resource is "8BIM", its number, a name,
@@ -74,6 +76,7 @@ def settled_xmp(xmp: bytes, *, size: tuple[int, int]) -> bytes:
 # section 2, describes directories. What is read is bounded whatever a file says of itself.
 
 _PHOTOMETRIC, _DESCRIPTION, _IPTC, _DETAILS, _PLACE = 262, 270, 33723, 0x8769, 0x8825
+_FURTHER = 338
 _FORM = (258, 259, 284, 322, 339)  # bits, compression, planes, tiles, kind of samples
 _KINDS = {1: "whole numbers", 2: "signed numbers", 3: "floats", 5: "complex numbers", 6: "complex"}
 _COMPRESSIONS = {2: "CCITT", 3: "Group 3", 4: "Group 4", 5: "LZW", 6: "old JPEG", 7: "JPEG"}
@@ -96,7 +99,7 @@ _LAYOUTS = (b'{"shape"', b"ImageJ=", b"<?xml")
 _LEFT_OUT = (0x9214, 0xA214, 0xA005)
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 
-_UNDEFINED, _LONG, _LONG8 = 7, 4, 16
+_UNDEFINED, _SHORT, _LONG, _LONG8 = 7, 3, 4, 16
 _POINTERS = (_LONG, 13, _LONG8, 18)
 _RATIONALS = (5, 10)
 # Bytes of one value of each type; 16 to 18 are BigTIFF's.
@@ -129,12 +132,14 @@ class TiffTags(NamedTuple):
         exif: as an EXIF block.
         iptc: the records.
         photometric: what its samples mean (tag 262).
+        further: what a channel after the colours is: alpha only where the file says so (tag 338).
         form: how they are stored, in words: kind, bits, compression, tiles and planes.
     """
 
     exif: bytes | None = None
     iptc: bytes | None = None
     photometric: int | None = None
+    further: Literal["straight", "extra"] = "straight"
     form: str = ""
 
 
@@ -142,7 +147,7 @@ def read_tags(file: BinaryIO) -> TiffTags:
     """Return the tags of a TIFF file's first page; nothing of a file whose directory is damaged."""
     try:
         tiff = _Tiff(file)
-        own = tiff.tags(tiff.first, only=(_PHOTOMETRIC, _DESCRIPTION, _IPTC, *_FORM))
+        own = tiff.tags(tiff.first, only=(_PHOTOMETRIC, _DESCRIPTION, _IPTC, _FURTHER, *_FORM))
         tree = tiff.exif()
     except _DamagedError:
         return TiffTags()
@@ -160,7 +165,13 @@ def read_tags(file: BinaryIO) -> TiffTags:
             data = _swapped(data, 4)
         records = iptc_records(data)
     numbers = {tag: int.from_bytes(own[tag].data[:2], "little") for tag in own}
-    return TiffTags(exif, records, numbers.get(_PHOTOMETRIC), _form_of(numbers))
+    return TiffTags(
+        exif=exif,
+        iptc=records,
+        photometric=numbers.get(_PHOTOMETRIC),
+        further="straight" if numbers.get(_FURTHER) in (1, 2) else "extra",
+        form=_form_of(numbers),
+    )
 
 
 def _form_of(numbers: Mapping[int, int]) -> str:
@@ -179,12 +190,17 @@ def _form_of(numbers: Mapping[int, int]) -> str:
 
 
 def add_tags(
-    file: BinaryIO, *, exif: bytes | None, iptc: bytes | None, size: tuple[int, int]
+    file: BinaryIO,
+    *,
+    exif: bytes | None,
+    iptc: bytes | None,
+    size: tuple[int, int],
+    further: Further = "none",
 ) -> None:
     """Add an EXIF block and IPTC records to the one-page TIFF in ``file``, of ``size`` (H, W).
 
     Its directory is written anew at the end, and the header points there. A damaged block is
-    left out.
+    left out. A channel after the colours that is "extra" is called so; libvips calls it alpha.
     """
     tree: _Tree = {}
     if exif is not None:
@@ -199,6 +215,8 @@ def add_tags(
                 details[tag] = _Tag(_LONG, struct.pack("<I", side))
     if iptc is not None:
         tree[_IPTC] = _Tag(_UNDEFINED, iptc)
+    if further == "extra":
+        tree[_FURTHER] = _Tag(_SHORT, bytes(2))
     if not tree:
         return
     tiff = _Tiff(file)

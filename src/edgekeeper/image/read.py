@@ -11,7 +11,7 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Self
+from typing import BinaryIO, Literal, Self
 
 import numpy as np
 import pyvips
@@ -25,14 +25,24 @@ from edgekeeper.image.formats import (
     MAX_PIXELS,
     MAX_STREAMED_PIXELS,
     MAX_TURNED_PIXELS,
+    SAMPLES,
+    Further,
     Header,
-    Metadata,
     Pixels,
     find_format,
+    full,
     need_threads,
     vips_reason,
 )
-from edgekeeper.image.metadata import TiffTags, iptc_records, read_tags
+from edgekeeper.image.metadata import TiffTags, read_tags
+from edgekeeper.image.samples import (
+    Decoded,
+    decode,
+    field_of,
+    metadata_of,
+    not_supported,
+    to_samples,
+)
 
 _STEP = 2**24  # samples that are decoded at once where the caller asks for no rows of its own
 _LINES = 16  # rows asked of libvips at once: it holds several times as many (a JPEG's blocks: 16)
@@ -48,74 +58,13 @@ _UNSUPPORTED = re.compile(
     r"not supported|not configured|not implemented|only supports|must be 1 for Group|must be either"
     r"|not a whole number of bytes|samples out of range|not SGI-compressed"
 )
+_END_OF_JPEG = b"\xff\xd9"
+_TAIL = 2**16  # bytes before the end of a JPEG in which its end mark is looked for
+_MISSING = bytes(2**20)  # in place of what is cut off: some decoders take no data that ends early
 _MESSAGES = threading.Lock()  # libvips has one store of messages for all threads
 
+_USED_IN_PART = ("jpeg", "png", "webp", "tiff", "gif")
 _DECODED_WHOLE = ("webp", "avif", "heic", "gif", "jxl")
-_PLAIN = ("b-w", "grey16", "srgb", "rgb", "rgb16")
-_LAB = ("lab", "labs", "labq")
-
-
-class _Decoded(NamedTuple):
-    image: pyvips.Image  # uchar or ushort, grey or RGB, with or without alpha
-    colours: Literal[1, 3]
-    bits: int  # how many of the upper bits of a sample are used; fewer than 16 in AVIF and HEIC
-    profile: bytes | None  # the ICC profile that the numbers are in
-    note: str  # what was converted; empty for nothing
-
-
-def _decode(image: pyvips.Image, *, name: str) -> _Decoded:
-    """Return the image in grey or RGB; raises ImageError for other channels or samples.
-
-    CMYK and CIE Lab become sRGB; CMYK through the file's own profile, or through that of libvips
-    when there is none that fits. RGB and grey keep their numbers, whatever their profile.
-    """
-    profile, note = _field(image, "icc-profile-data", default=None), ""
-    depth = 16 if image.format == "ushort" else 8
-    if image.interpretation in _LAB:
-        image, profile, depth = image.colourspace("rgb16"), None, 16
-        note = "converted from CIE Lab to sRGB"
-    elif image.format not in ("uchar", "ushort"):
-        raise ImageError(
-            f"{name} stores its samples as '{image.format}'; convert it to 8 or 16 bits."
-        )
-    elif image.interpretation == "cmyk":
-        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
-        profile = None  # it described the inks; sRGB needs none
-        note = "converted from CMYK to sRGB"
-    elif image.interpretation not in _PLAIN:
-        raise ImageError(f"{name} is in '{image.interpretation}'; grey, RGB or CMYK is needed.")
-    colours = image.bands - 1 if image.hasalpha() else image.bands
-    if colours not in (1, 3) or image.bands - colours > 1:
-        raise ImageError(f"{name} has {image.bands} channels; grey or RGB is needed.")
-    bits = _field(image, "bits-per-sample", default=depth)
-    bits = bits if 8 < bits < 16 and depth == 16 else depth
-    return _Decoded(image, 1 if colours == 1 else 3, bits, profile, note)
-
-
-def _metadata(image: pyvips.Image, *, profile: bytes | None, tags: TiffTags) -> Metadata:
-    """Return what goes along with the pixels; ``tags`` where libvips does not read it."""
-    exif, iptc = _field(image, "exif-data", default=tags.exif), tags.iptc
-    captions = _field(image, "iptc-data", default=None)
-    if iptc is None and captions:
-        iptc = iptc_records(captions)
-    density = (image.xres, image.yres)
-    if density == (1.0, 1.0) and exif is not None:
-        # libvips reads the EXIF of WebP, AVIF and TIFF without taking the density from it.
-        other = pyvips.Image.black(1, 1).copy()
-        other.set_type(pyvips.GValue.blob_type, "exif-data", exif)
-        if _field(other, "resolution-unit", default=None) and other.xres and other.yres:
-            density = (other.xres, other.yres)
-    return Metadata(
-        icc=profile,
-        exif=exif,
-        xmp=_field(image, "xmp-data", default=None),
-        iptc=iptc,
-        pixels_per_mm=density,
-    )
-
-
-def _field(image: pyvips.Image, name: str, *, default: Any) -> Any:
-    return image.get(name) if image.get_typeof(name) != 0 else default
 
 
 class ImageReader:
@@ -138,9 +87,10 @@ class ImageReader:
         source: str | Path | bytes,
         *,
         limit: int = MAX_STREAMED_PIXELS,
-        alpha: Literal["keep", "drop"] = "keep",
+        further: Literal["keep", "drop"] = "keep",
+        tolerant: bool = False,
     ) -> None:
-        self._source = source
+        self._source, self._tolerant = source, tolerant
         self._name = "The image" if isinstance(source, bytes) else f"'{source}'"
         try:
             with _opened(source) as file:
@@ -149,9 +99,11 @@ class ImageReader:
             raise ImageError(f"{self._name} cannot be opened: {vips_reason(error)}.") from error
         except pyvips.Error as error:
             raise self._damaged(error) from error
-        self._bits, self._bands = decoded.bits, int(decoded.image.bands)
-        header = self._header_of(decoded)
-        self.header = replace(header, alpha="none") if alpha == "drop" else header
+        self._kind, self._bits = str(decoded.image.format), decoded.bits
+        self._bands = int(decoded.image.bands)
+        self.header = self._header_of(decoded)
+        if further == "drop":
+            self.header = replace(self.header, alpha="none")
         self._region = pyvips.Region.new(decoded.image)
         self._start = self._fetched = 0  # rows from start to before fetched are kept
         self._kept = self._room(0)
@@ -215,17 +167,18 @@ class ImageReader:
             for row in range(first, stop, _LINES):
                 end = min(stop, row + _LINES)
                 data = self._lines(self._region, row, rows=end - row, width=width)
-                lines = np.frombuffer(data, samples.dtype).reshape(end - row, width, self._bands)
+                lines = to_samples(data, kind=self._kind, bits=self._bits, name=self._name)
+                lines = lines.reshape(end - row, width, self._bands)
                 samples[row - first : end - first] = lines[..., :bands]
         except pyvips.Error as error:
             raise self._damaged(error) from error
         self._fetched = stop
-        return samples if self._bits in (8, 16) else _all_bits(samples, bits=self._bits)
+        return samples
 
     def _lines(self, region: pyvips.Region, start: int, *, rows: int, width: int) -> bytes:
         """Return the bytes of a few rows, or the error that libvips met and only took note of."""
         passed_over = _PASSED_OVER.get(self._format)
-        if passed_over is None:
+        if passed_over is None or self._tolerant:
             return region.fetch(0, start, width, rows)
         with _MESSAGES:
             vips_lib.vips_error_clear()
@@ -236,11 +189,19 @@ class ImageReader:
 
     def _room(self, rows: int) -> Pixels:
         shape = (rows, self.header.width, self.header.bands)
-        return np.empty(shape, np.uint8) if self.header.depth == 8 else np.empty(shape, np.uint16)
+        return np.empty(shape, SAMPLES[self.header.depth])
 
-    def _open(self, file: BinaryIO, limit: int) -> _Decoded:
+    def _open(self, file: BinaryIO, limit: int) -> Decoded:
         head = file.read(HEAD)
         self._format = self._format_of(head)
+        self._notes: tuple[str, ...] = ()
+        if self._tolerant:
+            file.seek(0)
+            self._source = file.read() + _MISSING
+        elif self._format == "jpeg" and (ended := _ended(file)) is not None:
+            self._source = ended
+            self._notes = ("its last bytes are missing, but all rows are there",)
+        file.seek(HEAD)
         decoded_whole = self._format in _DECODED_WHOLE
         # Before libvips, which reads through the same descriptor.
         self._tags = read_tags(file) if self._format == "tiff" else TiffTags()
@@ -255,11 +216,11 @@ class ImageReader:
                 ) from error
             raise
         for name in ("interlaced", "jpeg-multiscan"):
-            decoded_whole |= bool(_field(image, name, default=0))
+            decoded_whole |= bool(field_of(image, name, default=0))
         self._check_size(image, min(limit, MAX_PIXELS) if decoded_whole else limit)
-        frames = max(frames, _field(image, "n-pages", default=1))
-        self._notes = _page_notes(self._format, frames=frames, brand=head[8:12])
-        turn = _field(image, "orientation", default=1)
+        frames = max(frames, field_of(image, "n-pages", default=1))
+        self._notes += _page_notes(self._format, frames=frames, brand=head[8:12])
+        turn = field_of(image, "orientation", default=1)
         if turn > 1 or self._format == "webp":
             need_threads()
         if turn > 2:
@@ -269,7 +230,7 @@ class ImageReader:
             image = self._load(file, "random")
         if turn > 1:
             image = image.autorot()
-        return _decode(image, name=self._name)
+        return decode(image, name=self._name, tags=self._tags)
 
     def _check_room(self, image: pyvips.Image) -> None:
         """Raise ImageError if the image cannot be decoded to the temporary folder."""
@@ -290,7 +251,7 @@ class ImageReader:
             file.seek(0)
             source = pyvips.Source.new_from_descriptor(file.fileno())
         load = getattr(pyvips.Image, f"{FORMATS[self._format].name}load_source")
-        return load(source, access=access, fail_on="error")
+        return load(source, access=access, fail_on="none" if self._tolerant else "error")
 
     def _format_of(self, head: bytes) -> str:
         name = find_format(head)
@@ -310,15 +271,15 @@ class ImageReader:
                 f"at most {limit // 10**6} million are read. Cut it into parts first."
             )
 
-    def _header_of(self, decoded: _Decoded) -> Header:
+    def _header_of(self, decoded: Decoded) -> Header:
         image = decoded.image
         return Header(
             height=image.height,
             width=image.width,
             colours=decoded.colours,
-            alpha="straight" if image.bands > decoded.colours else "none",
-            depth=16 if image.format == "ushort" else 8,
-            metadata=_metadata(image, profile=decoded.profile, tags=self._tags),
+            alpha=decoded.further,
+            depth=decoded.depth,
+            metadata=metadata_of(image, profile=decoded.profile, tags=self._tags),
             format=self._format,
             notes=(*self._notes, *((decoded.note,) if decoded.note else ())),
         )
@@ -334,50 +295,88 @@ class ImageReader:
             return self._not_decoded("HEIC")
         why = vips_reason(error)
         if self._format == "tiff" and _UNSUPPORTED.search(why):
-            return ImageError(
-                f"{self._name} is a TIFF of a form that is not supported ({self._tags.form}); "
-                "save it with 8 or 16 bits and LZW or no compression."
+            return not_supported(self._name, self._tags.form)
+        cure = ""
+        if self._format in _USED_IN_PART and not self._tolerant:
+            cure = (
+                " `edgekeeper upscale --tolerant` takes what is there (in Python: tolerant=True)."
             )
         return ImageError(
-            f"{self._name} cannot be decoded; the file is damaged or cut short ({why})."
+            f"{self._name} cannot be decoded; the file is damaged or cut short ({why}).{cure}"
         )
 
 
 def open_image(
-    source: str | Path | bytes, *, alpha: Literal["keep", "drop_opaque"] = "keep"
+    source: str | Path | bytes,
+    *,
+    holds: Further = "extra",
+    limit: int = MAX_STREAMED_PIXELS,
+    tolerant: bool = False,
 ) -> ImageReader:
     """Return a reader of the image file ``source``, a path or its bytes, to use with ``with``.
 
-    With ``alpha="drop_opaque"`` the file is read once more beforehand if it has alpha, which is
-    left out when it is opaque everywhere; then the image fits a JPEG.
+    ``holds`` says what is wanted beside the colours: nothing, alpha, or any channel. One that
+    says nothing of transparency is left out with a note, and alpha where it is opaque everywhere,
+    for which the file is read once more beforehand.
+
+    Of a damaged file ``tolerant`` takes the rows that can be decoded, with a note, for which it is
+    read once more too.
 
     Raises:
         ImageError: the file is missing, empty, no image, damaged in its header, or larger than
-            ``MAX_STREAMED_PIXELS``, or its samples are not of 8 or 16 bits.
+            ``limit`` pixels, or its samples are not of 8, 16 or 32 bits.
     """
-    reader = ImageReader(source)
-    if alpha == "keep" or reader.header.alpha == "none" or not _is_opaque(source):
-        return reader
-    reader.close()
-    return ImageReader(source, alpha="drop")
+    damage = _damage_of(source) if tolerant else ""
+    reader = ImageReader(source, limit=limit, tolerant=bool(damage))
+    header = reader.header
+    notes = header.notes + ((damage,) if damage else ())
+    unheld = header.alpha == "extra" != holds
+    if unheld:
+        notes += ("left out its further channel, which says nothing of transparency",)
+    if unheld or (header.alpha == "straight" and holds == "none" and _is_opaque(source, damage)):
+        reader.close()
+        reader = ImageReader(source, further="drop", tolerant=bool(damage))
+    reader.header = replace(reader.header, notes=notes)
+    return reader
+
+
+def _damage_of(source: str | Path | bytes) -> str:
+    """Return what is to be said of the damage of a file; nothing of a whole one."""
+    row = 0
+    try:
+        with ImageReader(source) as reader:
+            height = reader.header.height
+            for row in range(0, height, _LINES):
+                reader.rows(row, min(height, row + _LINES))
+    except ImageError:
+        where = f"the rows from about {row} of {height} on are lost" if row else "parts are lost"
+        return f"is damaged or cut short: {where}"
+    return ""
 
 
 def _opened(source: str | Path | bytes) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else open_plain(source)
 
 
-def _is_opaque(source: str | Path | bytes) -> bool:
-    with ImageReader(source) as reader:
-        height, step, top = reader.header.height, reader._step, 2**reader.header.depth - 1
+def _ended(file: BinaryIO) -> bytes | None:
+    """Return a JPEG with the end mark that it lacks; None if it has one."""
+    file.seek(max(0, file.seek(0, io.SEEK_END) - _TAIL))
+    tail = file.read()
+    if tail.rfind(_END_OF_JPEG) > tail.rfind(b"\xff\xda"):  # after the last scan
+        return None
+    file.seek(0)
+    data, at = file.read(), 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data + _END_OF_JPEG if data.find(_END_OF_JPEG, at) < 0 else None  # not a thumbnail's
+
+
+def _is_opaque(source: str | Path | bytes, damage: str) -> bool:
+    with ImageReader(source, tolerant=bool(damage)) as reader:
+        height, step = reader.header.height, reader._step
+        top = full(reader.header.depth)
         parts = (reader.rows(row, min(height, row + step)) for row in range(0, height, step))
         return all(bool((part[..., -1] == top).all()) for part in parts)
-
-
-def _all_bits(samples: Pixels, *, bits: int) -> Pixels:
-    """Return samples that use the upper ``bits`` of 16 so that full is 65535."""
-    top = 2**bits - 1
-    exact = samples.astype(np.uint32) >> (16 - bits)
-    return ((exact * 65535 + top // 2) // top).astype(np.uint16)
 
 
 def _page_notes(name: str, *, frames: int, brand: bytes) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import zlib
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import pyvips
@@ -20,8 +20,10 @@ from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import Overwrite, deliver, draft_of
 from edgekeeper.image.formats import (
     FORMATS,
+    SAMPLES,
     Format,
     Header,
+    Metadata,
     Pixels,
     SaveOptions,
     check_fits,
@@ -49,6 +51,8 @@ _OF_THE_OLD_IMAGE = ("exif-ifd2-SubjectArea", "exif-ifd2-SubjectLocation", "jpeg
 
 _MOST_OPTIMISED = 2**25  # pixels of a JPEG whose Huffman tables are made to measure: 6 bytes each
 
+_SIZES = {"uchar": 1, "ushort": 2, "float": 4}  # bytes of libvips' samples
+
 _CLASSIC_TIFF = 2**31  # bytes of samples; its offsets end at 2**32, and noise can grow when packed
 
 
@@ -59,7 +63,7 @@ class _Encoder:
     and a source, custom ones too, is read by a loader of an encoded image. Of loaders that stream,
     the wheel of pyvips has no PPM (8.18), rawload and vipsload map a file, and arrayjoin wants all
     rows in memory first. A PNG (ISO/IEC 15948) at level 0 costs a copy and two checksums (400 MB/s
-    on one core), and knows grey, alpha and 16 bits.
+    on one core), and knows grey, alpha and 16 bits. A float goes as two samples of 16 bits.
 
     Attributes:
         failure: why libvips gave up; None as long as all is well.
@@ -70,7 +74,9 @@ class _Encoder:
         self.failure: pyvips.Error | MemoryError | None = None
         self._format, self._form, self._options = FORMATS[form], form, options
         # What is encoded has the depth of the format.
-        self._header = replace(header, depth=8 if self._format.depth == 8 else header.depth)
+        self._floats = header.depth == 32 == self._format.depth
+        most: Literal[8, 16] = 8 if self._format.depth == 8 or header.depth == 8 else 16
+        self._header = replace(header, depth=32 if self._floats else most)
         self._target = pyvips.Target.new_to_descriptor(file.fileno())
         self._image: pyvips.Image | None = None
         self._deflate = zlib.compressobj(0)
@@ -79,10 +85,11 @@ class _Encoder:
         # Daemon: were it ever left waiting for rows, it must not keep the program alive.
         self._thread = threading.Thread(target=self._run, args=(reading,), daemon=True)
         self._thread.start()
-        size = struct.pack(">II", header.width, header.height)
-        kind = _COLOUR_TYPES[header.colours, header.bands]
+        across = header.width * (2 * header.bands if self._floats else 1)
+        size = struct.pack(">II", across, header.height)
+        kind = 0 if self._floats else _COLOUR_TYPES[header.colours, header.bands]
         self._pipe.write(b"\x89PNG\r\n\x1a\n")
-        self._chunk(b"IHDR", size + bytes([self._header.depth, kind, 0, 0, 0]))
+        self._chunk(b"IHDR", size + bytes([min(self._header.depth, 16), kind, 0, 0, 0]))
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +106,11 @@ class _Encoder:
         for start in range(0, len(rows), step):
             if self.failure is not None:
                 return
-            part = _at_depth(rows[start : start + step], self._format)
+            part = rows[start : start + step]
+            if self._floats:
+                part = np.ascontiguousarray(part, np.float32).view(np.uint16)
+            elif part.dtype != np.uint8:
+                part = _at_depth(part, self._format)
             big_endian = np.ascontiguousarray(part, part.dtype.newbyteorder(">"))
             samples = big_endian.view(np.uint8).reshape(len(part), -1)  # (n, bytes)
             lines = np.zeros((len(part), 1 + samples.shape[1]), np.uint8)  # 0: no filter
@@ -124,7 +135,13 @@ class _Encoder:
         try:
             source = pyvips.Source.new_from_descriptor(reading)
             how = {"access": "sequential", "fail_on": "error", "unlimited": True}
-            image = self._image = self._described(pyvips.Image.pngload_source(source, **how))
+            image = pyvips.Image.pngload_source(source, **how)
+            if self._floats:
+                bands = self._header.bands
+                image = image.bandfold(factor=2 * bands).copy(format="float", bands=bands)
+                kind = "scrgb" if self._header.colours == 3 else "b-w"
+                image = image.copy(interpretation=kind)
+            image = self._image = self._described(image)
             save = getattr(image, f"{self._format.name}save_target")
             save(self._target, **_how(image, self._form, self._options))
         except (pyvips.Error, MemoryError) as error:
@@ -185,17 +202,24 @@ def _set_block(image: pyvips.Image, name: str, block: bytes) -> None:
 
 def _at_depth(rows: Pixels, form: Format) -> Pixels:
     """Return the rows with as many bits as the format has, rounded."""
-    if rows.dtype == np.uint8 or form.depth == 16:
+    rows = rounded(rows, 8 if form.depth == 8 else 16)
+    if form.depth != 12:
         return rows
-    if form.depth == 8:
-        return to_8_bits(rows)
     # libvips cuts the lower four bits off.
     return (((rows.astype(np.uint32) * 4095 + 32767) // 65535) << 4).astype(np.uint16)
 
 
-def to_8_bits(samples: Pixels) -> Pixels:
-    """Return uint16 samples of any shape as uint8, rounded to the nearest."""
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
+def rounded(samples: Pixels, depth: Literal[8, 16]) -> Pixels:
+    """Return samples of any kind and shape with so many bits, halves rounded upwards."""
+    if samples.dtype == np.float32:
+        exact = np.clip(samples.astype(np.float64), 0, 1) * (2**depth - 1)
+        nearest: Pixels = np.floor(exact + 0.5).astype(SAMPLES[depth])
+        return nearest
+    if samples.dtype == SAMPLES[depth]:
+        return samples
+    if depth == 16:
+        return samples.astype(np.uint16) * 257  # 65535 / 255 = 257
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]:
@@ -205,7 +229,7 @@ def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]
         found["Q"] = options.quality
     if form in ("webp", "avif"):
         found["lossless"] = options.quality == 100
-    pixels, eight_bits = image.width * image.height, image.format == "uchar"
+    pixels, size = image.width * image.height, _SIZES[image.format]
     match form:
         case "png":
             # Filters chosen line by line make a photograph 30 % smaller than none does.
@@ -215,11 +239,12 @@ def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]
         case "webp":
             found["exact"] = True
         case "tiff":
-            found |= {"compression": options.tiff_compression, "predictor": "horizontal"}
-            found["bigtiff"] = pixels * image.bands * (1 if eight_bits else 2) > _CLASSIC_TIFF
+            found["compression"] = options.tiff_compression
+            found["predictor"] = "horizontal"
+            found["bigtiff"] = pixels * image.bands * size > _CLASSIC_TIFF
         case "avif":
             found |= {"compression": "av1", "effort": options.avif_effort}
-            found["bitdepth"] = 8 if eight_bits else 12
+            found["bitdepth"] = 8 if size == 1 else 12
     return found
 
 
@@ -253,7 +278,7 @@ class ImageWriter:
         self._target, self._options, self._overwrite = target, options, overwrite
         self._format, self._name = form, _name(target)
         self._written = 0
-        self._dtype = np.dtype(np.uint8 if header.depth == 8 else np.uint16)
+        self._dtype = np.dtype(SAMPLES[header.depth])
         self._encoder: _Encoder | None = None
         self._cleanup = ExitStack()
 
@@ -302,9 +327,11 @@ class ImageWriter:
         encoder.finish()
         self._check(encoder)
         try:
-            if self._format == "tiff" and self._options.metadata == "keep":
-                size, metadata = (self.header.height, self.header.width), self.header.metadata
-                add_tags(self._file, exif=metadata.exif, iptc=metadata.iptc, size=size)
+            if self._format == "tiff":
+                header = self.header
+                keep = header.metadata if self._options.metadata == "keep" else Metadata()
+                size, further = (header.height, header.width), header.alpha
+                add_tags(self._file, exif=keep.exif, iptc=keep.iptc, size=size, further=further)
             self._file.flush()
         except OSError as error:
             raise self._not_written(error) from error

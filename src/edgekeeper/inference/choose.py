@@ -222,7 +222,7 @@ def alpha_runners(
 # ---- What is looked at ---------------------------------------------------------------------------
 
 
-def condition_of(source: Image | str | Path) -> Condition:
+def condition_of(source: Image | str | Path, *, tolerant: bool = False) -> Condition:
     """Return what an image, or the image in a file, went through.
 
     Of more than four million pixels eight strips are looked at.
@@ -234,7 +234,7 @@ def condition_of(source: Image | str | Path) -> Condition:
         height, width = source.pixels.shape[:2]
         columns = _columns(width)
         return _estimate([source.pixels[rows, columns] for rows in _strips(height, width)])
-    with open_image(source) as reader:
+    with open_image(source, tolerant=tolerant) as reader:
         header, columns = reader.header, _columns(reader.header.width)
         parts = [
             reader.rows(rows.start, rows.stop)[:, columns, : header.colours]

@@ -22,6 +22,7 @@ from edgekeeper.image import (
     SaveOptions,
     create_image,
     format_to_write,
+    is_grey,
     open_image,
 )
 from edgekeeper.inference.categories import MapOf, find_maps
@@ -31,7 +32,6 @@ from edgekeeper.inference.flow import (
     Source,
     TileProgress,
     check_takes_maps,
-    is_grey,
     run,
     tile_side,
 )
@@ -281,7 +281,7 @@ def _begun(
         refused = refusal(source, target, existing=request.on_existing)
         job = _Job(refused or Result(source=source, target=target), number)
         if refused is None:
-            parts = read_parts(source, target=target, save=request.save)
+            parts = read_parts(source, target=target, save=request.save, tolerant=request.tolerant)
             job.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
         yield job
 
@@ -302,7 +302,9 @@ def _enlarge(
         nonlocal ahead
         # A second attempt reads by itself: the thread is already at the next image.
         first, ahead = ahead, None
-        return first or read_parts(source, target=target, save=request.save)
+        return first or read_parts(
+            source, target=target, save=request.save, tolerant=request.tolerant
+        )
 
     @contextmanager
     def open_sink(header: Header) -> Iterator[Sink[Pixels]]:
@@ -317,7 +319,7 @@ def _enlarge(
     try:
         make_folder(target.parent, error=ImageError)
         map_ = maps and maps(source)
-        look = partial(condition_of, source)
+        look = partial(condition_of, source, tolerant=request.tolerant)
         made = run(open_source, open_sink, request=request, look=look, maps=map_, on_tile=on_tile)
         job.result = replace(made, source=source, target=target, notes=(*made.notes, *notes))
     except Exception as error:
@@ -331,21 +333,23 @@ def _enlarge(
 
 
 def read_parts(
-    source: Path, *, target: Path, save: SaveOptions
+    source: Path, *, target: Path, save: SaveOptions, tolerant: bool = False
 ) -> Generator[Header | Pixels, None, None]:
     """Yield the header of an image file and then its rows, one channel where all are grey.
 
-    Alpha that is opaque is left out where the target's format has none.
+    Alpha that is opaque, and a channel that is no alpha, are left out where the target's format
+    has none.
     """
     form = FORMATS[format_to_write(target, save)]
-    with open_image(source, alpha="keep" if form.alpha == "straight" else "drop_opaque") as reader:
+    opened = partial(open_image, source, holds=form.alpha, tolerant=tolerant)
+    with opened() as reader:
         header = reader.header
         yield header
         step = max(1, _PART_BYTES // (header.width * header.bands * (header.depth // 8)))
         parts = [(row, min(row + step, header.height)) for row in range(0, header.height, step)]
         grey = header.colours == 3 and is_grey(reader.rows(*parts[0]))
         if grey and len(parts) > 1:  # read once more, which images in colour are spared
-            with open_image(source) as again:
+            with opened() as again:
                 grey = all(is_grey(again.rows(*part)) for part in parts)
         for part in parts:
             rows = reader.rows(*part)

@@ -79,13 +79,14 @@ class _Pass:
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What is to be done to an image: the passes over its colours, and over its alpha."""
+    """What is to be done: the passes over colours and alpha, whether hidden colours are filled."""
 
     header: Header
     plan: PassPlan
     treated: Treatment
     passes: list[_Pass]
     alpha: list[_Pass]
+    fills: bool
 
 
 def run(
@@ -187,14 +188,15 @@ def _prepare(
 
     steps = steps_of(networks, request, passes=plan.passes, treated=treated)
     runners = (runner_of(model, request, finish=finish) for model, finish in steps)
+    has_alpha = header.alpha != "none"
+    alphas = alpha_runners(networks, request, passes=plan.passes) if has_alpha else iter(())
     return _Work(
         header=header,
         plan=plan,
         treated=treated,
         passes=planned(runners, header.colours),
-        alpha=planned(alpha_runners(networks, request, passes=plan.passes), 1)
-        if header.alpha == "straight"
-        else [],
+        alpha=planned(alphas, 1),
+        fills=header.alpha == "straight" and not request.keep_hidden_colour,
     )
 
 
@@ -238,8 +240,9 @@ def _flow(
             on_tile(done, total)
 
     bands, alpha, size = to_bands(source), None, plan.source
-    if header.alpha == "straight":
-        bands, alpha = split_alpha(fill_bands(bands, height=header.height))
+    if header.alpha != "none":
+        bands = fill_bands(bands, height=header.height) if work.fills else bands
+        bands, alpha = split_alpha(bands)
     for one in work.passes:
         bands = _enlarge(bands, one, size=size, on_tile=count, maps=maps)
         size = one.size
@@ -251,11 +254,6 @@ def _flow(
         alpha = _enlarge(alpha, one, size=size, on_tile=count, maps=None)
         size = one.size
     return join_alpha(bands, _resize(alpha, size=size, to=plan.size))
-
-
-def is_grey(rows: Pixels) -> bool:
-    """Return whether red, green and blue of rows (h, W, C) are equal."""
-    return bool((rows[..., 1:3] == rows[..., :1]).all())
 
 
 def to_bands(source: Source) -> Bands:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from edgekeeper.errors import InputError
-from edgekeeper.image import MAX_PIXELS, SAMPLES, Header, Image, Pixels
+from edgekeeper.image import MAX_PIXELS, SAMPLES, Header, Image, Pixels, is_grey
 from edgekeeper.inference.categories import category_map
 from edgekeeper.inference.choose import condition_of
-from edgekeeper.inference.flow import TileProgress, free_bytes, is_grey, run
+from edgekeeper.inference.flow import TileProgress, free_bytes, run
 from edgekeeper.inference.request import Request, Result
 
 _ROWS = 256
@@ -98,6 +98,7 @@ class Collector:
         colours = self._header.colours
         return Image(
             pixels=self._samples[..., :colours],
-            alpha=self._samples[..., colours] if self._header.alpha == "straight" else None,
+            alpha=None if self._header.alpha == "none" else self._samples[..., colours],
             metadata=self._header.metadata,
+            alpha_is="extra" if self._header.alpha == "extra" else "straight",
         )

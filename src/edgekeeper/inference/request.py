@@ -47,7 +47,10 @@ class Request:
         save: format, quality and so on; the file extension decides where they do not.
         existing: what becomes of an image whose target exists; None: "skip" when a folder is among
             the sources, else "fail".
-        codec, crf, tolerant: of videos, what is there of a damaged one is used when tolerant.
+        keep_hidden_colour: keep the colours of fully transparent pixels, which else are taken
+            from around them.
+        tolerant: what is there of a damaged file is used.
+        codec, crf: of videos.
 
     Raises:
         InputError: several sizes are given, or one is not above zero.
@@ -73,9 +76,10 @@ class Request:
     categories: Categories | None = None
     save: SaveOptions = field(default_factory=SaveOptions)
     existing: Literal["skip", "fail", "replace"] | None = None
+    keep_hidden_colour: bool = False
+    tolerant: bool = False
     codec: str | None = None
     crf: int | None = None
-    tolerant: bool = False
 
     def __post_init__(self) -> None:
         _check_choices(self)

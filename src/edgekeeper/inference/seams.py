@@ -68,7 +68,7 @@ def measure_seams(
     on the context that tiles are given, not on their size.
     """
     networks = networks_for(request)
-    with open_image(path) as reader:
+    with open_image(path, tolerant=request.tolerant) as reader:
         header = reader.header
         size = (header.height, header.width)
         plan = plan_passes(size, request, factors=networks.factors)
