@@ -236,7 +236,66 @@ def test_a_tap_after_the_features_is_refused() -> None:
         GradientBranch(backbone=VDSR(), taps=("hidden.0", "last"), width=4)
 
 
+class Plain(torch.nn.Module):
+    """A network as people have them: one forward, nothing said of itself."""
+
+    def __init__(self, *, width: int = 6) -> None:
+        super().__init__()
+        self.head = torch.nn.Conv2d(3, width, 3, padding=1)
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(width, width, 5, padding=2), torch.nn.ReLU()
+        )
+        self.up = torch.nn.Sequential(
+            torch.nn.Conv2d(width, 12, 3, padding=1), torch.nn.PixelShuffle(2)
+        )
+
+    def forward(self, lr: Tensor) -> Tensor:
+        sr: Tensor = self.up(self.body(self.head(lr))) + imresize(lr, scale=2)
+        return sr
+
+
 def test_a_plain_module_is_told_what_it_lacks() -> None:
-    plain: Any = torch.nn.Conv2d(3, 3, 3)
-    with pytest.raises(InputError, match="needs scale, channels, receptive_field, features, recon"):
-        GradientBranch(backbone=plain)
+    with pytest.raises(
+        InputError, match=r"needs scale, channels, receptive_field, .* give scale= and enlarge="
+    ):
+        GradientBranch(backbone=Plain())
+
+
+def test_a_plain_module_is_wrapped_when_told_its_scale_and_what_enlarges() -> None:
+    torch.manual_seed(7)
+    model = GradientBranch(backbone=Plain(), scale=2, enlarge="up", taps=("head",), width=4)
+    model = model.double()
+    lr = image(model)
+    alone = model.backbone(lr)
+    assert torch.equal(model(lr), alone)  # at first it changes nothing
+    assert model.backbone.receptive_field == 1 + 2 + 1
+    awaken(model)
+    runs: list[int] = []
+    counted = model.backbone.get_submodule("network.body").register_forward_hook(
+        lambda *_: runs.append(1)
+    )
+    found = model.with_gradient(lr)
+    assert len(runs) == 1  # the network runs once
+    counted.remove()
+    assert not torch.allclose(found.sr, alone)
+    assert found.gradient.shape == found.sr.shape == (2, 3, 10, 14)
+    halves = model.reconstruct(model.features(lr), lr)
+    assert torch.equal(model(lr), found.sr) and torch.allclose(halves, found.sr)
+    (found.sr.sum() + found.gradient.square().sum()).backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+    up = model.backbone.get_submodule("network.up")
+    assert not up._forward_pre_hooks  # none is left behind
+
+
+def test_a_plain_module_wrongly_described_is_refused() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"scale": 3, "enlarge": "up"}, "Plain makes 48 of 24 pixels, not 3 times as many"),
+        ({"scale": 2, "enlarge": "upp"}, "Did you mean 'up'"),
+        ({"scale": 2, "enlarge": "up", "taps": ("up.1",)}, "does not run 'network.up.1'"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(InputError, match=message):
+            GradientBranch(backbone=Plain(), **arguments)
+    twice: Any = torch.nn.Sequential(same := torch.nn.Upsample(scale_factor=2), Plain().head, same)
+    with pytest.raises(InputError, match="runs '0' 2 times for an image"):
+        GradientBranch(backbone=twice, scale=4, enlarge="0")

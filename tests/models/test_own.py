@@ -37,6 +37,7 @@ class Mine(SRModel):
 def forgotten() -> Iterator[None]:
     """What a test makes known is not known to the next."""
     before = dict(MODELS)
+    own._PLAIN.clear()
     yield
     MODELS.clear()
     MODELS.update(before)
@@ -87,3 +88,26 @@ def test_files_that_do_not_serve_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words):
             import_file(file_of(tmp_path, code))
     assert MODELS["espcn"] is ESPCN
+
+
+def test_a_plain_module_inside_a_gradient_branch_is_loaded_too(tmp_path: Path) -> None:
+    code = """
+from torch import nn
+
+class Mine(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.last = nn.Sequential(nn.Conv2d(4, 12, 1), nn.PixelShuffle(2))
+
+    def forward(self, lr):
+        return self.last(self.conv(lr))
+"""
+    file, weights = file_of(tmp_path, code), tmp_path / "plain.safetensors"
+    assert import_file(file) == ["Mine"]
+    plain = own.load_entry_point("Mine")
+    description = spec(GradientBranch, backbone=spec(plain), scale=2, enlarge="last", width=2)
+    model = description.build()
+    save_model(weights, model, spec=description, card={})
+    x = torch.rand(1, 3, 6, 7)
+    assert torch.equal(load_model(weights)(x), model(x))

@@ -9,12 +9,16 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from torch import nn
 
 from edgekeeper.errors import InputError, unknown_name
 from edgekeeper.models import MODELS
 from edgekeeper.models.base import SRModel
 
 GROUP = "edgekeeper.models"
+_PLAIN: dict[str, type[nn.Module]] = {}  # other modules of imported files: parts of a network
 
 
 def import_file(path: str | Path) -> list[str]:
@@ -46,13 +50,15 @@ def adopt(module: ModuleType) -> list[str]:
     Raises:
         InputError: one is called as a network of edgekeeper is.
     """
-    own = [
+    modules = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
-        and issubclass(value, SRModel)
+        and issubclass(value, nn.Module)
         and value.__module__ == module.__name__
     ]
+    _PLAIN.update({value.__name__: value for value in modules if not issubclass(value, SRModel)})
+    own = [value for value in modules if issubclass(value, SRModel)]
     for network in own:
         known = MODELS.get(network.__name__.lower())
         if known is not None and known.__module__.startswith("edgekeeper."):
@@ -61,15 +67,19 @@ def adopt(module: ModuleType) -> list[str]:
                 "too; give it another name."
             )
         MODELS[network.__name__.lower()] = network
-    return [network.__name__ for network in own]
+    return [network.__name__ for network in modules]
 
 
-def load_entry_point(name: str) -> type[SRModel]:
+def load_entry_point(name: str) -> type[Any]:
     """Return the network ``name`` of a package that is installed; it is in MODELS from then on.
+
+    Or the class of that name in an imported file that a ``GradientBranch`` may be put around.
 
     Raises:
         InputError: none has it; says how to make a network of one's own known.
     """
+    if name in _PLAIN:
+        return _PLAIN[name]
     found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     if not found:
         unknown = unknown_name("class", name, known=[n.__name__ for n in MODELS.values()])
