@@ -37,7 +37,6 @@ from edgekeeper.losses import (
     Wavelet,
 )
 from edgekeeper.metrics.risk import structure_risk
-from edgekeeper.metrics.score import METRICS
 from edgekeeper.models import ESPCN, ChainSR, SRModel
 from edgekeeper.ops.sharpen import reach, sharpen
 from edgekeeper.papers.training import Event, tell_event, train_cell
@@ -70,7 +69,7 @@ FACTORS_OF_WEIGHT = (0.1, 0.3, 1.0, 3.0, 10.0)
 STRENGTHS = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.007, 0.01)  # of the plain network's sharpening
 # Updates by network, how many of the weights, seeds.
 _BUDGETS: dict[FrontierBudget, tuple[dict[str, int], int, int]] = {
-    "quick": ({"espcn": 600, "fast": 200, "balanced": 100}, 3, 2),
+    "quick": ({"espcn": 200, "fast": 100, "balanced": 50}, 3, 2),
     "standard": ({"espcn": 8_000, "fast": 4_000, "balanced": 2_000}, 5, 3),
     "paper": ({"espcn": 100_000, "fast": 50_000, "balanced": 36_000}, 5, 3),
 }
@@ -222,7 +221,7 @@ def _measured(
         network = Sharpened(network=network, strength=strength)
     rows = []
     for result in results(network, sets=sets, scale=FRONTIER_SCALE, data_root=data_root):
-        score = score_result(result, result.pair.hr(), metrics=tuple(METRICS))
+        score = score_result(result, result.pair.hr(), metrics=FRONTIER_MEASURES[:-1])
         risk = structure_risk(
             result.pair.lr(), result.image.clamp(0, 1), scale=FRONTIER_SCALE
         ).score
