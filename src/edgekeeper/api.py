@@ -45,6 +45,7 @@ def upscale(
     style: Style = "auto",
     strength: float | None = None,
     sharpness: float | None = None,
+    guard: bool = False,
     runtime: Literal["torch", "onnx", "openvino"] | None = None,
     device: str | torch.device = "auto",
     precision: Choice = "auto",
@@ -62,6 +63,7 @@ def upscale(
     style: Style = "auto",
     strength: float | None = None,
     sharpness: float | None = None,
+    guard: bool = False,
     runtime: Literal["torch", "onnx", "openvino"] | None = None,
     device: str | torch.device = "auto",
     precision: Choice = "auto",
@@ -78,6 +80,7 @@ def upscale(
     style: Style = "auto",
     strength: float | None = None,
     sharpness: float | None = None,
+    guard: bool = False,
     runtime: Literal["torch", "onnx", "openvino"] | None = None,
     device: str | torch.device = "auto",
     precision: Choice = "auto",
@@ -101,6 +104,8 @@ def upscale(
             ones, mixed with the one that restores as far as the image looks damaged.
         strength: how far "auto" and "restore" restore, 0 to 1.
         sharpness: 0 to 1, sharpens the result of any network.
+        guard: takes the faithful result where the texture of the style "texture", or of a network
+            that is named or given, is an artifact.
         runtime: what runs the network; by default what its file is for, else torch.
         device: "auto" takes an accelerator where there is one, and leaves a network that is given
             where it is; elsewhere a copy of that is run.
@@ -120,6 +125,7 @@ def upscale(
         style=style,
         strength=strength,
         sharpness=sharpness,
+        guard=guard,
         runtime=runtime,
         device=str(device),
         precision=precision,
@@ -149,6 +155,8 @@ def networks_of(request: Request) -> Networks:
     """
     model, runtime = request.model, request.runtime
     if isinstance(model, Networks):
+        if request.guard:
+            raise InputError("A guard goes with one network, not with several that are given.")
         return model
     of_file = isinstance(model, str | Path)
     exported = of_file and Path(str(model)).suffix.lower() in EXPORTED_SUFFIXES

@@ -91,7 +91,8 @@ class TestReport:
         assert json.loads(json.dumps(equal, allow_nan=False))["psnr"] is None
         found = json.loads(json.dumps(other, allow_nan=False))
         assert found["verdict"] == "invented"
-        assert set(found) | {"unsupported"} == set(Inspection.__dataclass_fields__)
+        fields = set(Inspection.__dataclass_fields__) - {"artifacts", "unsupported"}
+        assert set(found) == fields | {"artifact_share"}
         assert set(found["worst"]) == {"top", "left", "height", "width", "share"}
 
     def test_one_image_at_a_time(self, hr: Tensor) -> None:
@@ -182,3 +183,27 @@ class TestCommand:
         lines = inspection_lines(inspect(shrink(hr, scale=4), hr, scale=4))
         assert len(lines) == 3
         assert "the edges are those of the input" in lines[-1]
+
+
+def test_artifacts_beside_a_faithful_result(
+    hr: Tensor, tmp_path: Path, generator: torch.Generator
+) -> None:
+    lr, invented = shrink(hr, scale=4), hr.clone()
+    invented[..., 16:48, 32:72] += 0.2 * torch.randn(1, 3, 32, 40, generator=generator)
+    invented = invented.clamp(0, 1)
+    plain = inspect(lr, invented, scale=4)
+    assert plain.artifacts is None and plain.as_json()["artifact_share"] is None
+    found = inspect(lr, invented, scale=4, faithful=hr)
+    assert found.artifacts is not None and found.artifacts[..., 24:40, 40:64].all()
+    assert not found.artifacts[..., :4, :].any()
+    share = found.artifacts.sum().item() / (64 * 96)
+    assert found.artifact_share == pytest.approx(share) and 0.1 < share < 0.4
+    assert f"{100 * share:.2f} %" in inspection_lines(found)[-1]
+    # The tint is blue, half over the grey, where nothing is in doubt besides.
+    tint = overlay(found, invented) - overlay(plain, invented)
+    outside = ~found.artifacts.expand_as(tint)
+    assert not tint[outside].any() and (tint[:, 0][found.artifacts[:, 0]] <= 0).all()
+    files = [save(tmp_path / f"{name}.png", x) for name, x in (("lr", lr), ("sr", invented))]
+    ran = CliRunner().invoke(group, ["inspect", *map(str, files), "--artifacts", "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.output)["artifact_share"] == pytest.approx(share, abs=0.05)

@@ -11,8 +11,9 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import Image, from_tensor, write_image
 from edgekeeper.image.quality import Condition, estimate
 from edgekeeper.inference import Networks, Request, networks_for, upscale_file, upscale_image
-from edgekeeper.inference.choose import Mixture, condition_of, mix, treatment
+from edgekeeper.inference.choose import Guarded, Mixture, condition_of, mix, treatment
 from edgekeeper.inference.network import infer, tile_overlap
+from edgekeeper.models import SRModel
 from edgekeeper.pretrained.zoo import DEFAULTS, FACTORS, load
 
 
@@ -133,3 +134,65 @@ def test_of_large_images_strips_are_looked_at(photo, monkeypatch, tmp_path):
     write_image(image, tmp_path / "a.png")
     for source in (image, tmp_path / "a.png"):
         assert condition_of(source).jpeg_quality == 60
+
+
+class Painted(SRModel):
+    """Enlarges by repeating pixels, with a checkerboard of an amplitude over a square."""
+
+    scale, channels, receptive_field, amplitude = 4, "rgb", 1, 0.3
+
+    def forward(self, lr):
+        sr = lr.repeat_interleave(4, -1).repeat_interleave(4, -2).clone()
+        y, x = torch.meshgrid(torch.arange(sr.shape[-2]), torch.arange(sr.shape[-1]), indexing="ij")
+        board = self.amplitude * ((y + x) % 2 * 2 - 1.0)
+        # A texture where the image is light, so that every tile knows where it is.
+        return sr + board * (sr[:, :1] > 0.5)
+
+
+def test_the_guard_takes_the_faithful_result_where_texture_is_invented():
+    plain, other = Painted(), Painted()
+    plain.amplitude = 0.0
+    lr = torch.full((1, 3, 40, 48), 0.4)
+    lr[..., 10:22, 14:30] = 0.6
+    guarded = Guarded(plain=plain, other=other)
+    made, faithful, invented = (infer(one, lr) for one in (guarded, plain, other))
+    # By loops over windows, mirrored: D = (2ab + C) / (a² + b² + C), then its mean.
+    deviations = []
+    for x in (invented, faithful):
+        grey = np.tensordot([0.2989, 0.5870, 0.1140], x[0].double().numpy(), 1)
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(grey, 5, "reflect"), (11, 11))
+        deviations.append(windows.std(axis=(2, 3), ddof=1))
+    a, b = deviations
+    unlike = (2 * a * b + 0.0009) / (a**2 + b**2 + 0.0009)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(unlike, 5, "reflect"), (11, 11))
+    weight = np.clip((0.8 - windows.mean(axis=(2, 3))) / 0.1, 0, 1)
+    expected = invented + torch.from_numpy(weight) * (faithful - invented)
+    torch.testing.assert_close(made.double(), expected.double(), rtol=0, atol=2e-4)
+    assert torch.equal(made[..., 60:70, 80:90], faithful[..., 60:70, 80:90])  # inside the square
+    assert torch.equal(made[..., :8, :8], invented[..., :8, :8])  # far from it
+    # Tiled as whole: the context that the comparison needs is asked for.
+    assert tile_overlap(guarded) == plain.overlap + 3  # ten HR pixels
+    pixels = (lr[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    whole, tiled = (
+        upscale_image(Image(pixels=pixels), Request(model=guarded, tile=tile)).image.pixels
+        for tile in (400, 20)
+    )
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    tiny = torch.rand(1, 3, 1, 1)
+    assert torch.equal(guarded(tiny), other(tiny))
+    with pytest.raises(InputError, match="luma"):
+        Guarded(plain=load("espcn_x4"), other=load("espcn_x4"))
+
+
+def test_the_guard_is_asked_for():
+    networks = networks_for(Request(style="texture", guard=True))
+    assert networks.factors == (4,) and isinstance(networks.load(4), Guarded)
+    assert networks.load(4) is networks.load(4)
+    own = networks_for(Request(model="fast_x4", guard=True))
+    assert isinstance(own.load(4), Guarded)
+    with pytest.raises(InputError, match="style texture"):
+        Request(guard=True)
+    eight = Painted()
+    eight.scale = 8
+    with pytest.raises(InputError, match="faithful networks enlarge by"):
+        networks_for(Request(model=eight, guard=True))

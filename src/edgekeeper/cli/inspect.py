@@ -28,9 +28,16 @@ VERDICTS = {
     type=PATH,
     help="Write an image here: the result in grey, doubtful edges in colour.",
 )
+@click.option(
+    "--artifacts",
+    is_flag=True,
+    help="Enlarge LR faithfully too and mark where the texture of SR is another (DeSRA).",
+)
 @click.option("--force", is_flag=True, help="Replace the overlay's file if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect_command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_json: bool) -> None:
+def inspect_command(
+    lr: Path, sr: Path, overlay: Path | None, artifacts: bool, force: bool, as_json: bool
+) -> None:
     """Measure SR, an enlarged image, against LR, the image it was made from.
 
     No original is needed: the result is shrunk again and compared with the input, and edges that
@@ -39,7 +46,13 @@ def inspect_command(lr: Path, sr: Path, overlay: Path | None, force: bool, as_js
     from edgekeeper.evaluation.inspect import inspect_files
 
     check_new_file(overlay, option="--overlay", force=force)
-    report = inspect_files(lr, sr, overlay_path=overlay, overwrite="replace" if force else "refuse")
+    report = inspect_files(
+        lr,
+        sr,
+        overlay_path=overlay,
+        artifacts=artifacts,
+        overwrite="replace" if force else "refuse",
+    )
     if as_json:
         click.echo(json.dumps(report.as_json()))
         return
@@ -69,5 +82,10 @@ def inspection_lines(report: "Inspection") -> list[str]:
         lines.append(
             f"Look at the {place.width}x{place.height} pixels from x={place.left}, y={place.top}: "
             f"{100 * place.share:.0f} % is not supported there."
+        )
+    if report.artifact_share is not None:
+        lines.append(
+            f"Artifacts: {100 * report.artifact_share:.2f} % of the result has another texture "
+            "than a faithful one."
         )
     return lines

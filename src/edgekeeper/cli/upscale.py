@@ -69,6 +69,11 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     help="Sharpen the result of any network. Default: 0; 0.25 for --style sharp.",
 )
 @click.option(
+    "--guard",
+    is_flag=True,
+    help="With texture, or your own network: the faithful result where its texture is an artifact.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
@@ -136,6 +141,7 @@ def upscale_command(
     style: Literal["auto", "faithful", "sharp", "texture", "restore"],
     strength: float | None,
     sharpness: float | None,
+    guard: bool,
     precision: Literal["auto", "float32", "bfloat16"],
     runtime: Literal["torch", "onnx", "openvino"] | None,
     tile: int | None,
@@ -193,6 +199,7 @@ def upscale_command(
         style=style,
         strength=strength,
         sharpness=sharpness,
+        guard=guard,
         runtime=runtime,
         device=device,
         threads=threads,

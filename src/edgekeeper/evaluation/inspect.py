@@ -26,6 +26,8 @@ from edgekeeper.image import (
     to_rgb_tensor,
     write_image,
 )
+from edgekeeper.inference import Request, upscale_image
+from edgekeeper.metrics.artifacts import texture_difference
 from edgekeeper.metrics.psnr import mean_square_psnr
 from edgekeeper.metrics.risk import shrink, structure_risk
 from edgekeeper.ops.color import rgb_to_grey_gv
@@ -37,6 +39,7 @@ DOUBTFUL, INVENTED = 0.005, 0.02
 """Scores from which a result counts as doubtful, and as invented."""
 
 RISK_COLOUR = (1.0, 94 / 213, 0.0)  # vermilion: told from grey by colour-blind eyes too
+ARTIFACT_COLOUR = (0.0, 0.45, 0.70)  # blue, told from vermilion by them too
 _PLACE = 16  # side of the worst place, in LR pixels
 _BAND_PIXELS = 2**17  # pixels worked on at a time
 _VISIBLE = 4.0  # levels per pixel of unsupported edge that are coloured by 63 %
@@ -71,6 +74,8 @@ class Inspection:
         worst: the place with the most unsupported edges, None when there are none.
         unsupported: (1, 1, h, w) where they are, in grey levels per pixel, one value per pixel of
             the input.
+        artifacts: (1, 1, H, W) bool, where the texture is not that of a faithful result (DeSRA);
+            None without one.
     """
 
     scale: int
@@ -83,6 +88,12 @@ class Inspection:
     verdict: RiskVerdict
     worst: Place | None
     unsupported: Tensor = field(repr=False, compare=False)
+    artifacts: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def artifact_share(self) -> float | None:
+        """The share of the result that ``artifacts`` marks."""
+        return None if self.artifacts is None else float(self.artifacts.double().mean())
 
     def as_json(self) -> dict[str, object]:
         """Return the numbers as JSON takes them: an infinite PSNR is None, the map is left out."""
@@ -96,14 +107,16 @@ class Inspection:
             "risk": self.risk,
             "verdict": self.verdict,
             "worst": asdict(self.worst) if self.worst else None,
+            "artifact_share": self.artifact_share,
         }
 
 
 @torch.no_grad()
-def inspect(lr: Tensor, sr: Tensor, *, scale: int) -> Inspection:
+def inspect(lr: Tensor, sr: Tensor, *, scale: int, faithful: Tensor | None = None) -> Inspection:
     """The report on the result ``sr`` (1, 3, scale·h, scale·w) of the input ``lr`` (1, 3, h, w).
 
-    Both are float RGB in [0, 1]. Raises InputError for other shapes or an input below 8 × 8.
+    Both are float RGB in [0, 1], and so is ``faithful``, the result of a network for fidelity, with
+    which artifacts are looked for. Raises InputError for other shapes or an input below 8 × 8.
     """
     if len(lr) != 1 or len(sr) != 1:
         raise InputError(
@@ -124,6 +137,7 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int) -> Inspection:
         verdict="supported" if risk < DOUBTFUL else "doubtful" if risk < INVENTED else "invented",
         worst=_worst(found.unsupported, found.edges, scale=scale),
         unsupported=found.unsupported,
+        artifacts=None if faithful is None else texture_difference(sr, faithful).mask,
     )
 
 
@@ -132,13 +146,16 @@ def inspect_files(
     sr_path: str | Path,
     *,
     overlay_path: str | Path | None = None,
+    artifacts: bool = False,
     overwrite: Literal["refuse", "replace"] = "refuse",
 ) -> Inspection:
     """Return the report on the result in one file, given the file of the input it was made from.
 
     The scale is that of the sizes. Where an image has alpha it is laid on mid-grey, so that what
-    nobody sees does not count. With ``overlay_path`` the overlay is written there as well. Images
-    are held whole: reckon with about 30 bytes per pixel of the result.
+    nobody sees does not count. With ``overlay_path`` the overlay is written there as well. With
+    ``artifacts`` the input is enlarged by the faithful network that ships, and unlike texture is
+    marked. Images are held whole: reckon with about 30 bytes per pixel of the result, 90 with
+    ``artifacts``.
 
     Raises:
         ImageError: a file cannot be read or the overlay not be written.
@@ -146,7 +163,8 @@ def inspect_files(
     """
     if overlay_path is not None:
         check_image_target(Path(overlay_path), overwrite=overwrite)
-    lr, sr = (_visible(read_image(path)) for path in (lr_path, sr_path))
+    source = read_image(lr_path)
+    lr, sr = _visible(source), _visible(read_image(sr_path))
     scale = sr.shape[-1] // lr.shape[-1]
     if scale < 2 or sr.shape[-2:] != (lr.shape[-2] * scale, lr.shape[-1] * scale):
         raise InputError(
@@ -154,7 +172,12 @@ def inspect_files(
             f"{lr.shape[-1]}x{lr.shape[-2]}: the result must be 2, 3, 4 or another whole number "
             "of times as large, the same on both sides. Give the input first, then the result."
         )
-    report = inspect(lr, sr, scale=scale)
+    faithful = None
+    if artifacts:
+        made = upscale_image(source, Request(scale=scale, style="faithful")).image
+        assert made is not None
+        faithful = _visible(made)
+    report = inspect(lr, sr, scale=scale, faithful=faithful)
     if overlay_path is not None:
         pixels = np.concatenate([from_tensor(band) for band in _painted(report, sr)])
         write_image(Image(pixels=pixels), Path(overlay_path), overwrite=overwrite)
@@ -163,6 +186,8 @@ def inspect_files(
 
 def overlay(report: Inspection, sr: Tensor) -> Tensor:
     """Return the result in grey with unsupported edges in vermilion, (1, 3, H, W) in [0, 1].
+
+    Artifacts, where they were looked for, are tinted blue.
 
     The colour covers 63 % where the unsupported edge strength is 4 grey levels per pixel, and more
     the stronger it is. Raises InputError when ``sr`` is not the result that was inspected.
@@ -192,7 +217,12 @@ def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
         large = large[..., (top - first) * scale : (bottom - first) * scale, :]
         grey = rgb_to_grey_gv(sr[..., top * scale : bottom * scale, :]).clamp_(0, 1)
         # Some of the grey shows through the colour, so that the edge in question stays visible.
-        yield grey + large * ((0.4 + 0.6 * grey) * colour - grey)
+        band = grey + large * ((0.4 + 0.6 * grey) * colour - grey)
+        if report.artifacts is not None:
+            mask = report.artifacts[..., top * scale : bottom * scale, :].to(band.dtype)
+            blue = torch.tensor(ARTIFACT_COLOUR).to(band).view(1, 3, 1, 1)
+            band = torch.lerp(band, (0.4 + 0.6 * grey) * blue, 0.5 * mask)
+        yield band
 
 
 def _visible(image: Image) -> Tensor:

@@ -26,6 +26,7 @@ from edgekeeper.image.quality import Condition, estimate
 from edgekeeper.inference.finish import Finish
 from edgekeeper.inference.network import Precision, TileRunner
 from edgekeeper.inference.request import Request
+from edgekeeper.metrics.artifacts import THRESHOLD, WINDOW, texture_similarity
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
 from edgekeeper.pretrained.zoo import (
@@ -42,6 +43,9 @@ from edgekeeper.pretrained.zoo import (
 
 LEAST = 0.05
 """Strength below which an image counts as clean."""
+
+FADE = 0.1
+"""Similarity of texture over which the guard fades out above the threshold of an artifact."""
 
 # LR pixels around a flat one that are equal. JPEG makes flat blocks of eight, which are to go.
 FLAT, FLAT_RESTORED = 2, 8
@@ -74,6 +78,17 @@ def networks_for(
         return lambda factor: loads(default_name(factor, style=style))
 
     plain = Networks(factors=FACTORS["faithful"], load=shipped("faithful"))
+    if request.guard:  # of its own networks: a faithful one beside each that invents
+        chosen = networks_for(replace(request, guard=False), load_one=load_one)
+        kept = tuple(factor for factor in chosen.factors if factor in plain.factors)
+        if not kept:
+            theirs = ", ".join(f"×{one}" for one in plain.factors)
+            raise InputError(f"The guard's faithful networks enlarge by {theirs}, this one not.")
+
+        def guarded(factor: int) -> SRModel:
+            return Guarded(plain=plain.load(factor), other=chosen.load(factor))
+
+        return replace(chosen, factors=kept, load=functools.cache(guarded))
     if model is not None:
         one = model if isinstance(model, SRModel) else read(check_named(model))
         known = isinstance(model, str | Path) and (WEIGHTS / f"{model}.safetensors").is_file()
@@ -143,13 +158,10 @@ def treatment(
     return Treatment(rounded, condition.note)
 
 
-class Mixture(SRModel):
-    """The results of two networks of one scale, mixed: (1 - strength) · plain + strength · other.
+class _Pair(SRModel):
+    """Two networks of one scale and one result; InputError unless scales and colours are equal."""
 
-    Raises InputError for networks of different scales or colours.
-    """
-
-    def __init__(self, *, plain: SRModel, other: SRModel, strength: float) -> None:
+    def __init__(self, *, plain: SRModel, other: SRModel) -> None:
         super().__init__()
         if (plain.scale, plain.channels) != (other.scale, other.channels):
             raise InputError(
@@ -157,7 +169,7 @@ class Mixture(SRModel):
                 f"×{other.scale} ({other.channels}) cannot be mixed."
             )
         self.scale, self.channels = plain.scale, plain.channels
-        self.plain, self.other, self.strength = plain, other, strength
+        self.plain, self.other = plain, other
         self.receptive_field = max(plain.receptive_field, other.receptive_field)
         self.multiple = math.lcm(plain.multiple, other.multiple)
         border = max(plain.border, other.border)
@@ -168,9 +180,53 @@ class Mixture(SRModel):
         """The larger context of the two."""
         return max(self.plain.overlap, self.other.overlap)
 
+
+class Mixture(_Pair):
+    """The results of two networks of one scale, mixed: (1 - strength) · plain + strength · other.
+
+    Raises InputError for networks of different scales or colours.
+    """
+
+    def __init__(self, *, plain: SRModel, other: SRModel, strength: float) -> None:
+        super().__init__(plain=plain, other=other)
+        self.strength = strength
+
     def forward(self, lr: Tensor) -> Tensor:
         """Return the SR batch, between those of the two networks."""
         return torch.lerp(self.plain(lr), self.other(lr), self.strength)  # (B, C, rH, rW)
+
+
+class Guarded(_Pair):
+    """The result of a network that invents, ``other``, and of ``plain`` where it has artifacts.
+
+    With D the similarity of their texture (DeSRA, see ``metrics.artifacts``), the faithful result
+    is taken up to D = 0.7, the threshold of an artifact, and fades out until D = 0.8. Raises
+    InputError for networks of different scales, or of luma.
+    """
+
+    def __init__(self, *, plain: SRModel, other: SRModel) -> None:
+        super().__init__(plain=plain, other=other)
+        if self.channels != "rgb":
+            raise InputError("The guard compares the texture of RGB results, not of luma alone.")
+        self.receptive_field += self._context
+
+    @property
+    def _context(self) -> int:
+        return math.ceil((WINDOW - 1) / self.scale)  # of the similarity, in LR pixels
+
+    @property
+    def overlap(self) -> int:
+        """The larger context of the two, and that of the comparison."""
+        return super().overlap + self._context
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Return the SR batch (B, 3, rH, rW)."""
+        faithful, sr = self.plain(lr), self.other(lr)
+        if min(sr.shape[-2:]) <= WINDOW // 2:
+            return sr  # nothing to compare in so few pixels
+        similarity = texture_similarity(sr.clamp(0, 1), faithful.clamp(0, 1))  # (B, 1, rH, rW)
+        artifact = ((THRESHOLD + FADE - similarity) / FADE).clamp(0, 1)
+        return torch.lerp(sr, faithful, artifact.to(sr.dtype))
 
 
 @functools.lru_cache(maxsize=8)

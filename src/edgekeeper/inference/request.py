@@ -35,6 +35,8 @@ class Request:
         strength: of "auto" and "restore", from 0 (faithful) to 1; None: as far as the image looks
             damaged, or 1.
         sharpness: from 0, as the network made it, to 1; None: 0, or 0.25 of the style "sharp".
+        guard: take the faithful network's result where the texture of the one that is run is an
+            artifact; with the style "texture" or a network of one's own.
         runtime: what runs the network; None: what its file is for. ``edgekeeper.export`` makes
             what another runtime than torch takes of a network.
         device: where torch computes networks that are named, or "auto"; given ones stay in place.
@@ -66,6 +68,7 @@ class Request:
     style: Style = "auto"
     strength: float | None = None
     sharpness: float | None = None
+    guard: bool = False
     runtime: Literal["torch", "onnx", "openvino"] | None = None
     device: str = "cpu"
     threads: int | None = None
@@ -106,6 +109,12 @@ class Request:
             raise InputError(
                 "A strength mixes the faithful and the restoring network that ship, with the "
                 "styles auto and restore; edgekeeper blend mixes other networks."
+            )
+
+        if self.guard and self.model is None and self.style != "texture":
+            raise InputError(
+                "A guard holds back a network that invents: it goes with the style texture, or "
+                "with one network that is named or given."
             )
 
     @property

@@ -11,7 +11,7 @@ from edgekeeper.metrics.protocol import OVERSHOOT, check_range
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.variance import local_variance
 
-_WINDOW = 11
+WINDOW = 11
 """Side in pixels of the square over which texture is measured, and the mask is smoothed."""
 
 THRESHOLD = 0.7
@@ -38,7 +38,7 @@ class TextureDifference:
 
 @torch.no_grad()
 def texture_difference(
-    sr: Tensor, faithful: Tensor, *, window: int = _WINDOW, threshold: float = THRESHOLD
+    sr: Tensor, faithful: Tensor, *, window: int = WINDOW, threshold: float = THRESHOLD
 ) -> TextureDifference:
     """Return where the texture of ``sr`` is not that of ``faithful``, a squared-error network's.
 
@@ -61,9 +61,17 @@ def texture_difference(
         check_range("A result", x, beyond=OVERSHOOT)
     if not 0 < threshold <= 1:
         raise InputError(f"threshold is {threshold}; it must be above 0 and at most 1.")
+    similarity = texture_similarity(sr, faithful, window=window)
+    mask = similarity < threshold
+    return TextureDifference(similarity, mask, mask.double().mean(dim=(1, 2, 3)))
+
+
+def texture_similarity(sr: Tensor, faithful: Tensor, *, window: int = WINDOW) -> Tensor:
+    """Return the smoothed D (B, 1, H, W) of two RGB batches, unchecked, in float32.
+
+    A value depends on no pixel farther away than ``window - 1``, mirrored at the border.
+    """
     own, other = (local_variance(rgb_to_grey_gv(x.float()), window=window) for x in (sr, faithful))
     similarity = (2 * torch.sqrt(own * other) + CONSTANT) / (own + other + CONSTANT)
     around = functional.pad(similarity, (window // 2,) * 4, mode="reflect")
-    similarity = functional.avg_pool2d(around, window, stride=1)
-    mask = similarity < threshold
-    return TextureDifference(similarity, mask, mask.double().mean(dim=(1, 2, 3)))
+    return functional.avg_pool2d(around, window, stride=1)
