@@ -140,6 +140,10 @@ class TestReproduce:
             "reproduce", "gv-table1", "--store", tmp_path, "--ours", "a=b"
         )
         assert "--budget is not for it" in fails("reproduce", "spsr-table1", "--budget", "quick")
+        assert "--ours is not for it" in fails(
+            "reproduce", "spsr-table2", "--store", tmp_path, "--ours", "a=b"
+        )
+        assert "--seeds is not for it" in fails("reproduce", "spsr-table2", "--seeds", "1,2")
         foreign = (("--on", "set5"), ("--data", tmp_path / "none"), ("--out", tmp_path))
         for option, value in (*foreign, ("--device", "cpu")):
             assert f"{option} is not for it" in fails("reproduce", "dgggan-table5", option, value)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import edgekeeper.papers.scored
 import edgekeeper.papers.training
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.prepare import prepare_store, sources_in
@@ -154,7 +155,7 @@ class TestGoingOn:
     ) -> None:
         first = run()
         monkeypatch.setattr(edgekeeper.papers.training, "train", refuse_to_train)
-        monkeypatch.setattr(edgekeeper.papers.training, "evaluate", refuse_to_train)
+        monkeypatch.setattr(edgekeeper.papers.scored, "evaluate", refuse_to_train)
         events: list[Event] = []
         assert run(on_event=events.append) == first
         expected = [(c, w) for c in (PLAIN, GV) for w in ("already trained", "already scored")]

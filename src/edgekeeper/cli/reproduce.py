@@ -39,8 +39,10 @@ MEASURED = (
     *("dgggan-table1", "dgggan-table2", "dgggan-table3", "dgggan-table4"),
 )
 COUNTED = "dgggan-table5"
+# Measured, or with --store trained, too.
+ABLATED = ("spsr-table2", "dgggan-table1", "dgggan-table2")
 # The options that belong to one kind of table, by the name of their argument.
-OF_TRAINED = ("store", "budget", "networks", "scales", "seeds", "protocol", "time_limit")
+OF_TRAINED = ("store", "start", "budget", "networks", "scales", "seeds", "protocol", "time_limit")
 OF_MEASURED = ("ours", "weights")
 OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 
@@ -54,7 +56,13 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @click.option(
     "--store",
     type=PATH,
-    help="gv tables: a packed store, made by `edgekeeper data prepare`.",
+    help="Tables that are trained: a packed store, made by `edgekeeper data prepare`. With it "
+    "spsr-table2, dgggan-table1 and dgggan-table2 are trained too.",
+)
+@click.option(
+    "--start",
+    metavar="NETWORK",
+    help="spsr-table2 --budget paper: the trained RRDB from which its cells begin.",
 )
 @click.option(
     "--ours",
@@ -73,12 +81,13 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     "--budget",
     type=click.Choice(["quick", "standard", "paper"]),
     default="quick",
-    help="gv tables: how long each cell trains.",
+    help="Tables that are trained: how long each cell trains.",
 )
 @click.option(
     "--networks",
     metavar="NAMES",
-    help="gv tables: only these, with commas between: vdsr, edsr, espcn.",
+    help="gv tables: only these, with commas between: vdsr, edsr, espcn. dgggan tables: half "
+    "(design A, the default), lr (design B).",
 )
 @click.option(
     "--scales", metavar="NUMBERS", help="gv tables: only these factors, with commas between."
@@ -97,9 +106,8 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 )
 @click.option(
     "--protocol",
-    default="gv_repo",
     help="gv tables: gv_repo (the paper's; needs a store made with --kernel pillow_bilinear) or "
-    "y_matlab.",
+    "y_matlab. Default: the paper's.",
 )
 @click.option(
     "--time-limit",
@@ -116,6 +124,7 @@ def reproduce_command(
     context: click.Context,
     table: str,
     store: Path | None,
+    start: str | None,
     ours: tuple[str, ...],
     out: Path,
     budget: str,
@@ -123,7 +132,7 @@ def reproduce_command(
     scales: str | None,
     seeds: str | None,
     sets: str | None,
-    protocol: str,
+    protocol: str | None,
     time_limit: float | None,
     json_file: Path | None,
     force: bool,
@@ -135,9 +144,10 @@ def reproduce_command(
 
     The gv tables and structure-frontier (structure terms against sharpening) are trained and scored
     cell by cell. The spsr and dgggan tables have a row of ours for bicubic and for each --ours;
-    dgggan-table5 is counted.
+    the ablations among them are trained with --store. dgggan-table5 is counted.
     """
-    kind = "trained" if table in TRAINED else "counted" if table == COUNTED else "measured"
+    trained = table in TRAINED or (table in ABLATED and store is not None)
+    kind = "trained" if trained else "counted" if table == COUNTED else "measured"
     _check_options(context, table, kind=kind)
     check_new_file(json_file, option="--json", force=force or kind == "trained")  # it goes on
     if kind == "trained":
@@ -147,6 +157,8 @@ def reproduce_command(
             sets=sets or "set5,set14",
             protocol=protocol,
             data=data,
+            weights=weights,
+            start=start,
             chosen={
                 "out": out,
                 "budget": budget,
@@ -173,6 +185,8 @@ def reproduce_command(
 def _check_options(context: click.Context, table: str, *, kind: str) -> None:
     """Raise InputError for an option that the table does not have."""
     foreign = [*(OF_MEASURED if kind == "trained" else OF_TRAINED)]
+    if kind == "trained" and table in ABLATED:
+        foreign.remove("weights")
     if kind == "counted":
         foreign += [*OF_MEASURED, *OF_BOTH]
     for parameter in context.command.params:
@@ -186,8 +200,10 @@ def _train(
     store: Path | None,
     *,
     sets: str,
-    protocol: str,
+    protocol: str | None,
     data: Path | None,
+    weights: Path | None,
+    start: str | None,
     chosen: dict[str, Any],
 ) -> dict[str, Any]:
     if store is None:
@@ -200,6 +216,7 @@ def _train(
         reproduction_table,
         structure_frontier,
     )
+    from edgekeeper.pretrained.zoo import find
 
     own_folder(chosen["out"])
     if table == FRONTIER:
@@ -217,9 +234,11 @@ def _train(
         return frontier.to_json()
     chosen["seeds"] = chosen["seeds"] or (0,)
     found = reproduce(
-        "gv_table1" if table == "gv-table1" else "gv_table2",
+        table.replace("-", "_"),  # type: ignore[arg-type]
         store=Store.open(store),
         data_root=root,
+        weights=weights_folder(weights, data=root),
+        start=None if start is None else find(start),
         sets=split_names(sets),
         protocol=protocol,
         on_event=_say_event,

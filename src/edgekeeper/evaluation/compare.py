@@ -14,7 +14,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.evaluation.evaluate import PairResult, results, score_result
 from edgekeeper.evaluation.tables import DIGITS, TITLES
 from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
-from edgekeeper.metrics.score import ALL_METRICS, METRICS, Score, find_metrics, summarise
+from edgekeeper.metrics.score import COMPARED, METRICS, Score, find_metrics, summarise
 from edgekeeper.metrics.statistics import Difference, DifferenceVerdict, paired_difference, wilcoxon
 from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
@@ -178,7 +178,7 @@ def difference_of(both: tuple[Score, Score], metric: str) -> float | None:
 
 def direction(metric: str) -> Literal["highest", "lowest"]:
     """Return which of the compared numbers are good ones."""
-    return "highest" if ALL_METRICS[metric] == "highest" else "lowest"
+    return "highest" if COMPARED[metric] == "highest" else "lowest"
 
 
 def paired(a: ArrayLike, b: ArrayLike, *, metric: str, digits: int | None = None) -> Difference:

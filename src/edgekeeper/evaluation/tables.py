@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.markup import escape
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics.score import ALL_METRICS, METRICS, Best, SetMean
+from edgekeeper.metrics.score import ALL_METRICS, COMPARED, METRICS, Best, SetMean
 from edgekeeper.metrics.statistics import Interval
 
 TITLES = {
@@ -28,9 +28,10 @@ TITLES = {
     "niqe": "NIQE",
     "ma": "Ma",
     "pi": "PI",
+    "risk": "structure risk",
 }
 DIGITS = {"psnr": 2, "ssim": 4, "gradient_psnr": 2, "gv_ratio": 3, "gv_gap": 3, "gmsd": 4}
-DIGITS |= {"lpips": 4, "niqe": 3, "ma": 3, "pi": 3}
+DIGITS |= {"lpips": 4, "niqe": 3, "ma": 3, "pi": 3, "risk": 4}
 SIGNS = {"highest": "↑", "lowest": "↓", "nearest 1": "→1"}
 NOTHING = "–"
 
@@ -93,7 +94,7 @@ def with_interval(
 
 def titled(metric: str) -> str:
     """Return the metric's title with the sign of which numbers are good ones."""
-    return f"{TITLES[metric]} {SIGNS[ALL_METRICS[metric]]}"
+    return f"{TITLES[metric]} {SIGNS[COMPARED[metric]]}"
 
 
 # ---- Means over sets ----------------------------------------------------------------------------

@@ -32,6 +32,9 @@ METRICS: dict[str, Best] = {
 ALL_METRICS: dict[str, Best] = {**METRICS, **PERCEPTUAL}
 """These and the perceptual ones, which a score has when they were asked for."""
 
+COMPARED: dict[str, Best] = {**ALL_METRICS, "risk": "lowest"}
+"""And the structure risk, which is measured beside a score: it needs the LR image."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:

@@ -5,19 +5,26 @@ by the perceptual metrics. Only the interpolation is made anew for each protocol
 """
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from torch import Tensor
+
+from edgekeeper.checkpoint import load_model
+from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import DataError, UnavailableError
-from edgekeeper.evaluation.evaluate import PairResult, results, score_result
-from edgekeeper.files import make_folder, sha256_of
+from edgekeeper.evaluation.evaluate import PairResult, evaluate, results, score_result
+from edgekeeper.files import make_folder, read_text, sha256_of, write_text
 from edgekeeper.metrics.ma import MA_FILE
 from edgekeeper.metrics.niqe import NIQE_FILE
-from edgekeeper.metrics.perceptual import HEADS_FILE
+from edgekeeper.metrics.perceptual import HEADS_FILE, PERCEPTUAL
 from edgekeeper.metrics.protocol import Protocol, find_protocol
+from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.metrics.score import Score, read_scores, write_scores
 from edgekeeper.models import SRModel
 from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
@@ -154,3 +161,74 @@ def kept_scores(path: Path | None, *, protocol: Protocol) -> list[Score]:
         return []
     # A protocol whose definition has changed since makes old scores void.
     return scores if all(score.protocol == protocol for score in scores) else []
+
+
+# ---- A cell that was trained --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CellScores:
+    """The numbers of a network on a set, by measure and image, and what is said of those missing.
+
+    "risk" is the structure risk, which needs no original (``metrics.risk``).
+    """
+
+    values: dict[str, list[float | None]]
+    notes: tuple[str, ...] = ()
+
+    def has(self, measure: str) -> bool:
+        """Return whether every image has the number."""
+        return all(value is not None for value in self.values[measure])
+
+
+def cell_scores(
+    folder: Path,
+    set_name: str,
+    *,
+    measures: Sequence[str],
+    protocol: Protocol,
+    data_root: Path,
+    weights: Path | None,
+    device: str,
+    tell: Callable[[Literal["scoring", "already scored"]], None],
+) -> CellScores:
+    """Return the scores of a trained cell on a set, from its files where those still hold."""
+    # A set may be a folder of images.
+    path = folder / f"scores-{protocol.name}-{Path(set_name).name}.jsonl"
+    of_risk = folder / f"scores-risk-{Path(set_name).name}.jsonl"
+    metrics = [measure for measure in measures if measure != "risk"]
+    further = [metric for metric in metrics if metric in PERCEPTUAL]
+    scores = kept_scores(path, protocol=protocol)
+    risks: list[float] = json.loads(read_text(of_risk)) if of_risk.is_file() else []
+    known = all(set(further) <= set(score.asked) for score in scores)
+    if scores and known and ("risk" not in measures or risks):
+        tell("already scored")
+    else:
+        tell("scoring")
+        network = load_model(folder / "model.safetensors").to(device)
+        pairs = iter(load_pairs(set_name, scale=network.scale, root=data_root))
+        risks = []
+
+        def keep_risk(_score: Score, image: Tensor) -> None:
+            if "risk" in measures:
+                found = structure_risk(next(pairs).lr(), image.clamp(0, 1), scale=network.scale)
+                risks.append(float(found.score))
+
+        scores = evaluate(
+            network,
+            sets=[set_name],
+            scale=network.scale,
+            data_root=data_root,
+            protocol=protocol,
+            metrics=metrics,
+            weights=weights,
+            model_name=folder.name,
+            on_image=keep_risk,
+        )
+        write_scores(scores, path)
+        if risks:
+            write_text(of_risk, json.dumps(risks) + "\n")
+    values = {metric: [score.value(metric) for score in scores] for metric in metrics}
+    reasons = dict(pair for score in scores for pair in score.unavailable)
+    notes = tuple(f"{metric.upper()} is unavailable. {why}" for metric, why in reasons.items())
+    return CellScores(values | ({"risk": list(risks)} if "risk" in measures else {}), notes)

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgekeeper.checkpoint import agrees, load_model, read_network
+from edgekeeper.checkpoint import agrees, read_network
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError, unknown_name
 from edgekeeper.evaluation.compare import paired
-from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.evaluation.tables import (
     DIGITS,
     TITLES,
@@ -32,15 +30,21 @@ from edgekeeper.evaluation.tables import (
     with_interval,
 )
 from edgekeeper.metrics.protocol import Protocol, find_protocol
-from edgekeeper.metrics.score import Score, write_scores
 from edgekeeper.metrics.statistics import Difference
-from edgekeeper.papers.scored import kept_scores
+from edgekeeper.papers.ablations import (
+    ABLATION_MEASURES,
+    ABLATION_PROTOCOLS,
+    ABLATIONS,
+    AblationName,
+    ablations,
+)
+from edgekeeper.papers.scored import CellScores, cell_scores
+from edgekeeper.pretrained.zoo import find
 from edgekeeper.recipes.gv_tables import (
     TABLE2,
     Budget,
     Comparison,
     Degradation,
-    GVNetwork,
     Scale,
     TableName,
     comparisons,
@@ -48,10 +52,9 @@ from edgekeeper.recipes.gv_tables import (
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Recipe
 
-Scores = dict[str, dict[str, list[Score]]]
-"""Cell -> set -> the scores of its images, in the order of the set."""
-ReproducedMeasure = Literal["psnr", "ssim", "gv_gap"]
-REPRODUCED_MEASURES: tuple[ReproducedMeasure, ...] = get_args(ReproducedMeasure)
+Scores = dict[str, dict[str, CellScores]]
+"""Cell -> set -> the numbers of its images, in the order of the set."""
+REPRODUCED_MEASURES: tuple[str, ...] = ("psnr", "ssim", "gv_gap")  # of the gradient variance tables
 PAPER_PROTOCOL = "gv_repo"
 What = Literal["training", "already trained", "scoring", "already scored", "stopped"]
 Tell = Callable[[What], None]
@@ -80,7 +83,7 @@ class ReproducedRow:
     scale: int
     base: str
     term: str
-    measure: ReproducedMeasure
+    measure: str
     without: float
     added: float
     difference: Difference
@@ -96,7 +99,7 @@ class ReproducedRow:
 class ReproducedTable:
     """The rows that can be given so far, the conditions, and the cells that are still to do."""
 
-    table: TableName
+    table: TableName | AblationName
     budget: Budget
     protocol: Protocol
     store: str
@@ -112,17 +115,19 @@ class ReproducedTable:
 
 
 def reproduce(
-    table: TableName,
+    table: TableName | AblationName,
     *,
     store: Store,
     data_root: str | Path,
     out: str | Path,
     budget: Budget = "standard",
-    networks: Sequence[GVNetwork] | None = None,
+    networks: Sequence[str] | None = None,
     scales: Sequence[Scale] | None = None,
     seeds: Sequence[int] = (0,),
     sets: Sequence[str] = ("set5", "set14"),
-    protocol: str | Protocol = PAPER_PROTOCOL,
+    protocol: str | Protocol | None = None,
+    weights: Path | None = None,
+    start: Path | None = None,
     device: str = "cpu",
     time_limit: float | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -130,23 +135,32 @@ def reproduce(
     """Return the table as far as it is done: all of it, or what ``time_limit`` seconds allowed.
 
     Network, log and scores of a cell lie in ``out/<cell>/``. The LR images of ``store`` must
-    have been made as ``protocol`` has those of the test sets made.
+    have been made as ``protocol``, by default the paper's, has those of the test sets made.
+    ``weights`` is the folder of LPIPS, NIQE and Ma, ``start`` the trained network from which the
+    cells of the ablations begin that do not begin from one that ships.
 
     Raises:
         InputError: an unknown table, budget, network or scale; a seed given twice.
         DataError: the LR images of the store do not suit the protocol, or a set is missing.
         CheckpointError: a cell in ``out`` belongs to another store or to other settings.
     """
-    chosen = find_protocol(protocol)
     _check(table, budget=budget, sets=sets, seeds=seeds)
-    compared = comparisons(
-        table,
-        budget=budget,
-        networks=networks,
-        scales=scales,
-        seeds=seeds,
-        degradation=_degradation(chosen, store=store),
-    )
+    chosen = find_protocol(protocol or paper_protocol(table))
+    kernel = _degradation(chosen, store=store)
+    measures = ABLATION_MEASURES if table in ABLATIONS else REPRODUCED_MEASURES
+    if table == "gv_table1" or table == "gv_table2":
+        compared = comparisons(
+            table,
+            budget=budget,
+            networks=networks,
+            scales=scales,
+            seeds=seeds,
+            degradation=kernel,
+        )
+    else:
+        if scales:
+            raise InputError(f"{table} is at x4: scales are not for it.")
+        compared = ablations(table, budget=budget, seeds=seeds, designs=networks)
     for set_name in sets:  # a missing set should show before hours of training
         for scale in sorted({each.scale for each in compared}):
             load_pairs(set_name, scale=scale, root=data_root)
@@ -158,14 +172,24 @@ def reproduce(
     for place, recipe in enumerate(cells, start=1):
         tell = partial(tell_event, on_event, cell=recipe.name, place=place, cells=len(cells))
         folder = Path(out) / recipe.name
-        ended = train_cell(recipe, store, folder=folder, device=device, until=until, tell=tell)
+        begin = None if recipe.start is None else start or find(recipe.start.recipe)
+        ended = train_cell(
+            recipe, store, folder=folder, start=begin, device=device, until=until, tell=tell
+        )
         if ended != "finished":
             tell("stopped")
             status = ended
             break
         scores[recipe.name] = {
-            name: _score(
-                folder, name, protocol=chosen, data_root=Path(data_root), device=device, tell=tell
+            name: cell_scores(
+                folder,
+                name,
+                measures=measures,
+                protocol=chosen,
+                data_root=Path(data_root),
+                weights=weights,
+                device=device,
+                tell=tell,
             )
             for name in sets
         }
@@ -175,16 +199,31 @@ def reproduce(
         protocol=chosen,
         store=store.fingerprint,
         status=status,
-        rows=tuple(row for each in compared for row in _rows(each, scores, sets=sets)),
+        rows=tuple(
+            row
+            for each in compared
+            for set_name in sets
+            for measure in measures
+            for row in _rows(each, scores, set_name=set_name, measure=measure)
+        ),
         unfinished=tuple(cell.name for cell in cells if cell.name not in scores),
-        notes=_notes(table, budget=budget, protocol=chosen, seeds=len(seeds)),
+        notes=(
+            *_notes(table, budget=budget, protocol=chosen, seeds=len(seeds)),
+            *dict.fromkeys(x for of in scores.values() for each in of.values() for x in each.notes),
+        ),
     )
 
 
-def _check(table: TableName, *, budget: Budget, sets: Sequence[str], seeds: Sequence[int]) -> None:
-    for kind, name, known in (("table", table, TableName), ("budget", budget, Budget)):
-        if name not in get_args(known):
-            raise unknown_name(kind, name, known=get_args(known))
+def paper_protocol(table: str) -> str:
+    """Return the protocol of the printed numbers of a table that is trained."""
+    return ABLATION_PROTOCOLS.get(table, PAPER_PROTOCOL)
+
+
+def _check(table: str, *, budget: Budget, sets: Sequence[str], seeds: Sequence[int]) -> None:
+    tables = (*get_args(TableName), *ABLATIONS)
+    for kind, name, known in (("table", table, tables), ("budget", budget, get_args(Budget))):
+        if name not in known:
+            raise unknown_name(kind, name, known=known)
     if len({Path(set_name).name for set_name in sets}) < max(1, len(sets)):
         raise InputError(f"sets is {tuple(sets)}; give one or more sets of different names.")
     if len(set(seeds)) < max(1, len(seeds)):
@@ -237,30 +276,6 @@ def train_cell(
     return train(recipe, store, options=options).status
 
 
-def _score(
-    folder: Path, set_name: str, *, protocol: Protocol, data_root: Path, device: str, tell: Tell
-) -> list[Score]:
-    """Return the scores of a trained cell on a set, from its file where that still holds."""
-    # A set may be a folder of images.
-    path = folder / f"scores-{protocol.name}-{Path(set_name).name}.jsonl"
-    kept = kept_scores(path, protocol=protocol)
-    if kept:
-        tell("already scored")
-        return kept
-    tell("scoring")
-    network = load_model(folder / "model.safetensors").to(device)
-    scores = evaluate(
-        network,
-        sets=[set_name],
-        scale=network.scale,
-        data_root=data_root,
-        protocol=protocol,
-        model_name=folder.name,
-    )
-    write_scores(scores, path)
-    return scores
-
-
 def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
     """Return whether ``path`` is the finished network of this recipe; CheckpointError if not."""
     if not path.is_file():
@@ -274,58 +289,54 @@ def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
     return True
 
 
-def _rows(compared: Comparison, scores: Scores, *, sets: Sequence[str]) -> list[ReproducedRow]:
-    if any(recipe.name not in scores for recipe in (*compared.without, *compared.added)):
+def _rows(
+    compared: Comparison, scores: Scores, *, set_name: str, measure: str
+) -> list[ReproducedRow]:
+    """Return the row, none while a cell is to be done or where the measure is unavailable."""
+    cells = (*compared.without, *compared.added)
+    if any(
+        recipe.name not in scores or not scores[recipe.name][set_name].has(measure)
+        for recipe in cells
+    ):
         return []
-    rows = []
-    for set_name in sets:
-        printed = compared.printed.get(set_name.lower())
-        for measure in REPRODUCED_MEASURES:
-            without, added = (
-                _values(recipes, scores, set_name=set_name, measure=measure)
-                for recipes in (compared.without, compared.added)
-            )
-            paper = getattr(printed, measure, None)
-            rows.append(
-                ReproducedRow(
-                    set=Path(set_name).name,
-                    network=compared.network,
-                    scale=compared.scale,
-                    base=compared.base,
-                    term=compared.term,
-                    measure=measure,
-                    without=float(without.mean()),
-                    added=float(added.mean()),
-                    difference=paired(added, without, metric=measure),
-                    images=without.shape[1],
-                    seeds=without.shape[0],
-                    paper_without=paper[0] if paper else None,
-                    paper_added=paper[1] if paper else None,
-                    paper_difference=paper[1] - paper[0] if paper else None,
-                    note=printed.note if printed and paper else "",
-                )
-            )
-    return rows
+    without, added = (
+        np.array([scores[recipe.name][set_name].values[measure] for recipe in recipes], float)
+        for recipes in (compared.without, compared.added)
+    )  # (seeds, images)
+    printed = compared.printed.get(set_name.lower())
+    paper = getattr(printed, measure, None)
+    return [
+        ReproducedRow(
+            set=Path(set_name).name,
+            network=compared.network,
+            scale=compared.scale,
+            base=compared.base,
+            term=compared.term,
+            measure=measure,
+            without=float(without.mean()),
+            added=float(added.mean()),
+            difference=paired(added, without, metric=measure),
+            images=without.shape[1],
+            seeds=without.shape[0],
+            paper_without=paper[0] if paper else None,
+            paper_added=paper[1] if paper else None,
+            paper_difference=paper[1] - paper[0] if paper else None,
+            note=printed.note if printed and paper else "",
+        )
+    ]
 
 
-def _values(
-    recipes: Sequence[Recipe], scores: Scores, *, set_name: str, measure: ReproducedMeasure
-) -> NDArray[np.float64]:
-    """Return the numbers (seeds, images) of a set, images in the order of the set."""
-    return np.array(
-        [[getattr(score, measure) for score in scores[recipe.name][set_name]] for recipe in recipes]
-    )
-
-
-def _notes(table: TableName, *, budget: Budget, protocol: Protocol, seeds: int) -> tuple[str, ...]:
+def _notes(table: str, *, budget: Budget, protocol: Protocol, seeds: int) -> tuple[str, ...]:
     notes = [f"Measured under protocol '{protocol.name}'; intervals are 95 %, paired by image."]
-    if protocol.name != PAPER_PROTOCOL:
+    if protocol.name != paper_protocol(table):
         notes.append(
-            f"The paper's numbers were measured under '{PAPER_PROTOCOL}': compare its "
+            f"The paper's numbers were measured under '{paper_protocol(table)}': compare its "
             "differences with ours in sign only."
         )
     if budget != "paper":
         notes.append(f"Budget '{budget}': trained shorter or otherwise than in the paper.")
+    if table in ABLATIONS and budget != "paper":
+        notes.append("Smaller networks on another store too: not the paper's numbers, by far.")
     if seeds == 1:
         notes.append("One seed: the intervals say nothing about chance in training.")
     if table == "gv_table2":
@@ -374,7 +385,7 @@ def reproduction_table(found: ReproducedTable) -> Table:
         if row.note
     )
     best = ", ".join(map(titled, dict.fromkeys(row.measure for row in found.rows)))
-    protocol = found.protocol.name
-    legend = f"Ours under protocol '{protocol}' ({best}); the paper's under '{PAPER_PROTOCOL}'."
+    theirs = paper_protocol(found.table)
+    legend = f"Ours under protocol '{found.protocol.name}' ({best}); the paper's under '{theirs}'."
     title = f"{found.table.replace('_', '-')}, budget {found.budget}"
     return Table(title, columns, tuple(cells), (legend, *found.notes, *odd), keys=4)

@@ -17,9 +17,9 @@ Both cells of a pair start from the same weights and see the same batches; nothi
 differs. The paper leaves open whether its runs with the loss went on from trained networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from edgekeeper.errors import unknown_name
 from edgekeeper.losses import L1, L2, SSIM, TV, GradientVariance
@@ -173,7 +173,8 @@ class Printed:
 class Comparison:
     """Two cells of a table that differ in one term: a recipe for each seed, without and with it.
 
-    ``base`` and ``term`` name the losses; ``printed`` holds the paper's numbers, by set.
+    ``base`` and ``term`` name the losses; ``printed`` holds the paper's numbers, by set: each
+    has ``psnr`` and the like, a pair, and a ``note``.
     """
 
     network: str
@@ -182,14 +183,14 @@ class Comparison:
     term: str
     without: tuple[Recipe, ...]
     added: tuple[Recipe, ...]
-    printed: dict[str, Printed]
+    printed: Mapping[str, Any]
 
 
 def comparisons(
     table: TableName,
     *,
     budget: Budget = "standard",
-    networks: Sequence[GVNetwork] | None = None,
+    networks: Sequence[str] | None = None,
     scales: Sequence[Scale] | None = None,
     seeds: Sequence[int] = (0,),
     degradation: Degradation = "bilinear",
@@ -208,7 +209,8 @@ def comparisons(
     bases: tuple[Base | None, ...] = (None,) if first else BASES
     pairs = [
         (network, scale, base, addition)
-        for network in chosen
+        for network in columns
+        if network in chosen
         for scale in factors
         for base in bases
         for addition in (ADDITIONS[1:] if first else ADDITIONS)

@@ -1,0 +1,130 @@
+"""The ablations of SPSR (Table 2) and DGGGAN (Tables 1 and 2) as pairs of trainings.
+
+Each pair differs in what the table takes out: ``papers.training.reproduce`` trains and measures
+both, and this file says which, for how long and what the papers print for them. All at x4.
+
+    --budget   SPSR (recipes/spsr.py)                   DGGGAN (recipes/dgggan.py)
+    quick      light: the light EDSR with               small, 600 updates on fidelity and
+               GradientBranch, 470 updates              200 against the discriminators
+    standard   small: RRDB and SPSR of 4 blocks         small: 2,000 and 500
+    paper      as in the paper, from a trained RRDB     as in the paper
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from edgekeeper.errors import unknown_name
+from edgekeeper.papers.printed import PRINTED
+from edgekeeper.recipes.dgggan import dgggan
+from edgekeeper.recipes.gv_tables import Budget, Comparison
+from edgekeeper.recipes.spsr import SPSRForm, SPSRVariant, spsr
+from edgekeeper.training.recipe import Recipe
+
+AblationName = Literal["spsr_table2", "dgggan_table1", "dgggan_table2"]
+ABLATIONS: tuple[AblationName, ...] = get_args(AblationName)
+ABLATION_MEASURES: tuple[str, ...] = ("psnr", "ssim", "gv_gap", "lpips", "niqe", "pi", "risk")
+ABLATION_PROTOCOLS: dict[str, str] = {
+    "spsr_table2": "spsr_toolbox",
+    "dgggan_table1": "y_matlab",  # these print PI alone, which no protocol touches
+    "dgggan_table2": "y_matlab",
+}
+DESIGNS = {"half": "DGGGAN, design A", "lr": "DGGGAN, design B"}
+
+_SPSR_FORMS: dict[Budget, SPSRForm] = {"quick": "light", "standard": "small", "paper": "paper"}
+# The row without, what it lacks, the recipe's variant.
+_SPSR_PAIRS: tuple[tuple[str, str, SPSRVariant], ...] = (
+    ("ESRGAN", "branch and gradient loss", "esrgan"),
+    ("SPSR w/o GB", "gradient branch", "no_branch"),
+    ("SPSR w/o GL", "gradient loss", "no_loss"),
+)
+_QUICK_STEPS = (600, 200)  # of DGGGAN's two stages
+
+
+@dataclass(frozen=True)
+class PrintedPair:
+    """What a table prints without and with a part; None for what it does not print."""
+
+    psnr: tuple[float, float] | None = None
+    ssim: tuple[float, float] | None = None
+    pi: tuple[float, float] | None = None
+    note: str = ""
+
+
+def ablations(
+    table: AblationName,
+    *,
+    budget: Budget = "quick",
+    seeds: Sequence[int] = (0,),
+    designs: Sequence[str] | None = None,
+) -> list[Comparison]:
+    """Return the pairs of the table, each a recipe per seed without and with a part.
+
+    ``designs`` of DGGGAN: "half" (A, the default), "lr" (B). Raises InputError for others.
+    """
+    if table == "spsr_table2":
+        known: tuple[str, ...] = ("spsr",)
+    else:
+        known = tuple(DESIGNS)
+    for design in designs or ():
+        if design not in known:
+            raise unknown_name("network in this table", design, known=known)
+    pairs = []
+    if table == "spsr_table2":
+        full = _seeds(spsr(form=_SPSR_FORMS[budget]), seeds)
+        for row, part, variant in _SPSR_PAIRS:
+            without = _seeds(spsr(variant=variant, form=_SPSR_FORMS[budget]), seeds)
+            pairs.append(_pair(table, "SPSR", (row, "SPSR"), part, without, full))
+        return pairs
+    part = "gradient branch" if table == "dgggan_table1" else "SE"
+    rows = (f"DGGGAN without {part}", f"DGGGAN with {part}")
+    for design in designs or known[:1]:
+        full, without = (
+            _seeds(_dgggan(variant, design, budget), seeds)
+            for variant in ("dgggan", "no_branch" if table == "dgggan_table1" else "no_se")
+        )
+        pairs.append(_pair(table, DESIGNS[design], rows, part, without, full))
+    return pairs
+
+
+def _dgggan(variant: str, design: str, budget: Budget) -> Recipe:
+    recipe = dgggan(
+        variant=variant,  # type: ignore[arg-type]
+        body=design,  # type: ignore[arg-type]
+        form="paper" if budget == "paper" else "small",
+    )
+    if budget != "quick":
+        return recipe
+    stages = tuple(
+        replace(stage, steps=steps)
+        for stage, steps in zip(recipe.stages, _QUICK_STEPS, strict=True)
+    )
+    return replace(recipe, name=f"{recipe.name}_quick", stages=stages)
+
+
+def _seeds(recipe: Recipe, seeds: Sequence[int]) -> tuple[Recipe, ...]:
+    return tuple(
+        replace(recipe, name=recipe.name + (f"_seed{seed}" if seed else ""), seed=seed)
+        for seed in seeds
+    )
+
+
+def _pair(
+    table: AblationName,
+    network: str,
+    rows: tuple[str, str],
+    part: str,
+    without: tuple[Recipe, ...],
+    added: tuple[Recipe, ...],
+) -> Comparison:
+    printed = PRINTED[table.replace("_", "-")]
+
+    def both(set_name: str, measure: str) -> tuple[float, float] | None:
+        found = [printed.value(row, set_name=set_name, measure=measure) for row in rows]
+        return None if found[0] is None or found[1] is None else (found[0], found[1])
+
+    numbers = {
+        name: PrintedPair(psnr=both(name, "psnr"), ssim=both(name, "ssim"), pi=both(name, "pi"))
+        for name in printed.sets
+    }
+    return Comparison(network, 4, rows[0], part, without, added, numbers)
