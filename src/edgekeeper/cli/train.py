@@ -24,15 +24,14 @@ from edgekeeper.cli.options import (
 @click.argument("recipe")
 @click.option(
     "--store",
-    type=PATH,
     required=True,
-    help="A packed store, made by `edgekeeper data prepare`.",
+    help="A packed store, made by `edgekeeper data prepare`; a folder or an address "
+    "(s3://bucket/photos.store).",
 )
 @click.option(
     "--out",
-    type=PATH,
     required=True,
-    help="Folder of the run; a run found there goes on.",
+    help="Folder of the run, or an address; a run found there goes on.",
 )
 @data_option("Folder with the benchmark sets, for validation.")
 @device_option()
@@ -92,8 +91,8 @@ from edgekeeper.cli.options import (
 @click.option("--wandb", metavar="PROJECT", help="Send curves to Weights & Biases too.")
 def train_command(
     recipe: str,
-    store: Path,
-    out: Path,
+    store: str,
+    out: str,
     data: Path | None,
     device: str,
     settings: tuple[str, ...],
@@ -120,6 +119,7 @@ def train_command(
         chosen = dataclasses.replace(chosen, seed=seed)
     if no_validation:
         chosen = dataclasses.replace(chosen, validation=None)
+    from edgekeeper.data.remote import cached, fetch_store, is_address
     from edgekeeper.data.store import Store
     from edgekeeper.pretrained.zoo import WEIGHTS, find
     from edgekeeper.training.loop import RunOptions, train
@@ -131,7 +131,8 @@ def train_command(
         shipped = WEIGHTS / f"{chosen.start.recipe}.safetensors"
         start = chosen.start.recipe if shipped.is_file() else None
     options = RunOptions(
-        out=own_folder(out),
+        out=own_folder(cached(out, what="runs") if is_address(out) else Path(out)),
+        remote=out if is_address(out) else None,
         device=_device_of_rank(chosen_device(device)),
         workers=workers,
         time_limit=time_limit * 60 if time_limit else None,
@@ -144,11 +145,13 @@ def train_command(
         graph=graph,
         accumulate=accumulate,
     )
-    outcome = train(chosen, Store.open(store), options=options)
+    images = Store.open(fetch_store(store) if is_address(store) else store)
+    outcome = train(chosen, images, options=options)
     if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started one speaks
         return
     if outcome.model_path is not None:
-        click.echo(f"Finished after {outcome.step} steps: {outcome.model_path}")
+        place = f"{out}/{outcome.model_path.name}" if options.remote else outcome.model_path
+        click.echo(f"Finished after {outcome.step} steps: {place}")
     else:
         reason = "time limit" if outcome.status == "time limit" else "on request"
         click.echo(

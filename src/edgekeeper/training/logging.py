@@ -18,6 +18,7 @@ from edgekeeper.files import not_written, write_text
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.spec import to_plain
 from edgekeeper.training.checks import GradientCheck
+from edgekeeper.training.mirror import Mirror
 from edgekeeper.training.process import RunOptions
 from edgekeeper.training.progress import ProgressLine
 from edgekeeper.training.ranks import agreed, is_first
@@ -36,6 +37,8 @@ class RunReport:
         self.recipe, self.options, self.store = recipe, options, store
         step = state.step
         self.log = JsonLines(options.out / "log.jsonl", keep_until=step or -1)
+        writes = options.remote is not None and is_first()
+        self.mirror = Mirror(str(options.remote), folder=options.out) if writes else None
         self.curves: list[Curves] = []  # besides the log
         if options.tensorboard and is_first():
             self.curves.append(tensorboard_writer(options.out / "tensorboard"))
@@ -94,6 +97,8 @@ class RunReport:
         self._flush(state)
         path = self.options.out / f"{name}.safetensors"
         save(state, path, recipe=self.recipe, store=self.store)
+        if self.mirror is not None:
+            self.mirror.push(path.name, step=state.step)
         self._saved_at = time.monotonic()
 
     def finish(self, state: State) -> Path:
@@ -102,6 +107,8 @@ class RunReport:
         card = card_of(state, recipe=self.recipe, store=self.store)
         if is_first():
             save_model(path, state.result, spec=self.recipe.model, card=card)
+            if self.mirror is not None:
+                self.mirror.push(path.name, step=state.step)
         return path
 
     def _flush(self, state: State) -> None:

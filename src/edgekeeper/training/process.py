@@ -5,15 +5,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from edgekeeper.errors import InputError
-from edgekeeper.files import make_folder, remove_leftovers
+from edgekeeper.data.remote import RemoteFolder
+from edgekeeper.files import make_folder, remove_leftovers, write_bytes
+from edgekeeper.training.holder import held, sign_of_life, under_way
+from edgekeeper.training.mirror import Mirror
 from edgekeeper.training.progress import StopSignal
 from edgekeeper.training.ranks import agreed, is_first, joined
 
@@ -21,14 +24,15 @@ if sys.platform != "win32":
     import fcntl
 
 Stopped = Literal["time limit", "interrupted"]
-HOLDER = ".process"  # the file that says which process holds the folder
+HOLDER, HELD = ".process", "process.json"  # what says who holds the folder, here and remote
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """Where and how a recipe is run; nothing here changes the result.
 
-    ``out`` is the run's folder; a run found there is resumed. ``resume_from`` continues from
+    ``out`` is the run's folder; a run found there is resumed. With ``remote``, an address, it is
+    the local copy of the run that is there. ``resume_from`` continues from
     another run's checkpoint, allowed when both recipes agree up to that step. ``start_from`` is
     the network file that the recipe's ``start`` asks for. ``time_limit`` is in seconds.
     The state is saved every ``checkpoint_every`` updates, and every ``checkpoint_seconds`` too.
@@ -54,6 +58,7 @@ class RunOptions:
     wandb: str | None = None
     graph: bool = False
     accumulate: int = 1
+    remote: str | None = None
 
 
 @contextmanager
@@ -70,15 +75,21 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
         message="Stopping after this update; once more stops at once.",
         patient="WORLD_SIZE" in os.environ,
     )
-    with joined(options.device), _locked(folder), signal:
+    with joined(options.device), _held(options) as check, signal:
 
         def stopped() -> Stopped | None:  # looked at between updates, by all ranks alike
+            check()
             late = time.monotonic() - started > limit
             why = agreed(2 if signal.status is not None else int(late), device=options.device)
             return (None, "time limit", "interrupted")[why]  # the stronger reason wins
 
         if is_first():
             remove_leftovers(folder)  # of a process that was killed
+        if options.remote is not None:
+            agreed(0, device=options.device)  # it is ours
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # once on each machine
+                Mirror(options.remote, folder=folder).pull()
+            agreed(0, device=options.device)
         # Running means of what no longer changes, as the weights of a dead ReLU, decay to numbers
         # below 1.2e-38 and stay there; with them updates took 1.8 times as long (docs/diary.md).
         torch.set_flush_denormal(True)
@@ -89,30 +100,52 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
 
 
 @contextmanager
+def _held(options: RunOptions) -> Iterator[Callable[[], None]]:
+    """Hold the run's folder, here and at its address; what is given raises if it is lost."""
+    folder = make_folder(options.out)
+    if not is_first():
+        yield lambda: None
+        return
+    holder = folder / HOLDER
+
+    def read() -> bytes | None:
+        return holder.read_bytes() if holder.is_file() else None
+
+    with ExitStack() as stack:
+        stack.enter_context(_locked(folder))  # on this machine; on others by signs of life
+        local = held(str(folder), read=read, write=partial(write_bytes, holder))
+        checks = [stack.enter_context(local)]
+        stack.callback(holder.unlink, missing_ok=True)
+        if options.remote is not None:
+            there = RemoteFolder(options.remote)
+            read_there, write_there = partial(there.read, HELD), partial(there.write, HELD)
+            far = held(options.remote, read=read_there, write=write_there)
+            checks.append(stack.enter_context(far))
+            stack.callback(there.remove, HELD)
+
+        def check() -> None:
+            for each in checks:
+                each()
+
+        yield check
+
+
+@contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a lock on ``folder``; it ends with the process, however that ends."""
-    make_folder(folder)
-    if sys.platform == "win32" or not is_first():  # Windows cannot lock a folder
+    if sys.platform == "win32":  # which cannot lock a folder
         yield
         return
     # the folder itself is locked: a lock file could be left behind or removed
     handle = os.open(folder, os.O_RDONLY)
-    holder = folder / HOLDER
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another holder is an error at once
         except BlockingIOError as error:
-            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            raise InputError(
-                f"The run in '{folder}' is under way in {who}; wait for it, or choose another "
-                "folder."
-            ) from error
+            holder = sign_of_life(lambda: (folder / HOLDER).read_bytes())
+            raise under_way(str(folder), holder) from error
         except OSError:
             pass  # a file system without locks
-        holder.write_text(f"process {os.getpid()}", encoding="utf-8")
-        try:
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
+        yield
     finally:
         os.close(handle)

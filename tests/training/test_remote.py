@@ -1,0 +1,171 @@
+"""Stores and runs at addresses of fsspec, in memory and in files; who holds a run."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from edgekeeper.data import remote
+from edgekeeper.data.prepare import prepare_store, sources_in
+from edgekeeper.data.remote import RemoteFolder, fetch_store
+from edgekeeper.data.store import Store
+from edgekeeper.errors import CheckpointError, DataError, InputError, UnavailableError
+from edgekeeper.losses import L1
+from edgekeeper.models import ESPCN
+from edgekeeper.spec import spec
+from edgekeeper.training import holder
+from edgekeeper.training.holder import held
+from edgekeeper.training.loop import RunOptions, train
+from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term
+
+RUN = "memory://bucket/run"
+RECIPE = Recipe(
+    "small",
+    spec(ESPCN, scale=2),
+    data=Data(patch=16, batch=2),
+    stages=(Stage("all", 6, Optim(learning_rate=1e-3), (Term("pixel", spec(L1)),)),),
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("EDGEKEEPER_CACHE", str(tmp_path / "cache"))
+    yield tmp_path / "cache"
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder, numbers = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
+    image = numbers.integers(0, 256, (60, 48, 3), dtype=np.uint8)
+    Image.fromarray(image).save(folder / "noise.png")
+    return prepare_store(sources_in(folder), folder / "store", scales=(2,))
+
+
+def copy(folder: Path, address: str) -> RemoteFolder:
+    there = RemoteFolder(address)
+    for file in folder.iterdir():
+        there.write(file.name, file)
+    return there
+
+
+@pytest.mark.parametrize("address", ["memory://bucket/photos.store", "file://{}/photos.store"])
+def test_a_store_is_copied_once_by_ranges_and_checked(
+    address: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "PIECE", 1000)
+    there = copy(store.path, address.format(tmp_path))
+    folder = fetch_store(there.address)
+    copied = Store.open(folder)
+    copied.verify()
+    assert copied.index == store.index
+    asked = {"seed": 0, "step": 3, "size": 2, "patch": 16, "scale": 2}
+    assert torch.equal(copied.batch(**asked).hr, store.batch(**asked).hr)  # type: ignore[arg-type]
+    there.remove("pixels.bin")
+    assert fetch_store(there.address) == folder  # not read again
+
+    pixels = bytearray((store.path / "pixels.bin").read_bytes())
+    pixels[-1] ^= 1
+    there.write("pixels.bin", bytes(pixels))
+    (folder / "pixels.bin").unlink()
+    with pytest.raises(DataError, match="is damaged: SHA-256 is"):
+        fetch_store(there.address)
+    assert not (folder / "pixels.bin").exists()
+    there.remove("index.json")
+    with pytest.raises(DataError, match="is not a packed store"):
+        fetch_store(there.address)
+
+
+def run(store: Store, folder: Path, *, steps: int = 6, address: str | None = RUN) -> Path:
+    recipe = replace(RECIPE, stages=(replace(RECIPE.stages[0], steps=steps),))
+    train(
+        recipe,
+        store,
+        options=RunOptions(out=folder, workers=0, log_every=1, remote=address),
+    )
+    return folder
+
+
+def test_a_run_at_an_address_goes_on_on_another_machine_in_the_same_bits(
+    store: Store, tmp_path: Path
+) -> None:
+    straight = load_file(run(store, tmp_path / "straight", address=None) / "last.safetensors")
+    run(store, tmp_path / "one", steps=3)
+    there = RemoteFolder(RUN)
+    marker = json.loads(there.read("checkpoint.json") or b"")
+    assert marker["step"] == 3 and there.read("process.json") is None
+    # A state whose marker was not written any more does not count.
+    there.write("state-00.safetensors", b"half a state")
+    other = run(store, tmp_path / "other")
+    found = load_file(other / "last.safetensors")
+    assert all(torch.equal(found[name], straight[name]) for name in straight)
+    steps = [json.loads(line)["step"] for line in (there.read("log.jsonl") or b"").splitlines()]
+    assert steps == [1, 1, 2, 3, 4, 5, 6]  # the first also has its gradients
+    assert there.read("model.safetensors") == (other / "model.safetensors").read_bytes()
+    assert there.read(marker["file"]) is None  # the state before is gone
+
+    # What is there is what counts, not what was left here.
+    now = json.loads(there.read("checkpoint.json") or b"")
+    there.write(now["file"], b"another content")
+    (other / "last.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="is damaged: SHA-256"):
+        run(store, other)
+    there.write("checkpoint.json", b"{")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.json' is damaged"):
+        run(store, other)
+
+
+def test_a_second_run_says_who_holds_the_first_and_one_without_life_is_taken_over(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holder, "BEAT", 0.05)
+    there, other = RemoteFolder(RUN), {"host": "elsewhere", "process": 7, "token": "t"}
+    done = threading.Event()
+
+    def live() -> None:
+        count = 0
+        while not done.wait(0.02):
+            count += 1
+            there.write("process.json", json.dumps({**other, "beat": count}).encode())
+
+    there.write("process.json", json.dumps(other).encode())
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        with pytest.raises(InputError, match="under way in process 7 on elsewhere; wait"):
+            run(store, tmp_path / "second")
+    finally:
+        done.set()
+        thread.join()
+    run(store, tmp_path / "second", steps=1)  # its sign of life stands still
+    assert there.read("process.json") is None
+
+    # One that was taken for dead and lives stops.
+    def read() -> bytes | None:
+        return there.read("process.json")
+
+    def write(content: bytes) -> None:
+        there.write("process.json", content)
+
+    with held(RUN, read=read, write=write) as check:
+        check()
+        write(json.dumps(other).encode())
+        threading.Event().wait(0.5)
+        with pytest.raises(InputError, match="was taken over by process 7 on elsewhere"):
+            check()
+
+
+def test_addresses_that_cannot_be_used_say_why() -> None:
+    with pytest.raises(InputError, match="'nowhere://a' is no address that is known"):
+        RemoteFolder("nowhere://a")
+    with pytest.raises(UnavailableError, match=r"pip install 'edgekeeper\[remote\]'"):
+        RemoteFolder("adl://a/b")
