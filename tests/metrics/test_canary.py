@@ -6,7 +6,7 @@ from torch import Tensor
 
 from edgekeeper.errors import DataError
 from edgekeeper.metrics import psnr
-from edgekeeper.metrics.canary import CANARIES, Canary, End, check_canary
+from edgekeeper.metrics.canary import CANARIES, Canary, End, check_canary, check_mean
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize, pillow_resize
 
@@ -86,5 +86,31 @@ def test_sizes_and_numbers_are_told(ends: tuple[End, End]) -> None:
 def test_every_stored_value_is_a_number() -> None:
     for canary in CANARIES.values():
         for values in (canary.first, canary.last):
-            assert set(values) == {2, 3, 4}
+            assert set(values) == (set() if canary.mean or canary.images == 109 else {2, 3, 4})
             assert all(math.isfinite(v) and 20 < v < 40 for v in values.values())
+
+
+def test_a_set_known_by_its_mean(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [(end.hr, end.lr) for end in ends]
+    values = [psnr(imresize(end.lr, scale=2), end.hr, scale=2).item() for end in ends]
+    mean = sum(values) / 2
+    monkeypatch.setitem(CANARIES, "waves", Canary(images=2, mean={2: mean + 0.01}))
+    assert check_mean("Waves", scale=2, pairs=pairs) == (mean, mean + 0.01)
+    assert check_mean("Waves", scale=4, pairs=pairs) is None
+    assert check_mean("my own", scale=2, pairs=pairs) is None
+    check(*ends)  # the ends themselves are not known
+    for wrong in (pairs[:1], [(hr, lr.roll(1, dims=-1)) for hr, lr in pairs]):
+        with pytest.raises(DataError, match="is not the public set: bicubic scores"):
+            check_mean("Waves", scale=2, pairs=wrong)
+    with pytest.raises(DataError, match="urban100 has 100 images; 2 were found"):
+        check_canary("urban100", scale=4, images=2, ends=ends)
+
+
+def test_the_printed_means_are_those_of_the_papers() -> None:
+    from edgekeeper.papers import PRINTED
+
+    table = PRINTED["spsr-table1"]
+    for name in ("urban100", "general100"):
+        printed = table.value("Bicubic", set_name=name, measure="psnr")
+        assert CANARIES[name].mean == {4: printed}
+    assert CANARIES["manga109"].mean == {}  # none of the papers has it

@@ -38,7 +38,7 @@ def test_the_pairs_of_each_table_with_the_printed_numbers() -> None:
             for recipe in (*pair.without, *pair.added)
         }
         assert len(found) == 3 * 2 * (4 if table == "spsr_table2" else 2)
-        assert all(r.start is None or r.start.recipe for r in found.values())
+        assert all(r.validation is None for r in found.values())
     with pytest.raises(InputError, match="no network in this table 'full'"):
         ablations.ablations("dgggan_table1", designs=("full",))
 
@@ -72,7 +72,6 @@ def test_a_tiny_table_is_trained_measured_and_gone_on_with(
             model=spec(recipe.model.target, **model),
             data=dataclasses.replace(recipe.data, patch=32, batch=1),
             stages=stages,
-            validation=None,
         )
 
     monkeypatch.setattr(ablations, "dgggan", tiny)

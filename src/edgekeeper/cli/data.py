@@ -106,6 +106,7 @@ def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path
     from edgekeeper.data.pairs import load_pairs
     from edgekeeper.data.store import INDEX, Store
     from edgekeeper.image import list_images
+    from edgekeeper.metrics.canary import check_mean
 
     if (Path(name) / INDEX).is_file():
         store = Store.open(name)
@@ -115,11 +116,15 @@ def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path
     subject: str | Path = Path(name) if Path(name).is_dir() else name
     root = Path() if isinstance(subject, Path) else needed_data(data)
     trained = [path for folder in train for path in list_images(folder)]
-    report = check_set(load_pairs(subject, scale=scale, root=root), train=trained)
+    pairs = load_pairs(subject, scale=scale, root=root)
+    report = check_set(pairs, train=trained)
     for line in report.lines():
         click.echo(line)
     if report.findings:
         raise SystemExit(1)
+    found = check_mean(name, scale=scale, pairs=((pair.hr(), pair.lr()) for pair in pairs))
+    if found is not None:
+        click.echo(f"Bicubic: {found[0]:.3f} dB over the set; {found[1]:.3f} dB are printed.")
 
 
 @data_command.command(

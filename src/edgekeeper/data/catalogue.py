@@ -104,9 +104,16 @@ SETS: tuple[ImageSet, ...] = (
         100,
         SELFEXSR,
         "benchmarks/Urban100",
-        how=f"Take data/Urban100/image_SRF_4 from {SELFEXSR}; its HR serves for all scales.",
+        archives=tuple(
+            Remote(
+                f"image_SRF_4/img_{n:03d}_SRF_4_HR.png",
+                f"{SELFEXSR_DATA}/Urban100/image_SRF_4/img_{n:03d}_SRF_4_HR.png",
+            )
+            for n in range(1, 101)
+        ),
         hr_scale=4,
-        caution="The HR images of image_SRF_2 at the same address have half the size.",
+        caution="The HR images of image_SRF_2 at the same address have half the size; no digests "
+        "are published: `edgekeeper data check urban100` compares bicubic with SPSR's Table 1.",
     ),
     ImageSet(
         "general100",
@@ -115,7 +122,8 @@ SETS: tuple[ImageSet, ...] = (
         100,
         "http://mmlab.ie.cuhk.edu.hk/projects/FSRCNN.html",
         "benchmarks/General100",
-        how="Get the images from the FSRCNN project page and put the HR images in the folder.",
+        how="Get the images from the FSRCNN project page and put the HR images in the folder; "
+        "`edgekeeper data check general100` compares bicubic with SPSR's Table 1.",
     ),
     ImageSet(
         "manga109",
@@ -126,6 +134,7 @@ SETS: tuple[ImageSet, ...] = (
         "benchmarks/Manga109",
         licence="academic use only, no redistribution",
         how="Apply at http://www.manga109.org and put the HR images in the folder.",
+        caution="None of the three papers prints it, so there is no value to check it by.",
     ),
     ImageSet(
         "kodak",

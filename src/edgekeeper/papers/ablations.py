@@ -103,10 +103,9 @@ def _dgggan(variant: str, design: str, budget: Budget) -> Recipe:
 
 
 def _seeds(recipe: Recipe, seeds: Sequence[int]) -> tuple[Recipe, ...]:
-    return tuple(
-        replace(recipe, name=recipe.name + (f"_seed{seed}" if seed else ""), seed=seed)
-        for seed in seeds
-    )
+    named = ((seed, recipe.name + (f"_seed{seed}" if seed else "")) for seed in seeds)
+    # The last state is measured, so nothing is chosen by a validation set.
+    return tuple(replace(recipe, name=name, seed=seed, validation=None) for seed, name in named)
 
 
 def _pair(
