@@ -6,7 +6,9 @@ One file holds everything, so that a kill at any moment leaves the file before o
 import dataclasses
 import hashlib
 import json
+import struct
 import subprocess
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
-from edgekeeper.files import make_folder, new_file, open_plain, reason
+from edgekeeper.files import make_folder, new_file, open_plain, parse_json, reason
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.models.own import load_entry_point
 from edgekeeper.spec import Spec, from_json, to_plain
@@ -27,6 +29,8 @@ from edgekeeper.spec import Spec, from_json, to_plain
 # The entries of the file's metadata: JSON, and the digest of that and of all tensors.
 KEY, DIGEST = "edgekeeper", "sha256"
 _UNUSED = "unused"
+_MOST_UNPACKED = 10  # bytes of what an archive holds for each of its own; PyTorch packs none
+_MOST_HEADER = 2**23  # bytes of names and shapes, for some 80,000 tensors
 
 
 # What earlier versions called the field of a recipe, a choice, or the beginning of a tensor's name.
@@ -116,10 +120,31 @@ def check_whole(path: Path) -> bytes:
             f"'{path}' is a web page, not weights; download the file itself (its raw form)."
         )
     header = int.from_bytes(head[:8], "little")
-    cut_zip = head.startswith(b"PK\x03\x04") and b"PK\x05\x06" not in tail
+    if head[8:9] == b"{" and header > _MOST_HEADER:
+        raise CheckpointError(
+            f"'{path}' is damaged: its header would be of {header:,} bytes; {_MOST_HEADER:,} are "
+            "read. Download it again."
+        )
+    archive = head.startswith(b"PK\x03\x04")
+    cut_zip = archive and b"PK\x05\x06" not in tail
     if cut_zip or (head[8:9] == b"{" and header + 8 > size):
         raise CheckpointError(f"'{path}' is cut off after {size:,} bytes; download it again.")
+    if archive:
+        _check_archive(path, size=size)
     return head
+
+
+def _check_archive(path: Path, *, size: int) -> None:
+    """Raise CheckpointError for an archive, as PyTorch writes, that unpacks to far more."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, struct.error) as error:
+        raise CheckpointError(f"'{path}' is a damaged archive ({error}).") from error
+    programs = sum(item.file_size for item in members if item.filename.endswith(".pkl"))
+    total = sum(item.file_size for item in members)
+    if programs > _MOST_HEADER or total > _MOST_UNPACKED * size + 2**20:
+        raise CheckpointError(f"'{path}' is damaged: it unpacks to {total:,} bytes from {size:,}.")
 
 
 def is_safetensors(head: bytes) -> bool:
@@ -147,10 +172,10 @@ def read_tensors(path: Path) -> TensorFile:
             "use an earlier checkpoint."
         ) from error
     try:
-        facts = json.loads(metadata[KEY])
+        facts = parse_json(metadata[KEY])
         if not isinstance(facts, dict):
             raise KeyError(KEY)
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"'{path}' holds weights but was not written by edgekeeper; "
             "edgekeeper.pretrained.published reads the formats of other programs."
@@ -246,6 +271,10 @@ def load_model(path: Path) -> SRModel:
     """
     file = read_network(path)
     try:
+        if file.spec.target in MODELS.values():  # its size first, which takes no memory
+            _check_numbers(file)
+            with torch.device("meta"):
+                _check_shapes(file.spec.build(), file.tensors, origin=str(path))
         model = file.spec.build()
     except (InputError, TypeError, AttributeError) as error:  # values of another type
         raise CheckpointError(
@@ -255,12 +284,32 @@ def load_model(path: Path) -> SRModel:
     return model.eval()
 
 
+def _check_numbers(file: NetworkFile) -> None:
+    """Raise InputError for an argument beyond what the file's tensors can be about."""
+    shapes = [tuple(tensor.shape) for tensor in file.tensors.values()]
+    most = max(1024, len(shapes), *(max(shape, default=0) for shape in shapes))
+    waiting: list[object] = [file.spec]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Spec):
+            waiting += dict(value.arguments).values()
+        elif isinstance(value, (tuple, list)):
+            waiting += value
+        elif isinstance(value, (int, float)) and value > most:
+            raise InputError(f"{value} is more than its {len(shapes)} tensors have of anything.")
+
+
 def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: str) -> None:
     """Load ``tensors`` into ``model``; every name and shape must fit.
 
     Raises:
         CheckpointError: names the missing, the unknown or the misshapen entries.
     """
+    _check_shapes(model, tensors, origin=origin)
+    model.load_state_dict(dict(tensors))
+
+
+def _check_shapes(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: str) -> None:
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
@@ -274,7 +323,6 @@ def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: str
                 f"'{origin}': {name} is {tuple(tensor.shape)}, "
                 f"but this network needs {tuple(own[name].shape)}."
             )
-    model.load_state_dict(dict(tensors))
 
 
 def _some(names: list[str]) -> str:

@@ -7,6 +7,7 @@ the target's, and a lock tells those of running processes from those that a kill
 
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import platformdirs
 
@@ -182,6 +183,14 @@ def read_bytes(path: str | Path) -> bytes:
     """Return what the file ``path`` holds; raises OSError as ``open_plain`` does."""
     with open_plain(path) as file:
         return file.read()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says; raises ValueError also for lists in lists without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its lists or objects lie too deep in one another") from None
 
 
 def read_text(path: str | Path) -> str:

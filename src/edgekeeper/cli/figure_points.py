@@ -1,6 +1,5 @@
 """``edgekeeper figure frontier`` and ``quality-cost``: networks as points."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from edgekeeper.cli.figure_options import output_option
 from edgekeeper.cli.options import PATH, SCALES, chosen_device, data_option, device_option
 from edgekeeper.cli.scoring import repeats_option, weights_option
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.files import read_text
+from edgekeeper.files import parse_json, read_text
 
 if TYPE_CHECKING:
     from edgekeeper.figures import CostPoint
@@ -35,7 +34,7 @@ def frontier_command(files: tuple[Path, ...], output: Path) -> None:
     points = []
     for file in files:
         try:
-            rows = json.loads(read_text(file))["points"]
+            rows = parse_json(read_text(file))["points"]
             points += [
                 figures.Point(f"{r['weight']:g}", r["psnr"], r["gv_ratio"], r["form"]) for r in rows
             ]
@@ -150,7 +149,7 @@ def read_points(file: Path) -> list[Placed]:
     """Return the scored networks in a file of ``cost --json``; DataError for what is wrong."""
     placed = []
     try:
-        content = json.loads(read_text(file))
+        content = parse_json(read_text(file))
         if "points" in content:  # of benchmarks/ladder.py
             return [_relative(point, content) for point in content["points"]]
         for number, record in enumerate(content["networks"], start=1):

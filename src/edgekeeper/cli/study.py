@@ -8,7 +8,7 @@ import click
 from edgekeeper.cli.options import PATH, check_new_file, force_option
 from edgekeeper.cli.scoring import Scoring, TableForm, form_option, scoring_options, show_table
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.files import read_text, reason
+from edgekeeper.files import parse_json, read_text, reason
 
 
 @click.group("study", epilog="Example: edgekeeper study make a/ b/ -o study.html")
@@ -73,7 +73,7 @@ def analyse(key: Path, answers: tuple[Path, ...], form: TableForm | None) -> Non
     from edgekeeper.evaluation.study import analyse_study, read_answers
 
     try:
-        known = json.loads(read_text(key))
+        known = parse_json(read_text(key))
         lines = [line for file in answers for line in read_text(file).splitlines()]
         methods = known["methods"]
     except OSError as error:

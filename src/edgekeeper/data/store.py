@@ -31,7 +31,7 @@ from edgekeeper.data.patches import (
     windows,
 )
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.files import read_text, write_text
+from edgekeeper.files import parse_json, read_text, write_text
 
 Memory = Literal["pageable", "pinned"]
 
@@ -87,7 +87,7 @@ def write_index(index: Index, path: Path) -> None:
 def read_index(path: Path) -> Index:
     """The index in the file ``path``, checked; raises DataError when it is not a sound one."""
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except FileNotFoundError:
         raise DataError(
             f"'{path.parent}' is not a packed store: it has no {path.name}. "

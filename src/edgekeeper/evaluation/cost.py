@@ -11,7 +11,6 @@ bias) at an LR image of 50 x 50 pixels; ``Count.flops`` is that number at any si
 
 import copy
 import ctypes
-import json
 import statistics
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.files import parse_json
 from edgekeeper.inference.network import infer
 from edgekeeper.models import MODELS, GradientGuided, SRModel, parameter_count
 from edgekeeper.models.base import COLOUR_COUNT
@@ -143,8 +143,8 @@ def parse_network(text: str, *, scale: int = 4) -> Spec[SRModel]:
 
 def _value(text: str) -> object:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, or lists in lists without end
+        return parse_json(text)
+    except ValueError:  # no JSON
         return _WORDS.get(text, text)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.evaluation.evaluate import results
 from edgekeeper.evaluation.tables import Table, with_interval
+from edgekeeper.files import parse_json
 from edgekeeper.image import from_tensor
 from edgekeeper.metrics.preference import (
     Answer,
@@ -127,7 +128,7 @@ def read_answers(lines: Iterable[str], key: Mapping[str, Any]) -> tuple[list[Ans
     answers: dict[tuple[str, str, str], Answer] = {}
     for number, line in enumerate(filter(str.strip, lines), start=1):
         try:
-            given = json.loads(line)
+            given = parse_json(line)
             sides = [key["tokens"][given[side]] for side in ("left", "right")]
             chosen: dict[str, Literal["first", "second"] | None] = {
                 "left": "first",

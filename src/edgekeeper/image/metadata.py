@@ -4,6 +4,7 @@ libvips takes EXIF through all formats but TIFF, and sets right what it says of 
 """
 
 import io
+import math
 import re
 import struct
 from collections.abc import Container, Mapping
@@ -23,6 +24,7 @@ from edgekeeper.image.formats import Further
 _HEAD = b"Photoshop 3.0\0"
 
 _CAPTIONS = 0x0404
+_MOST_RESOURCES = 10_000  # Photoshop writes some dozens
 
 
 def iptc_records(block: bytes) -> bytes | None:
@@ -30,7 +32,9 @@ def iptc_records(block: bytes) -> bytes | None:
     if block[:1] == b"\x1c":
         return block
     at = len(_HEAD) if block.startswith(_HEAD) else 0
-    while block[at : at + 4] == b"8BIM" and len(block) >= at + 12:
+    for _ in range(_MOST_RESOURCES):
+        if block[at : at + 4] != b"8BIM" or len(block) < at + 12:
+            break
         number = int.from_bytes(block[at + 4 : at + 6], "big")
         name = 1 + block[at + 6]
         start = at + 10 + name + name % 2
@@ -134,6 +138,7 @@ class TiffTags(NamedTuple):
         photometric: what its samples mean (tag 262).
         further: what a channel after the colours is: alpha only where the file says so (tag 338).
         form: how they are stored, in words: kind, bits, compression, tiles and planes.
+        overfull: whether they are too many, or name far more bytes than the file has.
     """
 
     exif: bytes | None = None
@@ -141,16 +146,19 @@ class TiffTags(NamedTuple):
     photometric: int | None = None
     further: Literal["straight", "extra"] = "straight"
     form: str = ""
+    overfull: bool = False
 
 
 def read_tags(file: BinaryIO) -> TiffTags:
     """Return the tags of a TIFF file's first page; nothing of a file whose directory is damaged."""
+    overfull = False
     try:
         tiff = _Tiff(file)
+        overfull = tiff.named() > 2 * file.seek(0, 2) + 2**20
         own = tiff.tags(tiff.first, only=(_PHOTOMETRIC, _DESCRIPTION, _IPTC, _FURTHER, *_FORM))
         tree = tiff.exif()
     except _DamagedError:
-        return TiffTags()
+        return TiffTags(overfull=overfull)
     if _DESCRIPTION in own and own[_DESCRIPTION].data.startswith(_LAYOUTS):
         del tree[_DESCRIPTION]
     exif = None
@@ -171,6 +179,7 @@ def read_tags(file: BinaryIO) -> TiffTags:
         photometric=numbers.get(_PHOTOMETRIC),
         further="straight" if numbers.get(_FURTHER) in (1, 2) else "extra",
         form=_form_of(numbers),
+        overfull=overfull,
     )
 
 
@@ -259,6 +268,15 @@ class _Tiff:
         table = self._read(offset + head, count * size)
         found = [table[at : at + size] for at in range(0, len(table), size)]
         return {self._number(entry[:2]): entry for entry in found}
+
+    def named(self) -> float:
+        """Return how many bytes the first directory's tags name; infinity for too many tags."""
+        if self._number(self._read(self.first, 2 if self.width == 4 else 8)) > _MOST_TAGS:
+            return math.inf
+        return sum(
+            self._number(entry[4 : 4 + self.width]) * _SIZES.get(self._number(entry[2:4]), 0)
+            for entry in self.entries(self.first).values()
+        )
 
     def tags(self, offset: int, *, only: Container[int] = range(2**16)) -> dict[int, _Tag]:
         """Return the tags in ``only`` of the directory at ``offset``, but those of unknown type."""

@@ -205,6 +205,8 @@ class ImageReader:
         decoded_whole = self._format in _DECODED_WHOLE
         # Before libvips, which reads through the same descriptor.
         self._tags = read_tags(file) if self._format == "tiff" else TiffTags()
+        if self._tags.overfull:  # libtiff copies all that they name
+            raise ImageError(f"{self._name} is damaged: its tags name more bytes than it has.")
         frames = _png_frames(head + file.read(2**20)) if self._format == "png" else 1
         try:
             image = self._load(file, "sequential")

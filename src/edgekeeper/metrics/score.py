@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from edgekeeper.errors import DataError, InputError, unknown_name
-from edgekeeper.files import read_text, reason, write_text
+from edgekeeper.files import parse_json, read_text, reason, write_text
 from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
 from edgekeeper.metrics.protocol import Protocol
 from edgekeeper.metrics.psnr import psnr
@@ -103,7 +103,7 @@ class Score:
     def from_json(cls, line: str) -> "Score":
         """The score written by ``to_json``; DataError when it is damaged or has other fields."""
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             raise DataError(f"A score must be a line of JSON: {error}.") from error
         if not isinstance(record, dict):

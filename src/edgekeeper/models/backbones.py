@@ -9,6 +9,7 @@ arXiv 1404.5997, 2014 (the form of AlexNet that LPIPS was trained on).
 
 import os
 import pickle
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,6 +64,13 @@ def weights_file(
     )
 
 
+# Damaged bytes make PyTorch's unpickler raise nearly anything.
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError),
+    *(TypeError, AttributeError, AssertionError, struct.error),
+)
+
+
 def read_weights_file(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, or else of a plain PyTorch state dict.
 
@@ -75,7 +83,7 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"'{path}' is not a readable safetensors file.") from error
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"'{path}' is not a readable file of PyTorch tensors.") from error
     if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
         raise CheckpointError(f"'{path}' holds something else than tensors by name.")

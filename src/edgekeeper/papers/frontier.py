@@ -26,7 +26,7 @@ from edgekeeper.data.store import Store
 from edgekeeper.errors import unknown_name
 from edgekeeper.evaluation.evaluate import results, score_result
 from edgekeeper.evaluation.tables import Table, number
-from edgekeeper.files import read_text, write_text
+from edgekeeper.files import parse_json, read_text, write_text
 from edgekeeper.losses import (
     L1,
     LDL,
@@ -215,7 +215,7 @@ def _measured(
     path = folder / f"scores-frontier-{label}-{strength:g}.jsonl"
     if path.is_file():
         lines = read_text(path).splitlines()
-        return np.array([json.loads(line) for line in lines])
+        return np.array([parse_json(line) for line in lines])
     network: SRModel = load_model(folder / "model.safetensors").to(device)
     if strength:
         network = Sharpened(network=network, strength=strength)

@@ -7,7 +7,6 @@ receptive field, card) stands in its metadata under ``edgekeeper``.
 
 import importlib
 import importlib.util
-import json
 import os
 import sys
 import threading
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
+from edgekeeper.files import parse_json
 from edgekeeper.models import SRModel
 
 Runtime = Literal["onnx", "openvino"]
@@ -30,6 +30,9 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 EXPORTED_KEY = "edgekeeper"  # the entry of a file's metadata that holds the facts as JSON
 RUNTIMES: dict[Runtime, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 EXPORTED_SUFFIXES: dict[str, Runtime] = {".onnx": "onnx", ".xml": "openvino"}
+
+
+_LARGEST = 10_000  # of what a file says of scale and context, in pixels
 
 
 class ExportedNetwork(SRModel):
@@ -46,15 +49,16 @@ class ExportedNetwork(SRModel):
         self.path, self.facts = path, dict(facts)
         self._run = run
         try:
-            self.scale = _number(facts, "scale")
+            self.scale = _number(facts, "scale", least=1)
             self.receptive_field = _number(facts, "receptive_field")
             self._overlap = _number(facts, "overlap")
-            self.multiple = _number({"multiple": 1, **facts}, "multiple")
+            self.multiple = _number({"multiple": 1, **facts}, "multiple", least=1)
             self.border = _number({"border": 0, **facts}, "border")
             colours = facts["channels"]
         except (KeyError, TypeError) as error:
             raise CheckpointError(
-                f"'{path}' does not say its {error}; export the network again."
+                f"'{path}' does not say its {error}, in whole numbers to {_LARGEST}; "
+                "export the network again."
             ) from error
         if colours not in ("rgb", "y"):
             raise CheckpointError(f"'{path}' says its colours are '{colours}', not 'rgb' or 'y'.")
@@ -77,12 +81,20 @@ class ExportedNetwork(SRModel):
                 "choose it when the file is loaded (OpenVINO has bfloat16)."
             )
         array = np.ascontiguousarray(lr.detach().to("cpu", torch.float32).numpy())
-        return torch.from_numpy(self._run(array)).to(lr.device)
+        batch, colours, height, width = array.shape
+        shape = (batch, colours, height * self.scale, width * self.scale)
+        sr = self._run(array)
+        if sr.shape != shape or sr.dtype != np.float32:
+            raise CheckpointError(
+                f"'{self.path}' makes {sr.dtype} {sr.shape} of {lr.shape[:2]} {width} x {height}, "
+                f"not float32 {shape}; export the network again."
+            )
+        return torch.from_numpy(sr).to(lr.device)
 
 
-def _number(facts: Mapping[str, object], key: str) -> int:
+def _number(facts: Mapping[str, object], key: str, *, least: int = 0) -> int:
     value = facts[key]
-    if not isinstance(value, int):
+    if not isinstance(value, int) or not least <= value <= _LARGEST:
         raise TypeError(key)
     return value
 
@@ -136,7 +148,7 @@ def needed(package: str, *, extra: str) -> None:
 
 def _facts(text: str | None, path: Path) -> dict[str, object]:
     try:
-        facts = json.loads(text or "")
+        facts = parse_json(text or "")
     except ValueError as error:
         raise CheckpointError(
             f"'{path}' was not exported by edgekeeper: it does not say its scale and colours."

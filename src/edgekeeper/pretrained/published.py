@@ -57,6 +57,7 @@ PUBLISHED_FORMATS: dict[str, PublishedFormat] = {
 # ---- The tensors of a file by name; nothing in a file is ever run -------------------------------
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
+_MOST_NAMES, _DEEPEST = 2**16, 50  # of an HDF5 file
 _MOST_UNPACKED = 100  # bytes of arrays for each byte of an HDF5 file; weights hardly pack
 # Damaged bytes make PyTorch's unpickler raise nearly anything.
 _UNREADABLE = (
@@ -127,12 +128,28 @@ def read_plain(path: Path) -> object:
     try:
         if is_safetensors(head):
             return load_file(str(path))
-        return torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        _check_room(loaded, path.stat().st_size)
+        return loaded
     except _UNREADABLE as error:
         raise CheckpointError(
             f"'{path}' cannot be read as plain tensors. It is damaged, or it is a whole pickled "
             "program, which edgekeeper never runs; save its state_dict() alone and try again."
         ) from error
+
+
+def _check_room(loaded: object, size: int) -> None:
+    """Raise ValueError for tensors that are far larger than the file, or not dense."""
+    waiting, left, seen = [loaded], 4 * size + 2**20, set[int]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            left -= value.numel() * value.element_size()
+            if left < 0 or value.layout is not torch.strided:
+                raise ValueError("tensors far larger than the file")
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 def _read_hdf5(path: Path) -> dict[str, Tensor]:
@@ -144,10 +161,13 @@ def _read_hdf5(path: Path) -> dict[str, Tensor]:
             "run: pip install 'edgekeeper[keras]'"
         ) from error
     found: dict[str, Tensor] = {}
-    left = _MOST_UNPACKED * path.stat().st_size + 2**20
+    left, names = _MOST_UNPACKED * path.stat().st_size + 2**20, _MOST_NAMES
 
     def take(name: str, item: object) -> None:
-        nonlocal left
+        nonlocal left, names
+        names -= 1
+        if names < 0 or name.count("/") > _DEEPEST:
+            raise ValueError("it holds too many groups and arrays, or too deep in one another")
         if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iuf":
             return  # a group, a text
         if item.external or item.is_virtual:

@@ -6,7 +6,6 @@ card (recipe, seed, commit, images with licence, steps, time, results with proto
 
 import dataclasses
 import inspect
-import json
 import math
 from collections.abc import Callable
 from itertools import combinations_with_replacement
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from edgekeeper.checkpoint import KEY, check_whole, is_safetensors, load_model, model_spec
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
+from edgekeeper.files import parse_json
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.community import load_community
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
@@ -63,7 +63,7 @@ def describe(path: Path) -> Network:
     """Return what the file ``path`` holds, without reading its weights."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[KEY])
+            facts = parse_json((file.metadata() or {})[KEY])
         description, card = facts["model"], facts["card"]
         scale = _scale(model_spec(description))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from edgekeeper.errors import EdgekeeperError
-from edgekeeper.files import is_full
+from edgekeeper.files import is_full, parse_json
 from edgekeeper.server.archive import extract, is_wanted, plain_name, zipped
 from edgekeeper.server.guard import OWN_NAMES, Guard
 from edgekeeper.server.jobs import FullError, Job, Options, UploadedImage
@@ -337,8 +337,8 @@ async def _json(request: Request) -> dict[str, Any]:
         if len(body) > _JSON:
             raise HTTPException(413, "The options are too long.")
     try:
-        given = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
+        given = parse_json(body or b"{}")
+    except ValueError:
         raise HTTPException(422, "The options are no JSON.") from None
     if not isinstance(given, dict):
         raise HTTPException(422, "The options are a JSON object.")

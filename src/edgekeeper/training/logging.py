@@ -14,7 +14,7 @@ from edgekeeper.checkpoint import save_model
 from edgekeeper.data.store import Store
 from edgekeeper.errors import NotFiniteError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate
-from edgekeeper.files import not_written, write_text
+from edgekeeper.files import not_written, parse_json, write_text
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.spec import to_plain
 from edgekeeper.training.checks import GradientCheck
@@ -198,7 +198,7 @@ class JsonLines:
 def _step(line: str) -> float:
     """Return the step of a line; a line cut off by a kill counts as never written."""
     try:
-        return float(json.loads(line)["step"])
+        return float(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf  # later than any step that is kept
 

@@ -65,7 +65,7 @@ def read_toml(path: Path) -> Recipe:
         data = tomllib.loads(read_text(path))
     except OSError as error:
         raise InputError(f"The recipe file '{path}' cannot be read: {reason(error)}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"The recipe file '{path}' is not TOML: {error}.") from error
     return recipe_from_plain({"name": path.stem, **data})
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.files import follow, write_bytes, write_text
+from edgekeeper.files import follow, parse_json, write_bytes, write_text
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.network import Precision
 from edgekeeper.inference.request import Request, plan_passes
@@ -287,7 +287,7 @@ def set_encoder(context: "VideoCodecContext", encoding: Encoding) -> None:
 def _read(path: Path) -> Segment | None:
     """Return the description, if it and its packets are whole."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         segment = Segment(**{**values, "packets": [tuple(one) for one in values["packets"]]})
         data = path.with_suffix(".packets").read_bytes()
     except (OSError, ValueError, TypeError, KeyError):
