@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,17 @@ class TestReport:
         assert 0.1 < place.share <= 1
         assert report.verdict == "invented"
 
+    def test_what_vanishes_in_the_input_is_undecided(self) -> None:
+        stripes = (torch.arange(96) % 3 < 1).float().mul(0.6).add(0.2).expand(1, 3, 96, 96)
+        report = inspect(shrink(stripes, scale=4), stripes, scale=4)
+        assert (report.verdict, report.risk) == ("undecided", 0)
+        assert report.undecided > 0.5
+        green = (lambda x: x[:, 1] - x[:, 0])(overlay(report, stripes))
+        assert green.mean() > 0.3
+        lines = inspection_lines(report)
+        assert "some are finer than it can show" in lines[2]
+        assert "cannot decide" in lines[4]
+
     def test_a_flat_result_has_no_worst_place(self) -> None:
         flat = torch.full((1, 3, 32, 32), 0.4)
         assert inspect(shrink(flat, scale=2), flat, scale=2).worst is None
@@ -91,8 +103,13 @@ class TestReport:
         assert json.loads(json.dumps(equal, allow_nan=False))["psnr"] is None
         found = json.loads(json.dumps(other, allow_nan=False))
         assert found["verdict"] == "invented"
-        fields = set(Inspection.__dataclass_fields__) - {"artifacts", "unsupported"}
-        assert set(found) == fields | {"artifact_share"}
+        maps = {"unsupported", "beyond", "artifacts"}
+        fields = set(Inspection.__dataclass_fields__) - maps
+        assert set(found) == fields | {"artifact_share", "false_alarms"}
+        alarms = found["false_alarms"]
+        assert alarms["limit"] == 0.02
+        assert 0 <= alarms["low"] <= alarms["mean"] < alarms["high"] < 0.01
+        assert equal["false_alarms"]["limit"] == 0.005
         assert set(found["worst"]) == {"top", "left", "height", "width", "share"}
 
     def test_one_image_at_a_time(self, hr: Tensor) -> None:
@@ -132,7 +149,7 @@ class TestFiles:
         sr_file = save(tmp_path / "sr.png", changed)
         report = inspect_files(lr_file, sr_file, overlay_path=tmp_path / "risk.png")
         lr, sr = (to_rgb_tensor(read_image(file)) for file in (lr_file, sr_file))
-        assert report == inspect(lr, sr, scale=4)
+        assert report == replace(inspect(lr, sr, scale=4), damaged=report.damaged)
         drawn = read_image(tmp_path / "risk.png").pixels
         assert np.array_equal(drawn, from_tensor(overlay(report, sr)))
 
@@ -173,6 +190,18 @@ class TestCommand:
         assert f"Wrote {drawn}" in done.output
         assert drawn.is_file()
 
+    def test_a_compressed_input_is_said_to_be_one(self, hr: Tensor, tmp_path: Path) -> None:
+        textured = (hr + 0.1 * torch.rand(hr.shape, generator=torch.Generator().manual_seed(0)))
+        lr = shrink(textured.clamp(0, 1).repeat(1, 1, 4, 4), scale=4)
+        sr_file = save(tmp_path / "sr.png", textured.clamp(0, 1).repeat(1, 1, 4, 4))
+        for name, damaged in (("lr.png", False), ("lr.jpg", True)):
+            write_image(Image(pixels=from_tensor(lr)), tmp_path / name, quality=60)
+            report = inspect_files(tmp_path / name, sr_file)
+            assert report.damaged == damaged
+            said = " ".join(inspection_lines(report))
+            assert ("compressed or noisy" in said) == damaged
+            assert report.risk > 0.02 if damaged else report.risk == 0
+
     def test_prints_json(self, hr: Tensor, changed: Tensor, tmp_path: Path) -> None:
         lr_file = save(tmp_path / "lr.png", shrink(hr, scale=4))
         sr_file = save(tmp_path / "sr.png", changed)
@@ -181,8 +210,9 @@ class TestCommand:
 
     def test_points_nowhere_when_nothing_is_in_doubt(self, hr: Tensor) -> None:
         lines = inspection_lines(inspect(shrink(hr, scale=4), hr, scale=4))
-        assert len(lines) == 3
-        assert "the edges are those of the input" in lines[-1]
+        assert len(lines) == 4
+        assert "the edges are those of the input" in lines[2]
+        assert "95 % interval" in lines[3]
 
 
 def test_artifacts_beside_a_faithful_result(

@@ -40,7 +40,8 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
         "screen",
         "print",
     }
-    by_name |= {f"{style}_hint" for style in by_name} | {"supported", "doubtful", "invented"}
+    by_name |= {f"{style}_hint" for style in by_name} | {"supported", "undecided"}
+    by_name |= {"doubtful", "invented"}
     by_name |= {"restore_little", "restore_half", "restore_much"}
     by_name |= {"queued", "running", "done", "failed", "cancelled"}
     buttons = set(re.findall(r'button\("(\w+)"', sources))

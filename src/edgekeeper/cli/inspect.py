@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 VERDICTS = {
     "supported": "the edges are those of the input",
+    "undecided": "the edges do not contradict the input, but some are finer than it can show",
     "doubtful": "some edges are not those of the input",
     "invented": "structure that the input does not show",
 }
@@ -26,7 +27,8 @@ VERDICTS = {
 @click.option(
     "--overlay",
     type=PATH,
-    help="Write an image here: the result in grey, doubtful edges in colour.",
+    help="Write an image here: the result in grey, edges against the input in orange, those that "
+    "it cannot decide in blue.",
 )
 @click.option(
     "--artifacts",
@@ -41,7 +43,7 @@ def inspect_command(
     """Measure SR, an enlarged image, against LR, the image it was made from.
 
     No original is needed: the result is shrunk again and compared with the input, and edges that
-    the input does not support are counted. docs/inspect.md explains the numbers.
+    contradict the input, or are finer than it can show, are counted. docs/inspect.md explains.
     """
     from edgekeeper.evaluation.inspect import inspect_files
 
@@ -64,6 +66,9 @@ def inspect_command(
 
 def inspection_lines(report: "Inspection") -> list[str]:
     """Return the report as lines for people."""
+    from edgekeeper.evaluation.inspect import DOUBTFUL, ORIGINALS
+
+    limit, rate = report.false_alarms
     shift = ", ".join(
         f"{name} {value:+.2f}"
         for name, value in zip(("red", "green", "blue"), report.colour_shift, strict=True)
@@ -73,9 +78,21 @@ def inspection_lines(report: "Inspection") -> list[str]:
         f"{report.difference_mean:.2f} grey levels on average, {report.difference_max:.1f} at most "
         f"(PSNR {report.psnr:.1f} dB).",
         f"Mean colour error: {report.colour_error:.2f} (CIEDE2000); shift: {shift} grey levels.",
-        f"Structure risk: {100 * report.risk:.2f} % of the edge strength is not supported by the "
-        f"input: {VERDICTS[report.verdict]}.",
+        f"Structure risk: {100 * report.risk:.2f} % of the edge strength contradicts the input: "
+        f"{VERDICTS[report.verdict]}.",
+        f"Originals shrunk by bicubic reach {100 * limit:g} % in {100 * rate.mean:.2f} % of cases "
+        f"(95 % interval {100 * (rate.low or 0):.2f} to {100 * (rate.high or 0):.2f}; {ORIGINALS} images).",
     ]
+    if report.damaged:
+        lines.append(
+            "The input is compressed or noisy, so even its original would contradict it: the number "
+            "says how far the result departs from it, not how much is invented."
+        )
+    if report.undecided >= DOUBTFUL:
+        lines.append(
+            f"{100 * report.undecided:.2f} % of the edge strength is finer than the input's pixels "
+            "can show: the input cannot decide whether it is right or invented."
+        )
     place = report.worst
     # Below a twentieth even the worst place is no cause for doubt.
     if place is not None and place.share >= 0.05:

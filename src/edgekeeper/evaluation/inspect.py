@@ -6,7 +6,7 @@ return the same report. ``overlay`` shows where the structure is in doubt.
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,22 +26,33 @@ from edgekeeper.image import (
     to_rgb_tensor,
     write_image,
 )
+from edgekeeper.image.quality import estimate
 from edgekeeper.inference import Request, upscale_image
 from edgekeeper.metrics.artifacts import texture_difference
+from edgekeeper.metrics.preference import wilson_interval
 from edgekeeper.metrics.psnr import mean_square_psnr
 from edgekeeper.metrics.risk import shrink, structure_risk
+from edgekeeper.metrics.statistics import Interval
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.resize import imresize
 
-RiskVerdict = Literal["supported", "doubtful", "invented"]
+RiskVerdict = Literal["supported", "undecided", "doubtful", "invented"]
 
 DOUBTFUL, INVENTED = 0.005, 0.02
 """Scores from which a result counts as doubtful, and as invented."""
 
-RISK_COLOUR = (1.0, 94 / 213, 0.0)  # vermilion: told from grey by colour-blind eyes too
-ARTIFACT_COLOUR = (0.0, 0.45, 0.70)  # blue, told from vermilion by them too
+ORIGINALS = 1767
+"""Originals whose score was measured: photographs and images of repeating structure."""
+
+FALSE_ALARMS = {DOUBTFUL: 4, INVENTED: 0}
+"""How many of these, shrunk by Pillow's bicubic, reach each limit (benchmarks/risk.py)."""
+
+# Vermilion, green and blue: told from grey and from each other by colour-blind eyes too.
+RISK_COLOUR, UNDECIDED_COLOUR = (1.0, 94 / 213, 0.0), (0.0, 1.0, 115 / 158)
+ARTIFACT_COLOUR = (0.0, 0.45, 0.70)
 _PLACE = 16  # side of the worst place, in LR pixels
 _BAND_PIXELS = 2**17  # pixels worked on at a time
+_JUDGED, _NOISY = 1024, 1.5  # pixels of a side looked at for compression and noise; grey levels
 _VISIBLE = 4.0  # levels per pixel of unsupported edge that are coloured by 63 %
 
 
@@ -68,12 +79,16 @@ class Inspection:
         colour_error: mean colour difference, CIEDE2000; about 1 is just noticeable side by side.
         colour_shift: mean difference of red, green and blue, above 0 where the result has more.
         psnr: in dB over RGB, inf when both are equal.
-        risk: the structure risk in [0, 1]: the share of the result's edge strength that the input
-            does not support.
-        verdict: "supported" below 0.005, "doubtful" below 0.02, else "invented".
-        worst: the place with the most unsupported edges, None when there are none.
-        unsupported: (1, 1, h, w) where they are, in grey levels per pixel, one value per pixel of
-            the input.
+        risk: the structure risk in [0, 1]: the share of the result's edge strength that
+            contradicts the input.
+        undecided: the share finer than the input can show, which may be right or invented.
+        verdict: "invented" from a risk of 0.02 on, "doubtful" from 0.005; else "undecided" where
+            ``undecided`` is 0.005 or more, or "supported".
+        worst: the place with the most edges of both kinds, None when there are none.
+        damaged: the input's file is compressed or noisy, so that its own original contradicts it
+            and the risk says how far the result departs from the input, not what is invented.
+        unsupported, beyond: (1, 1, h, w) where both are, in grey levels per pixel, one value per
+            pixel of the input.
         artifacts: (1, 1, H, W) bool, where the texture is not that of a faithful result (DeSRA);
             None without one.
     """
@@ -85,9 +100,12 @@ class Inspection:
     colour_shift: tuple[float, float, float]
     psnr: float
     risk: float
+    undecided: float
     verdict: RiskVerdict
     worst: Place | None
+    damaged: bool = False
     unsupported: Tensor = field(repr=False, compare=False)
+    beyond: Tensor = field(repr=False, compare=False)
     artifacts: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -95,8 +113,15 @@ class Inspection:
         """The share of the result that ``artifacts`` marks."""
         return None if self.artifacts is None else float(self.artifacts.double().mean())
 
+    @property
+    def false_alarms(self) -> tuple[float, Interval]:
+        """The limit of the verdict, and how often originals reach it, with a 95 % interval."""
+        limit = INVENTED if self.verdict == "invented" else DOUBTFUL
+        return limit, wilson_interval(FALSE_ALARMS[limit], ORIGINALS)
+
     def as_json(self) -> dict[str, object]:
-        """Return the numbers as JSON takes them: an infinite PSNR is None, the map is left out."""
+        """Return the numbers as JSON takes them: an infinite PSNR is None, no maps."""
+        limit, rate = self.false_alarms
         return {
             "scale": self.scale,
             "difference_mean": self.difference_mean,
@@ -105,9 +130,12 @@ class Inspection:
             "colour_shift": list(self.colour_shift),
             "psnr": self.psnr if math.isfinite(self.psnr) else None,
             "risk": self.risk,
+            "undecided": self.undecided,
             "verdict": self.verdict,
+            "false_alarms": {"limit": limit, **asdict(rate), "originals": ORIGINALS},
             "worst": asdict(self.worst) if self.worst else None,
             "artifact_share": self.artifact_share,
+            "damaged": self.damaged,
         }
 
 
@@ -125,7 +153,10 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int, faithful: Tensor | None = Non
     found = structure_risk(lr, sr, scale=scale)
     prediction, target = shrink(sr.float(), scale=scale).double(), lr.double()
     difference = (prediction - target) * 255
-    risk = float(found.score)
+    risk, undecided = float(found.score), float(found.undecided)
+    verdict: RiskVerdict = "undecided" if undecided >= DOUBTFUL else "supported"
+    if risk >= DOUBTFUL:
+        verdict = "invented" if risk >= INVENTED else "doubtful"
     return Inspection(
         scale=scale,
         difference_mean=float(difference.abs().mean()),
@@ -134,9 +165,11 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int, faithful: Tensor | None = Non
         colour_shift=_mean_rgb(difference),
         psnr=float(mean_square_psnr(prediction, target)),
         risk=risk,
-        verdict="supported" if risk < DOUBTFUL else "doubtful" if risk < INVENTED else "invented",
-        worst=_worst(found.unsupported, found.edges, scale=scale),
+        undecided=undecided,
+        verdict=verdict,
+        worst=_worst(found.unsupported + found.beyond, found.edges, scale=scale),
         unsupported=found.unsupported,
+        beyond=found.beyond,
         artifacts=None if faithful is None else texture_difference(sr, faithful).mask,
     )
 
@@ -177,7 +210,9 @@ def inspect_files(
         made = upscale_image(source, Request(scale=scale, style="faithful")).image
         assert made is not None
         faithful = _visible(made)
-    report = inspect(lr, sr, scale=scale, faithful=faithful)
+    condition = estimate(lr[..., :_JUDGED, :_JUDGED], path=lr_path)
+    damaged = condition.jpeg_quality is not None or condition.noise >= _NOISY
+    report = replace(inspect(lr, sr, scale=scale, faithful=faithful), damaged=damaged)
     if overlay_path is not None:
         pixels = np.concatenate([from_tensor(band) for band in _painted(report, sr)])
         write_image(Image(pixels=pixels), Path(overlay_path), overwrite=overwrite)
@@ -185,11 +220,11 @@ def inspect_files(
 
 
 def overlay(report: Inspection, sr: Tensor) -> Tensor:
-    """Return the result in grey with unsupported edges in vermilion, (1, 3, H, W) in [0, 1].
+    """Return the result in grey, (1, 3, H, W) in [0, 1], edges against the input in vermilion.
 
-    Artifacts, where they were looked for, are tinted blue.
+    What the input cannot decide is green; artifacts, where they were looked for, are tinted blue.
 
-    The colour covers 63 % where the unsupported edge strength is 4 grey levels per pixel, and more
+    A colour covers 63 % where the edge strength in question is 4 grey levels per pixel, and more
     the stronger it is. Raises InputError when ``sr`` is not the result that was inspected.
     """
     height, width = (n * report.scale for n in report.unsupported.shape[-2:])
@@ -207,8 +242,8 @@ def overlay(report: Inspection, sr: Tensor) -> Tensor:
 
 def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
     scale, margin = report.scale, 3  # LR rows that interpolation looks at beyond a band, and one
-    cover = 1 - torch.exp(-report.unsupported / _VISIBLE)
-    colour = torch.tensor(RISK_COLOUR, dtype=sr.dtype, device=sr.device).view(1, 3, 1, 1)
+    cover = 1 - torch.exp(-torch.cat([report.unsupported, report.beyond], dim=1) / _VISIBLE)
+    colours = [sr.new_tensor(c).view(1, 3, 1, 1) for c in (RISK_COLOUR, UNDECIDED_COLOUR)]
     height, width = cover.shape[-2:]
     rows = max(8, _BAND_PIXELS // (width * scale * scale))
     for top in range(0, height, rows):
@@ -216,8 +251,10 @@ def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
         large = imresize(cover[..., first : bottom + margin, :], scale=scale).clamp_(0, 1)
         large = large[..., (top - first) * scale : (bottom - first) * scale, :]
         grey = rgb_to_grey_gv(sr[..., top * scale : bottom * scale, :]).clamp_(0, 1)
-        # Some of the grey shows through the colour, so that the edge in question stays visible.
-        band = grey + large * ((0.4 + 0.6 * grey) * colour - grey)
+        band = grey.expand(-1, 3, -1, -1)
+        for layer, colour in zip((large[:, 1:], large[:, :1]), colours[::-1], strict=True):
+            # Some of the grey shows through the colour, so that the edge in question stays visible.
+            band = band + layer * ((0.4 + 0.6 * grey) * colour - band)
         if report.artifacts is not None:
             mask = report.artifacts[..., top * scale : bottom * scale, :].to(band.dtype)
             blue = torch.tensor(ARTIFACT_COLOUR).to(band).view(1, 3, 1, 1)

@@ -1,19 +1,22 @@
-"""Structure risk: how much of the edges in a result its own input does not support.
+"""Structure risk: how much of the edges in a result contradicts its own input.
 
-No original is needed. What a result shows is called into question on two grounds.
+No original is needed. What a result shows is called into question on two grounds, and only the
+first is held against it.
 
 *Contradiction.* The result, shrunk with the kernel of the degradation, must give the input again,
 gradient by gradient. Where it shows a gradient that is not the input's own, weaker or up to half
-as strong again, its edges are not those of the input. Every original passes: its input was made
-from it. A blurred or interpolated result fails in the strict sense and yet invents nothing, so
-only edges that are *new* count: what the result's gradient has that no share of the interpolated
-input's gradient gives, and no more than it is stronger than that.
+as strong again, its edges are not those of the input. Every original passes, whatever it shows:
+its input was made from it, and where a result shrinks to the input up to rounding nothing is
+contradicted. A blurred or interpolated result fails in the strict sense and yet invents nothing,
+so only edges that are *new* count: what the result's gradient has that no share of the
+interpolated input's gradient gives, and no more than it is stronger than that.
 
-*Excess.* Detail so fine that it vanishes when shrunk contradicts nothing, and most of it belongs
-there: originals have it too. But in originals it comes with contrast in the input: of 1.5 million
-places in 150 photographs, fewer than 3 in 10,000 have edges above the lower of 2 + 12 U and
-1 + 20 sqrt(U), with U the edges that the input shows nearby, all in levels per pixel. What exceeds
-that is not supported.
+*What the input cannot decide.* Structure finer than the input's grid (bricks, blinds, a fence far
+away) vanishes or turns into another pattern when it is shrunk: the input says neither that it is
+there nor that it is not, and a network that draws it may be right. It shows as detail far beyond
+what comes with so little contrast in the input: of 1.5 million places in 150 photographs, fewer
+than 3 in 10,000 have edges above the lower of 2 + 12 U and 1 + 20 sqrt(U), with U the edges that
+the input shows nearby, all in levels per pixel.
 """
 
 from dataclasses import dataclass
@@ -36,6 +39,10 @@ CEILING = ((2.0, 12.0), (1.0, 20.0))
 """Edges of originals stay below 2 + 12 U and below 1 + 20 sqrt(U), with U the edges of the
 interpolated input. In smooth places the first is the lower, in textured ones the second."""
 
+ROUNDING = 0.502 / 255
+"""Difference between the shrunk result and the input that rounding to 8 bits leaves, and a little
+for arithmetic."""
+
 RING = 2
 """LR pixels along the border that are not judged for contradiction: how the input's maker treated
 the border is not known, and the kernel reaches so far."""
@@ -55,15 +62,19 @@ class StructureRisk:
     """What the input does not support in a result.
 
     Attributes:
-        score: (B,) float64 in [0, 1], the share of all edge strength that is not supported.
+        score: (B,) float64 in [0, 1], the share of all edge strength that contradicts the input.
+        undecided: (B,) float64 in [0, 1], the share that the input cannot decide.
         edges: (B, 1, h, w) edge strength of the result around each LR pixel: the root of the mean
             square gradient in grey levels (of 255) per SR pixel, over 3 × 3 LR pixels.
-        unsupported: (B, 1, h, w) how much of ``edges`` the input does not support, same unit.
+        unsupported: (B, 1, h, w) how much of ``edges`` contradicts the input, same unit.
+        beyond: (B, 1, h, w) how much of ``edges`` the input cannot decide, same unit.
     """
 
     score: Tensor
+    undecided: Tensor
     edges: Tensor
     unsupported: Tensor
+    beyond: Tensor
 
 
 def shrink(sr: Tensor, *, scale: int) -> Tensor:
@@ -73,7 +84,7 @@ def shrink(sr: Tensor, *, scale: int) -> Tensor:
 
 @torch.no_grad()
 def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
-    """Return how much of the edges of each result ``sr`` its input ``lr`` does not support.
+    """Return how much of each result ``sr`` contradicts its input ``lr``, or is beyond it.
 
     With gradients g (Sobel over 8, in levels of 255, colours averaged in the square) and root mean
     squares over 3 × 3 LR pixels:
@@ -81,10 +92,12 @@ def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
     - new N: of g(sr), the distance to the nearest point between 0 and g(interpolated lr), but at
       most sqrt(E² - I²), with E of g(sr) and I of g(interpolated lr);
     - contradiction c = (R - FLOOR) / S, clipped to [0, 1], with R the distance of g(shrunk sr) to
-      the nearest point between 0 and 1.5 g(lr), and S of g(shrunk sr);
+      the nearest point between 0 and 1.5 g(lr), 0 where the shrunk sr equals lr up to rounding
+      under the whole Sobel window, and S of g(shrunk sr);
     - excess e = 1 - min(2 + 12 U, 1 + 20 sqrt(U)) / E, not below 0, with U the largest I
       within 2 LR pixels;
-    - unsupported N · max(c, e), and the score is its sum over that of E.
+    - unsupported N · c and beyond N · max(e - c, 0); score and undecided are their sums over
+      that of E.
 
     A flat result scores 0. ``lr`` (B, 3, h, w) and ``sr`` (B, 3, scale·h, scale·w) are RGB in
     [0, 1]. The memory needed beside both is about that of ``sr`` over ``scale``: the rest is worked
@@ -94,7 +107,7 @@ def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
     contradiction = _contradiction(lr.float(), shrink(sr.float(), scale=scale))
     height, width = lr.shape[-2:]
     rows = max(32, _BAND_PIXELS // (scale * scale * width * lr.shape[0]))
-    edges, unsupported = [], []
+    edges, unsupported, beyond = [], [], []
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         first, last = max(0, top - _MARGIN), min(height, bottom + _MARGIN)
@@ -106,13 +119,14 @@ def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
                 scale=scale,
             )
         )
-        excess = (1 - ceiling / strength).clamp_min_(0)
+        contradicted = contradiction[..., top:bottom, :]
         edges.append(strength)
-        unsupported.append(new * torch.maximum(contradiction[..., top:bottom, :], excess))
-    strength, doubtful = torch.cat(edges, dim=-2), torch.cat(unsupported, dim=-2)
-    total = strength.double().sum(dim=(1, 2, 3))
-    score = doubtful.double().sum(dim=(1, 2, 3)) / total.clamp_min(1e-9)
-    return StructureRisk(score.clamp_(max=1), strength, doubtful)
+        unsupported.append(new * contradicted)
+        beyond.append(new * (1 - ceiling / strength - contradicted).clamp_min_(0))
+    maps = [torch.cat(bands, dim=-2) for bands in (edges, unsupported, beyond)]
+    total, *parts = (x.double().sum(dim=(1, 2, 3)) for x in maps)
+    score, undecided = (part.div(total.clamp_min(1e-9)).clamp_(max=1) for part in parts)
+    return StructureRisk(score, undecided, *maps)
 
 
 def _check(lr: Tensor, sr: Tensor, *, scale: int) -> None:
@@ -166,6 +180,8 @@ def _contradiction(lr: Tensor, shrunk: Tensor) -> Tensor:
     """Return the share (B, 1, h, w) of the shrunk result's gradient that the input contradicts."""
     prediction = _gradient(shrunk)
     residual = _apart(prediction, _gradient(lr), most=STRONGER)
+    apart = (shrunk - lr).abs_().amax(dim=1, keepdim=True)
+    residual[functional.max_pool2d(apart, 3, stride=1, padding=1) <= ROUNDING] = 0
     judged = torch.zeros_like(residual)
     inside = (..., slice(RING, -RING), slice(RING, -RING))
     judged[inside] = residual[inside]

@@ -256,7 +256,8 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
         except (InputError, ImageError) as error:  # a factor of 2.7, an image of 5 x 5 pixels
             answer["notes"].append(f"No structure risk: {error}".replace(str(before), "image"))
         else:
-            answer["risk"] = {"score": report.risk, "verdict": report.verdict}
+            found = {k: getattr(report, k) for k in ("undecided", "verdict")}
+            answer["risk"] = {"score": report.risk, **found}
             answer["risk"]["view"] = make_view(overlay, folder / "risk")
     return answer
 

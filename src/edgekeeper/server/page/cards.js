@@ -34,8 +34,8 @@ function noticed({ look }) {
   return [...seen, ...look.notes.map(said), ...advice].map(sentence).join(" ");
 }
 
-export function riskWords({ score, verdict }) {
-  return text(verdict, percent(score));
+export function riskWords({ score, undecided, verdict }) {
+  return text(verdict, percent(verdict === "undecided" ? undecided : score));
 }
 
 // The card of an image; foreseen is { width, height, seconds, allowed }, null, or an Error.
