@@ -191,7 +191,7 @@ class TestCommand:
         assert drawn.is_file()
 
     def test_a_compressed_input_is_said_to_be_one(self, hr: Tensor, tmp_path: Path) -> None:
-        textured = (hr + 0.1 * torch.rand(hr.shape, generator=torch.Generator().manual_seed(0)))
+        textured = hr + 0.1 * torch.rand(hr.shape, generator=torch.Generator().manual_seed(0))
         lr = shrink(textured.clamp(0, 1).repeat(1, 1, 4, 4), scale=4)
         sr_file = save(tmp_path / "sr.png", textured.clamp(0, 1).repeat(1, 1, 4, 4))
         for name, damaged in (("lr.png", False), ("lr.jpg", True)):

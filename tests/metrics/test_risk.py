@@ -11,8 +11,8 @@ from torch.nn import functional
 
 import edgekeeper
 from edgekeeper.data.pairs import Pair, load_pairs
-from edgekeeper.errors import InputError
 from edgekeeper.data.synthetic import synthetic_image
+from edgekeeper.errors import InputError
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics import risk
@@ -191,7 +191,9 @@ class TestRepeatingStructure:
         waves = imresize(checks.expand(1, 3, 24, 24), scale=4)
         waves = waves / imresize(waves, scale=0.25).abs().max()
         for level, least, most in ((0.49, 0.0, 0.0), (1.5, 0.1, 1.0)):
-            score = float(structure_risk(lr, lr[:, :1, :1, :1] + level / 255 * waves, scale=4).score)
+            score = float(
+                structure_risk(lr, lr[:, :1, :1, :1] + level / 255 * waves, scale=4).score
+            )
             assert least <= score <= most, level
 
 
