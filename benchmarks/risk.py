@@ -1,11 +1,11 @@
-"""How often structure risk accuses an original, and what it gives for results, by how the LR was made.
+"""How often structure risk accuses an original, by how the LR image was made.
 
-    OMP_NUM_THREADS=1 python benchmarks/risk.py [--photos FOLDER ...] [--scales 2,3,4] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/risk.py [--photos FOLDER ...] [--scales 4] [--json FILE]
 
 Originals are photographs (in each the tile of 384 pixels that scores worst counts: neighbours are
-alike) and repeating structure: gratings, blinds, checks, brick and text, each at eight angles from 0
-to 83 degrees and periods from 2.2 to 24 pixels, in strong and in faint contrast. Inputs are made of
-them by each kernel of ``edgekeeper.data.degrade``, and by the first one as JPEG of quality 90. A
+alike) and repeating structure: gratings, blinds, checks, brick and text, each at eight angles from
+0 to 83 degrees and periods from 2.2 to 24 pixels, in strong and in faint contrast. LR images are
+made by each kernel of ``edgekeeper.data.degrade``, and by the first one as JPEG of quality 90. A
 line gives how many originals reach 0.5 and 2 % of contradicted edges, with Wilson's 95 % interval,
 the highest score, and how many the input cannot decide (0.5 % of the edges and more).
 """
@@ -114,7 +114,7 @@ def made_lr(hr: Tensor, *, scale: int, kernel: str) -> Tensor:
 
 
 def scores(originals: Iterator[list[Tensor]], *, scales: list[int]) -> dict[str, list[list[float]]]:
-    """Return, by scale and maker of the LR, the worst [contradicted, undecided] of each original."""
+    """Return the worst [contradicted, undecided] of each original, by scale and maker of the LR."""
     found: dict[str, list[list[float]]] = {}
     for tiles in originals:
         for scale in scales:

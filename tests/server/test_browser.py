@@ -187,7 +187,7 @@ def test_the_slider_moves_by_mouse_and_keys_and_the_image_by_both(
     keep(page, "risk")
     words = page.inner_text("#words")
     assert words.startswith(("No invented", "Some edges", "Some structure")) and "%" in words
-    assert words.endswith("In colour: edges that the image does not support.")
+    assert words.endswith("Orange: edges that contradict the image. Green: finer than it can show.")
     check_accessible(page)
     page.keyboard.press("Escape")
     assert page.is_hidden("#viewer")

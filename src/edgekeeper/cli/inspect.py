@@ -28,7 +28,7 @@ VERDICTS = {
     "--overlay",
     type=PATH,
     help="Write an image here: the result in grey, edges against the input in orange, those that "
-    "it cannot decide in blue.",
+    "it cannot decide in green.",
 )
 @click.option(
     "--artifacts",
@@ -69,6 +69,7 @@ def inspection_lines(report: "Inspection") -> list[str]:
     from edgekeeper.evaluation.inspect import DOUBTFUL, ORIGINALS
 
     limit, rate = report.false_alarms
+    ends = f"{100 * (rate.low or 0):.2f} to {100 * (rate.high or 0):.2f}"
     shift = ", ".join(
         f"{name} {value:+.2f}"
         for name, value in zip(("red", "green", "blue"), report.colour_shift, strict=True)
@@ -81,12 +82,12 @@ def inspection_lines(report: "Inspection") -> list[str]:
         f"Structure risk: {100 * report.risk:.2f} % of the edge strength contradicts the input: "
         f"{VERDICTS[report.verdict]}.",
         f"Originals shrunk by bicubic reach {100 * limit:g} % in {100 * rate.mean:.2f} % of cases "
-        f"(95 % interval {100 * (rate.low or 0):.2f} to {100 * (rate.high or 0):.2f}; {ORIGINALS} images).",
+        f"(95 % interval {ends}; {ORIGINALS} images).",
     ]
     if report.damaged:
         lines.append(
-            "The input is compressed or noisy, so even its original would contradict it: the number "
-            "says how far the result departs from it, not how much is invented."
+            "The input is compressed or noisy, so even its original would contradict it: the "
+            "number says how far the result departs from it, not how much is invented."
         )
     if report.undecided >= DOUBTFUL:
         lines.append(

@@ -69,7 +69,7 @@ const TEXTS = {
   remove: ["Remove", "Entfernen"],
   of_what: ["{0}: {1}", "{0}: {1}"],
   risk_show: ["What may be invented", "Was erfunden sein kann"],
-  risk_legend: ["Orange: edges that contradict the image. Blue: finer than it can show.", "Orange: Kanten, die dem Bild widersprechen. Blau: feiner, als es zeigen kann."],
+  risk_legend: ["Orange: edges that contradict the image. Green: finer than it can show.", "Orange: Kanten, die dem Bild widersprechen. Grün: feiner, als es zeigen kann."],
   risk_share: ["{0} unsupported", "{0} nicht gedeckt"],
   supported: ["No invented structure found ({0} of the edges lack support in the image).", "Keine erfundene Struktur gefunden ({0} der Kanten sind vom Bild nicht gedeckt)."],
   undecided: ["Some structure ({0} of the edges) is finer than the image can show: it may be right or invented.", "Manche Struktur ({0} der Kanten) ist feiner, als das Bild zeigen kann: Sie kann stimmen oder erfunden sein."],
