@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from edgekeeper.data import fetch as module
 from edgekeeper.data.catalogue import Remote
-from edgekeeper.data.fetch import fetch
+from edgekeeper.data.fetch import fetch, unpack_images
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.files import sha256_of
 
@@ -29,6 +30,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/missing":
             self.send_error(404)
+            return
+        if self.path == "/drip":  # a byte at a time, for ever
+            self.send_response(200)
+            self.end_headers()
+            while not self.server.release.wait(0.01):  # type: ignore[attr-defined]
+                self.wfile.write(b"x")
+                self.wfile.flush()
             return
         if self.path == "/stuck":
             self.server.release.wait(5)  # type: ignore[attr-defined]
@@ -130,6 +138,47 @@ def test_a_file_of_unknown_size_has_a_limit_and_so_has_time(
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     with pytest.raises(DataError, match="sends too slowly"):
         fetch(here((tmp_path / "source").as_uri()), source(tmp_path))
+
+
+def test_a_server_that_drips_is_left(
+    server: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock, 1000))
+    timer = threading.Timer(20, server.release.set)  # type: ignore[attr-defined]
+    timer.start()
+    try:
+        with pytest.raises(DataError, match="sends too slowly"):
+            fetch(here(address(server, "/drip")), tmp_path)
+        assert not server.release.is_set()  # type: ignore[attr-defined]
+    finally:
+        timer.cancel()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_members_of_archives_that_cannot_be_unpacked(tmp_path: Path) -> None:
+    """Encrypted, packed in an unknown way, damaged at each place: a sentence."""
+    path = tmp_path / "x.zip"
+    (tmp_path / "out").mkdir()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(range(256)) * 9)
+    data = path.read_bytes()
+    entry = data.index(b"PK\1\2")
+    cases = {"encrypted": {6: 1, entry + 8: 1}, "compression": {8: 97, entry + 10: 97}}
+    cases |= {f"byte {n}": {n: data[n] ^ 0x55} for n in range(len(data))}
+    said = set()
+    for title, changes in cases.items():
+        damaged = bytearray(data)
+        for place, value in changes.items():
+            damaged[place] = value
+        path.write_bytes(damaged)
+        try:
+            unpack_images(path, tmp_path / "out")
+        except DataError as error:
+            said.add(title)
+            assert "cannot be unpacked" in str(error) or "an image of" in str(error)
+            assert str(error).isprintable()
+    assert {"encrypted", "compression"} < said
 
 
 def source(folder: Path) -> Path:

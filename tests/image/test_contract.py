@@ -569,3 +569,9 @@ def test_a_density_that_cannot_be_is_written_as_unknown(tmp_path, rng):
     write_image(replace(noise(rng), metadata=Metadata(pixels_per_mm=(4e9, 4e9))), path)
     with PILImage.open(path) as opened:
         assert opened.info["dpi"] == pytest.approx((72, 72), rel=1e-3)
+
+
+def test_loaders_that_are_not_for_strangers_files_are_blocked_in_every_process() -> None:
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+    with pytest.raises(pyvips.Error, match=r"not in a known format|blocked"):
+        pyvips.Image.new_from_buffer(svg, "")

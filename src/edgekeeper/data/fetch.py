@@ -6,15 +6,18 @@ redirect to anywhere, has no limit of time, and needs eight packages.
 
 import hashlib
 import http.client
+import lzma
+import struct
 import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from edgekeeper.data.catalogue import ImageSet, Remote, find_set
@@ -30,6 +33,11 @@ FetchProgress = Callable[[int, int, str], None]
 _CHUNK = 2**20
 _MOST = 2**26  # bytes of a file whose size nobody published, and of an image in an archive
 _UNREACHABLE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+# RuntimeError: encrypted; NotImplementedError, one of them: packed in an unknown way.
+_BAD_ARCHIVE = (
+    *(OSError, EOFError, RuntimeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
 _SLOWEST = 10_000  # bytes a second on average, after the first minute
 _REDIRECTS = {"github.com": ".githubusercontent.com"}  # hosts that hand on, and to whom
 
@@ -139,18 +147,18 @@ def _copy(remote: Remote, file: BinaryIO, *, timeout: float) -> str:
     except _UNREACHABLE as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
-            f"{address} cannot be reached ({reason}). Check the network and try again."
+            f"{address} cannot be reached ({str(reason)!a}). Check the network and try again."
         ) from error
 
 
-def _pour(remote: Remote, answer: IO[bytes], *, into: BinaryIO, total: int | None) -> str:
+def _pour(remote: Remote, answer: Any, *, into: BinaryIO, total: int | None) -> str:
     address, size = remote.address, remote.size
     if None not in (total, size) and total != size:
         raise DataError(f"{address} has {total} bytes, expected {size}. Nothing was kept.")
     expected = total if size is None else size
     most = _MOST if size is None else size
     digest, done, started = hashlib.sha256(), 0, time.monotonic()
-    while chunk := answer.read(_CHUNK):
+    while chunk := answer.read1(_CHUNK):  # what has arrived, so that the clock is looked at
         done += len(chunk)
         if done > most:
             raise DataError(f"{address} sends more than {most} bytes. Nothing was kept.")
@@ -190,6 +198,5 @@ def unpack_images(archive: Path, folder: Path) -> None:
                 if item.file_size > _MOST:
                     raise DataError(f"'{archive}' holds {name!a}, an image of {item.file_size} B.")
                 write_bytes(folder / name, content.read(item), error=DataError)
-    # RuntimeError: encrypted; NotImplementedError, one of them: packed in an unknown way.
-    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
-        raise DataError(f"'{archive}' cannot be unpacked ({error}).") from error
+    except _BAD_ARCHIVE as error:
+        raise DataError(f"'{archive}' cannot be unpacked ({str(error)!a}).") from error

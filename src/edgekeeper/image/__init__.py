@@ -6,6 +6,8 @@ colour space: an ICC profile travels along and is not applied. Exceptions: a pal
 CMYK and CIE Lab become sRGB, and the EXIF orientation is applied.
 """
 
+import pyvips
+
 from edgekeeper.files import Overwrite
 from edgekeeper.image.formats import (
     FORMATS,
@@ -41,6 +43,9 @@ from edgekeeper.image.image import (
 from edgekeeper.image.read import ImageReader, open_image
 from edgekeeper.image.samples import is_grey
 from edgekeeper.image.write import ImageWriter, create_image
+
+# Loaders that are not made for the files of strangers: SVG, PDF, raw samples and the like.
+pyvips.block_untrusted_set(True)
 
 __all__ = [
     "FORMATS",

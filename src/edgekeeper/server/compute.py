@@ -282,7 +282,6 @@ def answer_tasks() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     with suppress(OSError):  # when memory runs out Linux is to end this process, not the server
         Path("/proc/self/oom_score_adj").write_text("500")
-    pyvips.block_untrusted_set(True)
     tasks: queue.Queue[Message] = queue.Queue()
     cancelled: set[str] = set()
     threading.Thread(target=_read_tasks, args=(tasks, cancelled), daemon=True).start()
