@@ -15,7 +15,7 @@ from edgekeeper.metrics.score import score_image
 def constant(value: float, *, calls: list[float] | None = None) -> object:
     """A metric that gives ``value`` for any arguments and notes that it was called."""
 
-    def metric(*_: Tensor, folder: Path | None = None) -> Tensor:
+    def metric(*_: Tensor, folder: Path | None = None, grey: str = "y") -> Tensor:
         if calls is not None:
             calls.append(value)
         return torch.tensor([value], dtype=torch.float64)
@@ -44,9 +44,12 @@ def test_only_what_is_asked_for_is_measured(noted: list[float]) -> None:
 
 def test_pi_is_made_of_ma_and_niqe_which_are_measured_once(noted: list[float]) -> None:
     found = measure_perceptual(X, X, metrics=tuple(PERCEPTUAL))
-    assert found.values == {"lpips": 0.2, "niqe": 5.0, "ma": 8.0, "pi": 3.5}
+    assert found.values == {
+        **{"lpips": 0.2, "niqe": 5.0, "niqe_rgb2gray": 5.0, "niqe_stored": 5.0},
+        **{"ma": 8.0, "pi": 3.5},
+    }
     assert found.unavailable == {}
-    assert sorted(noted) == [0.2, 5.0, 8.0]
+    assert sorted(noted) == [0.2, 5.0, 5.0, 5.0, 8.0]
     assert measure_perceptual(X, X, metrics=("pi",)).values == {"pi": 3.5}
 
 
@@ -55,7 +58,7 @@ def test_without_weights_the_reason_names_the_file(tmp_path: Path) -> None:
     assert found.values == {}
     files = {
         "lpips": "alexnet_conv.safetensors",
-        "niqe": "niqe_modelparameters.mat",
+        **dict.fromkeys(("niqe", "niqe_rgb2gray", "niqe_stored"), "niqe_modelparameters.mat"),
         "ma": "model.mat",
         "pi": "model.mat",
     }
@@ -113,4 +116,7 @@ def test_esrgan_s_published_images(
     assert score.lpips == pytest.approx(distance, abs=5e-5)
     assert score.lpips == lpips(sr, hr, folder=weights).item()
     assert score.niqe == niqe(sr, shave=4, folder=weights).item()
+    for grey in ("rgb2gray", "stored"):
+        asked = measure_perceptual(sr, hr, metrics=(f"niqe_{grey}",), folder=weights).values
+        assert asked[f"niqe_{grey}"] == niqe(sr, folder=weights, grey=grey).item() != score.niqe
     assert score.niqe != pytest.approx(niqe(sr, shave=0, folder=weights).item(), abs=1e-3)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.metrics.ma import ma, perceptual_index
-from edgekeeper.metrics.niqe import niqe
+from edgekeeper.metrics.niqe import Grey, niqe
 from edgekeeper.metrics.protocol import find_protocol, images
 from edgekeeper.models.backbones import ALEXNET_FILE, AlexNet, read_weights_file, weights_file
 
@@ -82,10 +82,18 @@ def _network(backbone: Path, heads: Path, device: torch.device) -> _Distance:
 PERCEPTUAL: dict[str, Literal["highest", "lowest"]] = {
     "lpips": "lowest",
     "niqe": "lowest",
+    "niqe_rgb2gray": "lowest",
+    "niqe_stored": "lowest",
     "ma": "highest",
     "pi": "lowest",
 }
 """The numbers that take files and seconds, measured when they are asked for; which are good."""
+
+_NIQE_GREYS: dict[str, Grey] = {
+    "niqe": "y",
+    "niqe_rgb2gray": "rgb2gray",
+    "niqe_stored": "stored",
+}
 
 SMALLEST_LPIPS = 31  # pixels a side that AlexNet's layers need
 
@@ -104,15 +112,16 @@ def measure_perceptual(
     """Those of ``PERCEPTUAL`` that ``metrics`` names, of one result (1, 3, H, W) in [0, 1].
 
     Each under its own rule, whatever the protocol: LPIPS on the whole RGB images, NIQE and Ma
-    on luma without 4 pixels on each side, all rounded to uint8. ``folder`` holds their weights.
+    on luma (``niqe_rgb2gray`` on MATLAB's grey, ``niqe_stored`` on the first channel as it is)
+    without 4 pixels on each side, all rounded to uint8. ``folder`` holds their weights.
     Without a weight file, or for an image that is too small, the reason stands in the number's
     place. Raises CheckpointError for a damaged file.
     """
     values: dict[str, Tensor] = {}
     unavailable: dict[str, str] = {}
     # Ma comes before NIQE: without its forests, PI need not wait for NIQE.
-    for metric in ("lpips", "ma", "niqe"):
-        for_index = "pi" in metrics and metric != "lpips" and not unavailable.get("ma")
+    for metric in ("lpips", "ma", "niqe", "niqe_rgb2gray", "niqe_stored"):
+        for_index = "pi" in metrics and metric in ("ma", "niqe") and not unavailable.get("ma")
         if metric not in metrics and not for_index:
             continue
         try:
@@ -134,8 +143,8 @@ def measure_perceptual(
 def _measure(metric: str, sr: Tensor, hr: Tensor, *, folder: str | Path | None) -> Tensor:
     if metric == "ma":
         return ma(sr, folder=folder)
-    if metric == "niqe":
-        return niqe(sr, folder=folder)
+    if metric in _NIQE_GREYS:
+        return niqe(sr, folder=folder, grey=_NIQE_GREYS[metric])
     height, width = sr.shape[-2:]
     if min(height, width) < SMALLEST_LPIPS:
         raise UnavailableError(

@@ -66,6 +66,8 @@ class Score:
     gv_gap_y: float
     lpips: float | None = None
     niqe: float | None = None
+    niqe_rgb2gray: float | None = None
+    niqe_stored: float | None = None
     ma: float | None = None
     pi: float | None = None
     unavailable: tuple[tuple[str, str], ...] = ()
@@ -189,10 +191,7 @@ def score_image(
         gv_ratio_y=variances.ratio_y.item(),
         gv_gap_x=variances.gap_x.item(),
         gv_gap_y=variances.gap_y.item(),
-        lpips=seen.values.get("lpips"),
-        niqe=seen.values.get("niqe"),
-        ma=seen.values.get("ma"),
-        pi=seen.values.get("pi"),
+        **seen.values,
         unavailable=tuple(seen.unavailable.items()),
     )
 
