@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from edgekeeper import cli
+from edgekeeper.cli.options import subject_names
+from edgekeeper.errors import InputError
 from edgekeeper.evaluation import compare, evaluate
 from edgekeeper.pretrained.zoo import load
 
@@ -315,3 +317,18 @@ class TestBlend:
             assert (status, out) == (2, "")
             assert said in err
         assert not target.exists()
+
+
+def test_networks_of_one_file_name_are_told_apart(tmp_path):
+    (tmp_path / "SR.v2").mkdir()
+    folder = str(tmp_path / "SR.v2")
+    assert subject_names(["runs/a/model.pth", "runs/b/model.pth", "bicubic", folder]) == [
+        "a/model",
+        "b/model",
+        "bicubic",
+        "SR.v2",
+    ]
+    same = ["one/a/model.pth", "two/a/model.pth"]
+    assert subject_names(same) == same
+    with pytest.raises(InputError, match="'espcn_x4' is given twice"):
+        subject_names(["espcn_x4", "bicubic", "espcn_x4"])

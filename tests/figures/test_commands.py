@@ -123,7 +123,7 @@ class TestCrops:
         assert titles(drawn[1]) == ["old", "new", "original"]
         with pytest.raises(InputError, match="2 subjects but 1 --labels"):
             draw("crops", edsr, other, "--labels", "old", *options)
-        with pytest.raises(InputError, match="each must differ"):
+        with pytest.raises(InputError, match="is given twice"):
             draw("crops", edsr, edsr, *options)
 
     @pytest.mark.parametrize(

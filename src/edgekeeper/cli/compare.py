@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file, split_names
+from edgekeeper.cli.options import PATH, check_new_file, split_names, subject_names
 from edgekeeper.cli.scoring import (
     Scoring,
     TableForm,
@@ -105,8 +105,7 @@ def _names(a: str, b: str, *, labels: str | None) -> tuple[str, str]:
         if len(given) != 2:
             raise InputError(f"--labels is '{labels}'; give two names with a comma between.")
         return given[0], given[1]
-    paths = Path(a), Path(b)
-    for parts in ([p.stem for p in paths], [f"{p.parent.name}/{p.stem}" for p in paths], [a, b]):
-        if parts[0] != parts[1]:
-            return parts[0], parts[1]
-    return f"{paths[0].stem} (A)", f"{paths[1].stem} (B)"
+    if a == b:
+        return f"{Path(a).stem} (A)", f"{Path(b).stem} (B)"
+    first, second = subject_names((a, b))
+    return first, second

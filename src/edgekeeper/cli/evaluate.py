@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file
+from edgekeeper.cli.options import PATH, check_new_file, subject_names
 from edgekeeper.cli.scoring import (
     Scoring,
     TableForm,
@@ -67,11 +67,12 @@ def evaluate_command(
     if save is not None and save.exists() and not (save.is_dir() and not any(save.iterdir())):
         raise InputError(f"--save: '{save}' exists and is not an empty folder; name a new one.")
     check_new_file(json_file, option="--json", force=force)
+    called = subject_names(subjects)
     opened = [scoring.open(subject) for subject in subjects]
     scale = scoring.scale_of(opened)
     scores: list[Score] = []
     with counted_scores("scoring") as count:
-        for given, subject in zip(subjects, opened, strict=True):
+        for name, subject in zip(called, opened, strict=True):
             for result in results(
                 subject,
                 sets=scoring.sets,
@@ -79,7 +80,7 @@ def evaluate_command(
                 data_root=scoring.root,
                 protocol=scoring.protocol,
                 lr_folder=lr,
-                model_name=None if subject == "bicubic" else Path(given).stem,
+                model_name=None if subject == "bicubic" else name,
             ):
                 hr = result.pair.hr()
                 score = score_result(result, hr, metrics=scoring.metrics, weights=scoring.weights)
@@ -105,7 +106,7 @@ def _save(result: "PairResult", folder: Path) -> None:
     for path, image in (
         (folder / "LR" / result.set / name, result.pair.lr()),
         (folder / "HR" / result.set / name, result.pair.hr()),
-        (folder / "SR" / result.model / result.set / name, result.image),
+        (folder / "SR" / result.model.replace("/", "_") / result.set / name, result.image),
     ):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

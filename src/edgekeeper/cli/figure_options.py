@@ -16,6 +16,7 @@ from edgekeeper.cli.options import (
     data_option,
     split_names,
     split_numbers,
+    subject_names,
 )
 from edgekeeper.cli.scoring import protocol_option
 from edgekeeper.errors import DataError, InputError
@@ -180,7 +181,7 @@ def chosen(
     """Return the images and subjects of these options; errors are sentences."""
     from edgekeeper.figures.subjects import open_subject, read_sample
 
-    names = split_names(labels) if labels else _default_labels(subjects)
+    names = split_names(labels) if labels else subject_names(subjects)
     if len(names) != len(subjects):
         raise InputError(f"{len(subjects)} subjects but {len(names)} --labels; give one each.")
     if len(set(names)) < len(names):
@@ -194,16 +195,6 @@ def chosen(
     parts = [_box(text, sample) for text, sample in zip(texts, samples, strict=True)]
     opened = [open_subject(s, label=n) for s, n in zip(subjects, names, strict=True)]
     return Chosen(scale, samples, opened, parts)
-
-
-def _default_labels(subjects: tuple[str, ...]) -> list[str]:
-    """Return the names of files and folders, with the folder above where they would be the same."""
-    paths = [Path(subject) for subject in subjects]
-    names = [path.name if path.is_dir() else path.stem for path in paths]
-    return [
-        f"{path.parent.name}/{name}" if names.count(name) > 1 and path.parent.name else name
-        for path, name in zip(paths, names, strict=True)
-    ]
 
 
 def numbers_options() -> Decorator:

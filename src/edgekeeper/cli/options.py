@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,3 +180,22 @@ def own_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise InputError(f"The folder '{path}' cannot be written.")
     return path
+
+
+def subject_names(subjects: Sequence[str]) -> list[str]:
+    """Return how each network or folder is called: as shortly as tells them all apart.
+
+    Raises:
+        InputError: one was given twice.
+    """
+    called: list[str] = []
+    for number, subject in enumerate(subjects):
+        if subject in subjects[:number]:
+            raise InputError(f"'{subject}' is given twice; name each network or folder once.")
+        path = Path(subject)
+        called.append(path.name if path.is_dir() else path.stem)
+    longer = [
+        f"{Path(subject).parent.name}/{name}" if called.count(name) > 1 else name
+        for subject, name in zip(subjects, called, strict=True)
+    ]
+    return longer if len(set(longer)) == len(longer) else list(subjects)

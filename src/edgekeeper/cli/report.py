@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file, force_option
+from edgekeeper.cli.options import PATH, check_new_file, force_option, subject_names
 from edgekeeper.cli.scoring import (
     Scoring,
     TableForm,
@@ -52,14 +52,15 @@ def report_command(
     check_new_file(output, option="--output", force=force)
     if len(subjects) == 1 and compared and subjects != ("bicubic",):
         subjects = ("bicubic", *subjects)
+    called = subject_names(subjects)
     opened = [scoring.open(subject) for subject in subjects]
     scale = scoring.scale_of(opened)
     asked = []
-    for given, subject in zip(subjects, opened, strict=True):
+    for name, given, subject in zip(called, subjects, opened, strict=True):
         card: dict[str, object] = {}
         if isinstance(subject, SRModel) and (file := find(given)).suffix == ".safetensors":
             card = describe(file).card
-        asked.append(ReportSubject(name=Path(given).stem, subject=subject, card=card))
+        asked.append(ReportSubject(name=name, subject=subject, card=card))
     with counted_scores("scoring") as count:
         page, tables = network_report(
             asked,
