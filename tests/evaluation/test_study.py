@@ -32,9 +32,14 @@ def made(
     options = ("--on", originals, "--scale", "4", "--side", "48")
     ran = command("study", "make", "espcn_x4", "fast_x4", "bicubic", *options, "-o", page)
     assert ran.status == 0, ran.err
+    return page, study_of(page), json.loads((tmp_path / "study_key.json").read_text())
+
+
+def study_of(page: Path) -> dict[str, Any]:
     found = re.search(r"const STUDY = (.*);\n", page.read_text(encoding="utf-8"))
     assert found
-    return page, json.loads(found[1]), json.loads((tmp_path / "study_key.json").read_text())
+    study: dict[str, Any] = json.loads(found[1])
+    return study
 
 
 def answers_of(study: dict[str, Any], key: dict[str, Any], person: str, strength: float) -> str:
@@ -43,6 +48,12 @@ def answers_of(study: dict[str, Any], key: dict[str, Any], person: str, strength
     worth = {"original": 9.0, "fast_x4": strength, "espcn_x4": 0.0, "bicubic": -strength}
     lines = []
     for trial in study["trials"]:
+        if "images" in trial:
+            seen = {token: worth[key["tokens"][token]["method"]] for token in trial["images"]}
+            noise = {token: rng.gumbel() for token in seen}
+            order = sorted(seen, key=lambda token: -seen[token] - noise[token])
+            lines.append(json.dumps({"participant": person, **trial, "order": order}))
+            continue
         a, b = (worth[key["tokens"][trial[side]]["method"]] for side in ("left", "right"))
         choice = "left" if rng.random() < 1 / (1 + np.exp(b - a)) else "right"
         choice = "none" if rng.random() < 0.1 and 9.0 not in (a, b) else choice
@@ -100,6 +111,49 @@ def test_the_answers_become_scores_and_rates(
     equal.write_text('{"participant": "x"}')
     ran = command("study", "analyse", tmp_path / "study_key.json", equal)
     assert ran.status == 2 and "Answer 1 is none of this study" in ran.err
+
+
+def test_rankings_measures_and_the_figure(
+    originals: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    page, key_file = tmp_path / "rank.html", tmp_path / "rank_key.json"
+    options = ("--on", originals, "--scale", "4", "--side", "48", "--ask", "rankings")
+    subjects = ("espcn_x4", "fast_x4", "bicubic")
+    ran = command("study", "make", *subjects, *options, "--crops", "differ", "-o", page)
+    assert ran.status == 0, ran.err
+    study = study_of(page)
+    key = json.loads(key_file.read_text())
+    asked = [trial["images"] for trial in study["trials"] if "images" in trial]
+    assert len(asked) == 4 + 1 and len(study["trials"]) == 5 + 3
+    for place in range(3):  # Latin square: over three images each subject stands in each place
+        assert {key["tokens"][one[place]]["method"] for one in asked[:3]} == set(subjects)
+    assert asked[4] in [one[::-1] for one in asked[:4]]
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(answers_of(study, key, f"p{n}", 1.5) for n in range(15)))
+    figure = tmp_path / "votes.svg"
+    ran = command("study", "analyse", key_file, answers, "--format", "csv", "--figure", figure)
+    assert ran.status == 0, ran.err
+    assert [line.split(",")[0] for line in ran.out.splitlines()[1:4]] == [
+        "fast_x4",
+        "espcn_x4",
+        "bicubic",
+    ]
+    assert "fast_x4,bicubic" in ran.out and ",60," in ran.out  # 15 people, 4 images
+    measures = {line.split(",")[0] for line in ran.out.splitlines()[-4:]}
+    assert {"PSNR", "structure risk"} <= measures
+    assert figure.read_text(encoding="utf-8").startswith("<?xml")
+
+    # A measure that is the worth of the methods goes with the answers, its negative against them.
+    worth = {"fast_x4": 2.0, "espcn_x4": 1.0, "bicubic": 0.0}
+    for sign in (1, -1):
+        for token in key["tokens"].values():
+            if token["method"] in worth:
+                token["measures"] = {"psnr": sign * worth[token["method"]]}
+        key_file.write_text(json.dumps(key))
+        ran = command("study", "analyse", key_file, answers, "--format", "csv")
+        found = [line for line in ran.out.splitlines() if line.startswith("PSNR")]
+        numbers = [float(n) for n in re.findall(r"[-−]?\d\.\d+", found[0].replace("−", "-"))]
+        assert sign * numbers[0] > 0.6 and (numbers[3] > 0.7) == (sign == 1), found
 
 
 @pytest.mark.browser

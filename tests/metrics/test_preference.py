@@ -5,6 +5,7 @@ import pytest
 from scipy import optimize, stats
 
 from edgekeeper.errors import InputError
+from edgekeeper.metrics import preference
 from edgekeeper.metrics.preference import (
     Answer,
     bradley_terry,
@@ -123,3 +124,18 @@ def test_too_few_are_refused() -> None:
     answers = simulated(np.random.default_rng(4), people=2, images=2, ties=0)
     with pytest.raises(InputError, match="shown d"):
         preference_scores(answers, (*METHODS, "d"))
+
+
+def test_scores_are_choix_s_and_correlations_scipy_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        a, b = rng.integers(0, 6, 30), rng.normal(size=30)  # with ties in one
+        assert preference.spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+    assert np.isnan(preference.spearman([1.0, 1.0], [1.0, 2.0]))
+    choix = pytest.importorskip("choix")
+    monkeypatch.setattr(preference, "_PRIOR", 0.0)
+    wins = rng.integers(3, 40, (4, 4)) * (1 - np.eye(4, dtype=int))
+    data = [(i, j) for i in range(4) for j in range(4) for _ in range(wins[i, j])]
+    theirs = choix.opt_pairwise(4, data, tol=1e-9)
+    ours = preference.bradley_terry(wins.astype(float))
+    assert np.allclose(ours, theirs - theirs.mean(), atol=1e-4), (ours, theirs)

@@ -88,7 +88,7 @@ def serve_command(
             "who has the address that is printed then is answered."
         )
     token = secrets.token_urlsafe(18) if token == "new" else token
-    with _listen(host, port) as listening:
+    with listen_on(host, port) as listening:
         port = listening.getsockname()[1]
         service = Service(
             folder=folder or user_cache() / "serve",
@@ -116,7 +116,8 @@ def serve_command(
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen_on(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; InputError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     if os.name != "nt":  # where it would let two servers share a port

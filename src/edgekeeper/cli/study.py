@@ -2,13 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekeeper.cli.options import PATH, check_new_file, force_option
 from edgekeeper.cli.scoring import Scoring, TableForm, form_option, scoring_options, show_table
-from edgekeeper.errors import DataError, InputError
+from edgekeeper.cli.serve import LOOPBACK, listen_on
+from edgekeeper.errors import DataError, InputError, UnavailableError
 from edgekeeper.files import parse_json, read_text, reason
+
+if TYPE_CHECKING:
+    from edgekeeper.evaluation.study import Ask, Crops
 
 
 @click.group("study", epilog="Example: edgekeeper study make a/ b/ -o study.html")
@@ -20,6 +25,18 @@ def study_command() -> None:
 @click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
 @scoring_options
 @click.option("-o", "--output", type=PATH, required=True, help="HTML file for participants.")
+@click.option(
+    "--ask",
+    type=click.Choice(["pairs", "rankings"]),
+    default="pairs",
+    help="Whether two at a time are shown, or all to be put in order.",
+)
+@click.option(
+    "--crops",
+    type=click.Choice(["random", "differ"]),
+    default="random",
+    help="Where an image is shown: drawn by --seed, or where the results differ most.",
+)
 @click.option("--question", default="Which do you prefer?", help="What they are asked.")
 @click.option(
     "--side", type=click.IntRange(16), default=192, help="Pixels a side of what is shown."
@@ -29,13 +46,15 @@ def study_command() -> None:
 def make(
     subjects: tuple[str, ...],
     output: Path,
+    ask: "Ask",
+    crops: "Crops",
     question: str,
     side: int,
     seed: int,
     force: bool,
     scoring: Scoring,
 ) -> None:
-    """Write one HTML file that asks for all pairs, and the key beside it, which stays with you.
+    """Write one HTML file that asks for pairs or rankings, and the key, which stays with you.
 
     Each SUBJECT is a network (name or file), a folder of result images, or `bicubic`. The file
     runs offline in any browser, keeps each answer at once, and saves them as JSONL.
@@ -56,31 +75,99 @@ def make(
         scale=scoring.scale_of(opened),
         data_root=scoring.root,
         question=question,
+        ask=ask,
+        crops=crops,
         side=side,
         seed=seed,
+        weights=scoring.weights,
     )
     write_text(output, page)
     write_text(key_file, json.dumps(key, indent=1) + "\n")
     click.echo(f"Wrote {output} ({len(page) / 1e6:.1f} MB) for participants, {key_file} for you.")
 
 
+@study_command.command("serve", epilog="Example: edgekeeper study serve study.html")
+@click.argument("page", type=PATH)
+@click.option(
+    "--participants", type=click.IntRange(1, 999), default=20, help="How many links there are."
+)
+@click.option("--answers", type=PATH, help="Folder for answers. Default: PAGE_answers beside it.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all there are.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8781, help="0 takes a free one.")
+@click.option("--address", help="What the links begin with, where another server stands before it.")
+def serve(
+    page: Path,
+    participants: int,
+    answers: Path | None,
+    host: str,
+    port: int,
+    address: str | None,
+) -> None:
+    """Serve a PAGE of `study make` with a link for each participant; answers are kept here.
+
+    Each answer is on the disk before the next question. The links stay the same when it is
+    started again, and whoever opens one goes on where they were, on another device too.
+    """
+    try:
+        import uvicorn
+
+        from edgekeeper.server.study import StudyService, create_study_app
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"`edgekeeper study serve` needs {error.name}: pip install 'edgekeeper[web]'"
+        ) from error
+    folder = answers or page.with_name(f"{page.stem}_answers")
+    try:
+        service = StudyService(page, folder, participants=participants)
+    except OSError as error:
+        raise DataError(f"'{error.filename}' cannot be used: {reason(error)}.") from error
+    with listen_on(host, port) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        start = (address or f"http://{shown}:{listening.getsockname()[1]}").rstrip("/")
+        for link in service.links:
+            click.echo(f"{service.name(link)}  {start}/p/{link}")
+        click.echo(f"Ctrl-C ends it. Answers: {folder}")
+        app = create_study_app(service, everywhere=host not in LOOPBACK or address is not None)
+        config = uvicorn.Config(app, log_level="warning", server_header=False)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
 @study_command.command("analyse", epilog="Example: edgekeeper study analyse study_key.json *.jsonl")
 @click.argument("key", type=PATH)
 @click.argument("answers", nargs=-1, required=True, type=PATH)
+@click.option("--figure", type=PATH, help="Draw scores and votes too: .pdf, .svg or .png.")
 @form_option
-def analyse(key: Path, answers: tuple[Path, ...], form: TableForm | None) -> None:
-    """Print scores and preference rates with intervals from the participants' ANSWERS."""
+@force_option()
+def analyse(
+    key: Path,
+    answers: tuple[Path, ...],
+    figure: Path | None,
+    form: TableForm | None,
+    force: bool,
+) -> None:
+    """Print scores and preference rates with intervals from the participants' ANSWERS.
+
+    And how far PSNR, LPIPS and structure risk go with them.
+    """
     from edgekeeper.evaluation.study import analyse_study, read_answers
 
+    check_new_file(figure, option="--figure", force=force)
     try:
         known = parse_json(read_text(key))
         lines = [line for file in answers for line in read_text(file).splitlines()]
-        methods = known["methods"]
+        _ = known["methods"], known["tokens"]
     except OSError as error:
         raise DataError(f"'{error.filename}' cannot be read: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"'{key}' is no key of a study.") from error
     if not lines:
         raise InputError("The files hold no answers.")
-    for table in analyse_study(*read_answers(lines, known), methods=methods):
+    found = analyse_study(*read_answers(lines, known), key=known)
+    for number, table in enumerate(found.tables):
+        if number:
+            click.echo()
         show_table(table, form)
+    if figure is not None:
+        from edgekeeper.figures.votes import votes
+
+        click.echo(f"Wrote {votes(found, path=figure)}", err=form is not None)

@@ -8,7 +8,7 @@ scores come from a bootstrap over participants. Wilson, JASA 22(158), 1927.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,3 +115,65 @@ def consistency(repeated: Sequence[tuple[Answer, Answer]]) -> float | None:
         for a, b in repeated
     ]
     return sum(same) / len(same)
+
+
+# ---- Whether a measure goes with what people prefer ----------------------------------------------
+
+
+class Rated(NamedTuple):
+    """An answer, and by how much a measure finds its first method better than its second."""
+
+    answer: Answer
+    better: float
+
+
+class MeasureFit(NamedTuple):
+    """``rank``: the correlation over pairs of results; ``share``: of answers that chose as it."""
+
+    rank: Interval | None
+    share: Interval | None
+
+
+def spearman(a: Sequence[float] | _Floats, b: Sequence[float] | _Floats) -> float:
+    """Return the correlation of the ranks, equal values sharing theirs; NaN without any spread."""
+    ranks = []
+    for values in (np.asarray(a), np.asarray(b)):
+        above = values[:, None] - values[None]  # (N, N)
+        ranks.append((above > 0).sum(axis=1) + (above == 0).sum(axis=1) / 2)
+    if any(np.ptp(rank) == 0 for rank in ranks):
+        return math.nan
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def agreement(rated: Sequence[Rated], *, seed: int = 0, draws: int = 1000) -> MeasureFit:
+    """Return how far a measure goes with the answers.
+
+    Each pair of results on an image counts in both directions, so that it does not matter which
+    is called the first. Intervals: bootstrap over images, and Wilson's.
+    """
+    pairs: dict[str, dict[tuple[str, str], list[tuple[float, float]]]] = {}
+    right = total = 0
+    for answer, better in rated:
+        preferred = {"first": 1.0, "second": 0.0, None: 0.5}[answer.preferred]
+        if answer.preferred is not None and better:
+            total += 1
+            right += (better > 0) == (preferred == 1)
+        one = pairs.setdefault(answer.image, {})
+        one.setdefault((answer.first, answer.second), []).append((better, preferred))
+        one.setdefault((answer.second, answer.first), []).append((-better, 1 - preferred))
+    means = [np.array([np.mean(some, axis=0) for some in one.values()]) for one in pairs.values()]
+    generator = np.random.Generator(np.random.Philox(seed))
+
+    def correlation(taken: Sequence[_Floats]) -> float:
+        both = np.concatenate(taken)
+        return spearman(both[:, 0], both[:, 1])
+
+    rank, whole = None, correlation(means)
+    if not math.isnan(whole):
+        found = [
+            correlation([means[k] for k in generator.integers(len(means), size=len(means))])
+            for _ in range(draws if len(means) > 1 else 0)
+        ]
+        ends = np.nanpercentile(found, (2.5, 97.5)) if found else (None, None)
+        rank = Interval(whole, *(None if end is None else float(end) for end in ends))
+    return MeasureFit(rank, wilson_interval(right, total) if total else None)

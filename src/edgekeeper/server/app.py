@@ -45,7 +45,7 @@ def create_app(service: Service, *, token: str | None = None) -> ASGIApp:
     app = Starlette(
         routes=_routes(_Api(service)),
         lifespan=lifespan,
-        exception_handlers={EdgekeeperError: _on_error, HTTPException: _on_http_error},
+        exception_handlers={EdgekeeperError: _on_error, HTTPException: on_http_error},
     )
     return Guard(app=app, names=OWN_NAMES if token is None else None, token=token)
 
@@ -90,7 +90,8 @@ async def _on_error(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 503 if isinstance(error, FullError) else 422)
 
 
-async def _on_http_error(_: Request, error: Exception) -> Response:
+async def on_http_error(_: Request, error: Exception) -> Response:
+    """Answer with what is wrong as JSON."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 

@@ -69,7 +69,8 @@ class Guard:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is not None and origin != f"{url.scheme}://{host}":
             return _refused(403, "Requests of other pages are not answered.")
-        opened = url.path == "/" and headers.get("sec-fetch-mode") == "navigate"
+        page = url.path == "/" or url.path.startswith("/p/")  # which a link elsewhere may open
+        opened = page and scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         if site not in (None, "same-origin", "none") and not opened:
             return _refused(403, "Requests of other pages are not answered.")
         return None if self.token is None else self._without_token(headers, url)
