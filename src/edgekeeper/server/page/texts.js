@@ -133,7 +133,9 @@ const SAID = [
   ["{0} is empty (0 bytes).", "{0} ist leer (0 Byte)."],
   ["{0} is not an image (of {1} and {2}).", "{0} ist kein Bild (in {1} oder {2})."],
   ["{0} cannot be opened: {1}.", "{0} kann nicht geöffnet werden: {1}."],
-  ["{0} cannot be decoded; the file is damaged or cut short ({1}).", "{0} kann nicht gelesen werden; die Datei ist beschädigt oder abgeschnitten ({1})."],
+  ["{0} is damaged: its tags name more bytes than it has.", "{0} ist beschädigt: Seine Felder nennen mehr Bytes, als es hat."],
+  ["{0} cannot be decoded; the file is damaged or cut short ({1}).{2}", "{0} kann nicht gelesen werden; die Datei ist beschädigt oder abgeschnitten ({1}).{2}"],
+  [" `edgekeeper upscale --tolerant` takes what is there (in Python: tolerant=True).", " Auf der Befehlszeile nimmt `edgekeeper upscale --tolerant`, was da ist."],
   ["{0} stores its samples as '{1}'; convert it to 8 or 16 bits.", "{0} speichert Werte als „{1}“; bitte in 8 oder 16 Bit umwandeln."],
   ["{0} is in '{1}'; grey, RGB or CMYK is needed.", "{0} ist in „{1}“; nötig ist Grau, RGB oder CMYK."],
   ["{0} has {1} channels; grey or RGB is needed.", "{0} hat {1} Kanäle; nötig ist Grau oder RGB."],
@@ -215,7 +217,7 @@ export function text(key, ...values) {
 
 const patterns = SAID.map(([english, german]) => {
   const places = [...english.matchAll(/\{(\d)\}/g)].map((found) => found[1]);
-  const plain = english.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{\d\}/g, "(.+?)");
+  const plain = english.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{\d\}/g, "(.*?)");
   return { pattern: new RegExp(`^${plain}$`, "is"), places, german };
 });
 
