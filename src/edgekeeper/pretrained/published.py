@@ -63,6 +63,7 @@ _MOST_UNPACKED = 100  # bytes of arrays for each byte of an HDF5 file; weights h
 _UNREADABLE = (
     *(OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError, ValueError),
     *(TypeError, LookupError, AttributeError, AssertionError, struct.error),
+    MemoryError,  # of a number of bytes that is not there
 )
 # Training states hold the weights inside; the running average before the weights themselves.
 _WRAPPERS = (
