@@ -119,7 +119,7 @@ class TestPrepare:
         (folder / "gone.png").symlink_to("nowhere")
         os.mkfifo(folder / "pipe.png")
         (folder / "zero.png").symlink_to("/dev/zero")
-        (folder / "notes.bmp").write_bytes(b"BM")
+        (folder / "notes.pcx").write_bytes(b"BM")
         ask = ("data", "prepare", folder, "-o", store, "--min-side", "12")
         ran = command(*ask)
         assert ran.status == 0
@@ -127,7 +127,7 @@ class TestPrepare:
         assert {entry.source for entry in Store.open(store).images} == {"a.png", "b.jfif"}
         lines = ran.err.splitlines()
         assert "Not read: by their names 1 file is no images" in lines[0]
-        assert "(notes.bmp)" in lines[0]
+        assert "(notes.pcx)" in lines[0]
         names = ("broken", "empty", "gone", "pipe", "zero")
         for line, name in zip(lines[1:6], names, strict=True):
             assert line.startswith(f"left out: '{folder / name}.png'")
@@ -187,12 +187,12 @@ class TestUpscale:
     def test_what_is_not_read_is_told(self, command: Run, tmp_path: Path) -> None:
         folder = tmp_path / "in"
         image(folder / "a.jfif")
-        for name in ("b.bmp", "c.tga", "below.txt", "sub/d.dds", ".hidden", "video.mp4"):
+        for name in ("b.pcx", "c.svg", "below.txt", "sub/d.exr", ".hidden", "video.mp4"):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).touch()
         ran = command("upscale", folder, "--model", "espcn_x2")
         assert ran.status == 0
-        assert "4 files are no images that can be read (b.bmp, below.txt, c.tga, ...)" in ran.err
+        assert "4 files are no images that can be read (b.pcx, below.txt, c.svg, ...)" in ran.err
         assert (tmp_path / "in_x2" / "a.jfif").is_file()
 
 

@@ -211,6 +211,60 @@ class TestSpecialTargets:
         assert Path(os.devnull).is_char_device()
 
 
+class TestAnimations:
+    def test_all_frames_are_made_in_the_format_of_the_name(
+        self, upscale: Run, tmp_path: Path
+    ) -> None:
+        folder, out = tmp_path / "in", tmp_path / "out"
+        image(folder / "still.gif")
+        colours = [Image.new("RGB", (16, 12), name) for name in ("red", "lime", "blue")]
+        first, *others = colours
+        for suffix in ("gif", "webp", "png"):
+            more = {"lossless": True} if suffix == "webp" else {}
+            delays = [100, 200, 50]
+            first.save(
+                folder / f"a.{suffix}",
+                save_all=True,
+                append_images=others,
+                duration=delays,
+                loop=0,
+                **more,
+            )
+        ran = upscale(folder, "-o", out, "--quality", 100)
+        assert ran.status == 0
+        assert names(out) == ["a.gif", "a.png", "a.webp", "still.png"]
+        targets = [out / f"a.{suffix}" for suffix in ("gif", "webp", "png")]
+        for given in ("gif", "webp", "png"):
+            for to in ("gif", "webp", "png"):
+                targets.append(tmp_path / f"{given}.{to}")
+                ran = upscale(folder / f"a.{given}", "-o", targets[-1], "--quality", 100)
+                assert (ran.status, "3 frames" in ran.out) == (0, True)
+        for target in targets:
+            with Image.open(target) as opened:
+                assert (opened.n_frames, opened.size) == (3, (32, 24)), target
+                assert opened.info["loop"] == 0
+                for number, frame in enumerate(colours):
+                    opened.seek(number)
+                    opened.load()
+                    assert opened.info["duration"] == [100, 200, 50][number]
+                    shown = np.asarray(opened.convert("RGB")).argmax(2)  # red, green, blue
+                    assert (shown == np.asarray(frame).argmax(2)[0, 0]).all(), target
+        ran = upscale(folder / "a.gif", "-o", tmp_path / "a.jpg", "--json")
+        assert json.loads(ran.out)["notes"][0].startswith("took the first of 3 frames")
+        ran = upscale(folder / "a.gif", "-o", tmp_path / "b.gif", "--json")
+        assert json.loads(ran.out)["frames"] == 3
+
+    def test_old_formats_are_read_and_written_as_png(self, upscale: Run, tmp_path: Path) -> None:
+        folder, out = tmp_path / "in", tmp_path / "out"
+        forms = ("bmp", "tga", "ppm", "jp2", "dds")
+        for form in forms:
+            image(folder / f"{form}.{form}")
+        (folder / "notes.txt").write_text("no image")
+        ran = upscale(folder, "-o", out)
+        assert (ran.status, names(out)) == (0, sorted(f"{form}.png" for form in forms))
+        assert "1 file is no images" in ran.err and "notes.txt" in ran.err
+
+
 class TestFailures:
     def test_a_bad_file_is_reported_and_the_rest_goes_on(
         self, upscale: Run, tmp_path: Path

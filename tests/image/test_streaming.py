@@ -478,7 +478,7 @@ class TestOptions:
     def test_what_cannot_be_is_refused(self):
         for wrong, match in [
             ({"format": "tif"}, "Did you mean 'tiff'"),
-            ({"format": "gif"}, "no format to write 'gif'"),
+            ({"format": "jxl"}, "no format to write 'jxl'"),
             ({"quality": 0}, "quality must be 1 to 100"),
             ({"png_level": 10}, "png_level must be 0 to 9"),
             ({"avif_effort": -1}, "avif_effort must be 0 to 9"),

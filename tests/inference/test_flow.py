@@ -12,8 +12,8 @@ from edgekeeper import upscale
 from edgekeeper.errors import InputError
 from edgekeeper.image import Header, Image, alpha_tensor, from_tensor, to_rgb_tensor, to_tensor
 from edgekeeper.inference import Networks, Request, flow, upscale_image
-from edgekeeper.inference.flow import tile_side
 from edgekeeper.inference.images import Collector, image_parts
+from edgekeeper.inference.memory import tile_side
 from edgekeeper.inference.network import infer
 from edgekeeper.models import ESPCN
 from edgekeeper.ops.resize import imresize
@@ -258,7 +258,7 @@ class TestTileSide:
         cpu = torch.device("cpu")
         size, sides = (4000, 4000), []
         for free in (2**40, 2**34, 2**30, 2**28, 0):
-            monkeypatch.setattr("edgekeeper.inference.flow.free_bytes", lambda _, free=free: free)
+            monkeypatch.setattr("edgekeeper.inference.memory.free_bytes", lambda _, free=free: free)
             sides.append(tile_side(Request(), overlap=16, size=size, device=cpu))
         assert sides[0] == sides[1] == 256
         assert sides == sorted(sides, reverse=True)

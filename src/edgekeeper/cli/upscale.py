@@ -102,7 +102,7 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["png", "jpeg", "webp", "tiff", "avif"]),
+    type=click.Choice(["png", "jpeg", "webp", "tiff", "avif", "gif"]),
     help="Format to write. Default: as the name says.",
 )
 @click.option(

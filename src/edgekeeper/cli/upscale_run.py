@@ -273,7 +273,7 @@ def _facts(result: Result) -> Sequence[str]:
         found = f" ({result.found} found)" if result.found else ""
         facts.append(f"{result.frames} frames{found}")
     facts.append(f"{result.seconds:.1f} s")
-    if result.frames:
+    if result.codec:
         made = result.frames - result.found
         facts.append(f"{made / result.seconds:.2f} frames/s")
         facts.append(f"{result.codec} {result.pixels}")

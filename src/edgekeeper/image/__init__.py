@@ -1,9 +1,10 @@
 """Image files to and from memory: the only place where pixels are integers.
 
-Read: PNG, JPEG, WebP, TIFF, GIF, AVIF, and HEIC and JPEG XL where the libvips at hand has them.
-Written: PNG, JPEG, WebP, TIFF, AVIF. Pixels keep their depth (8 or 16 bits, floats) and their
-colour space: an ICC profile travels along and is not applied. Exceptions: a palette is expanded,
-CMYK and CIE Lab become sRGB, and the EXIF orientation is applied.
+Read: PNG, JPEG, WebP, TIFF, GIF, AVIF, and HEIC and JPEG XL where the libvips at hand has them;
+with Pillow BMP, PPM, JPEG 2000, TGA and DDS. Written: PNG, JPEG, WebP, TIFF, AVIF, GIF. Pixels keep
+their depth (8 or 16 bits, floats) and their colour space: an ICC profile travels along and is not
+applied. Exceptions: a palette is expanded, CMYK and CIE Lab become sRGB, and the EXIF orientation
+is applied.
 """
 
 import pyvips
@@ -15,20 +16,20 @@ from edgekeeper.image.formats import (
     MAX_STREAMED_PIXELS,
     MAX_TURNED_PIXELS,
     READ_SUFFIXES,
-    SAMPLES,
     SUFFIXES,
     Format,
-    Header,
-    Metadata,
-    NotRead,
-    Pixels,
     SaveOptions,
-    as_unit,
     check_image_target,
     find_format,
     format_to_write,
-    list_images,
-    list_others,
+)
+from edgekeeper.image.header import (
+    SAMPLES,
+    Animation,
+    Header,
+    Metadata,
+    Pixels,
+    as_unit,
 )
 from edgekeeper.image.image import (
     Image,
@@ -40,7 +41,9 @@ from edgekeeper.image.image import (
     to_tensor,
     write_image,
 )
-from edgekeeper.image.read import ImageReader, open_image
+from edgekeeper.image.listing import NotRead, list_images, list_others
+from edgekeeper.image.open import is_animated, open_image
+from edgekeeper.image.read import ImageReader
 from edgekeeper.image.samples import is_grey
 from edgekeeper.image.write import ImageWriter, create_image
 
@@ -55,6 +58,7 @@ __all__ = [
     "READ_SUFFIXES",
     "SAMPLES",
     "SUFFIXES",
+    "Animation",
     "Format",
     "Header",
     "Image",
@@ -73,6 +77,7 @@ __all__ = [
     "find_format",
     "format_to_write",
     "from_tensor",
+    "is_animated",
     "is_grey",
     "list_images",
     "list_others",

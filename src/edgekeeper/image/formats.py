@@ -4,31 +4,19 @@ Formats are told apart by their first bytes, never by the name. What the libvips
 and write is asked of it when the module is loaded.
 """
 
+import importlib.util
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyvips
 
 from edgekeeper import files
 from edgekeeper.errors import ImageError, InputError, unknown_name
 from edgekeeper.files import Overwrite
-
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
-"""Samples from 0 to 255, to 65535, or of floats to 1."""
-
-Depth = Literal[8, 16, 32]
-"""Bits of a sample; 32 are those of a float."""
-
-Further = Literal["none", "straight", "extra"]
-"""A channel after the colours: alpha, not multiplied into them, or one that is no alpha."""
-
-SAMPLES: dict[Depth, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
-"""The type of a sample by its bits."""
+from edgekeeper.image.header import Further, Header
 
 MAX_PIXELS = 2**27
 """Largest image that is kept in memory whole (134 million pixels, 400 MB as 8-bit RGB)."""
@@ -42,10 +30,6 @@ MAX_TURNED_PIXELS = 2**30
 TiffCompression = Literal["deflate", "lzw", "none"]
 
 
-NotRead = Callable[[Path, str], None]
-"""Called with a file or a folder that is not read, and a sentence that says why."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """What a format of files can do.
@@ -53,8 +37,10 @@ class Format:
     Attributes:
         title: its name in sentences.
         suffixes: file extensions, in lower case.
-        name: what libvips calls it.
+        name: what libvips calls it; empty where it has no loader for it.
+        pillow: what Pillow calls it, where that may read it instead.
         written: whether libvips is asked to write it.
+        animated: whether all frames of an animation are read and written.
         side: the most pixels on a side.
         pixels: the most pixels that are written; fewer where libvips holds the image whole.
         depth: the bits per channel that are written at most; 32 are floats.
@@ -64,8 +50,10 @@ class Format:
 
     title: str
     suffixes: tuple[str, ...]
-    name: str
+    name: str = ""
+    pillow: str = ""
     written: bool = True
+    animated: bool = False
     side: int = 10_000_000
     pixels: int = MAX_STREAMED_PIXELS
     depth: Literal[8, 12, 16, 32] = 16
@@ -74,6 +62,11 @@ class Format:
 
     @property
     def readable(self) -> bool:
+        """Whether the libvips at hand has the loader, or Pillow can be asked."""
+        return self.by_libvips or (bool(self.pillow) and has_pillow())
+
+    @property
+    def by_libvips(self) -> bool:
         """Whether the libvips at hand has the loader."""
         return _exists(f"{self.name}load_source")
 
@@ -83,12 +76,19 @@ class Format:
         return self.written and _exists(f"{self.name}save_target")
 
 
+def has_pillow() -> bool:
+    """Return whether Pillow is installed."""
+    return importlib.util.find_spec("PIL") is not None
+
+
 def _exists(operation: str) -> bool:
     return bool(pyvips.type_find("VipsOperation", operation))
 
 
 FORMATS = {
-    "png": Format(title="PNG", suffixes=(".png",), name="png", side=1_000_000),  # as libpng's
+    "png": Format(
+        title="PNG", suffixes=(".png",), name="png", animated=True, side=1_000_000
+    ),  # as libpng's
     "jpeg": Format(
         title="JPEG",
         suffixes=(".jpg", ".jpeg", ".jfif", ".jpe"),
@@ -101,6 +101,7 @@ FORMATS = {
         title="WebP",
         suffixes=(".webp",),
         name="webp",
+        animated=True,
         side=16383,
         pixels=MAX_PIXELS,
         depth=8,
@@ -116,9 +117,26 @@ FORMATS = {
         depth=12,
         grey="as RGB",
     ),
-    "gif": Format(title="GIF", suffixes=(".gif",), name="gif", written=False),
+    "gif": Format(title="GIF", suffixes=(".gif",), name="gif", animated=True, side=65535, depth=8),
     "heic": Format(title="HEIC", suffixes=(".heic", ".heif"), name="heif", written=False),
     "jxl": Format(title="JPEG XL", suffixes=(".jxl",), name="jxl", written=False),
+    "jp2": Format(
+        title="JPEG 2000",
+        suffixes=(".jp2", ".j2k", ".j2c", ".jpf", ".jpx"),
+        name="jp2k",
+        pillow="JPEG2000",
+        written=False,
+    ),
+    "ppm": Format(
+        title="PPM",
+        suffixes=(".ppm", ".pgm", ".pbm", ".pnm"),
+        name="ppm",
+        pillow="PPM",
+        written=False,
+    ),
+    "bmp": Format(title="BMP", suffixes=(".bmp", ".dib"), pillow="BMP", written=False),
+    "dds": Format(title="DDS", suffixes=(".dds",), pillow="DDS", written=False),
+    "tga": Format(title="TGA", suffixes=(".tga",), pillow="TGA", written=False),
 }
 """Every format by its short name."""
 
@@ -142,6 +160,17 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF8", "gif"),
     (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
     (0, b"\xff\x0a", "jxl"),
+    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
+    (0, b"\xff\x4f\xff\x51", "jp2"),  # without its box
+    (0, b"DDS ", "dds"),
+)
+_PPM = re.compile(rb"P[1-6]\s")
+_BMP = re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)  # sizes of headers
+# TGA has no mark: a map or none and the kind that goes with it, then sizes above 0, depth, flags.
+_TGA = re.compile(
+    rb".(?:\0[\x02\x03\x0a\x0b]|\x01[\x01\x09])"
+    rb".{9}(?!\0\0)..(?!\0\0)..[\x08\x0f\x10\x18\x20][\0-\x3f]",
+    re.DOTALL,
 )
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
@@ -180,52 +209,6 @@ class SaveOptions:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got '{text}'.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metadata:
-    """What a file says about its pixels: raw blocks, and the density in pixels per millimetre.
-
-    A density of (1.0, 1.0) means that the file states none; it is written as 72 per inch, which
-    EXIF 2.32 (4.6.4) prescribes for images of unknown resolution.
-    """
-
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    iptc: bytes | None = None
-    pixels_per_mm: tuple[float, float] = (1.0, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What is known of an image before its pixels, upright.
-
-    Attributes:
-        height: rows.
-        width: columns.
-        colours: 1 (grey) or 3 (RGB).
-        alpha: what channel follows the colours.
-        depth: bits per channel; 32 are floats in [0, 1].
-        metadata: what is written back with the pixels.
-        format: where it came from: "png", "jpeg", "webp", "tiff", "gif", "avif", "heic" or "jxl";
-            not looked at when an image is written.
-        notes: what was left out or converted on reading, each for the user to read.
-    """
-
-    height: int
-    width: int
-    colours: Literal[1, 3]
-    alpha: Further = "none"
-    depth: Depth = 8
-    metadata: Metadata = field(default_factory=Metadata)
-    format: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def bands(self) -> int:
-        """Samples per pixel, the further channel included."""
-        return self.colours + (self.alpha != "none")
-
-
 _threads_of: int | None = None  # the process whose threads libvips has
 
 
@@ -243,22 +226,13 @@ def need_threads() -> None:
     _threads_of = os.getpid()
 
 
-def full(depth: Depth) -> int:
-    """Return the number that stands for white, or opaque."""
-    return 1 if depth == 32 else 2**depth - 1
-
-
-def as_unit(samples: Pixels) -> npt.NDArray[np.float32]:
-    """Return the samples as float32 in [0, 1], in memory of their own."""
-    if samples.dtype == np.float32:
-        return np.array(samples, np.float32)
-    return samples.astype(np.float32) / np.float32(255 if samples.dtype == np.uint8 else 65535)
-
-
 def find_format(head: bytes) -> str | None:
     """Return the name of the format of a file that begins with ``head``, else None."""
     for offset, signature, name in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature:
+            return name
+    for name, pattern in (("ppm", _PPM), ("bmp", _BMP), ("tga", _TGA)):
+        if pattern.match(head):
             return name
     if head[4:8] != b"ftyp":
         return None
@@ -310,6 +284,10 @@ def check_fits(header: Header, *, name: str, form: Format) -> None:
         raise ImageError(
             f"{name} cannot be written: {form.title} has no transparency. Write PNG, WebP or TIFF."
         )
+    if header.frames > 1 and not form.animated:
+        raise ImageError(
+            f"{name} cannot be written: {form.title} has one frame. Write GIF, WebP or PNG."
+        )
     if header.alpha == "extra" != form.alpha:
         raise ImageError(
             f"{name} cannot be written: only TIFF holds a further channel that is no alpha."
@@ -323,61 +301,11 @@ def write_notes(header: Header, form: Format) -> tuple[str, ...]:
         kind = "floats" if header.depth == 32 else "16 bits"
         bits = f"{form.depth} bits" if header.depth == 32 else form.depth
         notes.append(f"rounded {kind} to {bits}, the most that {form.title} holds")
+    if form.title == "GIF":
+        notes.append("reduced to 256 colours, the most that a frame of a GIF holds")
     if header.colours == 1 and form.grey == "as RGB":
         notes.append(f"wrote grey as equal red, green and blue, since {form.title} has no grey")
     return tuple(notes)
-
-
-def list_images(
-    folder: str | Path,
-    *,
-    depth: Literal["folder", "tree"] = "folder",
-    suffixes: tuple[str, ...] = SUFFIXES,
-    on_unread: NotRead | None = None,
-) -> list[Path]:
-    """Return the image files in ``folder`` (for "tree" below it too), sorted, by file extension.
-
-    Hidden files and folders are left out. ``suffixes=READ_SUFFIXES`` lists also what is only read.
-    ``on_unread`` is told of each folder below that cannot be read, and why; without it that is an
-    error too.
-
-    Raises:
-        ImageError: there is no such folder, or it cannot be read.
-    """
-    found = _files(Path(folder), depth=depth, on_unread=on_unread)
-    return sorted(path for path in found if path.suffix.lower() in suffixes)
-
-
-def list_others(folder: str | Path) -> list[Path]:
-    """Return the files in and below ``folder`` that no name says to be an image that is read.
-
-    Hidden ones, and folders that cannot be read, are left out.
-
-    Raises:
-        ImageError: there is no such folder, or it cannot be read.
-    """
-    found = _files(Path(folder), depth="tree", on_unread=lambda path, why: None)
-    return sorted(path for path in found if path.suffix.lower() not in READ_SUFFIXES)
-
-
-def _files(
-    folder: Path, *, depth: Literal["folder", "tree"], on_unread: NotRead | None
-) -> list[Path]:
-    """Return the files in ``folder``, and for "tree" below it, that are not hidden."""
-    if not folder.is_dir():
-        raise ImageError(f"'{folder}' is not a folder.")
-
-    def note(error: OSError) -> None:
-        place, why = Path(error.filename), f"cannot be read: {vips_reason(error)}."
-        if on_unread is None or place == folder:
-            raise ImageError(f"'{place}' {why}") from error
-        on_unread(place, f"'{place}' {why}")
-
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if depth == "tree" and not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return found
 
 
 def vips_reason(error: OSError | pyvips.Error) -> str:

@@ -10,25 +10,28 @@ import pyvips
 import torch
 from torch import Tensor
 
-from edgekeeper.errors import InputError, UnavailableError
+from edgekeeper.errors import InputError
 from edgekeeper.files import Overwrite
 from edgekeeper.image.formats import (
     FORMATS,
     MAX_PIXELS,
+    SaveOptions,
+    format_to_write,
+    need_threads,
+)
+from edgekeeper.image.header import (
     SAMPLES,
     Depth,
     Header,
     Metadata,
     Pixels,
-    SaveOptions,
     as_unit,
-    format_to_write,
     full,
-    need_threads,
 )
-from edgekeeper.image.read import open_image
-from edgekeeper.image.samples import check_unit
-from edgekeeper.image.write import create_image, rounded
+from edgekeeper.image.open import open_image
+from edgekeeper.image.pillow import pillow, samples_of
+from edgekeeper.image.samples import check_unit, rounded
+from edgekeeper.image.write import create_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -91,20 +94,7 @@ class Image:
     @classmethod
     def from_pil(cls, image: "PILImage") -> Self:
         """Return a Pillow image: palettes expanded, CMYK and other colours as RGB; not turned."""
-        mode = image.mode
-        if mode == "I" or mode.startswith("I;16"):
-            numbers = np.asarray(image)
-            if numbers.min() < 0 or numbers.max() > 65535:
-                raise InputError(
-                    f"The Pillow image of mode {mode} reaches from {numbers.min()} to "
-                    f"{numbers.max()}; 0 to 65535 are read, as 16 bits: scale it to them."
-                )
-            return cls.from_numpy(numbers.astype(np.uint16))
-        if image.has_transparency_data and mode not in ("LA", "RGBA"):
-            image = image.convert("RGBA")
-        elif mode not in ("L", "LA", "RGB", "RGBA", "F"):
-            image = image.convert("L" if mode == "1" else "RGB")
-        return cls.from_numpy(np.asarray(image))
+        return cls.from_numpy(samples_of(image))
 
     def to_numpy(self) -> npt.NDArray[Any]:
         """Return the samples (H, W, C), colours before alpha; (H, W) of grey without alpha."""
@@ -126,14 +116,8 @@ class Image:
         Raises:
             UnavailableError: Pillow is not installed.
         """
-        try:
-            from PIL import Image as Pillow
-        except ImportError as error:
-            raise UnavailableError(
-                "This needs the package pillow: pip install 'edgekeeper[image]'."
-            ) from error
         grey = self.pixels.shape[2] == 1 and (self.alpha is None or self.alpha_is == "extra")
-        made = Pillow.fromarray(self.pixels[..., 0] if grey else self._shown().to_numpy())
+        made = pillow().fromarray(self.pixels[..., 0] if grey else self._shown().to_numpy())
         metadata = self.metadata
         made.info |= {"icc_profile": metadata.icc} if metadata.icc else {}
         made.info |= {"exif": metadata.exif} if metadata.exif else {}

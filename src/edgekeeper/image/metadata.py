@@ -13,7 +13,9 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from edgekeeper.image.formats import Further
+from edgekeeper.image.header import (
+    Further,
+)
 
 # ---- IPTC captions: the records alone, and as a resource of Photoshop, the form that JPEG has ---
 #

@@ -11,13 +11,13 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import pyvips
 from pyvips import ffi, vips_lib
 
-from edgekeeper.errors import ImageError, InputError
+from edgekeeper.errors import ImageError, InputError, UnavailableError
 from edgekeeper.files import open_plain
 from edgekeeper.image.formats import (
     FORMATS,
@@ -25,16 +25,19 @@ from edgekeeper.image.formats import (
     MAX_PIXELS,
     MAX_STREAMED_PIXELS,
     MAX_TURNED_PIXELS,
-    SAMPLES,
-    Further,
-    Header,
-    Pixels,
     find_format,
-    full,
+    has_pillow,
     need_threads,
     vips_reason,
 )
+from edgekeeper.image.header import (
+    SAMPLES,
+    Animation,
+    Header,
+    Pixels,
+)
 from edgekeeper.image.metadata import TiffTags, read_tags
+from edgekeeper.image.pillow import load_with_pillow
 from edgekeeper.image.samples import (
     Decoded,
     decode,
@@ -59,6 +62,7 @@ _UNSUPPORTED = re.compile(
     r"|not a whole number of bytes|samples out of range|not SGI-compressed"
 )
 _END_OF_JPEG = b"\xff\xd9"
+_USUAL_DELAY = 100  # milliseconds, of a frame that says none
 _TAIL = 2**16  # bytes before the end of a JPEG in which its end mark is looked for
 _MISSING = bytes(2**20)  # in place of what is cut off: some decoders take no data that ends early
 _MESSAGES = threading.Lock()  # libvips has one store of messages for all threads
@@ -88,9 +92,10 @@ class ImageReader:
         *,
         limit: int = MAX_STREAMED_PIXELS,
         further: Literal["keep", "drop"] = "keep",
+        frames: Literal["first", "all"] = "first",
         tolerant: bool = False,
     ) -> None:
-        self._source, self._tolerant = source, tolerant
+        self._source, self._tolerant, self._all = source, tolerant, frames == "all"
         self._name = "The image" if isinstance(source, bytes) else f"'{source}'"
         try:
             with _opened(source) as file:
@@ -104,6 +109,7 @@ class ImageReader:
         self.header = self._header_of(decoded)
         if further == "drop":
             self.header = replace(self.header, alpha="none")
+        self._image = decoded.image  # whose memory may be Python's
         self._region = pyvips.Region.new(decoded.image)
         self._start = self._fetched = 0  # rows from start to before fetched are kept
         self._kept = self._room(0)
@@ -116,27 +122,27 @@ class ImageReader:
 
     def close(self) -> None:
         """Close the file and drop what was kept of it."""
-        self._region = None
+        self._region = self._image = None
         self._kept = self._kept[:0]
 
     def rows(self, start: int, stop: int) -> Pixels:
         """Return the rows from ``start`` to before ``stop``, (stop - start, W, C), upright.
 
-        C is ``header.bands``: grey or RGB, then alpha. ``start`` never decreases from call to
-        call; rows that were read already are kept from the last ``start`` on.
+        C is ``header.bands``: grey or RGB, then alpha. Frames follow each other. ``start`` never
+        decreases from call to call; rows that were read are kept from the last ``start`` on.
 
         Raises:
             InputError: the rows do not lie in the image, or lie before those of the last call.
             ImageError: the file is damaged or cut short here.
         """
-        if not self._start <= start < stop <= self.header.height:
+        if not self._start <= start < stop <= self.header.rows:
             raise InputError(
-                f"Rows {start} to {stop} cannot be read: of {self.header.height} rows those "
+                f"Rows {start} to {stop} cannot be read: of {self.header.rows} rows those "
                 f"before {self._start} are gone."
             )
         kept = self._kept[start - self._start :]
         while self._fetched < start:
-            self._fetch(min(start, self._fetched + self._step))
+            self._fetch(min(start, self._fetched + self.step))
         if self._fetched < stop:
             kept = np.concatenate([kept, self._fetch(stop)])
         self._start, self._kept = start, kept
@@ -144,17 +150,18 @@ class ImageReader:
 
     def read_rest(self) -> Pixels:
         """Return all rows that were not read yet, (n, W, C); none of them is kept for ``rows``."""
-        first, height = self._fetched, self.header.height
+        first, height = self._fetched, self.header.rows
         samples = self._room(height - first)
         while self._fetched < height:
             begin = self._fetched
-            step = self._fetch(min(height, begin + self._step))
+            step = self._fetch(min(height, begin + self.step))
             samples[begin - first : self._fetched - first] = step
         self._start, self._kept = height, self._kept[:0]
         return samples
 
     @property
-    def _step(self) -> int:
+    def step(self) -> int:
+        """How many rows are read at once where nobody asks for fewer."""
         return max(1, _STEP // (self.header.width * self._bands))
 
     def _fetch(self, stop: int) -> Pixels:
@@ -193,14 +200,9 @@ class ImageReader:
 
     def _open(self, file: BinaryIO, limit: int) -> Decoded:
         head = file.read(HEAD)
+        self._limit = limit
         self._format = self._format_of(head)
-        self._notes: tuple[str, ...] = ()
-        if self._tolerant:
-            file.seek(0)
-            self._source = file.read() + _MISSING
-        elif self._format == "jpeg" and (ended := _ended(file)) is not None:
-            self._source = ended
-            self._notes = ("its last bytes are missing, but all rows are there",)
+        self._notes = self._complete(file)
         file.seek(HEAD)
         decoded_whole = self._format in _DECODED_WHOLE
         # Before libvips, which reads through the same descriptor.
@@ -209,7 +211,7 @@ class ImageReader:
             raise ImageError(f"{self._name} is damaged: its tags name more bytes than it has.")
         frames = _png_frames(head + file.read(2**20)) if self._format == "png" else 1
         try:
-            image = self._load(file, "sequential")
+            image = self._load(file, "sequential", frames=frames)
         except pyvips.Error as error:
             if self._tags.photometric == 8:
                 raise ImageError(
@@ -221,8 +223,12 @@ class ImageReader:
             decoded_whole |= bool(field_of(image, name, default=0))
         self._check_size(image, min(limit, MAX_PIXELS) if decoded_whole else limit)
         frames = max(frames, field_of(image, "n-pages", default=1))
-        self._notes += _page_notes(self._format, frames=frames, brand=head[8:12])
-        turn = field_of(image, "orientation", default=1)
+        self._animation = _animation(image) if self._all else None
+        if self._animation is None:
+            self._notes += _page_notes(self._format, frames=frames, brand=head[8:12])
+            if self._all and frames > 1 and self._format == "png":
+                self._notes += ("all frames of a PNG need the package pillow",)
+        turn = field_of(image, "orientation", default=1) if self._animation is None else 1
         if turn > 1 or self._format == "webp":
             need_threads()
         if turn > 2:
@@ -233,6 +239,20 @@ class ImageReader:
         if turn > 1:
             image = image.autorot()
         return decode(image, name=self._name, tags=self._tags)
+
+    def _complete(self, file: BinaryIO) -> tuple[str, ...]:
+        """Put something in place of what the file lacks at its end, and return a note on it."""
+        if self._tolerant:
+            file.seek(0)
+            self._source = file.read() + _MISSING
+        elif self._format == "jpeg" and (ended := _ended(file)) is not None:
+            self._source = ended
+            return ("its last bytes are missing, but all rows are there",)
+        elif self._format == "gif" and self._all:  # libvips takes the frames that there are
+            file.seek(max(0, file.seek(0, io.SEEK_END) - HEAD))
+            if not file.read().rstrip(b"\0").endswith(b";"):
+                return ("its end is missing, perhaps with frames of it",)
+        return ()
 
     def _check_room(self, image: pyvips.Image) -> None:
         """Raise ImageError if the image cannot be decoded to the temporary folder."""
@@ -246,19 +266,34 @@ class ImageReader:
                 f"and has {free // 10**6}; make room or set TMPDIR to another folder."
             )
 
-    def _load(self, file: BinaryIO, access: Literal["sequential", "random"]) -> pyvips.Image:
+    def _load(
+        self, file: BinaryIO, access: Literal["sequential", "random"], *, frames: int = 1
+    ) -> pyvips.Image:
+        form = FORMATS[self._format]
+        animated_png = self._format == "png" and self._all and frames > 1 and has_pillow()
+        if not form.by_libvips or animated_png:
+            return load_with_pillow(
+                file, form=form.pillow or "PNG", name=self._name, limit=self._limit
+            )
         if isinstance(self._source, bytes):
             source = pyvips.Source.new_from_memory(self._source)
         else:
             file.seek(0)
             source = pyvips.Source.new_from_descriptor(file.fileno())
-        load = getattr(pyvips.Image, f"{FORMATS[self._format].name}load_source")
-        return load(source, access=access, fail_on="none" if self._tolerant else "error")
+        how: dict[str, Any] = {"access": access, "fail_on": "none" if self._tolerant else "error"}
+        if self._all and self._format in ("gif", "webp"):
+            how["n"] = -1
+        return getattr(pyvips.Image, f"{form.name}load_source")(source, **how)
 
     def _format_of(self, head: bytes) -> str:
         name = find_format(head)
         if name is not None and FORMATS[name].readable:
             return name
+        if name is not None and FORMATS[name].pillow:
+            raise UnavailableError(
+                f"{self._name} is {FORMATS[name].title}, which needs the package pillow: "
+                "pip install 'edgekeeper[image]'."
+            )
         if name is not None:
             raise self._not_decoded(FORMATS[name].title)
         if not head:
@@ -276,7 +311,8 @@ class ImageReader:
     def _header_of(self, decoded: Decoded) -> Header:
         image = decoded.image
         return Header(
-            height=image.height,
+            height=image.height // (1 if self._animation is None else self._animation.frames),
+            animation=self._animation,
             width=image.width,
             colours=decoded.colours,
             alpha=decoded.further,
@@ -308,54 +344,6 @@ class ImageReader:
         )
 
 
-def open_image(
-    source: str | Path | bytes,
-    *,
-    holds: Further = "extra",
-    limit: int = MAX_STREAMED_PIXELS,
-    tolerant: bool = False,
-) -> ImageReader:
-    """Return a reader of the image file ``source``, a path or its bytes, to use with ``with``.
-
-    ``holds`` says what is wanted beside the colours: nothing, alpha, or any channel. One that
-    says nothing of transparency is left out with a note, and alpha where it is opaque everywhere,
-    for which the file is read once more beforehand.
-
-    Of a damaged file ``tolerant`` takes the rows that can be decoded, with a note, for which it is
-    read once more too.
-
-    Raises:
-        ImageError: the file is missing, empty, no image, damaged in its header, or larger than
-            ``limit`` pixels, or its samples are not of 8, 16 or 32 bits.
-    """
-    damage = _damage_of(source) if tolerant else ""
-    reader = ImageReader(source, limit=limit, tolerant=bool(damage))
-    header = reader.header
-    notes = header.notes + ((damage,) if damage else ())
-    unheld = header.alpha == "extra" != holds
-    if unheld:
-        notes += ("left out its further channel, which says nothing of transparency",)
-    if unheld or (header.alpha == "straight" and holds == "none" and _is_opaque(source, damage)):
-        reader.close()
-        reader = ImageReader(source, further="drop", tolerant=bool(damage))
-    reader.header = replace(reader.header, notes=notes)
-    return reader
-
-
-def _damage_of(source: str | Path | bytes) -> str:
-    """Return what is to be said of the damage of a file; nothing of a whole one."""
-    row = 0
-    try:
-        with ImageReader(source) as reader:
-            height = reader.header.height
-            for row in range(0, height, _LINES):
-                reader.rows(row, min(height, row + _LINES))
-    except ImageError:
-        where = f"the rows from about {row} of {height} on are lost" if row else "parts are lost"
-        return f"is damaged or cut short: {where}"
-    return ""
-
-
 def _opened(source: str | Path | bytes) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else open_plain(source)
 
@@ -373,12 +361,13 @@ def _ended(file: BinaryIO) -> bytes | None:
     return data + _END_OF_JPEG if data.find(_END_OF_JPEG, at) < 0 else None  # not a thumbnail's
 
 
-def _is_opaque(source: str | Path | bytes, damage: str) -> bool:
-    with ImageReader(source, tolerant=bool(damage)) as reader:
-        height, step = reader.header.height, reader._step
-        top = full(reader.header.depth)
-        parts = (reader.rows(row, min(height, row + step)) for row in range(0, height, step))
-        return all(bool((part[..., -1] == top).all()) for part in parts)
+def _animation(image: pyvips.Image) -> Animation | None:
+    """Return how the frames that stand below each other follow; None for one image."""
+    frames = image.height // field_of(image, "page-height", default=image.height)
+    if frames < 2:
+        return None
+    delays = [*field_of(image, "delay", default=[]), *[_USUAL_DELAY] * frames][:frames]
+    return Animation(delays=tuple(delays), loop=field_of(image, "loop", default=0))
 
 
 def _page_notes(name: str, *, frames: int, brand: bytes) -> tuple[str, ...]:

@@ -6,7 +6,14 @@ import numpy as np
 import pyvips
 
 from edgekeeper.errors import EdgekeeperError, ImageError, InputError
-from edgekeeper.image.formats import Depth, Further, Metadata, Pixels
+from edgekeeper.image.formats import Format
+from edgekeeper.image.header import (
+    SAMPLES,
+    Depth,
+    Further,
+    Metadata,
+    Pixels,
+)
 from edgekeeper.image.metadata import TiffTags, iptc_records
 
 _PLAIN = ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb")
@@ -132,6 +139,28 @@ def check_unit(
             f"{name} has values from {low:g} to {high:g}; floats must lie in [0, 1]: divide by "
             "255, or clip them."
         )
+
+
+def at_depth(rows: Pixels, form: Format, *, animated: bool) -> Pixels:
+    """Return the rows with as many bits as the format has, rounded."""
+    rows = rounded(rows, 8 if form.depth == 8 or animated else 16)
+    if form.depth != 12:
+        return rows
+    # libvips cuts the lower four bits off.
+    return (((rows.astype(np.uint32) * 4095 + 32767) // 65535) << 4).astype(np.uint16)
+
+
+def rounded(samples: Pixels, depth: Literal[8, 16]) -> Pixels:
+    """Return samples of any kind and shape with so many bits, halves rounded upwards."""
+    if samples.dtype == np.float32:
+        exact = np.clip(samples.astype(np.float64), 0, 1) * (2**depth - 1)
+        nearest: Pixels = np.floor(exact + 0.5).astype(SAMPLES[depth])
+        return nearest
+    if samples.dtype == SAMPLES[depth]:
+        return samples
+    if depth == 16:
+        return samples.astype(np.uint16) * 257  # 65535 / 255 = 257
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def metadata_of(image: pyvips.Image, *, profile: bytes | None, tags: TiffTags) -> Metadata:

@@ -20,11 +20,7 @@ from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import Overwrite, deliver, draft_of
 from edgekeeper.image.formats import (
     FORMATS,
-    SAMPLES,
-    Format,
-    Header,
-    Metadata,
-    Pixels,
+    MAX_PIXELS,
     SaveOptions,
     check_fits,
     check_image_target,
@@ -33,7 +29,15 @@ from edgekeeper.image.formats import (
     vips_reason,
     write_notes,
 )
+from edgekeeper.image.header import (
+    SAMPLES,
+    Header,
+    Metadata,
+    Pixels,
+)
 from edgekeeper.image.metadata import add_tags, photoshop_block, settled_xmp
+from edgekeeper.image.pillow import describe_frames, pillow, save_png
+from edgekeeper.image.samples import at_depth
 
 _COLOUR_TYPES = {(1, 1): 0, (3, 3): 2, (1, 2): 4, (3, 4): 6}  # of PNG, by (colours, bands)
 
@@ -71,13 +75,14 @@ class _Encoder:
 
     def __init__(self, file: BinaryIO, header: Header, *, form: str, options: SaveOptions) -> None:
         need_threads()
-        self.failure: pyvips.Error | MemoryError | None = None
+        self.failure: pyvips.Error | MemoryError | OSError | None = None
         self._format, self._form, self._options = FORMATS[form], form, options
         # What is encoded has the depth of the format.
         self._floats = header.depth == 32 == self._format.depth
-        most: Literal[8, 16] = 8 if self._format.depth == 8 or header.depth == 8 else 16
+        eight_bits = 8 in (self._format.depth, header.depth) or header.animation is not None
+        most: Literal[8, 16] = 8 if eight_bits else 16
         self._header = replace(header, depth=32 if self._floats else most)
-        self._target = pyvips.Target.new_to_descriptor(file.fileno())
+        self._file, self._target = file, pyvips.Target.new_to_descriptor(file.fileno())
         self._image: pyvips.Image | None = None
         self._deflate = zlib.compressobj(0)
         reading, writing = os.pipe()
@@ -86,7 +91,7 @@ class _Encoder:
         self._thread = threading.Thread(target=self._run, args=(reading,), daemon=True)
         self._thread.start()
         across = header.width * (2 * header.bands if self._floats else 1)
-        size = struct.pack(">II", across, header.height)
+        size = struct.pack(">II", across, header.rows)
         kind = 0 if self._floats else _COLOUR_TYPES[header.colours, header.bands]
         self._pipe.write(b"\x89PNG\r\n\x1a\n")
         self._chunk(b"IHDR", size + bytes([min(self._header.depth, 16), kind, 0, 0, 0]))
@@ -110,7 +115,7 @@ class _Encoder:
             if self._floats:
                 part = np.ascontiguousarray(part, np.float32).view(np.uint16)
             elif part.dtype != np.uint8:
-                part = _at_depth(part, self._format)
+                part = at_depth(part, self._format, animated=self._header.animation is not None)
             big_endian = np.ascontiguousarray(part, part.dtype.newbyteorder(">"))
             samples = big_endian.view(np.uint8).reshape(len(part), -1)  # (n, bytes)
             lines = np.zeros((len(part), 1 + samples.shape[1]), np.uint8)  # 0: no filter
@@ -142,9 +147,12 @@ class _Encoder:
                 kind = "scrgb" if self._header.colours == 3 else "b-w"
                 image = image.copy(interpretation=kind)
             image = self._image = self._described(image)
-            save = getattr(image, f"{self._format.name}save_target")
-            save(self._target, **_how(image, self._form, self._options))
-        except (pyvips.Error, MemoryError) as error:
+            if self._form == "png" and self._header.animation is not None:
+                self._save_animated_png(image)
+            else:
+                save = getattr(image, f"{self._format.name}save_target")
+                save(self._target, **_how(image, self._form, self._options))
+        except (pyvips.Error, MemoryError, OSError) as error:
             self.failure = error.with_traceback(None)
         finally:
             self._image = None
@@ -153,6 +161,15 @@ class _Encoder:
             while os.read(reading, 2**20):
                 pass
             os.close(reading)
+
+    def _save_animated_png(self, image: pyvips.Image) -> None:
+        metadata, animation = self._header.metadata, self._header.animation
+        assert animation is not None
+        if self._options.metadata == "strip":
+            metadata = Metadata(icc=metadata.icc)
+        level = self._options.png_level
+        save_png(image, self._file, animation=animation, metadata=metadata, level=level)
+        self._file.flush()
 
     def _described(self, image: pyvips.Image) -> pyvips.Image:
         """Return the image with all that goes along with the pixels."""
@@ -176,8 +193,11 @@ class _Encoder:
         image.set_type(pyvips.GValue.gint_type, "orientation", 1)
         x, y = density if stated else _UNKNOWN
         image = image.copy(xres=x, yres=y)
-        if self._format.grey == "as RGB" and self._header.colours == 1 and metadata.icc is not None:
-            # The profile of a grey device would be wrong for what becomes RGB.
+        if self._header.animation is not None:
+            describe_frames(image, self._header.animation)
+        becomes_rgb = self._format.grey == "as RGB" and self._header.colours == 1
+        if metadata.icc is not None and (becomes_rgb or self._format.title == "GIF"):
+            # The profile of a grey device would be wrong for what becomes RGB; GIF has no place.
             image = image.icc_transform("srgb", embedded=True, depth=self._header.depth)
         return image
 
@@ -200,28 +220,6 @@ def _set_block(image: pyvips.Image, name: str, block: bytes) -> None:
     image.set_type(pyvips.GValue.blob_type, name, block)
 
 
-def _at_depth(rows: Pixels, form: Format) -> Pixels:
-    """Return the rows with as many bits as the format has, rounded."""
-    rows = rounded(rows, 8 if form.depth == 8 else 16)
-    if form.depth != 12:
-        return rows
-    # libvips cuts the lower four bits off.
-    return (((rows.astype(np.uint32) * 4095 + 32767) // 65535) << 4).astype(np.uint16)
-
-
-def rounded(samples: Pixels, depth: Literal[8, 16]) -> Pixels:
-    """Return samples of any kind and shape with so many bits, halves rounded upwards."""
-    if samples.dtype == np.float32:
-        exact = np.clip(samples.astype(np.float64), 0, 1) * (2**depth - 1)
-        nearest: Pixels = np.floor(exact + 0.5).astype(SAMPLES[depth])
-        return nearest
-    if samples.dtype == SAMPLES[depth]:
-        return samples
-    if depth == 16:
-        return samples.astype(np.uint16) * 257  # 65535 / 255 = 257
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]:
     """Return the arguments of libvips's operation that saves the image."""
     found: dict[str, Any] = {"keep": "icc"} if options.metadata == "strip" else {}
@@ -238,6 +236,8 @@ def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]
             found["optimize_coding"] = pixels <= _MOST_OPTIMISED
         case "webp":
             found["exact"] = True
+        case "gif":
+            found["keep_duplicate_frames"] = True
         case "tiff":
             found["compression"] = options.tiff_compression
             found["predictor"] = "horizontal"
@@ -313,16 +313,16 @@ class ImageWriter:
                 f"The rows must be (n, {form[0]}, {form[1]}) of {self._dtype}, "
                 f"got {rows.shape} of {rows.dtype}."
             )
-        if self._written + len(rows) > self.header.height:
-            raise InputError(f"{self._name} has {self.header.height} rows; more were written.")
+        if self._written + len(rows) > self.header.rows:
+            raise InputError(f"{self._name} has {self.header.rows} rows; more were written.")
         self._encoder.write(rows)
         self._written += len(rows)
         self._check(self._encoder)
 
     def _finish(self, encoder: _Encoder) -> None:
-        if self._written != self.header.height:
+        if self._written != self.header.rows:
             raise InputError(
-                f"{self._name} is not written: {self._written} of {self.header.height} rows came."
+                f"{self._name} is not written: {self._written} of {self.header.rows} rows came."
             )
         encoder.finish()
         self._check(encoder)
@@ -368,6 +368,7 @@ def create_image(
     Raises:
         InputError: a stream without a format.
         ImageError: the format is unknown or cannot hold the image, or the file exists.
+        UnavailableError: an animated PNG needs Pillow.
     """
     options = options or SaveOptions()
     if isinstance(target, str | Path):
@@ -379,6 +380,13 @@ def create_image(
     else:
         form = options.format
     check_fits(header, name=_name(target), form=FORMATS[form])
+    if form == "png" and header.animation is not None:
+        pillow()  # raises where it is missing
+        if header.rows * header.width > MAX_PIXELS:
+            raise ImageError(
+                f"{_name(target)} would be {header.frames} frames of {header.width} x "
+                f"{header.height} pixels, too many for an animated PNG. Write GIF or WebP."
+            )
     return ImageWriter(target, header, form=form, options=options, overwrite=overwrite)
 
 

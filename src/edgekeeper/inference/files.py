@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 import torch
 
@@ -33,8 +33,8 @@ from edgekeeper.inference.flow import (
     TileProgress,
     check_takes_maps,
     run,
-    tile_side,
 )
+from edgekeeper.inference.memory import tile_side
 from edgekeeper.inference.network import TileError, tile_overlap
 from edgekeeper.inference.outputs import check_outputs, plan_outputs, refusal
 from edgekeeper.inference.request import Progress, Request, Result, Step
@@ -281,9 +281,19 @@ def _begun(
         refused = refusal(source, target, existing=request.on_existing)
         job = _Job(refused or Result(source=source, target=target), number)
         if refused is None:
-            parts = read_parts(source, target=target, save=request.save, tolerant=request.tolerant)
+            parts = _parts(job.result, request)
             job.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
         yield job
+
+
+def _parts(result: Result, request: Request) -> Generator[Header | Pixels, None, None]:
+    return read_parts(
+        result.source,
+        target=result.target,
+        save=request.save,
+        frames=request.frames,
+        tolerant=request.tolerant,
+    )
 
 
 def _is_written(job: _Job) -> bool:
@@ -302,9 +312,7 @@ def _enlarge(
         nonlocal ahead
         # A second attempt reads by itself: the thread is already at the next image.
         first, ahead = ahead, None
-        return first or read_parts(
-            source, target=target, save=request.save, tolerant=request.tolerant
-        )
+        return first or _parts(job.result, request)
 
     @contextmanager
     def open_sink(header: Header) -> Iterator[Sink[Pixels]]:
@@ -333,20 +341,31 @@ def _enlarge(
 
 
 def read_parts(
-    source: Path, *, target: Path, save: SaveOptions, tolerant: bool = False
+    source: Path,
+    *,
+    target: Path,
+    save: SaveOptions,
+    frames: Literal["first", "all"] = "first",
+    tolerant: bool = False,
 ) -> Generator[Header | Pixels, None, None]:
     """Yield the header of an image file and then its rows, one channel where all are grey.
 
     Alpha that is opaque, and a channel that is no alpha, are left out where the target's format
-    has none.
+    has none, and all frames but the first where it has one. No part reaches into the next frame.
     """
     form = FORMATS[format_to_write(target, save)]
-    opened = partial(open_image, source, holds=form.alpha, tolerant=tolerant)
+    if not form.animated:
+        frames = "first"
+    opened = partial(open_image, source, holds=form.alpha, frames=frames, tolerant=tolerant)
     with opened() as reader:
         header = reader.header
         yield header
         step = max(1, _PART_BYTES // (header.width * header.bands * (header.depth // 8)))
-        parts = [(row, min(row + step, header.height)) for row in range(0, header.height, step)]
+        parts = [
+            (row, min(row + step, first + header.height))
+            for first in range(0, header.rows, header.height)
+            for row in range(first, first + header.height, step)
+        ]
         grey = header.colours == 3 and is_grey(reader.rows(*parts[0]))
         if grey and len(parts) > 1:  # read once more, which images in colour are spared
             with opened() as again:

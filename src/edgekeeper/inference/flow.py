@@ -8,14 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol, TypeVar
 
-import psutil
 import torch
 from torch import Tensor
 
-from edgekeeper.errors import InputError
 from edgekeeper.image import SAMPLES, Header, Pixels, as_unit
 from edgekeeper.image.quality import Condition
 from edgekeeper.inference.categories import CategoryMap
@@ -27,6 +24,7 @@ from edgekeeper.inference.choose import (
     steps_of,
     treatment,
 )
+from edgekeeper.inference.memory import is_out_of_memory, tile_side
 from edgekeeper.inference.network import Precision, TileError, TileRunner
 from edgekeeper.inference.request import PassPlan, Request, Result, plan_passes
 from edgekeeper.models.sftgan import taking_maps
@@ -131,8 +129,11 @@ def run(
                 # The sink refuses a size that is too large before its tiles are planned.
                 with open_sink(replace(header, height=height, width=width)) as sink:
                     work = _prepare(header, plan, request, networks, look=look, halvings=halvings)
-                    for rows in to_rows(_flow(source, work, on_tile=on_tile, maps=maps), header):
-                        sink.write(rows)
+                    count = _counter(work, on_tile)
+                    for _ in range(header.frames):
+                        frame = _frame(source, header.height) if header.animation else source
+                        for rows in to_rows(_flow(frame, work, on_tile=count, maps=maps), header):
+                            sink.write(rows)
             seconds = time.perf_counter() - started
             return _result(request, work, halvings=halvings, seconds=seconds)
         except (RuntimeError, MemoryError) as error:
@@ -148,13 +149,6 @@ def run(
                 ) from error
         # Outside the except clause, where the failed attempt's tensors are already freed.
         halvings += 1
-
-
-def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """Return whether an error says that memory ran out, on a GPU or on a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def check_takes_maps(networks: Networks) -> None:
@@ -226,12 +220,10 @@ def _plan(
     return _Pass(runner=runner, grid=grid, side=side, size=large)
 
 
-def _flow(
-    source: Source, work: _Work, *, on_tile: TileProgress | None, maps: CategoryMap | None
-) -> Bands:
-    """Return the bands of the result, which make and read themselves when they are asked for."""
-    plan, header = work.plan, work.header
-    done, total = 0, sum(len(one.grid) for one in (*work.passes, *work.alpha))
+def _counter(work: _Work, on_tile: TileProgress | None) -> Callable[[], None]:
+    """Return what is to be called after each tile of all frames."""
+    done = 0
+    total = work.header.frames * sum(len(one.grid) for one in (*work.passes, *work.alpha))
 
     def count() -> None:
         nonlocal done
@@ -239,24 +231,45 @@ def _flow(
         if on_tile is not None:
             on_tile(done, total)
 
+    return count
+
+
+def _frame(source: Iterator[Header | Pixels], height: int) -> Iterator[Header | Pixels]:
+    """Yield the rows of one frame of an animation; no part reaches into the next."""
+    while height > 0:
+        part = next(source)
+        assert not isinstance(part, Header)
+        height -= len(part)
+        yield part
+
+
+def _flow(
+    source: Iterator[Header | Pixels],
+    work: _Work,
+    *,
+    on_tile: Callable[[], None],
+    maps: CategoryMap | None,
+) -> Bands:
+    """Return the bands of the result, which make and read themselves when they are asked for."""
+    plan, header = work.plan, work.header
     bands, alpha, size = to_bands(source), None, plan.source
     if header.alpha != "none":
         bands = fill_bands(bands, height=header.height) if work.fills else bands
         bands, alpha = split_alpha(bands)
     for one in work.passes:
-        bands = _enlarge(bands, one, size=size, on_tile=count, maps=maps)
+        bands = _enlarge(bands, one, size=size, on_tile=on_tile, maps=maps)
         size = one.size
     bands = _resize(bands, size=size, to=plan.size)
     if alpha is None:
         return bands
     size = plan.source
     for one in work.alpha:
-        alpha = _enlarge(alpha, one, size=size, on_tile=count, maps=None)
+        alpha = _enlarge(alpha, one, size=size, on_tile=on_tile, maps=None)
         size = one.size
     return join_alpha(bands, _resize(alpha, size=size, to=plan.size))
 
 
-def to_bands(source: Source) -> Bands:
+def to_bands(source: Iterator[Header | Pixels]) -> Bands:
     """Yield rows (h, W, C) as float bands in [0, 1]."""
     for samples in source:
         assert not isinstance(samples, Header)
@@ -344,55 +357,5 @@ def _result(request: Request, work: _Work, *, halvings: int, seconds: float) -> 
         drift=runners[-1].drift if runners else None,
         strength=work.treated.strength,
         notes=tuple(notes),
+        frames=work.header.frames if work.header.animation else 0,
     )
-
-
-# ---- How large a tile is -------------------------------------------------------------------------
-
-# More than any network measured needs for an LR pixel of a tile, in float32 on a CPU: DGGGAN with
-# body="lr" 30,784 bytes, RRDB for x4 12,500, VDSR 11,600, EDSR-baseline 9,000, the light EDSR that
-# ships 1,200.
-_PIXEL_BYTES = 32_000
-
-
-def tile_side(
-    request: Request, *, overlap: int, size: tuple[int, int], device: torch.device
-) -> int:
-    """Return the side of a tile in LR pixels of an image of ``size`` (height, width).
-
-    For "auto" 256 to 512, wasting less than half on overlap, or less when memory is short. On a
-    CPU 192 to 256 pixels are as fast as the whole image at once, fewer than 96 cost half again.
-
-    Raises:
-        InputError: a number that leaves nothing between the overlaps.
-    """
-    tile = request.tile
-    if tile == "auto":
-        side = max(256, min(8 * overlap, 512), 4 * overlap)
-        free, least = free_bytes(device), 3 * overlap + 64
-        while side > least and min(side, size[0]) * min(side, size[1]) * _PIXEL_BYTES >= free // 2:
-            side = max(side // 2, least)
-        return min(side, max(size))
-    if tile <= 2 * overlap:
-        raise InputError(
-            f"A tile of {tile} pixels is too small: this network looks {overlap} pixels around. "
-            f"Use at least {2 * overlap + 1}, better {4 * overlap}, or 'auto'."
-        )
-    return min(tile, max(size))
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return the memory that can still be had on a device."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free
-    return min([int(psutil.virtual_memory().available), *_left_in_container()])
-
-
-def _left_in_container(folder: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """Return what is left of a container's limit, if there is one: psutil does not know it."""
-    try:
-        limit, used = ((folder / name).read_text() for name in ("memory.max", "memory.current"))
-        return [max(int(limit) - int(used), 0)]
-    except (OSError, ValueError):  # no such file, or the limit is "max"
-        return []

@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgekeeper.errors import InputError
 from edgekeeper.files import is_plain, reason
-from edgekeeper.image import FORMATS, READ_SUFFIXES, SUFFIXES, list_images, list_others
+from edgekeeper.image import FORMATS, READ_SUFFIXES, SUFFIXES, is_animated, list_images, list_others
 from edgekeeper.inference.request import Request, Result
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
@@ -36,8 +36,8 @@ def plan_outputs(request: Request, *, factors: tuple[int, ...]) -> list[tuple[Pa
     with what was asked for in its name: ``_x4`` (of networks with ``factors``). Of a folder the
     images in and below it are written to the same tree below another folder; videos in it are
     left alone, and a folder below that cannot be read stands there as an image would. Formats
-    that can only be read become PNG; where a.gif and a.png would both become a.png, the first
-    becomes a.gif.png.
+    that can only be read, and GIF of one frame, become PNG; where a.gif and a.png would both become
+    a.png, the first becomes a.gif.png.
 
     Raises:
         InputError: a source is not there, or holds no image.
@@ -117,6 +117,8 @@ def _name(source: Path, label: str, form: str | None, *, full: bool = False) -> 
     """
     kept = SUFFIXES if form is None else FORMATS[form].suffixes
     suffix = ".png" if form is None else kept[0]
+    if form is None and source.suffix.lower() == ".gif" and not is_animated(source):
+        kept = tuple(one for one in kept if one != ".gif")  # more than 256 colours
     if is_video(source):
         kept, suffix = VIDEO_SUFFIXES, ".mkv"
     if source.suffix.lower() in kept:

@@ -51,6 +51,7 @@ class Request:
             the sources, else "fail".
         keep_hidden_colour: keep the colours of fully transparent pixels, which else are taken
             from around them.
+        frames: how many of an animation are made where the format that is written takes them.
         tolerant: what is there of a damaged file is used.
         codec, crf: of videos.
 
@@ -80,6 +81,7 @@ class Request:
     save: SaveOptions = field(default_factory=SaveOptions)
     existing: Literal["skip", "fail", "replace"] | None = None
     keep_hidden_colour: bool = False
+    frames: Literal["first", "all"] = "all"
     tolerant: bool = False
     codec: str | None = None
     crf: int | None = None
@@ -238,8 +240,9 @@ class Result:
         drift: of the last pass, if ``consistent`` was asked for.
         strength: how strongly it was restored; 0 for not at all.
         notes: sentences on what one might not expect.
-        frames, found, codec, pixels: of a video: how many frames it has, how many of them an
-            earlier run had made, the codec, and FFmpeg's name of the layout of the samples.
+        frames: how many an animation or a video has; 0 of an image.
+        found, codec, pixels: of a video: how many frames an earlier run had made, the codec, and
+            FFmpeg's name of the layout of the samples.
         seams, report, overlay: what was measured of it afterwards, and the image of that.
         image: the result itself, when it stays in memory.
     """

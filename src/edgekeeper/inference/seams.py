@@ -10,7 +10,7 @@ from edgekeeper.image import Image, open_image, to_tensor
 from edgekeeper.inference.categories import CategoryMap, find_maps
 from edgekeeper.inference.choose import networks_for, runner_of
 from edgekeeper.inference.finish import Finish
-from edgekeeper.inference.flow import tile_side
+from edgekeeper.inference.memory import tile_side
 from edgekeeper.inference.network import tile_overlap
 from edgekeeper.inference.request import Request, Result, plan_passes
 from edgekeeper.models import SRModel

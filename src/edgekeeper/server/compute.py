@@ -171,6 +171,7 @@ def request_of(options: Message, *, device: str) -> Request:
         strength=options.get("strength"),
         save=SaveOptions(format=options["form"], quality=options["quality"]),
         existing="replace",
+        frames="first",
         **size,
     )
 

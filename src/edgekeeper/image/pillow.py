@@ -1,0 +1,149 @@
+"""What libvips has no loader or saver for, by way of Pillow: old formats, and animated PNG.
+
+Both ways an image is held whole.
+"""
+
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyvips
+
+from edgekeeper.errors import ImageError, InputError, UnavailableError
+from edgekeeper.image.formats import (
+    MAX_PIXELS,
+)
+from edgekeeper.image.header import (
+    Animation,
+    Metadata,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+
+def pillow() -> Any:
+    """Return the module PIL.Image; raises UnavailableError where it is not installed."""
+    try:
+        import PIL.Image
+    except ImportError as error:
+        raise UnavailableError(
+            "This needs the package pillow: pip install 'edgekeeper[image]'."
+        ) from error
+    return PIL.Image
+
+
+def samples_of(image: "PILImage") -> npt.NDArray[Any]:
+    """Return the samples (H, W) or (H, W, C) of a Pillow image, colours as grey or RGB."""
+    mode = image.mode
+    if mode == "I" or mode.startswith("I;16"):
+        numbers = np.asarray(image)
+        if numbers.min() < 0 or numbers.max() > 65535:
+            raise InputError(
+                f"The Pillow image of mode {mode} reaches from {numbers.min()} to "
+                f"{numbers.max()}; 0 to 65535 are read, as 16 bits: scale it to them."
+            )
+        return numbers.astype(np.uint16)
+    if image.has_transparency_data and mode not in ("LA", "RGBA"):
+        image = image.convert("RGBA")
+    elif mode not in ("L", "LA", "RGB", "RGBA", "F"):
+        image = image.convert("L" if mode == "1" else "RGB")
+    return np.asarray(image)
+
+
+def load_with_pillow(file: BinaryIO, *, form: str, name: str, limit: int) -> pyvips.Image:
+    """Return the image in ``file``, of Pillow's format ``form``, for libvips.
+
+    Of an animation the frames stand below each other, described as libvips does.
+
+    Raises:
+        ImageError: it is damaged, or larger than ``limit`` or MAX_PIXELS.
+        UnavailableError: Pillow is not installed.
+    """
+    module = pillow()
+    file.seek(0)
+    try:
+        with module.open(file, formats=(form,)) as image:
+            count = getattr(image, "n_frames", 1) if form == "PNG" else 1
+            if count * image.width * image.height > min(limit, MAX_PIXELS):
+                raise ImageError(
+                    f"{name} is {image.width} x {image.height} pixels, {count} times; at most "
+                    f"{min(limit, MAX_PIXELS) // 10**6} million are read."
+                )
+            frames, delays = [], []
+            for number in range(count):
+                if number:
+                    image.seek(number)
+                frames.append(samples_of(image))
+                delays.append(round(image.info.get("duration", 0)))
+            bands = max(frame.shape[2] if frame.ndim == 3 else 1 for frame in frames)
+            if len({frame.shape for frame in frames}) > 1:  # transparent only in places
+                frames = [_with_bands(frame, bands) for frame in frames]
+            made = pyvips.Image.new_from_array(
+                np.ascontiguousarray(np.concatenate(frames)), interpretation=_kind(frames[0], bands)
+            ).copy()
+            x, y = (float(number) / 25.4 or 1.0 for number in image.info.get("dpi", (25.4, 25.4)))
+            made = made.copy(xres=x, yres=y)
+            if image.info.get("icc_profile") and image.mode != "CMYK":
+                made.set_type(
+                    pyvips.GValue.blob_type, "icc-profile-data", image.info["icc_profile"]
+                )
+            if count > 1:
+                describe_frames(
+                    made, Animation(delays=tuple(delays), loop=image.info.get("loop", 0))
+                )
+            return made
+    except ImageError:
+        raise
+    except Exception as error:  # whatever a decoder stumbles over
+        raise ImageError(
+            f"{name} cannot be decoded; the file is damaged or cut short ({error})."
+        ) from error
+
+
+def _with_bands(frame: npt.NDArray[Any], bands: int) -> npt.NDArray[Any]:
+    colours = frame if frame.ndim == 3 else frame[..., None]
+    if colours.shape[2] < 3:
+        colours = np.concatenate([colours[..., :1]] * 3 + [colours[..., 1:]], axis=2)
+    if colours.shape[2] == 3 and bands in (2, 4):
+        colours = np.concatenate([colours, np.full_like(colours[..., :1], 255)], axis=2)
+    return colours
+
+
+def _kind(samples: npt.NDArray[Any], bands: int) -> str:
+    grey = bands < 3
+    if samples.dtype == np.uint16:
+        return "grey16" if grey else "rgb16"
+    return "b-w" if grey else "srgb"
+
+
+def describe_frames(image: pyvips.Image, animation: Animation) -> None:
+    """Say in libvips' words that an image is the frames of an animation, below each other."""
+    image.set_type(pyvips.GValue.gint_type, "page-height", image.height // animation.frames)
+    image.set_type(pyvips.GValue.gint_type, "n-pages", animation.frames)
+    image.set_type(pyvips.GValue.array_int_type, "delay", list(animation.delays))
+    image.set_type(pyvips.GValue.gint_type, "loop", animation.loop)
+
+
+def save_png(
+    image: pyvips.Image, file: BinaryIO, *, animation: Animation, metadata: Metadata, level: int
+) -> None:
+    """Write an animated PNG of the frames that stand below each other; equal ones are joined."""
+    samples = image.numpy()
+    tall = samples if samples.ndim == 2 or samples.shape[2] > 1 else samples[..., 0]
+    first, *others = (
+        pillow().fromarray(np.ascontiguousarray(frame))
+        for frame in np.split(tall, animation.frames)
+    )
+    about: dict[str, Any] = {"icc_profile": metadata.icc} if metadata.icc else {}
+    about |= {"exif": metadata.exif} if metadata.exif else {}
+    first.save(
+        file,
+        "PNG",
+        save_all=True,
+        append_images=others,
+        duration=list(animation.delays),
+        loop=animation.loop,
+        compress_level=level,
+        **about,
+    )
