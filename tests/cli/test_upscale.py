@@ -359,7 +359,7 @@ class TestJson:
         image(folder / "b.png")
         (folder / "c.png").write_bytes(b"no image")
         frames = [Image.new("L", (8, 6), shade) for shade in (0, 128, 255)]
-        frames[0].save(folder / "d.gif", save_all=True, append_images=frames[1:])
+        frames[0].save(folder / "d.tif", save_all=True, append_images=frames[1:])
         image(out / "b.png")
         ran = upscale(folder, "-o", out, "--json", "--consistent")
         assert (ran.status, ran.err) == (1, "")
@@ -374,19 +374,19 @@ class TestJson:
         assert done["drift"]["before"] > done["drift"]["after"] > 0
         assert "is not an image" in results["c.png"]["message"]
         assert results["c.png"]["output_size"] is None
-        assert results["d.gif"]["notes"] == ["took the first of 3 frames"]
+        assert results["d.tif"]["notes"] == ["took the first of 3 pages"]
         assert len({frozenset(r) for r in results.values()}) == 1
 
     def test_notes_are_told_once_on_stderr(self, upscale: Run, tmp_path: Path) -> None:
         frames = [Image.new("L", (8, 6), shade) for shade in (0, 128, 255)]
-        for name in ("a.gif", "b.gif"):
+        for name in ("a.tif", "b.tif"):
             frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
         ran = upscale(tmp_path, "-o", tmp_path / "out")
         assert ran.status == 0
-        assert "frames" not in ran.out
+        assert "pages" not in ran.out
         assert ran.err.splitlines() == [
-            "a.gif: took the first of 3 frames",
-            "2 images: took the first of 3 frames",
+            "a.tif: took the first of 3 pages",
+            "2 images: took the first of 3 pages",
         ]
 
 

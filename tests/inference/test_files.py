@@ -67,7 +67,7 @@ def test_notes_of_reading_and_writing_come_along(tmp_path, nearest, image):
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     write_image(image(dtype=np.uint16), tmp_path / "wide.png")
     request = Request(model=nearest())
-    moving = upscale_file(tmp_path / "moving.gif", tmp_path / "a.png", request=request)
+    moving = upscale_file(tmp_path / "moving.gif", tmp_path / "a.jpg", request=request)
     assert any("3 frames" in note for note in moving.notes)
     wide = upscale_file(tmp_path / "wide.png", tmp_path / "b.jpg", request=request)
     assert any("16 bits" in note for note in wide.notes)
