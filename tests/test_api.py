@@ -214,7 +214,7 @@ class TestRefusals:
             ({"scale": float("nan")}, "positive"),
             ({"style": "sharpe"}, "Did you mean 'sharp'?"),
             ({"precision": "float16"}, "bfloat16"),
-            ({"runtime": "tensorrt"}, "onnx, openvino"),
+            ({"runtime": "tensorrt"}, "auto, torch, onnx, openvino"),
             ({"tile": 0}, "whole number"),
             ({"tile": "256"}, "whole number"),
             ({"device": "gpu"}, "choose auto, cpu, cuda"),

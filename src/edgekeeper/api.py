@@ -46,7 +46,7 @@ def upscale(
     strength: float | None = None,
     sharpness: float | None = None,
     guard: bool = False,
-    runtime: Literal["torch", "onnx", "openvino"] | None = None,
+    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str | torch.device = "auto",
     precision: Choice = "auto",
     tile: int | Literal["auto"] = "auto",
@@ -64,7 +64,7 @@ def upscale(
     strength: float | None = None,
     sharpness: float | None = None,
     guard: bool = False,
-    runtime: Literal["torch", "onnx", "openvino"] | None = None,
+    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str | torch.device = "auto",
     precision: Choice = "auto",
     tile: int | Literal["auto"] = "auto",
@@ -81,7 +81,7 @@ def upscale(
     strength: float | None = None,
     sharpness: float | None = None,
     guard: bool = False,
-    runtime: Literal["torch", "onnx", "openvino"] | None = None,
+    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str | torch.device = "auto",
     precision: Choice = "auto",
     tile: int | Literal["auto"] = "auto",
@@ -106,7 +106,9 @@ def upscale(
         sharpness: 0 to 1, sharpens the result of any network.
         guard: takes the faithful result where the texture of the style "texture", or of a network
             that is named or given, is an artifact.
-        runtime: what runs the network; by default what its file is for, else torch.
+        runtime: what runs the network. "auto": OpenVINO or ONNX Runtime for a network that
+            ships, where installed and proved near enough to PyTorch on the image; else what the
+            file is for.
         device: "auto" takes an accelerator where there is one, and leaves a network that is given
             where it is; elsewhere a copy of that is run.
         precision: "auto" takes bfloat16 where it is fast and good enough on the image.
@@ -160,12 +162,15 @@ def networks_of(request: Request) -> Networks:
         return model
     of_file = isinstance(model, str | Path)
     exported = of_file and Path(str(model)).suffix.lower() in EXPORTED_SUFFIXES
-    if exported or runtime is None or runtime == "torch":
+    if exported or runtime in ("auto", "torch"):
         stays = request.device == "auto" and (exported or isinstance(model, SRModel))
         device = torch.device("cpu") if stays else torch.device(find_device(request.device))
         if isinstance(model, SRModel) and not stays:
             model = _on_device(model, device)
         return networks_for(replace(request, model=model, device=str(device)))
+    assert runtime == "onnx" or runtime == "openvino"
+    if request.precision == "int8":
+        raise InputError("In eight bits OpenVINO runs a file of its own: leave out --runtime.")
     if request.device not in ("auto", "cpu"):
         raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
 

@@ -13,7 +13,7 @@ from PIL import Image
 import edgekeeper
 from edgekeeper.checkpoint import save_model
 from edgekeeper.inference import Seams, verify_seams
-from edgekeeper.inference.network import NO_MAP
+from edgekeeper.inference.runner import NO_MAP
 from edgekeeper.models import SFTGAN
 from edgekeeper.spec import spec
 

@@ -19,7 +19,8 @@ from edgekeeper.inference import (
     verify_seams,
 )
 from edgekeeper.inference.categories import find_maps
-from edgekeeper.inference.network import NO_MAP, TileRunner, choose_precision, infer
+from edgekeeper.inference.network import choose, infer
+from edgekeeper.inference.runner import NO_MAP, TileRunner
 from edgekeeper.models import SFTGAN
 from edgekeeper.models.sftgan import CATEGORIES
 from edgekeeper.ops.tiles import plan_axis
@@ -177,7 +178,7 @@ class TestResults:
         monkeypatch.setattr("edgekeeper.inference.network.infer", spy)
         lr = torch.rand(1, 3, 20, 140, generator=torch.Generator().manual_seed(0))
         maps = CategoryMap(labels=labels(40, 280)).whole((20, 140), scale=2)
-        assert choose_precision(model, lr, maps=maps).precision in ("float32", "bfloat16")
+        assert choose(model, lr, maps=maps).precision in ("float32", "bfloat16")
         assert len(seen) == 2
         for part, beside in seen:
             assert torch.equal(part, lr[..., 6:134])

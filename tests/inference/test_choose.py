@@ -12,7 +12,8 @@ from edgekeeper.image import Image, from_tensor, write_image
 from edgekeeper.image.quality import Condition, estimate
 from edgekeeper.inference import Networks, Request, networks_for, upscale_file, upscale_image
 from edgekeeper.inference.choose import Guarded, Mixture, condition_of, mix, treatment
-from edgekeeper.inference.network import infer, tile_overlap
+from edgekeeper.inference.network import infer
+from edgekeeper.inference.runner import tile_overlap
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.zoo import DEFAULTS, FACTORS, load
 

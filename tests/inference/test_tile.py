@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from edgekeeper.image import colour_difference
 from edgekeeper.inference import network
-from edgekeeper.inference.network import TileError, TileRunner, infer, mean_of_eight, tile_overlap
+from edgekeeper.inference.network import infer
+from edgekeeper.inference.runner import TileError, TileRunner, mean_of_eight, tile_overlap
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
 

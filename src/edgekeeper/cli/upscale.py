@@ -75,14 +75,15 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
     default="auto",
-    help="auto takes bfloat16 where it is faster and good enough.",
+    help="auto takes bfloat16 where it is faster and good enough. int8: the loss is told.",
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["torch", "onnx", "openvino"]),
-    help="What runs the network. Default: what its file is for, else torch.",
+    type=click.Choice(["auto", "torch", "onnx", "openvino"]),
+    default="auto",
+    help="What runs the network. auto: the fastest that is there and gives the same.",
 )
 @click.option(
     "--tile",
@@ -95,6 +96,14 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     metavar="MAP",
     help="For SFTGAN, what can be seen: a category such as water, or a map, or a folder of maps.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="ray: a folder by the workers of a Ray cluster, or of this machine; see docs/scale.md.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Of ray. Default: one a processor.")
+@click.option("--resume", is_flag=True, help="With ray, go on by the manifest of a stopped run.")
 @click.option("--ensemble", is_flag=True, help="Mean over 8 flips and turns; 8 times the time.")
 @click.option("--consistent", is_flag=True, help="Shrunk, the result is to give the source back.")
 @click.option("--verify-seams", is_flag=True, help="Measure whether tiles show, on a part.")
@@ -142,10 +151,13 @@ def upscale_command(
     strength: float | None,
     sharpness: float | None,
     guard: bool,
-    precision: Literal["auto", "float32", "bfloat16"],
-    runtime: Literal["torch", "onnx", "openvino"] | None,
+    precision: Literal["auto", "float32", "bfloat16", "int8"],
+    runtime: Literal["auto", "torch", "onnx", "openvino"],
     tile: int | None,
     categories: str | None,
+    engine: Literal["local", "ray"],
+    workers: int | None,
+    resume: bool,
     ensemble: bool,
     consistent: bool,
     verify_seams: bool,
@@ -183,6 +195,7 @@ def upscale_command(
     from edgekeeper.cli.upscale_run import OutputLostError, run_request
     from edgekeeper.image import SaveOptions
     from edgekeeper.inference import Request
+    from edgekeeper.inference.bulk import Cluster
 
     if threads is not None:
         import torch
@@ -220,11 +233,21 @@ def upscale_command(
         categories=categories is not None,
         measured=report or verify_seams,
     )
-    request = replace(request, codec=codec, crf=crf, model=networks_of(request))
+    request = replace(request, codec=codec, crf=crf)
+    cluster = None
+    if engine == "ray":
+        _check_cluster(source, output, measured=report or verify_seams, given=categories)
+        cluster = Cluster(workers=workers or 0, threads=threads or 1, resume=resume)
+    elif workers or resume:
+        raise InputError("--workers and --resume are for --engine ray.")
+    else:
+        request = replace(request, model=networks_of(request))
     silent = quiet or output == STREAM
     output_style: OutputStyle = "json" if as_json else "quiet" if silent else "lines"
     try:
-        status = run_request(request, output_style=output_style, report=report, seams=verify_seams)
+        status = run_request(
+            request, output_style=output_style, report=report, seams=verify_seams, cluster=cluster
+        )
     except OutputLostError as error:
         click.echo(f"Error: {error}", err=True)
         status = 1
@@ -256,6 +279,20 @@ def _check_videos(
         raise InputError("--categories is for images; a video was given.")
     if measured:
         raise InputError("--report and --verify-seams are for images; a video was given.")
+
+
+def _check_cluster(
+    sources: tuple[str, ...], output: str | None, *, measured: bool, given: str | None
+) -> None:
+    """Raise InputError for what workers of a cluster do not do."""
+    from edgekeeper.inference.outputs import is_video
+
+    if output in (None, STREAM) or Path(str(output)).suffix:
+        raise InputError("--engine ray writes into a folder; name it with -o.")
+    if STREAM in sources or any(map(is_video, sources)):
+        raise InputError("--engine ray takes files and folders of images.")
+    if measured or given is not None:
+        raise InputError("--report, --verify-seams and --categories are not for --engine ray.")
 
 
 def _expanded(sources: tuple[str, ...]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from edgekeeper.inference import (
     plan_outputs,
     upscale_files,
 )
+from edgekeeper.inference.bulk import MANIFEST, Cluster, upscale_on_cluster
 from edgekeeper.inference.outputs import is_video, not_read
 from edgekeeper.training.progress import Forecast, ProgressLine, StopSignal, duration
 
@@ -40,7 +41,14 @@ OutputStyle = Literal["lines", "json", "quiet"]
 _MANY_PIXELS, _MANY_SECONDS = 100_000_000, 60  # of a result, of which it is told beforehand
 
 
-def run_request(request: Request, *, output_style: OutputStyle, report: bool, seams: bool) -> int:
+def run_request(
+    request: Request,
+    *,
+    output_style: OutputStyle,
+    report: bool,
+    seams: bool,
+    cluster: Cluster | None = None,
+) -> int:
     """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt."""
     with _streams(request) as streams, _model_is_quiet():
         factors = networks_for(request).factors
@@ -59,7 +67,7 @@ def run_request(request: Request, *, output_style: OutputStyle, report: bool, se
                 reporter.step(step)
 
             # Closed at once, whatever stops the loop, so that nothing is left half-written.
-            results = _results(pairs, streams.request, on_step=on_step)
+            results = _results(pairs, streams.request, on_step=on_step, cluster=cluster)
             with suppress(KeyboardInterrupt), closing(results):
                 for result in results:
                     if seams and result.status == "done":  # once, on one that is large enough
@@ -82,9 +90,17 @@ def run_request(request: Request, *, output_style: OutputStyle, report: bool, se
 
 
 def _results(
-    pairs: Sequence[tuple[Path, Path]], request: Request, *, on_step: Progress
+    pairs: Sequence[tuple[Path, Path]],
+    request: Request,
+    *,
+    on_step: Progress,
+    cluster: Cluster | None,
 ) -> Generator[Result, None, None]:
     """Yield the results of the videos and then of the images."""
+    if cluster is not None:
+        manifest = Path(str(request.output)) / MANIFEST
+        yield from upscale_on_cluster(pairs, request, manifest=manifest, cluster=cluster)
+        return
     videos = [pair for pair in pairs if is_video(pair[0])]
     if videos:
         from edgekeeper.video import upscale_videos

@@ -24,8 +24,9 @@ from edgekeeper.export.int8 import (
     quantised,
     split_images,
 )
-from edgekeeper.files import deliver, make_folder, new_file, sha256_of, user_cache
+from edgekeeper.files import deliver, make_folder, new_file, sha256_of
 from edgekeeper.models import SRModel
+from edgekeeper.pretrained.accelerated import EXPORT_FORMAT, cached_export, is_export_of
 from edgekeeper.pretrained.exported import (
     EXPORTED_SUFFIXES,
     RUNTIMES,
@@ -38,9 +39,6 @@ from edgekeeper.pretrained.exported import (
 from edgekeeper.pretrained.zoo import find, is_own, load
 
 __all__ = ["Agreement", "Exported", "Keep", "QuantisationLoss", "export_network", "with_runtime"]
-
-_FORMAT = 2
-"""Goes up when files of the same network change; the cache then makes them anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +135,9 @@ def with_runtime(
         raise InputError(f"ONNX Runtime has no {precision} here; use runtime 'openvino' for it.")
     _need_packages(runtime)
     digest = _digest(model) if isinstance(model, SRModel) else sha256_of(find(model))
-    suffix = next(suffix for suffix, name in EXPORTED_SUFFIXES.items() if name == runtime)
-    target = user_cache() / "exports" / f"{digest[:32]}-{_FORMAT}{suffix}"
-    if not target.is_file() or (isinstance(model, SRModel) and not _is_of(target, model)):
+    target = cached_export(digest, runtime=runtime)
+    original = model if isinstance(model, SRModel) else None
+    if not target.is_file() or not _is_whole(target, original, digest):
         export_network(model, target, overwrite="replace")
     return load_exported(target, threads=threads, precision=precision)
 
@@ -151,11 +149,14 @@ def _digest(model: SRModel) -> str:
     return found.hexdigest()
 
 
-def _is_of(file: Path, model: SRModel) -> bool:
-    """Return whether the file still is that of the network; its code may have changed."""
+def _is_whole(file: Path, model: SRModel | None, digest: str) -> bool:
+    """Return whether the file is not cut and still the network's, whose code may have changed."""
     try:
-        check(load_exported(file), copy.deepcopy(model).cpu().float())
-    except CheckpointError:
+        exported = load_exported(file)
+        if model is None:
+            return is_export_of(exported, digest)
+        check(exported, copy.deepcopy(model).cpu().float())
+    except (CheckpointError, MemoryError, RuntimeError):
         return False
     return True
 
@@ -183,7 +184,7 @@ def _network_and_facts(model: str | Path | SRModel) -> tuple[SRModel, dict[str, 
         card = file.get("card", {})
         source = {"name": path.stem, "sha256": sha256_of(path)}
     return network, {
-        "format": _FORMAT,
+        "format": EXPORT_FORMAT,
         "scale": network.scale,
         "channels": network.channels,
         "value_range": [0, 1],

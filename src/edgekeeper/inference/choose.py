@@ -24,11 +24,13 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import Image, Pixels, open_image, to_tensor
 from edgekeeper.image.quality import Condition, estimate
 from edgekeeper.inference.finish import Finish
-from edgekeeper.inference.network import Precision, TileRunner
+from edgekeeper.inference.network import Precision
 from edgekeeper.inference.request import Request
+from edgekeeper.inference.runner import TileRunner
 from edgekeeper.metrics.artifacts import THRESHOLD, WINDOW, texture_similarity
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
+from edgekeeper.pretrained.accelerated import Accelerable, accelerated
+from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, Runtime, UsedPrecision, load_exported
 from edgekeeper.pretrained.zoo import (
     FACTORS,
     WEIGHTS,
@@ -94,7 +96,7 @@ def networks_for(
         known = isinstance(model, str | Path) and (WEIGHTS / f"{model}.safetensors").is_file()
         own = Networks(factors=(one.scale,), load=lambda factor: one)
         return replace(own, alpha=plain, flat=FLAT) if known else own
-    if load_one is None and request.runtime not in (None, "torch"):
+    if load_one is None and request.runtime not in ("auto", "torch"):
         raise InputError("Only an exported network is run by another runtime than torch.")
     find_device(request.device)
     own = Networks(factors=FACTORS[style], load=shipped(style), alpha=plain, flat=FLAT)
@@ -106,10 +108,14 @@ def networks_for(
 
 def _load(request: Request, name_or_file: str | Path) -> SRModel:
     needs = EXPORTED_SUFFIXES.get(Path(name_or_file).suffix.lower(), "torch")
-    if request.runtime not in (None, needs):
+    if request.runtime not in ("auto", needs):
         raise InputError(f"'{name_or_file}' is run by {needs}, not by {request.runtime}.")
     if needs == "torch":
-        return load_network(name_or_file, factor=request.scale).to(find_device(request.device))
+        device = find_device(request.device)
+        model = load_network(name_or_file, factor=request.scale).to(device)
+        if request.runtime == "torch" or request.categories is not None:
+            return model
+        return accelerated(model, file=find(name_or_file), threads=request.threads)
     if request.device not in ("auto", "cpu"):
         raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
     precision: Precision = "bfloat16" if request.precision == "bfloat16" else "float32"
@@ -190,6 +196,16 @@ class Mixture(_Pair):
     def __init__(self, *, plain: SRModel, other: SRModel, strength: float) -> None:
         super().__init__(plain=plain, other=other)
         self.strength = strength
+
+    def in_runtime(self, runtime: Runtime, *, precision: UsedPrecision) -> SRModel | None:
+        """Return the mixture of the two in another runtime; None unless both can be had."""
+        parts = [
+            one.in_runtime(runtime, precision=precision) if isinstance(one, Accelerable) else None
+            for one in (self.plain, self.other)
+        ]
+        if parts[0] is None or parts[1] is None:
+            return None
+        return Mixture(plain=parts[0], other=parts[1], strength=self.strength)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return the SR batch, between those of the two networks."""

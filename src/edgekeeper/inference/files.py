@@ -35,14 +35,16 @@ from edgekeeper.inference.flow import (
     run,
 )
 from edgekeeper.inference.memory import tile_side
-from edgekeeper.inference.network import TileError, tile_overlap
 from edgekeeper.inference.outputs import check_outputs, plan_outputs, refusal
 from edgekeeper.inference.request import Progress, Request, Result, Step
+from edgekeeper.inference.runner import TileError, tile_overlap
 
 # What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
 _PART_BYTES = 2**22
 _READ_PARTS = 8
 _WRITTEN_PARTS = 64
+
+_MANY = 8  # images of which small ones, too, are worth another runtime's start
 
 
 # ---- Reading ahead and writing behind ------------------------------------------------------------
@@ -187,6 +189,7 @@ def upscale_files(
         overlap = tile_overlap(model, consistent=request.consistent)
         tile_side(request, overlap=overlap, size=(1, 1), device=torch.device("cpu"))
     pairs = plan_outputs(request, factors=networks.factors) if pairs is None else pairs
+    request = replace(request, many=request.many or len(pairs) >= _MANY)
     check_outputs(pairs)
     maps = None
     if request.categories is not None:

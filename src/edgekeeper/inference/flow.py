@@ -25,12 +25,11 @@ from edgekeeper.inference.choose import (
     treatment,
 )
 from edgekeeper.inference.memory import is_out_of_memory, tile_side
-from edgekeeper.inference.network import Precision, TileError, TileRunner
 from edgekeeper.inference.request import PassPlan, Request, Result, plan_passes
+from edgekeeper.inference.runner import SMALL, TileError, TileRunner
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.bands import fill_bands, join_alpha, resize_bands, split_alpha
 from edgekeeper.ops.tiles import Grid, RowWindow, Span, Tile, plan_tiles, tiled_bands
-from edgekeeper.pretrained.exported import ExportedNetwork
 from edgekeeper.pretrained.zoo import Networks
 
 BAND_BYTES = 2**28
@@ -135,7 +134,7 @@ def run(
                         for rows in to_rows(_flow(frame, work, on_tile=count, maps=maps), header):
                             sink.write(rows)
             seconds = time.perf_counter() - started
-            return _result(request, work, halvings=halvings, seconds=seconds)
+            return _result(work, halvings=halvings, seconds=seconds)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -203,6 +202,7 @@ def _plan(
     least as many rows as they overlap, and eight.
     """
     model, overlap = runner.model, runner.overlap
+    runner.switches = request.many or size[0] * size[1] >= SMALL
     side = tile_side(request, overlap=overlap, size=size, device=runner.device)
     if halvings:
         side = min(side, max(side >> halvings, _smallest(overlap)))
@@ -333,7 +333,7 @@ def _liveliest(part: Tensor, columns: list[Span]) -> Span:
     return columns[spread.index(max(spread))]
 
 
-def _result(request: Request, work: _Work, *, halvings: int, seconds: float) -> Result:
+def _result(work: _Work, *, halvings: int, seconds: float) -> Result:
     passes = work.passes
     runners = [one.runner for one in passes]
     notes = dict.fromkeys([*work.header.notes, *(note for one in runners for note in one.notes)])
@@ -342,17 +342,14 @@ def _result(request: Request, work: _Work, *, halvings: int, seconds: float) -> 
         notes[f"Memory ran out; the image was made in tiles of {side} pixels."] = None
     if work.treated.note:
         notes[work.treated.note] = None
-    precision: Precision | None = None
-    for one in runners:
-        exported = isinstance(one.model, ExportedNetwork) and request.precision == "bfloat16"
-        used = "bfloat16" if exported else one.precision
-        precision = used if precision != "float32" else precision  # the slowest
+    used = [one.precision for one in runners]
     return Result(
         source_size=work.plan.source,
         size=work.plan.size,
         seconds=seconds,
         network_seconds=sum(one.runner.seconds for one in (*passes, *work.alpha)),
-        precision=precision,
+        precision="float32" if "float32" in used else used[0] if used else None,  # the slowest
+        runtime=runners[0].runtime if runners else None,
         tile=passes[0].side if passes else 0,
         drift=runners[-1].drift if runners else None,
         strength=work.treated.strength,

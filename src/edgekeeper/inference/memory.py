@@ -11,7 +11,7 @@ from edgekeeper.inference.request import Request
 # More than any network measured needs for an LR pixel of a tile, in float32 on a CPU: DGGGAN with
 # body="lr" 30,784 bytes, RRDB for x4 12,500, VDSR 11,600, EDSR-baseline 9,000, the light EDSR that
 # ships 1,200.
-_PIXEL_BYTES = 32_000
+MOST_PIXEL_BYTES = 32_000
 
 
 def tile_side(
@@ -29,7 +29,9 @@ def tile_side(
     if tile == "auto":
         side = max(256, min(8 * overlap, 512), 4 * overlap)
         free, least = free_bytes(device), 3 * overlap + 64
-        while side > least and min(side, size[0]) * min(side, size[1]) * _PIXEL_BYTES >= free // 2:
+        while (
+            side > least and min(side, size[0]) * min(side, size[1]) * MOST_PIXEL_BYTES >= free // 2
+        ):
             side = max(side // 2, least)
         return min(side, max(size))
     if tile <= 2 * overlap:

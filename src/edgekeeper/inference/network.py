@@ -1,14 +1,12 @@
-"""Run a network on RGB: on a batch of images (``infer``) or on the tiles of one (``TileRunner``).
+"""Run a network on a batch of RGB images (``infer``), and choose what computes it how.
 
-The one place that knows luma networks, borders, layout, precision, symmetries and consistency.
+The one place that knows luma networks, borders, layout and precision.
 """
 
 import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,31 +14,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.errors import ImageError, InputError
-from edgekeeper.image import colour_difference
-from edgekeeper.inference.finish import Finish, enlarged
-from edgekeeper.models import SFTGAN, SRModel
+from edgekeeper.errors import InputError
+from edgekeeper.models import SRModel
 from edgekeeper.models.base import in_evaluation
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.color import rgb_to_y, rgb_to_ycbcr, ycbcr_to_rgb
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import Sides
-from edgekeeper.pretrained.exported import ExportedNetwork
+from edgekeeper.pretrained.accelerated import Accelerable
+from edgekeeper.pretrained.exported import ExportedNetwork, UsedPrecision
 
 Precision = Literal["float32", "bfloat16"]
-Choice = Literal["auto", "float32", "bfloat16"]
+Choice = Literal["auto", "float32", "bfloat16", "int8"]
 MemoryLayout = Literal["as given", "channels last"]
-
-BICUBIC_RADIUS = 2
-"""LR pixels over which the colour of luma networks is interpolated."""
-
-# How often the difference to the image is enlarged and added. Five leave less than half a grey
-# level in the mean on each of the 14 images of Set14, with ESPCN, the roughest of the networks that
-# ship; for EDSR two would do on most. See docs/upscale.md.
-PROJECTIONS = 5
-NO_MAP = "The network was given no map of categories and takes all as equally probable everywhere."
-
-_DARK = 8 / 255  # a tile this dark may well become all black
 
 
 @torch.inference_mode()
@@ -70,17 +56,22 @@ def infer(
     sides = (model.border,) * 4
 
     def forward(lr: Tensor, maps: Tensor | None) -> Tensor:
-        return _run_network(model, lr, maps, precision, layout)
+        return run_network(model, lr, maps=maps, precision=precision, layout=layout)
 
-    sr = _within_border(forward, lr, maps, border=sides, scale=model.scale)  # (B, 3, sH, sW)
+    sr = within_border(forward, lr, maps=maps, border=sides, scale=model.scale)  # (B, 3, sH, sW)
     grey = (lr == lr[:, :1]).flatten(1).all(dim=1)  # (B,)
     if model.channels == "rgb" and bool(grey.any()):
-        sr = torch.where(grey.view(-1, 1, 1, 1), _full_range_luma(sr), sr)
+        sr = torch.where(grey.view(-1, 1, 1, 1), full_range_luma(sr), sr)
     return sr.clamp(0, 1) if clamp == "unit" else sr
 
 
-def _run_network(
-    model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision, layout: MemoryLayout
+def run_network(
+    model: SRModel,
+    lr: Tensor,
+    *,
+    maps: Tensor | None,
+    precision: Precision,
+    layout: MemoryLayout,
 ) -> Tensor:
     """Return what the network makes of a part of an image: no border, no clamping."""
     if model.channels == "rgb":
@@ -91,11 +82,11 @@ def _run_network(
     return ycbcr_to_rgb(torch.cat([y, chroma], dim=1))
 
 
-def _within_border(
+def within_border(
     function: Callable[[Tensor, Tensor | None], Tensor],
     lr: Tensor,
-    maps: Tensor | None,
     *,
+    maps: Tensor | None,
     border: Sides,
     scale: int,
 ) -> Tensor:
@@ -109,7 +100,7 @@ def _within_border(
     return sr[..., above : sr.shape[-2] - below, left : sr.shape[-1] - right]
 
 
-def _full_range_luma(rgb: Tensor) -> Tensor:
+def full_range_luma(rgb: Tensor) -> Tensor:
     """Return the luma (B, 1, H, W) of RGB in [0, 1], so that equal channels stay what they are."""
     return (rgb_to_y(rgb) * 255 - 16) / 219
 
@@ -134,210 +125,139 @@ def _forward(
         return model(lr).float()
 
 
-# ---- The tiles of an image -----------------------------------------------------------------------
+# ---- The fastest runtime and precision that a processor has and that a network bears ------------
 
-
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """Mean CIEDE2000 of the image and the shrunk result, without ``consistent`` and with it."""
-
-    before: float
-    after: float
-
-
-def tile_overlap(model: SRModel, *, consistent: bool = False) -> int:
-    """Return the LR pixels of context that a tile of ``model`` needs."""
-    overlap = max(model.overlap, BICUBIC_RADIUS)
-    # One projection shrinks (kernel radius 2 LR pixels) and enlarges (2 again).
-    return overlap + PROJECTIONS * 2 * BICUBIC_RADIUS if consistent else overlap
-
-
-class TileError(ImageError):
-    """A tile could not be made; the message does not say of which image."""
-
-
-class TileRunner:
-    """A network that enlarges the tiles of one image, and what is to be told afterwards.
-
-    Attributes:
-        precision: the one in use; None until it is chosen.
-        overlap: the context that a tile needs, in LR pixels.
-        notes: sentences for the user, each once.
-        seconds: the time spent in the network.
-    """
-
-    def __init__(
-        self,
-        model: SRModel,
-        *,
-        precision: Choice = "float32",
-        ensemble: bool = False,
-        consistent: bool = False,
-        finish: Finish | None = None,
-    ) -> None:
-        tensors = chain(model.parameters(), model.buffers())
-        self.model = in_evaluation(model)
-        self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-        self.precision: Precision | None = None if precision == "auto" else precision
-        if any(isinstance(part, ExportedNetwork) for part in model.modules()):
-            self.precision = "float32"  # its runtime has its own
-        self._finish = finish or Finish(scale=model.scale)
-        self.overlap = tile_overlap(model, consistent=consistent) + self._finish.context
-        self.notes: dict[str, None] = {}
-        self.seconds = 0.0
-        self._ensemble, self._consistent = ensemble, consistent
-        self._drift = torch.zeros(3, dtype=torch.float64)
-
-    def probe(self, part: Tensor, *, maps: Tensor | None = None) -> None:
-        """Choose the precision by a part of the image, if it is still to be chosen."""
-        if self.precision is None:
-            started = time.perf_counter()
-            maps = None if maps is None else maps.to(self.device)
-            verdict = choose_precision(self.model, _as_rgb(part).to(self.device), maps=maps)
-            self.precision = verdict.precision
-            if verdict.note:
-                self.notes[verdict.note] = None
-            self.seconds += time.perf_counter() - started
-
-    @torch.inference_mode()
-    def __call__(
-        self, part: Tensor, *, maps: Tensor | None = None, border: Sides = (0, 0, 0, 0)
-    ) -> Tensor:
-        """Return the SR (1, C, scale·h, scale·w) in [0, 1] on the CPU, of grey or RGB (1, C, h, w).
-
-        ``maps`` (1, 8, scale·h, scale·w) are for networks that take maps of categories; ``border``
-        is where the tile ends with the image, in a network that sees a border there.
-
-        Raises:
-            InputError: maps for a network that takes none.
-            TileError: the network gave values that are not finite, in float32.
-        """
-        if maps is None and isinstance(self.model, SFTGAN):
-            self.notes[NO_MAP] = None
-        if not self._consistent and self._finish.keeps(part):
-            return enlarged(part, self.model.scale)
-        self.probe(part, maps=maps)
-        started = time.perf_counter()
-        lr, scale = part.to(self.device), self.model.scale  # (1, C, h, w)
-        maps = None if maps is None else maps.to(self.device)
-        sr = _within_border(self._run, _as_rgb(lr), maps, border=border, scale=scale)
-        if part.shape[1] == 1:
-            sr = _full_range_luma(sr)
-        sr = self._finish(sr.clamp_(0, 1), lr)
-        if self._consistent:
-            sr = self._project(sr, lr)
-        sr = sr.cpu()
-        self.seconds += time.perf_counter() - started
-        return sr
-
-    @property
-    def drift(self) -> Drift | None:
-        """How far the result was, and is, from the image; None without ``consistent``."""
-        before, after, count = self._drift.tolist()
-        return Drift(before=before / count, after=after / count) if count else None
-
-    def _run(self, lr: Tensor, maps: Tensor | None) -> Tensor:
-        """Return what the network gives, in float32 if it fails in less."""
-        assert self.precision is not None
-        sr = self._infer(lr, maps, self.precision)
-        black = float(sr.amax()) <= 0 and float(lr.amax()) > _DARK
-        if self.precision != "float32" and (black or not _is_finite(sr)):
-            self.notes["A tile that failed in bfloat16 was done again in float32."] = None
-            sr = self._infer(lr, maps, "float32")
-        if not _is_finite(sr):
-            raise TileError("the network gave values that are not finite; its weights are damaged.")
-        return sr
-
-    def _infer(self, lr: Tensor, maps: Tensor | None, precision: Precision) -> Tensor:
-        def run(lr: Tensor, maps: Tensor | None = None) -> Tensor:
-            return _run_network(self.model, lr, maps, precision, "channels last")
-
-        if not self._ensemble:
-            return run(lr, maps)
-        if maps is None:
-            return mean_of_eight(run, lr)
-        # The image is turned with its map: at the map's size, each pixel repeated.
-        scale = self.model.scale
-        both = torch.cat([enlarged(lr, scale), maps], dim=1)  # (1, 3 + 8, sh, sw)
-        return mean_of_eight(lambda x: run(x[:, :3, ::scale, ::scale], x[:, 3:]), both)
-
-    def _project(self, sr: Tensor, lr: Tensor) -> Tensor:
-        """Project iteratively back (Irani and Peleg 1991); the exact bicubic is the camera."""
-        size, large = (lr.shape[-2], lr.shape[-1]), (sr.shape[-2], sr.shape[-1])
-        small = before = imresize(sr, size=size)  # (1, C, h, w)
-        for _ in range(PROJECTIONS):
-            sr = (sr + imresize(lr - small, size=large)).clamp_(0, 1)
-            small = imresize(sr, size=size)
-        count = size[0] * size[1]
-        means = [colour_difference(_as_rgb(x), _as_rgb(lr)) for x in (before, small)]
-        self._drift += torch.tensor([*(mean * count for mean in means), count])
-        return sr
-
-
-def mean_of_eight(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return the mean of ``function`` of ``x`` flipped and transposed, turned back each time.
-
-    ``x`` is (B, C, H, W); ``function`` may change the size, by the same factor on both axes. For a
-    function that treats all directions alike this is ``function(x)`` up to rounding. In the
-    literature: geometric self-ensemble (EDSR, Lim et al. 2017, section 3.4).
-    """
-    total = torch.zeros(())
-    for turned in (x, x.transpose(-2, -1)):
-        for flips in ([], [-1], [-2], [-2, -1]):
-            result = function(turned.flip(flips)).flip(flips)
-            total = total + (result if turned is x else result.transpose(-2, -1))
-    return total / 8
-
-
-def _as_rgb(part: Tensor) -> Tensor:
-    return part if part.shape[1] == 3 else part.expand(-1, 3, -1, -1)
-
-
-def _is_finite(x: Tensor) -> bool:
-    # One pass over the values: a NaN is handed on by both, an infinity is one of them.
-    low, high = torch.aminmax(x)
-    return bool(torch.isfinite(low) & torch.isfinite(high))
-
-
-# ---- The fastest precision that a processor has and that a network bears ------------------------
-
-# What bfloat16 may differ from float32: half a grey level of 255 in the mean, and in PSNR.
+# What bfloat16 may differ from float32: half a grey level of 255 in the mean, and in PSNR. Another
+# runtime in float32: a quarter of one in any pixel.
 _MOST_LEVELS, _LEAST_DB = 0.5, 50.0
+_MOST_OF_A_PIXEL = 1e-3
 _PROBE_SIDE = 128
 
 
 class Verdict(NamedTuple):
-    """The precision to use, and a sentence when it is not the one that was hoped for."""
+    """The precision to use, a sentence where there is something to tell, and what computes it.
 
-    precision: Precision
-    note: str = ""
-
-
-# What was found for a network, with the weights it had then.
-_known: "WeakKeyDictionary[SRModel, tuple[object, Verdict]]" = WeakKeyDictionary()
-
-
-def choose_precision(model: SRModel, probe: Tensor, *, maps: Tensor | None = None) -> Verdict:
-    """Return the precision for ``model``: bfloat16 where it is fast and good enough, else float32.
-
-    ``probe`` is a part of an image (1, 3, h, w), of which the middle is tried in both, with
-    ``maps`` as for ``infer``; this is done once for a network and its weights. Without bfloat16
-    in the processor nothing is tried.
+    ``model`` is None where that is the network itself.
     """
-    if not bfloat16_is_fast(probe.device) or not _multiplies(model):
-        return Verdict("float32")
-    weights = _fingerprint(model)
-    if model in _known and _known[model][0] == weights:
-        return _known[model][1]
-    top, left = (max((side - _PROBE_SIDE) // 2, 0) for side in probe.shape[-2:])
-    middle = probe[..., top : top + _PROBE_SIDE, left : left + _PROBE_SIDE]
-    if maps is not None:
-        top, left, side = (model.scale * x for x in (top, left, _PROBE_SIDE))
-        maps = maps[..., top : top + side, left : left + side]
+
+    precision: UsedPrecision
+    note: str = ""
+    model: SRModel | None = None
+
+
+# What was found for a network and a choice, with the weights it had then.
+_known: "WeakKeyDictionary[SRModel, dict[tuple[Choice, bool], tuple[object, Verdict]]]" = (
+    WeakKeyDictionary()
+)
+
+
+def choose(
+    model: SRModel,
+    probe: Tensor,
+    *,
+    wanted: Choice = "auto",
+    switches: bool = True,
+    maps: Tensor | None = None,
+) -> Verdict:
+    """Return what computes ``model`` in which precision, tried once for a network and its weights.
+
+    ``probe`` is a part of an image (1, 3, h, w), of which the middle is tried, with ``maps`` as
+    for ``infer``. Of a network with files for other runtimes, if it ``switches``: OpenVINO where
+    it is near enough to PyTorch's float32 there, else ONNX Runtime where it is so and faster,
+    else PyTorch. "auto" is bfloat16 where it is fast and good enough, else float32; "int8" is
+    OpenVINO's.
+
+    Raises:
+        InputError: no file of the network in eight bits, or no OpenVINO.
+    """
+    if not (switches or wanted == "int8") and wanted != "auto":
+        return Verdict(wanted)
+    weights, known, key = _fingerprint(model), _known.setdefault(model, {}), (wanted, switches)
+    if key not in known or known[key][0] != weights:
+        top, left = (max((side - _PROBE_SIDE) // 2, 0) for side in probe.shape[-2:])
+        middle = probe[..., top : top + _PROBE_SIDE, left : left + _PROBE_SIDE]
+        if isinstance(model, Accelerable) and (switches or wanted == "int8"):
+            known[key] = weights, _choose_runtime(model, middle, wanted)
+        elif not bfloat16_is_fast(probe.device) or not _multiplies(model):
+            return Verdict("float32")
+        else:
+            if maps is not None:
+                top, left, side = (model.scale * x for x in (top, left, _PROBE_SIDE))
+                maps = maps[..., top : top + side, left : left + side]
+            known[key] = weights, _choose_precision(model, middle, maps)
+    return known[key][1]
+
+
+def _choose_precision(model: SRModel, middle: Tensor, maps: Tensor | None) -> Verdict:
     full = infer(model, middle, maps=maps, layout="channels last")
     reduced = infer(model, middle, maps=maps, precision="bfloat16", clamp="none")
-    _known[model] = weights, _compare(full, reduced)
-    return _known[model][1]
+    return _compare(full, reduced)
+
+
+def _choose_runtime(model: SRModel, middle: Tensor, wanted: Choice) -> Verdict:
+    assert isinstance(model, Accelerable)
+    if wanted == "int8":
+        if (found := model.in_runtime("openvino", precision="int8")) is None:
+            raise InputError(NO_INT8)
+        return Verdict("int8", _loss_of(found), found)
+    reduced: list[Precision] = ["bfloat16"] if bfloat16_is_fast(middle.device) else []
+    precisions: list[Precision] = [*reduced, "float32"] if wanted == "auto" else [wanted]
+    started = time.perf_counter()
+    full = infer(model, middle, layout="channels last")
+    in_torch = time.perf_counter() - started
+    for precision in precisions:
+        found = model.in_runtime("openvino", precision=precision)
+        if found is not None and _is_near(infer(found, middle, clamp="none"), full, precision):
+            return Verdict(precision, f"OpenVINO ran the network in {precision}.", found)
+    verdict = Verdict("float32") if wanted == "auto" else Verdict(precisions[0])
+    if wanted == "auto" and reduced and _multiplies(model):
+        started = time.perf_counter()
+        verdict = _choose_precision(model, middle, None)
+        if verdict.precision == "bfloat16":
+            in_torch = (time.perf_counter() - started) - in_torch  # float32 was in it again
+    found = None if wanted == "bfloat16" else model.in_runtime("onnx", precision="float32")
+    if found is not None and _is_near(infer(found, middle, clamp="none"), full, "float32"):
+        started = time.perf_counter()
+        infer(found, middle)
+        if time.perf_counter() - started < in_torch:
+            return Verdict("float32", "ONNX Runtime ran the network in float32.", found)
+    return verdict
+
+
+NO_INT8 = (
+    "--precision int8 needs OpenVINO (pip install 'edgekeeper[fast]') and a file of the network "
+    "in eight bits: those of `edgekeeper upscale` by default and fast_x2, fast_x4 ship; "
+    "make others by `edgekeeper export NETWORK --to openvino --int8 FOLDER`, a file for --model."
+)
+
+
+def _loss_of(model: SRModel) -> str:
+    """Return the sentence on what eight bits cost, from the cards of the files."""
+    said = []
+    for part in model.modules():
+        if isinstance(part, ExportedNetwork):
+            loss: Any = part.facts["int8"]
+            said.append(
+                f"{part.path.name.partition('.')[0]} loses {max(loss['loss_db'], 0):.3f} dB on "
+                f"{loss['images']} images that did not calibrate"
+            )
+    return f"OpenVINO ran the network in int8: {'; '.join(said)}."
+
+
+def _is_near(sr: Tensor, full: Tensor, precision: Precision) -> bool:
+    """Return whether another runtime's result is near enough to PyTorch's in float32."""
+    if not is_finite(sr):
+        return False
+    if precision == "bfloat16":
+        return _compare(full, sr).precision == "bfloat16"
+    return float((sr.clamp(0, 1) - full).abs().amax()) <= _MOST_OF_A_PIXEL
+
+
+def is_finite(x: Tensor) -> bool:
+    """Return whether all values are finite."""
+    # One pass over the values: a NaN is handed on by both, an infinity is one of them.
+    low, high = torch.aminmax(x)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
@@ -359,7 +279,7 @@ def cpu_capabilities() -> dict[str, Any]:
 
 
 def _compare(full: Tensor, reduced: Tensor) -> Verdict:
-    if not _is_finite(reduced):
+    if not is_finite(reduced):
         what = "gives values that are not finite in bfloat16"
         return Verdict("float32", f"This network {what}; float32 was used.")
     error = (reduced.clamp(0, 1) - full).double()

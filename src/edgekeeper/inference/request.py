@@ -14,9 +14,11 @@ from edgekeeper.image import (
     SaveOptions,
 )
 from edgekeeper.inference.categories import Categories
-from edgekeeper.inference.network import Choice, Drift, Precision
+from edgekeeper.inference.network import Choice
+from edgekeeper.inference.runner import Drift
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import Seams
+from edgekeeper.pretrained.exported import UsedPrecision
 from edgekeeper.pretrained.zoo import FACTORS, Networks, Style, choose_passes
 
 
@@ -37,8 +39,9 @@ class Request:
         sharpness: from 0, as the network made it, to 1; None: 0, or 0.25 of the style "sharp".
         guard: take the faithful network's result where the texture of the one that is run is an
             artifact; with the style "texture" or a network of one's own.
-        runtime: what runs the network; None: what its file is for. ``edgekeeper.export`` makes
-            what another runtime than torch takes of a network.
+        runtime: what runs the network; "auto": what its file is for, and of one that has files
+            for several the fastest that is proved near enough to PyTorch (``network.choose``).
+        many: whether many images follow, so that a faster runtime pays for small ones too.
         device: where torch computes networks that are named, or "auto"; given ones stay in place.
         threads: of the runtime of an exported network.
         precision: "auto" is the fastest that stays within half a grey level of float32 in the mean.
@@ -70,7 +73,8 @@ class Request:
     strength: float | None = None
     sharpness: float | None = None
     guard: bool = False
-    runtime: Literal["torch", "onnx", "openvino"] | None = None
+    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto"
+    many: bool = False
     device: str = "cpu"
     threads: int | None = None
     precision: Choice = "float32"
@@ -153,7 +157,7 @@ def _check_choices(request: Request) -> None:
     """Raise InputError, with the nearest name, for a choice that there is not."""
     for name, known in (
         ("style", tuple(FACTORS)),
-        ("runtime", (None, "torch", "onnx", "openvino")),
+        ("runtime", ("auto", "torch", "onnx", "openvino")),
         ("precision", get_args(Choice)),
         ("existing", (None, "skip", "fail", "replace")),
     ):
@@ -235,8 +239,8 @@ class Result:
         seconds: the time from the beginning of the work to the written file. Files overlap, so
             that the sum over a folder is more than the time it took.
         network_seconds: the part of it that the networks took.
-        precision, tile: of the networks, and the side of the tiles of the first pass in LR pixels;
-            None and 0 when none was run.
+        precision, runtime, tile: of the networks, what ran the first of them, and the side of its
+            tiles in LR pixels; None and 0 when none was run.
         drift: of the last pass, if ``consistent`` was asked for.
         strength: how strongly it was restored; 0 for not at all.
         notes: sentences on what one might not expect.
@@ -255,7 +259,8 @@ class Result:
     size: tuple[int, int] | None = None
     seconds: float = 0.0
     network_seconds: float = 0.0
-    precision: Precision | None = None
+    precision: UsedPrecision | None = None
+    runtime: Literal["torch", "onnx", "openvino"] | None = None
     tile: int = 0
     drift: Drift | None = None
     strength: float = 0.0
@@ -282,6 +287,7 @@ class Result:
             "seconds": round(self.seconds, 4),
             "network_seconds": round(self.network_seconds, 4),
             "precision": self.precision,
+            "runtime": self.runtime,
             "strength": self.strength,
             "notes": list(self.notes),
             "drift": None if self.drift is None else asdict(self.drift),

@@ -11,8 +11,8 @@ from edgekeeper.inference.categories import CategoryMap, find_maps
 from edgekeeper.inference.choose import networks_for, runner_of
 from edgekeeper.inference.finish import Finish
 from edgekeeper.inference.memory import tile_side
-from edgekeeper.inference.network import tile_overlap
 from edgekeeper.inference.request import Request, Result, plan_passes
+from edgekeeper.inference.runner import tile_overlap
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tiled_bands
 

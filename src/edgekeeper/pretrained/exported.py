@@ -25,6 +25,7 @@ from edgekeeper.models import SRModel
 
 Runtime = Literal["onnx", "openvino"]
 ExportPrecision = Literal["float32", "bfloat16"]
+UsedPrecision = Literal["float32", "bfloat16", "int8"]
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 EXPORTED_KEY = "edgekeeper"  # the entry of a file's metadata that holds the facts as JSON
@@ -40,13 +41,22 @@ class ExportedNetwork(SRModel):
 
     Attributes:
         facts: what the file says of itself, the card included.
-        path: the file.
+        path: the file; ``runtime`` runs it, in ``precision``.
         multiple: tiles start at multiples of so many LR pixels.
     """
 
-    def __init__(self, path: Path, *, facts: Mapping[str, object], run: Run) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        facts: Mapping[str, object],
+        run: Run,
+        runtime: Runtime = "onnx",
+        precision: ExportPrecision = "float32",
+    ) -> None:
         super().__init__()
-        self.path, self.facts = path, dict(facts)
+        self.path, self.facts, self.runtime = path, dict(facts), runtime
+        self.precision: UsedPrecision = "int8" if facts.get("precision") == "int8" else precision
         self._run = run
         try:
             self.scale = _number(facts, "scale", least=1)
@@ -100,10 +110,15 @@ def _number(facts: Mapping[str, object], key: str, *, least: int = 0) -> int:
 
 
 def load_exported(
-    path: str | Path, *, threads: int | None = None, precision: ExportPrecision = "float32"
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    precision: ExportPrecision = "float32",
+    runtime: Runtime | None = None,
 ) -> ExportedNetwork:
     """Return the network in an exported file: ``.onnx`` runs in ONNX Runtime, ``.xml`` in OpenVINO.
 
+    runtime: "openvino" runs ``.onnx`` too.
     threads: how many to compute with; by default as many as this process may use.
     precision: ``"bfloat16"`` lets OpenVINO compute in it where the processor can.
 
@@ -122,7 +137,7 @@ def load_exported(
         raise InputError(f"There is no file '{path}'.")
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it must be at least 1.")
-    runtime = EXPORTED_SUFFIXES[path.suffix.lower()]
+    runtime = runtime or EXPORTED_SUFFIXES[path.suffix.lower()]
     needed(RUNTIMES[runtime], extra=runtime)
     if threads is None and hasattr(os, "sched_getaffinity"):  # Linux: the cores it may use
         threads = len(os.sched_getaffinity(0))
@@ -135,7 +150,9 @@ def load_exported(
         facts, run = _open_onnx(path, threads=threads)
     else:
         facts, run = _open_openvino(path, threads=threads, precision=precision)
-    return ExportedNetwork(path, facts=_facts(facts, path), run=run)
+    return ExportedNetwork(
+        path, facts=_facts(facts, path), run=run, runtime=runtime, precision=precision
+    )
 
 
 def needed(package: str, *, extra: str) -> None:
@@ -207,11 +224,9 @@ def _open_openvino(
     core = openvino.Core()
     try:
         network = core.read_model(str(path))
-        text = (
-            network.get_rt_info([EXPORTED_KEY, "facts"]).astype(str)
-            if network.has_rt_info([EXPORTED_KEY, "facts"])
-            else None
-        )
+        places = ([EXPORTED_KEY, "facts"], ["framework", EXPORTED_KEY])  # of .xml, of .onnx
+        place = next(filter(network.has_rt_info, places), None)
+        text = network.get_rt_info(place).astype(str) if place else None
         request = core.compile_model(network, "CPU", options).create_infer_request()
     except RuntimeError as error:
         raise CheckpointError(f"OpenVINO cannot read '{path}': {_short(error)}") from error

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Self
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import follow, parse_json, write_bytes, write_text
 from edgekeeper.inference.choose import networks_for
-from edgekeeper.inference.network import Precision
 from edgekeeper.inference.request import Request, plan_passes
+from edgekeeper.pretrained.exported import UsedPrecision
 from edgekeeper.video.codecs import CODECS, Layout, configure, layout_to_write
 from edgekeeper.video.colour import BT709, RGB, Coding, to_frame
 from edgekeeper.video.source import Facts, Frame
@@ -135,7 +135,7 @@ class Segment:
     packets: list[tuple[int, int, int]]
     header: str
     digest: str
-    precision: Precision | None
+    precision: UsedPrecision | None
 
 
 class SegmentFolder:
@@ -228,7 +228,7 @@ class SegmentWriter:
         self._duration = frame.duration
         self._collect(coded)
 
-    def _begin(self, number: int, precision: Precision | None) -> None:
+    def _begin(self, number: int, precision: UsedPrecision | None) -> None:
         import av
 
         context = av.CodecContext.create(CODECS[self._encoding.codec].encoder, "w")

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekeeper.errors import ImageError, UnavailableError
 from edgekeeper.image import Image
-from edgekeeper.inference.network import Precision
+from edgekeeper.pretrained.exported import UsedPrecision
 from edgekeeper.video.codecs import Layout, layout_to_read
 from edgekeeper.video.colour import (
     BT601_525,
@@ -83,7 +83,7 @@ class Frame:
     time: int
     duration: int
     image: Image
-    precision: Precision | None = None
+    precision: UsedPrecision | None = None
 
 
 def address(path: Path) -> str:

@@ -14,8 +14,9 @@ from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import Overwrite, check_target, deliver, make_folder
 from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
 from edgekeeper.inference.files import ReadAhead, WriteBehind
-from edgekeeper.inference.network import TileError, infer
+from edgekeeper.inference.network import infer
 from edgekeeper.inference.outputs import VIDEO_SUFFIXES, refusal
+from edgekeeper.inference.runner import TileError
 from edgekeeper.models import SRModel
 from edgekeeper.video.codecs import check_options, encoder_options
 from edgekeeper.video.joining import check_streams, join
@@ -224,5 +225,5 @@ def _for_frames(request: Request) -> Request:
     """Return the request with its networks; frames are not looked at, each would differ by it."""
     networks = networks_for(request)
     if networks.restore is not None and request.style == "auto" and request.strength is None:
-        return replace(request, model=networks, strength=0.0)
-    return replace(request, model=networks)
+        return replace(request, model=networks, strength=0.0, many=True)
+    return replace(request, model=networks, many=True)

@@ -1,0 +1,209 @@
+"""Folders of images made larger by many machines: Ray Data hands out paths, actors do the work.
+
+paths -> actor: read, network, write the file itself -> a small row -> the manifest
+
+No pixel goes through Ray. A row in the manifest (one JSON object a line, in the folder of the
+results) says what became of a file, and is the truth for going on. A file gets its name
+atomically, and what is done twice because a worker died is written twice to the same name: once.
+"""
+
+import json
+import math
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgekeeper.errors import InputError, UnavailableError
+from edgekeeper.files import remove_leftovers
+from edgekeeper.inference.choose import networks_for
+from edgekeeper.inference.files import upscale_files
+from edgekeeper.inference.memory import MOST_PIXEL_BYTES
+from edgekeeper.inference.outputs import check_outputs, refusal
+from edgekeeper.inference.request import Request, Result
+from edgekeeper.inference.runner import tile_overlap
+
+MANIFEST = "edgekeeper-manifest.jsonl"
+TRIES = 3
+"""How often a file is begun before it is listed as failed."""
+
+_ROWS = 16
+"""Paths that an actor takes at a time; it reads one, computes one and writes one at once."""
+
+_BASE_BYTES = 2**30
+"""What an actor takes beside its tiles: PyTorch, the runtime, bands of rows, what waits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """How the work is spread.
+
+    Attributes:
+        workers: actors; 0: as many as the cluster has processors for.
+        threads: that an actor computes with.
+        resume: whether a manifest that is there is gone on with.
+    """
+
+    workers: int = 0
+    threads: int = 1
+    resume: bool = False
+
+
+def upscale_on_cluster(
+    pairs: Sequence[tuple[Path, Path]], request: Request, *, manifest: Path, cluster: Cluster
+) -> Generator[Result, None, None]:
+    """Yield the results of images (source, target) as they are there, and note them in a file.
+
+    ``request.model`` is a name or the path of a file, or None. Paths must be the same on all
+    machines. An image that fails is tried ``TRIES`` times by its worker; one whose worker dies as
+    often is tried alone. The rest goes on. With ``cluster.resume`` what the manifest says done is
+    not done again, and what failed is.
+
+    Raises:
+        InputError: a manifest is there and is not to be gone on with, or none is; see
+            ``check_outputs``.
+        UnavailableError: Ray is not installed.
+    """
+    ray = _ray()
+    pairs = [(Path(os.path.abspath(s)), Path(os.path.abspath(t))) for s, t in pairs]  # noqa: PTH100
+    check_outputs(pairs)
+    told = _read(manifest, cluster)
+    request = replace(request, threads=cluster.threads, many=True)
+    with manifest.open("a", encoding="utf-8") as file:
+
+        def note(result: Result) -> Result:
+            file.write(json.dumps(result.as_json()) + "\n")
+            file.flush()
+            return result
+
+        left: dict[str, Path] = {}
+        for source, target in pairs:
+            if (known := told.get(str(source))) is not None and known["status"] != "failed":
+                why = f"'{target}' is done, says '{manifest.name}'."
+                yield Result(source=source, target=target, status="skipped", reason=why)
+                continue
+            # Without a row, what an earlier run left there is its own: it is made once more.
+            existing = "replace" if cluster.resume else request.on_existing
+            refused = refusal(source, target, existing=existing)
+            if refused is None:
+                left[str(source)] = target
+            else:
+                yield note(refused)
+        request = replace(request, existing="replace")
+        for rows in (_ROWS, 1):  # files of batches that killed their worker, one by one
+            for result in _pass(ray, dict(left), request, cluster=cluster, rows=rows):
+                if left.pop(str(result.source), None) is not None:  # one row, whatever was repeated
+                    yield note(result)
+        for name, target in left.items():  # whose worker died each time
+            why = f"'{name}': its worker died each time; memory may be short."
+            yield note(Result(source=Path(name), target=target, status="failed", reason=why))
+        os.fsync(file.fileno())
+    for folder in {target.parent for _, target in pairs}:
+        remove_leftovers(folder)  # of workers that were killed
+
+
+def _ray() -> Any:
+    """Return the module ``ray``, which reports nothing to its makers and prints no progress."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UnavailableError("This needs Ray: pip install 'edgekeeper[ray]'.") from error
+    return ray
+
+
+def _read(manifest: Path, cluster: Cluster) -> dict[str, dict[str, Any]]:
+    """Return the last row of each source of an earlier run; its last line may be cut."""
+    if not manifest.exists():
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        return {}
+    if not cluster.resume:
+        raise InputError(
+            f"'{manifest}' is of an earlier run: go on with --resume, or remove it to begin anew."
+        )
+    rows: dict[str, dict[str, Any]] = {}
+    whole = 0
+    for line in manifest.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        whole += len(line)
+        row = json.loads(line)
+        rows[row["input"]] = row
+    os.truncate(manifest, whole)
+    return rows
+
+
+def _pass(
+    ray: Any, left: Mapping[str, Path], request: Request, *, cluster: Cluster, rows: int
+) -> Iterator[Result]:
+    """Yield what the workers make of the files, in any order; none of those that killed one."""
+    if not left:
+        return
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # what is lost is tried again
+    context.print_on_execution_start = False
+    there = ray.cluster_resources()
+    fits = max(1, int(there.get("CPU", 1) // cluster.threads))
+    workers = min(cluster.workers or fits, math.ceil(len(left) / rows))
+    memory = min(memory_of(request), int(0.9 * there.get("memory", 2**40) / workers))
+    items = [{"source": source, "target": str(target)} for source, target in left.items()]
+    made = ray.data.from_items(items, override_num_blocks=math.ceil(len(items) / rows)).map_batches(
+        _Actor,
+        fn_constructor_args=(request,),
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=cluster.threads,
+        num_gpus=1 if request.device.startswith("cuda") else None,
+        memory=memory,
+        max_restarts=TRIES,
+        max_task_retries=TRIES,
+    )
+    for row in made.iter_rows():
+        yield row["result"]
+
+
+def memory_of(request: Request) -> int:
+    """Return the bytes that an actor may take: of the largest tile that is planned, and beside."""
+    networks = networks_for(request)
+    overlap = max(
+        tile_overlap(networks.load(factor), consistent=request.consistent)
+        for factor in networks.factors
+    )
+    side = request.tile if request.tile != "auto" else max(256, min(8 * overlap, 512), 4 * overlap)
+    return _BASE_BYTES + side**2 * MOST_PIXEL_BYTES
+
+
+class _Actor:
+    """A worker: its networks are read once, and it writes the files itself."""
+
+    def __init__(self, request: Request) -> None:
+        torch.set_num_threads(request.threads or 1)
+        self._request = replace(request, model=networks_for(request))
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Return one result for each path of the batch."""
+        pairs = list(zip(map(Path, batch["source"]), map(Path, batch["target"]), strict=True))
+        found: dict[Path, Result] = {}
+        for _ in range(TRIES):
+            done = {source for source, result in found.items() if result.status == "done"}
+            left = [pair for pair in pairs if pair[0] not in done]
+            for result in upscale_files(self._request, pairs=left) if left else ():
+                found[result.source] = result
+        for source, target in pairs:  # not begun where the disk is full
+            why = f"'{target}' was not begun: no space is left."
+            no = Result(source=source, target=target, status="failed", reason=why)
+            found.setdefault(source, no)
+        results = [found[source] for source, _ in pairs]
+        column = np.empty(len(results), dtype=object)
+        column[:] = results
+        return {"result": column}
