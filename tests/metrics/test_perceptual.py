@@ -8,8 +8,10 @@ from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import UnavailableError
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import PROTOCOLS, lpips, niqe, perceptual
-from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
+from edgekeeper.metrics.perceptual import measure_perceptual
 from edgekeeper.metrics.score import score_image
+
+OF_FILES = ("lpips", "niqe", "niqe_rgb2gray", "niqe_stored", "ma", "pi")
 
 
 def constant(value: float, *, calls: list[float] | None = None) -> object:
@@ -43,7 +45,7 @@ def test_only_what_is_asked_for_is_measured(noted: list[float]) -> None:
 
 
 def test_pi_is_made_of_ma_and_niqe_which_are_measured_once(noted: list[float]) -> None:
-    found = measure_perceptual(X, X, metrics=tuple(PERCEPTUAL))
+    found = measure_perceptual(X, X, metrics=OF_FILES)
     assert found.values == {
         "lpips": 0.2,
         "niqe": 5.0,
@@ -58,7 +60,7 @@ def test_pi_is_made_of_ma_and_niqe_which_are_measured_once(noted: list[float]) -
 
 
 def test_without_weights_the_reason_names_the_file(tmp_path: Path) -> None:
-    found = measure_perceptual(X, X, metrics=tuple(PERCEPTUAL), folder=tmp_path)
+    found = measure_perceptual(X, X, metrics=OF_FILES, folder=tmp_path)
     assert found.values == {}
     files = {
         "lpips": "alexnet_conv.safetensors",

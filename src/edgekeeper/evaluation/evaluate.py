@@ -50,7 +50,7 @@ def evaluate(
     lr_folder: the LR images of the one set, where they do not lie in its folder.
     scale: by default the network's.
     data_root: by default the folder in the environment's EDGEKEEPER_DATA.
-    metrics: those of ``METRICS`` are always measured; "lpips", "niqe", "ma" and "pi" when they
+    metrics: those of ``METRICS`` are always measured; those of ``PERCEPTUAL`` when they
         are named here. Where one is unavailable, the score has the reason.
     weights: the folder of their weight files; by default ``weights`` of EDGEKEEPER_DATA.
     model_name: what the scores are filed under; by default the network's name or class, or the

@@ -30,10 +30,13 @@ TITLES = {
     "niqe_stored": "NIQE (stored grey)",
     "ma": "Ma",
     "pi": "PI",
+    "dists": "DISTS",
+    "fsim": "FSIM",
     "risk": "structure risk",
 }
 DIGITS = {"psnr": 2, "ssim": 4, "gradient_psnr": 2, "gv_ratio": 3, "gv_gap": 3, "gmsd": 4}
 DIGITS |= {"lpips": 4, "niqe": 3, "niqe_rgb2gray": 3, "niqe_stored": 3, "ma": 3, "pi": 3, "risk": 4}
+DIGITS |= {"dists": 4, "fsim": 4}
 SIGNS = {"highest": "↑", "lowest": "↓", "nearest 1": "→1"}
 NOTHING = "–"
 

@@ -1,5 +1,7 @@
 """Metrics: f(sr, hr, ...) or, without an original, f(sr) -> (B,) float64, one per image."""
 
+from edgekeeper.metrics.dists import dists
+from edgekeeper.metrics.fsim import fsim
 from edgekeeper.metrics.ma import ma, pi
 from edgekeeper.metrics.niqe import niqe
 from edgekeeper.metrics.perceptual import lpips
@@ -20,7 +22,9 @@ __all__ = [
     "Protocol",
     "VarianceComparison",
     "compare_variances",
+    "dists",
     "find_protocol",
+    "fsim",
     "gmsd",
     "gradient_psnr",
     "gv_gap",

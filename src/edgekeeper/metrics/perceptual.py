@@ -1,4 +1,4 @@
-"""LPIPS; and LPIPS, NIQE, Ma and PI of one image, each a number or the reason why there is none.
+"""LPIPS; and the perceptual metrics of one image, each a number or the reason why there is none.
 
 Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric", CVPR 2018; version 0.1 of its weights.
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import CheckpointError, UnavailableError
+from edgekeeper.metrics.dists import SMALLEST_DISTS, dists
+from edgekeeper.metrics.fsim import SMALLEST_FSIM, fsim
 from edgekeeper.metrics.ma import ma, perceptual_index
 from edgekeeper.metrics.niqe import Grey, niqe
 from edgekeeper.metrics.protocol import find_protocol, images
@@ -86,6 +88,8 @@ PERCEPTUAL: dict[str, Literal["highest", "lowest"]] = {
     "niqe_stored": "lowest",
     "ma": "highest",
     "pi": "lowest",
+    "dists": "lowest",
+    "fsim": "highest",
 }
 """The numbers that take files and seconds, measured when they are asked for; which are good."""
 
@@ -111,16 +115,16 @@ def measure_perceptual(
 ) -> PerceptualNumbers:
     """Those of ``PERCEPTUAL`` that ``metrics`` names, of one result (1, 3, H, W) in [0, 1].
 
-    Each under its own rule, whatever the protocol: LPIPS on the whole RGB images, NIQE and Ma
-    on luma (``niqe_rgb2gray`` on MATLAB's grey, ``niqe_stored`` on the first channel as it is)
-    without 4 pixels on each side, all rounded to uint8. ``folder`` holds their weights.
+    Each under its own rule, whatever the protocol: LPIPS, DISTS and FSIM on the whole images, NIQE
+    and Ma on luma (``niqe_rgb2gray`` on MATLAB's grey, ``niqe_stored`` on the first channel as it
+    is) without 4 pixels on each side, all rounded to uint8. ``folder`` holds their weights.
     Without a weight file, or for an image that is too small, the reason stands in the number's
     place. Raises CheckpointError for a damaged file.
     """
     values: dict[str, Tensor] = {}
     unavailable: dict[str, str] = {}
     # Ma comes before NIQE: without its forests, PI need not wait for NIQE.
-    for metric in ("lpips", "ma", "niqe", "niqe_rgb2gray", "niqe_stored"):
+    for metric in ("lpips", "dists", "fsim", "ma", "niqe", "niqe_rgb2gray", "niqe_stored"):
         for_index = "pi" in metrics and metric in ("ma", "niqe") and not unavailable.get("ma")
         if metric not in metrics and not for_index:
             continue
@@ -146,8 +150,11 @@ def _measure(metric: str, sr: Tensor, hr: Tensor, *, folder: str | Path | None) 
     if metric in _NIQE_GREYS:
         return niqe(sr, folder=folder, grey=_NIQE_GREYS[metric])
     height, width = sr.shape[-2:]
-    if min(height, width) < SMALLEST_LPIPS:
+    side = {"lpips": SMALLEST_LPIPS, "dists": SMALLEST_DISTS, "fsim": SMALLEST_FSIM}[metric]
+    if min(height, width) < side:
         raise UnavailableError(
-            f"LPIPS needs {SMALLEST_LPIPS} pixels a side; this image has {height}x{width}."
+            f"{metric.upper()} needs {side} pixels a side; this image has {height}x{width}."
         )
-    return lpips(sr, hr, folder=folder)
+    if metric == "fsim":
+        return fsim(sr, hr)
+    return (lpips if metric == "lpips" else dists)(sr, hr, folder=folder)

@@ -42,8 +42,8 @@ class Score:
 
     psnr, gradient_psnr: dB, inf for equal images. gv_ratio, gv_gap: mean of the x and y
     direction, which follow under their own names. lr_kernel: how the LR image was made
-    (the names of data.degrade), "unknown" for a folder of results. lpips, niqe, ma, pi: None
-    unless asked for and available; they follow their own rules, not the protocol (see
+    (the names of data.degrade), "unknown" for a folder of results. lpips, niqe, ma, pi, dists,
+    fsim: None unless asked for and available; they follow their own rules, not the protocol (see
     metrics.perceptual). unavailable: of those asked for, the ones without a number, each with
     the reason.
     """
@@ -70,6 +70,8 @@ class Score:
     niqe_stored: float | None = None
     ma: float | None = None
     pi: float | None = None
+    dists: float | None = None
+    fsim: float | None = None
     unavailable: tuple[tuple[str, str], ...] = ()
 
     def value(self, metric: str) -> float | None:
