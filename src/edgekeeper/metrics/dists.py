@@ -77,8 +77,7 @@ class _Similarity(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the distances, (B,): 1 minus the weighted similarities, eq. 6."""
         alpha, beta = (
-            torch.split(self.get_buffer(name), _MAPS, dim=1)  # type: ignore[no-untyped-call]
-            for name in ("alpha", "beta")
+            torch.split_with_sizes(self.get_buffer(name), _MAPS, 1) for name in ("alpha", "beta")
         )
         total = self.get_buffer("alpha").sum() + self.get_buffer("beta").sum()
         found = torch.zeros(len(prediction), device=prediction.device)
