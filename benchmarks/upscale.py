@@ -10,17 +10,19 @@ without files, and MAC/s are given as a share of what this machine's own matrix 
 the same precision. Peers that are not installed are named and left out.
 
 The network has the size of the EDSR baseline (1,517,571 weights and a bicubic skip) and small
-random weights: speed does not depend on training. `--network NAME` takes one that ships.
+random weights: speed does not depend on training. `--network NAME` takes one that ships, and shows
+what `upscale` does by default ("edgekeeper") and in eight bits.
 With `--device cuda` it is PyTorch as it comes and ours alone, on the GPU.
 """
 
 import argparse
 import importlib.util
+import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +32,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.export import with_runtime
-from edgekeeper.inference import Request, upscale_file
+from edgekeeper.inference import Request, networks_for, upscale_file
 from edgekeeper.inference.network import infer
 from edgekeeper.models import EDSR, SRModel
 from edgekeeper.ops.resize import imresize
+from edgekeeper.pretrained.accelerated import EXPORTS
 from edgekeeper.pretrained.zoo import load
 
 
@@ -134,18 +137,28 @@ def ncnn_network(model: EDSR, *, threads: int, folder: Path) -> Callable[[Tensor
     return run
 
 
-def ways(model: SRModel, *, threads: int, folder: Path, device: str) -> list[Way]:
-    def ours(precision: str) -> Callable[[Path, Path], object]:
-        return lambda source, target: upscale_file(
-            source, target, request=Request(model=model, precision=precision, existing="replace")
+def ways(model: SRModel, *, name: str | None, threads: int, folder: Path, device: str) -> list[Way]:
+    def ours(precision: str, runtime: str = "auto") -> Callable[[Path, Path], object]:
+        request = Request(
+            model=name or model,
+            precision=precision,
+            runtime=runtime,
+            device=device,
+            threads=threads,
+            existing="replace",
+            many=True,
         )
+        known = replace(request, model=networks_for(request))
+        return lambda source, target: upscale_file(source, target, request=known)
 
     found = [
         Way("PyTorch eager float32", by_pillow(model, device=device), model),
-        Way("edgekeeper float32", ours("float32")),
+        Way("edgekeeper float32", ours("float32", "torch")),
+        *([Way("edgekeeper", ours("auto"))] if name else []),
+        *([Way("edgekeeper int8", ours("int8"))] if name and has_int8(name) else []),
         Way(
-            "edgekeeper auto",
-            ours("auto"),
+            "edgekeeper in torch, auto",
+            ours("auto", "torch"),
             lambda lr: infer(model, lr, precision="bfloat16", clamp="none"),
             torch.bfloat16,
         ),
@@ -169,6 +182,11 @@ def ways(model: SRModel, *, threads: int, folder: Path, device: str) -> list[Way
     return found
 
 
+def has_int8(name: str) -> bool:
+    installed = importlib.util.find_spec("openvino") is not None
+    return installed and (EXPORTS / f"{name}.int8.onnx").is_file()
+
+
 def peak(dtype: torch.dtype, *, clock: Callable[[], float], device: str) -> float:
     """Multiplications a second of a matrix product in ``dtype``, the best of several."""
     size = 8192 if device == "cuda" else 2048
@@ -179,6 +197,13 @@ def peak(dtype: torch.dtype, *, clock: Callable[[], float], device: str) -> floa
         a @ b
         best = max(best, size**3 / (clock() - started))
     return best
+
+
+def spread(eager: list[float], times: list[float]) -> str:
+    """The middle half of the ratios of the rounds, which says how far to trust the median."""
+    ratios = [e / t for e, t in zip(eager, times, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return f"[{low:.2f}, {high:.2f}]"
 
 
 def macs(model: SRModel, lr: Tensor) -> float:
@@ -205,13 +230,14 @@ def main() -> None:
     clock = synchronised if given.device == "cuda" else clock
     model = edsr_baseline() if given.network == "edsr" else load(given.network)
     model = model.to(given.device)
+    known = None if given.network == "edsr" else given.network
     image = Path(__file__).parent.parent / "examples/test/beacon-street-sunset.png"
     with tempfile.TemporaryDirectory() as name, torch.inference_mode():
         folder = Path(name)
         source, target = folder / "lr.png", folder / "sr.png"
         Image.open(image).convert("RGB").resize((given.side, given.side)).save(source)
         lr = torch.rand(1, 3, given.side, given.side, device=given.device)
-        choices = ways(model, threads=given.threads, folder=folder, device=given.device)
+        choices = ways(model, name=known, threads=given.threads, folder=folder, device=given.device)
         work, peaks = (
             macs(model, lr),
             {t: peak(t, clock=clock, device=given.device) for t in (torch.float32, torch.bfloat16)},
@@ -242,11 +268,13 @@ def main() -> None:
         ratio = statistics.median(e / t for e, t in zip(eager, times[way.name], strict=True))
         best = min(eager) / min(times[way.name])
         line = f"{way.name:24} {statistics.median(times[way.name]):7.3f} s"
-        line += f"  x eager {ratio:5.2f} (best {best:5.2f})"
+        line += f"  x eager {ratio:5.2f} {spread(eager, times[way.name])} (best {best:5.2f})"
         if way.network is not None:
             rate = work / statistics.median(alone[way.name])
             line += f"  network {rate / 1e9:5.0f} GMAC/s = {rate / peaks[way.dtype]:.0%} of peak"
         print(line)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory of the process, all ways together: {most:,.0f} MiB")
 
 
 if __name__ == "__main__":
