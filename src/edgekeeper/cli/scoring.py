@@ -121,8 +121,8 @@ def scoring_options(function: Callable[..., None]) -> Callable[..., None]:
             "--metrics",
             default=DEFAULT_METRICS,
             metavar="NAMES",
-            help="What to print, with commas between; also lpips, dists, fsim, niqe, niqe_rgb2gray, "
-            "niqe_stored, ma and pi, which take seconds an image and, but for fsim, weight files.",
+            help="What to print, with commas between; also lpips, dists, fsim, niqe, "
+            "niqe_rgb2gray, niqe_stored, ma and pi, which take seconds an image and, but for fsim, files.",
         ),
         protocol_option,
         click.option(
