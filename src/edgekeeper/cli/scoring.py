@@ -122,7 +122,7 @@ def scoring_options(function: Callable[..., None]) -> Callable[..., None]:
             default=DEFAULT_METRICS,
             metavar="NAMES",
             help="What to print, with commas between; also lpips, dists, fsim, niqe, "
-            "niqe_rgb2gray, niqe_stored, ma and pi, which take seconds an image and, but for fsim, files.",
+            "niqe_rgb2gray, niqe_stored, ma and pi, which take seconds an image and need files.",
         ),
         protocol_option,
         click.option(
