@@ -30,10 +30,12 @@ from edgekeeper.errors import InputError
 from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
+    from edgekeeper.data.store import Store
     from edgekeeper.papers import Event, Ours
 
 FRONTIER = "structure-frontier"
-TRAINED = ("gv-table1", "gv-table2", FRONTIER)
+SPEEDRUN = "speedrun"
+TRAINED = ("gv-table1", "gv-table2", FRONTIER, SPEEDRUN)
 MEASURED = (
     *("spsr-table1", "spsr-table2"),
     *("dgggan-table1", "dgggan-table2", "dgggan-table3", "dgggan-table4"),
@@ -42,7 +44,10 @@ COUNTED = "dgggan-table5"
 # Measured, or with --store trained, too.
 ABLATED = ("spsr-table2", "dgggan-table1", "dgggan-table2")
 # The options that belong to one kind of table, by the name of their argument.
-OF_TRAINED = ("store", "start", "budget", "networks", "scales", "seeds", "protocol", "time_limit")
+OF_TRAINED = (
+    *("store", "start", "budget", "networks", "scales", "seeds", "protocol", "time_limit"),
+    "to",
+)
 OF_MEASURED = ("ours", "weights")
 OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 
@@ -87,7 +92,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     "--networks",
     metavar="NAMES",
     help="gv tables: only these, with commas between: vdsr, edsr, espcn. dgggan tables: half "
-    "(design A, the default), lr (design B).",
+    "(design A, the default), lr (design B). speedrun: one of fast (default), vdsr, edsr.",
 )
 @click.option(
     "--scales", metavar="NUMBERS", help="gv tables: only these factors, with commas between."
@@ -115,6 +120,12 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     metavar="MINUTES",
     help="gv tables: stop after so long; the same command goes on.",
 )
+@click.option(
+    "--to",
+    type=float,
+    metavar="DB",
+    help="speedrun: end at this PSNR on Set5 x2. Default: 36.5, 37.5, 37.8 by network.",
+)
 @json_option("Write the table as JSON too.")
 @data_option()
 @weights_option
@@ -134,6 +145,7 @@ def reproduce_command(
     sets: str | None,
     protocol: str | None,
     time_limit: float | None,
+    to: float | None,
     json_file: Path | None,
     force: bool,
     data: Path | None,
@@ -167,6 +179,7 @@ def reproduce_command(
                 "seeds": split_numbers("--seeds", seeds) if seeds else None,
                 "device": chosen_device(device),
                 "time_limit": time_limit * 60 if time_limit else None,
+                "to": to,
             },
         )
     elif kind == "counted":
@@ -219,6 +232,9 @@ def _train(
     from edgekeeper.pretrained.zoo import find
 
     own_folder(chosen["out"])
+    to = chosen.pop("to")
+    if table == SPEEDRUN:
+        return _speedrun(Store.open(store), root=root, to=to, chosen=chosen)
     if table == FRONTIER:
         if chosen.pop("scales"):
             raise InputError("structure-frontier is at x4: --scales is not for it.")
@@ -247,6 +263,30 @@ def _train(
     if found.rows:
         show_table(reproduction_table(found))
     return found.to_json()
+
+
+def _speedrun(
+    store: "Store", *, root: Path, to: float | None, chosen: dict[str, Any]
+) -> dict[str, Any]:
+    from edgekeeper.papers import run_speedrun
+    from edgekeeper.recipes.speedrun import GOALS
+
+    (network, *more) = chosen["networks"] or ["fast"]
+    if network not in GOALS or more:
+        raise InputError(f"--networks: a speedrun is of one network, of {', '.join(GOALS)}.")
+    record = run_speedrun(
+        network,
+        store,
+        data_root=root,
+        goal=to,
+        **{name: chosen[name] for name in ("out", "device", "time_limit")},
+    )
+    psnr = "not measured yet" if record["psnr"] is None else f"{record['psnr']:.2f} dB"
+    click.echo(
+        f"{network}: Set5 x2 {psnr} (goal {record['goal']:g}) after {record['updates']} updates in "
+        f"{record['minutes']:.1f} minutes"
+    )
+    return record
 
 
 def _say_event(event: "Event") -> None:

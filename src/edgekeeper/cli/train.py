@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -87,6 +88,18 @@ from edgekeeper.cli.options import (
     help="Give the network each batch in so many parts: less memory, the same result up to "
     "rounding, a third more time.",
 )
+@click.option(
+    "--store-on",
+    type=click.Choice(["auto", "host", "device"]),
+    default="auto",
+    help="Accelerators: where the images lie; auto: there, if half of its free memory suffices.",
+)
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="Accelerators: only kernels that give the same bits again.",
+)
+@click.option("--compile", is_flag=True, help="Compile the network with torch.compile.")
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
 @click.option("--wandb", metavar="PROJECT", help="Send curves to Weights & Biases too.")
 def train_command(
@@ -105,6 +118,9 @@ def train_command(
     no_validation: bool,
     graph: bool,
     accumulate: int,
+    store_on: Literal["auto", "host", "device"],
+    deterministic: bool,
+    compile: bool,
     tensorboard: bool,
     wandb: str | None,
 ) -> None:
@@ -144,6 +160,9 @@ def train_command(
         wandb=wandb,
         graph=graph,
         accumulate=accumulate,
+        store_on=store_on,
+        deterministic=deterministic,
+        compile=compile,
     )
     images = Store.open(fetch_store(store) if is_address(store) else store)
     outcome = train(chosen, images, options=options)

@@ -11,6 +11,7 @@ from edgekeeper.papers.frontier import Frontier, frontier_table, structure_front
 from edgekeeper.papers.measured import MeasuredTable, as_tables, beside
 from edgekeeper.papers.printed import PRINTED, PrintedTable, Quoted, quoted_networks
 from edgekeeper.papers.scored import Ours, files_key
+from edgekeeper.papers.speedrun import run_speedrun
 from edgekeeper.papers.training import (
     Event,
     ReproducedRow,
@@ -39,6 +40,7 @@ __all__ = [
     "quoted_networks",
     "reproduce",
     "reproduction_table",
+    "run_speedrun",
     "shapes_of",
     "structure_frontier",
     "table5",

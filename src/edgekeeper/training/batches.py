@@ -14,12 +14,22 @@ from edgekeeper.training.recipe import Recipe
 
 
 def stage_batches(
-    recipe: Recipe, store: Store, *, steps: range, scale: int, workers: int
+    recipe: Recipe,
+    store: Store,
+    *,
+    steps: range,
+    scale: int,
+    workers: int,
+    device: str | torch.device | None = None,
 ) -> Iterator[Batch]:
-    """Yield what the updates ``steps`` of the run, all of one stage, learn from."""
+    """Yield what the updates ``steps`` of the run, all of one stage, learn from.
+
+    They come out on ``device``, by default the store's; read in pinned memory on the way to CUDA.
+    """
     if not steps:
         return
     stage, _ = recipe.stage_at(steps.start)
+    there = store.device.type
     # more than one update needs: parts for further discriminator updates, candidates to choose from
     drawn = store.batches(
         seed=recipe.seed,
@@ -29,9 +39,11 @@ def stage_batches(
         scale=scale,
         augment=recipe.data.augment,
         crop=recipe.data.crop,
+        memory="pinned" if torch.device(device or "cpu").type == "cuda" != there else "pageable",
         workers=workers if store.device.type == "cpu" else 0,  # on a device reading is a gather
     )
     for step, batch in zip(steps, drawn, strict=False):
+        batch = batch if device is None else batch.to(device)  # bytes, a quarter of floats
         # chosen before the degradation, which costs more than a copy
         chosen = keep_edge_patches(batch, keep=recipe.data.batch, groups=stage.batches)
         yield degraded(chosen, recipe=recipe, scale=scale, step=step)  # bytes, still

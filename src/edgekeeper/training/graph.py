@@ -82,7 +82,8 @@ class RecordedUpdate:
     def _replay(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """Run the graph on ``batch``; record it after some updates on a stream of its own."""
         if self.warmed == 0:
-            torch.backends.cudnn.benchmark = True  # each shape comes thousands of times
+            # each shape comes thousands of times; what is fastest may differ from run to run
+            torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
             self.stream = torch.cuda.Stream(batch.hr.device)  # type: ignore[no-untyped-call]
         if self.warmed < WARM_UP:
             self.warmed += 1

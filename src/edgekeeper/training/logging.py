@@ -47,6 +47,7 @@ class RunReport:
         self.line = ProgressLine(recipe.name, total=recipe.steps, start=step)
         if is_first():
             self.line.__enter__()
+        self.reached = False  # what the run is to end at
         self._names: list[str] = []
         self._values: list[Tensor] = []  # of the updates since the last line
         self._saved_at = time.monotonic()  # the clock of the day may be set
@@ -155,6 +156,7 @@ class RunReport:
         )
         training_mode(state.model)  # frozen normalisations stay in evaluation mode
         means = mean_scores(scores)
+        self.reached = self.options.until is not None and means["psnr"] >= self.options.until
         record = {"set": validation.set_name, "protocol": validation.protocol, **means}
         self.log.write({"step": state.step, "validation": record})
         self.line.update(state.step, text=f"{validation.set_name} {means['psnr']:.2f} dB")

@@ -27,8 +27,8 @@ from edgekeeper.training.checks import GradientCheck, check_recipe
 from edgekeeper.training.graph import RecordedUpdate, Update, check_recordable
 from edgekeeper.training.logging import RunReport
 from edgekeeper.training.optimizer import Optim, optimizer_step
-from edgekeeper.training.process import RunOptions, Stopped, running
-from edgekeeper.training.ranks import share, whole
+from edgekeeper.training.process import RunOptions, Stopped, is_resident, running
+from edgekeeper.training.ranks import agreed, share, whole
 from edgekeeper.training.recipe import Loss, Recipe
 from edgekeeper.training.state import (
     DiscriminatorState,
@@ -155,11 +155,12 @@ def precision(module: object, *, recipe: Recipe) -> torch.autocast:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, after how many updates, and the network file if it finished."""
+    """How a run ended, after how many updates and seconds, and the network file if it finished."""
 
     status: Literal["finished"] | Stopped
     step: int
     model_path: Path | None
+    seconds: float = 0.0  # of training, with what lies between updates
 
 
 def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
@@ -181,7 +182,7 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
         if options.graph:
             check_recordable(recipe, accumulate=parts)
         criteria = build_losses(recipe, device=options.device)  # VGG19 and the like, once
-        source = store if options.device == "cpu" else store.to(options.device)
+        source = store.to(options.device) if is_resident(store, options=options) else store
         with closing(RunReport(recipe, options, store=store, state=state)) as report:
             while True:
                 try:
@@ -195,8 +196,10 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
                 state = begin(recipe, store, options=options)  # the last good state
                 state.rollbacks = rollbacks  # each halves the learning rate
                 report.rollback(state, failure)
-            model_path = report.finish(state) if state.step == recipe.steps else None
-    return Outcome("finished" if model_path or why is None else why, state.step, model_path)
+            ends = state.step == recipe.steps or why == "reached"
+            model_path = report.finish(state) if ends else None
+    status = why or "finished"
+    return Outcome("finished" if ends else status, state.step, model_path, state.seconds)
 
 
 def _run(
@@ -221,7 +224,10 @@ def _run(
         steps, scale = range(state.step, end), state.model.scale
         if steps:
             store.verify(images=16)
-        for batch in stage_batches(recipe, store, steps=steps, scale=scale, workers=workers):
+        batches = stage_batches(
+            recipe, store, steps=steps, scale=scale, workers=workers, device=options.device
+        )
+        for batch in batches:
             first = state.step == begins
             again = every > 0 and state.step % every == 0 and len(stage.weights_at(0)) > 1
             check = GradientCheck() if first or again else None  # costs a backward per loss
@@ -236,4 +242,6 @@ def _run(
             report.after_update(state, values)
             if why := stopped():
                 return why
+            if options.until is not None and agreed(int(report.reached), device=options.device):
+                return "reached"
     return None

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from edgekeeper.data.remote import RemoteFolder
+from edgekeeper.data.store import Store
 from edgekeeper.files import make_folder, remove_leftovers, write_bytes
 from edgekeeper.training.holder import held, sign_of_life, under_way
 from edgekeeper.training.mirror import Mirror
@@ -23,7 +24,7 @@ from edgekeeper.training.ranks import agreed, is_first, joined
 if sys.platform != "win32":
     import fcntl
 
-Stopped = Literal["time limit", "interrupted"]
+Stopped = Literal["time limit", "interrupted", "reached"]
 HOLDER, HELD = ".process", "process.json"  # what says who holds the folder, here and remote
 
 
@@ -40,7 +41,12 @@ class RunOptions:
     ``tensorboard`` and ``wandb``, a project there, draw curves besides the log.
     ``graph``: the update is recorded once and replayed (`edgekeeper.training.graph`); the result
     is the same up to rounding. ``accumulate``: the network takes a batch in so many parts, of which
-    one lies in memory with what its gradient needs; the same up to rounding too.
+    one lies in memory with what its gradient needs; the same up to rounding too. ``compile``: the
+    network is compiled by ``torch.compile``, again the same up to rounding.
+    ``until``: the run ends once the validation reaches so many dB. ``store_on``: where an
+    accelerator finds the images: on itself, or read from memory by threads; "auto": on itself
+    where they take no more than half of what is free. ``deterministic``: it computes with those
+    kernels alone that give the same bits again.
     """
 
     out: Path
@@ -59,6 +65,21 @@ class RunOptions:
     graph: bool = False
     accumulate: int = 1
     remote: str | None = None
+    until: float | None = None  # dB
+    store_on: Literal["auto", "host", "device"] = "auto"
+    deterministic: bool = False
+    compile: bool = False
+
+
+def is_resident(store: Store, *, options: RunOptions) -> bool:
+    """Return whether the images of ``store`` are to lie on the device, if that is none of ours."""
+    device = torch.device(options.device)
+    if device.type == "cpu" or options.store_on != "auto":
+        return device.type != "cpu" and options.store_on == "device"
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return store.index.pixels_bytes <= free / 2
 
 
 @contextmanager
@@ -93,9 +114,14 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
         # Running means of what no longer changes, as the weights of a dead ReLU, decay to numbers
         # below 1.2e-38 and stay there; with them updates took 1.8 times as long (docs/diary.md).
         torch.set_flush_denormal(True)
+        before = torch.get_deterministic_debug_mode()
+        if options.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which CUDA asks for
+            torch.set_deterministic_debug_mode("error")  # an operation without such a kernel raises
         try:
             yield stopped
         finally:
+            torch.set_deterministic_debug_mode(before)
             torch.set_flush_denormal(False)
 
 

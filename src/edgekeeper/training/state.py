@@ -101,6 +101,8 @@ def begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
     normalise_together(model)
     origin = {} if checkpoint else start(recipe, model, file=options.start_from)
     ema = copy.deepcopy(model).requires_grad_(False) if recipe.ema_decay else None
+    if options.compile:
+        model.compile()  # in place: the EMA, which is scored at other sizes, stays as it is
     state = State(model, ema, origin=origin)
     if checkpoint is not None:
         _restore(state, recipe, store, path=checkpoint)
