@@ -198,8 +198,8 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
                 report.rollback(state, failure)
             ends = state.step == recipe.steps or why == "reached"
             model_path = report.finish(state) if ends else None
-    status = why or "finished"
-    return Outcome("finished" if ends else status, state.step, model_path, state.seconds)
+    status = "finished" if ends or why is None or why == "reached" else why
+    return Outcome(status, state.step, model_path, state.seconds)
 
 
 def _run(
@@ -209,7 +209,7 @@ def _run(
     criteria: Mapping[Spec[Loss], Loss],
     report: RunReport,
     stopped: Callable[[], Stopped | None],
-) -> Stopped | None:
+) -> Stopped | Literal["reached"] | None:
     """Update ``state`` to the end of the recipe, or return why it was stopped before."""
     recipe, options, clock = report.recipe, report.options, time.monotonic()
     every, workers = options.gradient_check_every, options.workers

@@ -24,7 +24,7 @@ from edgekeeper.training.ranks import agreed, is_first, joined
 if sys.platform != "win32":
     import fcntl
 
-Stopped = Literal["time limit", "interrupted", "reached"]
+Stopped = Literal["time limit", "interrupted"]
 HOLDER, HELD = ".process", "process.json"  # what says who holds the folder, here and remote
 
 
