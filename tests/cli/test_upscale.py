@@ -326,6 +326,20 @@ class TestFailures:
         ran = upscale(tiff, "-o", tmp_path / "d.jpg")
         assert (ran.status, ran.err.count("left out its further channel")) == (0, 1)
 
+    def test_the_traceback_of_what_nobody_thought_of_is_shown_when_asked(
+        self, upscale: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stumble(*arguments: object, **more: object) -> None:
+            raise KeyError("nobody thought of it")
+
+        source = image(tmp_path / "a.png")
+        monkeypatch.setattr("edgekeeper.inference.files.open_image", stumble)
+        for options, count in ((), 0), (("-v",), 1):
+            ran = upscale(source, "-o", tmp_path / "b.png", *options)
+            assert ran.status == 1
+            assert "unexpected KeyError: 'nobody thought of it'" in ran.err
+            assert ran.err.count("Traceback") == count
+
     def test_a_folder_that_cannot_be_made(self, upscale: Run, tmp_path: Path) -> None:
         small = image(tmp_path / "a.png")
         (tmp_path / "file").write_text("in the way")

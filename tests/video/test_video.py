@@ -26,7 +26,7 @@ from edgekeeper.inference import Request, Result, Step, upscale_image
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.zoo import load
 from edgekeeper.video import upscale_video
-from edgekeeper.video.codecs import check_options, layout_of, layout_to_write
+from edgekeeper.video.codecs import check_options, layout_of, layout_to_write, usual_codec
 from edgekeeper.video.colour import Coding, decode_planes, encode_planes
 from edgekeeper.video.joining import decoding_times
 
@@ -561,6 +561,32 @@ upscale_video(
 """
 
 
+class TestWebm:
+    def test_sound_becomes_opus_and_the_picture_vp9(self, tmp_path: Path) -> None:
+        source, target = tmp_path / "a.mp4", tmp_path / "a.webm"
+        make_clip(source, frames=24)
+        done = upscale_video(source, target, request=asked(scale=2))
+        assert done.codec == "libvpx-vp9"
+        assert any("(aac) is encoded anew as Opus" in note for note in done.notes)
+        assert any("subtitle (mov_text) is left out" in note for note in done.notes)
+        with av.open(target) as made, av.open(source) as given:
+            assert [stream.codec_context.name for stream in made.streams] == ["vp9", "opus"]
+            assert made.streams.audio[0].metadata["language"] == "deu"
+            ours, theirs = (
+                np.concatenate([f.to_ndarray()[0] for f in one.decode(audio=0)])
+                for one in (made, given)
+            )
+        assert abs(len(ours) - len(theirs)) < 2000
+        peaks = [np.abs(np.fft.rfft(one[4000:24000])).argmax() for one in (ours, theirs)]
+        assert peaks[0] == peaks[1]
+        assert len(frames(target)) == 24
+
+    def test_without_vp9_it_is_av1(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libvpx-vp9"})
+        assert usual_codec(tmp_path / "a.webm") in ("libsvtav1", "libaom-av1")
+        assert usual_codec(tmp_path / "a.WEBM") != "libx264" == usual_codec(tmp_path / "a.mkv")
+
+
 class TestRefusals:
     def refused(self, source: Path, target: Path, **options: Any) -> EdgekeeperError:
         before = set(target.parent.iterdir())
@@ -663,9 +689,9 @@ class TestRefusals:
         assert ".mkv" in str(self.refused(clip, tmp_path / "large.avi"))
 
     def test_a_kind_of_file_that_cannot_hold_a_stream(self, clip: Path, tmp_path: Path) -> None:
-        error = self.refused(clip, tmp_path / "large.webm")
-        assert isinstance(error, ImageError)
-        assert "A .webm file cannot" in str(error) and ".mkv" in str(error)
+        request = asked(codec="libx264", scale=2)
+        with pytest.raises(ImageError, match=r"A \.webm file cannot.*\.mkv"):
+            upscale_video(clip, tmp_path / "large.webm", request=request)
 
     def test_without_the_extra(
         self, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,10 +1,12 @@
 """``edgekeeper upscale``."""
 
 import glob
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -137,6 +139,7 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only what failed.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of unexpected failures.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: chosen by the runtime.")
 @device_option()
 def upscale_command(
@@ -173,6 +176,7 @@ def upscale_command(
     skip_existing: bool | None,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     threads: int | None,
     device: str,
 ) -> None:
@@ -245,14 +249,34 @@ def upscale_command(
     silent = quiet or output == STREAM
     output_style: OutputStyle = "json" if as_json else "quiet" if silent else "lines"
     try:
-        status = run_request(
-            request, output_style=output_style, report=report, seams=verify_seams, cluster=cluster
-        )
+        with _tracebacks(verbose):
+            status = run_request(
+                request,
+                output_style=output_style,
+                report=report,
+                seams=verify_seams,
+                cluster=cluster,
+            )
     except OutputLostError as error:
         click.echo(f"Error: {error}", err=True)
         status = 1
     if status:
         raise SystemExit(status)
+
+
+@contextmanager
+def _tracebacks(verbose: bool) -> Iterator[None]:
+    """Print to stderr what the library logs of unexpected failures, if that is asked for."""
+    log, handler = logging.getLogger("edgekeeper"), logging.StreamHandler()
+    before = log.level
+    if verbose:
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 # ---- What does not go together -------------------------------------------------------------------

@@ -199,6 +199,12 @@ def upscale_files(
     return _results(pairs, request, maps=maps, on_step=on_step)
 
 
+def unexpected(source: Path, error: Exception) -> ImageError:
+    """Return the error of a file for a reason that nobody thought of, and log its traceback."""
+    logging.getLogger(__name__).debug("'%s'", source, exc_info=error)
+    return ImageError(f"'{source}': unexpected {type(error).__name__}: {error}")
+
+
 @dataclass
 class _Job:
     """One file: what is known of it, what is read of it already, and what is being written."""
@@ -223,8 +229,7 @@ class _Job:
         ):
             raise error  # not of this image
         elif not isinstance(error, ImageError):
-            logging.getLogger(__name__).debug("'%s'", source, exc_info=error)
-            error = ImageError(f"'{source}': unexpected {type(error).__name__}: {error}")
+            error = unexpected(source, error)
         self.error = error
         self.result = Result(source=source, target=target, status="failed", reason=str(error))
 

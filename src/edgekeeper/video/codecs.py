@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgekeeper.errors import InputError, UnavailableError, unknown_name
@@ -42,6 +43,16 @@ CODECS = {
     "prores": Codec(encoder="prores_ks", crf=None, options=(("vendor", "apl0"),)),
     "ffv1": Codec(encoder="ffv1", crf=None, options=(("level", "3"), ("slicecrc", "1"))),
 }
+
+
+def usual_codec(target: Path) -> str:
+    """Return the codec for a file that is named so: VP9, or AV1 where there is none, in WebM."""
+    if target.suffix.lower() != ".webm":
+        return "libx264"
+    import av
+
+    known = ("libvpx-vp9", "libsvtav1", "libaom-av1")
+    return next((name for name in known if name in av.codecs_available), known[0])
 
 
 def check_options(codec: str, crf: int | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edgekeeper.errors import ImageError
 from edgekeeper.video.codecs import CODECS
@@ -14,12 +14,14 @@ from edgekeeper.video.segments import Encoding, Segment, SegmentFolder, set_enco
 from edgekeeper.video.source import address, main_stream, open_video
 
 if TYPE_CHECKING:
-    from av import Packet
+    from av import AudioFrame, AudioStream, Packet
     from av.container import InputContainer, OutputContainer
     from av.stream import Stream
     from av.video.stream import VideoStream
 
 # What a muxer writes by itself.
+_WEBM_SOUND = ("opus", "vorbis")
+_OPUS_BITS = 80_000  # a second and channel: no difference is heard from what is usual in videos
 _OWN = ("major_brand", "minor_version", "compatible_brands", "encoder", "DURATION")
 
 
@@ -129,6 +131,15 @@ def _add_copies(
             if not (stream.name == "bin_data" and source.chapters()):  # the titles of chapters
                 notes.append(f"Its stream {stream.index} of other data is not copied.")
             continue
+        webm = path.suffix.lower() == ".webm"
+        if webm and stream.type == "audio" and stream.name not in _WEBM_SOUND:
+            copies[stream.index] = _add_opus(output, stream)
+            _describe(copies[stream.index], stream)
+            notes.append(f"Its sound ({stream.name}) is encoded anew as Opus, which .webm takes.")
+            continue
+        if webm and stream.type in ("subtitle", "attachment") and stream.name != "webvtt":
+            notes.append(f"Its {stream.type} ({stream.name}) is left out, which .webm cannot hold.")
+            continue
         try:
             copy = output.add_stream_from_template(stream, opaque=True)
         except ValueError as error:
@@ -139,6 +150,16 @@ def _add_copies(
         _describe(copy, stream)
         copies[stream.index] = copy
     return copies, tuple(notes)
+
+
+def _add_opus(output: "OutputContainer", source: "Stream") -> "Stream":
+    import av
+
+    assert isinstance(source, av.AudioStream)
+    made = output.add_stream("libopus", rate=48000, layout=source.layout.name)
+    assert isinstance(made, av.AudioStream)
+    made.bit_rate = _OPUS_BITS * source.channels
+    return made
 
 
 def _describe(ours: "Stream", theirs: "Stream") -> None:
@@ -183,11 +204,24 @@ def _copied_packets(source: "InputContainer", copies: dict[int, "Stream"]) -> It
         return
     wanted = [stream for stream in source.streams if stream.index in copies]
     latest = Fraction(0)
-    for packet in source.demux(wanted):
-        if packet.size == 0 or _is_pause(packet):
+    for given in source.demux(wanted):
+        if given.size == 0 or _is_pause(given):
             continue
-        time = packet.dts if packet.dts is not None else packet.pts
-        if time is not None:
-            latest = max(latest, time * packet.time_base)
-        packet.stream = copies[packet.stream_index]
-        yield latest, 1, packet
+        for packet in _as_written(given, copies[given.stream_index]):
+            time = packet.dts if packet.dts is not None else packet.pts
+            if time is not None:
+                latest = max(latest, time * packet.time_base)
+            yield latest, 1, packet
+    for copy in copies.values():
+        if copy.name == "libopus":
+            yield from ((latest, 1, packet) for packet in cast("AudioStream", copy).encode(None))
+
+
+def _as_written(packet: "Packet[Stream]", copy: "Stream") -> "Iterator[Packet[Stream]]":
+    """Yield the packet, or what becomes of the sound in it where that is encoded anew."""
+    if copy.name == "libopus":
+        for frame in packet.decode():
+            yield from cast("AudioStream", copy).encode(cast("AudioFrame", frame))
+    else:
+        packet.stream = copy
+        yield packet

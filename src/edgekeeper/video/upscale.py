@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
-from edgekeeper.errors import ImageError, InputError
+from edgekeeper.errors import EdgekeeperError, ImageError, InputError
 from edgekeeper.files import Overwrite, check_target, deliver, make_folder
 from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
-from edgekeeper.inference.files import ReadAhead, WriteBehind
+from edgekeeper.inference.files import ReadAhead, WriteBehind, unexpected
 from edgekeeper.inference.network import infer
 from edgekeeper.inference.outputs import VIDEO_SUFFIXES, refusal
 from edgekeeper.inference.runner import TileError
 from edgekeeper.models import SRModel
-from edgekeeper.video.codecs import check_options, encoder_options
+from edgekeeper.video.codecs import check_options, encoder_options, usual_codec
 from edgekeeper.video.joining import check_streams, join
 from edgekeeper.video.segments import Encoding, SegmentFolder, SegmentWriter, plan_encoding
 from edgekeeper.video.source import read_frames, survey
@@ -41,10 +41,15 @@ def upscale_videos(
     """
     request = _for_frames(request)
     for number, (source, target) in enumerate(pairs, start=1):
+        of_caller: list[Exception] = []
 
-        def tell(step: Step, number: int = number) -> None:
-            if on_step is not None:
-                on_step(replace(step, file=number, files=len(pairs)))
+        def tell(step: Step, number: int = number, of_caller: list[Exception] = of_caller) -> None:
+            try:
+                if on_step is not None:
+                    on_step(replace(step, file=number, files=len(pairs)))
+            except Exception as error:
+                of_caller.append(error)
+                raise
 
         if (refused := refusal(source, target, existing=request.on_existing)) is not None:
             yield refused
@@ -52,8 +57,12 @@ def upscale_videos(
         try:
             make_folder(target.parent, error=ImageError)
             result = upscale_video(source, target, request=request, on_step=tell)
-        except ImageError as error:
-            result = Result(source=source, target=target, status="failed", reason=str(error))
+        except Exception as error:
+            known = isinstance(error, EdgekeeperError)
+            if error in of_caller or (known and not isinstance(error, ImageError)):
+                raise  # not of this video
+            reason = str(error if known else unexpected(source, error))
+            result = Result(source=source, target=target, status="failed", reason=reason)
         yield result
 
 
@@ -82,7 +91,7 @@ def upscale_video(
     source, target, request = Path(source), Path(target), request or Request()
     request = _for_frames(request)
     started = time.perf_counter()
-    codec = request.codec or ("libvpx-vp9" if target.suffix.lower() == ".webm" else "libx264")
+    codec = request.codec or usual_codec(target)
     request = replace(request, codec=codec)
     check_options(codec, request.crf)
     check_video_target(source, target, overwrite=request.overwrite)
