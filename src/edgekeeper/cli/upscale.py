@@ -201,6 +201,7 @@ def upscale_command(
     from edgekeeper.inference import Request
     from edgekeeper.inference.bulk import Cluster
 
+    click.get_current_context().with_resource(_tracebacks(verbose))
     if threads is not None:
         import torch
 
@@ -249,14 +250,9 @@ def upscale_command(
     silent = quiet or output == STREAM
     output_style: OutputStyle = "json" if as_json else "quiet" if silent else "lines"
     try:
-        with _tracebacks(verbose):
-            status = run_request(
-                request,
-                output_style=output_style,
-                report=report,
-                seams=verify_seams,
-                cluster=cluster,
-            )
+        status = run_request(
+            request, output_style=output_style, report=report, seams=verify_seams, cluster=cluster
+        )
     except OutputLostError as error:
         click.echo(f"Error: {error}", err=True)
         status = 1
