@@ -5,6 +5,7 @@ Those of a generator and its discriminator have two sides instead, ``generator``
 """
 
 from edgekeeper.losses.adversarial import AdversarialLoss, RelativisticGAN, VanillaGAN
+from edgekeeper.losses.aligned_variance import AlignedVariance
 from edgekeeper.losses.frequency import FocalFrequency, Wavelet
 from edgekeeper.losses.gradient import Gradient
 from edgekeeper.losses.gradient_variance import GradientVariance
@@ -23,6 +24,7 @@ __all__ = [
     "SSIM",
     "TV",
     "AdversarialLoss",
+    "AlignedVariance",
     "AutoEncoded",
     "Charbonnier",
     "FocalFrequency",

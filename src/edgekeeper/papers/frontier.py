@@ -31,6 +31,7 @@ from edgekeeper.losses import (
     L1,
     LDL,
     TV,
+    AlignedVariance,
     FocalFrequency,
     Gradient,
     GradientVariance,
@@ -62,6 +63,7 @@ STRUCTURE_TERMS: dict[str, tuple[Spec[Loss], float]] = {
     "ldl": (spec(LDL), 30.0),
     "frequency": (spec(FocalFrequency), 30.0),
     "wavelet": (spec(Wavelet), 10.0),
+    "aligned": (spec(AlignedVariance, scale=FRONTIER_SCALE), 0.3),  # ours
     "aesop": (spec(auto_encoded, decoder="espcn_x4"), 1.0),  # the decoder is the cell's beginning
 }
 FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk")
