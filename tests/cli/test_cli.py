@@ -175,3 +175,21 @@ class TestFigure:
         )
         assert found.returncode == 0, found.stderr
         assert out.read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_models_at_80_columns_breaks_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from rich.console import Console
+
+    from edgekeeper.cli import models, scoring
+    from edgekeeper.pretrained.zoo import networks
+
+    out = io.StringIO()
+    monkeypatch.setattr(scoring, "console", lambda: Console(file=out, width=80))
+    monkeypatch.setattr(models, "console", lambda: Console(file=out, width=80), raising=False)
+    models._list(as_json=False)
+    lines = out.getvalue().splitlines()
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    words = set(out.getvalue().split())
+    assert {network.name for network in networks()} <= words and "…" not in out.getvalue()

@@ -13,6 +13,7 @@ from torch import Tensor
 from edgekeeper.errors import ImageError, InputError, UnavailableError
 from edgekeeper.figures import (
     Box,
+    CostPoint,
     Panel,
     Point,
     Row,
@@ -20,10 +21,12 @@ from edgekeeper.figures import (
     crops,
     frontier,
     gradient_maps,
+    quality_cost,
     structured_box,
     variance_curves,
 )
-from edgekeeper.image import read_image
+from edgekeeper.figures.panels import enlarged_box
+from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import gv_gap, psnr, ssim
 from edgekeeper.ops.color import rgb_to_grey_gv
 
@@ -32,6 +35,22 @@ class TestBox:
     def test_the_box_of_most_structure(self, hr: Tensor) -> None:
         box = structured_box(hr, side=16)
         assert (box.top, box.left, box.height, box.width) == (40, 24, 16, 16)
+
+    def test_lines_count_for_more_than_fur(self) -> None:
+        torch.manual_seed(0)
+        hr = torch.full((1, 3, 160, 240), 0.5)
+        hr[..., :80, :80] = (0.5 + 0.25 * torch.randn(1, 1, 80, 80)).clamp(0, 1)  # fur
+        hr[..., 80:, 120:] += 0.3 * (torch.arange(120) // 4 % 2 * 2 - 1)  # whiskers, as strong
+        box = structured_box(hr, side=48)
+        assert box.top >= 72 and box.left >= 112, box
+
+    @pytest.mark.data
+    def test_the_baboon_shows_its_whiskers(self, data_root: Path) -> None:
+        hr = to_rgb_tensor(
+            read_image(data_root / "benchmarks/Set14/image_SRF_4/img_001_SRF_4_HR.png")
+        )
+        box = enlarged_box(hr)
+        assert box.top > hr.shape[-2] / 2 and box.left < 160, box  # beside the nose, on the left
 
     def test_it_is_never_larger_than_the_image(self, hr: Tensor) -> None:
         box = structured_box(hr, side=500)
@@ -51,6 +70,17 @@ class TestBox:
 
 
 class TestGradientMaps:
+    def test_the_bar_is_no_shorter_than_its_text(
+        self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        for box in (Box(0, 0, 64, 80), Box(40, 0, 24, 80)):
+            row = Row(hr, panels, box=box)
+            gradient_maps([row], path=tmp_path / "maps.png", kind="length")
+            drawn[-1].draw_without_rendering()
+            bar = drawn[-1].axes[-1]
+            room, text = bar.get_window_extent(), bar.yaxis.label.get_window_extent()
+            assert text.height <= room.height + 0.5
+
     def test_one_scale_for_all_panels(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
     ) -> None:
@@ -145,6 +175,22 @@ class TestFrontier:
         assert len(extents) == 4
         for k, extent in enumerate(extents):
             assert not any(extent.overlaps(other) for other in extents[k + 1 :])
+
+    def test_labels_of_a_crowd_cover_neither_each_other_nor_points(
+        self, tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        crowd = [
+            Point(f"network_{k}_x4", 30 + 0.06 * (k % 3), 0.6 + 0.01 * (k // 3)) for k in range(9)
+        ]
+        frontier([*crowd, Point("far", 32.0, 0.9)], path=tmp_path / "f.png")
+        drawn[0].draw_without_rendering()
+        axis = drawn[0].axes[0]
+        extents = [text.get_window_extent() for text in axis.texts if text.get_text()]
+        assert len(extents) == 10
+        spots = axis.transData.transform([(p.psnr, p.gv_ratio) for p in crowd])
+        for k, extent in enumerate(extents):
+            assert not any(extent.overlaps(other) for other in extents[k + 1 :])
+            assert not any(extent.contains(*spot) for spot in spots)
 
     def test_groups_are_joined_and_named_once(self, tmp_path: Path, drawn: list[Any]) -> None:
         frontier(self.POINTS, path=tmp_path / "f.svg")
@@ -256,3 +302,14 @@ class TestWrongImages:
     def test_a_batch(self, hr: Tensor, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="one RGB image"):
             crops([Row(hr.repeat(2, 1, 1, 1), [])], path=tmp_path / "c.png")
+
+
+def test_quality_cost_has_no_empty_panels(tmp_path: Path, drawn: list[Any]) -> None:
+    points = [
+        CostPoint("a", 1e4, 0.1, 30.0, 0.2),
+        CostPoint("b", None, None, 31.0, None, origin="others", time=2.0),
+    ]
+    quality_cost(points, path=tmp_path / "q.png")
+    axes = drawn[0].axes
+    assert len(axes) == 5  # of six: nobody has LPIPS and a relative time
+    assert all(any(len(line.get_xdata()) for line in axis.get_lines()) for axis in axes)

@@ -9,11 +9,11 @@ from edgekeeper.cli.options import (
     PATH,
     Subcommands,
     check_new_file,
-    console,
     data_option,
     force_option,
     needed_data,
 )
+from edgekeeper.cli.scoring import show_table
 from edgekeeper.errors import InputError
 
 
@@ -42,7 +42,7 @@ def _list(*, as_json: bool) -> None:
     from edgekeeper.pretrained.zoo import networks
 
     if not as_json:
-        _table()
+        _show()
         return
     for network in networks():
         record = {
@@ -55,31 +55,27 @@ def _list(*, as_json: bool) -> None:
         click.echo(json.dumps(record))
 
 
-def _table() -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
+def _show() -> None:
+    from edgekeeper.evaluation.tables import Table
     from edgekeeper.pretrained.cards import line_of, quality_of, speed_of, style_of
     from edgekeeper.pretrained.public import PUBLIC, public_path
     from edgekeeper.pretrained.zoo import networks
 
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("name", "scale", "MB", "style", "speed", "Set5", "Set14", "what for"):
-        table.add_column(heading, justify="right" if heading in ("MB", "Set5", "Set14") else "left")
+    rows = []
     for network in sorted(networks(), key=lambda found: (found.scale, found.name)):
         quality = quality_of(network)
         numbers = [f"{quality[s]:.2f}" if s in quality else "" for s in ("set5", "set14")]
         size = network.path.stat().st_size / 1e6
         style, speed = style_of(network.name), speed_of(network)
         scale = f"×{network.scale}"
-        row = (network.name, scale, f"{size:.2f}", style, speed, *numbers, line_of(network))
-        table.add_row(*row)
+        rows.append((network.name, scale, f"{size:.2f}", style, speed, *numbers, line_of(network)))
     for name, entry in PUBLIC.items():
         mib = "" if entry.remote.size is None else f"{entry.remote.size / 1e6:.2f}"
         there = "here" if public_path(name).is_file() else "to get"
         line = f"{entry.line}; {entry.licence}"
-        table.add_row(name, f"×{entry.scale}", mib, entry.style, "slow", "", there, line)
-    console().print(table)
+        rows.append((name, f"×{entry.scale}", mib, entry.style, "slow", "", there, line))
+    columns = ("name", "scale", ">MB", "style", "speed", ">Set5", ">Set14", "what for")
+    show_table(Table("", columns, tuple(rows)))
     click.echo(
         "Set5 and Set14: PSNR in dB under y_matlab. All about one: edgekeeper models card NAME.\n"
         "The last ones are published by others and are got by: edgekeeper models get NAME."

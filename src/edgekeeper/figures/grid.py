@@ -120,7 +120,15 @@ def draw_grid(
         if bar and maps:
             axes = [axis for axis, _ in maps]
             ratio = cell * sum(aspects) / BAR
-            figure.colorbar(maps[0][1], ax=axes, aspect=ratio, pad=0.02).set_label(bar)
+            found = figure.colorbar(maps[0][1], ax=axes, aspect=ratio, pad=0.02)
+            found.set_label(bar)
+            figure.draw_without_rendering()
+            label, room = found.ax.yaxis.label, found.ax.get_window_extent().height
+            share = room / label.get_window_extent().height
+            if share < 0.7:  # it stands beside a bar that is shorter than its text
+                label.set(rotation=0, ha="left", va="center")
+            else:
+                label.set_fontsize(float(label.get_fontsize()) * min(1.0, share))
         settle(figure)
         for axis in wholes:
             axis.set_aspect("equal", anchor="NE")

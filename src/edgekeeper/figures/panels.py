@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
@@ -35,15 +36,36 @@ class Row:
     box: Box | None = None
 
 
-def structured_box(hr: Tensor, *, side: int = 64) -> Box:
-    """Return the square with the largest sum of squared gradients.
+_WINDOW = 17  # pixels over which a line must keep its direction, at most a third of the square
+_MIDDLE = 0.3  # of a corner's worth that it has less than the middle
 
-    It is found in the original alone, so that the choice favours no result.
+
+def structured_box(hr: Tensor, *, side: int = 64) -> Box:
+    """Return the square with the most structure: strong gradients that keep a direction.
+
+    Edge strength times the coherence of the structure tensor, so that whiskers count for more
+    than fur; a little more in the middle of the image. It is found in the original alone, so that
+    the choice favours no result.
     """
     side = min(side, *hr.shape[-2:])
     gradients = grey_gradients(hr)
-    energy = F.avg_pool2d(gradients.x.square() + gradients.y.square(), side, stride=4)
-    row, column = divmod(int(energy.flatten().argmax()), energy.shape[-1])
+    window = min(_WINDOW, side // 3 | 1)
+
+    def mean(products: Tensor) -> Tensor:
+        return F.avg_pool2d(
+            products, window, stride=1, padding=window // 2, count_include_pad=False
+        )
+
+    xx, yy = mean(gradients.x.square()), mean(gradients.y.square())  # (1, 1, H, W)
+    xy = mean(gradients.x * gradients.y)
+    energy = xx + yy
+    coherence = ((xx - yy).square() + 4 * xy.square()).sqrt() / (energy + 1e-4)
+    worth = F.avg_pool2d(energy.sqrt() * coherence, side, stride=4)[0, 0]  # (h, w)
+    height, width = worth.shape
+    y, x = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+    if height > 1 and width > 1:
+        worth = worth * (1 - _MIDDLE * (x.square() + y.square()) / 2)
+    row, column = divmod(int(worth.flatten().argmax()), width)
     return Box(4 * row, 4 * column, side, side)
 
 

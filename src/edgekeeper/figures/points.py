@@ -31,10 +31,13 @@ ORIGINS = {
     "others": "others' networks, trained for long on DF2K",
 }
 # Where a label may stand, in points from its point; the first of equally good places is taken.
+_NEAR = ((8, 0), (-8, 0), (0, 8), (0, -8), (7, 7), (-7, 7), (7, -7), (-7, -7))
 PLACES = (
-    *((8, 0), (-8, 0), (0, 8), (0, -8), (7, 7), (-7, 7), (7, -7), (-7, -7)),
+    *_NEAR,
     *((9, 14), (-9, 14), (9, -14), (-9, -14)),
+    *((far * x, far * y) for far in (3, 5, 7) for x, y in _NEAR),  # at the end of a line
 )
+_WITHOUT_LINE = 15  # points up to which a label needs no line to its point
 
 
 @dataclass(frozen=True)
@@ -128,20 +131,28 @@ def quality_cost(
             for row, quality in enumerate(qualities)
             for column, price in enumerate(prices)
         ]
+        for axis, placed in panels:
+            if not placed:  # no network has both: an empty panel would say nothing
+                axis.remove()
+        panels = [(axis, placed) for axis, placed in panels if placed]
+        shown = [axis for axis, _ in panels]
         present = [origin for origin in ORIGINS if any(p.origin == origin for p in points)]
         for axis, placed in panels:
             _draw_origins(axis, placed, present)
-        for axis, quality in zip(axes[:, 0], qualities, strict=True):
-            axis.set_ylabel(QUALITIES[quality])
+        for line, quality in zip(axes, qualities, strict=True):
+            first = next(axis for axis in line if axis in shown)
+            first.set_ylabel(QUALITIES[quality])
+            first.tick_params(labelleft=True)
             if quality == "lpips":
-                axis.invert_yaxis()
+                first.invert_yaxis()
         for column, price in zip(axes.T, prices, strict=True):
-            for axis in column:
+            kept = [axis for axis in column if axis in shown]
+            for axis in kept:
                 _scale_price(axis, price)
             unit = f" ({clock})" if price == "seconds" and clock else ""
-            column[-1].set_xlabel(PRICES[price] + unit)
-        axes[0, 0].set_title(title, loc="left")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+            kept[-1].set_xlabel(PRICES[price] + unit)
+        shown[0].set_title(title, loc="left")
+        handles, labels = shown[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=2)
         settle(figure)
         for axis, placed in panels:
@@ -201,12 +212,24 @@ def label_points(
             )
             extent = text.get_window_extent().padded(2)
             inside = ((drawn >= extent.min) & (drawn <= extent.max)).all(axis=1)
-            candidates.append((int(inside.sum()) + 1000 * _outside(axis, extent), text, extent))
+            covered = int(inside.sum()) + 1000 * _outside(axis, extent)
+            candidates.append((covered, text, extent))
+            if covered == 0:
+                break
         best = min(candidates, key=lambda candidate: candidate[0])
         for _, text, _ in candidates:
             if text is not best[1]:
                 text.remove()
         drawn = np.concatenate([drawn, _filled(best[2].min, best[2].max)])
+        if max(map(abs, best[1].get_position())) > _WITHOUT_LINE:
+            axis.annotate(
+                "",
+                (x, y),
+                xytext=best[1].get_position(),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.6, "shrinkB": 4},
+                zorder=1,
+            )
 
 
 def _outside(axis: "Axes", extent: "Bbox") -> bool:
