@@ -124,6 +124,10 @@ class TestReproduce:
         rows = json.loads(file.read_text())["rows"]
         agreeing = {row["method"] for row in rows if row["agrees"]}
         assert (len(rows), agreeing) == (3, {"ESRGAN", "SFTGAN"})
+        begins = {"csv": "column,", "latex": "% dgggan-table5", "markdown": "**dgggan-table5**"}
+        for form, begin in begins.items():
+            found = edgekeeper("reproduce", "dgggan-table5", "--format", form)
+            assert found.status == 0 and found.out.startswith(begin) and "ESRGAN" in found.out
 
     def test_without_data_the_papers_rows(
         self, edgekeeper: Callable[..., Any], tmp_path: Path

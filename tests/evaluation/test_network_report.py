@@ -37,11 +37,11 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "input", "line", "rect", "polyline", "b"):
+        if tag not in ("meta", "img", "input", "line", "rect", "polyline", "circle", "b"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag not in ("line", "rect", "polyline"):
+        if tag not in ("line", "rect", "polyline", "circle"):
             assert self.open.pop() == tag
 
 
@@ -59,7 +59,15 @@ def test_one_file_with_everything_inside(
     assert not reader.open and len(reader.addresses) >= 3 * 5
     assert all(address.startswith("data:image/jpeg;base64,") for address in reader.addresses)
     assert "0<b>" not in text and "0&lt;b&gt;" in text  # names are text
-    for heading in ("Scores", "Structure by region", "Spectrum", "Typical", "Cost", "Cards"):
+    for heading in (
+        "Scores",
+        "Structure by region",
+        "Spectrum",
+        "Across edges",
+        "Typical",
+        "Cost",
+        "Cards",
+    ):
         assert f"<h2>{heading}</h2>" in text
     assert len(text) < 20e6
     ran = command("report", "espcn_x4", *options, "-o", page)
@@ -119,3 +127,23 @@ def test_evaluate_in_three_forms(command: Callable[..., Any], data_root: Path) -
     for form, begin in (("csv", "set,scale"), ("latex", "% espcn"), ("markdown", "**espcn")):
         ran = command("evaluate", "espcn_x4", "--data", data_root, "--format", form)
         assert ran.status == 0 and ran.out.startswith(begin), ran.err
+
+
+def test_profiles_tell_blur_and_overshoot() -> None:
+    from edgekeeper.evaluation.profiles import REACH, edge_profiles
+
+    step = torch.zeros(1, 1, 40, 40)
+    step[..., 20:] = 0.5
+    step[..., 30:, :20] = 0.25  # an edge down, falling and rising
+    blurred = torch.nn.functional.avg_pool2d(step, 5, 1, 2, count_include_pad=False)
+    sharpened = step + 0.5 * (step - blurred)
+    total, number = edge_profiles(step, [step, blurred, sharpened])
+    same, equal, blur, over = total / number
+    assert number > 4 and np.array_equal(same, equal)
+    rises = [np.abs(np.diff(line)).max() for line in (equal, blur, over)]
+    assert rises[1] < 0.5 < rises[0] and over.max() > 1.05 and over.min() < -0.05
+    assert np.all(np.diff(blur) >= -1e-9) and same[0] < 0.05 and same[-1] > 0.95
+    flat = torch.full((1, 1, 40, 40), 0.5)
+    assert edge_profiles(flat, [flat])[1] == 0
+    assert edge_profiles(flat[..., :10], [flat[..., :10]])[1] == 0
+    assert len(same) == 2 * REACH + 1

@@ -18,7 +18,9 @@ from edgekeeper.cli.options import (
     split_numbers,
 )
 from edgekeeper.cli.scoring import (
+    TableForm,
     counted_scores,
+    form_option,
     json_option,
     sets_root,
     show_table,
@@ -126,6 +128,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     metavar="DB",
     help="speedrun: end at this PSNR on Set5 x2. Default: 36.5, 37.5, 37.8 by network.",
 )
+@form_option
 @json_option("Write the table as JSON too.")
 @data_option()
 @weights_option
@@ -146,6 +149,7 @@ def reproduce_command(
     protocol: str | None,
     time_limit: float | None,
     to: float | None,
+    form: TableForm | None,
     json_file: Path | None,
     force: bool,
     data: Path | None,
@@ -171,6 +175,7 @@ def reproduce_command(
             data=data,
             weights=weights,
             start=start,
+            form=form,
             chosen={
                 "out": out,
                 "budget": budget,
@@ -183,16 +188,17 @@ def reproduce_command(
             },
         )
     elif kind == "counted":
-        record = _count()
+        record = _count(form)
     else:
         record = _measure(
-            table, ours, out=out, sets=sets, data=data, weights=weights, device=device
+            table, ours, out=out, sets=sets, data=data, weights=weights, device=device, form=form
         )
     if json_file is not None:
         write_text(json_file, json.dumps(record, indent=1) + "\n")
-        click.echo(f"Wrote {json_file}")
+        click.echo(f"Wrote {json_file}", err=form is not None)
     if record.get("unfinished"):
-        click.echo(f"Still to do: {', '.join(record['unfinished'])}. The same command goes on.")
+        left = ", ".join(record["unfinished"])
+        click.echo(f"Still to do: {left}. The same command goes on.", err=form is not None)
 
 
 def _check_options(context: click.Context, table: str, *, kind: str) -> None:
@@ -217,6 +223,7 @@ def _train(
     data: Path | None,
     weights: Path | None,
     start: str | None,
+    form: TableForm | None,
     chosen: dict[str, Any],
 ) -> dict[str, Any]:
     if store is None:
@@ -246,7 +253,7 @@ def _train(
             on_event=_say_event,
             **given,
         )
-        show_table(frontier_table(frontier))
+        show_table(frontier_table(frontier), form)
         return frontier.to_json()
     chosen["seeds"] = chosen["seeds"] or (0,)
     found = reproduce(
@@ -261,7 +268,7 @@ def _train(
         **chosen,
     )
     if found.rows:
-        show_table(reproduction_table(found))
+        show_table(reproduction_table(found), form)
     return found.to_json()
 
 
@@ -302,6 +309,7 @@ def _measure(
     data: Path | None,
     weights: Path | None,
     device: str,
+    form: TableForm | None,
 ) -> dict[str, Any]:
     from edgekeeper.papers import as_tables, beside
 
@@ -318,7 +326,7 @@ def _measure(
             on_image=count,
         )
     for shown in as_tables(found):
-        show_table(shown)
+        show_table(shown, form)
         click.echo()
     return found.to_json()
 
@@ -340,9 +348,9 @@ def _ours(text: str, *, device: str) -> "Ours":
     return Ours(name.strip(), source, key=files_key(path if path.is_dir() else find(path)))
 
 
-def _count() -> dict[str, Any]:
+def _count(form: TableForm | None) -> dict[str, Any]:
     from edgekeeper.papers import costs_as_json, costs_as_table, table5
 
     rows = table5()
-    show_table(costs_as_table(rows))
+    show_table(costs_as_table(rows), form)
     return costs_as_json(rows)

@@ -2,7 +2,8 @@
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 import pyvips
 
@@ -25,8 +26,15 @@ figure { margin: 0 0 1rem; width: 16rem; } img { width: 100%; display: block; }
   clip-path: inset(0 0 0 var(--at)); } .slider input { width: 100%; accent-color: var(--accent); }
 svg { max-width: 40rem; width: 100%; } svg text { fill: currentColor; font-size: 11px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
-@media print { body { max-width: none; } .slider input { display: none; } h2, figure {
-  break-inside: avoid; break-after: avoid; } }
+@page { margin: 1.5cm; }
+@media print {
+  :root { color-scheme: light; --soft: #333; --line: #999; }
+  body { max-width: none; margin: 0; font-size: 10pt; } h2 { margin-top: 1.5rem; }
+  .slider input { display: none; } .wide { overflow: visible; } table { font-size: 8pt; }
+  th, td { padding: .1rem .3rem; } figure { width: 9.4rem; }
+  svg { max-width: 32rem; } h2, h3, p { break-after: avoid; }
+  .crops, figure, tr, svg { break-inside: avoid; }
+}
 """
 _SCRIPT = """
 for (const input of document.querySelectorAll(".slider input"))
@@ -96,20 +104,25 @@ def slider(before: Pixels, after: Pixels, *, caption: str) -> str:
     )
 
 
-def curves(lines: Mapping[str, Sequence[float]], *, x: str, y: str, top: float) -> str:
-    """Return curves over equal steps from 0 to 1, by name, as SVG; ``top`` is the highest value."""
+def curves(
+    lines: Mapping[str, Sequence[float]], *, x: str, y: str, top: float, bottom: float = 0.0
+) -> str:
+    """Return curves over equal steps, by name, as SVG; values are cut at ``bottom`` and ``top``."""
     width, height, left = 560, 240, 40
+
+    def down(value: float) -> float:
+        return height * (1 - (min(max(value, bottom), top) - bottom) / (top - bottom))
+
     drawn = [
-        f'<line x1="{left}" x2="{width}" y1="{height * (1 - v / top):.1f}" '
-        f'y2="{height * (1 - v / top):.1f}" stroke="currentColor" stroke-opacity=".25"/>'
-        f'<text x="2" y="{height * (1 - v / top) + 4:.1f}">{v:g}</text>'
-        for v in (0, top / 2, top)
+        f'<line x1="{left}" x2="{width}" y1="{down(v):.1f}" '
+        f'y2="{down(v):.1f}" stroke="currentColor" stroke-opacity=".25"/>'
+        f'<text x="2" y="{down(v) + 4:.1f}">{v:g}</text>'
+        for v in (bottom, (bottom + top) / 2, top)
     ]
     for number, (name, values) in enumerate(lines.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         places = " ".join(
-            f"{left + (width - left) * (k + 0.5) / len(values):.1f},"
-            f"{height * (1 - min(value, top) / top):.1f}"
+            f"{left + (width - left) * (k + 0.5) / len(values):.1f},{down(value):.1f}"
             for k, value in enumerate(values)
         )
         drawn.append(
@@ -123,6 +136,44 @@ def curves(lines: Mapping[str, Sequence[float]], *, x: str, y: str, top: float) 
         f'<svg viewBox="0 -8 {width} {height + 40 + 16 * len(lines)}" role="img" '
         f'aria-label="{label}">{"".join(drawn)}'
         f'<text x="{left}" y="{height + 16}">{html.escape(x)}</text></svg>'
+    )
+
+
+def scatter(
+    points: Mapping[str, tuple[float, float]], *, marked: Collection[str], x: str, y: str
+) -> str:
+    """Return named points as SVG, over a logarithmic axis; the ``marked`` ones are filled."""
+    width, height, left = 560, 260, 48
+    across = [math.log10(at[0]) for at in points.values()]
+    up = [at[1] for at in points.values()]
+    wide, high = max(max(across) - min(across), 0.1), max(max(up) - min(up), 0.1)
+    drawn: list[str] = []
+    labels: list[tuple[float, float]] = []
+    for number, ((name, _), place, value) in enumerate(
+        zip(points.items(), across, up, strict=True)
+    ):
+        dx = left + 20 + (place - min(across)) / wide * (width - left - 180)
+        dy = 20 + (max(up) - value) / high * (height - 50)
+        at = dy + 4
+        while any(abs(dx - x0) < 150 and abs(at - y0) < 12 for x0, y0 in labels):
+            at += 12  # below the label that is there
+        labels.append((dx, at))
+        colour = _COLOURS[number % len(_COLOURS)] if name in marked else "currentColor"
+        fill = colour if name in marked else "none"
+        weight = f' style="fill: {colour}; font-weight: 700"' if name in marked else ""
+        drawn.append(
+            f'<circle cx="{dx:.1f}" cy="{dy:.1f}" r="5" stroke="{colour}" fill="{fill}"/>'
+            f'<text x="{dx + 9:.1f}" y="{at:.1f}"{weight}>{html.escape(name)}</text>'
+        )
+    for value in (max(up), min(up)):
+        dy = 20 + (max(up) - value) / high * (height - 50)
+        drawn.append(f'<text x="2" y="{dy + 4:.1f}">{value:.2f}</text>')
+    ends = f"{min(10**p for p in across):,.0f} to {max(10**p for p in across):,.0f}, logarithmic"
+    label = html.escape(f"{y} over {x}")
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(drawn)}'
+        f'<text x="2" y="10">{html.escape(y)}</text>'
+        f'<text x="{left}" y="{height - 4}">{html.escape(x)}: {ends}</text></svg>'
     )
 
 

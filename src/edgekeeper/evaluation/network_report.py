@@ -5,7 +5,7 @@ typical places with what the input does not support, cost, and cards.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,9 +25,11 @@ from edgekeeper.evaluation.html import (
     image_figure,
     paragraph,
     preformatted,
+    scatter,
     slider,
 )
 from edgekeeper.evaluation.inspect import inspect, overlay
+from edgekeeper.evaluation.profiles import REACH, edge_profiles
 from edgekeeper.evaluation.tables import DIGITS, SIGNS, Table, number, score_table, with_interval
 from edgekeeper.image import Pixels, from_tensor
 from edgekeeper.metrics.protocol import Protocol
@@ -37,6 +39,7 @@ from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import sobel
 from edgekeeper.ops.structure import patch_variances
+from edgekeeper.pretrained.zoo import load, networks
 
 REGIONS = ("edges", "texture", "flat")
 
@@ -77,6 +80,7 @@ class _Sums:
 
     variance: _Floats = field(default_factory=lambda: np.zeros((3, 3)))  # region x (SR, HR, |gap|)
     power: _Floats = field(default_factory=lambda: np.zeros((2, _BANDS)))  # of SR, of HR
+    profile: _Floats = field(default_factory=lambda: np.zeros(2 * REACH + 1))
 
 
 def network_report(
@@ -109,6 +113,7 @@ def network_report(
     scores: list[list[Score]] = [[] for _ in subjects]
     sums = [_Sums() for _ in subjects]
     places: list[_Place] = []
+    original, edges = np.zeros(2 * REACH + 1), 0
     for made in zip(*runs, strict=True):  # one image of each is held at a time
         hr, lr = made[0].pair.hr(), made[0].pair.lr()
         for result, kept, total in zip(made, scores, sums, strict=True):
@@ -116,6 +121,11 @@ def network_report(
             _add(total, result.image, hr)
             if on_image is not None:
                 on_image(kept[-1])
+        grey = [rgb_to_grey_gv(x.clamp(0, 1)) for x in (hr, *(one.image for one in made))]
+        profiles, count_of_edges = edge_profiles(grey[0], grey[1:])
+        original, edges = original + profiles[0], edges + count_of_edges
+        for total, profile in zip(sums, profiles[1:], strict=True):
+            total.profile += profile
         place = _place([result.image for result in made], hr, lr, scores[-1][-1])
         places += [place] if place is not None else []
     tables = [
@@ -128,7 +138,43 @@ def network_report(
         _regions(names, sums),
         _costs(subjects),
     ]
-    return _page(subjects, tables, places, sums), tables
+    lines = {one.name: total.profile for one, total in zip(subjects, sums, strict=True)}
+    across = {name: list(line / max(1, edges)) for name, line in lines.items()}
+    across["original"] = list(original / max(1, edges))
+    drawn = _standing(subjects, scores, scale=scale)
+    return _page(subjects, tables, places, sums, across=across, standing=drawn), tables
+
+
+def _standing(
+    subjects: Sequence[ReportSubject], scores: Sequence[Sequence[Score]], *, scale: int
+) -> list[str]:
+    """Return where networks stand on PSNR over MACs, beside those that ship, on the first set."""
+    first = scores[0][0]
+    points: dict[str, tuple[float, float]] = {}
+    for known in networks():
+        rows = known.card.get("results", [])
+        assert isinstance(rows, list)
+        for row in rows:
+            if (
+                (row["set"], row["protocol"]) == (first.set, first.protocol.name)
+                and known.scale == scale
+                and isinstance(row.get("psnr"), float)
+            ):
+                points[known.name] = (count(load(known.name)).macs_per_pixel, row["psnr"])
+    for one, kept in zip(subjects, scores, strict=True):
+        values = [score.psnr for score in kept if score.set == first.set]
+        if isinstance(one.subject, SRModel) and np.isfinite(values).all():
+            try:
+                macs = count(one.subject).macs_per_pixel
+            except UnavailableError:
+                continue
+            points[one.name] = (macs, float(np.mean(values)))
+    marked = [one.name for one in subjects if one.name in points]
+    if not marked:
+        return []
+    told = f"Mean PSNR on {first.set} ({first.protocol.name}); the other networks ship."
+    x, y = "multiply-accumulates per LR pixel", "PSNR in dB"
+    return [paragraph(told), scatter(points, marked=marked, x=x, y=y)]
 
 
 def _page(
@@ -136,6 +182,9 @@ def _page(
     tables: Sequence[Table],
     places: Sequence[_Place],
     sums: Sequence[_Sums],
+    *,
+    across: Mapping[str, Sequence[float]],
+    standing: Sequence[str],
 ) -> str:
     names = [one.name for one in subjects]
     scores, *differences, regions, costs = tables
@@ -169,9 +218,23 @@ def _page(
                 ),
                 curves(spectra, x="0 to 0.5 cycles per pixel", y="power ratio", top=2.0),
             ],
+            "Across edges": [
+                paragraph(
+                    "The mean profile across the originals' strongest edges, all images together: "
+                    "0 and 1 are the original's least and greatest value beside the edge. A "
+                    "flatter rise is blur; what goes beyond the original is overshoot."
+                ),
+                curves(
+                    across,
+                    x=f"{REACH} pixels before to {REACH} behind the edge",
+                    y="grey",
+                    top=1.2,
+                    bottom=-0.2,
+                ),
+            ],
             "Where it invents most": [_gallery(names, place) for place in worst[:_SHOWN]],
             "Typical": [_gallery(names, place) for place in worst[middle : middle + _SHOWN]],
-            "Cost": [html_table(costs)],
+            "Cost": [html_table(costs), *standing],
             **({"Cards": cards} if cards else {}),
         },
     )
