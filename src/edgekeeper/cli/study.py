@@ -168,6 +168,6 @@ def analyse(
             click.echo()
         show_table(table, form)
     if figure is not None:
-        from edgekeeper.figures.votes import votes
+        from edgekeeper.figures.points import votes
 
         click.echo(f"Wrote {votes(found, path=figure)}", err=form is not None)
