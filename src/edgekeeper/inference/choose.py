@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from edgekeeper.errors import InputError
 from edgekeeper.image import Image, Pixels, open_image, to_tensor
@@ -225,6 +226,10 @@ class Guarded(_Pair):
         if self.channels != "rgb":
             raise InputError("The guard compares the texture of RGB results, not of luma alone.")
         self.receptive_field += self._context
+        # Repeated pixels change what a network that is used to zeros makes of the border: ``other``
+        # gets its own, and ``plain`` here what it needs besides.
+        self.border = math.ceil(other.border / self.multiple) * self.multiple
+        self._besides = plain.border if plain.border > self.border else 0
 
     @property
     def _context(self) -> int:
@@ -237,7 +242,10 @@ class Guarded(_Pair):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return the SR batch (B, 3, rH, rW)."""
-        faithful, sr = self.plain(lr), self.other(lr)
+        padded = functional.pad(lr, (self._besides,) * 4, mode="replicate")
+        large = self._besides * self.scale
+        faithful, sr = self.plain(padded), self.other(lr)
+        faithful = faithful[..., large : large + sr.shape[-2], large : large + sr.shape[-1]]
         if min(sr.shape[-2:]) <= WINDOW // 2:
             return sr  # nothing to compare in so few pixels
         similarity = texture_similarity(sr.clamp(0, 1), faithful.clamp(0, 1))  # (B, 1, rH, rW)
