@@ -1,11 +1,17 @@
-"""What `make` asks pip for."""
+"""What `make` asks pip for; the wheel in an empty environment; what Docker's files name."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from edgekeeper.cli import group
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = "--index-url https://download.pytorch.org/whl/cpu"
@@ -22,3 +28,58 @@ def test_the_build_without_cuda_is_the_default_on_linux(torch: str | None, asks:
     plain = line.rpartition("||")[2].strip()
     assert plain == ".venv/bin/python -m pip install --quiet -c constraints.txt torch"
     assert ("--retries 0 --timeout 5" in line) == asks
+
+
+def test_the_extras_have_the_names_of_what_people_want() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {"web", "video", "export", "hub", "community", "heif", "docs"}
+    assert wanted <= project["optional-dependencies"].keys()
+    assert all(address.startswith("https://") for address in project["urls"].values())
+    page = (ROOT / "docs" / "install.md").read_text()
+    assert all(f"`{name}`" in page for name in wanted)
+
+
+def test_docker_copies_what_is_there_and_serves_as_the_command_does() -> None:
+    lines = (ROOT / "scripts/docker/Dockerfile").read_text().splitlines()
+    copied = [w for line in lines if line.startswith("COPY ") for w in line.split()[1:-1]]
+    assert copied and all((ROOT / name).exists() for name in copied)
+    (command,) = [json.loads(line[4:]) for line in lines if line.startswith("CMD ")]
+    shown = CliRunner().invoke(group, [command[0], "--help"]).output
+    assert all(option in shown for option in command if option.startswith("--"))
+    compose = (ROOT / "scripts/docker/compose.yaml").read_text()
+    assert "dockerfile: scripts/docker/Dockerfile" in compose
+    (port,) = [line.split()[1] for line in lines if line.startswith("EXPOSE ")]
+    assert f'"127.0.0.1:{port}:{port}"' in compose
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
+    """As a user installs it: wheel, venv, one image enlarged, and what the demo draws."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+
+    def run(*command: str | Path) -> None:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("edgekeeper-*.whl")
+    run(sys.executable, "-m", "venv", "new")
+    python = tmp_path / "new" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    pip = (python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt")
+    try:
+        run(*pip, *INDEX.split(), "--retries", "0", "--timeout", "5", "torch")
+    except AssertionError:
+        run(*pip, "torch")
+    run(*pip, f"{wheel}[figures]")
+    run(
+        python, "-m", "edgekeeper", "data", "generate", "-o", "made", "--count", "1", "--size", "64"
+    )
+    (made,) = (tmp_path / "made").glob("*.png")
+    run(python, "-m", "edgekeeper", "upscale", made, "-o", "large.png", "--scale", "2")
+    photo = ROOT / "examples/test/beacon-street-sunset.png"
+    code = "import sys; from pathlib import Path; from edgekeeper.cli import demo"
+    run(python, "-c", f"{code}; demo._upscale(Path(sys.argv[1]), Path())", photo)
+    assert (tmp_path / "large.png").stat().st_size > 1000
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000

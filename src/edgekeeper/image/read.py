@@ -36,6 +36,7 @@ from edgekeeper.image.header import (
     Header,
     Pixels,
 )
+from edgekeeper.image.heif import load_heif
 from edgekeeper.image.metadata import TiffTags, read_tags
 from edgekeeper.image.pillow import load_with_pillow
 from edgekeeper.image.samples import (
@@ -269,6 +270,9 @@ class ImageReader:
     def _load(
         self, file: BinaryIO, access: Literal["sequential", "random"], *, frames: int = 1
     ) -> pyvips.Image:
+        file.seek(0)
+        if self._format == "heic":
+            return load_heif(file, name=self._name, limit=MAX_PIXELS)
         form = FORMATS[self._format]
         animated_png = self._format == "png" and self._all and frames > 1 and has_pillow()
         if not form.by_libvips or animated_png:
@@ -278,7 +282,6 @@ class ImageReader:
         if isinstance(self._source, bytes):
             source = pyvips.Source.new_from_memory(self._source)
         else:
-            file.seek(0)
             source = pyvips.Source.new_from_descriptor(file.fileno())
         how: dict[str, Any] = {"access": access, "fail_on": "none" if self._tolerant else "error"}
         if self._all and self._format in ("gif", "webp"):
@@ -329,8 +332,6 @@ class ImageReader:
         )
 
     def _damaged(self, error: pyvips.Error) -> ImageError:
-        if self._format == "heic":
-            return self._not_decoded("HEIC")
         why = vips_reason(error)
         if self._format == "tiff" and _UNSUPPORTED.search(why):
             return not_supported(self._name, self._tags.form)

@@ -1,0 +1,97 @@
+"""Every command of the pages: the command line takes it, and those that need nothing are run."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgekeeper.cli import group
+from edgekeeper.image import Image, write_image
+
+pytestmark = pytest.mark.docs
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+# Run, in this order, on tiny images. All others need a benchmark set, weights of others, a video, a
+# server, an optional package or hours: the command line only has to take them.
+RUN = """\
+edgekeeper upscale photo.jpg -o large.png --scale 4
+edgekeeper inspect photo.jpg large.png --overlay risk.png
+edgekeeper models
+edgekeeper models card balanced_x4
+edgekeeper data prepare photos/ -o photos.store
+edgekeeper data degrade photo.jpg -o degraded/ --mixture light
+edgekeeper blend edsr_light_x4 edsr_light_x4_gv --alpha 0.5 -o between.safetensors
+edgekeeper upscale photos/ -o large/ --scale 2
+edgekeeper upscale photo.jpg
+edgekeeper upscale a.png b.tif scans/ -o large/
+edgekeeper upscale photo.jpg --scale 2.7 --format webp
+"""
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The command lines in fenced blocks, continued lines joined."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text("utf-8"), re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"\s(?:\||&&|>)\s|;\s", re.sub(r"\s#.*", "", line)):
+                words = re.sub(r"^(\w+=\S+ |\$ |OMP\S+ )*", "", part.strip())
+                if words.startswith("edgekeeper ") and not words.endswith(" ..."):
+                    yield re.sub(r"\s+", " ", words)
+
+
+def find(words: list[str]) -> tuple[click.Command, str, list[str]]:
+    """Return the command, its name and the rest of the line."""
+    command: click.Command = group
+    names = []
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        context = click.Context(command)
+        found = command.get_command(context, words[0])
+        if found is None:
+            break
+        names.append(words[0])
+        command, words = found, words[1:]
+    return command, " ".join(names), words
+
+
+def test_every_command_of_every_page_is_one() -> None:
+    wrong, count = [], 0
+    for page in PAGES:
+        for line in commands(page):
+            words = shlex.split(line)[1:]
+            command, name, rest = find(words)
+            count += 1
+            try:
+                if not name and not rest[0].startswith("-"):
+                    raise click.UsageError(f"no command {words[0]}")
+                command.make_context(name, rest, parent=click.Context(group))
+            except click.exceptions.Exit:
+                pass  # --help, --version
+            except (click.ClickException, IndexError) as error:
+                wrong.append(f"{page.name}: {line}: {getattr(error, 'message', error)}")
+    assert not wrong, "\n".join(wrong)
+    assert count > 60
+
+
+@pytest.mark.slow
+def test_those_that_need_nothing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {line for page in PAGES for line in commands(page)}
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "scans").mkdir()
+    y, x = np.mgrid[:216, :240]
+    pixels = np.stack([x, y, (x + y) // 2], -1).astype(np.uint8)
+    names = ("photo.jpg", "photos/a.jpg", "photos/b.png", "scans/c.png", "a.png", "b.tif")
+    for number, name in enumerate(names):
+        image = np.roll(pixels, 5 * number, axis=1)
+        side = 216 if name == "photos/b.png" else 48  # what a store takes, and what is quick
+        write_image(Image(pixels=image[:side, :side].copy()), tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for line in RUN.splitlines():
+        assert line in shown, line
+        done = CliRunner().invoke(group, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception}"
