@@ -36,9 +36,8 @@ from edgekeeper.image.header import (
     Header,
     Pixels,
 )
-from edgekeeper.image.heif import load_heif
 from edgekeeper.image.metadata import TiffTags, read_tags
-from edgekeeper.image.pillow import load_with_pillow
+from edgekeeper.image.pillow import load_heif, load_with_pillow
 from edgekeeper.image.samples import (
     Decoded,
     decode,
