@@ -8,13 +8,16 @@ TORCH ?= cpu
 INDEX := $(if $(filter cpu-Linux,$(TORCH)-$(shell uname)),--retries 0 --timeout 5 --index-url https://download.pytorch.org/whl/cpu)
 PIP = $(BIN)/python -m pip install --quiet
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 demo: $(STAMP)
 	$(BIN)/edgekeeper demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not browser"
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

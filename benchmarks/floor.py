@@ -77,6 +77,13 @@ def copy_rate(*, device: str) -> float:
     return 2 * 4 * 2**26 / min(times)
 
 
+def counted(step: Callable[[], None]) -> tuple[float, float]:
+    """Operations and bytes of one step."""
+    with FlopCounterMode(display=False) as flops, _Made() as made:
+        step()
+    return flops.get_total_flops(), 2 * made.total
+
+
 def one_step(name: str, *, device: str, compiled: bool) -> Callable[[], None]:
     network, side, images = STEPS[name]
     terms = (Term("pixel", spec(L1)),)
@@ -121,11 +128,10 @@ def main() -> None:
     for name in names:
         step = one_step(name, device=device, compiled=False)
         step()  # makes the optimizer's state
-        with FlopCounterMode(display=False) as flops, _Made() as made:
-            step()
+        flops, moved = counted(step)
         steps[name] = one_step(name, device=device, compiled=True) if given.compile else step
         steps[name]()
-        found[name] = {"gflop": flops.get_total_flops() / 1e9, "gbyte": 2 * made.total / 1e9}
+        found[name] = {"gflop": flops / 1e9, "gbyte": moved / 1e9}
     times: dict[str, list[float]] = {name: [] for name in names}
     products, copies = [], []
     for _ in range(given.rounds):
