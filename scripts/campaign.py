@@ -244,6 +244,8 @@ def work(seed: int, numbers: range, folder: Path) -> None:
 
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
     sound = {path.name: path.read_bytes() for path in sorted((folder / "sound").iterdir())}
     aside = Path(tempfile.mkdtemp(dir=folder))
     for number in numbers:
@@ -273,7 +275,9 @@ def work(seed: int, numbers: range, folder: Path) -> None:
         if seconds > SLOW:
             result, said = "hang", f"{seconds:.1f} s; {said}"
         about = {"number": number, "name": name, "kind": kind, "result": result}
-        print(json.dumps({**about, "seconds": seconds, "said": said[:400]}), flush=True)
+        print(
+            json.dumps({**about, "seconds": seconds, "said": said[:400]}), file=answers, flush=True
+        )
 
 
 # ---- The processes, watched ----------------------------------------------------------------------
@@ -339,6 +343,8 @@ def run(files: int, *, seed: int, workers: int, keep: Path | None = None) -> Cou
             found = []
             for one in _watched(seed, numbers, folder):
                 found.append(one)
+                if one["result"] in BAD:
+                    print(f"{one['number']}: {one['result']}: {one['said']}", file=sys.stderr)
                 if len(found) % 500 == 0:
                     done = Counter(str(each["result"]) for each in found)
                     print(f"{numbers.start} + {len(found)}: {dict(done)}", file=sys.stderr)
@@ -352,11 +358,9 @@ def run(files: int, *, seed: int, workers: int, keep: Path | None = None) -> Cou
         form = _FORMS.get(title, title.rpartition(".")[2])
         counts.setdefault(form, Counter())[result] += 1
         slowest = max(slowest, float(str(found["seconds"])))
-        if result in BAD:
-            print(f"{number} {title}: {result}: {found['said']}", file=sys.stderr)
-            if keep is not None:
-                keep.mkdir(parents=True, exist_ok=True)
-                (keep / f"{number}-{title}").write_bytes(data)
+        if result in BAD and keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            (keep / f"{number}-{title}").write_bytes(data)
     _print(counts)
     print(f"\n{len(results)} files, seed {seed}; the longest took {slowest:.1f} s.")
     return sum(counts.values(), Counter())

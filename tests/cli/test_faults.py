@@ -227,3 +227,27 @@ def test_what_exists_is_kept_in_the_words_of_the_command(command: Run, tmp_path:
         assert ran.status == 2
         assert ran.err == f"Error: '{large}' exists; give another name, or --force to replace it.\n"
     assert large.read_bytes() == before
+
+
+class TestTrain:
+    def test_a_recipe_file_that_raises_is_a_sentence_with_its_line(
+        self, command: Run, tmp_path: Path
+    ) -> None:
+        recipe = tmp_path / "mine.py"
+        for code, said in {
+            "x = 1\nrecipe = {}['demmo']\n": "line 2, does not load: KeyError: 'demmo'.",
+            "raise RuntimeError": "line 1, does not load: RuntimeError.",
+            "1 / 0": "line 1, does not load: ZeroDivisionError: division by zero.",
+            "assert False, 'no'": "line 1, does not load: AssertionError: no.",
+            "import nowhere": "line 1, does not load: No module named 'nowhere'.",
+        }.items():
+            recipe.write_text(code, encoding="utf-8")
+            ran = command("train", recipe, "--store", tmp_path, "--out", tmp_path / "out")
+            assert (ran.status, ran.err) == (2, f"Error: The recipe file '{recipe}', {said}\n")
+
+    def test_without_a_store_no_folder_is_left(self, command: Run, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        ran = command("train", "demo", "--store", tmp_path / "missing", "--out", out)
+        assert ran.status == 2
+        assert "is not a packed store" in ran.err
+        assert not out.exists()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,14 +135,22 @@ def find_recipe(name_or_file: str) -> "Recipe":
         return RECIPES[name_or_file]
     if not path.is_file():
         raise InputError(f"There is no recipe file '{path}'.")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    module_spec = importlib.util.spec_from_file_location(path.stem, path.absolute())
     assert module_spec is not None and module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, TypeError, NameError, AttributeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # whatever the file's own code raises
+        said = str(error) or type(error).__name__
+        if not isinstance(error, (SyntaxError, ImportError, TypeError, NameError, AttributeError)):
+            said = f"{type(error).__name__}: {error}"
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
+        place = f", line {lines[-1]}," if lines else ""
         raise InputError(
-            f"The recipe file '{path}' does not load: {error}.{_nearest_field(error)}"
+            f"The recipe file '{path}'{place} does not load: {said}.{_nearest_field(error)}"
         ) from error
     adopt(module)
     recipe = getattr(module, "recipe", None)

@@ -146,6 +146,9 @@ def train_command(
     if start is None and chosen.start is not None:
         shipped = WEIGHTS / f"{chosen.start.recipe}.safetensors"
         start = chosen.start.recipe if shipped.is_file() else None
+    # Before the run's folder is made: without a store, or a start, none is left behind.
+    images = Store.open(fetch_store(store) if is_address(store) else store)
+    start_from = find(start) if start is not None else None
     options = RunOptions(
         out=own_folder(cached(out, what="runs") if is_address(out) else Path(out)),
         remote=out if is_address(out) else None,
@@ -154,7 +157,7 @@ def train_command(
         time_limit=time_limit * 60 if time_limit else None,
         checkpoint_every=checkpoint_every,
         resume_from=resume_from,
-        start_from=find(start) if start is not None else None,
+        start_from=start_from,
         data_root=data,
         tensorboard=tensorboard,
         wandb=wandb,
@@ -164,7 +167,6 @@ def train_command(
         deterministic=deterministic,
         compile=compile,
     )
-    images = Store.open(fetch_store(store) if is_address(store) else store)
     outcome = train(chosen, images, options=options)
     if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started one speaks
         return

@@ -251,7 +251,7 @@ def _own_errors(module: Any) -> tuple[type[BaseException], ...]:
 
 def _short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return ascii(lines[-1])[1:-1].rstrip(".") + "." if lines else f"{type(error).__name__}."
 
 
 def _failure(error: BaseException, lr: NDArray[np.float32]) -> MemoryError | RuntimeError:
