@@ -2,7 +2,7 @@
 
     nice python scripts/campaign.py --files 10000 [--seed 0] [--workers 2] [--keep FOLDER]
 
-Every file is one of some twenty sound ones, mutated from (seed, number): bits, numbers, pieces cut
+Every file is one of some thirty sound ones, mutated from (seed, number): bits, numbers, pieces cut
 out, doubled, exchanged or taken of another file, the end cut off; of PNG and of edgekeeper's own
 weights half are sealed anew, so that damage is not found by a checksum alone. Processes with 2 GiB
 of memory read them one after the other; one that dies, or says nothing for a minute, is counted
@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -38,7 +39,7 @@ Sound = dict[str, bytes]
 
 
 def sound_images() -> Sound:
-    """Images of 40 x 28 in eight formats: PNG, APNG, JPEG, WebP, animated WebP, TIFF, GIF, AVIF."""
+    """Images of 40 x 28: PNG, JPEG, WebP, TIFF, GIF, AVIF, BMP, TGA, PPM, DDS, JPEG 2000."""
     from PIL import Image
 
     y, x = np.mgrid[:28, :40]
@@ -77,6 +78,9 @@ def sound_images() -> Sound:
     add("raw.tif", deep, "TIFF")
     add("still.gif", rgb.quantize(32), "GIF")
     add("animated.gif", rgb, "GIF", **animated)
+    for suffix, form in {"bmp": "BMP", "tga": "TGA", "ppm": "PPM", "dds": "DDS"}.items():
+        add(f"plain.{suffix}", rgb, form)
+    add("plain.jp2", rgb, "JPEG2000")
     add("image.avif", rgba, "AVIF", exif=about["exif"])
     return found
 
@@ -202,11 +206,14 @@ def _treat_image(path: Path, *, before: bytes, kind: str, tolerant: bool) -> str
     """Return what is wrong with the image that was read; nothing if all is as it should be."""
     from edgekeeper.image import open_image, read_image, write_image
 
-    with open_image(path, tolerant=tolerant) as reader:
+    frames: Literal["first", "all"] = "all" if "animated" in path.name else "first"
+    with open_image(path, tolerant=tolerant, frames=frames) as reader:
         header = reader.header
-        samples = reader.read_rest()
-    if samples.shape != (header.height, header.width, header.bands):
-        return f"{samples.shape} are not of {header}"
+        for row in range(0, header.rows, 8):  # as large images are read
+            end = min(header.rows, row + 8)
+            samples = reader.rows(row, end)
+            if samples.shape != (end - row, header.width, header.bands):
+                return f"{samples.shape} are not of {header}"
     image = read_image(path, tolerant=tolerant)
     copy = path.with_name("copy.png")
     write_image(image, copy, overwrite="replace")

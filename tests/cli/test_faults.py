@@ -251,3 +251,18 @@ class TestTrain:
         assert ran.status == 2
         assert "is not a packed store" in ran.err
         assert not out.exists()
+        image(tmp_path / "in" / "a.png", height=200, width=200)
+        assert command("data", "prepare", tmp_path / "in", "-o", tmp_path / "store").status == 0
+        recipe = tmp_path / "mine.py"
+        recipe.write_text(
+            "import dataclasses\n"
+            "from edgekeeper.recipes import RECIPES\n"
+            "from edgekeeper.training.recipe import Validation\n"
+            "validation = Validation(set_name='set55')\n"
+            "recipe = dataclasses.replace(RECIPES['demo'], validation=validation)\n",
+            encoding="utf-8",
+        )
+        ran = command("train", recipe, "--store", tmp_path / "store", "--out", out)
+        assert (ran.status, ran.err.count("\n")) == (2, 1)
+        assert "validates on 'set55'" in ran.err
+        assert not out.exists()

@@ -145,7 +145,7 @@ def find_recipe(name_or_file: str) -> "Recipe":
     except Exception as error:  # whatever the file's own code raises
         said = str(error) or type(error).__name__
         if not isinstance(error, (SyntaxError, ImportError, TypeError, NameError, AttributeError)):
-            said = f"{type(error).__name__}: {error}"
+            said = ": ".join(part for part in (type(error).__name__, str(error)) if part)
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
         place = f", line {lines[-1]}," if lines else ""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from edgekeeper.cli.options import (
     find_recipe,
     own_folder,
 )
+from edgekeeper.errors import EdgekeeperError
 
 
 @click.command(
@@ -146,11 +148,13 @@ def train_command(
     if start is None and chosen.start is not None:
         shipped = WEIGHTS / f"{chosen.start.recipe}.safetensors"
         start = chosen.start.recipe if shipped.is_file() else None
-    # Before the run's folder is made: without a store, or a start, none is left behind.
     images = Store.open(fetch_store(store) if is_address(store) else store)
     start_from = find(start) if start is not None else None
+    folder = cached(out, what="runs") if is_address(out) else Path(out)
+    is_new = not folder.exists()
+    own_folder(folder)
     options = RunOptions(
-        out=own_folder(cached(out, what="runs") if is_address(out) else Path(out)),
+        out=folder,
         remote=out if is_address(out) else None,
         device=_device_of_rank(chosen_device(device)),
         workers=workers,
@@ -167,7 +171,13 @@ def train_command(
         deterministic=deterministic,
         compile=compile,
     )
-    outcome = train(chosen, images, options=options)
+    try:
+        outcome = train(chosen, images, options=options)
+    except EdgekeeperError:
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+        raise
     if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started one speaks
         return
     if outcome.model_path is not None:
