@@ -169,6 +169,7 @@ const SAID = [
   ["noise {0}", "Rauschen {0}"],
   ["Memory ran out; the image was made in tiles of {0} pixels.", "Der Speicher reichte nicht; das Bild wurde in Kacheln von {0} Pixeln berechnet."],
   ["An image of {0} x {1} pixels needs more memory than there is, even in tiles of {2} pixels. Close other programs or cut it into parts.", "Ein Bild von {0} × {1} Pixeln braucht mehr Speicher, als da ist, auch in Kacheln von {2} Pixeln. Bitte andere Programme schließen oder es zerteilen."],
+  ["{0} ran the network in {1}.", "{0} hat das Netz in {1} gerechnet."],
   ["A tile that failed in bfloat16 was done again in float32.", "Eine Kachel, die in bfloat16 misslang, wurde in float32 neu berechnet."],
   ["This network {0}; float32 was used.", "Dieses Netz liefert in bfloat16 ungültige Werte; es wurde in float32 gerechnet."],
   ["In bfloat16 this network differs by {0} grey levels in the mean ({1} dB); float32 was used.", "In bfloat16 weicht dieses Netz im Mittel um {0} Graustufen ab ({1} dB); es wurde in float32 gerechnet."],
