@@ -109,7 +109,7 @@ class TestCompleteRun:
     def test_equal_networks_are_not_distinguishable(
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gv_tables, "PAPER_GV_WEIGHT", 0.0)
+        monkeypatch.setattr(gv_tables, "GV_WEIGHT", 0.0)
         for row in run().rows:
             assert row.difference.mean == 0
             assert row.difference.verdict == "not distinguishable"
@@ -117,7 +117,7 @@ class TestCompleteRun:
     def test_a_smaller_gap_is_better(
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gv_tables, "PAPER_GV_WEIGHT", 100.0)  # pushes four updates hard
+        monkeypatch.setattr(gv_tables, "GV_WEIGHT", 100.0)  # pushes four updates hard
         for row in run().rows:
             difference = row.difference
             good = difference.mean < 0 if row.measure == "gv_gap" else difference.mean > 0
@@ -249,7 +249,7 @@ class TestWrongRequests:
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run()
-        monkeypatch.setattr(gv_tables, "PAPER_GV_WEIGHT", 0.02)
+        monkeypatch.setattr(gv_tables, "GV_WEIGHT", 0.02)
         with pytest.raises(CheckpointError, match="other settings"):
             run()
 

@@ -118,13 +118,14 @@ def quality_cost_command(
             weights=weights,
         )
         placed += map(_placed, records)
-    conditions = {(each.set_name, each.clock) for each in placed}
-    if len(conditions) != 1:
+    scored = {each.set_name for each in placed}
+    clocks = {each.clock for each in placed if each.clock}  # "" of those without seconds
+    if len(scored) != 1 or len(clocks) > 1:
         raise InputError(
             "All networks of the figure must be scored on one set, and timed on one size, device "
-            f"and number of threads; these are {sorted(conditions) or 'not scored'}."
+            f"and number of threads; these are {sorted(scored | clocks) or 'not scored'}."
         )
-    [(scored_on, clock)] = conditions
+    [scored_on], clock = scored, "".join(clocks)
     points = [each.point for each in placed]
     if quoted and factor == QUOTED_SCALE:
         points += quoted_points(scored_on)

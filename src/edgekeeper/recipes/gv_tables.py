@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args
 from edgekeeper.errors import unknown_name
 from edgekeeper.losses import L1, L2, SSIM, TV, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, VDSR, SRModel
+from edgekeeper.recipes.shipped import GV_PATCH, GV_WEIGHT
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import Data, Loss, Optim, Recipe, Stage, Term
 
@@ -40,8 +41,6 @@ GV_SCALES: tuple[Scale, ...] = get_args(Scale)
 BASES: tuple[Base, ...] = get_args(Base)
 ADDITIONS: tuple[Addition, ...] = get_args(Addition)
 
-PAPER_GV_WEIGHT = 0.01  # published code
-PAPER_GV_PATCH: dict[int, int] = {2: 8, 3: 16, 4: 16}  # section 4.1
 TV_WEIGHT = 1e-8
 LOSSES: dict[Base, Spec[Loss]] = {"l2": spec(L2), "l1": spec(L1), "ssim": spec(SSIM)}
 OWN_LOSS: dict[GVNetwork, Base] = {"vdsr": "l2", "edsr": "l1", "espcn": "l2"}  # in Table 1
@@ -145,7 +144,7 @@ def cell(
 def _added(addition: Addition, *, scale: Scale) -> Term:
     if addition == "tv":
         return Term("tv", spec(TV), weight=TV_WEIGHT)
-    return Term("gv", spec(GradientVariance, patch=PAPER_GV_PATCH[scale]), weight=PAPER_GV_WEIGHT)
+    return Term("gv", spec(GradientVariance, patch=GV_PATCH[scale]), weight=GV_WEIGHT)
 
 
 def _model(network: GVNetwork, *, scale: int, degradation: Degradation) -> Spec[SRModel]:

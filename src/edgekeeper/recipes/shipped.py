@@ -24,8 +24,8 @@ _KINDS: tuple[ShippedKind, ...] = ("plain", "gv")
 # For small networks SOAP needs far fewer updates than Adam (docs/diary.md).
 SOAP_OPTIM = Optim(learning_rate=5e-3, kind="soap", betas=(0.95, 0.95), epsilon=1e-12)
 
-GV_WEIGHT = 0.01
-GV_PATCH = {2: 8, 3: 16, 4: 16}
+GV_WEIGHT = 0.01  # of the code published with the loss
+GV_PATCH: dict[int, int] = {2: 8, 3: 16, 4: 16}  # section 4.1 of its paper
 
 
 def _terms(base: Spec[Loss], *, scale: int, kind: ShippedKind) -> tuple[Term, ...]:
