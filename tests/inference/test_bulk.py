@@ -18,7 +18,7 @@ from edgekeeper.inference import Request
 from edgekeeper.inference.bulk import MANIFEST, Cluster, _read, memory_of
 
 pytest.importorskip("ray", reason="needs the extra ray")
-FILES, BROKEN = 200, (3, 50, 77, 120, 199)
+FILES, BROKEN = 100, (3, 30, 50, 77, 99)
 NETWORK = ("--model", "espcn_x2", "--runtime", "torch", "--precision", "float32", "--tile", "256")
 
 
@@ -84,7 +84,7 @@ def workers_of(driver: int) -> list[int]:
 
 
 def wait_for(output: Path, *, count: int) -> None:
-    ends = time.monotonic() + 240
+    ends = time.monotonic() + 400
     while time.monotonic() < ends:
         manifest = output / MANIFEST
         if manifest.exists() and manifest.read_bytes().count(b"\n") >= count:
@@ -98,7 +98,7 @@ def test_a_worker_is_killed_in_the_middle(
     folder: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     driver = on_ray(folder, tmp_path / "out")
-    wait_for(tmp_path / "out", count=20)
+    wait_for(tmp_path / "out", count=1)
     killed = workers_of(driver.pid)[:1]
     for process in killed:
         os.kill(process, signal.SIGKILL)
@@ -113,7 +113,7 @@ def test_the_driver_is_killed_and_started_again(
 ) -> None:
     output = tmp_path / "out"
     driver = on_ray(folder, output)
-    wait_for(output, count=20)
+    wait_for(output, count=1)
     driver.kill()
     driver.wait()
     with (output / MANIFEST).open("a") as file:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,23 @@ def test_which_images_are_small(slow_processor: None) -> None:
         request = Request(model=NAME, precision="auto", many=many)
         image = edgekeeper.Image.from_numpy(photo(side, side)[0].permute(1, 2, 0).numpy())
         assert edgekeeper.inference.upscale_image(image, request).runtime == runtime, (side, many)
+
+
+def test_a_runtime_is_started_once(slow_processor: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    load_exported = files.load_exported
+
+    def counted(path: Path, **how: object) -> SRModel:
+        opened.append(path.name)
+        return load_exported(path, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(files, "load_exported", counted)
+    request = Request(model=NAME, many=True)
+    request = replace(request, model=networks_for(request))
+    image = edgekeeper.Image.from_numpy(photo(20, 20)[0].permute(1, 2, 0).numpy())
+    for _ in range(3):
+        edgekeeper.inference.upscale_image(image, request)
+    assert opened == [f"{NAME}.onnx"]
 
 
 def test_cut_and_stale_files_are_passed_over(

@@ -258,7 +258,7 @@ def mix(plain: SRModel, *, other: SRModel, strength: float) -> SRModel:
     """Return a network whose result is as far as ``strength``, 0 to 1, from one to the other."""
     if strength in (0, 1):
         return other if strength else plain
-    return Mixture(plain=plain, other=other, strength=strength)
+    return Mixture(plain=plain, other=other, strength=strength).eval()
 
 
 # ---- The passes over an image --------------------------------------------------------------------

@@ -48,6 +48,7 @@ class Accelerated(SRModel):
         self.receptive_field, self.multiple = model.receptive_field, model.multiple
         self.border = model.border
         self._name, self._digest = file.stem, sha256_of(file)
+        self.eval()  # or each image would have a copy, that opens its runtime anew
         self._opened: dict[tuple[Runtime, UsedPrecision], ExportedNetwork | None] = {}
 
     @property
