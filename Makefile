@@ -8,7 +8,7 @@ TORCH ?= cpu
 INDEX := $(if $(filter cpu-Linux,$(TORCH)-$(shell uname)),--retries 0 --timeout 5 --index-url https://download.pytorch.org/whl/cpu)
 PIP = $(BIN)/python -m pip install --quiet
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint clean docs
 
 demo: $(STAMP)
 	$(BIN)/edgekeeper demo
@@ -23,6 +23,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(PIP) -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m mkdocs build --quiet --strict
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +78,16 @@ def test_every_command_of_every_page_is_one() -> None:
                 wrong.append(f"{page.name}: {line}: {getattr(error, 'message', error)}")
     assert not wrong, "\n".join(wrong)
     assert count > 60
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    build = (sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-d", str(tmp_path))
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "structure_risk" in (tmp_path / "reference" / "index.html").read_text("utf-8")
+    assert "edgekeeper data prepare" in (tmp_path / "commands" / "index.html").read_text("utf-8")
 
 
 @pytest.mark.slow
