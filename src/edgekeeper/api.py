@@ -91,6 +91,7 @@ def upscale(
 
     Computed in tiles, so that memory holds the image, the result and little more; nothing is
     differentiated. Threads may call it at the same time, with one network too.
+    Of an animation it is the first frame; ``edgekeeper.inference.upscale_file`` makes all.
 
     Args:
         image: a file (path, bytes, open binary file) gives an ``Image``, as an ``Image`` does. A
