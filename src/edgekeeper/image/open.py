@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekeeper.errors import EdgekeeperError, ImageError
-from edgekeeper.image.formats import MAX_STREAMED_PIXELS
+from edgekeeper.image.formats import MAX_PIXELS, MAX_STREAMED_PIXELS
 from edgekeeper.image.header import Further, full
 from edgekeeper.image.read import ImageReader
 
@@ -36,6 +36,7 @@ def open_image(
             ``limit`` pixels, or its samples are not of 8, 16 or 32 bits.
     """
     damage = _damage_of(source) if tolerant else ""
+    limit = min(limit, MAX_PIXELS) if damage else limit  # of rows that are not there
     reader = ImageReader(source, limit=limit, frames=frames, tolerant=bool(damage))
     header = reader.header
     notes = header.notes + ((damage,) if damage else ())
