@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,28 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "structure_risk" in (tmp_path / "reference" / "index.html").read_text("utf-8")
     assert "edgekeeper data prepare" in (tmp_path / "commands" / "index.html").read_text("utf-8")
+    sliders = {
+        page.parent.name: page.read_text("utf-8").count('<div class="slider"')
+        for page in tmp_path.rglob("*.html")
+    }
+    assert {name: count for name, count in sliders.items() if count} == {"gallery": 3}
+    if (chromium := shutil.which("chromium")) is None:
+        return
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((tmp_path / "gallery" / "index.html").as_uri())
+        slider = page.locator(".slider").first
+        assert slider.locator("img").evaluate_all("all => all.every((one) => one.naturalWidth)")
+        whole = slider.screenshot()
+        slider.locator("input").press("Home")
+        assert slider.screenshot() != whole
+        shown = slider.locator("img").nth(1).evaluate("image => getComputedStyle(image).clipPath")
+        assert shown == "inset(0px 0px 0px 0%)"
+        browser.close()
+    assert all(url.startswith("file:") for url in asked), asked  # nothing of other servers
 
 
 @pytest.mark.slow

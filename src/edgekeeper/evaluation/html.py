@@ -10,6 +10,16 @@ import pyvips
 from edgekeeper.evaluation.tables import Table
 from edgekeeper.image import Pixels
 
+SLIDER_STYLE = """
+.slider { position: relative; --at: 50%; } .slider img { width: 100%; display: block; }
+.slider img + img { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at)); }
+.slider input { width: 100%; accent-color: var(--accent); }
+@media print { .slider input { display: none; } }
+"""
+SLIDER_SCRIPT = """
+for (const input of document.querySelectorAll(".slider input"))
+  input.oninput = () => input.parentNode.style.setProperty("--at", input.value + "%");
+"""
 _STYLE = """
 :root { color-scheme: light dark; --soft: #55626a; --line: #9aa5ab; --accent: #14506e; }
 @media (prefers-color-scheme: dark) {
@@ -22,23 +32,17 @@ th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align:
 td.right, th.right { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .best { font-weight: 700; } .crops { display: flex; flex-wrap: wrap; gap: .6rem; }
 figure { margin: 0 0 1rem; width: 16rem; } img { width: 100%; display: block; }
-.slider { position: relative; --at: 50%; } .slider img + img { position: absolute; inset: 0;
-  clip-path: inset(0 0 0 var(--at)); } .slider input { width: 100%; accent-color: var(--accent); }
 svg { max-width: 40rem; width: 100%; } svg text { fill: currentColor; font-size: 11px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
 @page { margin: 1.5cm; }
 @media print {
   :root { color-scheme: light; --soft: #333; --line: #999; }
   body { max-width: none; margin: 0; font-size: 10pt; } h2 { margin-top: 1.5rem; }
-  .slider input { display: none; } .wide { overflow: visible; } table { font-size: 8pt; }
+  .wide { overflow: visible; } table { font-size: 8pt; }
   th, td { padding: .1rem .3rem; } figure { width: 9.4rem; }
   svg { max-width: 32rem; } h2, h3, p { break-after: avoid; }
   .crops, figure, tr, svg { break-inside: avoid; }
 }
-"""
-_SCRIPT = """
-for (const input of document.querySelectorAll(".slider input"))
-  input.oninput = () => input.parentNode.style.setProperty("--at", input.value + "%");
 """
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -52,8 +56,8 @@ def html_page(title: str, *, sections: Mapping[str, Sequence[str]]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><h1>{html.escape(title)}</h1>{body}<script>{_SCRIPT}</script></body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}{SLIDER_STYLE}</style></head>"
+        f"<body><h1>{html.escape(title)}</h1>{body}<script>{SLIDER_SCRIPT}</script></body></html>\n"
     )
 
 
