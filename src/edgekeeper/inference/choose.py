@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from edgekeeper.errors import InputError
 from edgekeeper.image import Image, Pixels, open_image, to_tensor
 from edgekeeper.image.quality import Condition, estimate
 from edgekeeper.inference.finish import Finish
-from edgekeeper.inference.network import Precision
+from edgekeeper.inference.network import Precision, within_border
 from edgekeeper.inference.request import Request
 from edgekeeper.inference.runner import TileRunner
 from edgekeeper.metrics.artifacts import THRESHOLD, WINDOW, texture_similarity
@@ -179,8 +178,23 @@ class _Pair(SRModel):
         self.plain, self.other = plain, other
         self.receptive_field = max(plain.receptive_field, other.receptive_field)
         self.multiple = math.lcm(plain.multiple, other.multiple)
-        border = max(plain.border, other.border)
-        self.border = math.ceil(border / self.multiple) * self.multiple
+        self.border = self._whole(min(plain.border, other.border))
+
+    def _whole(self, side: int) -> int:
+        return math.ceil(side / self.multiple) * self.multiple
+
+    def _of(self, network: SRModel, lr: Tensor) -> Tensor:
+        """Return what one of the two makes of ``lr`` (B, C, H, W), within its own border.
+
+        Repeated pixels change what a network that is used to zeros makes of the border.
+        """
+        besides = self._whole(max(0, network.border - self.border))
+
+        def run(part: Tensor, _: Tensor | None) -> Tensor:
+            sr: Tensor = network(part)
+            return sr
+
+        return within_border(run, lr, maps=None, border=(besides,) * 4, scale=self.scale)
 
     @property
     def overlap(self) -> int:
@@ -210,7 +224,8 @@ class Mixture(_Pair):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return the SR batch, between those of the two networks."""
-        return torch.lerp(self.plain(lr), self.other(lr), self.strength)  # (B, C, rH, rW)
+        plain, other = self._of(self.plain, lr), self._of(self.other, lr)
+        return torch.lerp(plain, other, self.strength)  # (B, C, rH, rW)
 
 
 class Guarded(_Pair):
@@ -226,10 +241,6 @@ class Guarded(_Pair):
         if self.channels != "rgb":
             raise InputError("The guard compares the texture of RGB results, not of luma alone.")
         self.receptive_field += self._context
-        # Repeated pixels change what a network that is used to zeros makes of the border: ``other``
-        # gets its own, and ``plain`` here what it needs besides.
-        self.border = math.ceil(other.border / self.multiple) * self.multiple
-        self._besides = plain.border if plain.border > self.border else 0
 
     @property
     def _context(self) -> int:
@@ -242,10 +253,7 @@ class Guarded(_Pair):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return the SR batch (B, 3, rH, rW)."""
-        padded = functional.pad(lr, (self._besides,) * 4, mode="replicate")
-        large = self._besides * self.scale
-        faithful, sr = self.plain(padded), self.other(lr)
-        faithful = faithful[..., large : large + sr.shape[-2], large : large + sr.shape[-1]]
+        faithful, sr = self._of(self.plain, lr), self._of(self.other, lr)
         if min(sr.shape[-2:]) <= WINDOW // 2:
             return sr  # nothing to compare in so few pixels
         similarity = texture_similarity(sr.clamp(0, 1), faithful.clamp(0, 1))  # (B, 1, rH, rW)
