@@ -32,6 +32,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "DGGGANLight": {"width": 4, "blocks": 3, "gradient_width": 2},
     "VGGDiscriminator": {"size": PATCH, "width": 2},
     "WaveletDiscriminator": {"size": PATCH, "width": 2},
+    "StructureExtractor": {"width": 2},
+    "auto_encoder": {"width": 2},
     "SRGANDiscriminator": {"size": PATCH, "width": 2},
     "NaturalManifoldDiscriminator": {"width": 2},
 }

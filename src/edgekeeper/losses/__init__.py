@@ -14,6 +14,7 @@ from edgekeeper.losses.natural import NaturalManifold, Naturalness, Unnatural
 from edgekeeper.losses.perceptual import Perceptual
 from edgekeeper.losses.pixel import L1, L2, AutoEncoded, Charbonnier
 from edgekeeper.losses.ssim import SSIM
+from edgekeeper.losses.taught import AutoEncoding, NeuralStructure, StructureTasks
 from edgekeeper.losses.total_variation import TV
 from edgekeeper.losses.wasserstein import WassersteinGP
 
@@ -26,14 +27,17 @@ __all__ = [
     "AdversarialLoss",
     "AlignedVariance",
     "AutoEncoded",
+    "AutoEncoding",
     "Charbonnier",
     "FocalFrequency",
     "Gradient",
     "GradientVariance",
     "NaturalManifold",
     "Naturalness",
+    "NeuralStructure",
     "Perceptual",
     "RelativisticGAN",
+    "StructureTasks",
     "Unnatural",
     "VanillaGAN",
     "WassersteinGP",

@@ -2,9 +2,10 @@
 
 Beside them: what every network is and the weights that several start with (``base``), the
 enlargements and tails that several share (``enlarge``), the discriminators of adversarial training
-(``discriminators``; NatSR's is in its own file), and the frozen VGG19 and AlexNet that losses and
-metrics look through (``backbones``). A paper that is built on another imports
-that one's file: SPSR has RRDB's blocks, NatSR has RDN's, RCAN subtracts EDSR's mean colour.
+(``discriminators``; NatSR's is in its own file), the frozen VGG19 and AlexNet that losses and
+metrics look through (``backbones``), and what learns before a loss looks through it (``taught``). A
+paper that is built on another imports that one's file: SPSR has RRDB's blocks, NatSR has RDN's,
+RCAN subtracts EDSR's mean colour.
 """
 
 from edgekeeper.models.base import GradientGuided, SRModel, parameter_count
@@ -31,6 +32,7 @@ from edgekeeper.models.spsr import SPSR
 from edgekeeper.models.srcnn import SRCNN
 from edgekeeper.models.srresnet import MSRResNet, SRResNet
 from edgekeeper.models.srvgg import SRVGGNetCompact
+from edgekeeper.models.taught import AutoEncoder, StructureExtractor
 from edgekeeper.models.vdsr import VDSR
 
 _NETWORKS: tuple[type[SRModel], ...] = (
@@ -72,6 +74,7 @@ __all__ = [
     "SPSR",
     "SRCNN",
     "VDSR",
+    "AutoEncoder",
     "ChainSR",
     "DGGGANLight",
     "GradientBranch",
@@ -83,6 +86,7 @@ __all__ = [
     "SRModel",
     "SRResNet",
     "SRVGGNetCompact",
+    "StructureExtractor",
     "VGGDiscriminator",
     "WaveletDiscriminator",
     "parameter_count",

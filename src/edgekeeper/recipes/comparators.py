@@ -154,7 +154,7 @@ def _adam(learning_rate: float, *milestones: int, gamma: float = 0.5, decay: flo
 
 _HALVED = (200_000, 400_000, 600_000, 800_000)
 _RESNET = Stage("pixel", 1_000_000, _adam(1e-4), (Term("pixel", spec(L2)),))
-_FROZEN = _adam(1e-4, 0, gamma=0.0)  # the rate is 0 from the first update on
+FROZEN = _adam(1e-4, 0, gamma=0.0)  # the rate is 0 from the first update on
 
 
 def _fidelity(
@@ -220,7 +220,7 @@ def _natsr(size: StageSizes) -> tuple[Stage, ...]:
         optim=optim,
         weight=1e-3,
     )
-    frozen = replace(natural, optim=_FROZEN, weight=1e-3, negatives=steps[-1])
+    frozen = replace(natural, optim=FROZEN, weight=1e-3, negatives=steps[-1])
     last = Stage("adversarial", 300_000, optim, (pixel,), discriminators=(frozen, gan))
     return (*learning, last)
 

@@ -6,22 +6,26 @@
                  discriminator of its three bands of detail           0.005
     ffl_light    + focal frequency loss                               1
     aesop_light  pixel term -> L1 of what an auto-encoder keeps       0.01, as L1 before it
+    aesop_trained_light  the same, the auto-encoder trained           0.01
+    spsrp_light  + L1 of the maps of a structure extractor, on SPSR   not known
 
 Liang et al., CVPR 2022; Korkmaz et al., CVPR 2024; Jiang et al., ICCV 2021; Lee et al., CVPR 2025.
 Chosen here: the light network and its length, the shipped network as AESOP's decoder after a
-bicubic encoder (the paper trains both), the focal frequency loss at its paper's weight for images
-that are compared with a target. All begin from ``edgekeeper``'s light EDSR, as ``esrgan_light``.
-``texture`` adds a stage in which the rate falls; it ships.
+bicubic encoder, or one trained with it, as in the paper; SPSR-P's weight and extractor; the focal
+frequency loss at its paper's weight for images that are compared with a target. All begin from
+``edgekeeper``'s light EDSR, as ``esrgan_light``. ``texture`` adds a stage in which the rate
+falls; it ships.
 """
 
 from dataclasses import replace
 
-from edgekeeper.losses import LDL, FocalFrequency, Gradient, Wavelet
-from edgekeeper.models import WaveletDiscriminator
-from edgekeeper.pretrained.auto_encoded import auto_encoded
+from edgekeeper.losses import LDL, AutoEncoding, FocalFrequency, Gradient, StructureTasks, Wavelet
+from edgekeeper.models import StructureExtractor, WaveletDiscriminator
+from edgekeeper.pretrained.auto_encoded import auto_encoded, auto_encoder
+from edgekeeper.recipes.comparators import FROZEN
 from edgekeeper.recipes.spsr import LIGHT_OPTIM, spsr
 from edgekeeper.spec import spec
-from edgekeeper.training.recipe import Recipe, Term
+from edgekeeper.training.recipe import Discriminator, Recipe, Term
 
 
 def _with(name: str, *terms: Term) -> Recipe:
@@ -57,6 +61,27 @@ def texture(*, gradient: float = 0.0, steps: int = 600) -> Recipe:
     return replace(base, name=name, stages=(*base.stages, further))
 
 
+def taught(base: Recipe, learner: Discriminator, *, name: str, weight: float) -> Recipe:
+    """Return ``base`` with a network that learns in its first stage, lengthened, then is frozen.
+
+    From then on its loss is the generator's too; an auto-encoder's takes the pixel term's place.
+    """
+    frozen = replace(learner, optim=FROZEN, weight=weight)
+    dropped = "pixel" if learner.loss.target is AutoEncoding else ""
+    first, *later = base.stages
+    stages = [
+        replace(
+            stage,
+            terms=tuple(term for term in stage.terms if term.name != dropped),
+            discriminators=(*stage.discriminators, frozen),
+        )
+        for stage in later
+    ]
+    first = replace(first, steps=TAUGHT, discriminators=(learner,))
+    return replace(base, name=name, stages=(first, *stages))
+
+
+TAUGHT = 400  # updates of a network that is to be frozen
 AESOP = spec(auto_encoded, decoder="edsr_light_x4")
 BEYOND: dict[str, Recipe] = {
     recipe.name: recipe
@@ -68,3 +93,22 @@ BEYOND: dict[str, Recipe] = {
     )
 }
 TEXTURE: dict[str, Recipe] = {recipe.name: recipe for recipe in (texture(), texture(gradient=2.0))}
+_LEARNERS = (
+    Discriminator(
+        "auto-encoder",
+        spec(auto_encoder, decoder="edsr_light_x4"),
+        spec(AutoEncoding),
+        LIGHT_OPTIM,
+        weight=0.0,
+    ),
+    Discriminator(
+        "structure", spec(StructureExtractor), spec(StructureTasks), LIGHT_OPTIM, weight=0.0
+    ),
+)
+LEARNED: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        taught(spsr(variant="esrgan"), _LEARNERS[0], name="aesop_trained_light", weight=0.01),
+        taught(spsr(), _LEARNERS[1], name="spsrp_light", weight=0.1),
+    )
+}

@@ -18,7 +18,7 @@ from edgekeeper import losses, models
 from edgekeeper.errors import InputError, unknown_name
 from edgekeeper.files import read_text, reason
 from edgekeeper.models import MODELS
-from edgekeeper.pretrained.auto_encoded import auto_encoded
+from edgekeeper.pretrained.auto_encoded import auto_encoded, auto_encoder
 from edgekeeper.spec import Spec, from_json, to_plain
 from edgekeeper.training.recipe import Recipe
 
@@ -88,7 +88,7 @@ def known_classes() -> Classes:
         for name, value in vars(package).items()
         if name[0].isupper() and callable(value)  # classes, by the way they are spelled
     }
-    found[auto_encoded.__name__] = auto_encoded
+    found |= {made.__name__: made for made in (auto_encoded, auto_encoder)}
     return found | {model.__name__: model for model in MODELS.values()}
 
 
