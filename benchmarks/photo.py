@@ -29,8 +29,8 @@ from edgekeeper.data.degrade import to_bytes
 from edgekeeper.data.known import KNOWN, degrade_known, find_known
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.figures import Panel
-from edgekeeper.figures.crops import crops
-from edgekeeper.figures.panels import Row
+from edgekeeper.figures.images import crops
+from edgekeeper.figures.rows import Row
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.inference.finish import enlarged
 from edgekeeper.inference.network import infer

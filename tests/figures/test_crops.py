@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.figures import Box, Panel, Row, crops, default_measures
-from edgekeeper.figures.panels import enlarged_box, structured_box, whole_box
+from edgekeeper.figures.rows import enlarged_box, structured_box, whole_box
 from edgekeeper.metrics import psnr, ssim
 
 

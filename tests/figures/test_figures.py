@@ -25,7 +25,7 @@ from edgekeeper.figures import (
     structured_box,
     variance_curves,
 )
-from edgekeeper.figures.panels import enlarged_box
+from edgekeeper.figures.rows import enlarged_box
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import gv_gap, psnr, ssim
 from edgekeeper.ops.color import rgb_to_grey_gv

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.figures import Box, BranchRow, Panel, Row, branch_maps, gradient_maps
+from edgekeeper.figures import Box, Panel, Row, branch_maps, gradient_maps
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.gradient import gradient_map
 
@@ -57,73 +57,87 @@ class TestLength:
 
 
 @pytest.fixture
-def row(hr: Tensor) -> BranchRow:
-    bicubic = torch.nn.functional.avg_pool2d(hr, 5, 1, padding=2, count_include_pad=False)
-    output = gradient_map(hr) + 0.01
-    return BranchRow(hr, bicubic, [Panel("net: branch", output)], "name", Box(0, 0, 64, 80))
+def row(hr: Tensor) -> Row:
+    return Row(hr, [Panel("net: branch", gradient_map(hr) + 0.01)], "name", Box(0, 0, 64, 80))
+
+
+def interpolated(row: Row) -> Tensor:
+    return torch.nn.functional.avg_pool2d(row.hr, 5, 1, padding=2, count_include_pad=False)
+
+
+def draw_branches(*rows: Row, path: Path, **options: Any) -> None:
+    branch_maps(rows, bicubic=[interpolated(row) for row in rows], path=path, **options)
 
 
 class TestBranchMaps:
     def test_target_interpolation_and_output(
-        self, row: BranchRow, tmp_path: Path, drawn: list[Any]
+        self, row: Row, tmp_path: Path, drawn: list[Any]
     ) -> None:
-        branch_maps([row], path=tmp_path / "b.pdf")
+        draw_branches(row, path=tmp_path / "b.pdf")
         axes = with_images(drawn[0])[:3]
         assert [a.get_title() for a in axes] == ["M(original)", "M(bicubic)", "net: branch"]
-        sources = (gradient_map(row.hr), gradient_map(row.bicubic), row.outputs[0].image)
+        sources = (gradient_map(row.hr), gradient_map(interpolated(row)), row.panels[0].image)
         for axis, expected in zip(axes, sources, strict=True):
             # The outermost ring, where M sees the zeros beyond the border, is left out.
             inner = expected.clamp(0, 1).mean(dim=1)[0, 1:-1, 1:-1]
             assert torch.allclose(shown(axis), inner, atol=1e-6)
         assert len({axis.images[0].get_clim() for axis in axes}) == 1
 
-    def test_distances(self, row: BranchRow, tmp_path: Path, drawn: list[Any]) -> None:
-        branch_maps([row], path=tmp_path / "b.svg")
+    def test_distances(self, row: Row, tmp_path: Path, drawn: list[Any]) -> None:
+        draw_branches(row, path=tmp_path / "b.svg")
         target, other, made = (axis.texts[0] for axis in with_images(drawn[0])[:3])
         assert target.get_text() == "mean |difference| ↓"
         assert (made.get_text(), made.get_weight()) == ("0.0100", "bold")
-        distance = (gradient_map(row.bicubic) - gradient_map(row.hr)).abs()
+        distance = (gradient_map(interpolated(row)) - gradient_map(row.hr)).abs()
         inner = distance[..., 1:-1, 1:-1].mean().item()
         assert float(other.get_text()) == pytest.approx(inner, abs=6e-5)
         assert other.get_weight() == "normal"
 
     def test_the_original_itself_may_stand_first(
-        self, row: BranchRow, tmp_path: Path, drawn: list[Any]
+        self, row: Row, tmp_path: Path, drawn: list[Any]
     ) -> None:
-        branch_maps([row], path=tmp_path / "b.svg", columns=("image", "original", "branch"))
+        draw_branches(row, path=tmp_path / "b.svg", columns=("image", "original", "branch"))
         axes = with_images(drawn[0])[:3]
         assert [a.get_title() for a in axes] == ["original", "M(original)", "net: branch"]
         assert torch.equal(shown(axes[0]).permute(2, 0, 1), row.hr[0, :, 1:-1, 1:-1])
 
+    def test_the_scale_is_the_originals_without_its_column_too(
+        self, row: Row, tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        for columns in (("original", "branch"), ("branch",)):
+            draw_branches(row, path=tmp_path / "b.png", columns=columns)
+        with_it, without = (with_images(figure) for figure in drawn)
+        assert with_it[1].images[0].get_clim() == without[0].images[0].get_clim()
+
     def test_luma_networks_are_compared_on_luma(
-        self, row: BranchRow, tmp_path: Path, drawn: list[Any]
+        self, row: Row, tmp_path: Path, drawn: list[Any]
     ) -> None:
         output = Panel("y: branch", gradient_map(rgb_to_y(row.hr)))
-        luma = BranchRow(row.hr, row.bicubic, [output], box=row.box)
-        branch_maps([luma], path=tmp_path / "b.svg")
+        luma = Row(row.hr, [output], box=row.box)
+        draw_branches(luma, path=tmp_path / "b.svg")
         assert with_images(drawn[0])[2].texts[0].get_text() == "0.0000"
-        mixed = BranchRow(row.hr, row.bicubic, [*row.outputs, output])
+        mixed = Row(row.hr, [*row.panels, output])
         with pytest.raises(InputError, match="all work on RGB or all on luma"):
-            branch_maps([mixed], path=tmp_path / "b.svg")
+            draw_branches(mixed, path=tmp_path / "b.svg")
 
     @pytest.mark.parametrize("columns", [(), ("branchy",), ("branch", "branch")])
-    def test_wrong_columns(self, row: BranchRow, tmp_path: Path, columns: tuple[str, ...]) -> None:
+    def test_wrong_columns(self, row: Row, tmp_path: Path, columns: tuple[str, ...]) -> None:
         with pytest.raises(InputError, match="choose from image, original, bicubic, branch"):
-            branch_maps([row], path=tmp_path / "b.svg", columns=columns)
+            draw_branches(row, path=tmp_path / "b.svg", columns=columns)
 
-    def test_a_map_of_another_size(self, row: BranchRow, tmp_path: Path) -> None:
-        wrong = BranchRow(row.hr, row.bicubic, [Panel("net", row.outputs[0].image[..., 1:])])
+    def test_a_map_of_another_size(self, row: Row, tmp_path: Path) -> None:
+        wrong = Row(row.hr, [Panel("net", row.panels[0].image[..., 1:])])
         with pytest.raises(InputError, match="the original's size"):
-            branch_maps([wrong], path=tmp_path / "b.svg")
+            draw_branches(wrong, path=tmp_path / "b.svg")
 
-    def test_a_box_of_border_alone(self, row: BranchRow, tmp_path: Path) -> None:
-        thin = BranchRow(row.hr, row.bicubic, row.outputs, box=Box(0, 0, 1, 80))
+    def test_a_box_of_border_alone(self, row: Row, tmp_path: Path) -> None:
+        thin = Row(row.hr, row.panels, box=Box(0, 0, 1, 80))
         with pytest.raises(InputError, match="nothing but the border"):
-            branch_maps([thin], path=tmp_path / "b.svg")
-        outside = BranchRow(row.hr, row.bicubic, row.outputs, box=Box(0, 0, 65, 80))
+            draw_branches(thin, path=tmp_path / "b.svg")
+        outside = Row(row.hr, row.panels, box=Box(0, 0, 65, 80))
         with pytest.raises(InputError, match="not inside the image"):
-            branch_maps([outside], path=tmp_path / "b.svg")
+            draw_branches(outside, path=tmp_path / "b.svg")
 
     def test_no_rows(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="at least one original"):
-            branch_maps([], path=tmp_path / "b.svg")
+            draw_branches(path=tmp_path / "b.svg")

@@ -60,7 +60,7 @@ def compare_command(
     from edgekeeper.evaluation import compare, report
     from edgekeeper.evaluation.evaluate import interpolation_name
     from edgekeeper.figures.canvas import FIGURE_FORMATS
-    from edgekeeper.figures.crops import worst_places
+    from edgekeeper.figures.images import worst_places
 
     check_new_file(json_file, option="--json", force=force)
     check_new_file(crops, option="--crops", force=force)

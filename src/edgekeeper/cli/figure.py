@@ -2,37 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
-from edgekeeper.cli.figure_options import (
-    Chosen,
-    chosen_numbers,
-    numbers_options,
-    of_images,
-    whole_option,
-)
+from edgekeeper.cli.figure_options import Chosen, numbers_option, of_images, whole_option
 from edgekeeper.cli.figure_points import frontier_command, quality_cost_command
 from edgekeeper.cli.options import Subcommands, split_names, split_numbers
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.cli.scoring import protocol_option
+from edgekeeper.errors import InputError
 
-LINE_OPTIONS = {
-    "middle": "--at",
-    "length": "--length",
-    "direction": "--direction",
-    "boxes": "--box",
-}
+# ---- Rows of images -----------------------------------------------------------------------------
 
 
-@click.command(
+@of_images(
     "crops",
-    short_help="The same part of many results, with numbers.",
-    epilog="Example: edgekeeper figure crops bicubic results/RCAN edsr_light_x4 "
-    "--hr set5/butterfly --hr set5/woman --original first -o crops.pdf",
+    short="The same part of many results, with numbers.",
+    example="bicubic results/RCAN edsr_light_x4 --hr set5/butterfly --hr set5/woman "
+    "--original first -o crops.pdf",
 )
-@of_images()
-@numbers_options()
+@numbers_option
+@protocol_option
 @click.option(
     "--original",
     type=click.Choice(["first", "last"]),
@@ -41,43 +31,41 @@ LINE_OPTIONS = {
 )
 @click.option("--per-line", type=click.IntRange(1), help="Images in a line. Default: all.")
 @whole_option
-def crops_command(
-    chosen: Chosen,
-    *,
-    output: Path,
-    numbers: str,
-    protocol: str,
-    whole: bool,
-    original: Literal["first", "last"],
-    per_line: int | None,
-) -> None:
+def _crops(chosen: Chosen, **options: Any) -> None:
     """Show the same part of many results (SPSR 1 and 4, DGGGAN 6, gradient variance 3).
 
     A subject is a network (name or file), `bicubic`, an image file, or a folder of result
     images. Each --hr is a row.
     """
-    from edgekeeper import figures
+    _draw_crops(chosen, **options)
 
-    shown = chosen_numbers(numbers, chosen, protocol=protocol)
+
+def _draw_crops(
+    chosen: Chosen, *, output: Path, numbers: str, protocol: str, **options: Any
+) -> None:
+    from edgekeeper import figures
+    from edgekeeper.metrics import find_protocol
+
+    find_protocol(protocol)  # before any network runs
+    names = split_names(numbers) if numbers != "none" else []
+    if numbers == "auto":
+        names = list(figures.default_measures([sample.hr for sample in chosen.samples]))
+    figures.check_measures(names)
     figures.crops(
         chosen.rows(),
         path=output,
-        numbers=shown,
+        numbers=names,
         scale=chosen.scale,
         protocol=protocol,
-        original=original,
-        whole=whole,
-        per_line=per_line,
+        **options,
     )
 
 
-@click.command(
+@of_images(
     "comparison",
-    short_help="A part of each result, its gradients and numbers.",
-    epilog="Example: edgekeeper figure comparison bicubic espcn_x3 espcn_x3_gv --hr photo.png "
-    "--scale 3 -o comparison.svg",
+    short="A part of each result, its gradients and numbers.",
+    example="bicubic espcn_x3 espcn_x3_gv --hr photo.png --scale 3 -o comparison.svg",
 )
-@of_images()
 def comparison_command(chosen: Chosen, *, output: Path) -> None:
     """Show a part of each result with its gradients, PSNR, SSIM and gradient variance gap."""
     from edgekeeper import figures
@@ -86,13 +74,12 @@ def comparison_command(chosen: Chosen, *, output: Path) -> None:
     figures.comparison(row.hr, row.panels, path=output, scale=chosen.scale, box=row.box)
 
 
-@click.command(
+@of_images(
     "gradients",
-    short_help="Maps of gradients on one scale.",
-    epilog="Example: edgekeeper figure gradients edsr_light_x4 edsr_light_x4_gv "
-    "--hr examples/test/canyon-wren.png --kind length -o gradients.svg",
+    short="Maps of gradients on one scale.",
+    example="edsr_light_x4 edsr_light_x4_gv --hr examples/test/canyon-wren.png --kind length "
+    "-o gradients.svg",
 )
-@of_images()
 @click.option(
     "--kind",
     type=click.Choice(["directions", "length"]),
@@ -101,7 +88,7 @@ def comparison_command(chosen: Chosen, *, output: Path) -> None:
     "over R, G and B.",
 )
 @whole_option
-def gradients(
+def gradients_command(
     chosen: Chosen, *, output: Path, kind: Literal["directions", "length"], whole: bool
 ) -> None:
     """Show maps of gradients on one scale (gradient variance 1; with --kind length SPSR 5)."""
@@ -110,15 +97,16 @@ def gradients(
     figures.gradient_maps(chosen.rows(), path=output, kind=kind, whole=whole)
 
 
-@click.command(
+# ---- Curves -------------------------------------------------------------------------------------
+
+
+@of_images(
     "variances",
-    short_help="Gradient variance of every patch.",
-    epilog="Example: edgekeeper figure variances espcn_x3 espcn_x3_gv --hr photo.png --scale 3 "
-    "-o variances.svg",
+    short="Gradient variance of every patch.",
+    example="espcn_x3 espcn_x3_gv --hr photo.png --scale 3 -o variances.svg",
 )
-@of_images()
 @click.option("--patch", type=click.IntRange(2), default=8, help="Side of a patch.")
-def variances(chosen: Chosen, *, output: Path, patch: int) -> None:
+def variances_command(chosen: Chosen, *, output: Path, patch: int) -> None:
     """Draw the gradient variance of every patch (gradient variance 2); the arrays go to JSON."""
     from edgekeeper import figures
 
@@ -128,95 +116,14 @@ def variances(chosen: Chosen, *, output: Path, patch: int) -> None:
         click.echo(f"{label:24} mean gradient variance {mean:.5f}")
 
 
-# ---- Figures of gradient branches: what a branch sees, and what the image is without it ---------
-
-
-@click.command(
-    "branch",
-    short_help="What a gradient branch predicts.",
-    epilog="Example: edgekeeper figure branch spsr.safetensors --hr set14/comic "
-    "--columns image,original,branch -o branch.pdf",
-)
-@of_images()
-@click.option(
-    "--columns",
-    default="original,bicubic,branch",
-    help="Of image, original, bicubic and branch: the original itself, then the gradient "
-    "maps of the original and of the interpolation, and the branch's own.",
-)
-@whole_option
-def branch(chosen: Chosen, *, output: Path, columns: str, whole: bool) -> None:
-    """Show the map that a gradient branch predicts (SPSR 6; DGGGAN 5: see the example).
-
-    SUBJECTS are networks with a gradient branch, such as SPSR or any in a GradientBranch.
-    """
-    from edgekeeper import figures
-    from edgekeeper.figures.gradients import check_columns
-    from edgekeeper.figures.subjects import gradient_output
-
-    names = split_names(columns)
-    check_columns(names)
-    rows = [
-        figures.BranchRow(
-            sample.hr,
-            sample.bicubic(),
-            [gradient_output(subject, sample) for subject in chosen.subjects],
-            sample.name,
-            box,
-        )
-        for sample, box in zip(chosen.samples, chosen.boxes, strict=True)
-    ]
-    figures.branch_maps(rows, path=output, columns=names, whole=whole)
-
-
-@click.command(
-    "guidance",
-    short_help="Images without and with the gradient branch.",
-    epilog="Example: edgekeeper figure guidance spsr.safetensors --hr set14/baboon -o guidance.pdf",
-)
-@of_images()
-@numbers_options()
-@whole_option
-def guidance(chosen: Chosen, *, output: Path, numbers: str, protocol: str, whole: bool) -> None:
-    """Show images without and with the gradient branch of the same network (SPSR 7).
-
-    SUBJECTS are networks with a gradient branch that changes the image, such as SPSR, DGGGAN or
-    any in a GradientBranch.
-    """
-    from edgekeeper import figures
-    from edgekeeper.figures.subjects import Subject, without_branch
-
-    shown = chosen_numbers(numbers, chosen, protocol=protocol)
-    subjects = []
-    for subject in chosen.subjects:
-        start = f"{subject.label} " if len(chosen.subjects) > 1 else ""
-        subjects += [
-            Subject(f"{start}without the branch", without_branch(subject).source),
-            Subject(f"{start}with the branch", subject.source),
-        ]
-    figures.crops(
-        replace(chosen, subjects=subjects).rows(),
-        path=output,
-        numbers=shown,
-        scale=chosen.scale,
-        protocol=protocol,
-        whole=whole,
-    )
-
-
-# ---- ``edgekeeper figure edge``: an edge along a line -------------------------------------------
-
-
-@click.command(
+@of_images(
     "edge",
-    short_help="An edge along a line, and its differences.",
-    epilog="Example: edgekeeper figure edge bicubic edsr_light_x4 edsr_light_x4_gv "
-    "--hr set14/comic -o edge.svg",
+    short="An edge along a line, and its differences.",
+    example="bicubic edsr_light_x4 edsr_light_x4_gv --hr set14/comic -o edge.svg",
+    needs=False,
 )
-@of_images("optional")
 @click.option(
     "--at",
-    "middle",
     metavar="ROW,COLUMN",
     help="The middle of the line. Default: the original's strongest edge, in --box if given.",
 )
@@ -231,7 +138,7 @@ def edge_command(
     chosen: Chosen,
     *,
     output: Path,
-    middle: str | None,
+    at: str | None,
     length: int,
     direction: Literal["across", "down"],
 ) -> None:
@@ -242,64 +149,111 @@ def edge_command(
     """
     from edgekeeper import figures
 
-    _check_line(chosen, middle=middle)
+    _check_line(chosen)
     if not chosen.subjects:
         figures.edge(figures.STEP, path=output)
         return
     row = chosen.only_row("edge")
-    if middle is None:
+    if at is None:
         line = figures.strongest_line(row.hr, length=length, part=row.box)
     else:
-        numbers = split_numbers("--at", middle)
+        numbers = split_numbers("--at", at)
         if len(numbers) != 2:
-            raise InputError(f"--at is '{middle}'; give two numbers: ROW,COLUMN.")
+            raise InputError(f"--at is '{at}'; give two numbers: ROW,COLUMN.")
         line = figures.EdgeLine(numbers[0], numbers[1], length, direction)
     figures.edge(figures.profiles_along(row.hr, row.panels, line=line), path=output)
     click.echo(f"The line runs {line.direction} through row {line.row}, column {line.column}.")
 
 
-def _check_line(chosen: Chosen, *, middle: str | None) -> None:
+def _check_line(chosen: Chosen) -> None:
+    """Raise InputError for options that would do nothing."""
     context = click.get_current_context()
-    sources = {o: context.get_parameter_source(name) for name, o in LINE_OPTIONS.items()}
-    given = [o for o, s in sources.items() if s not in (None, click.core.ParameterSource.DEFAULT)]
-    if not chosen.subjects and not chosen.samples and given:
+    sources = {o: context.get_parameter_source(o) for o in ("at", "length", "direction", "boxes")}
+    default = (None, click.core.ParameterSource.DEFAULT)
+    given = [f"--{o}".replace("boxes", "box") for o, s in sources.items() if s not in default]
+    if bool(chosen.subjects) != bool(chosen.samples):
+        raise InputError("A line through real images needs both: subjects, and --hr.")
+    if not chosen.subjects and given:
         raise InputError(
             "Without subjects and --hr there is no line to choose; leave out "
             f"{', '.join(given)}, or give both."
         )
-    if bool(chosen.subjects) != bool(chosen.samples):
-        raise InputError("A line through real images needs both: subjects, and --hr.")
-    if middle is None and "--direction" in given:
+    if "--direction" in given and "--at" not in given:
         raise InputError(
             "--direction says where the line through --at runs: give --at ROW,COLUMN, or leave "
             "--direction out, and the line crosses the strongest edge."
         )
-    if middle is not None and "--box" in given:
+    if "--at" in given and "--box" in given:
         raise InputError("--box is where to look for an edge, --at the place itself; give one.")
 
 
-class FigureGroup(Subcommands):
-    """The figures in the order they are listed; an unknown one is answered with the nearest."""
+# ---- What a gradient branch sees, and what the image is without it ------------------------------
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the figures."""
-        return list(self.commands)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the figure; an unknown name is an error with the nearest one."""
-        if cmd_name not in self.commands:
-            raise click.UsageError(str(unknown_name("figure", cmd_name, known=self.commands)), ctx)
-        return self.commands[cmd_name]
+@of_images(
+    "branch",
+    short="What a gradient branch predicts.",
+    example="spsr.safetensors --hr set14/comic --columns image,original,branch -o branch.pdf",
+)
+@click.option(
+    "--columns",
+    default="original,bicubic,branch",
+    help="Of image, original, bicubic and branch: the original itself, then the gradient "
+    "maps of the original and of the interpolation, and the branch's own.",
+)
+@whole_option
+def branch_command(chosen: Chosen, *, output: Path, columns: str, whole: bool) -> None:
+    """Show the map that a gradient branch predicts (SPSR 6; DGGGAN 5: see the example).
+
+    SUBJECTS are networks with a gradient branch, such as SPSR or any in a GradientBranch.
+    """
+    from edgekeeper import figures
+    from edgekeeper.figures.subjects import gradient_output
+
+    names = split_names(columns)
+    figures.check_columns(names)  # before any network runs
+    rows = [
+        figures.Row(s.hr, [gradient_output(each, s) for each in chosen.subjects], s.name, box)
+        for s, box in zip(chosen.samples, chosen.boxes, strict=True)
+    ]
+    bicubic = [sample.bicubic() for sample in chosen.samples]
+    figures.branch_maps(rows, bicubic=bicubic, path=output, columns=names, whole=whole)
+
+
+@of_images(
+    "guidance",
+    short="Images without and with the gradient branch.",
+    example="spsr.safetensors --hr set14/baboon -o guidance.pdf",
+)
+@numbers_option
+@protocol_option
+@whole_option
+def _guidance(chosen: Chosen, **options: Any) -> None:
+    """Show images without and with the gradient branch of the same network (SPSR 7).
+
+    SUBJECTS are networks with a gradient branch that changes the image, such as SPSR, DGGGAN or
+    any in a GradientBranch.
+    """
+    from edgekeeper.figures.subjects import without_branch
+
+    subjects = []
+    for each in chosen.subjects:
+        start = f"{each.label} " if len(chosen.subjects) > 1 else ""
+        subjects += [
+            replace(without_branch(each), label=f"{start}without the branch"),
+            replace(each, label=f"{start}with the branch"),
+        ]
+    _draw_crops(replace(chosen, subjects=subjects), **options)
 
 
 FIGURES: tuple[click.Command, ...] = (
-    crops_command,
+    _crops,
     comparison_command,
-    gradients,
-    variances,
+    gradients_command,
+    variances_command,
     edge_command,
-    branch,
-    guidance,
+    branch_command,
+    _guidance,
     frontier_command,
     quality_cost_command,
 )
@@ -307,7 +261,7 @@ FIGURES: tuple[click.Command, ...] = (
 
 @click.group(
     "figure",
-    cls=FigureGroup,
+    cls=Subcommands,
     commands=FIGURES,
     epilog="Example: edgekeeper figure crops bicubic edsr_light_x4 --hr photo.png -o crops.svg",
 )

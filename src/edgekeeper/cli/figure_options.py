@@ -1,10 +1,10 @@
 """What the figures of images share: their options, and the images these name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +18,6 @@ from edgekeeper.cli.options import (
     split_numbers,
     subject_names,
 )
-from edgekeeper.cli.scoring import protocol_option
 from edgekeeper.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -27,23 +26,15 @@ if TYPE_CHECKING:
 
 
 def output_option() -> Decorator:
-    """Return the option ``-o``, checked, with ``--force``, which the command does not see."""
-
-    def keep(context: click.Context, _: click.Parameter, force: bool) -> None:
-        context.meta["force"] = force
+    """Return the option ``-o``, checked before any network runs, with ``--force``."""
 
     def check(context: click.Context, _: click.Parameter, output: Path) -> Path:
-        check_new_file(output, option="--output", force=context.meta["force"])
-        return output
+        from edgekeeper.figures.canvas import checked_target
 
-    force = click.option(
-        "--force",
-        is_flag=True,
-        is_eager=True,  # before -o
-        expose_value=False,
-        callback=keep,
-        help="Replace the file if it exists.",
-    )
+        force = context.params.pop("force")  # known by now, and no concern of the command
+        check_new_file(output, option="--output", force=force)
+        return checked_target(output)
+
     path = click.option(
         "-o",
         "--output",
@@ -52,22 +43,66 @@ def output_option() -> Decorator:
         callback=check,
         help="File to write: .svg, .pdf or .png.",
     )
+    force = click.option(
+        "--force", is_flag=True, is_eager=True, help="Replace the file if it exists."
+    )
     return lambda function: path(force(function))
 
 
-def of_images(images: Literal["needed", "optional"] = "needed") -> Decorator:
-    """Return the argument SUBJECTS and the options that say which images to show, and where.
+@dataclass(frozen=True)
+class Chosen:
+    """What the options of a figure of images say, read and opened."""
 
-    The command gets them read and opened, as ``chosen``, beside its own options and ``output``.
+    scale: int
+    samples: "list[Sample]"
+    subjects: "list[Subject]"
+    boxes: "list[Box | None]"
+
+    def rows(self) -> "list[Row]":
+        """Return each original with what every subject makes of it; says which results are missing.
+
+        A subject may lack an image of several, and its place then stays empty; DataError for
+        one that lacks all, or the only one.
+        """
+        from edgekeeper.figures import Row
+        from edgekeeper.figures.subjects import result
+
+        found = [[result(subject, sample) for sample in self.samples] for subject in self.subjects]
+        for subject, panels in zip(self.subjects, found, strict=True):
+            pairs = zip(self.samples, panels, strict=True)
+            lacking = [f"'{sample.name}'" for sample, panel in pairs if panel is None]
+            what = f"holds no result for {', '.join(lacking)}"
+            if len(lacking) == len(self.samples):
+                raise DataError(f"The folder '{subject.label}' {what}.")
+            if lacking:
+                click.echo(f"'{subject.label}' {what}: left empty.")
+        return [
+            Row(sample.hr, [p for panels in found if (p := panels[k])], sample.name, box)
+            for k, (sample, box) in enumerate(zip(self.samples, self.boxes, strict=True))
+        ]
+
+    def only_row(self, figure: str) -> "Row":
+        """Return the row of a figure that shows one image; InputError when there are several."""
+        if len(self.samples) != 1:
+            raise InputError(f"The figure '{figure}' shows one image; give --hr once.")
+        return self.rows()[0]
+
+
+def of_images(
+    name: str, *, short: str, example: str, needs: bool = True
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Return a decorator that makes a function a figure of images.
+
+    It gives the command the argument SUBJECTS and the options that say which images to show, and
+    where; the function gets them read and opened, as ``chosen``, beside ``output`` and its own.
     """
-    needed = images == "needed"
     options = (
-        click.argument("subjects", nargs=-1, required=needed),
+        click.argument("subjects", nargs=-1, required=needs),
         click.option(
             "--hr",
             "images",
             multiple=True,
-            required=needed,
+            required=needs,
             metavar="IMAGE",
             help="The original: a file, which is shrunk by --scale for the networks, or an image "
             "of a set, such as set14/comic. Repeat it for more rows, where the figure has rows.",
@@ -87,7 +122,7 @@ def of_images(images: Literal["needed", "optional"] = "needed") -> Decorator:
         output_option(),
     )
 
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+    def decorate(function: Callable[..., None]) -> click.Command:
         @wraps(function)
         def run(
             subjects: tuple[str, ...],
@@ -99,128 +134,35 @@ def of_images(images: Literal["needed", "optional"] = "needed") -> Decorator:
             output: Path,
             **own: object,
         ) -> None:
-            from edgekeeper.figures.canvas import checked_target
+            from edgekeeper.figures.subjects import open_subject, read_sample
 
-            checked_target(output)  # before any network runs
-            function(
-                chosen(subjects, images, scale=scale, labels=labels, boxes=boxes, data=data),
-                output=output,
-                **own,
-            )
+            names = _checked_labels(labels, subjects)
+            if len(boxes) not in (0, 1, len(images)):
+                raise InputError(
+                    f"{len(images)} images but {len(boxes)} --box; give one for all, or one each."
+                )
+            samples = [read_sample(image, scale=scale, data=data) for image in images]
+            texts = boxes if len(boxes) > 1 else (boxes or ("auto",)) * len(samples)
+            parts = [_box(text, sample) for text, sample in zip(texts, samples, strict=True)]
+            opened = [open_subject(s, label=n) for s, n in zip(subjects, names, strict=True)]
+            function(Chosen(scale, samples, opened, parts), output=output, **own)
             click.echo(f"Wrote {output}")
 
         command: Callable[..., None] = run
         for option in reversed(options):
             command = option(command)
-        return command
+        epilog = f"Example: edgekeeper figure {name} {example}"
+        return click.command(name, short_help=short, epilog=epilog)(command)
 
     return decorate
 
 
-whole_option = click.option(
-    "--whole",
-    is_flag=True,
-    help="Show the whole original with a frame around the part, left of each row.",
-)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What the options of ``of_images`` say, read and opened."""
-
-    scale: int
-    samples: "list[Sample]"
-    subjects: "list[Subject]"
-    boxes: "list[Box | None]"
-
-    def rows(self) -> "list[Row]":
-        """Return each original with what every subject makes of it; says which results are missing.
-
-        A subject may lack an image of several, and its place then stays empty; DataError for
-        one that lacks all, or the only one.
-        """
-        from edgekeeper.figures import Row
-        from edgekeeper.figures.subjects import result
-
-        rows = [
-            Row(sample.hr, [], sample.name, box)
-            for sample, box in zip(self.samples, self.boxes, strict=True)
-        ]
-        for subject in self.subjects:
-            found = [result(subject, sample) for sample in self.samples]
-            lacking = [f"'{s.name}'" for s, r in zip(self.samples, found, strict=True) if r is None]
-            if len(lacking) == len(found):
-                raise DataError(
-                    f"The folder '{subject.label}' holds no result for {', '.join(lacking)}."
-                )
-            if lacking:
-                click.echo(
-                    f"'{subject.label}' holds no result for {', '.join(lacking)}: left empty."
-                )
-            for k, panel in enumerate(found):
-                if panel is not None:
-                    rows[k] = replace(rows[k], panels=[*rows[k].panels, panel])
-        return rows
-
-    def only_row(self, figure: str) -> "Row":
-        """Return the row of a figure that shows one image; InputError when there are several."""
-        if len(self.samples) != 1:
-            raise InputError(f"The figure '{figure}' shows one image; give --hr once.")
-        return self.rows()[0]
-
-
-def chosen(
-    subjects: tuple[str, ...],
-    images: tuple[str, ...],
-    *,
-    scale: int,
-    labels: str | None,
-    boxes: tuple[str, ...],
-    data: Path | None,
-) -> Chosen:
-    """Return the images and subjects of these options; errors are sentences."""
-    from edgekeeper.figures.subjects import open_subject, read_sample
-
+def _checked_labels(labels: str | None, subjects: tuple[str, ...]) -> list[str]:
     names = split_names(labels) if labels else subject_names(subjects)
     if len(names) != len(subjects):
         raise InputError(f"{len(subjects)} subjects but {len(names)} --labels; give one each.")
     if len(set(names)) < len(names):
         raise InputError(f"The labels are {', '.join(names)}; each must differ: give --labels.")
-    if len(boxes) not in (0, 1, len(images)):
-        raise InputError(
-            f"{len(images)} images but {len(boxes)} --box; give one for all, or one each."
-        )
-    samples = [read_sample(image, scale=scale, data=data) for image in images]
-    texts = boxes if len(boxes) > 1 else (boxes or ("auto",)) * len(samples)
-    parts = [_box(text, sample) for text, sample in zip(texts, samples, strict=True)]
-    opened = [open_subject(s, label=n) for s, n in zip(subjects, names, strict=True)]
-    return Chosen(scale, samples, opened, parts)
-
-
-def numbers_options() -> Decorator:
-    """Return the options ``--numbers`` and ``--protocol``."""
-    numbers = click.option(
-        "--numbers",
-        default="auto",
-        help="Below each image: of psnr, ssim, lpips, gradient_psnr, gv_gap, with commas "
-        "between; `none`; `auto` is PSNR, and LPIPS where its weights are at hand.",
-    )
-    return lambda function: numbers(protocol_option(function))
-
-
-def chosen_numbers(text: str, chosen: Chosen, *, protocol: str) -> tuple[str, ...]:
-    """The names that ``--numbers`` gives; InputError for unknown ones and unknown protocols."""
-    from edgekeeper.figures import default_measures
-    from edgekeeper.figures.crops import check_measures
-    from edgekeeper.metrics import find_protocol
-
-    find_protocol(protocol)
-    if text == "none":
-        return ()
-    if text == "auto":
-        return default_measures([sample.hr for sample in chosen.samples])
-    names = tuple(split_names(text))
-    check_measures(names)
     return names
 
 
@@ -242,3 +184,16 @@ def _box(text: str, sample: "Sample") -> "Box | None":
     box = Box(*numbers)
     box.cut(sample.hr)  # before any network runs
     return box
+
+
+whole_option = click.option(
+    "--whole",
+    is_flag=True,
+    help="Show the whole original with a frame around the part, left of each row.",
+)
+numbers_option = click.option(
+    "--numbers",
+    default="auto",
+    help="Below each image: of psnr, ssim, lpips, gradient_psnr, gv_gap, with commas "
+    "between; `none`; `auto` is PSNR, and LPIPS where its weights are at hand.",
+)

@@ -91,9 +91,7 @@ def quality_cost_command(
     A file of benchmarks/ladder.py has times relative to one network's, which go with one another.
     """
     from edgekeeper.figures import quality_cost as draw
-    from edgekeeper.figures.canvas import checked_target
 
-    checked_target(output)  # before any network runs
     files = [Path(subject) for subject in subjects if subject.endswith(".json")]
     models = tuple(subject for subject in subjects if not subject.endswith(".json"))
     placed = [each for file in files for each in read_points(file)]
@@ -142,7 +140,7 @@ class Placed:
     point: "CostPoint"
     scale: int
     set_name: str
-    clock: str  # on what seconds were taken
+    clock: str = ""  # on what seconds were taken
     note: str = ""  # for the title
 
 
@@ -170,16 +168,13 @@ def _relative(point: dict[str, Any], content: dict[str, Any]) -> Placed:
     from edgekeeper.figures import CostPoint
 
     found = CostPoint(
-        label=str(point["network"]),
-        macs=None,
-        seconds=None,
+        str(point["network"]),
         psnr=_above_0(point["psnr"]),
-        lpips=None,
         origin="others" if point.get("by") == "others" else "measured",
         time=_above_0(point["time"]),
     )
     note = str(content.get("note", ""))
-    return Placed(found, int(content["scale"]), str(content["set"]), "", note)
+    return Placed(found, int(content["scale"]), str(content["set"]), note=note)
 
 
 def _placed(record: Record) -> Placed:
@@ -191,7 +186,7 @@ def _placed(record: Record) -> Placed:
         height, width = measured["size"]
         clock = f"LR {height}x{width}, {measured['device']}, {threads(measured)}"
     point = CostPoint(
-        label=str(record["network"]),
+        str(record["network"]),
         macs=_above_0(record["macs_per_lr_pixel"]),
         seconds=None if measured is None else _above_0(measured["seconds"]),
         psnr=_above_0(quality["psnr"]),
@@ -230,9 +225,8 @@ def quoted_points(set_name: str) -> list["CostPoint"]:
 
     return [
         CostPoint(
-            label=each.method,
+            each.method,
             macs=count(shapes_of(each.model)).macs_per_pixel,
-            seconds=None,
             psnr=each.psnr,
             lpips=each.lpips,
             origin="quoted",

@@ -23,7 +23,21 @@ SCALES = click.IntRange(2, 4)
 
 
 class Subcommands(click.Group):
-    """A group whose help says the whole first sentence of each command, not 45 characters."""
+    """A group in the order it is written, whose help says the whole first sentence of each command.
+
+    An unknown command is answered with the nearest.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command; an unknown name is an error with the nearest one."""
+        if cmd_name not in self.commands:
+            error = unknown_name("command", cmd_name, known=self.commands)
+            raise click.UsageError(str(error), ctx)
+        return self.commands[cmd_name]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands."""

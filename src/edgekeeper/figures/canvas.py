@@ -14,13 +14,12 @@ from edgekeeper.ops.box import Box
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 FIGURE_FORMATS = (".svg", ".pdf", ".png")
 INK, PALE = "#222222", "#8a8a8a"
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-BOX_COLOUR = "#ffd400"
-EDGE_COLOURS = "magma"
 TITLE_POINTS = 9.5
 GLYPH = 0.58  # mean width of a letter of the font, over its size
 STYLE: dict[str, Any] = {
@@ -104,38 +103,28 @@ def write_title(axis: "Axes", label: str, *, width: float) -> None:
 
 
 def show(
-    axis: "Axes",
-    image: Tensor,
-    *,
-    top: float | None = None,
-    pixels: Literal["kept", "averaged"] = "kept",
-) -> Any:
+    axis: "Axes", image: Tensor, *, top: float | None = None, averaged: bool = False
+) -> "AxesImage":
     """Draw an RGB image, or a map (1, 1, H, W) from black (0) to bright (``top``).
 
-    ``pixels``: "kept" draws each as a square; "averaged" is for images drawn smaller than
-    they are.
+    Each pixel is a square; ``averaged`` is for images drawn smaller than they are.
     """
     hide_axis(axis)
-    values = image.detach().cpu().float()
-    interpolation = "nearest" if pixels == "kept" else "antialiased"
+    values = image[0].detach().cpu().float()
+    interpolation = "antialiased" if averaged else "nearest"
     if top is None:
-        values = values[0].clamp(0, 1).permute(1, 2, 0)  # (H, W, 3)
-        return axis.imshow(values.numpy(), interpolation=interpolation)
+        pixels = values.clamp(0, 1).permute(1, 2, 0)  # (H, W, 3)
+        return axis.imshow(pixels.numpy(), interpolation=interpolation)
+    brightest = max(top, 1e-6)
     return axis.imshow(
-        values[0, 0].numpy(),  # (H, W)
-        cmap=EDGE_COLOURS,
-        vmin=0,
-        vmax=max(top, 1e-6),
-        interpolation=interpolation,
+        values[0].numpy(), cmap="magma", vmin=0, vmax=brightest, interpolation=interpolation
     )
 
 
 def hide_axis(axis: "Axes") -> None:
     """Leave out ticks and spines; title and label stay."""
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
 
 
 def frame(axis: "Axes", part: Box) -> None:
@@ -143,7 +132,7 @@ def frame(axis: "Axes", part: Box) -> None:
     from matplotlib.patches import Rectangle
 
     corner = (part.left - 0.5, part.top - 0.5)
-    for colour, line in (("black", 3.0), (BOX_COLOUR, 1.6)):
+    for colour, line in (("black", 3.0), ("#ffd400", 1.6)):
         axis.add_patch(
             Rectangle(corner, part.width, part.height, fill=False, edgecolor=colour, linewidth=line)
         )

@@ -9,22 +9,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.figures.canvas import COLOURS, PALE, figure_file, frame, show, write_title
-from edgekeeper.figures.panels import Panel, grey_gradients, structured_box, with_original
+from edgekeeper.figures.rows import Panel, grey_gradients, structured_box, with_original
 from edgekeeper.files import write_text
 from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import central
 from edgekeeper.ops.structure import patch_variances
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 2.3, 1.35  # of a plot of an edge, in inches
 
@@ -90,16 +87,13 @@ def strongest_line(hr: Tensor, *, length: int = 24, part: Box | None = None) -> 
     before, after = length // 2, length - length // 2
     gradients = grey_gradients(hr)
     strengths = torch.full((2, height, width), -1.0)  # across, down; below 0 no line fits
-    if width >= length:
-        inner = (slice(None), slice(before, width - after + 1))
-        strengths[0][inner] = gradients.x[0, 0].abs()[inner]
-    if height >= length:
-        inner = (slice(before, height - after + 1), slice(None))
-        strengths[1][inner] = gradients.y[0, 0].abs()[inner]
+    rows, columns = (slice(before, side - after + 1) for side in (height, width))
+    strengths[0, :, columns] = gradients.x[0, 0, :, columns].abs()
+    strengths[1, rows] = gradients.y[0, 0, rows].abs()
     if part is not None:
-        chosen = torch.full_like(strengths, -1.0)
-        part.cut(chosen)[:] = part.cut(strengths)
-        strengths = chosen
+        outside = torch.ones(height, width, dtype=torch.bool)
+        part.cut(outside)[:] = False
+        strengths[:, outside] = -1.0
     if length < 3 or float(strengths.max()) < 0:
         raise InputError(
             f"No line of {length} pixels (3 or more) fits there; choose a shorter one or another "
@@ -115,10 +109,10 @@ def profiles_along(hr: Tensor, panels: Sequence[Panel], *, line: EdgeLine) -> li
     box, square = line.box(), line.square(hr)
     place = Box(box.top - square.top, box.left - square.left, box.height, box.width)
     found = []
-    for panel in with_original(hr, panels, first=True):
-        grey = rgb_to_grey_gv(panel.image.detach().cpu().float().clamp(0, 1))
+    for label, image in with_original(hr, panels, first=True).items():
+        grey = rgb_to_grey_gv(image.detach().cpu().float().clamp(0, 1))
         values = tuple(box.cut(grey).double().flatten().tolist())
-        found.append(Profile(panel.label, values, square.cut(panel.image), place))
+        found.append(Profile(label, values, square.cut(image), place))
     return found
 
 
@@ -136,49 +130,35 @@ def edge(profiles: Sequence[Profile], *, path: str | Path) -> list[Profile]:
     above = [WIDTH * shapes[0][-2] / shapes[0][-1]] if shapes else []
     heights = [*above, HEIGHT, HEIGHT]
     size = {"width": 0.6 + WIDTH * len(profiles), "height": sum(heights) + 0.8}
+    steepest = max(1e-3, *(max(profile.differences()) for profile in profiles))
     with figure_file(path, layout="compressed", **size) as figure:
         grid = figure.add_gridspec(len(heights), len(profiles), height_ratios=heights)
-        for number, profile in enumerate(profiles):
+        for column, profile in enumerate(profiles):
             *_, upper, lower = axes = [
-                figure.add_subplot(grid[row, number]) for row in range(len(heights))
+                figure.add_subplot(grid[row, column]) for row in range(len(heights))
             ]
             if profile.image is not None and profile.line is not None:
                 show(axes[0], profile.image)
                 frame(axes[0], profile.line)
             write_title(axes[0], profile.label, width=WIDTH)
-            _draw_profile(upper, lower, profiles, number=number)
+            for axis, values, true, start, top in (
+                (upper, profile.values, profiles[0].values, 0, 1.0),
+                (lower, profile.differences(), profiles[0].differences(), 1, steepest),
+            ):
+                places = range(start, start + len(values))
+                if column:
+                    axis.fill_between(places, true, color="#dddddd", linewidth=0)
+                colour = COLOURS[1] if column else PALE
+                axis.plot(places, values, color=colour, linewidth=1.4, marker="o", markersize=3)
+                axis.set_ylim(-0.05 * top, 1.05 * top)
+                axis.set_xlim(-0.5, len(profile.values) - 0.5)
+                axis.tick_params(labelleft=column == 0)
+            upper.tick_params(labelbottom=False)
+            lower.set_xlabel("pixel")
+            if column == 0:
+                upper.set_ylabel("value")
+                lower.set_ylabel("|difference|")
     return list(profiles)
-
-
-def _draw_profile(
-    upper: "Axes", lower: "Axes", profiles: Sequence[Profile], *, number: int
-) -> None:
-    profile, true = profiles[number], profiles[0]
-    _draw_curve(upper, profile.values, true=true.values if number else None, start=0)
-    differences = true.differences() if number else None
-    _draw_curve(lower, profile.differences(), true=differences, start=1)
-    steepest = max(1e-3, *(max(profile.differences()) for profile in profiles))
-    upper.set_ylim(-0.05, 1.05)
-    lower.set_ylim(-0.05 * steepest, 1.05 * steepest)
-    for axis in (upper, lower):
-        axis.set_xlim(-0.5, len(profile.values) - 0.5)
-        axis.tick_params(labelleft=number == 0)
-    upper.tick_params(labelbottom=False)
-    lower.set_xlabel("pixel")
-    if number == 0:
-        upper.set_ylabel("value")
-        lower.set_ylabel("|difference|")
-
-
-def _draw_curve(
-    axis: "Axes", values: Sequence[float], *, true: Sequence[float] | None, start: int
-) -> None:
-    """Draw values as a line with a dot for each pixel, on the truth as a grey area."""
-    places = range(start, start + len(values))
-    if true is not None:
-        axis.fill_between(places, true, color="#dddddd", linewidth=0)
-    colour = PALE if true is None else COLOURS[1]
-    axis.plot(places, values, color=colour, linewidth=1.4, marker="o", markersize=3)
 
 
 @dataclass(frozen=True)
@@ -213,33 +193,29 @@ def variance_curves(
     if min(part.height, part.width) < patch:
         raise InputError(f"No patch of {patch}x{patch} pixels fits into the part shown.")
     curves = VarianceCurves({}, {})
-    for panel in with_original(hr, panels, first=True):
-        maps = grey_gradients(panel.image)
+    for label, image in with_original(hr, panels, first=True).items():
+        maps = grey_gradients(image)
         for series, values in ((curves.x, maps.x), (curves.y, maps.y)):
             found = patch_variances(part.cut(values).double(), patch=patch)
-            series[panel.label] = found.flatten().tolist()
+            series[label] = found.flatten().tolist()
     with figure_file(path, width=8.0, height=4.6) as figure:
         axes = figure.subplots(2, 1, sharex=True, sharey=True)
         for axis, series, name in zip(axes, (curves.x, curves.y), "xy", strict=True):
-            _draw_curves(axis, series)
+            for number, (label, line) in enumerate(series.items()):
+                places = range(len(line))
+                if number == 0:  # a grey area, which the others' lines are read against
+                    axis.fill_between(places, line, color="#d9d9d9", linewidth=0, label=label)
+                else:
+                    colour = COLOURS[(number - 1) % len(COLOURS)]
+                    axis.plot(places, line, color=colour, linewidth=0.9, label=label)
+            axis.margins(x=0.005)
+            axis.set_ylim(bottom=0)
             axis.set_ylabel(f"variance of G{name}")
         axes[1].set_xlabel(f"patch of {patch}×{patch} pixels, row by row")
         handles, labels = axes[0].get_legend_handles_labels()
-        texts = [f"{label}   mean {curves.means()[label]:.4f}" for label in labels]
+        means = curves.means()
+        texts = [f"{label}   mean {means[label]:.4f}" for label in labels]
         figure.legend(handles, texts, loc="outside upper left", ncols=len(labels))
     content = {"patch": patch, "box": asdict(part), **asdict(curves)}
     write_text(Path(path).with_suffix(".json"), json.dumps(content), error=ImageError)
     return curves
-
-
-def _draw_curves(axis: "Axes", series: dict[str, list[float]]) -> None:
-    """Draw the first series as a grey area, which the others' lines are read against."""
-    for number, (label, values) in enumerate(series.items()):
-        places = range(len(values))
-        if number == 0:
-            axis.fill_between(places, values, color="#d9d9d9", linewidth=0, label=label)
-        else:
-            colour = COLOURS[(number - 1) % len(COLOURS)]
-            axis.plot(places, values, color=colour, linewidth=0.9, label=label)
-    axis.margins(x=0.005)
-    axis.set_ylim(bottom=0)

@@ -98,10 +98,10 @@ class CostPoint:
     """
 
     label: str
-    macs: float | None
-    seconds: float | None
-    psnr: float | None
-    lpips: float | None
+    macs: float | None = None
+    seconds: float | None = None
+    psnr: float | None = None
+    lpips: float | None = None
     origin: Literal["measured", "quoted", "others"] = "measured"
     time: float | None = None
 
@@ -127,36 +127,35 @@ def quality_cost(
     width, height = 4.6 * len(prices) + 0.6, 3.3 * len(qualities) + 0.7
     with figure_file(path, width=width, height=height) as figure:
         axes = figure.subplots(len(qualities), len(prices), squeeze=False, sharey="row")
-        panels = [
-            (axes[row, column], [(p, at) for p in points if (at := p.at(price, quality))])
-            for row, quality in enumerate(qualities)
-            for column, price in enumerate(prices)
-        ]
-        for axis, placed in panels:
-            if not placed:  # no network has both: an empty panel would say nothing
+        panels = {}  # axis -> points and their places
+        for (row, column), axis in np.ndenumerate(axes):
+            price, quality = prices[column], qualities[row]
+            placed = [(p, at) for p in points if (at := p.at(price, quality))]
+            if placed:
+                panels[axis] = placed
+            else:  # no network has both: an empty panel would say nothing
                 axis.remove()
-        panels = [(axis, placed) for axis, placed in panels if placed]
-        shown = [axis for axis, _ in panels]
         present = [origin for origin in ORIGINS if any(p.origin == origin for p in points)]
-        for axis, placed in panels:
+        for axis, placed in panels.items():
             _draw_origins(axis, placed, present)
         for line, quality in zip(axes, qualities, strict=True):
-            first = next(axis for axis in line if axis in shown)
+            first = next(axis for axis in line if axis in panels)
             first.set_ylabel(QUALITIES[quality])
             first.tick_params(labelleft=True)
             if quality == "lpips":
                 first.invert_yaxis()
         for column, price in zip(axes.T, prices, strict=True):
-            kept = [axis for axis in column if axis in shown]
+            kept = [axis for axis in column if axis in panels]
             for axis in kept:
                 _scale_price(axis, price)
             unit = f" ({clock})" if price == "seconds" and clock else ""
             kept[-1].set_xlabel(PRICES[price] + unit)
-        shown[0].set_title(title, loc="left")
-        handles, labels = shown[0].get_legend_handles_labels()
+        shown = next(iter(panels))
+        shown.set_title(title, loc="left")
+        handles, labels = shown.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=2)
         settle(figure)
-        for axis, placed in panels:
+        for axis, placed in panels.items():
             label_points(axis, [(p.label, *at) for p, at in placed], size=7)
     return Path(path)
 
@@ -166,29 +165,29 @@ def _draw_origins(
 ) -> None:
     for origin in origins:
         known = [at for point, at in placed if point.origin == origin]
-        measured = origin == "measured"
+        colour = COLOURS[1] if origin == "measured" else PALE
         axis.plot(
             [x for x, _ in known],
             [y for _, y in known],
             marker={"measured": "o", "quoted": "s", "others": "^"}[origin],
             markersize=6,
             linewidth=0,
-            color=COLOURS[1] if measured else PALE,
-            markerfacecolor=COLOURS[1] if measured else "white",
+            color=colour,
+            markerfacecolor=colour if origin == "measured" else "white",
             label=ORIGINS[origin],
-            zorder=3 if measured else 2,  # a network both quoted and measured shows both
+            zorder=3 if origin == "measured" else 2,  # one both quoted and measured shows both
         )
     axis.margins(x=0.2, y=0.14)
 
 
 def _scale_price(axis: "Axes", price: Price) -> None:
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator
 
     axis.set_xscale("log")
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_locator(LogLocator(subs=(1,) if price == "macs" else (1, 3)))
     if price != "macs":
-        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.xaxis.set_major_formatter("{x:g}")
 
 
 # ---- Labels beside points, each where it covers least of what is drawn --------------------------

@@ -16,7 +16,7 @@ from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import DataError, InputError, did_you_mean
 from edgekeeper.evaluation.cost import GradientNetwork
 from edgekeeper.evaluation.evaluate import result_files
-from edgekeeper.figures.panels import Panel
+from edgekeeper.figures.rows import Panel
 from edgekeeper.image import SUFFIXES, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.models import DGGGANLight, SRModel
@@ -24,8 +24,6 @@ from edgekeeper.models.base import in_evaluation
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.zoo import load
-
-_BICUBIC = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class BranchedNetwork(Protocol):
 
 
 class _WithoutBranch(SRModel):
-    """A network with its gradient branch switched off, as a network like any other."""
+    """A network with its gradient branch switched off."""
 
     def __init__(self, model: SRModel, branched: BranchedNetwork) -> None:
         super().__init__()
@@ -104,8 +102,8 @@ def open_subject(text: str, *, label: str) -> Subject:
     Raises InputError for an unknown network, CheckpointError for a damaged file.
     """
     path = Path(text)
-    if text == _BICUBIC:
-        return Subject(label, _BICUBIC)
+    if text == "bicubic":
+        return Subject(label, text)
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         return Subject(label, path)
     return Subject(label, load(text))
@@ -120,11 +118,18 @@ def result(subject: Subject, sample: Sample) -> Panel | None:
     if isinstance(source, SRModel):
         _check_scale(subject, source, sample)
         return Panel(subject.label, infer(source, sample.lr))
-    if source == _BICUBIC:
+    if source == "bicubic":
         return Panel(subject.label, sample.bicubic())
-    path = Path(source)
-    file = _result_file(path, sample) if path.is_dir() else path
-    return None if file is None else Panel(subject.label, to_rgb_tensor(read_image(file)))
+    file = Path(source)
+    if file.is_dir():
+        name, scale = sample.name, sample.scale
+        try:
+            file = result_files(file, set_name=sample.set_name, names=[name], scale=scale)[name]
+        except DataError as error:
+            if "has no file" in str(error):
+                return None
+            raise
+    return Panel(subject.label, to_rgb_tensor(read_image(file)))
 
 
 def gradient_output(subject: Subject, sample: Sample) -> Panel:
@@ -179,14 +184,3 @@ def _check_scale(subject: Subject, model: SRModel, sample: Sample) -> None:
             f"The network '{subject.label}' enlarges by {model.scale}, not {sample.scale}; give "
             f"--scale {model.scale} or another network."
         )
-
-
-def _result_file(folder: Path, sample: Sample) -> Path | None:
-    """Return the file for the image in a folder of results; None where it has none."""
-    names, scale = [sample.name], sample.scale
-    try:
-        return result_files(folder, set_name=sample.set_name, names=names, scale=scale)[sample.name]
-    except DataError as error:
-        if "has no file" in str(error):
-            return None
-        raise
