@@ -15,9 +15,10 @@ from edgekeeper.cli import group
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.errors import InputError
+from edgekeeper.evaluation.tables import TABLE_FORMS
 from edgekeeper.losses import L1
 from edgekeeper.models import ESPCN
-from edgekeeper.papers import run_speedrun
+from edgekeeper.papers import run_speedrun, speedrun_table
 from edgekeeper.recipes.speedrun import GOALS, speedrun_recipe
 from edgekeeper.spec import spec
 from edgekeeper.training.batches import stage_batches
@@ -94,6 +95,12 @@ def test_a_run_against_the_clock_ends_at_its_goal_and_says_what_it_took(
     assert (folder / "model.safetensors").is_file()
     missed = run_speedrun("fast", store, goal=99.0, **given)  # type: ignore[arg-type]
     assert not missed["reached"] and missed["updates"] == 4 and "unfinished" not in missed
+    texts = {
+        form: TABLE_FORMS[form](speedrun_table(found)) for form in ("csv", "latex", "markdown")
+    }
+    cells = ["fast", f"{found['psnr']:.2f}", "1", "2", f"{found['minutes']:.1f}"]
+    assert texts["csv"].splitlines()[-1] == ",".join(cells)
+    assert all(cell in texts[form] for form in texts for cell in cells)
     late = run_speedrun("fast", store, goal=98.0, time_limit=1e-9, **given)  # type: ignore[arg-type]
     assert late["unfinished"] and not (tmp_path / "tiny_98" / "speedrun.json").exists()
 
@@ -106,3 +113,11 @@ def test_its_recipes_and_its_command(store: Store, tmp_path: Path) -> None:
     done = CliRunner().invoke(group, [*command, "--networks", "rcan", "--out", str(tmp_path)])
     assert isinstance(done.exception, InputError)
     assert "a speedrun is of one network, of fast, vdsr, edsr" in str(done.exception)
+    kept = tmp_path / f"{speedrun_recipe('fast').name}_1"  # what is there is not trained again
+    kept.mkdir()
+    record = {"network": "fast", "psnr": 1.234, "goal": 1.0, "updates": 2, "minutes": 0.5}
+    (kept / "speedrun.json").write_text(json.dumps(record))
+    done = CliRunner().invoke(
+        group, [*command, "--to", "1", "--out", str(tmp_path), "--format", "csv"]
+    )
+    assert done.output.splitlines()[-1] == "fast,1.23,1,2,0.5", done.output

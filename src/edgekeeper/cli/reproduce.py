@@ -241,7 +241,7 @@ def _train(
     own_folder(chosen["out"])
     to = chosen.pop("to")
     if table == SPEEDRUN:
-        return _speedrun(Store.open(store), root=root, to=to, chosen=chosen)
+        return _speedrun(Store.open(store), root=root, to=to, form=form, chosen=chosen)
     if table == FRONTIER:
         if chosen.pop("scales"):
             raise InputError("structure-frontier is at x4: --scales is not for it.")
@@ -273,9 +273,9 @@ def _train(
 
 
 def _speedrun(
-    store: "Store", *, root: Path, to: float | None, chosen: dict[str, Any]
+    store: "Store", *, root: Path, to: float | None, form: TableForm | None, chosen: dict[str, Any]
 ) -> dict[str, Any]:
-    from edgekeeper.papers import run_speedrun
+    from edgekeeper.papers import run_speedrun, speedrun_table
     from edgekeeper.recipes.speedrun import GOALS
 
     (network, *more) = chosen["networks"] or ["fast"]
@@ -288,11 +288,7 @@ def _speedrun(
         goal=to,
         **{name: chosen[name] for name in ("out", "device", "time_limit")},
     )
-    psnr = "not measured yet" if record["psnr"] is None else f"{record['psnr']:.2f} dB"
-    click.echo(
-        f"{network}: Set5 x2 {psnr} (goal {record['goal']:g}) after {record['updates']} updates in "
-        f"{record['minutes']:.1f} minutes"
-    )
+    show_table(speedrun_table(record), form)
     return record
 
 

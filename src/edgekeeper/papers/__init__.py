@@ -11,7 +11,7 @@ from edgekeeper.papers.frontier import Frontier, frontier_table, structure_front
 from edgekeeper.papers.measured import MeasuredTable, as_tables, beside
 from edgekeeper.papers.printed import PRINTED, PrintedTable, Quoted, quoted_networks
 from edgekeeper.papers.scored import Ours, files_key
-from edgekeeper.papers.speedrun import run_speedrun
+from edgekeeper.papers.speedrun import run_speedrun, speedrun_table
 from edgekeeper.papers.training import (
     Event,
     ReproducedRow,
@@ -42,6 +42,7 @@ __all__ = [
     "reproduction_table",
     "run_speedrun",
     "shapes_of",
+    "speedrun_table",
     "structure_frontier",
     "table5",
 ]

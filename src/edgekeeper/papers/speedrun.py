@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from edgekeeper.checkpoint import code_version
 from edgekeeper.data.store import Store
+from edgekeeper.evaluation.tables import NOTHING, Table
 from edgekeeper.files import read_text, write_text
 from edgekeeper.recipes.speedrun import GOALS, SpeedrunNetwork, speedrun_recipe
 from edgekeeper.spec import to_plain
@@ -69,6 +71,15 @@ def run_speedrun(
         return record | {"unfinished": [f"{recipe.name} after {outcome.step} updates"]}
     write_text(file, json.dumps(record, indent=1) + "\n")
     return record
+
+
+def speedrun_table(record: Mapping[str, Any]) -> Table:
+    """Return the record of a run as a table of one row."""
+    psnr = NOTHING if record["psnr"] is None else f"{record['psnr']:.2f}"
+    cells = (psnr, f"{record['goal']:g}", str(record["updates"]), f"{record['minutes']:.1f}")
+    columns = ("network", ">PSNR on Set5 ×2", ">goal", ">updates", ">minutes")
+    notes = () if record["psnr"] is not None else ("Not measured yet.",)
+    return Table("Time to quality", columns, ((record["network"], *cells),), notes)
 
 
 def _machine(device: str) -> dict[str, object]:
