@@ -1,5 +1,6 @@
 """A blind study from the results to the table."""
 
+import base64
 import json
 import re
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekeeper.image import Image, write_image
+from edgekeeper.image import Image, read_image, write_image
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,16 @@ def test_the_page_betrays_no_method(
     assert "http" not in re.sub(r"base64,[^\"]*", "", text)
     # 4 images x 3 pairs, one in ten again, 3 checks
     assert len(study["trials"]) == 12 + 1 + 3
-    assert set(study["images"]) == set(key["tokens"])
-    assert all(image.startswith("data:image/png;base64,") for image in study["images"].values())
+    assert list(study["images"]) == sorted(key["tokens"])
+    lengths: dict[str, set[int]] = {}
+    for token, address in study["images"].items():
+        kind, _, packed = address.partition(",")
+        png = base64.b64decode(packed)
+        assert kind == "data:image/png;base64" and png.endswith(b"IEND\xaeB`\x82")
+        image = read_image(png, tolerant=False)  # its sums fit
+        assert image.pixels.shape == (48, 48, 3)
+        lengths.setdefault(key["tokens"][token]["image"], set()).add(len(png))
+    assert len(lengths) == 4 and all(len(one) == 1 for one in lengths.values()), lengths
     sides: Counter[tuple[str, str]] = Counter()
     for trial in study["trials"][:12]:
         left, right = (key["tokens"][trial[side]] for side in ("left", "right"))
@@ -170,9 +179,18 @@ def test_a_participant_answers_goes_away_comes_back_and_saves(
         page = browser.new_context(accept_downloads=True).new_page()
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(page_file.as_uri())
-        page.fill("#name", "Zoë 1")
-        page.press("#name", "Enter")
+        turned = []
+        for name in ("Zoë 2", "Zoë 1"):
+            page.goto(page_file.as_uri())
+            page.fill("#name", name)
+            page.press("#name", "Enter")
+            turned.append(page.evaluate(f"rowOf('{name}') % 2"))
+            shown = page.evaluate("trials.map(({ left, right }) => [left, right])")
+            sides = [(t["left"], t["right"]) for t in study["trials"]]
+            assert Counter(map(tuple, shown)) == Counter(
+                side[::-1] if turned[-1] else side for side in sides
+            )
+        assert sorted(turned) == [0, 1]
         for press in ("ArrowLeft", "ArrowRight", "ArrowDown"):
             page.keyboard.press(press)
         page.click("#right")
@@ -192,5 +210,5 @@ def test_a_participant_answers_goes_away_comes_back_and_saves(
     given = [json.loads(line) for line in lines]
     assert [a["choice"] for a in given[:4]] == ["left", "right", "none", "right"]
     asked = Counter((a["left"], a["right"]) for a in given)
-    assert asked == Counter((t["left"], t["right"]) for t in study["trials"])
+    assert asked == Counter(map(tuple, shown))
     assert {a["participant"] for a in given} == {"Zoë 1"}

@@ -1,5 +1,8 @@
 """Preference rates and Bradley-Terry scores, on simulated participants of known preference."""
 
+from collections.abc import Callable
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import optimize, stats
@@ -10,23 +13,32 @@ from edgekeeper.metrics.preference import (
     Answer,
     bradley_terry,
     consistency,
+    preference_rate,
     preference_scores,
     wilson_interval,
     win_matrix,
 )
+from edgekeeper.metrics.statistics import Interval
 
 METHODS = ("a", "b", "c")
 TRUE = np.array([0.6, 0.1, -0.7])
 
 
-def simulated(rng: np.random.Generator, *, people: int, images: int, ties: float) -> list[Answer]:
-    """Participants who prefer by TRUE, each a little in their own way; some see no difference."""
+def simulated(
+    rng: np.random.Generator, *, people: int, images: int, ties: float, spread: float = 0.0
+) -> list[Answer]:
+    """Participants who prefer by TRUE, each a little in their own way; some see no difference.
+
+    On every image the methods are worth something else, by ``spread``.
+    """
     answers = []
+    here = rng.normal(0, spread, (images, 3))
     for person in range(people):
         own = TRUE + rng.normal(0, 0.3, 3)
         for image in range(images):
+            worth = own + here[image]
             for i, j in ((0, 1), (1, 2), (2, 0)):
-                likely = 1 / (1 + np.exp(own[j] - own[i]))
+                likely = 1 / (1 + np.exp(worth[j] - worth[i]))
                 chosen = "first" if rng.random() < likely else "second"
                 answers.append(
                     Answer(
@@ -72,28 +84,74 @@ def test_a_method_that_never_wins_has_a_score() -> None:
     assert scores[1] == pytest.approx(scores[2])
 
 
+def test_rates_vary_with_participants_and_with_images() -> None:
+    def answered(of: Callable[[int, int], bool]) -> list[Answer]:
+        return [
+            Answer(
+                participant=str(p),
+                image=str(i),
+                first="a",
+                second="b",
+                preferred="first" if of(p, i) else "second",
+            )
+            for p, i in product(range(20), range(10))
+        ]
+
+    def wide(found: Interval) -> float:
+        assert found.low is not None and found.high is not None
+        return found.high - found.low
+
+    rng = np.random.default_rng(5)
+    wilson = wide(wilson_interval(120, 200))
+    # Everybody's answers are all the same: 20 independent ones; or those on an image: 10.
+    for by, count in ((lambda p, _: p < 12, 20), (lambda _, i: i < 6, 10)):
+        found = preference_rate(answered(by), ("a", "b"))
+        assert found.mean == pytest.approx(0.6)
+        alone = wide(wilson_interval(0.6 * count, count))
+        assert alone * 0.9 < wide(found) < alone * 1.25, (count, wide(found), alone)
+        other = preference_rate(answered(by), ("b", "a"))
+        assert (other.low, other.high) == pytest.approx((1 - found.high, 1 - found.low))
+    free = preference_rate(answered(lambda *_: rng.random() < 0.6), ("a", "b"))
+    assert wilson * 0.9 < wide(free) < wilson * 1.3
+    always = preference_rate(answered(lambda *_: True), ("a", "b"))
+    assert always == wilson_interval(200, 200)
+    with pytest.raises(InputError, match="no rate"):
+        preference_rate([], ("a", "b"))
+
+
 @pytest.mark.slow
 def test_intervals_cover_the_truth_in_95_of_100_studies() -> None:
-    rng, inside = np.random.default_rng(2), []
-    for study in range(700):
-        answers = simulated(rng, people=30, images=4, ties=0.0)
-        found = preference_scores(answers, METHODS, seed=study, draws=200)
-        # What differs between people makes the scores of all a little smaller than TRUE.
-        inside += [i.low <= true <= i.high for i, true in zip(found, SHRUNK, strict=True)]
-    assert 0.93 <= np.mean(inside) <= 0.97, np.mean(inside)
+    rng = np.random.default_rng(2)
+    for people, images, spread in ((30, 4, 0.0), (20, 10, 0.5)):
+        scores, rates, alone = [], [], []
+        truth = _marginal(spread)
+        rate = 1 / (1 + np.exp(truth[1] - truth[0]))
+        for study in range(300):
+            answers = simulated(rng, people=people, images=images, ties=0.0, spread=spread)
+            # What differs between people and images makes the scores of all smaller than TRUE.
+            found = preference_scores(answers, METHODS, seed=study, draws=200)
+            scores += [i.low <= true <= i.high for i, true in zip(found, truth, strict=True)]
+            asked = [a for a in answers if {a.first, a.second} == {"a", "b"}]
+            one = preference_rate(asked, ("a", "b"), seed=study, draws=200)
+            rates.append(one.low <= rate <= one.high)
+            plain = wilson_interval(one.mean * len(asked), len(asked))
+            alone.append(plain.low <= rate <= plain.high)
+        print(f"{images} images: {np.mean(scores):.3f} {np.mean(rates):.3f} {np.mean(alone):.3f}")
+        # Four images that make no difference are too few to say so: wider than need be.
+        most = 0.995 if images == 4 else 0.98
+        assert 0.93 <= np.mean(scores) <= most, np.mean(scores)
+        assert 0.93 <= np.mean(rates) <= most, np.mean(rates)
+        assert (np.mean(alone) < 0.85) == (spread > 0), np.mean(alone)
 
 
-def _marginal() -> np.ndarray:
+def _marginal(spread: float) -> np.ndarray:
     """The scores that infinitely many of the simulated people have together."""
-    own = TRUE + np.random.default_rng(9).normal(0, 0.3, (200_000, 3))
+    own = TRUE + np.random.default_rng(9).normal(0, np.hypot(0.3, spread), (200_000, 3))
     wins = np.zeros((3, 3))
     for i in range(3):
         for j in range(3):
             wins[i, j] = 0 if i == j else 1e4 * (1 / (1 + np.exp(own[:, j] - own[:, i]))).mean()
     return bradley_terry(wins)
-
-
-SHRUNK = _marginal()
 
 
 def test_ties_pull_together_and_sides_do_not_matter() -> None:

@@ -79,6 +79,8 @@ def test_answers_are_kept_once_and_found_again(study: Path, tmp_path: Path) -> N
         return api.post(f"/p/{to}/answers", json=sent).status_code
 
     assert post(0, answer) == post(0, answer) == 200  # sent again: not kept again
+    other_sides = {**answer, "left": trial["right"], "right": trial["left"]}
+    assert post(0, other_sides, other) == 200
     assert post(2, answer) == 422  # one before it is missing
     for wrong in ({**answer, "left": "x"}, {**answer, "choice": "up"}, {**answer, "study": 0}):
         assert post(1, wrong) == 422
@@ -92,7 +94,7 @@ def test_answers_are_kept_once_and_found_again(study: Path, tmp_path: Path) -> N
     assert api.get("/").status_code == 404
     kept = [json.loads(line) for line in service.file(link).read_text().splitlines()]
     assert len(kept) == 1 and kept[0]["participant"] == "participant_001"
-    assert not service.file(other).exists()
+    assert len(service.file(other).read_text().splitlines()) == 1
 
     with service.file(link).open("a") as file:
         file.write('{"cut off')  # by a crash
@@ -139,6 +141,10 @@ def test_what_is_served_betrays_no_method(study: Path, tmp_path: Path) -> None:
             chunks = re.findall(rb"(IHDR|tEXt|zTXt|iTXt|eXIf|tIME|iCCP|pHYs)", png[:200])
             sizes.add((png[16:24], *chunks))
         assert len(sizes) == 1, sizes  # one size, the same chunks
+        key = json.loads((study / f"{ask}_key.json").read_text())["tokens"]
+        found = re.findall(r'"(\w+)": "(data:[^"]*)"', answer.text)
+        lengths = {(key[token]["image"], len(address)) for token, address in found}
+        assert len(found) == len(key) and len(lengths) == 3, lengths  # of 3 images
         assert "script-src 'sha256-" in answer.headers["content-security-policy"]
         assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -251,6 +257,8 @@ def test_participants_in_a_browser(served: Callable[..., Any], study: Path, tmp_
         axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
         page = open_(links[1])
         page.get_by_role("button", name="Begin").click()
+        turned = page.evaluate("trials.map((one) => one.images ?? [one.left, one.right])")
+        assert {tuple(one[::-1]) for one in turned} == set(asked)
         found = axe.run(page).response["violations"]
         assert not [f["id"] for f in found if f["impact"] in ("serious", "critical")], found
         browser.close()

@@ -4,6 +4,8 @@ import base64
 import json
 import math
 import secrets
+import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -27,6 +29,7 @@ from edgekeeper.metrics.preference import (
     Rated,
     agreement,
     consistency,
+    preference_rate,
     preference_scores,
     wilson_interval,
 )
@@ -45,6 +48,8 @@ Crops = Literal["random", "differ"]
 
 STUDY_MEASURES = {"psnr": 1, "lpips": -1, "risk": -1}
 """What answers are compared with, and whether more (1) or less (-1) of it is better."""
+
+_IEND = -12  # where the last chunk of a PNG begins
 
 _REPEATED = 0.1  # share of the pairs that come twice, sides exchanged
 
@@ -67,9 +72,11 @@ def make_study(
 
     Asked is for all pairs of subjects or, of "rankings", for the order of all of them. Shown is a
     square of ``side`` pixels at a place drawn by ``seed``, or of "differ" where the results differ
-    most. Each subject stands in each place equally often; one question in ten comes twice;
-    ``checks`` pairs show the original beside bicubic. Nothing in the page names a subject or an
-    image. The key has PSNR, structure risk and, with its weights, LPIPS of what is shown.
+    most. Each subject stands in each place equally often, and the page exchanges the sides for
+    every second participant; one question in ten comes twice; ``checks`` pairs show the original
+    beside bicubic. Nothing in the page names a subject or an image, and the files of a question
+    are equally long. The key has PSNR, structure risk and, with its weights, LPIPS of what is
+    shown.
 
     Raises:
         InputError: fewer than two subjects, more than nine to be ranked; those of ``evaluate``.
@@ -78,7 +85,7 @@ def make_study(
         raise InputError("A study compares two subjects or more, and ranks nine at most.")
     rng = np.random.Generator(np.random.Philox(seed))
     tokens: dict[str, dict[str, Any]] = {}
-    images: dict[str, str] = {}
+    images: dict[str, bytes] = {}
 
     def shown(image: Tensor, box: Box, *, name: str, of: str) -> str:
         token = secrets.token_hex(6)
@@ -125,7 +132,7 @@ def make_study(
             {"images": one} if len(one) > 2 else {"left": one[0], "right": one[1]}
             for one in everything
         ],
-        "images": images,
+        "images": _padded(images, of={token: known["image"] for token, known in tokens.items()}),
     }
     page = Path(__file__).with_name("study.html").read_text(encoding="utf-8")
     packed = json.dumps(study).replace("<", "\\u003c")
@@ -166,10 +173,28 @@ def _measures(
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _packed(image: Tensor) -> str:
-    """Return an image (1, 3, h, w) as the address of a PNG that holds it."""
+def _packed(image: Tensor) -> bytes:
+    """Return an image (1, 3, h, w) as a PNG."""
     pixels = pyvips.Image.new_from_array(from_tensor(image))
-    return "data:image/png;base64," + base64.b64encode(pixels.pngsave_buffer(keep="none")).decode()
+    return bytes(pixels.pngsave_buffer(keep="none"))
+
+
+def _padded(images: Mapping[str, bytes], *, of: Mapping[str, str]) -> dict[str, str]:
+    """Return the addresses of PNGs, those that show one image equally long, sorted by token.
+
+    Sharper results compress less: an ancillary chunk before the end fills the others up.
+    """
+    longest: dict[str, int] = {}
+    for token, png in images.items():
+        longest[of[token]] = max(len(png), longest.get(of[token], 0))
+    made = {}
+    for token in sorted(images):
+        png = images[token]
+        chunk = b"paDd" + bytes(longest[of[token]] - len(png))
+        chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        whole = png[:_IEND] + chunk + png[_IEND:]
+        made[token] = "data:image/png;base64," + base64.b64encode(whole).decode()
+    return made
 
 
 # ---- Analysis ------------------------------------------------------------------------------------
@@ -217,12 +242,16 @@ def read_answers(lines: Iterable[str], key: Mapping[str, Any]) -> tuple[list[Ans
 
 
 class PairVotes(NamedTuple):
-    """How often ``a`` was preferred to ``b``, neither, and ``b``; the rate has ties as halves."""
+    """How often ``a`` was preferred to ``b``, neither, and ``b``; the rate has ties as halves.
+
+    The interval of ``rate`` takes answers as independent (Wilson), that of ``clustered`` does not.
+    """
 
     a: str
     b: str
     votes: tuple[int, int, int]
     rate: Interval
+    clustered: Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,13 +284,14 @@ def analyse_study(
         ties = sum(x.preferred is None for x in asked)
         won = sum(x.preferred is not None and getattr(x, x.preferred) == a for x in asked)
         rate = wilson_interval(won + ties / 2, len(asked))
-        pairs.append(PairVotes(a, b, (won, ties, len(asked) - won - ties), rate))
+        clustered = preference_rate(asked, (a, b), seed=seed)
+        pairs.append(PairVotes(a, b, (won, ties, len(asked) - won - ties), rate, clustered))
     same = consistency(repeated)
     told = "not asked" if same is None else f"{same:.0%} of {len(repeated)}"
     notes = (
         f"{people} participants, {len(once)} answers; left out for failed attention checks: {out}. "
         f"The same answer when asked again: {told}. Scores: Bradley-Terry, natural logarithms, "
-        "95 % by bootstrap over participants; ties are half a win.",
+        "95 % by cluster bootstrap over participants and images; ties are half a win.",
     )
     rows = tuple((name, with_interval(score, digits=2)) for name, score in ranked)
     tables = [Table("Scores", ("method", ">score [95 %]"), rows, notes), _pair_table(pairs)]
@@ -272,13 +302,17 @@ def analyse_study(
 
 def _pair_table(pairs: Sequence[PairVotes]) -> Table:
     rows = []
-    for a, b, votes, rate in pairs:
-        assert rate.low is not None and rate.high is not None
-        better = a if rate.low > 0.5 else b if rate.high < 0.5 else "not distinguishable"
+    for a, b, votes, rate, clustered in pairs:
+        assert clustered.low is not None and clustered.high is not None
+        better = a if clustered.low > 0.5 else b if clustered.high < 0.5 else "not distinguishable"
+        spans = (f"[{one.low:.3f}, {one.high:.3f}]" for one in (clustered, rate))
         count = (str(votes[1]), str(sum(votes)))
-        rows.append((a, b, with_interval(rate, digits=3), *count, better))
-    note = "95 % by Wilson's score, which takes answers as independent of each other."
-    columns = ("preferred", "to", ">rate [95 %]", ">ties", ">answers", "better")
+        rows.append((a, b, f"{rate.mean:.3f}", *spans, *count, better))
+    note = (
+        "95 % by cluster bootstrap over participants and images, from which follows what is "
+        "better; beside it by Wilson's score, which takes answers as independent of each other."
+    )
+    columns = ("preferred", "to", ">rate", ">95 %", ">Wilson", ">ties", ">answers", "better")
     return Table("Pairs", columns, tuple(rows), (note,), keys=2)
 
 

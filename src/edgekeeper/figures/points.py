@@ -290,7 +290,8 @@ def votes(found: StudyResult, *, path: str | Path) -> Path:
                 if share > 0.08:
                     right.text(start + share / 2, place, f"{share:.0%}", ha="center", va="center")
                 start += share
-            right.plot([pair.rate.low, pair.rate.high], [place - 0.42] * 2, color="black")
+            ends = [pair.clustered.low, pair.clustered.high]
+            right.plot(ends, [place - 0.42] * 2, color="black")
         right.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
         right.set_xlim(0, 1)
         names = [f"{pair.a} | {pair.b}" for pair in found.pairs]

@@ -1,12 +1,12 @@
 """What people preferred: rates with Wilson intervals, Bradley-Terry scores, ties as half a win.
 
 Bradley and Terry, "Rank Analysis of Incomplete Block Designs", Biometrika 39, 1952; fitted by
-Hunter's MM iteration, Annals of Statistics 32(1), 2004. Participants differ, so that intervals of
-scores come from a bootstrap over participants. Wilson, JASA 22(158), 1927.
+Hunter's MM iteration, Annals of Statistics 32(1), 2004. Participants and images differ, so that
+intervals come from a cluster bootstrap over both. Wilson, JASA 22(158), 1927.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -34,12 +34,12 @@ class Answer:
     preferred: Literal["first", "second"] | None
 
 
-def wilson_interval(wins: float, total: int) -> Interval:
+def wilson_interval(wins: float, total: float) -> Interval:
     """Return a rate and its 95 % interval by Wilson's score; a tie is half a win.
 
     Raises InputError for no answers, or more wins than answers.
     """
-    if not 0 <= wins <= total or total < 1:
+    if not 0 <= wins <= total or total <= 0:
         raise InputError(f"{wins} wins of {total} answers have no rate.")
     rate, z = wins / total, _Z**2 / total
     middle = (rate + z / 2) / (1 + z)
@@ -49,14 +49,75 @@ def wilson_interval(wins: float, total: int) -> Interval:
 
 def win_matrix(answers: Sequence[Answer], methods: Sequence[str]) -> _Floats:
     """Return (M, M): how often a row's method was preferred to a column's; ties are halves."""
+    return np.asarray(_win_cells(answers, methods).sum(axis=(0, 1)))
+
+
+def _win_cells(answers: Sequence[Answer], methods: Sequence[str]) -> _Floats:
+    """Return (P, I, M, M): the win matrix of each participant on each image."""
     number = {name: k for k, name in enumerate(methods)}
-    wins = np.zeros((len(methods), len(methods)))
+    people, images = (
+        {name: k for k, name in enumerate(sorted({getattr(a, field) for a in answers}))}
+        for field in ("participant", "image")
+    )
+    wins = np.zeros((len(people), len(images), len(methods), len(methods)))
     for answer in answers:
+        cell = wins[people[answer.participant], images[answer.image]]
         a, b = number[answer.first], number[answer.second]
         share = {"first": 1.0, "second": 0.0, None: 0.5}[answer.preferred]
-        wins[a, b] += share
-        wins[b, a] += 1 - share
+        cell[a, b] += share
+        cell[b, a] += 1 - share
     return wins
+
+
+def _half_width(
+    cells: _Floats, of: Callable[[_Floats], _Floats], *, seed: int, draws: int
+) -> _Floats:
+    """Return half the 95 % interval of a figure ``of`` win matrices, or of several.
+
+    Participants and images are two crossed samples: the variance is that of a bootstrap over
+    participants, plus that over images, less that over cells (P, I, M, M), which is in both
+    (Cameron, Gelbach and Miller, Journal of Business & Economic Statistics 29(2), 2011). Few
+    images make it uncertain itself: Student's t, with Satterthwaite's degrees of freedom.
+    """
+    generator = np.random.Generator(np.random.Philox(seed))
+
+    def variance(parts: _Floats) -> _Floats:
+        count = len(parts)
+        taken = generator.multinomial(count, np.full(count, 1 / count), size=draws)
+        drawn = of(np.tensordot(taken.astype(np.float64), parts, axes=1))  # (draws, ...)
+        # The variance of means of n is (n - 1) / n of what it should be.
+        return np.asarray(drawn.var(axis=0) * count / max(1, count - 1))
+
+    asked = cells.reshape(-1, *cells.shape[2:])
+    alone = variance(asked[asked.any(axis=(1, 2))])
+    people, images = (variance(cells.sum(axis=1 - axis)) for axis in (0, 1))
+    whole = np.maximum(people + images - alone, np.maximum(people, alone))
+    uncertain = np.where(people > alone, people**2 / max(1, cells.shape[0] - 1), 0)
+    uncertain += np.where(images > alone, images**2 / max(1, cells.shape[1] - 1), 0)
+    per = uncertain / np.where(whole > 0, whole, 1) ** 2  # one over the degrees of freedom
+    t = _Z + (_Z**3 + _Z) / 4 * per + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96 * per**2
+    return np.asarray(t * np.sqrt(whole))
+
+
+def preference_rate(
+    answers: Sequence[Answer], methods: tuple[str, str], *, seed: int = 0, draws: int = 1000
+) -> Interval:
+    """Return how often the first method was preferred to the second; a tie is half a win.
+
+    The 95 % interval is Wilson's for as many independent answers as would vary as much as a
+    cluster bootstrap over participants and images does. Raises InputError for no answers.
+    """
+    cells = _win_cells(answers, methods)
+
+    def rate_of(wins: _Floats) -> _Floats:
+        return np.asarray(wins[..., 0, 1] / (wins[..., 0, 1] + wins[..., 1, 0]))
+
+    if not answers:
+        return wilson_interval(0, 0)
+    rate = float(rate_of(cells.sum(axis=(0, 1))))
+    half = float(_half_width(cells, rate_of, seed=seed, draws=draws))
+    total = rate * (1 - rate) * (_Z / half) ** 2 if half else len(answers)
+    return wilson_interval(rate * total, total)
 
 
 def bradley_terry(wins: _Floats) -> _Floats:
@@ -80,26 +141,21 @@ def bradley_terry(wins: _Floats) -> _Floats:
 def preference_scores(
     answers: Sequence[Answer], methods: Sequence[str], *, seed: int = 0, draws: int = 1000
 ) -> list[Interval]:
-    """Return the Bradley-Terry score of each method with a 95 % bootstrap over participants.
+    """Return the Bradley-Terry score of each method, with a 95 % interval over other studies.
+
+    It is a cluster bootstrap over participants and images.
 
     Raises InputError for fewer than two participants or a method that nobody was shown.
     """
-    people = sorted({answer.participant for answer in answers})
-    if len(people) < 2:
+    cells = _win_cells(answers, methods)
+    if len(cells) < 2:
         raise InputError("Intervals need the answers of two participants or more.")
-    each = np.stack(
-        [win_matrix([a for a in answers if a.participant == one], methods) for one in people]
-    )  # (P, M, M)
-    shown = (each + np.swapaxes(each, 1, 2)).sum(axis=(0, 2))
+    wins = cells.sum(axis=(0, 1))
+    shown = (wins + wins.T).sum(axis=0)
     if not shown.all():
         raise InputError(f"Nobody was shown {methods[int(shown.argmin())]}.")
-    generator = np.random.Generator(np.random.Philox(seed))
-    taken = generator.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws)
-    found = bradley_terry(np.tensordot(taken.astype(np.float64), each, axes=1))  # (draws, M)
-    # The spread of means of P is sqrt((P - 1) / P) of what it should be.
-    wide = math.sqrt(len(people) / (len(people) - 1))
-    scores = bradley_terry(each.sum(axis=0))
-    spread = found.std(axis=0) * wide * _Z
+    scores = bradley_terry(wins)
+    spread = _half_width(cells, bradley_terry, seed=seed, draws=draws)
     return [
         Interval(float(s), float(s - w), float(s + w)) for s, w in zip(scores, spread, strict=True)
     ]

@@ -41,7 +41,8 @@ class StudyService:
             raise DataError(f"'{page}' is no page of `edgekeeper study make`.")
         study = parse_json(found[1])
         self.id = str(study["id"])
-        self._trials = [_shown(trial) for trial in study["trials"]]
+        shown = [_shown(trial) for trial in study["trials"]]
+        self._trials = {*shown, *(trial[::-1] for trial in shown)}  # sides are exchanged
         folder.mkdir(parents=True, exist_ok=True)
         links = folder / "links.json"
         known: dict[str, Any] = {"study": self.id, "links": []}
