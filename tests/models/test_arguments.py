@@ -54,6 +54,7 @@ def test_every_argument_is_checked_by_its_type(name: str) -> None:
                 ("spsr", "taps"),
                 ("gradientbranch", "taps"),
                 ("gradientbranch", "backbone"),
+                ("gradientbranch", "enlarge"),
             }
 
 

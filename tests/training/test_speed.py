@@ -70,6 +70,7 @@ def test_deterministic_holds_within_a_run_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of PyTorch itself
 def test_a_compiled_network_learns_the_same_up_to_rounding(store: Store, tmp_path: Path) -> None:
     for compiled in (False, True):
         out = tmp_path / str(compiled)

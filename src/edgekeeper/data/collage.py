@@ -5,6 +5,8 @@ clip art that Debian packages as openclipart-svg. A collage is a function of (fo
 drawings of all sizes, the larger ones below, on a plain ground; half of them are turned.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,21 @@ def collage(*, drawings: dict[Path, list[Path]], size: int, seed: int, number: i
     A folder of ``drawings`` is drawn first and then one of its files, so that a folder of two
     hundred flags counts no more than one of three cats. A file that does not render is left out.
     """
+    with _svg_is_read():
+        return _collage(drawings=drawings, size=size, seed=seed, number=number)
+
+
+@contextmanager
+def _svg_is_read() -> Iterator[None]:
+    """Let libvips read SVG, which ``edgekeeper.image`` blocks: these files are the caller's own."""
+    pyvips.operation_block_set("VipsForeignLoadSvgFile", False)
+    try:
+        yield
+    finally:
+        pyvips.operation_block_set("VipsForeignLoadSvgFile", True)
+
+
+def _collage(*, drawings: dict[Path, list[Path]], size: int, seed: int, number: int) -> Tensor:
     random = np.random.default_rng([seed, number, 2])
     folders = list(drawings)
     ground = [255] * 3 if random.random() < 0.4 else random.integers(0, 256, 3).tolist()

@@ -8,7 +8,7 @@ accelerator nothing waits: losses stay on the device and are read back when a li
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -160,7 +160,7 @@ class Outcome:
     status: Literal["finished"] | Stopped
     step: int
     model_path: Path | None
-    seconds: float = 0.0  # of training, with what lies between updates
+    seconds: float = field(default=0.0, compare=False)  # of training, and between updates
 
 
 def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
