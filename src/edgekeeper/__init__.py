@@ -9,6 +9,8 @@ Importing the package loads no torch; the names below are loaded when they are f
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from edgekeeper.pretrained.zoo import load
 
 __version__ = "0.1.0"
+
+if "pyvips" not in sys.modules:  # libvips reads this when it starts: see edgekeeper.image
+    os.environ.setdefault("VIPS_WARNING", "1")
 
 _HOME = {
     "Image": "image",

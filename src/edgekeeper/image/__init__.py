@@ -7,6 +7,8 @@ applied. Exceptions: a palette is expanded, CMYK and CIE Lab become sRGB, and th
 is applied.
 """
 
+import os
+
 import pyvips
 
 from edgekeeper.files import Overwrite
@@ -49,6 +51,11 @@ from edgekeeper.image.write import ImageWriter, create_image
 
 # Loaders that are not made for the files of strangers: SVG, PDF, raw samples and the like.
 pyvips.block_untrusted_set(True)
+# pyvips hands what libvips warns of to Python's logging, from within libvips. Garbage collected
+# there may make libvips warn again, and GLib ends a process that logs while it logs. Errors are
+# raised all the same, and what is only a warning is silent when VIPS_WARNING is set.
+if "VIPS_WARNING" in os.environ:
+    pyvips._remove_log_handler()
 
 __all__ = [
     "FORMATS",
