@@ -171,7 +171,9 @@ def networks_of(request: Request) -> Networks:
         return networks_for(replace(request, model=model, device=str(device)))
     assert runtime == "onnx" or runtime == "openvino"
     if request.precision == "int8":
-        raise InputError("In eight bits OpenVINO runs a file of its own: leave out --runtime.")
+        raise InputError(
+            "In eight bits OpenVINO runs a file of its own: leave the runtime at 'auto'."
+        )
     if request.device not in ("auto", "cpu"):
         raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
 

@@ -75,7 +75,7 @@ def test_floats_beyond_their_range_are_named(tmp_path, rng):
     for spoil, words in (
         (lambda x: x * 255, "from 0 to 255"),
         (lambda x: x - 0.5, "from -0.5 to 0.5"),
-        (lambda x: np.where(x > 0.9, np.nan, x), "nan"),
+        (lambda x: np.where(x > 0.9, np.nan, x), "values that are no number (NaN)"),
         (lambda x: np.where(x > 0.9, np.inf, x), "inf"),
     ):
         path = save_tiff(tmp_path / "a.tif", spoil(given).astype(np.float32))
@@ -156,6 +156,9 @@ def test_tolerant_takes_the_rows_that_are_there(tmp_path, rng):
         ".webp": {"lossless": True},
         ".gif": {},
         ".tif": {},
+        ".bmp": {},
+        ".tga": {},
+        ".ppm": {},
     }
     for suffix, options in forms.items():
         path = tmp_path / f"a{suffix}"

@@ -196,6 +196,8 @@ def test_the_guard_takes_the_faithful_result_where_texture_is_invented():
     torch.testing.assert_close(infer(Guarded(plain=plain, other=other), lr), infer(other, lr))
     with pytest.raises(InputError, match="luma"):
         Guarded(plain=load("espcn_x4"), other=load("espcn_x4"))
+    with pytest.raises(InputError, match="luma"):
+        Guarded(plain=plain, other=load("espcn_x2"))
 
 
 def test_the_guard_is_asked_for():

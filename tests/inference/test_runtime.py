@@ -181,7 +181,7 @@ def test_int8_tells_its_loss() -> None:
 def test_int8_where_there_is_none() -> None:
     with pytest.raises(InputError, match="in eight bits"):
         edgekeeper.upscale(photo(8, 8), model="espcn_x2", precision="int8")
-    with pytest.raises(InputError, match="leave out --runtime"):
+    with pytest.raises(InputError, match="leave the runtime at 'auto'"):
         edgekeeper.upscale(photo(8, 8), model=NAME, precision="int8", runtime="openvino")
 
 

@@ -186,6 +186,10 @@ def test_wrong_images_are_refused() -> None:
         psnr((hr * 255).to(torch.uint8), (hr * 255).to(torch.uint8), scale=2)
     with pytest.raises(InputError, match=r"hr must lie in \[0, 1\]"):
         psnr(hr * 255, hr * 255, scale=2)
+    with pytest.raises(InputError, match=r"sr must .* no number"):
+        psnr(hr * float("nan"), hr, scale=2)
+    with pytest.raises(InputError, match=r"sr is of type ndarray; .*to_tensor"):
+        psnr(hr.numpy(), hr, scale=2)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="12 pixels leaves nothing of a 24x24"):
         psnr(hr, hr, scale=12)
     with pytest.raises(InputError, match="11x11 pixels after the border"):

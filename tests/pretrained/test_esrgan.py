@@ -228,5 +228,7 @@ def test_files_of_known_scale_need_none_and_vdsr_needs_one(saved: Callable[..., 
         vdsr[f"residual_layer.{index}.conv.weight"] = torch.zeros(64, 64, 3, 3)
     path = saved(vdsr)
     assert load_foreign(path, scale=3).scale == 3
-    with pytest.raises(CheckpointError, match=r"does not say by how much .* give scale=2, 3 or 4"):
+    with pytest.raises(
+        CheckpointError, match=r"does not say by how much .* give the scale: 2, 3 or 4"
+    ):
         load_foreign(path)

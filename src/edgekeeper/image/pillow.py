@@ -3,6 +3,7 @@
 In all ways an image is held whole.
 """
 
+import io
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -20,6 +21,8 @@ from edgekeeper.image.header import (
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
+
+_SAMPLES = 6  # bytes of a pixel at most
 
 
 def pillow() -> Any:
@@ -51,10 +54,13 @@ def samples_of(image: "PILImage") -> npt.NDArray[Any]:
     return np.asarray(image)
 
 
-def load_with_pillow(file: BinaryIO, *, form: str, name: str, limit: int) -> pyvips.Image:
+def load_with_pillow(
+    file: BinaryIO, *, form: str, name: str, limit: int, tolerant: bool = False, cure: str = ""
+) -> pyvips.Image:
     """Return the image in ``file``, of Pillow's format ``form``, for libvips.
 
-    Of an animation the frames stand below each other, described as libvips does.
+    Of an animation the frames stand below each other, described as libvips does. ``tolerant``
+    takes what is cut off as zeros; ``cure`` ends the sentence on damage.
 
     Raises:
         ImageError: it is damaged, or larger than ``limit`` or MAX_PIXELS.
@@ -70,6 +76,10 @@ def load_with_pillow(file: BinaryIO, *, form: str, name: str, limit: int) -> pyv
                     f"{name} is {image.width} x {image.height} pixels, {count} times; at most "
                     f"{min(limit, MAX_PIXELS) // 10**6} million are read."
                 )
+            if tolerant and form != "PNG":
+                file.seek(0)
+                filled = io.BytesIO(file.read() + bytes(_SAMPLES * image.width * image.height))
+                return load_with_pillow(filled, form=form, name=name, limit=limit)
             frames, delays = [], []
             for number in range(count):
                 if number:
@@ -97,7 +107,7 @@ def load_with_pillow(file: BinaryIO, *, form: str, name: str, limit: int) -> pyv
         raise
     except Exception as error:  # whatever a decoder stumbles over
         raise ImageError(
-            f"{name} cannot be decoded; the file is damaged or cut short ({error})."
+            f"{name} cannot be decoded; the file is damaged or cut short ({error}).{cure}"
         ) from error
 
 

@@ -67,7 +67,7 @@ _TAIL = 2**16  # bytes before the end of a JPEG in which its end mark is looked 
 _MISSING = bytes(2**20)  # in place of what is cut off: some decoders take no data that ends early
 _MESSAGES = threading.Lock()  # libvips has one store of messages for all threads
 
-_USED_IN_PART = ("jpeg", "png", "webp", "tiff", "gif")
+_USED_IN_PART = ("jpeg", "png", "webp", "tiff", "gif", "bmp", "tga", "ppm")
 _DECODED_WHOLE = ("webp", "avif", "heic", "gif", "jxl")
 
 
@@ -276,7 +276,12 @@ class ImageReader:
         animated_png = self._format == "png" and self._all and frames > 1 and has_pillow()
         if not form.by_libvips or animated_png:
             return load_with_pillow(
-                file, form=form.pillow or "PNG", name=self._name, limit=self._limit
+                file,
+                form=form.pillow or "PNG",
+                name=self._name,
+                limit=self._limit,
+                tolerant=self._tolerant,
+                cure=self._cure,
             )
         if isinstance(self._source, bytes):
             source = pyvips.Source.new_from_memory(self._source)
@@ -334,14 +339,15 @@ class ImageReader:
         why = vips_reason(error)
         if self._format == "tiff" and _UNSUPPORTED.search(why):
             return not_supported(self._name, self._tags.form)
-        cure = ""
-        if self._format in _USED_IN_PART and not self._tolerant:
-            cure = (
-                " `edgekeeper upscale --tolerant` takes what is there (in Python: tolerant=True)."
-            )
         return ImageError(
-            f"{self._name} cannot be decoded; the file is damaged or cut short ({why}).{cure}"
+            f"{self._name} cannot be decoded; the file is damaged or cut short ({why}).{self._cure}"
         )
+
+    @property
+    def _cure(self) -> str:
+        if self._format not in _USED_IN_PART or self._tolerant:
+            return ""
+        return " `edgekeeper upscale --tolerant` takes what is there (in Python: tolerant=True)."
 
 
 def _opened(source: str | Path | bytes) -> BinaryIO:

@@ -134,6 +134,8 @@ def check_unit(
 ) -> None:
     """Raise ``error`` unless floats lie in [0, 1]."""
     low, high = float(samples.min()), float(samples.max())
+    if not (low <= high):
+        raise error(f"{name} has values that are no number (NaN); floats must lie in [0, 1].")
     if not (low >= -_BEYOND and high <= 1 + _BEYOND):
         raise error(
             f"{name} has values from {low:g} to {high:g}; floats must lie in [0, 1]: divide by "

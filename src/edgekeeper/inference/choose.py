@@ -237,9 +237,9 @@ class Guarded(_Pair):
     """
 
     def __init__(self, *, plain: SRModel, other: SRModel) -> None:
-        super().__init__(plain=plain, other=other)
-        if self.channels != "rgb":
+        if other.channels != "rgb":
             raise InputError("The guard compares the texture of RGB results, not of luma alone.")
+        super().__init__(plain=plain, other=other)
         self.receptive_field += self._context
 
     @property

@@ -140,6 +140,8 @@ def check_range(name: str, image: Tensor, *, beyond: float) -> None:
     """Raise InputError, naming the range, for values further from [0, 1], or not finite."""
     low, high = float(image.min()), float(image.max())
     if not (-beyond <= low and high <= 1 + beyond):  # a NaN too
+        if not (low <= high):
+            raise InputError(f"{name} must lie in [0, 1]; it has values that are no number (NaN).")
         raise InputError(
             f"{name} must lie in [0, 1]; it reaches from {low:g} to {high:g}. Divide 8-bit values "
             "by 255."
@@ -149,9 +151,16 @@ def check_range(name: str, image: Tensor, *, beyond: float) -> None:
 def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     """Both images as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
 
-    Raises InputError when shapes differ, are not (B, 3, H, W), ``hr`` leaves [0, 1], or ``sr`` is
-    not finite or plainly on another range: what a network gives may leave [0, 1].
+    Raises InputError for what is no tensor, when shapes differ, are not (B, 3, H, W), ``hr`` leaves
+    [0, 1], or ``sr`` is not finite or plainly on another range: what a network gives may leave
+    [0, 1].
     """
+    for name, image in (("sr", sr), ("hr", hr)):
+        if not isinstance(image, Tensor):
+            raise InputError(
+                f"{name} is of type {type(image).__name__}; a metric takes tensors (B, 3, H, W): "
+                "turn an image into one with edgekeeper.image.to_tensor."
+            )
     if sr.shape != hr.shape:
         raise InputError(
             f"The two images differ in size: sr is {tuple(sr.shape)}, hr is {tuple(hr.shape)}. "

@@ -96,7 +96,9 @@ class Published:
                 raise self.error(f"is a network for scale {found:.0f}, not {self.asked}.")
             return int(found)
         if self.asked is None:
-            raise self.error("does not say by how much its network enlarges; give scale=2, 3 or 4.")
+            raise self.error(
+                "does not say by how much its network enlarges; give the scale: 2, 3 or 4."
+            )
         return self.asked
 
     def subpixel(
