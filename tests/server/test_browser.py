@@ -74,7 +74,8 @@ def small_photo(path: Path, width: int = 240) -> Path:
 def keep(page: Page, name: str) -> None:
     if folder := os.environ.get("EDGEKEEPER_SCREENS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder, f"{name}.png"))
+        page.wait_for_timeout(300)  # until colours have changed
+        page.screenshot(path=Path(folder, f"{name}.png"), full_page=page.is_hidden("#viewer"))
 
 
 def enlarge(page: Page, *files: Path) -> None:
@@ -257,14 +258,15 @@ def test_german_dark_on_a_phone_by_keyboard(open_page: Any, photo: Photo, tmp_pa
 
 
 def small_video(path: Path, frames: int = 12) -> Path:
+    """A photograph that moves past."""
     av = pytest.importorskip("av")
+    pixels = pyvips.Image.thumbnail(str(PHOTO), 128).numpy()[..., :3]
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=12, pix_fmt="yuv420p")
         stream.width, stream.height = 64, 48
         for number in range(frames):
-            pixels = np.zeros((48, 64, 3), np.uint8)
-            pixels[:, number * 3 : number * 3 + 20] = (200, 120, 40)
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+            part = np.ascontiguousarray(pixels[16:64, number * 4 : number * 4 + 64])
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(part)))
         file.mux(stream.encode())
     return path
 
@@ -279,9 +281,9 @@ def test_a_video_is_noticed_enlarged_compared_and_downloaded(
     assert "Video of 12 frames (1 s)." in page.inner_text("#images")
     page.click("#start:enabled")
     page.get_by_text("done").wait_for()
+    keep(page, "video")
     page.get_by_role("button", name="Compare: clip.mp4").click()
     page.wait_for_load_state("networkidle")
-    keep(page, "video")
     assert page.is_enabled("#risk")
     page.keyboard.press("Escape")
     with page.expect_download() as download:
@@ -299,13 +301,15 @@ def test_restore_has_a_dial_and_images_fit_a_print(open_page: Any, tmp_path: Pat
     for _ in range(10):
         page.keyboard.press("ArrowLeft")
     assert page.inner_text("#strength-words") == "50%: between both"
-    enlarge(page, small_photo(tmp_path / "photo.jpg", 64))
+    page.set_input_files("#files", small_photo(tmp_path / "photo.jpg", 64))
+    page.get_by_text("64 × 36 → 256 × 144 pixels").wait_for()
+    keep(page, "dial")
+    page.click("#start:enabled")
     page.get_by_text("×4, Restore 50%, 256 × 144: done").wait_for()
     page.focus("#strength")
     page.keyboard.press("End")
     page.click("#start:enabled")  # another strength is another job
     page.get_by_text("×4, Restore 100%, 256 × 144: done").wait_for()
-    keep(page, "dial")
     page.get_by_role("radio", name="Faithful").check()
     page.select_option("#size", "1181x1772")  # on its side, as the image lies
     page.get_by_text("64 × 36 → 1,772 × 997 pixels").wait_for()
