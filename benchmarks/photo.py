@@ -3,13 +3,13 @@
     OMP_NUM_THREADS=1 python benchmarks/photo.py --data DATA [NETWORK ...] [--images 11] [--all]
     python benchmarks/photo.py --readme README.md --picture docs/photo.png
 
-Eleven images of BSD100, made small by the six degradations of ``edgekeeper.data.known``. A NETWORK
-is a name, a file, or a style of ``upscale``. Each line is the mean over the images: RGB PSNR and Y
-PSNR (border 4), LPIPS, NIQE, structure risk (the share of edges that the LR image does not support)
-and CPU seconds an image, on one thread. Rows of the JSON file about subjects that are not measured
-again stay, and ``--all`` measures Lanczos and Real-ESRGAN's networks again too. ``--readme`` writes
-the table of that file between its two marks in a page, ``--picture`` draws an example photograph as
-a phone would have kept it, enlarged by Lanczos and by the style "auto".
+Eleven images of BSD100, made small by the six degradations of ``edgekeeper.data.degrade``. A
+NETWORK is a name, a file, or a style of ``upscale``. Each line is the mean over the images: RGB
+PSNR and Y PSNR (border 4), LPIPS, NIQE, structure risk (the share of edges that the LR image does
+not support) and CPU seconds an image, on one thread. Rows of the JSON file about subjects that are
+not measured again stay, and ``--all`` measures Lanczos and Real-ESRGAN's networks again too.
+``--readme`` writes the table of that file between its two marks in a page, ``--picture`` draws an
+example photograph as a phone would have kept it, enlarged by Lanczos and by the style "auto".
 """
 
 import argparse
@@ -25,15 +25,14 @@ import torch
 from torch import Tensor
 
 import edgekeeper
-from edgekeeper.data.degrade import to_bytes
-from edgekeeper.data.known import KNOWN, degrade_known, find_known
+from edgekeeper.data.degrade import KNOWN, degrade_known, find_known, to_bytes
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.figures import Panel
 from edgekeeper.figures.images import crops
 from edgekeeper.figures.rows import Row
 from edgekeeper.image import read_image, to_rgb_tensor
-from edgekeeper.inference.finish import enlarged
 from edgekeeper.inference.network import infer
+from edgekeeper.inference.runner import enlarged
 from edgekeeper.metrics import lpips, niqe, psnr
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.pretrained.zoo import DEFAULTS, Style, load

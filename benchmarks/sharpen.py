@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.evaluation.evaluate import results
-from edgekeeper.inference.finish import Finish
+from edgekeeper.inference.runner import Finish
 from edgekeeper.metrics import compare_variances, psnr
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.sharpen import STRONGEST, sharpen

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
-from edgekeeper.files import make_folder, new_file, open_plain, parse_json, reason
+from edgekeeper.files import make_folder, new_file, open_plain, parse_json, reading
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.models.own import load_entry_point
 from edgekeeper.spec import Spec, from_json, to_plain
@@ -99,14 +99,11 @@ def check_whole(path: Path) -> bytes:
 
     That is an empty file, a web page, a pointer of Git LFS, or one that says it were longer.
     """
-    try:
+    with reading(path, error=CheckpointError), open_plain(path) as file:
         size = path.stat().st_size
-        with open_plain(path) as file:
-            head = file.read(512)
-            file.seek(max(0, size - 2**16))
-            tail = file.read()
-    except OSError as error:
-        raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.") from error
+        head = file.read(512)
+        file.seek(max(0, size - 2**16))
+        tail = file.read()
     if not size:
         raise CheckpointError(f"'{path}' is empty (0 bytes); download it again.")
     if head.startswith(b"version https://git-lfs"):
@@ -315,7 +312,7 @@ def _check_shapes(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: st
     if missing or unknown:
         raise CheckpointError(
             f"'{origin}' does not fit {type(model).__name__}: "
-            f"missing {_some(missing)}; unknown {_some(unknown)}."
+            f"missing {some_of(missing)}; unknown {some_of(unknown)}."
         )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
@@ -325,7 +322,8 @@ def _check_shapes(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: st
             )
 
 
-def _some(names: list[str]) -> str:
+def some_of(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
     shown = ", ".join(names[:4]) or "none"
     return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
@@ -355,7 +353,7 @@ def restore_optimizer(
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     missing = sorted(learning.keys() - saved)
     if saved and missing:  # files of earlier versions have nothing at all of a plain SGD
-        raise CheckpointError(f"The checkpoint lacks the optimizer's state of {_some(missing)}.")
+        raise CheckpointError(f"The checkpoint lacks the optimizer's state of {some_of(missing)}.")
     for name, parameter in learning.items():
         prefix = f"{name}/"
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -210,13 +210,37 @@ def _check_plain(mode: int, path: str | Path) -> None:
         raise OSError(errno.EINVAL, what, str(path))
 
 
+@contextmanager
+def locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock on ``folder``, which ends with the process, however that ends.
+
+    Raises BlockingIOError when another holds it and ``wait`` is off, OSError where there are none.
+    """
+    if sys.platform == "win32":  # which cannot lock a folder
+        yield
+        return
+    # the folder itself is locked: a lock file could be left behind or removed
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def reading(path: str | Path, *, error: type[EdgekeeperError], what: str = "") -> Iterator[None]:
+    """Turn an OSError into ``error``: that the file ``path``, which is ``what``, cannot be read."""
+    try:
+        yield
+    except OSError as problem:
+        raise error(f"{what}'{path}' cannot be read: {reason(problem)}.") from problem
+
+
 def sha256_of(path: str | Path, *, error: type[EdgekeeperError] = InputError) -> str:
     """Return the SHA-256 of the file ``path`` as 64 hexadecimal digits; raises ``error``."""
-    try:
-        with open_plain(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as problem:
-        raise error(f"'{path}' cannot be read: {reason(problem)}.") from problem
+    with reading(path, error=error), open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def user_cache() -> Path:

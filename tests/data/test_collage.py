@@ -1,8 +1,10 @@
 """Collages of drawings: the same from the same seed, drawings in view, bad files left out."""
 
 import pytest
+import pyvips
 
-from edgekeeper.data.collage import collage, find_drawings
+import edgekeeper.image  # noqa: F401 - which blocks the loader of SVG in the process
+from edgekeeper.data.synthetic import collage, find_drawings
 from edgekeeper.errors import InputError
 
 SQUARE = """<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20">
@@ -41,3 +43,9 @@ def test_drawings_are_seen(folder):
 def test_empty_folder_is_said(tmp_path):
     with pytest.raises(InputError, match="no SVG file"):
         find_drawings(tmp_path)
+
+
+def test_svg_is_blocked_again_afterwards(folder):
+    collage(drawings=find_drawings(folder), size=96, seed=3, number=1)
+    with pytest.raises(pyvips.Error):
+        pyvips.Image.svgload(str(folder / "a" / "red.svg"))

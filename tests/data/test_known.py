@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from edgekeeper.data.known import KNOWN, KnownDegradation, degrade_known, find_known
+from edgekeeper.data.degrade import KNOWN, KnownDegradation, degrade_known, find_known
 from edgekeeper.errors import InputError
 from edgekeeper.ops.resize import imresize
 

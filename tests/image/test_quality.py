@@ -9,7 +9,7 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from edgekeeper.data.known import KNOWN, KnownDegradation, degrade_known
+from edgekeeper.data.degrade import KNOWN, KnownDegradation, degrade_known
 from edgekeeper.data.synthetic import flat_shapes, letters, line_drawing, patterns
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import read_image, to_rgb_tensor

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import edgekeeper
-from edgekeeper.data.known import KnownDegradation, degrade_known, find_known
+from edgekeeper.data.degrade import KnownDegradation, degrade_known, find_known
 from edgekeeper.data.synthetic import letters, line_drawing
 from edgekeeper.errors import InputError
 from edgekeeper.image import Image, from_tensor, write_image

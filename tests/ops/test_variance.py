@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.variance import local_variance
+from edgekeeper.ops.structure import local_variance
 
 
 def image(*shape):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import edgekeeper
-from edgekeeper.data.known import degrade_known, find_known
+from edgekeeper.data.degrade import degrade_known, find_known
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import CheckpointError
 from edgekeeper.inference.network import infer

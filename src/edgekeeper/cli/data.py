@@ -141,8 +141,7 @@ def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path
 )
 def generate(output: Path, count: int, size: int, seed: int, drawings: Path | None) -> None:
     """Write generated training images (CC0): leaves, shapes, lines, patterns, letters."""
-    from edgekeeper.data.collage import collage, find_drawings
-    from edgekeeper.data.synthetic import synthetic_image
+    from edgekeeper.data.synthetic import collage, find_drawings, synthetic_image
     from edgekeeper.image import Image, from_tensor, write_image
     from edgekeeper.training.progress import ProgressLine
 

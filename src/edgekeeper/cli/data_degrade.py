@@ -103,7 +103,7 @@ def _middle(hr: "Tensor", *, multiple: int) -> "Tensor":
 
 
 def _known(hr: "Tensor", *, scale: int) -> Iterator[Example]:
-    from edgekeeper.data.known import KNOWN, degrade_known
+    from edgekeeper.data.degrade import KNOWN, degrade_known
 
     for known in KNOWN:
         steps = (f"blur {known.blur:g}", known.blur), (f"noise {known.noise:g}", known.noise)

@@ -16,7 +16,15 @@ from edgekeeper.data.degrade import LrKernel, crop_to_multiple, make_lr, to_byte
 from edgekeeper.data.patches import Region
 from edgekeeper.data.store import INDEX, PIXELS, Entry, Index, Store, write_index
 from edgekeeper.errors import DataError, ImageError, InputError
-from edgekeeper.files import follow, make_folder, not_written, read_text, reason, sha256_of, staging
+from edgekeeper.files import (
+    follow,
+    make_folder,
+    not_written,
+    read_text,
+    reading,
+    sha256_of,
+    staging,
+)
 from edgekeeper.image import READ_SUFFIXES, NotRead, list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize
@@ -58,10 +66,8 @@ def _licences(table: Path) -> dict[str, str]:
     """Return the licence of each file named in ``table``; nothing where there is no table."""
     if not os.path.lexists(table):
         return {}
-    try:
+    with reading(table, error=DataError):
         rows = list(csv.DictReader(read_text(table).splitlines()))
-    except OSError as error:
-        raise DataError(f"'{table}' cannot be read: {reason(error)}.") from error
     if any(not row.get("file") or not row.get("licence") for row in rows):
         raise DataError(f"'{table}' must have the columns file and licence, filled in every row.")
     return {row["file"]: row["licence"] for row in rows}

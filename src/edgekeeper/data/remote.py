@@ -3,8 +3,6 @@
 A store is copied once to the user's cache and checked.
 """
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -13,6 +11,7 @@ from pathlib import Path
 from edgekeeper.data.store import INDEX, PIXELS, read_index
 from edgekeeper.errors import DataError, EdgekeeperError, InputError, UnavailableError
 from edgekeeper.files import (
+    locked,
     make_folder,
     new_file,
     sha256_of,
@@ -20,9 +19,6 @@ from edgekeeper.files import (
     user_cache,
     write_bytes,
 )
-
-if sys.platform != "win32":
-    import fcntl
 
 PIECE = 2**26
 """Bytes of one request."""
@@ -139,23 +135,9 @@ def fetch_store(address: str) -> Path:
         index = read_index(draft / INDEX)
     folder = make_folder(stores / index.pixels_sha256)
     pixels = folder / PIXELS
-    with _alone_in(folder):
+    with locked(folder, wait=True):  # one copies for all ranks of this machine
         # complete when it has its name
         if not (pixels.is_file() and pixels.stat().st_size == index.pixels_bytes):
             remote.fetch(PIXELS, pixels, digest=index.pixels_sha256, error=DataError)
         write_bytes(folder / INDEX, content)  # names and licences may have changed
     return folder
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process of this machine is in ``folder``: one copies for all ranks."""
-    if sys.platform == "win32":
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

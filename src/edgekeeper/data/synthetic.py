@@ -5,14 +5,21 @@ hide each other, sizes by a power law; Lee, Mumford and Huang, IJCV 2001; Achddo
 train restoration on them), flat shapes in saturated colours as in logos, line drawings, periodic
 patterns at any angle, and lines of letter-like strokes. Shapes are drawn from signed distances with
 edges one pixel wide, as a sharp lens would give them.
+
+A collage is made of drawings from a folder of SVG files whose licence the user knows, for example
+the public-domain clip art that Debian packages as openclipart-svg: drawings of all sizes, the
+larger ones below, on a plain ground; half of them are turned.
 """
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyvips
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -20,6 +27,8 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 
+_LEAST = 32
+"""Longer side of the smallest drawing in pixels: of smaller ones nothing is left at ×4."""
 Array = NDArray[Any]
 Distance = Callable[[Array, Array], Array]
 """Signed distance in pixels of the points (x, y): negative inside a shape."""
@@ -284,3 +293,58 @@ def _power_law(random: Generator, count: int, *, least: float, most: float) -> A
     """Return radii with density r^-3 between ``least`` and ``most``: looks alike at all scales."""
     share = random.uniform(0, 1, count)
     return (least**-2 - share * (least**-2 - most**-2)) ** -0.5
+
+
+# ---- Collages of vector drawings ------------------------------------------------------------
+
+
+@contextmanager
+def _reading_svg() -> Iterator[None]:
+    """Let libvips read SVG, which ``edgekeeper.image`` forbids: the folder is the user's own."""
+    pyvips.operation_block_set("VipsForeignLoadSvgFile", False)
+    try:
+        yield
+    finally:
+        pyvips.operation_block_set("VipsForeignLoadSvgFile", True)
+
+
+def find_drawings(folder: Path) -> dict[Path, list[Path]]:
+    """Return the SVG files below ``folder`` by the folder that holds them, in order of name.
+
+    Raises:
+        InputError: there is none.
+    """
+    found: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*.svg")):
+        found.setdefault(path.parent, []).append(path)
+    if not found:
+        raise InputError(f"{folder} holds no SVG file; give a folder of drawings (*.svg).")
+    return found
+
+
+def collage(*, drawings: dict[Path, list[Path]], size: int, seed: int, number: int) -> Tensor:
+    """Return collage ``number`` (1, 3, size, size) in [0, 1], float32.
+
+    A folder of ``drawings`` is drawn first and then one of its files, so that a folder of two
+    hundred flags counts no more than one of three cats. A file that does not render is left out.
+    """
+    random = np.random.default_rng([seed, number, 2])
+    folders = list(drawings)
+    ground = [255] * 3 if random.random() < 0.4 else random.integers(0, 256, 3).tolist()
+    image = pyvips.Image.black(size, size).copy(interpretation="srgb") + ground
+    count = int(random.integers(30, 80))
+    # density ~ 1 / length between LEAST and half of the size, largest first
+    lengths = np.sort(np.exp(random.uniform(np.log(_LEAST), np.log(size / 2), count)))[::-1]
+    for length in lengths:
+        files = drawings[folders[random.integers(len(folders))]]
+        file = files[random.integers(len(files))]
+        angle = float(random.uniform(0, 360)) if random.random() < 0.5 else 0.0
+        x, y = random.integers(0, size, 2)
+        with suppress(pyvips.Error), _reading_svg():
+            whole = pyvips.Image.svgload(str(file))
+            factor = length / max(whole.width, whole.height)
+            drawing = pyvips.Image.svgload(str(file), scale=factor).rotate(angle).copy_memory()
+            x, y = int(x) - drawing.width // 2, int(y) - drawing.height // 2
+            image = image.composite2(drawing, "over", x=x, y=y).copy_memory()
+    pixels = image.flatten().cast("uchar").numpy()[..., :3]  # (size, size, 3)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)[None]

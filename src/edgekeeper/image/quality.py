@@ -246,7 +246,7 @@ def _strength(quality: int | None, noise: float) -> float:
     """Return what the damage costs a network that knows nothing of it, relative to "strong".
 
     In PSNR of six photographs enlarged x4 by the light EDSR, as a share of what "strong" of
-    ``edgekeeper.data.known`` costs: JPEG 95, 90, 70, 50, 30: .27, .40, .65, .79, .92; noise 1, 2,
+    ``edgekeeper.data.degrade`` costs: JPEG 95, 90, 70, 50, 30: .27, .40, .65, .79, .92; noise 1, 2,
     4, 6, 10: .04, .13, .39, .67, 1.16. Both cost little more than the larger of the two.
     """
     factor = 0.0  # of libjpeg's tables

@@ -23,10 +23,9 @@ from torch import Tensor
 from edgekeeper.errors import InputError
 from edgekeeper.image import Image, Pixels, open_image, to_tensor
 from edgekeeper.image.quality import Condition, estimate
-from edgekeeper.inference.finish import Finish
 from edgekeeper.inference.network import Precision, within_border
 from edgekeeper.inference.request import Request
-from edgekeeper.inference.runner import TileRunner
+from edgekeeper.inference.runner import Finish, TileRunner
 from edgekeeper.metrics.artifacts import THRESHOLD, WINDOW, texture_similarity
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.accelerated import Accelerable, accelerated

@@ -9,10 +9,9 @@ from torch import Tensor
 from edgekeeper.image import Image, open_image, to_tensor
 from edgekeeper.inference.categories import CategoryMap, find_maps
 from edgekeeper.inference.choose import networks_for, runner_of
-from edgekeeper.inference.finish import Finish
 from edgekeeper.inference.memory import tile_side
 from edgekeeper.inference.request import Request, Result, plan_passes
-from edgekeeper.inference.runner import tile_overlap
+from edgekeeper.inference.runner import Finish, tile_overlap
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tiled_bands
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.losses.check import as_float32_or_more, check_pair
-from edgekeeper.ops.variance import local_variance
+from edgekeeper.ops.structure import local_variance
 
 _WINDOW = 7
 

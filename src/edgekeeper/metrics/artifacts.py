@@ -9,7 +9,7 @@ from torch.nn import functional
 from edgekeeper.errors import InputError
 from edgekeeper.metrics.protocol import OVERSHOOT, check_range
 from edgekeeper.ops.color import rgb_to_grey_gv
-from edgekeeper.ops.variance import local_variance
+from edgekeeper.ops.structure import local_variance
 
 WINDOW = 11
 """Side in pixels of the square over which texture is measured, and the mask is smoothed."""

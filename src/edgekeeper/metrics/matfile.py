@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekeeper.errors import CheckpointError
-from edgekeeper.files import read_bytes, reason
+from edgekeeper.files import read_bytes, reading
 
 MatValue = NDArray[np.generic] | str | list["MatValue"] | dict[str, "MatValue"]
 
@@ -43,10 +43,8 @@ def read_mat(path: Path) -> dict[str, MatValue]:
     Raises:
         CheckpointError: a missing or damaged file, another format, sparse or complex arrays.
     """
-    try:
+    with reading(path, error=CheckpointError):
         data = read_bytes(path)
-    except OSError as error:
-        raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.") from error
     if len(data) < 128 or data[126:128] != b"IM":
         raise CheckpointError(
             f"'{path}' is not a little-endian MATLAB level 5 file; save it with '-v7' in MATLAB."

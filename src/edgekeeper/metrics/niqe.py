@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.metrics.matfile import read_mat
-from edgekeeper.metrics.protocol import OVERSHOOT, check_range
+from edgekeeper.metrics.protocol import OVERSHOOT, check_range, check_rgb
 from edgekeeper.models.backbones import weights_file
 from edgekeeper.ops.color import rgb_to_grey_matlab, rgb_to_y, round_uint8
 from edgekeeper.ops.resize import imresize
@@ -69,11 +69,7 @@ def shaved_luma(x: Tensor, *, shave: int, grey: Grey = "y") -> Tensor:
 
     What NIQE and Ma look at. x: RGB (B, 3, H, W) in [0, 1]. Raises InputError.
     """
-    if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or not x.numel():
-        raise InputError(
-            f"Images are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(x.shape)} of "
-            f"{x.dtype}. Repeat a grey image three times."
-        )
+    check_rgb(x)
     check_range("The image", x, beyond=OVERSHOOT)
     height, width = x.shape[2:]
     if isinstance(shave, bool) or not isinstance(shave, int) or shave < 0:

@@ -148,6 +148,15 @@ def check_range(name: str, image: Tensor, *, beyond: float) -> None:
         )
 
 
+def check_rgb(x: Tensor) -> None:
+    """Raise InputError unless ``x`` is floating-point RGB (B, 3, H, W)."""
+    if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or not x.numel():
+        raise InputError(
+            f"Images are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(x.shape)} of "
+            f"{x.dtype}. Repeat a grey image three times."
+        )
+
+
 def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     """Both images as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
 
@@ -166,11 +175,7 @@ def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
             f"The two images differ in size: sr is {tuple(sr.shape)}, hr is {tuple(hr.shape)}. "
             "Crop the HR image to a multiple of the scale first."
         )
-    if sr.ndim != 4 or sr.shape[1] != 3 or not (sr.is_floating_point() and sr.numel()):
-        raise InputError(
-            f"Images are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(sr.shape)} of "
-            f"{sr.dtype}. Repeat a grey image three times."
-        )
+    check_rgb(sr)
     for name, image, beyond in (("hr", hr, 1e-3), ("sr", sr, OVERSHOOT)):
         check_range(name, image, beyond=beyond)
     # float64 before rounding: a float32 k/255 then lands on the exact grid.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from edgekeeper.errors import DataError, InputError, unknown_name
-from edgekeeper.files import parse_json, read_text, reason, write_text
+from edgekeeper.files import parse_json, read_text, reading, write_text
 from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
 from edgekeeper.metrics.protocol import Protocol
 from edgekeeper.metrics.psnr import psnr
@@ -284,10 +284,8 @@ def write_scores(scores: Iterable[Score], path: str | Path) -> None:
 
 def read_scores(path: str | Path) -> list[Score]:
     """Return the scores in a file of ``write_scores``; DataError when it is missing or damaged."""
-    try:
+    with reading(path, error=DataError, what="The scores "):
         lines = read_text(path).splitlines()
-    except OSError as error:
-        raise DataError(f"The scores '{path}' cannot be read: {reason(error)}.") from error
     scores = []
     for number, line in enumerate(lines, start=1):
         try:

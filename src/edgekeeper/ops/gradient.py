@@ -70,13 +70,18 @@ class _Differences(torch.autograd.Function):
         return -(first + second), None
 
 
-def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int) -> Gradients:
-    """Both derivatives of ``x`` with the border treated as asked for."""
+def check_floats(x: Tensor) -> None:
+    """Raise InputError unless ``x`` is floating-point images (B, C, H, W)."""
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(
             f"A tensor {tuple(x.shape)} of {x.dtype} was given where floating-point images "
             "(B, C, H, W) are needed."
         )
+
+
+def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int) -> Gradients:
+    """Both derivatives of ``x`` with the border treated as asked for."""
+    check_floats(x)
     if border not in ("zero", "replicate", "valid"):
         raise InputError(f"border is 'zero', 'replicate' or 'valid', not '{border}'.")
     if padding not in (1, 2):

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.gradient import sobel
+from edgekeeper.ops.gradient import check_floats, sobel
 from edgekeeper.ops.structure import patch_variances
 
 LARGEST_EIGENVALUE = 64.0
@@ -175,11 +175,7 @@ def _bisect(x: Tensor, reached: Callable[[Tensor, Tensor], bool], *, patch: int 
 
 
 def _check(x: Tensor, patch: int | None) -> None:
-    if x.ndim != 4 or not x.is_floating_point():
-        raise InputError(
-            f"A tensor {tuple(x.shape)} of {x.dtype} was given where floating-point images "
-            "(B, C, H, W) are needed."
-        )
+    check_floats(x)
     needed = 3 if patch is None else patch + 2
     if (patch is not None and patch < 2) or min(x.shape[-2:]) < needed:
         raise InputError(

@@ -11,9 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from edgekeeper.checkpoint import some_of
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.layers import some
 from edgekeeper.pretrained.published import read_plain
 
 # How far these networks look is not known. With 64 LR pixels the deepest that was measured, an
@@ -111,7 +111,7 @@ def load_community(path: str | Path) -> CommunityModel:
     except spandrel.UnsupportedModelError as error:
         raise CheckpointError(
             f"'{path}' holds no network that spandrel {spandrel.__version__} knows: its "
-            f"{len(state)} entries are {some(sorted(map(str, state)))}."
+            f"{len(state)} entries are {some_of(sorted(map(str, state)))}."
         ) from error
     except _UNFIT as error:
         raise CheckpointError(

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edgekeeper.checkpoint import some_of
 from edgekeeper.errors import CheckpointError, nearest_name
 from edgekeeper.models import SRModel
 from edgekeeper.models.edsr import DIV2K_MEAN
@@ -197,15 +198,9 @@ def check_names(found: Iterable[str], expected: Iterable[str], *, origin: Path) 
         nearest = nearest_name(unknown[0], missing) if unknown else None
         hint = f" ('{unknown[0]}' is most like '{nearest}')" if nearest else ""
         raise CheckpointError(
-            f"'{origin}' does not have the published names: missing {some(missing)}; "
-            f"unknown {some(unknown)}{hint}."
+            f"'{origin}' does not have the published names: missing {some_of(missing)}; "
+            f"unknown {some_of(unknown)}{hint}."
         )
-
-
-def some(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
-    shown = ", ".join(names[:4]) or "none"
-    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def unit_range(name: str, tensor: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgekeeper.checkpoint import check_whole, is_safetensors
+from edgekeeper.checkpoint import check_whole, is_safetensors, some_of
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
@@ -31,7 +31,6 @@ from edgekeeper.pretrained.layers import (
     PublishedFormat,
     Tensors,
     fill,
-    some,
 )
 from edgekeeper.spec import Spec
 
@@ -111,7 +110,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         held = f"a {type(loaded).__name__}"
         if isinstance(loaded, dict):
-            held = f"the entries {some(sorted(map(str, loaded)))}"
+            held = f"the entries {some_of(sorted(map(str, loaded)))}"
         raise CheckpointError(
             f"'{path}' does not hold a state dict of named tensors, but {held}; save the network's "
             "state_dict() by itself."
@@ -248,7 +247,7 @@ def _recognise(tensors: Tensors, path: Path) -> tuple[PublishedFormat, Tensors]:
                     return found, one
         waiting = [inner for one in waiting for inner in _without_prefixes(one)]
     raise UnknownNetworkError(
-        f"'{path}' holds no known network: its {len(tensors)} tensors ({some(sorted(tensors))}) "
+        f"'{path}' holds no known network: its {len(tensors)} tensors ({some_of(sorted(tensors))}) "
         f"are not those of {', '.join(known.title for known in PUBLISHED_FORMATS.values())}. "
         "edgekeeper.pretrained.community reads many more architectures, with the extra 'community'."
     )

@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,14 +14,11 @@ import torch
 
 from edgekeeper.data.remote import RemoteFolder
 from edgekeeper.data.store import Store
-from edgekeeper.files import make_folder, remove_leftovers, write_bytes
+from edgekeeper.files import locked, make_folder, remove_leftovers, write_bytes
 from edgekeeper.training.holder import held, sign_of_life, under_way
 from edgekeeper.training.mirror import Mirror
 from edgekeeper.training.progress import StopSignal
 from edgekeeper.training.ranks import agreed, is_first, joined
-
-if sys.platform != "win32":
-    import fcntl
 
 Stopped = Literal["time limit", "interrupted"]
 HOLDER, HELD = ".process", "process.json"  # what says who holds the folder, here and remote
@@ -138,7 +134,12 @@ def _held(options: RunOptions) -> Iterator[Callable[[], None]]:
         return holder.read_bytes() if holder.is_file() else None
 
     with ExitStack() as stack:
-        stack.enter_context(_locked(folder))  # on this machine; on others by signs of life
+        try:  # on this machine; on others by signs of life
+            stack.enter_context(locked(folder, wait=False))
+        except BlockingIOError as error:
+            raise under_way(str(folder), sign_of_life(holder.read_bytes)) from error
+        except OSError:
+            pass  # a file system without locks
         local = held(str(folder), read=read, write=partial(write_bytes, holder))
         checks = [stack.enter_context(local)]
         stack.callback(holder.unlink, missing_ok=True)
@@ -154,24 +155,3 @@ def _held(options: RunOptions) -> Iterator[Callable[[], None]]:
                 each()
 
         yield check
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on ``folder``; it ends with the process, however that ends."""
-    if sys.platform == "win32":  # which cannot lock a folder
-        yield
-        return
-    # the folder itself is locked: a lock file could be left behind or removed
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another holder is an error at once
-        except BlockingIOError as error:
-            holder = sign_of_life(lambda: (folder / HOLDER).read_bytes())
-            raise under_way(str(folder), holder) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(handle)
