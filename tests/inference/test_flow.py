@@ -13,8 +13,8 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import Header, Image, alpha_tensor, from_tensor, to_rgb_tensor, to_tensor
 from edgekeeper.inference import Networks, Request, flow, upscale_image
 from edgekeeper.inference.images import Collector, image_parts
-from edgekeeper.inference.memory import tile_side
 from edgekeeper.inference.network import infer
+from edgekeeper.inference.runner import tile_side
 from edgekeeper.models import ESPCN
 from edgekeeper.ops.resize import imresize
 
@@ -258,18 +258,16 @@ class TestTileSide:
         cpu = torch.device("cpu")
         size, sides = (4000, 4000), []
         for free in (2**40, 2**34, 2**30, 2**28, 0):
-            monkeypatch.setattr("edgekeeper.inference.memory.free_bytes", lambda _, free=free: free)
-            sides.append(tile_side(Request(), overlap=16, size=size, device=cpu))
+            monkeypatch.setattr("edgekeeper.inference.runner.free_bytes", lambda _, free=free: free)
+            sides.append(tile_side("auto", overlap=16, size=size, device=cpu))
         assert sides[0] == sides[1] == 256
         assert sides == sorted(sides, reverse=True)
         assert sides[-1] >= 3 * 16
         assert len(set(sides)) >= 3
 
     def test_it_is_not_larger_than_the_image(self):
-        assert tile_side(Request(), overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
-        assert (
-            tile_side(Request(tile=100), overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
-        )
+        assert tile_side("auto", overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
+        assert tile_side(100, overlap=4, size=(10, 30), device=torch.device("cpu")) == 30
 
 
 def test_small_networks_of_the_package_in_tiles_and_whole(image):

@@ -23,10 +23,9 @@ from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.files import remove_leftovers
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.files import upscale_files
-from edgekeeper.inference.memory import MOST_PIXEL_BYTES
 from edgekeeper.inference.outputs import check_outputs, refusal
 from edgekeeper.inference.request import Request, Result
-from edgekeeper.inference.runner import tile_overlap
+from edgekeeper.inference.runner import MOST_PIXEL_BYTES, tile_overlap
 
 MANIFEST = "edgekeeper-manifest.jsonl"
 TRIES = 3

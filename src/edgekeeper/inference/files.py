@@ -34,10 +34,9 @@ from edgekeeper.inference.flow import (
     check_takes_maps,
     run,
 )
-from edgekeeper.inference.memory import tile_side
 from edgekeeper.inference.outputs import check_outputs, plan_outputs, refusal
 from edgekeeper.inference.request import Progress, Request, Result, Step
-from edgekeeper.inference.runner import TileError, tile_overlap
+from edgekeeper.inference.runner import TileError, tile_overlap, tile_side
 
 # What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
 _PART_BYTES = 2**22
@@ -187,7 +186,7 @@ def upscale_files(
     if len(networks.factors) == 1:  # known already
         model = networks.load(networks.factors[0])
         overlap = tile_overlap(model, consistent=request.consistent)
-        tile_side(request, overlap=overlap, size=(1, 1), device=torch.device("cpu"))
+        tile_side(request.tile, overlap=overlap, size=(1, 1), device=torch.device("cpu"))
     pairs = plan_outputs(request, factors=networks.factors) if pairs is None else pairs
     request = replace(request, many=request.many or len(pairs) >= _MANY)
     check_outputs(pairs)

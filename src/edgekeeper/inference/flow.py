@@ -24,9 +24,8 @@ from edgekeeper.inference.choose import (
     steps_of,
     treatment,
 )
-from edgekeeper.inference.memory import is_out_of_memory, tile_side
 from edgekeeper.inference.request import PassPlan, Request, Result, plan_passes
-from edgekeeper.inference.runner import SMALL, TileError, TileRunner
+from edgekeeper.inference.runner import SMALL, TileError, TileRunner, is_out_of_memory, tile_side
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.bands import fill_bands, join_alpha, resize_bands, split_alpha
 from edgekeeper.ops.tiles import Grid, RowWindow, Span, Tile, plan_tiles, tiled_bands
@@ -203,7 +202,7 @@ def _plan(
     """
     model, overlap = runner.model, runner.overlap
     runner.switches = request.many or size[0] * size[1] >= SMALL
-    side = tile_side(request, overlap=overlap, size=size, device=runner.device)
+    side = tile_side(request.tile, overlap=overlap, size=size, device=runner.device)
     if halvings:
         side = min(side, max(side >> halvings, _smallest(overlap)))
     row_bytes = 4 * colours * size[1] * model.scale**2

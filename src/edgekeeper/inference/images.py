@@ -13,8 +13,8 @@ from edgekeeper.image import MAX_PIXELS, SAMPLES, Header, Image, Pixels, is_grey
 from edgekeeper.inference.categories import category_map
 from edgekeeper.inference.choose import condition_of
 from edgekeeper.inference.flow import TileProgress, run
-from edgekeeper.inference.memory import free_bytes
 from edgekeeper.inference.request import Request, Result
+from edgekeeper.inference.runner import free_bytes
 
 _ROWS = 256
 

@@ -9,9 +9,8 @@ from torch import Tensor
 from edgekeeper.image import Image, open_image, to_tensor
 from edgekeeper.inference.categories import CategoryMap, find_maps
 from edgekeeper.inference.choose import networks_for, runner_of
-from edgekeeper.inference.memory import tile_side
 from edgekeeper.inference.request import Request, Result, plan_passes
-from edgekeeper.inference.runner import Finish, tile_overlap
+from edgekeeper.inference.runner import Finish, tile_overlap, tile_side
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tiled_bands
 
@@ -34,7 +33,7 @@ def verify_seams(
     finish = Finish(scale=scale, sharpness=request.used_sharpness)
     runner = runner_of(model, request, finish=finish)
     size = (lr.shape[-2], lr.shape[-1])
-    side = tile_side(request, overlap=runner.overlap, size=size, device=runner.device)
+    side = tile_side(request.tile, overlap=runner.overlap, size=size, device=runner.device)
     whole = runner(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)
     grid = plan_tiles(
         size,
