@@ -266,3 +266,10 @@ class TestTrain:
         assert (ran.status, ran.err.count("\n")) == (2, 1)
         assert "'set55'" in ran.err
         assert not out.exists()
+        pixels = tmp_path / "store" / "pixels.bin"
+        pixels.write_bytes(bytes(255 - one for one in pixels.read_bytes()))
+        ran = command(
+            "train", "demo", "--store", tmp_path / "store", "--out", out, "--no-validation"
+        )
+        assert (ran.status, "have changed since" in ran.err) == (2, True)
+        assert not out.exists()

@@ -181,6 +181,8 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
         check_recipe(recipe, state.model, data_root=options.data_root, accumulate=parts)
         if options.graph:
             check_recordable(recipe, accumulate=parts)
+        if state.step < recipe.steps:  # before anything is written; again with each stage
+            store.verify(images=16)
         criteria = build_losses(recipe, device=options.device)  # VGG19 and the like, once
         source = store.to(options.device) if is_resident(store, options=options) else store
         with closing(RunReport(recipe, options, store=store, state=state)) as report:
