@@ -15,7 +15,7 @@ import edgekeeper
 from edgekeeper.cli.upscale import upscale_command
 from edgekeeper.errors import InputError
 from edgekeeper.files import sha256_of
-from edgekeeper.inference import Request, network, networks_for
+from edgekeeper.inference import Request, flow, network, networks_for
 from edgekeeper.inference.choose import Mixture
 from edgekeeper.inference.runner import SMALL, TileRunner
 from edgekeeper.models import SRModel
@@ -113,12 +113,13 @@ def test_without_openvino_onnx_runtime_where_it_is_faster(
 
 
 def test_small_images_do_not_wait_for_a_runtime(slow_processor: None) -> None:
-    assert SMALL == 128 * 128
     runner = runner_after(photo(40, 40), switches=False)
     assert (runner.runtime, runner.notes) == ("torch", {})
 
 
-def test_which_images_are_small(slow_processor: None) -> None:
+def test_which_images_are_small(slow_processor: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SMALL == 800 * 800
+    monkeypatch.setattr(flow, "SMALL", 128 * 128)
     for side, many, runtime in (
         (127, False, "torch"),
         (128, False, "openvino"),
@@ -203,7 +204,8 @@ def test_a_mixture_runs_where_both_run() -> None:
     )
 
 
-def test_the_command_says_what_ran(tmp_path: Path) -> None:
+def test_the_command_says_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "SMALL", 0)
     source = tmp_path / "a.png"
     PILImage.fromarray((photo()[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)).save(source)
     for given, runtime in (([], "openvino"), (["--runtime", "torch"], "torch")):

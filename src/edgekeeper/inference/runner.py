@@ -50,7 +50,7 @@ NO_MAP = "The network was given no map of categories and takes all as equally pr
 # ships 1,200.
 MOST_PIXEL_BYTES = 32_000
 
-SMALL = 128 * 128
+SMALL = 800 * 800
 """LR pixels of an image below which another runtime takes longer to start than it saves."""
 
 # The strength of ``ops.sharpen`` at a sharpness of 1, for a scale of 1: at 2, 3 and 4 it gives
