@@ -72,7 +72,12 @@ def card_lines(network: Network) -> Iterator[str]:
     recipe: Any = card.get("recipe")
     title = recipe.get("name") if isinstance(recipe, dict) else "unknown"
     minutes = float(str(card.get("seconds") or 0)) / 60
-    yield f"  recipe {title}: {card.get('steps', '?')} updates, {minutes:.0f} minutes"
+    blend: Any = card.get("blend")
+    if isinstance(blend, dict):
+        mean = f"{1 - blend['alpha']:.2g} {blend['a']['name']} + {blend['alpha']:.2g}"
+        yield f"  a blend of weights: {mean} {blend['b']['name']}"
+    else:
+        yield f"  recipe {title}: {card.get('steps', '?')} updates, {minutes:.0f} minutes"
     if "unfinished" in card:
         yield f"  unfinished: {card['unfinished']}"
     if before := " <- ".join(_origins(card)):
