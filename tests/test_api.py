@@ -302,7 +302,7 @@ class TestMeasures:
         hr = torch.rand(1, 3, 32, 32)
         for wrong in (hr * 255, torch.full_like(hr, torch.nan), hr * torch.inf):
             for metric in (psnr, ssim):
-                with pytest.raises(InputError, match=r"sr must lie in \[0, 1\]; it (reaches|has values)"):
+                with pytest.raises(InputError, match=r"sr must lie in \[0, 1\]; it (reaches|has)"):
                     metric(wrong, hr, scale=2)
         assert psnr(hr * 1.5 - 0.2, hr, scale=2).isfinite()  # a network's output may overshoot
 
