@@ -212,3 +212,22 @@ def test_a_participant_answers_goes_away_comes_back_and_saves(
     asked = Counter((a["left"], a["right"]) for a in given)
     assert asked == Counter(map(tuple, shown))
     assert {a["participant"] for a in given} == {"Zoë 1"}
+
+
+def test_a_subject_may_not_be_called_as_the_checks_are(
+    originals: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    (tmp_path / "original").mkdir()
+    ran = command(
+        "study",
+        "make",
+        tmp_path / "original",
+        "bicubic",
+        "--on",
+        originals,
+        "--scale",
+        "4",
+        "-o",
+        tmp_path / "study.html",
+    )
+    assert ran.status == 2 and "'original' is what attention checks show" in ran.err

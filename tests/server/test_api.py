@@ -265,6 +265,9 @@ def test_limits_are_told(serve: Any, photo: Photo, tmp_path: Path) -> None:
 def test_other_hosts_need_a_token(command: Any) -> None:
     ran = command("serve", "--host", "0.0.0.0", "--no-browser")
     assert ran.status == 2 and "--token" in ran.err
+    for token in ("", "my pass", "a/b"):
+        ran = command("serve", "--token", token, "--no-browser")
+        assert ran.status == 2 and "--token holds letters" in ran.err
 
 
 def test_a_port_that_is_taken_is_said(command: Any, server: Server) -> None:

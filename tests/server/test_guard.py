@@ -106,3 +106,9 @@ def test_every_answer_says_what_a_browser_may_do_with_it() -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_page_behind_a_proxy_with_tls_may_post() -> None:
+    own = {"origin": HERE.replace("http:", "https:"), "sec_fetch_site": "same-origin"}
+    assert ask(method="POST", names=None, **own).text == "answered"
+    assert ask(method="POST", names=None, origin="https://evil.example").status_code == 403

@@ -1,6 +1,7 @@
 """``edgekeeper serve``: the page and its HTTP API."""
 
 import os
+import re
 import secrets
 import socket
 import webbrowser
@@ -82,7 +83,12 @@ def serve_command(
         ) from error
     from edgekeeper.server.service import Limits, Service
 
-    if host not in LOOPBACK and not token:
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]+", token):
+        raise InputError(
+            "--token holds letters, digits, '.', '_', '~' and '-', so that it can stand in an "
+            "address; say --token new to get one."
+        )
+    if host not in LOOPBACK and token is None:
         raise InputError(
             f"With --host {host} other machines can reach the page; say --token new, and only "
             "who has the address that is printed then is answered."

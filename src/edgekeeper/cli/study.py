@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file, force_option
+from edgekeeper.cli.options import PATH, check_new_file, force_option, subject_names
 from edgekeeper.cli.scoring import Scoring, TableForm, form_option, scoring_options, show_table
 from edgekeeper.cli.serve import LOOPBACK, listen_on
 from edgekeeper.errors import DataError, InputError, UnavailableError
@@ -65,9 +65,7 @@ def make(
     key_file = output.with_name(f"{output.stem}_key.json")
     for file in (output, key_file):
         check_new_file(file, option="--output", force=force)
-    names = [Path(subject).name for subject in subjects]
-    if len(set(names)) < len(names):
-        names = list(subjects)
+    names = subject_names(subjects)
     opened = [scoring.open(subject) for subject in subjects]
     page, key = make_study(
         dict(zip(names, opened, strict=True)),

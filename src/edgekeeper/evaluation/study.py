@@ -83,6 +83,8 @@ def make_study(
     """
     if len(subjects) < 2 or (ask == "rankings" and len(subjects) > 9):
         raise InputError("A study compares two subjects or more, and ranks nine at most.")
+    if ORIGINAL in subjects:
+        raise InputError(f"'{ORIGINAL}' is what attention checks show; rename that subject.")
     rng = np.random.Generator(np.random.Philox(seed))
     tokens: dict[str, dict[str, Any]] = {}
     images: dict[str, bytes] = {}

@@ -67,7 +67,9 @@ class Guard:
             if bare not in self.names:
                 return _refused(421, "This server does not go by that name.")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        if origin is not None and origin != f"{url.scheme}://{host}":
+        # A proxy that speaks TLS hands on as http what the page asked for by https.
+        schemes = (url.scheme,) if self.names == OWN_NAMES else (url.scheme, "https")
+        if origin is not None and origin not in [f"{scheme}://{host}" for scheme in schemes]:
             return _refused(403, "Requests of other pages are not answered.")
         page = url.path == "/" or url.path.startswith("/p/")  # which a link elsewhere may open
         opened = page and scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
