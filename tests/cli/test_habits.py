@@ -1,5 +1,8 @@
 """What people type by habit: a sentence that says what to type, or what they meant."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,3 +57,10 @@ def test_no_line_of_help_is_cut(command: Callable[..., Any]) -> None:
     for group in ([], *([name] for name in COMMANDS if name in ("data", "models", "recipes"))):
         _, found, commands = command(*group, "--help").out.partition("Commands:")
         assert found and "..." not in commands, commands
+
+
+def test_json_to_standard_output_stands_there_alone() -> None:
+    command = [sys.executable, "-m", "edgekeeper", "cost", "espcn_x4", "--json", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(done.stdout)["networks"][0]["parameters"] == 24_752
+    assert "espcn_x4" in done.stderr

@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,10 +86,16 @@ def force_option(text: str = "Replace files that exist.") -> Decorator:
 def check_new_file(path: Path | None, *, option: str, force: bool) -> None:
     """Raise InputError when ``path`` cannot be written, before work is done.
 
-    A file that exists is replaced only with ``--force``; devices and FIFOs are written to.
+    A file that exists is replaced only with ``--force``; devices and FIFOs are written to. Where it
+    is standard output, what is meant for people goes to standard error.
     """
     if path is None:
         return
+    with suppress(OSError, ValueError):
+        if os.path.samestat(path.stat(), os.fstat(1)) and not is_plain(path):
+            context = click.get_current_context(silent=True)
+            if context is not None:
+                context.with_resource(redirect_stdout(sys.stderr))
     try:
         check_target(path, overwrite="replace")
     except InputError as error:
