@@ -6,7 +6,6 @@ One file holds everything, so that a kill at any moment leaves the file before o
 import dataclasses
 import hashlib
 import json
-import struct
 import subprocess
 import zipfile
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
-from edgekeeper.files import make_folder, new_file, open_plain, parse_json, reading
+from edgekeeper.files import BAD_ZIP, make_folder, new_file, open_plain, parse_json, reading
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.models.own import load_entry_point
 from edgekeeper.spec import Spec, from_json, to_plain
@@ -136,7 +135,7 @@ def _check_archive(path: Path, *, size: int) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, struct.error) as error:
+    except (OSError, *BAD_ZIP) as error:
         raise CheckpointError(f"'{path}' is a damaged archive ({error}).") from error
     programs = sum(item.file_size for item in members if item.filename.endswith(".pkl"))
     total = sum(item.file_size for item in members)

@@ -8,13 +8,17 @@ the target's, and a lock tells those of running processes from those that a kill
 import errno
 import hashlib
 import json
+import lzma
 import os
 import re
 import secrets
 import shutil
 import stat
+import struct
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
@@ -27,6 +31,12 @@ from edgekeeper.errors import EdgekeeperError, InputError
 
 if sys.platform != "win32":
     import fcntl
+
+BAD_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, RuntimeError, ValueError),  # RuntimeError: encrypted, or packed in an unknown way
+)
+"""What ``zipfile`` raises for an archive that is damaged or cannot be read, beside OSError."""
 
 Overwrite = Literal["refuse", "replace"]
 

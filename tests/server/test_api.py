@@ -144,6 +144,10 @@ def test_a_file_that_is_no_image_fails_by_its_name(server: Server, tmp_path: Pat
         assert (job["state"], job["reason"]) == ("failed", image["reason"])
     answer = server.api.post("/images", params={"name": "a.zip"}, content=b"PK\x05\x06" + bytes(18))
     assert answer.json() == []
+    damaged = bytearray(zip_of({"a.png": bytes(range(256)) * 40 + bytes(9000)}))
+    damaged[40:60] = b"\xff" * 20
+    answer = server.api.post("/images", params={"name": "a.zip"}, content=bytes(damaged))
+    assert answer.status_code == 422 and "cannot be read" in answer.json()["error"]
 
 
 def test_cancel_retry_and_remove(server: Server, photo: Photo, tmp_path: Path) -> None:

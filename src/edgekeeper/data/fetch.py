@@ -6,13 +6,10 @@ redirect to anywhere, has no limit of time, and needs eight packages.
 
 import hashlib
 import http.client
-import lzma
-import struct
 import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
@@ -22,7 +19,7 @@ from urllib.parse import urlsplit
 
 from edgekeeper.data.catalogue import ImageSet, Remote, find_set
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.files import make_folder, new_file, sha256_of, write_bytes
+from edgekeeper.files import BAD_ZIP, make_folder, new_file, sha256_of, write_bytes
 
 SCHEMES = ("https", "file")
 """Kinds of addresses that are fetched."""
@@ -33,11 +30,6 @@ FetchProgress = Callable[[int, int, str], None]
 _CHUNK = 2**20
 _MOST = 2**26  # bytes of a file whose size nobody published, and of an image in an archive
 _UNREACHABLE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
-# RuntimeError: encrypted; NotImplementedError, one of them: packed in an unknown way.
-_BAD_ARCHIVE = (
-    *(OSError, EOFError, RuntimeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-)
 _SLOWEST = 10_000  # bytes a second on average, after the first minute
 _REDIRECTS = {"github.com": ".githubusercontent.com"}  # hosts that hand on, and to whom
 
@@ -198,5 +190,5 @@ def unpack_images(archive: Path, folder: Path) -> None:
                 if item.file_size > _MOST:
                     raise DataError(f"'{archive}' holds {name!a}, an image of {item.file_size} B.")
                 write_bytes(folder / name, content.read(item), error=DataError)
-    except _BAD_ARCHIVE as error:
+    except (OSError, *BAD_ZIP) as error:
         raise DataError(f"'{archive}' cannot be unpacked ({str(error)!a}).") from error

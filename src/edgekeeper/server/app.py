@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from edgekeeper.errors import EdgekeeperError
-from edgekeeper.files import is_full, parse_json
+from edgekeeper.files import BAD_ZIP, is_full, parse_json
 from edgekeeper.server.archive import extract, is_wanted, plain_name, zipped
 from edgekeeper.server.guard import OWN_NAMES, Guard
 from edgekeeper.server.jobs import FullError, Job, Options, UploadedImage
@@ -205,7 +205,9 @@ class _Api:
                         images.append(self._service.add_image(target, name=name))
                     finally:
                         target.unlink(missing_ok=True)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except EdgekeeperError:  # of an image in it
+            raise
+        except BAD_ZIP as error:
             raise HTTPException(422, f"The ZIP cannot be read: {error}.") from error
         return images
 
