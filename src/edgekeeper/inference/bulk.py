@@ -25,7 +25,7 @@ from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.files import upscale_files
 from edgekeeper.inference.outputs import check_outputs, refusal
 from edgekeeper.inference.request import Request, Result
-from edgekeeper.inference.runner import MOST_PIXEL_BYTES, tile_overlap
+from edgekeeper.inference.runner import MOST_PIXEL_BYTES, tile_overlap, tile_side
 
 MANIFEST = "edgekeeper-manifest.jsonl"
 TRIES = 3
@@ -178,7 +178,8 @@ def memory_of(request: Request) -> int:
         tile_overlap(networks.load(factor), consistent=request.consistent)
         for factor in networks.factors
     )
-    side = request.tile if request.tile != "auto" else max(256, min(8 * overlap, 512), 4 * overlap)
+    largest, device = (2**20, 2**20), torch.device("cpu")
+    side = tile_side(request.tile, overlap=overlap, size=largest, device=device)
     return _BASE_BYTES + side**2 * MOST_PIXEL_BYTES
 
 
