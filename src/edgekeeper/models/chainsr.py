@@ -33,10 +33,12 @@ class ChainBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = x
-        for number, convolution in enumerate(self.convolutions):
-            maps = convolution(F.leaky_relu(maps, _SLOPE) if number else maps)  # (B, F, H, W)
-        return x + maps  # (B, F, H, W)
+        # In place: a convolution's backward pass needs its input, never its output.
+        first, *others = self.convolutions
+        maps = first(x)  # (B, F, H, W)
+        for convolution in others:
+            maps = convolution(F.leaky_relu(maps, _SLOPE, inplace=True))
+        return maps.add_(x)  # (B, F, H, W)
 
 
 class ChainSR(SRModel):
@@ -74,7 +76,7 @@ class ChainSR(SRModel):
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
         residual = self.shuffle(self.last(features))  # (B, 3·scale², H, W) -> HR size
-        return residual + imresize(lr, scale=self.scale)  # (B, 3, rH, rW)
+        return residual.add_(imresize(lr, scale=self.scale))  # (B, 3, rH, rW)
 
 
 def deepen(network: ChainSR, *, blocks: int) -> ChainSR:
