@@ -11,8 +11,13 @@ from edgekeeper.ops.reach import measure_reach
 from edgekeeper.pretrained.zoo import load
 
 PAGE = Path(__file__).parents[2] / "docs" / "upscale.md"
-ROW = re.compile(r"^\| `(\w+)` \| (\d+) \| (\d+) \|$", re.MULTILINE)
-TABLE = [(name, *map(int, numbers)) for name, *numbers in ROW.findall(PAGE.read_text("utf-8"))]
+ROW = re.compile(r"^ *\| `(\w+)` \| (\d+) \| (\d+) \|$", re.MULTILINE)
+TABLE = [
+    (f"{name}_x{scale}{loss}", *map(int, numbers))
+    for name, *numbers in ROW.findall(PAGE.read_text("utf-8"))
+    for scale in (2, 3, 4)
+    for loss in ("", "_gv")
+]
 
 
 def test_every_network_is_in_the_table():
