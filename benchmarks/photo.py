@@ -1,7 +1,7 @@
 """Photographs as people have them, ×4: networks against Lanczos and Real-ESRGAN's compact networks.
 
     OMP_NUM_THREADS=1 python benchmarks/photo.py --data DATA [NETWORK ...] [--images 11] [--all]
-    python benchmarks/photo.py --readme README.md --picture docs/photo.png
+    python benchmarks/photo.py --readme docs/networks.md --picture docs/photo.png
 
 Eleven images of BSD100, made small by the six degradations of ``edgekeeper.data.degrade``. A
 NETWORK is a name, a file, or a style of ``upscale``. Each line is the mean over the images: RGB
@@ -141,7 +141,7 @@ def write_table(page: Path, results: Path) -> None:
         lines.append(f"| {WORDS[known.name]} | {' | '.join(texts)} |")
     before, _, rest = page.read_text().partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    page.write_text(before + "\n".join([MARKS[0], *lines, MARKS[1]]) + after)
+    page.write_text(before + "\n".join([MARKS[0], "", *lines, "", MARKS[1]]) + after)
 
 
 def draw(path: Path) -> None:
