@@ -4,11 +4,13 @@ import io
 import json
 import socket
 import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from edgekeeper.image import SaveOptions, read_image
@@ -99,6 +101,67 @@ def test_a_zip_gives_an_image_each_and_results_come_as_a_zip(
         assert archive.testzip() is None
         assert archive.namelist() == ["evil_x2.png", "a_x2.png", "a_x2 (2).png"]
     assert not list((server.folder / "temporary").iterdir())
+
+
+def test_zips_of_any_kind_cost_what_an_upload_may_and_lose_nothing(
+    serve: Any, photo: Photo, tmp_path: Path
+) -> None:
+    good = photo(tmp_path / "a.png", 9, 8).read_bytes()
+    inner = zip_of({"b.png": good})
+
+    def damaged(packed: bytes, name: bytes, value: bytes, offset: int) -> bytes:
+        """The ZIP with a field of the directory's entry of a name set."""
+        at = packed.rindex(name) - 46 + offset
+        return packed[:at] + value + packed[at + len(value) :]
+
+    def named(*names: str) -> bytes:
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as archive, warnings.catch_warnings(action="ignore"):
+            for name in names:
+                archive.writestr(zipfile.ZipInfo(name), good)
+        return made.getvalue()
+
+    two = zip_of({"a.png": good, "b.png": good})
+    failed, most = "cannot be opened", "more than 20 files, the most that are taken at once"
+    cases: dict[str, tuple[bytes, int, str | list[str]]] = {
+        "many": (named(*(f"{n}.png" for n in range(21))), 422, most),
+        "very many": (b"PK\x03\x04" + b"PK\x01\x02" * 10**6 + inner, 422, most),
+        "no file": (named("a/", "__MACOSX/a.png"), 201, []),
+        "nested": (zip_of({"a.png": good, "in.zip": inner}), 201, ["", "a ZIP within a ZIP"]),
+        "nested alone": (zip_of({"in.zip": inner}), 422, "a ZIP within a ZIP"),
+        "bomb": (zip_of({"a.png": bytes(2_000_000)}), 413, "larger than 1 MB"),
+        "bombs together": (zip_of(dict.fromkeys("abc", bytes(400_000))), 413, "larger than 1 MB"),
+        "bomb that lies": (
+            damaged(zip_of({"a.png": bytes(3_000_000)}), b"a.png", b"\1\0\0\0", 24),
+            422,
+            "cannot be read",
+        ),
+        "same names": (named("a.png", "a.png", "A.PNG", "../a.png"), 201, [""] * 4),
+        "odd names": (named("/etc/a.png", "C:\\b.png", "..", "\u202egnp.exe"), 201, [""] * 3),
+        "encrypted": (damaged(two, b"b.png", b"\1", 8), 201, ["", failed]),
+        "unknown packing": (damaged(two, b"b.png", b"\x63\0", 10), 201, ["", failed]),
+        "wrong sum": (damaged(two, b"b.png", b"\0\0\0\0", 16), 201, ["", failed]),
+        "cut short": (two[:-30], 201, [failed]),
+        "image before a ZIP": (good + inner, 201, [""]),
+    }
+    with serve(tmp_path / "zips", "--max-upload", "1", "--queue", "20") as server:
+        for case, (content, status, wanted) in cases.items():
+            if case == "very many":
+                content = content[:900_000] + inner
+            answer = server.api.post("/images", params={"name": "a.zip"}, content=content)
+            found = answer.json()
+            assert answer.status_code == status, (case, answer.text)
+            if isinstance(wanted, str):
+                assert wanted in found["error"], (case, found)
+                continue
+            if case == "cut short":  # no ZIP any more
+                found, wanted = [server.looked(found[0])], ["is not an image"]
+            assert len(found) == len(wanted), (case, found)
+            for image, words in zip(found, wanted, strict=True):
+                assert "/" not in image["name"] and "\\" not in image["name"]
+                state = server.looked(image)
+                assert words in state["reason"] and bool(words) == (state["state"] == "failed")
+        assert not list((tmp_path / "zips" / "temporary").iterdir())
 
 
 def test_what_cannot_be_done_is_said(server: Server, photo: Photo, tmp_path: Path) -> None:
@@ -272,6 +335,20 @@ def test_other_hosts_need_a_token(command: Any) -> None:
     for token in ("", "my pass", "a/b"):
         ran = command("serve", "--token", token, "--no-browser")
         assert ran.status == 2 and "--token holds letters" in ran.err
+
+
+def test_what_is_printed_for_all_addresses_can_be_opened(serve: Any, tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::"):
+        with serve(tmp_path / host.strip(":"), "--host", host, "--token", "abc") as server:
+            printed = [server.address]
+            while (line := server.process.stdout.readline()).startswith("http"):
+                assert line.endswith("/?token=abc\n")
+                printed.append(line.partition("?")[0])
+            assert server.process.stdout.readline().startswith("Whoever reaches this machine")
+            assert printed[0].startswith("http://127.0.0.1:") and len(set(printed)) == len(printed)
+            for address in printed:
+                assert httpx.get(f"{address}api/v1/status").status_code == 401
+                assert httpx.get(f"{address}?token=abc").status_code == 303
 
 
 def test_a_port_that_is_taken_is_said(command: Any, server: Server) -> None:

@@ -114,6 +114,34 @@ def test_from_the_page_to_a_larger_photograph_in_three_clicks(
     check_accessible(page)
 
 
+def test_the_page_says_where_images_go_as_it_was_reached(
+    serve: Any, browser: Any, tmp_path: Path
+) -> None:
+    with serve(tmp_path / "open", "--host", "0.0.0.0", "--token", "abc") as server:
+        printed = [server.address]
+        while (line := server.process.stdout.readline()).startswith("http"):
+            printed.append(line.partition("?")[0])
+        for address in printed:
+            for locale, local, sent in (
+                (
+                    "en-GB",
+                    "Nothing leaves this computer.",
+                    "What you add goes to {}, where all who",
+                ),
+                ("de-DE", "Nichts verlässt diesen Rechner.", "Was Sie hinzufügen, geht an {}, wo"),
+            ):
+                page = browser.new_page(locale=locale)
+                page.goto(f"{address}?token=abc")
+                words = page.inner_text("#where")
+                if address == printed[0]:
+                    assert words == local
+                else:
+                    host = address.removeprefix("http://").rstrip("/")
+                    assert words.startswith(sent.format(host))
+                    assert words.endswith(("is not encrypted.", "ist nicht verschlüsselt."))
+                page.close()
+
+
 def test_drop_paste_folder_and_a_broken_file(open_page: Any, photo: Photo, tmp_path: Path) -> None:
     page = open_page()
     files = tmp_path / "folder" / "below"

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from edgekeeper.server import app
 from edgekeeper.server.app import create_app
 from edgekeeper.server.jobs import FullError, Job, Jobs, UploadedImage
 from edgekeeper.server.service import Limits, Service
@@ -73,6 +74,37 @@ def test_slow_uploads_hold_nobody_up(serve: Any, photo: Photo, tmp_path: Path) -
         go_on.set()
         assert all(one.result().status_code == 201 for one in slow)
         assert len(server.api.get("/images").json()) == 51
+
+
+def test_what_trickles_in_is_given_up_and_leaves_nothing(
+    photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = photo(tmp_path / "a.png", 8, 8).read_bytes()
+    service = Service(folder=tmp_path / "trickle")
+    application = create_app(service)
+    monkeypatch.setattr(app, "_SILENCE", 0.5)
+
+    async def trickle() -> Any:
+        while True:  # never silent, never done
+            yield b" "
+            await asyncio.sleep(0.1)
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+            slow = [
+                api.post(f"/api/v1/{what}", content=trickle())
+                for what in ("images", "jobs")
+                for _ in range(50)
+            ]
+            return await asyncio.gather(*slow, api.post("/api/v1/images", content=content))
+
+    *slow, whole = asyncio.run(asyncio.wait_for(ask(), 60))
+    assert Counter(answer.status_code for answer in slow) == {408: 100}
+    assert "too slow" in slow[0].json()["error"]
+    assert whole.status_code == 201 and len(service.jobs.images) == 1
+    assert not list(service.jobs.temporary.iterdir()) and not service.jobs.jobs
+    service.jobs.close()
 
 
 def test_a_worker_that_is_killed_fails_its_job_alone(

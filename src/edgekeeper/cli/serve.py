@@ -1,5 +1,7 @@
 """``edgekeeper serve``: the page and its HTTP API."""
 
+import ipaddress
+import itertools
 import os
 import re
 import secrets
@@ -8,6 +10,7 @@ import webbrowser
 from pathlib import Path
 
 import click
+import psutil
 
 from edgekeeper.cli.options import chosen_device, device_option
 from edgekeeper.errors import InputError, UnavailableError
@@ -71,7 +74,7 @@ def serve_command(
 ) -> None:
     """Open a page to enlarge images on: drop them, choose how large, compare, download.
 
-    Nothing leaves this machine. The page uses an HTTP API, which /api describes.
+    Without --host nothing leaves this machine. The page uses an HTTP API, which /api describes.
     """
     try:
         import uvicorn
@@ -95,16 +98,14 @@ def serve_command(
         )
     token = secrets.token_urlsafe(18) if token == "new" else token
     with listen_on(host, port) as listening:
-        port = listening.getsockname()[1]
         service = Service(
             folder=folder or user_cache() / "serve",
             # Asking torch takes seconds; for "auto" the process that computes does it.
             device=device if device in ("auto", "cpu") else chosen_device(device),
             limits=Limits(upload=max_upload * 10**6, pixels=max_pixels * 10**6, waiting=queue),
         )
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
-        click.echo(f"{address}\nCtrl-C ends it. Images and results: {service.folder}")
+        shown = [f"{one}/" + (f"?token={token}" if token else "") for one in origins(listening)]
+        click.echo("\n".join([*shown, f"Ctrl-C ends it. Images and results: {service.folder}"]))
         if host not in LOOPBACK:
             click.echo(
                 "Whoever reaches this machine and has the token sees all images here and can add "
@@ -112,7 +113,7 @@ def serve_command(
                 "with TLS before it."
             )
         if browser:
-            webbrowser.open(address)
+            webbrowser.open(shown[0])
         config = uvicorn.Config(
             create_app(service, token=token),
             log_level="warning",
@@ -126,6 +127,8 @@ def listen_on(host: str, port: int) -> socket.socket:
     """Return a socket that listens; InputError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
+    if host == "::":  # IPv4 too, which Windows does not do by itself
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     if os.name != "nt":  # where it would let two servers share a port
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -137,3 +140,22 @@ def listen_on(host: str, port: int) -> socket.socket:
             "Give another with --port, or 0 for a free one."
         ) from error
     return listening
+
+
+def origins(listening: socket.socket) -> list[str]:
+    """Return what addresses of pages begin with: where it listens, or all that reach it there.
+
+    Of all addresses (0.0.0.0, ::) those are this machine's own and then what others can open.
+    """
+    bound, port = listening.getsockname()[:2]
+    hosts = [ipaddress.ip_address(bound)]
+    if hosts[0].is_unspecified:
+        hosts = [ipaddress.ip_address("127.0.0.1")]
+        kinds = (socket.AF_INET, listening.family)
+        for known in itertools.chain(*psutil.net_if_addrs().values()):
+            if known.family in kinds:
+                found = ipaddress.ip_address(known.address.partition("%")[0])
+                hosts += [] if found.is_loopback or found.is_link_local else [found]
+    return [
+        f"http://[{one}]:{port}" if one.version == 6 else f"http://{one}:{port}" for one in hosts
+    ]

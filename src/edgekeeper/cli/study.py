@@ -8,7 +8,7 @@ import click
 
 from edgekeeper.cli.options import PATH, check_new_file, force_option, subject_names
 from edgekeeper.cli.scoring import Scoring, TableForm, form_option, scoring_options, show_table
-from edgekeeper.cli.serve import LOOPBACK, listen_on
+from edgekeeper.cli.serve import LOOPBACK, listen_on, origins
 from edgekeeper.errors import DataError, InputError, UnavailableError
 from edgekeeper.files import parse_json, read_text, reason
 
@@ -120,8 +120,7 @@ def serve(
     except OSError as error:
         raise DataError(f"'{error.filename}' cannot be used: {reason(error)}.") from error
     with listen_on(host, port) as listening:
-        shown = f"[{host}]" if ":" in host else host
-        start = (address or f"http://{shown}:{listening.getsockname()[1]}").rstrip("/")
+        start = (address or origins(listening)[-1]).rstrip("/")
         for link in service.links:
             click.echo(f"{service.name(link)}  {start}/p/{link}")
         click.echo(f"Ctrl-C ends it. Answers: {folder}")

@@ -4,8 +4,6 @@ import base64
 import json
 import math
 import secrets
-import struct
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -49,8 +47,6 @@ Crops = Literal["random", "differ"]
 STUDY_MEASURES = {"psnr": 1, "lpips": -1, "risk": -1}
 """What answers are compared with, and whether more (1) or less (-1) of it is better."""
 
-_IEND = -12  # where the last chunk of a PNG begins
-
 _REPEATED = 0.1  # share of the pairs that come twice, sides exchanged
 
 
@@ -74,9 +70,9 @@ def make_study(
     square of ``side`` pixels at a place drawn by ``seed``, or of "differ" where the results differ
     most. Each subject stands in each place equally often, and the page exchanges the sides for
     every second participant; one question in ten comes twice; ``checks`` pairs show the original
-    beside bicubic. Nothing in the page names a subject or an image, and the files of a question
-    are equally long. The key has PSNR, structure risk and, with its weights, LPIPS of what is
-    shown.
+    beside bicubic. Nothing in the page names a subject or an image, and each part of the files of
+    a question is as long. The key has PSNR, structure risk and, with its weights, LPIPS of what
+    is shown.
 
     Raises:
         InputError: fewer than two subjects, more than nine to be ranked; those of ``evaluate``.
@@ -87,7 +83,7 @@ def make_study(
         raise InputError(f"'{ORIGINAL}' is what attention checks show; rename that subject.")
     rng = np.random.Generator(np.random.Philox(seed))
     tokens: dict[str, dict[str, Any]] = {}
-    images: dict[str, bytes] = {}
+    images: dict[str, str] = {}
 
     def shown(image: Tensor, box: Box, *, name: str, of: str) -> str:
         token = secrets.token_hex(6)
@@ -134,7 +130,7 @@ def make_study(
             {"images": one} if len(one) > 2 else {"left": one[0], "right": one[1]}
             for one in everything
         ],
-        "images": _padded(images, of={token: known["image"] for token, known in tokens.items()}),
+        "images": {token: images[token] for token in sorted(images)},
     }
     page = Path(__file__).with_name("study.html").read_text(encoding="utf-8")
     packed = json.dumps(study).replace("<", "\\u003c")
@@ -175,28 +171,15 @@ def _measures(
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _packed(image: Tensor) -> bytes:
-    """Return an image (1, 3, h, w) as a PNG."""
-    pixels = pyvips.Image.new_from_array(from_tensor(image))
-    return bytes(pixels.pngsave_buffer(keep="none"))
+def _packed(image: Tensor) -> str:
+    """Return the address of an image (1, 3, h, w) as a PNG whose parts are as long for any image.
 
-
-def _padded(images: Mapping[str, bytes], *, of: Mapping[str, str]) -> dict[str, str]:
-    """Return the addresses of PNGs, those that show one image equally long, sorted by token.
-
-    Sharper results compress less: an ancillary chunk before the end fills the others up.
+    Sharper results compress less, so nothing is compressed: filling the others up would tell by
+    how much.
     """
-    longest: dict[str, int] = {}
-    for token, png in images.items():
-        longest[of[token]] = max(len(png), longest.get(of[token], 0))
-    made = {}
-    for token in sorted(images):
-        png = images[token]
-        chunk = b"paDd" + bytes(longest[of[token]] - len(png))
-        chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        whole = png[:_IEND] + chunk + png[_IEND:]
-        made[token] = "data:image/png;base64," + base64.b64encode(whole).decode()
-    return made
+    pixels = pyvips.Image.new_from_array(from_tensor(image))
+    png = pixels.pngsave_buffer(keep="none", compression=0, filter="none")
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 # ---- Analysis ------------------------------------------------------------------------------------

@@ -20,14 +20,15 @@ from starlette.types import ASGIApp
 
 from edgekeeper.errors import EdgekeeperError
 from edgekeeper.files import BAD_ZIP, is_full, parse_json
-from edgekeeper.server.archive import extract, is_wanted, plain_name, zipped
+from edgekeeper.server.archive import extract, is_wanted, is_zip, opened, plain_name, zipped
 from edgekeeper.server.guard import OWN_NAMES, Guard
 from edgekeeper.server.jobs import FullError, Job, Options, UploadedImage
 from edgekeeper.server.service import Service
 
 PAGE = Path(__file__).parent / "page"
 
-_SILENCE = 60.0  # seconds without a byte after which an upload is given up
+_SILENCE = 60.0  # seconds without a byte after which an upload is given up, and any body of JSON
+_SLOWEST = 20_000  # bytes a second that an upload has to reach in the mean, but for its first 60 s
 _HEARTBEAT = 15.0  # seconds between two signs of life of an event stream
 _JSON = 10_000  # bytes of options at most
 
@@ -149,7 +150,7 @@ class _Api:
         upload = self._jobs.temporary / secrets.token_hex(8)
         try:
             await self._receive(request, upload)
-            if zipfile.is_zipfile(upload):
+            if is_zip(upload):
                 images = await self._unpack(upload)
             else:
                 images = [self._service.add_image(upload, name=name)]
@@ -162,17 +163,9 @@ class _Api:
     async def _receive(self, request: Request, target: Path) -> None:
         limit = self._service.limits.upload
         self._check_bytes(int(request.headers.get("content-length", "0")))
-        received, chunks = 0, aiter(request.stream())
+        received = 0
         with target.open("wb") as file:
-            while True:
-                try:
-                    chunk = await asyncio.wait_for(anext(chunks, None), _SILENCE)
-                except TimeoutError:
-                    raise HTTPException(408, "The upload came to a stop.") from None
-                except ClientDisconnect:
-                    raise HTTPException(400, "The upload was cut short.") from None
-                if chunk is None:
-                    break
+            async for chunk in _body_of(request, grace=1 / _SLOWEST):
                 received += len(chunk)
                 if received > limit:
                     self._check_bytes(received)
@@ -191,25 +184,29 @@ class _Api:
             raise HTTPException(507, "The disk of the server is full.")
 
     async def _unpack(self, upload: Path) -> list[UploadedImage]:
-        """Take the files of a ZIP whose contents together are no larger than an upload may be."""
-        images = []
+        """Take the files of a ZIP whose contents together are no larger than an upload may be.
+
+        What is damaged in it fails alone; it is an error where nothing can be read.
+        """
+        most, unpacked = self._service.limits.waiting, []
         try:
-            with zipfile.ZipFile(upload) as archive:
+            with await asyncio.to_thread(opened, upload, most=most) as archive:
                 files = [i for i in archive.infolist() if not i.is_dir() and is_wanted(i.filename)]
                 self._check_bytes(sum(info.file_size for info in files))
                 for info in files:
                     target = self._jobs.temporary / secrets.token_hex(8)
-                    try:
-                        await asyncio.to_thread(extract, archive, info, target=target)
-                        name = plain_name(info.filename)
-                        images.append(self._service.add_image(target, name=name))
-                    finally:
-                        target.unlink(missing_ok=True)
-        except EdgekeeperError:  # of an image in it
+                    wrong = await asyncio.to_thread(extract, archive, info, target=target)
+                    unpacked.append((target, plain_name(info.filename), wrong))
+            if unpacked and all(wrong for _, _, wrong in unpacked):
+                raise zipfile.BadZipFile(unpacked[0][2])
+            return [self._service.add_image(t, name=n, reason=wrong) for t, n, wrong in unpacked]
+        except EdgekeeperError:
             raise
         except BAD_ZIP as error:
             raise HTTPException(422, f"The ZIP cannot be read: {error}.") from error
-        return images
+        finally:
+            for target, _, _ in unpacked:
+                target.unlink(missing_ok=True)
 
     @staticmethod
     def _no_room(error: OSError) -> HTTPException:
@@ -287,14 +284,15 @@ class _Api:
         done = [j for j in self._jobs.in_state("done") if chosen is None or j.id in chosen]
         if not done:
             raise HTTPException(404, "There are no results.")
-        files = {}
+        files, taken = {}, set[str]()
         for job in done:
             name = self._name(job)
             stem, suffix = Path(name).stem, Path(name).suffix
             number = 1
-            while name in files:
+            while name.casefold() in taken:  # where files go by their names in any case
                 number += 1
                 name = f"{stem} ({number}){suffix}"
+            taken.add(name.casefold())
             files[name] = self._file(job)
         return StreamingResponse(
             zipped(files),
@@ -334,15 +332,38 @@ class _Api:
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _JSON:
-            raise HTTPException(413, "The options are too long.")
     try:
-        given = parse_json(body or b"{}")
+        given = parse_json(await short_body(request, most=_JSON) or b"{}")
     except ValueError:
         raise HTTPException(422, "The options are no JSON.") from None
     if not isinstance(given, dict):
         raise HTTPException(422, "The options are a JSON object.")
     return given
+
+
+async def short_body(request: Request, *, most: int) -> bytes:
+    """Return the body of a request; HTTPException when it is longer, or takes a minute."""
+    body = b""
+    async for chunk in _body_of(request):
+        body += chunk
+        if len(body) > most:
+            raise HTTPException(413, "The request is too long.")
+    return body
+
+
+async def _body_of(request: Request, *, grace: float = 0) -> AsyncIterator[bytes]:
+    """Yield the body, for which there is a minute, and ``grace`` seconds more for each byte."""
+    chunks, clock = aiter(request.stream()), asyncio.get_running_loop().time
+    end = clock() + _SILENCE
+    while True:
+        try:
+            left = min(_SILENCE, max(0, end - clock()))
+            chunk = await asyncio.wait_for(anext(chunks, None), left)
+        except TimeoutError:
+            raise HTTPException(408, "The upload came to a stop, or is too slow.") from None
+        except ClientDisconnect:
+            raise HTTPException(400, "The upload was cut short.") from None
+        if chunk is None:
+            return
+        end += len(chunk) * grace
+        yield chunk

@@ -1,11 +1,15 @@
 """ZIP files in and out, and file names that are only ever names."""
 
+import mmap
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from io import RawIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from edgekeeper.errors import InputError
+from edgekeeper.files import BAD_ZIP
 
 _PIECE = 2**20
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]")  # control, and turned text
@@ -22,15 +26,47 @@ def is_wanted(name: str) -> bool:
     return not PurePosixPath(name).name.startswith(".") and "__MACOSX" not in name
 
 
-def extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, target: Path) -> None:
-    """Write a file of a ZIP to ``target``; raises BadZipFile when it is longer than it says."""
+def is_zip(path: Path) -> bool:
+    """Return whether a file is a ZIP; an image with one behind its end is an image."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK" and zipfile.is_zipfile(file)
+
+
+def opened(path: Path, *, most: int) -> zipfile.ZipFile:
+    """Open a ZIP of no more than ``most`` files, and of ten times as many entries of any kind.
+
+    Raises:
+        InputError: it has more. Those of ``BAD_ZIP``: it is damaged.
+    """
+    entries, limit = 0, 10 * most
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        for _ in re.finditer(rb"PK\x01\x02", whole):  # each of which zipfile keeps in memory
+            entries += 1
+            if entries > limit:
+                break
+    if entries <= limit:
+        archive = zipfile.ZipFile(path)
+        entries = sum(not i.is_dir() and is_wanted(i.filename) for i in archive.infolist())
+        if entries <= most:
+            return archive
+        archive.close()
+    raise InputError(f"The ZIP holds more than {most} files, the most that are taken at once.")
+
+
+def extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, target: Path) -> str:
+    """Write a file of a ZIP to ``target``; returns what is wrong with it, or nothing."""
     left = info.file_size
-    with archive.open(info) as source, target.open("wb") as file:
-        while chunk := source.read(_PIECE):
-            left -= len(chunk)
-            if left < 0:
-                raise zipfile.BadZipFile("an entry is longer than it says")
-            file.write(chunk)
+    with target.open("wb") as file:
+        try:
+            with archive.open(info) as source:
+                while chunk := source.read(_PIECE):
+                    left -= len(chunk)
+                    if left < 0:
+                        return "an entry is longer than it says"
+                    file.write(chunk)
+        except BAD_ZIP as error:
+            return str(error)
+    return "a ZIP within a ZIP; unpack it first" if is_zip(target) else ""
 
 
 def zipped(files: Mapping[str, Path]) -> Iterator[bytes]:

@@ -66,8 +66,8 @@ class Service:
 
     # ---- What users do ---------------------------------------------------------------------------
 
-    def add_image(self, upload: Path, *, name: str) -> UploadedImage:
-        """Take a file that was uploaded; it is looked at soon."""
+    def add_image(self, upload: Path, *, name: str, reason: str = "") -> UploadedImage:
+        """Take a file that was uploaded; it is looked at soon, but for the ``reason`` it cannot."""
         suffix = Path(name).suffix.lower()
         known = suffix[1:].isascii() and suffix[1:].isalnum() and len(suffix) <= 6
         image = UploadedImage(
@@ -75,6 +75,8 @@ class Service:
             name=name,
             suffix=suffix if known else "",
             bytes=upload.stat().st_size,
+            state="failed" if reason else "looking",
+            reason=f"'{name}' cannot be opened: {reason}." if reason else "",
         )
         self.jobs.place(image).mkdir()
         upload.replace(self.jobs.source(image))

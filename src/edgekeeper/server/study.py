@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.files import is_full, parse_json, read_text, write_text
-from edgekeeper.server.app import on_http_error
+from edgekeeper.server.app import on_http_error, short_body
 from edgekeeper.server.guard import OWN_NAMES, Guard
 
 _LONGEST = 10_000  # bytes of an answer
@@ -156,11 +156,7 @@ class _Pages:
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
     async def answer(self, request: Request) -> Response:
-        link, body = self._link(request), b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _LONGEST:
-                raise HTTPException(413, "The answer is too long.")
+        link, body = self._link(request), await short_body(request, most=_LONGEST)
         try:
             given = parse_json(body)
             self._service.add(link, number=int(given["number"]), answer=dict(given["answer"]))

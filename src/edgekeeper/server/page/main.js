@@ -279,8 +279,16 @@ function show() {
 
 // ---- Wiring ------------------------------------------------------------------------------------
 
+// What becomes of what is added, as the page was reached: from this computer, or over a network.
+function whereItGoes() {
+  const { hostname, host, protocol } = location;
+  if (["127.0.0.1", "localhost", "[::1]"].includes(hostname)) return text("stays");
+  return `${text("sent", host)} ${protocol === "http:" ? text("in_clear") : ""}`;
+}
+
 function inLanguage() {
   translate(document);
+  $("where").textContent = whereItGoes();
   fillOptions();
   for (const { card } of images.values()) card.node.remove();
   const known = [...images.values()].map(({ image }) => ({ image }));

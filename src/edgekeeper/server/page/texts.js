@@ -4,7 +4,10 @@ const LANGUAGES = ["en", "de"];
 
 const TEXTS = {
   skip: ["Skip to the images", "Zu den Bildern springen"],
-  promise: ["Larger images whose edges stay in place. Nothing leaves this computer.", "Größere Bilder, deren Kanten bleiben, wo sie sind. Nichts verlässt diesen Rechner."],
+  promise: ["Larger images whose edges stay in place.", "Größere Bilder, deren Kanten bleiben, wo sie sind."],
+  stays: ["Nothing leaves this computer.", "Nichts verlässt diesen Rechner."],
+  sent: ["What you add goes to {0}, where all who have its address with the token see it, and nowhere else.", "Was Sie hinzufügen, geht an {0}, wo es alle sehen, die dessen Adresse mit Kennwort haben, und nirgends sonst hin."],
+  in_clear: ["The way there is not encrypted.", "Der Weg dorthin ist nicht verschlüsselt."],
   other_language: ["Deutsch", "English"],
   drop_title: ["Drop images or videos here", "Bilder oder Videos hierher ziehen"],
   drop_hint: ["One or hundreds, a folder or a ZIP; or paste one from the clipboard.", "Eines oder Hunderte, einen Ordner oder ein ZIP; oder eines aus der Zwischenablage einfügen."],
@@ -116,18 +119,23 @@ const SAID = [
   ["This server does not go by that name.", "Dieser Server heißt nicht so."],
   ["Requests of other pages are not answered.", "Anfragen anderer Seiten werden nicht beantwortet."],
   ["This server asks for its token: open the address it printed.", "Dieser Server verlangt sein Kennwort: Bitte die Adresse öffnen, die er ausgegeben hat."],
-  ["The upload came to a stop.", "Das Hochladen ist stehen geblieben."],
+  ["The upload came to a stop, or is too slow.", "Das Hochladen ist stehen geblieben oder zu langsam."],
   ["The upload was cut short.", "Das Hochladen wurde abgebrochen."],
   ["The file is empty.", "Die Datei ist leer."],
   ["The file is larger than {0} MB, the most that is taken.", "Die Datei ist größer als {0} MB; mehr wird nicht angenommen."],
   ["The ZIP cannot be read: {0}.", "Das ZIP kann nicht gelesen werden: {0}."],
+  ["The ZIP holds more than {0} files, the most that are taken at once.", "Das ZIP enthält mehr als {0} Dateien; so viele werden höchstens auf einmal angenommen."],
   ["an entry is longer than it says", "ein Eintrag ist länger, als er angibt"],
+  ["a ZIP within a ZIP; unpack it first", "ein ZIP in einem ZIP; bitte erst auspacken"],
+  ["bad CRC-32 for file {0}", "die Prüfsumme stimmt nicht"],
+  ["file {0} is encrypted, password required for extraction", "die Datei ist verschlüsselt"],
+  ["invalid data found when processing input", "die Daten sind keines"],
   ["The server cannot keep the file: {0}.", "Der Server kann die Datei nicht behalten: {0}."],
   ["There is no such tile.", "Diese Kachel gibt es nicht."],
   ["There is no result: the job is {0}.", "Es gibt kein Ergebnis: Zustand des Auftrags: {0}."],
   ["There are no results.", "Es gibt keine Ergebnisse."],
   ["There is nothing of that id.", "Unter dieser Kennung gibt es nichts."],
-  ["The options are too long.", "Die Optionen sind zu lang."],
+  ["The request is too long.", "Die Anfrage ist zu lang."],
   ["The options are no JSON.", "Die Optionen sind kein JSON."],
   // of images
   ["{0} is empty (0 bytes).", "{0} ist leer (0 Byte)."],
@@ -228,7 +236,8 @@ export function said(sentence) {
   for (const { pattern, places, german } of patterns) {
     const found = sentence.match(pattern);
     if (!found) continue;
-    const values = Object.fromEntries(places.map((place, n) => [place, said(found[n + 1])]));
+    const local = (part) => (/^\d+\.\d+$/.test(part) ? number(Number(part), 2) : said(part));
+    const values = Object.fromEntries(places.map((place, n) => [place, local(found[n + 1])]));
     return german.replace(/\{(\d)\}/g, (_, n) => values[n]);
   }
   return sentence;
