@@ -65,5 +65,8 @@ def test_the_advantage_is_the_gap_at_equal_psnr() -> None:
     values = np.zeros((3, 5))
     values[:, 0], values[:, 3] = 29.5, 0.40
     assert _advantage(values, line) == pytest.approx((0.05, 0.05, 0.05))  # 0.45 on the line
+    turned = np.insert(line, 0, line[0], axis=0)  # a little sharpening gains dB, as it may
+    turned[0, :, [0, 3]] = [[29.5] * 3, [0.6] * 3]
+    assert _advantage(values, turned) == pytest.approx((0.05, 0.05, 0.05))
     values[:, 0] = 27.0
     assert _advantage(values, line) is None  # nothing to compare with

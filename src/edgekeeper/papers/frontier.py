@@ -82,7 +82,8 @@ class FrontierPoint:
     """Means over the images of all sets and the seeds of one term at one weight, or a strength.
 
     ``advantage``: the GV gap of the sharpened plain network at the same PSNR minus this one's, with
-    its 95 % bootstrap interval over images; None beyond the ends of that line.
+    its 95 % bootstrap interval over images; None beyond the ends of that line, which begins at its
+    best PSNR.
     """
 
     network: str
@@ -260,9 +261,9 @@ def _advantage(
     def at(chosen: NDArray[np.int64]) -> float:
         psnr, gap = (values[chosen, column].mean() for column in columns)
         xs, ys = (line[:, chosen, column].mean(1) for column in columns)  # (strengths,)
-        order = np.argsort(xs)
-        inside = xs[order[0]] <= psnr <= xs[order[-1]]
-        return float(np.interp(psnr, xs[order], ys[order]) - gap) if inside else math.nan
+        best = xs.argmax()  # weaker sharpening costs more dB for more gap: nobody's choice
+        xs, ys = xs[best:][::-1], ys[best:][::-1]
+        return float(np.interp(psnr, xs, ys) - gap) if xs[0] <= psnr <= xs[-1] else math.nan
 
     images = np.arange(len(values))
     advantage = at(images)
