@@ -8,13 +8,18 @@ TORCH ?= cpu
 INDEX := $(if $(filter cpu-Linux,$(TORCH)-$(shell uname)),--retries 0 --timeout 5 --index-url https://download.pytorch.org/whl/cpu)
 PIP = $(BIN)/python -m pip install --quiet
 
-.PHONY: demo test bench lint clean docs
+.PHONY: demo test bench lint clean docs screens
 
 demo: $(STAMP)
 	$(BIN)/edgekeeper demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not browser"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not browser and not docs"
+
+# Every browser test (needs chromium); its screenshots lie in results/screens, to be looked at.
+screens: $(STAMP)
+	EDGEKEEPER_SCREENS=results/screens $(BIN)/python -m pytest -n 0 -m "browser and not slow" \
+	  $$(grep -rl --include="*.py" "mark.browser" tests)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench.py

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from edgekeeper.cli import COMMANDS
+from edgekeeper.cli import COMMANDS, scoring
+from edgekeeper.data.catalogue import SETS
+from edgekeeper.pretrained.reference import REFERENCE
+from edgekeeper.pretrained.zoo import networks
+from edgekeeper.recipes import RECIPES
 
 
 @pytest.mark.parametrize(
@@ -57,6 +62,24 @@ def test_no_line_of_help_is_cut(command: Callable[..., Any]) -> None:
     for group in ([], *([name] for name in COMMANDS if name in ("data", "models", "recipes"))):
         _, found, commands = command(*group, "--help").out.partition("Commands:")
         assert found and "..." not in commands, commands
+
+
+def test_lists_are_tables_with_headers_whose_names_are_whole_in_80_columns(
+    command: Callable[..., Any], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(scoring, "console", lambda: Console(width=80))
+    names = [entry.name for entry in SETS] + list(REFERENCE)
+    for line, head, whole in (
+        ("models", "name scale MB style speed Set5 Set14", [one.name for one in networks()]),
+        ("recipes", "recipe network updates", list(RECIPES)),
+        ("data list", "name kind files licence", names),
+    ):
+        done = command(*line.split())
+        lines = [each for each in done.out.splitlines() if each.startswith(" ")]  # of tables
+        assert not done.status and max(map(len, lines)) <= 80, done
+        assert head in [" ".join(each.split()) for each in lines], line
+        first = {each.split()[0] for each in lines if each.split()}
+        assert not set(whole) - first, (line, set(whole) - first)
 
 
 def test_json_to_standard_output_stands_there_alone() -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekeeper.evaluation import study_answers
 from edgekeeper.image import Image, read_image, write_image
+from edgekeeper.metrics.preference import agreement
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +233,90 @@ def test_a_subject_may_not_be_called_as_the_checks_are(
         tmp_path / "study.html",
     )
     assert ran.status == 2 and "'original' is what attention checks show" in ran.err
+
+
+def shown_of(page: Path, key: dict[str, Any]) -> dict[tuple[str, str], np.ndarray]:
+    """The pixels of each subject on each image."""
+    images = study_of(page)["images"]
+    return {
+        (known["image"], known["method"]): read_image(
+            base64.b64decode(images[token].partition(",")[2])
+        ).pixels
+        for token, known in key["tokens"].items()
+        if "measures" in known
+    }
+
+
+def test_the_worst_places_are_those_of_each_result_in_its_turn(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    """Two folders with one damaged square an image: the first's at one place, the second's at
+    another; shown is that of the first, of the second, of the first ..."""
+    pixels = np.random.default_rng(0).integers(60, 190, (96, 96, 3)).astype(np.uint8)
+    for folder in ("hr", "a", "b"):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            damaged = pixels.copy()
+            if folder != "hr":
+                at = 0 if folder == "a" else 64
+                damaged[at : at + 32, at : at + 32] = 0 if folder == "a" else 255
+            write_image(Image(pixels=damaged), tmp_path / folder / f"n{number}.png")
+    page = tmp_path / "s.html"
+    options = ("--on", tmp_path / "hr", "--scale", "4", "--side", "32", "--crops", "worst")
+    ran = command("study", "make", tmp_path / "a", tmp_path / "b", *options, "-o", page)
+    assert ran.status == 0, ran.err
+    shown = shown_of(page, json.loads((tmp_path / "s_key.json").read_text()))
+    for number in range(4):
+        worse, value = (("a", 0), ("b", 255))[number % 2]
+        assert (shown[f"hr/n{number}", worse] == value).all(), number
+        other = "b" if worse == "a" else "a"
+        assert np.ptp(shown[f"hr/n{number}", other]) > 50
+
+
+def test_images_without_originals(
+    originals: Path, tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEKEEPER_DATA", raising=False)
+    page, key_file = tmp_path / "s.html", tmp_path / "s_key.json"
+    options = ("--inputs", originals, "--side", "64", "-o", page)
+    ran = command("study", "make", "fast_x4", "bicubic", *options, "--crops", "differ")
+    assert ran.status == 0, ran.err
+    study, key = study_of(page), json.loads(key_file.read_text())
+    assert len(study["trials"]) == 4 + 1 + 3
+    subjects = [known for known in key["tokens"].values() if "measures" in known]
+    assert len(subjects) == 8 and all(list(one["measures"]) == ["risk"] for one in subjects)
+    answers = tmp_path / "a.jsonl"
+    answers.write_text("".join(answers_of(study, key, f"p{n}", 1.5) for n in range(8)))
+    ran = command("study", "analyse", key_file, answers, "--format", "csv")
+    # 8 people, 4 images; those with checks count among the measures too
+    assert "fast_x4,bicubic" in ran.out and ",32," in ran.out and "structure risk" in ran.out
+
+    ran = command("study", "make", "fast_x4", "bicubic", *options, "--crops", "worst", "--force")
+    assert ran.status == 2 and "Without originals" in ran.err
+    ran = command("study", "make", "fast_x4", "bicubic", "--inputs", tmp_path / "no", "-o", page)
+    assert ran.status == 2 and ran.err
+    # Result folders alone: one of them says the names; no scale, no network, no measure.
+    (tmp_path / "other").mkdir()
+    for file in originals.iterdir():
+        shutil.copy(file, tmp_path / "other")
+    folders = (originals, tmp_path / "other")
+    ran = command("study", "make", *folders, *options, "--force")
+    assert ran.status == 0, ran.err
+    shown = shown_of(page, json.loads(key_file.read_text()))
+    assert len(shown) == 8 and {one.shape for one in shown.values()} == {(64, 64, 3)}
+
+
+def test_a_check_takes_no_measures_from_a_subject(
+    made: tuple[Path, dict[str, Any], dict[str, Any]], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    """`bicubic` is a subject and what checks show: pairs with it count among the measures."""
+    _, study, key = made
+    answers = tmp_path / "a.jsonl"
+    answers.write_text("".join(answers_of(study, key, f"p{n}", 2.0) for n in range(6)))
+    asked = tuple(study_answers.read_answers(answers.read_text().splitlines(), key)[0])
+    seen: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:
+        count = lambda rated, seed: seen.append(len(rated)) or agreement(rated, seed=seed)  # noqa: E731
+        patched.setattr(study_answers, "agreement", count)
+        study_answers.analyse_study(asked, (), key=key)
+    assert seen[0] == 6 * 4 * 3

@@ -14,6 +14,7 @@ from edgekeeper.cli.options import (
     split_names,
     split_numbers,
 )
+from edgekeeper.cli.scoring import show_table
 from edgekeeper.cli.upscale import not_read_line, shown
 from edgekeeper.errors import InputError
 from edgekeeper.files import make_folder
@@ -37,16 +38,17 @@ data_command.add_command(data_degrade.degrade_command)
 def list_sets() -> None:
     """List the known sets, and the weights that metrics need: images, licence, origin."""
     from edgekeeper.data.catalogue import SETS
-
-    for entry in SETS:
-        click.echo(
-            f"{entry.name:18} {entry.kind:5} {entry.count:5}  {entry.licence}\n"
-            f"{'':26}{entry.origin}"
-        )
+    from edgekeeper.evaluation.tables import Table
     from edgekeeper.pretrained.reference import REFERENCE
 
-    for name, weights in REFERENCE.items():
-        click.echo(f"{name:18} weights   1  {weights.licence}\n{'':26}{weights.remote.address}")
+    rows: list[tuple[str, ...]] = [
+        (one.name, one.kind, str(one.count), one.licence, one.origin) for one in SETS
+    ]
+    rows += [
+        (name, "weights", "1", weights.licence, weights.remote.address)
+        for name, weights in REFERENCE.items()
+    ]
+    show_table(Table("", ("name", "kind", ">files", "licence", "origin"), tuple(rows)))
 
 
 @data_command.command("get", epilog="Example: edgekeeper data get set5 --data images")

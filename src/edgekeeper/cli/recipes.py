@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekeeper.cli.options import Subcommands, find_recipe
+from edgekeeper.cli.scoring import show_table
 
 if TYPE_CHECKING:
     from edgekeeper.training.recipe import Recipe, Stage
@@ -21,12 +22,12 @@ def recipes_command(ctx: click.Context) -> None:
     """List the recipes that `edgekeeper train` takes, by paper; docs/train.md says more."""
     if ctx.invoked_subcommand is not None:
         return
+    from edgekeeper.evaluation.tables import Table
     from edgekeeper.recipes import FAMILIES
 
     for title, family in FAMILIES.items():
-        click.echo(f"{title}:")
-        for recipe in family.values():
-            click.echo(f"  {recipe.name:32} {recipe.model.name}, {recipe.steps:,} updates")
+        rows = tuple((one.name, one.model.name, f"{one.steps:,}") for one in family.values())
+        show_table(Table(title, ("recipe", "network", ">updates"), rows))
 
 
 @recipes_command.command("show", epilog="Example: edgekeeper recipes show spsr --toml > mine.toml")

@@ -107,7 +107,7 @@ def scoring_options(function: Callable[..., None]) -> Callable[..., None]:
         from edgekeeper.metrics.score import find_metrics
 
         names = split_names(sets)
-        root = sets_root(data, sets=names)
+        root = Path() if own.get("inputs") else sets_root(data, sets=names)  # or without --on
         asked, conditions = find_metrics(split_names(metrics)), find_protocol(protocol)
         folder = weights_folder(weights, data=root)
         function(scoring=Scoring(names, root, scale, conditions, asked, folder, device), **own)

@@ -33,9 +33,16 @@ def study_command() -> None:
 )
 @click.option(
     "--crops",
-    type=click.Choice(["random", "differ"]),
+    type=click.Choice(["random", "worst", "differ"]),
     default="random",
-    help="Where an image is shown: drawn by --seed, or where the results differ most.",
+    help="Where an image is shown: drawn by --seed, where each result in its turn is furthest "
+    "behind the others, or where they differ most.",
+)
+@click.option(
+    "--inputs",
+    type=PATH,
+    metavar="FOLDER",
+    help="Images to enlarge in place of --on, where there are no originals.",
 )
 @click.option("--question", default="Which do you prefer?", help="What they are asked.")
 @click.option(
@@ -48,6 +55,7 @@ def make(
     output: Path,
     ask: "Ask",
     crops: "Crops",
+    inputs: Path | None,
     question: str,
     side: int,
     seed: int,
@@ -67,10 +75,12 @@ def make(
         check_new_file(file, option="--output", force=force)
     names = subject_names(subjects)
     opened = [scoring.open(subject) for subject in subjects]
+    alone = inputs is not None and all(isinstance(subject, Path) for subject in opened)
     page, key = make_study(
         dict(zip(names, opened, strict=True)),
         sets=scoring.sets,
-        scale=scoring.scale_of(opened),
+        inputs=inputs,
+        scale=scoring.scale or 1 if alone else scoring.scale_of(opened),
         data_root=scoring.root,
         question=question,
         ask=ask,
@@ -146,7 +156,7 @@ def analyse(
 
     And how far PSNR, LPIPS and structure risk go with them.
     """
-    from edgekeeper.evaluation.study import analyse_study, read_answers
+    from edgekeeper.evaluation.study_answers import analyse_study, read_answers
 
     check_new_file(figure, option="--figure", force=force)
     try:

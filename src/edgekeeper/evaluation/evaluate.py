@@ -136,6 +136,25 @@ def results(
     )
 
 
+def input_results(
+    subject: SRModel | str | Path, *, inputs: str | Path, scale: int
+) -> Iterator[tuple[Pair, Tensor]]:
+    """Return what ``subject`` makes of the images in a folder, which have no originals.
+
+    The pairs have ``lr()`` alone. Result folders are matched by name; errors as ``evaluate``.
+    """
+    folder = Path(inputs)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder '{folder}' of images to enlarge.")
+    pairs = [Pair(file.stem, scale, file, file, "own files") for file in list_images(folder)]
+    if not pairs:
+        raise DataError(f"'{folder}' holds no images.")
+    protocol, label = find_protocol("y_matlab"), folder.resolve().name
+    found = find_subject(subject, scale=scale)
+    source = _source(found, label=label, pairs=pairs, protocol=protocol)
+    return ((pair, source.make(pair)) for pair in pairs)
+
+
 def score_result(
     result: PairResult, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
 ) -> Score:

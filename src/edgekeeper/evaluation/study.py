@@ -4,11 +4,10 @@ import base64
 import json
 import math
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pyvips
@@ -17,45 +16,36 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.evaluation.evaluate import results
-from edgekeeper.evaluation.tables import TITLES, Table, with_interval
-from edgekeeper.files import parse_json
+from edgekeeper.evaluation.evaluate import input_results, results
 from edgekeeper.image import from_tensor
 from edgekeeper.metrics.perceptual import measure_perceptual
-from edgekeeper.metrics.preference import (
-    Answer,
-    Rated,
-    agreement,
-    consistency,
-    preference_rate,
-    preference_scores,
-    wilson_interval,
-)
 from edgekeeper.metrics.psnr import psnr
 from edgekeeper.metrics.risk import structure_risk
-from edgekeeper.metrics.statistics import Interval
 from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
 from edgekeeper.ops.resize import imresize
 
 ORIGINAL, BICUBIC = "original", "bicubic"
-"""What attention checks show: the original beside the interpolated image."""
+"""What attention checks show: the original beside the interpolated image, or stand-ins for both."""
 
 Ask = Literal["pairs", "rankings"]
-Crops = Literal["random", "differ"]
+Crops = Literal["random", "worst", "differ"]
 
 STUDY_MEASURES = {"psnr": 1, "lpips": -1, "risk": -1}
 """What answers are compared with, and whether more (1) or less (-1) of it is better."""
 
 _REPEATED = 0.1  # share of the pairs that come twice, sides exchanged
 
+_BLUR = 4  # factor by which a stand-in for bicubic is made smaller and larger again
+
 
 def make_study(
     subjects: Mapping[str, SRModel | str | Path],
     *,
-    sets: Sequence[str | Path],
+    sets: Sequence[str | Path] = (),
+    inputs: str | Path | None = None,
     scale: int,
-    data_root: str | Path,
+    data_root: str | Path = ".",
     question: str = "Which do you prefer?",
     ask: Ask = "pairs",
     crops: Crops = "random",
@@ -67,15 +57,21 @@ def make_study(
     """Return the page that asks about every image, and the key to it.
 
     Asked is for all pairs of subjects or, of "rankings", for the order of all of them. Shown is a
-    square of ``side`` pixels at a place drawn by ``seed``, or of "differ" where the results differ
-    most. Each subject stands in each place equally often, and the page exchanges the sides for
+    square of ``side`` pixels at a place drawn by ``seed``, of "differ" where the results differ
+    most, or of "worst" where the error of one subject, each in its turn, most exceeds the others'.
+    Each subject stands in each place equally often, and the page exchanges the sides for
     every second participant; one question in ten comes twice; ``checks`` pairs show the original
     beside bicubic. Nothing in the page names a subject or an image, and each part of the files of
     a question is as long. The key has PSNR, structure risk and, with its weights, LPIPS of what
     is shown.
 
+    ``inputs``: a folder of images to enlarge in place of ``sets``, where nobody has originals.
+    Then checks show a result of the first subject beside itself blurred. Result folders alone
+    need only the names in ``inputs``, and scale 1 where their images are no LR images.
+
     Raises:
-        InputError: fewer than two subjects, more than nine to be ranked; those of ``evaluate``.
+        InputError: fewer than two subjects, more than nine to be ranked, "worst" without
+            originals; those of ``evaluate``.
     """
     if len(subjects) < 2 or (ask == "rankings" and len(subjects) > 9):
         raise InputError("A study compares two subjects or more, and ranks nine at most.")
@@ -91,22 +87,21 @@ def make_study(
         images[token] = _packed(box.cut(image).float())
         return token
 
-    runs = [
-        results(subject, sets=sets, scale=scale, data_root=data_root)
-        for subject in subjects.values()
-    ]
+    if inputs is not None and crops == "worst":
+        raise InputError("Without originals no place is the worst: take 'differ' or 'random'.")
     trials: list[tuple[str, ...]] = []
     tests: list[tuple[str, ...]] = []
-    for number, made in enumerate(zip(*runs, strict=True)):
-        hr, of = made[0].pair.hr(), f"{made[0].set}/{made[0].pair.name}"
-        lr = made[0].pair.lr()
-        box = _place(hr, [one.image for one in made], scale, side=side, crops=crops, rng=rng)
-        small = Box(box.top // scale, box.left // scale, box.height // scale, box.width // scale)
+    parts = _results(subjects, sets=sets, inputs=inputs, scale=scale, data_root=data_root)
+    for number, (of, hr, lr, made) in enumerate(parts):
+        box = _place(number, hr, made, scale, side=side, crops=crops, rng=rng)
         mine = []
-        for name, one in zip(subjects, made, strict=True):
-            mine.append(shown(one.image, box, name=name, of=of))
-            crop = [box.cut(one.image).float(), box.cut(hr).float(), small.cut(lr).float()]
-            tokens[mine[-1]]["measures"] = _measures(*crop, scale=scale, weights=weights)
+        for name, image in zip(subjects, made, strict=True):
+            mine.append(shown(image, box, name=name, of=of))
+            of_lr = None if lr is None or scale == 1 else _shrunk(box, scale).cut(lr).float()
+            of_hr, of_sr = None if hr is None else box.cut(hr).float(), box.cut(image).float()
+            tokens[mine[-1]]["measures"] = _measures(
+                of_sr, of_hr, of_lr, scale=scale, weights=weights
+            )
         if ask == "rankings":  # a Latin square: each subject stands in each place equally often
             trials.append(tuple(mine[(number + k) % len(mine)] for k in range(len(mine))))
         else:
@@ -115,10 +110,10 @@ def make_study(
                 for i, j in combinations(range(len(mine)), 2)
             ]
         if len(tests) < checks:
-            low = imresize(lr, size=(hr.shape[-2], hr.shape[-1]))
+            clear, poor = _check(hr, lr, made[0])
             both = [
-                shown(hr, box, name=ORIGINAL, of=of),
-                shown(low, box, name=BICUBIC, of=of),
+                shown(clear, box, name=ORIGINAL, of=of),
+                shown(poor, box, name=BICUBIC, of=of),
             ]
             tests.append((both[number % 2], both[1 - number % 2]))
     again = rng.permutation(len(trials))[: max(1, round(_REPEATED * len(trials)))]
@@ -138,8 +133,46 @@ def make_study(
     return page.replace("/*STUDY*/null", packed), key
 
 
+def _results(
+    subjects: Mapping[str, SRModel | str | Path],
+    *,
+    sets: Sequence[str | Path],
+    inputs: str | Path | None,
+    scale: int,
+    data_root: str | Path,
+) -> Iterator[tuple[str, Tensor | None, Tensor | None, list[Tensor]]]:
+    """Give of each image its name, the original, the LR image and what the subjects made of it."""
+    if inputs is not None:
+        found = [input_results(one, inputs=inputs, scale=scale) for one in subjects.values()]
+        for made in zip(*found, strict=True):
+            images, lr = [image for _, image in made], made[0][0].lr()
+            if len({image.shape for image in images}) > 1:
+                raise DataError(f"The results for '{made[0][0].name}' differ in size.")
+            fits = images[0].shape[-2:] == (scale * lr.shape[-2], scale * lr.shape[-1])
+            yield made[0][0].name, None, lr if fits else None, images
+        return
+    runs = [results(one, sets=sets, scale=scale, data_root=data_root) for one in subjects.values()]
+    for made in zip(*runs, strict=True):
+        pair = made[0].pair
+        yield f"{made[0].set}/{pair.name}", pair.hr(), pair.lr(), [one.image for one in made]
+
+
+def _check(hr: Tensor | None, lr: Tensor | None, result: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what everybody prefers, and what nobody does."""
+    if hr is not None and lr is not None:
+        return hr, imresize(lr, size=(hr.shape[-2], hr.shape[-1]))
+    height, width = result.shape[-2:]
+    small = imresize(result, size=(max(1, height // _BLUR), max(1, width // _BLUR)))
+    return result, imresize(small, size=(height, width))
+
+
+def _shrunk(box: Box, scale: int) -> Box:
+    return Box(box.top // scale, box.left // scale, box.height // scale, box.width // scale)
+
+
 def _place(
-    hr: Tensor,
+    number: int,
+    hr: Tensor | None,
     results: Sequence[Tensor],
     scale: int,
     *,
@@ -147,26 +180,35 @@ def _place(
     crops: Crops,
     rng: np.random.Generator,
 ) -> Box:
-    """Return the square to show, on the grid of the LR pixels."""
-    high, wide = (n // scale for n in hr.shape[-2:])
+    """Return the square to show of the image ``number``, on the grid of the LR pixels."""
+    high, wide = (n // scale for n in results[0].shape[-2:])
     height, width = (min(max(1, side // scale), n) for n in (high, wide))
     if crops == "random":
         top, left = int(rng.integers(high - height + 1)), int(rng.integers(wide - width + 1))
     else:
-        spread = torch.stack(list(results)).float().var(dim=0).mean(dim=1, keepdim=True)
-        spread = avg_pool2d(spread, scale)  # (1, 1, h, w)
-        found = avg_pool2d(spread, (height, width), stride=1)
+        images = torch.cat(list(results)).float()  # (subjects, 3, H, W)
+        if crops == "worst":
+            assert hr is not None
+            errors = (images - hr).square()
+            turn = number % len(images)
+            excess = errors[turn] - (errors.sum(dim=0) - errors[turn]) / (len(images) - 1)
+        else:
+            excess = images.var(dim=0)
+        excess = avg_pool2d(excess.mean(dim=0)[None, None], scale)  # (1, 1, h, w)
+        found = avg_pool2d(excess, (height, width), stride=1)
         top, left = divmod(int(found.argmax()), found.shape[-1])
     return Box(top * scale, left * scale, height * scale, width * scale)
 
 
 def _measures(
-    sr: Tensor, hr: Tensor, lr: Tensor, *, scale: int, weights: str | Path | None
+    sr: Tensor, hr: Tensor | None, lr: Tensor | None, *, scale: int, weights: str | Path | None
 ) -> dict[str, float]:
     """Return those of ``STUDY_MEASURES`` that can be taken of what is shown."""
-    values = {"psnr": psnr(sr, hr, scale=scale).item()}
-    values |= measure_perceptual(sr, hr, metrics=("lpips",), folder=weights).values
-    if min(lr.shape[-2:]) >= 8:
+    values = {}
+    if hr is not None:
+        values = {"psnr": psnr(sr, hr, scale=scale).item()}
+        values |= measure_perceptual(sr, hr, metrics=("lpips",), folder=weights).values
+    if lr is not None and min(lr.shape[-2:]) >= 8:
         values["risk"] = structure_risk(lr, sr, scale=scale).score.item()
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
@@ -180,171 +222,3 @@ def _packed(image: Tensor) -> str:
     pixels = pyvips.Image.new_from_array(from_tensor(image))
     png = pixels.pngsave_buffer(keep="none", compression=0, filter="none")
     return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-# ---- Analysis ------------------------------------------------------------------------------------
-
-
-def read_answers(lines: Iterable[str], key: Mapping[str, Any]) -> tuple[list[Answer], list[Answer]]:
-    """Return the answers to pairs of subjects and those to attention checks.
-
-    A ranking is an answer to each of its pairs. A question that was answered twice by one
-    participant, in two files, counts once.
-
-    Raises:
-        DataError: a line is no answer, or one of another study.
-    """
-    answers: dict[tuple[str, ...], list[Answer]] = {}
-    for number, line in enumerate(filter(str.strip, lines), start=1):
-        try:
-            given = parse_json(line)
-            person = str(given["participant"])
-            if "images" in given:
-                shown, order = list(given["images"]), list(given["order"])
-                if order and sorted(order) != sorted(shown):
-                    raise ValueError("not every image has a rank")
-            else:
-                shown = [given["left"], given["right"]]
-                chosen = {"left": shown, "right": shown[::-1], "none": []}
-                order = chosen[given["choice"]]
-            known = {token: key["tokens"][token] for token in shown}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"Answer {number} is none of this study ({error}).") from None
-        rank = {token: place for place, token in enumerate(order)}
-        answers[person, *shown] = [
-            Answer(
-                participant=person,
-                image=known[a]["image"],
-                first=known[a]["method"],
-                second=known[b]["method"],
-                preferred=None if not order else "first" if rank[a] < rank[b] else "second",
-            )
-            for a, b in combinations(shown, 2)
-        ]
-    flat = [answer for some in answers.values() for answer in some]
-    checks = [a for a in flat if ORIGINAL in (a.first, a.second)]
-    return [a for a in flat if ORIGINAL not in (a.first, a.second)], checks
-
-
-class PairVotes(NamedTuple):
-    """How often ``a`` was preferred to ``b``, neither, and ``b``; the rate has ties as halves.
-
-    The interval of ``rate`` takes answers as independent (Wilson), that of ``clustered`` does not.
-    """
-
-    a: str
-    b: str
-    votes: tuple[int, int, int]
-    rate: Interval
-    clustered: Interval
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyResult:
-    """What a study found: scores from the best, pairs of methods, and both as tables."""
-
-    scores: tuple[tuple[str, Interval], ...]
-    pairs: tuple[PairVotes, ...]
-    tables: tuple[Table, ...]
-
-
-def analyse_study(
-    answers: Sequence[Answer], checks: Sequence[Answer], *, key: Mapping[str, Any], seed: int = 0
-) -> StudyResult:
-    """Return the scores of the methods, the rates of their pairs, and what measures agree.
-
-    Participants who fail more than half of their attention checks are left out.
-    """
-    methods = list(key["methods"])
-    kept, out = _attentive(answers, checks)
-    once, repeated = _repeated(kept)
-    people = len({answer.participant for answer in once})
-    scores = preference_scores(once, methods, seed=seed)
-    ranked = sorted(zip(methods, scores, strict=True), key=lambda pair: -pair[1].mean)
-    pairs = []
-    for a, b in combinations([name for name, _ in ranked], 2):
-        asked = [x for x in once if {x.first, x.second} == {a, b}]
-        if not asked:
-            continue
-        ties = sum(x.preferred is None for x in asked)
-        won = sum(x.preferred is not None and getattr(x, x.preferred) == a for x in asked)
-        rate = wilson_interval(won + ties / 2, len(asked))
-        clustered = preference_rate(asked, (a, b), seed=seed)
-        pairs.append(PairVotes(a, b, (won, ties, len(asked) - won - ties), rate, clustered))
-    same = consistency(repeated)
-    told = "not asked" if same is None else f"{same:.0%} of {len(repeated)}"
-    notes = (
-        f"{people} participants, {len(once)} answers; left out for failed attention checks: {out}. "
-        f"The same answer when asked again: {told}. Scores: Bradley-Terry, natural logarithms, "
-        "95 % by cluster bootstrap over participants and images; ties are half a win.",
-    )
-    rows = tuple((name, with_interval(score, digits=2)) for name, score in ranked)
-    tables = [Table("Scores", ("method", ">score [95 %]"), rows, notes), _pair_table(pairs)]
-    if measured := _agreements(once, key=key, seed=seed):
-        tables.append(measured)
-    return StudyResult(scores=tuple(ranked), pairs=tuple(pairs), tables=tuple(tables))
-
-
-def _pair_table(pairs: Sequence[PairVotes]) -> Table:
-    rows = []
-    for a, b, votes, rate, clustered in pairs:
-        assert clustered.low is not None and clustered.high is not None
-        better = a if clustered.low > 0.5 else b if clustered.high < 0.5 else "not distinguishable"
-        spans = (f"[{one.low:.3f}, {one.high:.3f}]" for one in (clustered, rate))
-        count = (str(votes[1]), str(sum(votes)))
-        rows.append((a, b, f"{rate.mean:.3f}", *spans, *count, better))
-    note = (
-        "95 % by cluster bootstrap over participants and images, from which follows what is "
-        "better; beside it by Wilson's score, which takes answers as independent of each other."
-    )
-    columns = ("preferred", "to", ">rate", ">95 %", ">Wilson", ">ties", ">answers", "better")
-    return Table("Pairs", columns, tuple(rows), (note,), keys=2)
-
-
-def _agreements(answers: Sequence[Answer], *, key: Mapping[str, Any], seed: int) -> Table | None:
-    """Return how far each measure goes with the answers; None for a key without measures."""
-    known = {(t["image"], t["method"]): t.get("measures", {}) for t in key["tokens"].values()}
-    rows = []
-    for name, sign in STUDY_MEASURES.items():
-        rated = [
-            Rated(answer, sign * (first[name] - second[name]))
-            for answer in answers
-            if name in (first := known[answer.image, answer.first])
-            and name in (second := known[answer.image, answer.second])
-        ]
-        if not rated:
-            continue
-        found = agreement(rated, seed=seed)
-        cells = (with_interval(x, digits=2) for x in (found.rank, found.share))
-        rows.append((TITLES.get(name, "structure risk"), *cells))
-    if not rows:
-        return None
-    note = (
-        "Of what was shown. Spearman's correlation of the difference of two results in a measure, "
-        "the better above 0, with how often the one was preferred to the other; and the share of "
-        "answers, without ties, that chose the better. 95 % by bootstrap over images, and Wilson's."
-    )
-    columns = ("measure", ">correlation [95 %]", ">agrees [95 %]")
-    return Table("Measures", columns, tuple(rows), (note,))
-
-
-def _attentive(answers: Sequence[Answer], checks: Sequence[Answer]) -> tuple[list[Answer], int]:
-    failed: dict[str, list[bool]] = {}
-    for check in checks:
-        right = check.preferred is not None and getattr(check, check.preferred) == ORIGINAL
-        failed.setdefault(check.participant, []).append(not right)
-    out = {person for person, wrong in failed.items() if sum(wrong) > len(wrong) / 2}
-    return [answer for answer in answers if answer.participant not in out], len(out)
-
-
-def _repeated(answers: Sequence[Answer]) -> tuple[list[Answer], list[tuple[Answer, Answer]]]:
-    """Return the first answers to each question, and the questions that were asked twice."""
-    first: dict[tuple[str, str, frozenset[str]], Answer] = {}
-    twice = []
-    for answer in answers:
-        question = (answer.participant, answer.image, frozenset((answer.first, answer.second)))
-        if question in first:
-            twice.append((first[question], answer))
-        else:
-            first[question] = answer
-    return list(first.values()), twice

@@ -216,10 +216,9 @@ def _part(
     words, wholes = zip(*(_widths(table, column) for column in columns), strict=True)
     given = list(wholes)
     for _ in range(sum(wholes) + _around(len(wholes)) - width):
-        # One character less for the widest column that has more than its longest word.
-        yielding = [k for k in range(len(given)) if given[k] > words[k]]
-        if yielding:
-            given[max(yielding, key=lambda k: given[k])] -= 1
+        # One character less for the widest column that has more than its longest word, if one has.
+        yielding = [k for k in range(len(given)) if given[k] > words[k]] or range(len(given))
+        given[max(yielding, key=lambda k: given[k])] -= 1
     for column, size in zip(columns, given, strict=True):
         name = table.columns[column]
         shown.add_column(

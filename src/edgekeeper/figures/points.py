@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgekeeper.errors import InputError
-from edgekeeper.evaluation.study import StudyResult
+from edgekeeper.evaluation.study_answers import StudyResult
 from edgekeeper.figures.canvas import COLOURS, PALE, figure_file, settle
 
 if TYPE_CHECKING:

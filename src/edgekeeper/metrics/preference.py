@@ -7,7 +7,7 @@ intervals come from a cluster bootstrap over both. Wilson, JASA 22(158), 1927.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from edgekeeper.metrics.statistics import Interval
 
 _Z = 1.959963984540054  # of the normal distribution at 97.5 %
 _ITERATIONS = 200
+_SHORT = 0.3  # chosen so that intervals of simulated normal means hold the truth in 95 of 100
 _PRIOR = 0.1  # answers added to every pair, so that a method that never wins has a score
 
 _Floats = NDArray[np.float64]
@@ -77,7 +78,9 @@ def _half_width(
     Participants and images are two crossed samples: the variance is that of a bootstrap over
     participants, plus that over images, less that over cells (P, I, M, M), which is in both
     (Cameron, Gelbach and Miller, Journal of Business & Economic Statistics 29(2), 2011). Few
-    images make it uncertain itself: Student's t, with Satterthwaite's degrees of freedom.
+    images make it uncertain itself: Student's t, with Satterthwaite's degrees of freedom. Where
+    by chance people or images vary less than cells do, a share of that is taken off: without it
+    intervals were too wide where neither varies (98 of 100 instead of 95).
     """
     generator = np.random.Generator(np.random.Philox(seed))
 
@@ -95,8 +98,15 @@ def _half_width(
     uncertain = np.where(people > alone, people**2 / max(1, cells.shape[0] - 1), 0)
     uncertain += np.where(images > alone, images**2 / max(1, cells.shape[1] - 1), 0)
     per = uncertain / np.where(whole > 0, whole, 1) ** 2  # one over the degrees of freedom
-    t = _Z + (_Z**3 + _Z) / 4 * per + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96 * per**2
-    return np.asarray(t * np.sqrt(whole))
+    t = _student(per)
+    short = np.maximum(alone - people, 0) + np.maximum(alone - images, 0)
+    square = np.maximum(t**2 * whole - _Z**2 * _SHORT * short, _Z**2 * alone / 4)
+    return np.asarray(np.sqrt(square))
+
+
+def _student(per: _Floats | float) -> _Floats | float:
+    """Return the 97.5 % point of Student's t with one over ``per`` degrees of freedom."""
+    return _Z + (_Z**3 + _Z) / 4 * per + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96 * per**2
 
 
 def preference_rate(
@@ -205,15 +215,16 @@ def agreement(rated: Sequence[Rated], *, seed: int = 0, draws: int = 1000) -> Me
     """Return how far a measure goes with the answers.
 
     Each pair of results on an image counts in both directions, so that it does not matter which
-    is called the first. Intervals: bootstrap over images, and Wilson's.
+    is called the first. Intervals: bootstrap over images, of Fisher's z; and ``preference_rate``'s.
     """
     pairs: dict[str, dict[tuple[str, str], list[tuple[float, float]]]] = {}
-    right = total = 0
+    chosen: list[Answer] = []
     for answer, better in rated:
         preferred = {"first": 1.0, "second": 0.0, None: 0.5}[answer.preferred]
         if answer.preferred is not None and better:
-            total += 1
-            right += (better > 0) == (preferred == 1)
+            right = (better > 0) == (preferred == 1)
+            whose = {"first": "measure", "second": "other"}
+            chosen.append(replace(answer, **whose, preferred="first" if right else "second"))
         one = pairs.setdefault(answer.image, {})
         one.setdefault((answer.first, answer.second), []).append((better, preferred))
         one.setdefault((answer.second, answer.first), []).append((-better, 1 - preferred))
@@ -230,6 +241,22 @@ def agreement(rated: Sequence[Rated], *, seed: int = 0, draws: int = 1000) -> Me
             correlation([means[k] for k in generator.integers(len(means), size=len(means))])
             for _ in range(draws if len(means) > 1 else 0)
         ]
-        ends = np.nanpercentile(found, (2.5, 97.5)) if found else (None, None)
-        rank = Interval(whole, *(None if end is None else float(end) for end in ends))
-    return MeasureFit(rank, wilson_interval(right, total) if total else None)
+        rank = Interval(whole, *_fisher_ends(whole, found, of=len(means)))
+    names = ("measure", "other")
+    share = preference_rate(chosen, names, seed=seed, draws=draws) if chosen else None
+    return MeasureFit(rank, share)
+
+
+def _fisher_ends(
+    whole: float, found: Sequence[float], *, of: int
+) -> tuple[float | None, float | None]:
+    """Return the ends of a correlation's interval from bootstrap values over so many images."""
+    if of < 2:
+        return None, None
+    spread = np.nanstd(_fisher(found)) * math.sqrt(of / (of - 1))
+    middle, half = _fisher(whole), _student(1 / (of - 1)) * spread
+    return float(np.tanh(middle - half)), float(np.tanh(middle + half))
+
+
+def _fisher(correlation: float | Sequence[float]) -> _Floats:
+    return np.arctanh(np.clip(correlation, -0.9999, 0.9999))
