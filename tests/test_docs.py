@@ -43,7 +43,6 @@ SKIPPED = {
     "hf://": "the hub",
     " s3://": "a bucket",
     "realesr-general": "a network that is downloaded",
-    "spsr_light --store": "VGG-19, which is downloaded",
     "spsrp_light": "VGG-19, which is downloaded",
     "aesop_trained_light": "VGG-19, which is downloaded",
     "reproduce spsr-table2 --store": "VGG-19, which is downloaded",
