@@ -157,6 +157,20 @@ class Painted(SRModel):
         return sr + board * (sr[:, :1] > 0.5)
 
 
+def test_two_networks_of_which_one_gives_bfloat16_are_mixed():
+    class Half(Painted):
+        def forward(self, lr):
+            return super().forward(lr).bfloat16()
+
+    lr = torch.rand(1, 3, 8, 8)
+    for plain, other in ((Painted(), Half()), (Half(), Painted())):
+        for pair in (
+            Guarded(plain=plain, other=other),
+            Mixture(plain=plain, other=other, strength=0.5),
+        ):
+            torch.testing.assert_close(pair(lr), Painted()(lr), rtol=0, atol=0.01)
+
+
 def test_the_guard_takes_the_faithful_result_where_texture_is_invented():
     plain, other = Painted(), Painted()
     plain.amplitude = 0.0

@@ -345,6 +345,89 @@ def test_restore_has_a_dial_and_images_fit_a_print(open_page: Any, tmp_path: Pat
     page.get_by_text("64 × 36 → 3,840 × 2,160 pixels").wait_for()
 
 
+def test_more_options_show_where_they_apply_and_by_keyboard(
+    open_page: Any, photo: Photo, tmp_path: Path
+) -> None:
+    page = open_page()
+    page.set_input_files("#files", photo(tmp_path / "a.png"))
+    page.get_by_text("24 × 16 → 96 × 64 pixels").wait_for()
+    assert page.is_hidden("#model") and page.is_hidden("#guard")
+    page.focus("#more summary")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "model"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "sharpness"
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text("#sharpness-words") == "40%" and page.is_hidden("#guard")
+    page.click("#start:enabled")
+    page.get_by_text("×4, Automatic, sharpened 40%, 96 × 64: done").wait_for()
+    page.get_by_role("radio", name="Sharp").check()
+    assert page.inner_text("#sharpness-words") == "25%"  # its own
+    page.get_by_role("radio", name="Texture").check()
+    assert page.inner_text("#sharpness-words") == "0%"
+    page.focus("#guard")
+    page.keyboard.press("Space")
+    page.click("#start:enabled")
+    page.get_by_text("×4, Texture, guarded, 96 × 64: done").wait_for()
+    page.select_option("#model", "restore_x4_texture")
+    assert page.is_hidden("#styles") and page.is_visible("#guard") and page.is_hidden("#strength")
+    keep(page, "more")
+    page.select_option("#model", "fast_x4")
+    assert page.is_hidden("#guard")
+    page.click("#start:enabled")
+    page.get_by_text("×4, fast_x4, 96 × 64: done").wait_for()
+    check_accessible(page)
+    page.get_by_role("button", name="Deutsch").click()
+    page.get_by_text("×4, Textur, mit Schutz, 96 × 64: fertig").wait_for()
+    assert page.input_value("#model") == "fast_x4"
+    for words in ("Weitere Optionen", "Netz", "Das Ergebnis schärfen"):
+        assert page.get_by_text(words, exact=True).is_visible()
+
+
+def test_two_fingers_zoom_and_the_whole_screen_is_taken(open_page: Any, tmp_path: Path) -> None:
+    page = open_page(has_touch=True, viewport={"width": 390, "height": 780})
+    enlarge(page, small_photo(tmp_path / "photo.jpg"))
+    page.get_by_role("button", name="Compare: photo.jpg").click()
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(300)
+    keep(page, "compare_phone")
+    whole, box = page.locator("#canvas").screenshot(), page.locator("#canvas").bounding_box()
+    touch = page.context.new_cdp_session(page)
+
+    def fingers(kind: str, *places: float) -> None:
+        points = [
+            {"x": box["x"] + box["width"] * at, "y": box["y"] + box["height"] / 2, "id": number}
+            for number, at in enumerate(places)
+        ]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 0.3)
+    fingers("touchStart", 0.3, 0.7)
+    for step in range(1, 6):
+        fingers("touchMove", 0.3 - step / 25, 0.7 + step / 25)
+    fingers("touchEnd")
+    page.wait_for_timeout(300)
+    near = page.locator("#canvas").screenshot()
+    assert near != whole and page.evaluate("window.visualViewport.scale") == 1
+    assert float(page.input_value("#split")) == 50
+    page.get_by_role("button", name="Whole").click()
+    page.wait_for_timeout(300)
+    assert page.locator("#canvas").screenshot() == whole
+    fingers("touchStart", 0.5)  # one finger on the line moves it
+    fingers("touchMove", 0.3)
+    fingers("touchMove", 0.2)
+    fingers("touchEnd")
+    assert abs(float(page.input_value("#split")) - 20) <= 2
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.fullscreenElement?.id") == "stage"
+    page.get_by_role("button", name="Close").click()
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.fullscreenElement === null") and page.is_hidden("#viewer")
+
+
 def test_what_the_server_says_is_said_in_german(open_page: Any, tmp_path: Path) -> None:
     page = open_page(locale="de-DE")
     for name, content in {"leer.png": b"", "kaputt.png": b"no image", "ab.mp4": b"1234"}.items():

@@ -191,7 +191,7 @@ class _Pair(SRModel):
 
         def run(part: Tensor, _: Tensor | None) -> Tensor:
             sr: Tensor = network(part)
-            return sr
+            return sr.float()  # in bfloat16 one of the two may be so, and the other not
 
         return within_border(run, lr, maps=None, border=(besides,) * 4, scale=self.scale)
 
@@ -257,7 +257,7 @@ class Guarded(_Pair):
             return sr  # nothing to compare in so few pixels
         similarity = texture_similarity(sr.clamp(0, 1), faithful.clamp(0, 1))  # (B, 1, rH, rW)
         artifact = ((THRESHOLD + FADE - similarity) / FADE).clamp(0, 1)
-        return torch.lerp(sr, faithful, artifact.to(sr.dtype))
+        return torch.lerp(sr, faithful, artifact.float())
 
 
 @functools.lru_cache(maxsize=8)

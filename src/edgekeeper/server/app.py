@@ -22,7 +22,7 @@ from edgekeeper.errors import EdgekeeperError
 from edgekeeper.files import BAD_ZIP, is_full, parse_json
 from edgekeeper.server.archive import extract, is_wanted, is_zip, opened, plain_name, zipped
 from edgekeeper.server.guard import OWN_NAMES, Guard
-from edgekeeper.server.jobs import FullError, Job, Options, UploadedImage
+from edgekeeper.server.jobs import MODELS, FullError, Job, Options, UploadedImage
 from edgekeeper.server.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -114,6 +114,7 @@ class _Api:
                 "most_waiting": limits.waiting,
                 "most_bytes": limits.upload,
                 "most_pixels": limits.pixels,
+                "models": MODELS,
             }
         )
 
@@ -326,7 +327,8 @@ class _Api:
         size = f"{result['width']}x{result['height']}"
         if options["scale"]:
             size = f"x{options['scale']:g}"
-        style = "" if options["style"] == "auto" else f"_{options['style']}"
+        style = options.get("model") or options["style"]
+        style = "" if style == "auto" else f"_{style}"
         stem = Path(self._jobs.images[job.image].name).stem
         return f"{stem}_{size}{style}{Path(result['file']).suffix}"
 

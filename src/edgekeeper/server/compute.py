@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyvips
 import torch
@@ -164,8 +164,9 @@ def request_of(options: Message, *, device: str) -> Request:
     if options.get("fit"):
         size["fit"] = tuple(options["fit"])
     return Request(
-        model=_networks(options["style"], device),
+        model=_networks(_kind(options), device),
         style=options["style"],
+        sharpness=options.get("sharpness"),
         precision="auto",
         device=device,
         strength=options.get("strength"),
@@ -176,9 +177,21 @@ def request_of(options: Message, *, device: str) -> Request:
     )
 
 
+class _Kind(NamedTuple):
+    """What networks are asked for."""
+
+    style: Style
+    model: str | None
+    guard: bool
+
+
+def _kind(options: Message) -> _Kind:
+    return _Kind(options["style"], options.get("model"), options.get("guard", False))
+
+
 @functools.cache
-def _networks(style: Style, device: str) -> Networks:
-    return networks_for(Request(style=style, device=device))
+def _networks(kind: _Kind, device: str) -> Networks:
+    return networks_for(Request(**kind._asdict(), device=device))
 
 
 def foresee(task: Message) -> Message:
@@ -189,7 +202,7 @@ def foresee(task: Message) -> Message:
     plan = plan_passes((task["height"], task["width"]), request, factors=networks.factors)
     pixels, seconds = task["width"] * task["height"], 0.0
     for factor in plan.passes:
-        seconds += pixels * _seconds_per_pixel(task["options"]["style"], factor, task["device"])
+        seconds += pixels * _seconds_per_pixel(_kind(task["options"]), factor, task["device"])
         pixels *= factor**2
     height, width = plan.size
     seconds *= task.get("frames", 1)
@@ -197,15 +210,20 @@ def foresee(task: Message) -> Message:
 
 
 @functools.cache
-def _seconds_per_pixel(style: Style, factor: int, device: str) -> float:
+def _seconds_per_pixel(kind: _Kind, factor: int, device: str) -> float:
     """Return the time of a network per pixel that it is given, measured on a small image.
 
     Of "auto" it is that of a clean image; what restored ones take more is learnt by ``Jobs.pace``.
     """
-    style = "faithful" if style == "auto" else style
+    if kind.style == "auto" and kind.model is None:
+        kind = kind._replace(style="faithful")
     noise = torch.rand(1, 3, _TIMED, _TIMED, generator=torch.Generator().manual_seed(0))
     request = Request(
-        model=_networks(style, device), style=style, scale=factor, device=device, precision="auto"
+        model=_networks(kind, device),
+        style=kind.style,
+        scale=factor,
+        device=device,
+        precision="auto",
     )
     image = Image(pixels=from_tensor(noise))
     upscale_image(image, request)

@@ -16,6 +16,11 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 Form = Literal["png", "jpeg", "webp", "tiff", "avif"]
 JobStyle = Literal["auto", "faithful", "sharp", "texture", "restore"]
 
+MODELS = tuple(
+    sorted(path.stem for path in Path(__file__).parents[1].glob("pretrained/weights/*.safetensors"))
+)
+"""The networks inside the package, which a page elsewhere may name; files it may not."""
+
 MOST_STARTS = 3
 """How often a job is begun when the server keeps dying with it."""
 
@@ -28,10 +33,10 @@ class FullError(InputError):
 class Options:
     """What is asked of a job: how large (one of the four), by which style, how it is written.
 
-    ``strength`` is of "auto" and "restore": from 0 (faithful) to 1; None: as the image needs it.
-
-    ``form`` None keeps the format of the image where that can be written; ``risk`` measures where
-    the result has structure that the image does not support.
+    ``strength``, ``model``, ``sharpness`` and ``guard`` are those of the library's ``Request``; a
+    model is one of ``MODELS``, in the place of a style. ``form`` None keeps the format of the
+    image where that can be written; ``risk`` measures where the result has structure that the
+    image does not support.
     """
 
     scale: float | None = None
@@ -40,6 +45,9 @@ class Options:
     fit: tuple[int, int] | None = None
     style: JobStyle = "auto"
     strength: float | None = None
+    model: str | None = None
+    sharpness: float | None = None
+    guard: bool = False
     form: Form | None = None
     quality: int = 95
     risk: bool = True
@@ -57,13 +65,19 @@ class Options:
                 raise InputError(f"'{name}' is {allowed}.")
         if sum(given.get(name) is not None for name in ("scale", "width", "height", "fit")) > 1:
             raise InputError("Say once how large: scale, width, height or fit.")
-        if given.get("strength") is not None and given.get("style") in _WITHOUT_STRENGTH:
+        named, style = given.get("model") is not None, given.get("style") or "auto"
+        if named and style != "auto":
+            raise InputError("Say a style or a model, not both.")
+        if given.get("strength") is not None and (named or style in _WITHOUT_STRENGTH):
             raise InputError("'strength' is for the styles auto and restore.")
+        if given.get("guard") and not named and style != "texture":
+            raise InputError("'guard' is for the style texture, or for a model.")
         kept = {name: value for name, value in given.items() if value is not None}
         form, fit = kept.pop("format", None), kept.pop("fit", None)
         return cls(**kept, form=form, fit=None if fit is None else (fit[0], fit[1]))
 
 
+_OF_PACE = ("style", "model", "guard")  # what the time of a job hangs on, beside its size
 _WITHOUT_STRENGTH = ("faithful", "sharp", "texture")
 
 
@@ -71,6 +85,7 @@ def _is_side(value: object) -> bool:
     return type(value) is int and 0 < value < 10_000_000
 
 
+_SHARE = (lambda x: type(x) in (int, float) and 0 <= x <= 1, "a number from 0 to 1")
 _SIDE = (_is_side, "a whole number of pixels, from 1 to 9999999")
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scale": (lambda x: type(x) in (int, float) and 0 < x <= 64, "a number above 0, at most 64"),
@@ -81,7 +96,10 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a list of width and height in pixels, such as [3840, 2160]",
     ),
     "style": (lambda x: x in get_args(JobStyle), f"one of {', '.join(get_args(JobStyle))}"),
-    "strength": (lambda x: type(x) in (int, float) and 0 <= x <= 1, "a number from 0 to 1"),
+    "strength": _SHARE,
+    "model": (lambda x: x in MODELS, f"one of {', '.join(MODELS)}"),
+    "sharpness": _SHARE,
+    "guard": (lambda x: type(x) is bool, "true or false"),
     "format": (lambda x: x in get_args(Form), f"one of {', '.join(get_args(Form))}"),
     "quality": (lambda x: type(x) is int and 1 <= x <= 100, "a whole number from 1 to 100"),
     "risk": (lambda x: type(x) is bool, "true or false"),
@@ -202,12 +220,13 @@ class Jobs:
         """Return the jobs in a state, the oldest first."""
         return [job for job in self.jobs.values() if job.state == state]
 
-    def pace(self, style: str) -> float:
-        """Return what jobs of a style took over what was foreseen: the median of the last nine."""
+    def pace(self, options: dict[str, Any]) -> float:
+        """Return what such jobs took over what was foreseen: the median of the last nine."""
         ratios = [
             job.result["seconds"] / job.foreseen
             for job in self.in_state("done")
-            if job.options["style"] == style and job.foreseen > 0.05
+            if job.foreseen > 0.05
+            and all(job.options.get(name) == options.get(name) for name in _OF_PACE)
         ]
         return statistics.median(ratios[-9:]) if ratios else 1.0
 

@@ -132,7 +132,7 @@ class Service:
         answer = await self.looker.ask(
             {"do": "foresee", **self._task(image, asdict(options)), **_size(image)}
         )
-        answer["seconds"] *= self.jobs.pace(options.style)
+        answer["seconds"] *= self.jobs.pace(asdict(options))
         answer["allowed"] = answer["width"] * answer["height"] <= self.limits.pixels
         return answer
 
@@ -161,7 +161,7 @@ class Service:
         form = shown["options"].pop("form")
         shown["options"]["format"] = form
         shown["name"] = self.jobs.images[thing.image].name
-        shown["foreseen"] *= self.jobs.pace(thing.options["style"])
+        shown["foreseen"] *= self.jobs.pace(thing.options)
         if thing is self._running and thing.done:
             spent = time.monotonic() - self._begun
             shown["seconds_left"] = round(spent * (thing.total - thing.done) / thing.done, 1)

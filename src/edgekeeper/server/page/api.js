@@ -13,6 +13,7 @@ async function ask(method, path, body) {
   return answer;
 }
 
+export const status = () => ask("GET", "/status");
 export const upload = (file) => ask("POST", `/images?name=${encodeURIComponent(file.name)}`, file);
 export const foresee = (image, options) => ask("POST", `/images/${image}/foresee`, options);
 export const removeImage = (image) => ask("DELETE", `/images/${image}`);

@@ -49,7 +49,7 @@ export class Card {
     this.noticed = make("p");
     this.list = make("ul");
     this.remove = button("remove", image.name, () => removeImage(image.id));
-    this.remove.classList.add("quiet");
+    this.remove.classList.add("quiet", "corner");
     const words = make("div", {}, this.title, this.size, this.noticed, this.remove, this.list);
     this.node = make("li", { className: "card" }, this.thumbnail, words);
     this.update(image, null);
@@ -98,7 +98,10 @@ export function describe({ options, result }) {
   const { scale, fit, width, height } = options;
   const size = scale ? `×${number(scale, 2)}` : fit ? fit.join(" × ") : `${width ?? ""} × ${height ?? ""}`;
   const dial = options.style === "restore" && options.strength != null ? ` ${percent(options.strength)}` : "";
-  return `${size}, ${text(options.style)}${dial}${result.width ? `, ${pixels(result)}` : ""}`;
+  const style = [options.model ?? text(options.style) + dial];
+  if (options.sharpness != null) style.push(text("sharpened", percent(options.sharpness)));
+  if (options.guard) style.push(text("guarded"));
+  return `${size}, ${style.join(", ")}${result.width ? `, ${pixels(result)}` : ""}`;
 }
 
 class Row {

@@ -11,6 +11,8 @@ const STYLES = ["auto", "faithful", "sharp", "texture", "restore"];
 const SCREENS = [["1920 × 1080", 1920, 1080], ["2560 × 1440", 2560, 1440], ["3840 × 2160", 3840, 2160]];
 const PRINTS = [["10 × 15 cm", 1181, 1772], ["A4", 2480, 3508], ["A3", 3508, 4961]];
 const SENT_AT_ONCE = 3;
+const SHARPENED = 25; // percent, of the style "sharp"
+let models = []; // the names of the networks inside
 
 const images = new Map(); // id -> { image, card, foreseen }
 const jobs = new Map();
@@ -18,7 +20,7 @@ const jobs = new Map();
 // ---- Options -----------------------------------------------------------------------------------
 
 function fillOptions() {
-  const kept = { size: $("size").value || "4", format: $("format").value, style: chosenStyle() };
+  const kept = { size: $("size").value || "4", format: $("format").value, style: chosenStyle(), model: $("model").value };
   const option = (value, words) => new Option(words, value);
   const fit = (key) => ([words, w, h]) => option(`${w}x${h}`, text(key, words));
   $("size").replaceChildren(
@@ -30,6 +32,8 @@ function fillOptions() {
   const formats = [["png", "PNG"], ["jpeg", "JPEG"], ["webp", "WebP"], ["tiff", "TIFF"], ["avif", "AVIF"]];
   $("format").replaceChildren(option("", text("keep_format")), ...formats.map((f) => option(...f)));
   $("styles").replaceChildren($("styles").firstElementChild, ...STYLES.map(styleChoice));
+  $("model").replaceChildren(option("", text("model_of_style")), ...models.map((name) => option(name, name)));
+  $("model").value = kept.model;
   $("size").value = kept.size;
   $("format").value = kept.format;
   document.querySelector(`[name=style][value=${kept.style}]`).checked = true;
@@ -49,10 +53,14 @@ function styleChoice(name) {
   return label;
 }
 
-const chosenStyle = () => document.querySelector("[name=style]:checked")?.value ?? "auto";
+const chosenStyle = () => ($("model").value ? "auto" : document.querySelector("[name=style]:checked")?.value ?? "auto");
+const ownSharpness = () => (chosenStyle() === "sharp" ? SHARPENED : 0);
 
 function optionsFor(image) {
-  const options = { style: chosenStyle() };
+  const options = { style: chosenStyle(), guard: $("guard").checked && !$("guard-row").hidden };
+  if ($("model").value) options.model = $("model").value;
+  const sharpness = Number($("sharpness").value);
+  if (sharpness !== ownSharpness()) options.sharpness = sharpness / 100;
   if (options.style === "restore") options.strength = Number($("strength").value) / 100;
   if ($("format").value) options.format = $("format").value;
   if (!$("quality-row").hidden) options.quality = Math.round(Number($("quality").value)) || 95;
@@ -70,9 +78,14 @@ function showStrength() {
   const strength = Number($("strength").value) / 100;
   const key = strength < 0.3 ? "restore_little" : strength < 0.7 ? "restore_half" : "restore_much";
   $("strength-words").textContent = text(key, percent(strength));
+  $("sharpness-words").textContent = percent(Number($("sharpness").value) / 100);
 }
 
-function onOptions() {
+function onOptions(event) {
+  if (["style", "model"].includes(event?.target.name || event?.target.id)) $("sharpness").value = ownSharpness();
+  $("styles").hidden = $("model").value !== "";
+  // A guard is for networks that invent.
+  $("guard-row").hidden = !(chosenStyle() === "texture" || $("model").value.endsWith("_texture"));
   $("factor-row").hidden = $("size").value !== "own";
   $("strength-row").hidden = chosenStyle() !== "restore";
   showStrength();
@@ -110,7 +123,7 @@ function unasked() {
     if (image.state !== "ready" || foreseen instanceof Error || foreseen?.allowed === false) return false;
     const options = optionsFor(image);
     const asked = (job) => job.image === image.id
-      && ["scale", "fit", "style", "strength", "format"].every((name) => same(job.options[name], options[name]))
+      && ["scale", "fit", "style", "strength", "model", "sharpness", "guard", "format"].every((name) => same(job.options[name], options[name]))
       && job.options.quality === (options.quality ?? 95);
     return ![...jobs.values()].some((job) => asked(job) && job.state !== "cancelled");
   });
@@ -125,6 +138,7 @@ function update() {
   const seconds = todo.reduce((sum, { foreseen }) => sum + (foreseen?.seconds ?? 0), 0);
   $("total").textContent = seconds ? text("total", duration(seconds)) : "";
   $("empty").hidden = images.size > 0;
+  document.body.classList.toggle("empty", !images.size);
   $("clear").hidden = !images.size;
   $("zip").hidden = ![...jobs.values()].some((job) => job.state === "done");
 }
@@ -299,7 +313,7 @@ function inLanguage() {
 
 $("options").onsubmit = start;
 $("options").onchange = onOptions;
-$("strength").oninput = showStrength;
+$("strength").oninput = $("sharpness").oninput = showStrength;
 for (const id of ["files", "folder"]) {
   $(id).onchange = async () => { await send(visible($(id).files)); $(id).value = ""; };
 }
@@ -317,7 +331,7 @@ $("close").onclick = () => $("viewer").close();
 $("viewer").onclose = () => { if (document.fullscreenElement) document.exitFullscreen(); };
 $("full").onclick = () => {
   if (document.fullscreenElement) document.exitFullscreen();
-  else $("viewer").requestFullscreen();
+  else $("stage").requestFullscreen(); // a dialog itself may not
 };
 
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
@@ -330,4 +344,5 @@ document.addEventListener("drop", async (event) => {
 document.addEventListener("paste", (event) => send(event.clipboardData.files));
 
 inLanguage();
+api.status().then((status) => { models = status.models; fillOptions(); }).catch(() => {});
 api.listen({ onAll, onChange, onLost: () => { $("offline").hidden = false; } });

@@ -165,8 +165,10 @@ export class Viewer {
       this.onSplit(this.split);
       return;
     }
-    this.move(at[0] - before[0], at[1] - before[1]);
-    if (other) this.zoom(distance(at, other) / Math.max(1, distance(before, other)), other);
+    if (!other) return this.move(at[0] - before[0], at[1] - before[1]);
+    this.move((at[0] - before[0]) / 2, (at[1] - before[1]) / 2); // as the middle of both fingers
+    const middle = [(at[0] + other[0]) / 2, (at[1] + other[1]) / 2];
+    this.zoom(distance(at, other) / Math.max(1, distance(before, other)), middle);
   }
 
   onKey(event) {
