@@ -22,7 +22,7 @@ from edgekeeper.errors import EdgekeeperError
 from edgekeeper.files import BAD_ZIP, is_full, parse_json
 from edgekeeper.server.archive import extract, is_wanted, is_zip, opened, plain_name, zipped
 from edgekeeper.server.guard import OWN_NAMES, Guard
-from edgekeeper.server.jobs import MODELS, FullError, Job, Options, UploadedImage
+from edgekeeper.server.jobs import NAMED_MODELS, FullError, Job, Options, UploadedImage
 from edgekeeper.server.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -114,7 +114,7 @@ class _Api:
                 "most_waiting": limits.waiting,
                 "most_bytes": limits.upload,
                 "most_pixels": limits.pixels,
-                "models": MODELS,
+                "models": NAMED_MODELS,
             }
         )
 

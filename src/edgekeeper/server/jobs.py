@@ -16,7 +16,7 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 Form = Literal["png", "jpeg", "webp", "tiff", "avif"]
 JobStyle = Literal["auto", "faithful", "sharp", "texture", "restore"]
 
-MODELS = tuple(
+NAMED_MODELS = tuple(
     sorted(path.stem for path in Path(__file__).parents[1].glob("pretrained/weights/*.safetensors"))
 )
 """The networks inside the package, which a page elsewhere may name; files it may not."""
@@ -34,7 +34,7 @@ class Options:
     """What is asked of a job: how large (one of the four), by which style, how it is written.
 
     ``strength``, ``model``, ``sharpness`` and ``guard`` are those of the library's ``Request``; a
-    model is one of ``MODELS``, in the place of a style. ``form`` None keeps the format of the
+    model is one of ``NAMED_MODELS``, in the place of a style. ``form`` None keeps the format of the
     image where that can be written; ``risk`` measures where the result has structure that the
     image does not support.
     """
@@ -97,7 +97,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "style": (lambda x: x in get_args(JobStyle), f"one of {', '.join(get_args(JobStyle))}"),
     "strength": _SHARE,
-    "model": (lambda x: x in MODELS, f"one of {', '.join(MODELS)}"),
+    "model": (lambda x: x in NAMED_MODELS, f"one of {', '.join(NAMED_MODELS)}"),
     "sharpness": _SHARE,
     "guard": (lambda x: type(x) is bool, "true or false"),
     "format": (lambda x: x in get_args(Form), f"one of {', '.join(get_args(Form))}"),
