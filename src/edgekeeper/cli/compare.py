@@ -27,10 +27,7 @@ from edgekeeper.errors import InputError
 @scoring_options
 @click.option("--labels", metavar="A,B", help="What to call the two. Default: their file names.")
 @click.option(
-    "--worst",
-    type=click.IntRange(1),
-    default=6,
-    help="How many images to list and places to draw.",
+    "--worst", type=click.IntRange(1), default=6, help="How many images to list and places to draw."
 )
 @click.option(
     "--crops",

@@ -38,8 +38,7 @@ QUALITY_METRICS = ("psnr", "ssim", "lpips")
 
 
 @click.command(
-    "cost",
-    epilog="Example: edgekeeper cost espcn_x4 edsr_light_x4 rrdb dgggan:body=lr --scale 4",
+    "cost", epilog="Example: edgekeeper cost espcn_x4 edsr_light_x4 rrdb dgggan:body=lr --scale 4"
 )
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option(

@@ -178,17 +178,9 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
     metavar="PIXELS",
     help="Shrink each image to each of these long sides instead, as in 512,768.",
 )
+@click.option("--kernel", type=click.Choice(KERNELS), default=KERNELS[0], help="How LR is made.")
 @click.option(
-    "--kernel",
-    type=click.Choice(KERNELS),
-    default=KERNELS[0],
-    help="How LR is made.",
-)
-@click.option(
-    "--min-side",
-    type=click.IntRange(1),
-    default=100,
-    help="Leave out images with a smaller side.",
+    "--min-side", type=click.IntRange(1), default=100, help="Leave out images with a smaller side."
 )
 @click.option(
     "--exclude", default="", metavar="NAMES", help="File names to leave out, with commas between."

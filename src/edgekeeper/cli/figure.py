@@ -52,12 +52,7 @@ def _draw_crops(
         names = list(figures.default_measures([sample.hr for sample in chosen.samples]))
     figures.check_measures(names)
     figures.crops(
-        chosen.rows(),
-        path=output,
-        numbers=names,
-        scale=chosen.scale,
-        protocol=protocol,
-        **options,
+        chosen.rows(), path=output, numbers=names, scale=chosen.scale, protocol=protocol, **options
     )
 
 

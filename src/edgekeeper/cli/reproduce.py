@@ -230,12 +230,7 @@ def _train(
         raise InputError(f"{table} is trained: give a packed store with --store.")
     root = sets_root(data, sets=split_names(sets))
     from edgekeeper.data.store import Store
-    from edgekeeper.papers import (
-        frontier_table,
-        reproduce,
-        reproduction_table,
-        structure_frontier,
-    )
+    from edgekeeper.papers import frontier_table, reproduce, reproduction_table, structure_frontier
     from edgekeeper.pretrained.zoo import find
 
     own_folder(chosen["out"])

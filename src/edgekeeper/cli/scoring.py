@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_METRICS = "psnr,ssim,gradient_psnr,gv_ratio,gv_gap,gmsd"
 
 protocol_option = click.option(
-    "--protocol",
-    default="y_matlab",
-    help="How numbers are computed; see docs/protocols.md.",
+    "--protocol", default="y_matlab", help="How numbers are computed; see docs/protocols.md."
 )
 weights_option = click.option(
     "--weights",
@@ -43,10 +41,7 @@ weights_option = click.option(
     help="Where the weight files of lpips, niqe and ma lie. Default: the folder weights of --data.",
 )
 repeats_option = click.option(
-    "--repeats",
-    type=click.IntRange(1),
-    default=5,
-    help="Passes of which the median is taken.",
+    "--repeats", type=click.IntRange(1), default=5, help="Passes of which the median is taken."
 )
 
 

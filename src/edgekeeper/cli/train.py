@@ -32,9 +32,7 @@ from edgekeeper.errors import EdgekeeperError
     "(s3://bucket/photos.store).",
 )
 @click.option(
-    "--out",
-    required=True,
-    help="Folder of the run, or an address; a run found there goes on.",
+    "--out", required=True, help="Folder of the run, or an address; a run found there goes on."
 )
 @data_option("Folder with the benchmark sets, for validation.")
 @device_option()

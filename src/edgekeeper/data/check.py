@@ -72,10 +72,7 @@ class Report:
 
 
 def check_set(
-    pairs: Sequence[Pair],
-    *,
-    train: Sequence[Path] = (),
-    lr_kernel: LrKernel = "matlab_uint8",
+    pairs: Sequence[Pair], *, train: Sequence[Path] = (), lr_kernel: LrKernel = "matlab_uint8"
 ) -> Report:
     """Return the report on the test ``pairs``; LR should have been made by ``lr_kernel``.
 

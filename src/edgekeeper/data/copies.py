@@ -192,11 +192,7 @@ def sample(thumb: Tensor, parts: Tensor, *, side: int = 32) -> Tensor:
     top, left, bottom, right = parts[:, :, None].unbind(1)
     rows, columns = top + (bottom - top) * place, left + (right - left) * place  # (N, side)
     grid = torch.stack(
-        [
-            columns[:, None, :].expand(-1, side, -1),
-            rows[:, :, None].expand(-1, -1, side),
-        ],
-        dim=-1,
+        [columns[:, None, :].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)], dim=-1
     )
     images = thumb.expand(len(parts), 1, -1, -1)
     return functional.grid_sample(images, 2 * grid - 1, padding_mode="border", align_corners=False)[

@@ -129,7 +129,7 @@ TWICE = Degradations(
             jpeg=1.0,
             quality=(30, 95),
         ),
-    ),
+    )
 )
 
 

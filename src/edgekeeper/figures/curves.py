@@ -176,12 +176,7 @@ class VarianceCurves:
 
 
 def variance_curves(
-    hr: Tensor,
-    panels: Sequence[Panel],
-    *,
-    path: str | Path,
-    patch: int = 8,
-    box: Box | None = None,
+    hr: Tensor, panels: Sequence[Panel], *, path: str | Path, patch: int = 8, box: Box | None = None
 ) -> VarianceCurves:
     """Return the curves drawn: gradient variance of every patch, x and y direction.
 

@@ -28,15 +28,7 @@ BAND_SCALES, ORIENTATIONS = 2, 6
 _GUARD = 16  # pixels left out on each side of a band of the first scale
 
 # Orientation of the coefficients of a 7 x 7 DCT; A horizontal, B diagonal, C vertical.
-_ORIENTATIONS = (
-    "-AAAAAA",
-    "CBAAAAA",
-    "CCBBAAA",
-    "CCBBBAA",
-    "CCCBBBB",
-    "CCCCBBB",
-    "CCCCBBB",
-)
+_ORIENTATIONS = ("-AAAAAA", "CBAAAAA", "CCBBAAA", "CCBBBAA", "CCCBBBB", "CCCCBBB", "CCCCBBB")
 
 
 def pyramid(grey: Tensor) -> list[Tensor]:

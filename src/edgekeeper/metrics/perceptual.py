@@ -93,11 +93,7 @@ PERCEPTUAL: dict[str, Literal["highest", "lowest"]] = {
 }
 """The numbers that take files and seconds, measured when they are asked for; which are good."""
 
-_NIQE_GREYS: dict[str, Grey] = {
-    "niqe": "y",
-    "niqe_rgb2gray": "rgb2gray",
-    "niqe_stored": "stored",
-}
+_NIQE_GREYS: dict[str, Grey] = {"niqe": "y", "niqe_rgb2gray": "rgb2gray", "niqe_stored": "stored"}
 
 SMALLEST_LPIPS = 31  # pixels a side that AlexNet's layers need
 

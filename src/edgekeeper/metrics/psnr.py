@@ -6,11 +6,7 @@ from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
 
 
 def psnr(
-    sr: Tensor,
-    hr: Tensor,
-    *,
-    protocol: str | Protocol = "y_matlab",
-    scale: int | None = None,
+    sr: Tensor, hr: Tensor, *, protocol: str | Protocol = "y_matlab", scale: int | None = None
 ) -> Tensor:
     """PSNR in dB of each image, (B,) float64; inf where the compared pixels are equal.
 

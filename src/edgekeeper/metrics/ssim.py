@@ -16,11 +16,7 @@ _WINDOW = 11
 
 
 def ssim(
-    sr: Tensor,
-    hr: Tensor,
-    *,
-    protocol: str | Protocol = "y_matlab",
-    scale: int | None = None,
+    sr: Tensor, hr: Tensor, *, protocol: str | Protocol = "y_matlab", scale: int | None = None
 ) -> Tensor:
     """SSIM of each image, (B,) float64, 1 for equal images.
 

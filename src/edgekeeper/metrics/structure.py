@@ -110,11 +110,7 @@ def gv_gap(
 
 
 def gradient_psnr(
-    sr: Tensor,
-    hr: Tensor,
-    *,
-    protocol: str | Protocol = "y_matlab",
-    scale: int | None = None,
+    sr: Tensor, hr: Tensor, *, protocol: str | Protocol = "y_matlab", scale: int | None = None
 ) -> Tensor:
     """PSNR in dB between the gradient magnitude maps, (B,) float64, inf for equal maps.
 
@@ -128,11 +124,7 @@ def gradient_psnr(
 
 
 def gmsd(
-    sr: Tensor,
-    hr: Tensor,
-    *,
-    protocol: str | Protocol = "y_matlab",
-    scale: int | None = None,
+    sr: Tensor, hr: Tensor, *, protocol: str | Protocol = "y_matlab", scale: int | None = None
 ) -> Tensor:
     """Gradient magnitude similarity deviation of each image, (B,) float64; 0 is best.
 

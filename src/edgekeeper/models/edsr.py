@@ -24,12 +24,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.models.base import SRModel
-from edgekeeper.models.enlarge import (
-    DIRECT_RADIUS,
-    SUBPIXEL_RADIUS,
-    direct_tail,
-    subpixel_tail,
-)
+from edgekeeper.models.enlarge import DIRECT_RADIUS, SUBPIXEL_RADIUS, direct_tail, subpixel_tail
 from edgekeeper.ops.resize import imresize
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)

@@ -11,11 +11,7 @@ from torch import Tensor
 from edgekeeper.errors import InputError
 
 # ITU-R BT.601 studio range, as printed by MATLAB's rgb2ycbcr: rows Y, Cb, Cr for R, G, B.
-_BT601 = (
-    (65.481, 128.553, 24.966),
-    (-37.797, -74.203, 112.0),
-    (112.0, -93.786, -18.214),
-)
+_BT601 = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
 
 _BT601_OFFSET = (16.0, 128.0, 128.0)
 

@@ -22,11 +22,7 @@ class Reach:
 
 
 def measure_reach(
-    function: Callable[[Tensor], Tensor],
-    lr: Tensor,
-    *,
-    scale: int,
-    bound: float = 0.5 / 255,
+    function: Callable[[Tensor], Tensor], lr: Tensor, *, scale: int, bound: float = 0.5 / 255
 ) -> Reach:
     """Return the effective receptive field of ``function`` at the middle of the image ``lr``.
 

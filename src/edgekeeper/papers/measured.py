@@ -31,14 +31,7 @@ from edgekeeper.metrics.protocol import find_protocol
 from edgekeeper.metrics.score import Score
 from edgekeeper.metrics.statistics import Difference, Interval, interval
 from edgekeeper.papers.printed import PRINTED, PrintedTable
-from edgekeeper.papers.scored import (
-    BICUBIC,
-    SCALE,
-    SCORED_UNDER,
-    ByProtocol,
-    Ours,
-    scores_of,
-)
+from edgekeeper.papers.scored import BICUBIC, SCALE, SCORED_UNDER, ByProtocol, Ours, scores_of
 
 SectionName = Literal["spsr_toolbox", "y_matlab", "perceptual"]
 SECTIONS: tuple[SectionName, ...] = get_args(SectionName)  # LPIPS, NIQE, PI follow own rules

@@ -192,10 +192,7 @@ PRINTED: dict[str, PrintedTable] = {
         DGGGAN_PAPER,
         "without and with squeeze and excitation",
         ("set5",),
-        {
-            "DGGGAN without SE": {"pi": (3.3427,)},
-            "DGGGAN with SE": {"pi": (3.2559,)},
-        },
+        {"DGGGAN without SE": {"pi": (3.3427,)}, "DGGGAN with SE": {"pi": (3.2559,)}},
         notes=("Its FLOPs, 23.6 G and 23.7 G, stand in dgggan-table5.",),
     ),
     "dgggan-table3": PrintedTable(

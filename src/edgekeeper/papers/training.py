@@ -150,12 +150,7 @@ def reproduce(
     measures = ABLATION_MEASURES if table in ABLATIONS else REPRODUCED_MEASURES
     if table == "gv_table1" or table == "gv_table2":
         compared = comparisons(
-            table,
-            budget=budget,
-            networks=networks,
-            scales=scales,
-            seeds=seeds,
-            degradation=kernel,
+            table, budget=budget, networks=networks, scales=scales, seeds=seeds, degradation=kernel
         )
     else:
         if scales:

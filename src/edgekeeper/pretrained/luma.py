@@ -15,11 +15,7 @@ from edgekeeper.pretrained.layers import Plan, Published, PublishedFormat
 from edgekeeper.spec import spec
 
 # JPEG's full-range Y, Cb, Cr (JFIF 1.02) of R, G, B in [0, 1]; Cb and Cr are moved up by 128/255.
-_JPEG = (
-    (0.299, 0.587, 0.114),
-    (-0.16874, -0.33126, 0.5),
-    (0.5, -0.41869, -0.08131),
-)
+_JPEG = ((0.299, 0.587, 0.114), (-0.16874, -0.33126, 0.5), (0.5, -0.41869, -0.08131))
 _JPEG_OFFSET = (0.0, 128 / 255, 128 / 255)
 _OFFICIAL = {
     "hidden.{i}.weight": "model.weight.{i}",

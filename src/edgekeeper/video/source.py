@@ -13,15 +13,7 @@ from edgekeeper.errors import ImageError, UnavailableError
 from edgekeeper.image import Image
 from edgekeeper.pretrained.exported import UsedPrecision
 from edgekeeper.video.codecs import Layout, layout_to_read
-from edgekeeper.video.colour import (
-    BT601_525,
-    BT601_625,
-    BT709,
-    MATRICES,
-    Coding,
-    Range,
-    to_image,
-)
+from edgekeeper.video.colour import BT601_525, BT601_625, BT709, MATRICES, Coding, Range, to_image
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
