@@ -27,9 +27,8 @@ from torch import Tensor
 import edgekeeper
 from edgekeeper.data.degrade import KNOWN, degrade_known, find_known, to_bytes
 from edgekeeper.data.pairs import load_pairs
-from edgekeeper.figures import Panel
 from edgekeeper.figures.images import crops
-from edgekeeper.figures.rows import Row
+from edgekeeper.figures.rows import Panel, Row
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.inference.runner import enlarged

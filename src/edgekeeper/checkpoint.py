@@ -79,8 +79,7 @@ def write_tensors(
 ) -> None:
     """Write tensors and facts to ``path``, whole or not at all.
 
-    Raises:
-        CheckpointError: the file cannot be written; what stood at ``path`` is still there.
+    Raises CheckpointError: the file cannot be written; what stood at ``path`` is still there.
     """
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     said = json.dumps(dict(facts))
@@ -151,9 +150,8 @@ def is_safetensors(head: bytes) -> bool:
 def read_tensors(path: Path) -> TensorFile:
     """Return the tensors and facts of a file that ``write_tensors`` wrote.
 
-    Raises:
-        CheckpointError: no such file, not safetensors, without edgekeeper's facts, or with a bit
-            that is not as it was written.
+    Raises CheckpointError: no such file, not safetensors, without edgekeeper's facts, or with a bit
+    that is not as it was written.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint '{path}'.")
@@ -224,8 +222,7 @@ def save_model(
 def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
     """Return the Spec of a network that ``save_model`` wrote.
 
-    Raises:
-        InputError: a class or an argument that this version does not know.
+    Raises InputError: a class or an argument that this version does not know.
     """
     known = {network.__name__: network for network in MODELS.values()}
     return from_json(description, known=known, unknown=load_entry_point)
@@ -235,9 +232,7 @@ def read_network(path: Path) -> NetworkFile:
     """Return the network of a file from ``save_model``, or of a training state.
 
     Of a state it is the EMA of the weights, where there is one.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or holds no network that is known here.
+    Raises CheckpointError: the file is missing or damaged, or holds no network that is known here.
     """
     file = read_tensors(path)
     recipe = file.facts.get("recipe")  # states of earlier versions say it there
@@ -261,9 +256,7 @@ def load_model(path: Path) -> SRModel:
     """Return the network of a file from ``save_model`` or of a training state, ready to use.
 
     It is float32 and in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or its tensors do not fit its network.
+    Raises CheckpointError: the file is missing, damaged, or its tensors do not fit its network.
     """
     file = read_network(path)
     try:
@@ -298,8 +291,7 @@ def _check_numbers(file: NetworkFile) -> None:
 def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: str) -> None:
     """Load ``tensors`` into ``model``; every name and shape must fit.
 
-    Raises:
-        CheckpointError: names the missing, the unknown or the misshapen entries.
+    Raises CheckpointError: names the missing, the unknown or the misshapen entries.
     """
     _check_shapes(model, tensors, origin=origin)
     model.load_state_dict(dict(tensors))
@@ -345,8 +337,7 @@ def restore_optimizer(
 ) -> None:
     """Give each parameter that learns the optimizer state that ``optimizer_tensors`` saved.
 
-    Raises:
-        CheckpointError: the state of some parameters is missing.
+    Raises CheckpointError: the state of some parameters is missing.
     """
     saved = {key.rpartition("/")[0] for key in tensors}
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -58,3 +58,10 @@ def unknown_name(kind: str, name: str, *, known: Iterable[str]) -> InputError:
     names = list(known)
     hint = did_you_mean(name, names)
     return InputError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(names)}.")
+
+
+def check_choice(kind: str, choice: object, *, known: Iterable[object]) -> None:
+    """Raise InputError, with the nearest name, unless ``choice`` is one of ``known``."""
+    names = list(known)
+    if choice not in names:
+        raise unknown_name(kind, str(choice), known=map(str, names))

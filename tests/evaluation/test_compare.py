@@ -15,7 +15,7 @@ from edgekeeper.errors import DataError, InputError
 from edgekeeper.evaluation.compare import PairedComparison, compare, paired
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.evaluation.report import comparison_table, worst_table, write_comparison
-from edgekeeper.figures import worst_places
+from edgekeeper.figures.images import worst_places
 from edgekeeper.metrics.statistics import Difference, paired_difference
 from edgekeeper.models.base import SRModel
 from edgekeeper.ops.resize import imresize

@@ -36,7 +36,7 @@ from edgekeeper.models import (
     SRModel,
     SRResNet,
 )
-from edgekeeper.papers import CostRow, costs_as_table, shapes_of, table5
+from edgekeeper.papers.costs import CostRow, costs_as_table, shapes_of, table5
 from edgekeeper.pretrained.exported import ExportedNetwork
 from edgekeeper.spec import Spec, spec
 

@@ -20,7 +20,7 @@ from edgekeeper.evaluation.tables import (
 from edgekeeper.metrics.protocol import PROTOCOLS
 from edgekeeper.metrics.score import SetMean
 from edgekeeper.metrics.statistics import Difference
-from edgekeeper.papers import ReproducedRow, ReproducedTable, reproduction_table
+from edgekeeper.papers.training import ReproducedRow, ReproducedTable, reproduction_table
 
 ROW = ReproducedRow(
     set="set5",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekeeper.figures import Panel
+from edgekeeper.figures.rows import Panel
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 from edgekeeper.errors import InputError, UnavailableError
-from edgekeeper.figures import Box, Panel, Row, crops, default_measures
-from edgekeeper.figures.rows import enlarged_box, structured_box, whole_box
+from edgekeeper.figures.images import crops, default_measures
+from edgekeeper.figures.rows import Panel, Row, enlarged_box, structured_box, whole_box
 from edgekeeper.metrics import psnr, ssim
+from edgekeeper.ops.box import Box
 
 
 def titled(figure: Any) -> dict[str, Any]:

@@ -9,16 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.figures import (
-    STEP,
-    Box,
-    EdgeLine,
-    Panel,
-    Profile,
-    edge,
-    profiles_along,
-    strongest_line,
-)
+from edgekeeper.figures.curves import STEP, EdgeLine, Profile, edge, profiles_along, strongest_line
+from edgekeeper.figures.rows import Panel
+from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
 
 # |v[i + 1] - v[i - 1]| of the step and of the two attempts at it, worked out by hand.

@@ -11,23 +11,13 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError, UnavailableError
-from edgekeeper.figures import (
-    Box,
-    CostPoint,
-    Panel,
-    Point,
-    Row,
-    comparison,
-    crops,
-    frontier,
-    gradient_maps,
-    quality_cost,
-    structured_box,
-    variance_curves,
-)
-from edgekeeper.figures.rows import enlarged_box
+from edgekeeper.figures.curves import variance_curves
+from edgekeeper.figures.images import comparison, crops, gradient_maps
+from edgekeeper.figures.points import CostPoint, Point, frontier, quality_cost
+from edgekeeper.figures.rows import Panel, Row, enlarged_box, structured_box
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.metrics import gv_gap, psnr, ssim
+from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
 
 

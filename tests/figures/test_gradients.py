@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.figures import Box, Panel, Row, branch_maps, gradient_maps
+from edgekeeper.figures.images import branch_maps, gradient_maps
+from edgekeeper.figures.rows import Panel, Row
+from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.gradient import gradient_map
 

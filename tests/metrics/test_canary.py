@@ -107,7 +107,7 @@ def test_a_set_known_by_its_mean(ends: tuple[End, End], monkeypatch: pytest.Monk
 
 
 def test_the_printed_means_are_those_of_the_papers() -> None:
-    from edgekeeper.papers import PRINTED
+    from edgekeeper.papers.printed import PRINTED
 
     table = PRINTED["spsr-table1"]
     for name in ("urban100", "general100"):

@@ -10,7 +10,8 @@ from PIL import Image
 
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.errors import InputError
-from edgekeeper.papers import Event, ablations, reproduce, reproduction_table
+from edgekeeper.papers import ablations
+from edgekeeper.papers.training import Event, reproduce, reproduction_table
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Recipe
 

@@ -17,17 +17,9 @@ from edgekeeper.evaluation.tables import as_markdown
 from edgekeeper.metrics.score import Score, read_scores
 from edgekeeper.metrics.statistics import interval, paired_difference
 from edgekeeper.models import ESPCN
-from edgekeeper.papers import (
-    PRINTED,
-    MeasuredTable,
-    Ours,
-    PrintedTable,
-    as_tables,
-    beside,
-    files_key,
-    quoted_networks,
-)
-from edgekeeper.papers.measured import Section, TableLine
+from edgekeeper.papers.measured import MeasuredTable, Section, TableLine, as_tables, beside
+from edgekeeper.papers.printed import PRINTED, PrintedTable, quoted_networks
+from edgekeeper.papers.scored import Ours, files_key
 
 TINY = PrintedTable(
     3,
@@ -40,10 +32,7 @@ TINY = PrintedTable(
         "Unsaid": {"psnr": (32.0, 22.0), "ssim": (0.7, 0.7)},
     },
     usual_ssim="y_matlab",
-    ssim=(
-        ("Shrunk", ("spsr_toolbox", "y_matlab")),
-        ("Unsaid", ("not stated", "not stated")),
-    ),
+    ssim={"Shrunk": ("spsr_toolbox", "y_matlab"), "Unsaid": ("not stated", "not stated")},
     notes=("odd numbers.",),
 )
 
@@ -108,7 +97,7 @@ class TestPrinted:
                 for values in numbers.values():
                     assert len(values) == len(table.sets), name
                     counts[name] += len(values)
-            for _, kinds in table.ssim:
+            for kinds in table.ssim.values():
                 assert len(kinds) == len(table.sets)
         assert counts == {
             "spsr-table1": 120,

@@ -18,7 +18,7 @@ from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.metrics.score import mean_scores, read_scores
-from edgekeeper.papers import Event, ReproducedTable, reproduce
+from edgekeeper.papers.training import Event, ReproducedTable, reproduce
 from edgekeeper.recipes import gv_tables
 from edgekeeper.training.loop import train
 

@@ -18,7 +18,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.evaluation.tables import TABLE_FORMS
 from edgekeeper.losses import L1
 from edgekeeper.models import ESPCN
-from edgekeeper.papers import run_speedrun, speedrun_table
+from edgekeeper.papers.speedrun import run_speedrun, speedrun_table
 from edgekeeper.recipes.speedrun import GOALS, speedrun_recipe
 from edgekeeper.spec import spec
 from edgekeeper.training.batches import stage_batches

@@ -43,15 +43,15 @@ def _crops(chosen: Chosen, **options: Any) -> None:
 def _draw_crops(
     chosen: Chosen, *, output: Path, numbers: str, protocol: str, **options: Any
 ) -> None:
-    from edgekeeper import figures
+    from edgekeeper.figures import images
     from edgekeeper.metrics import find_protocol
 
     find_protocol(protocol)  # before any network runs
     names = split_names(numbers) if numbers != "none" else []
     if numbers == "auto":
-        names = list(figures.default_measures([sample.hr for sample in chosen.samples]))
-    figures.check_measures(names)
-    figures.crops(
+        names = list(images.default_measures([sample.hr for sample in chosen.samples]))
+    images.check_measures(names)
+    images.crops(
         chosen.rows(), path=output, numbers=names, scale=chosen.scale, protocol=protocol, **options
     )
 
@@ -63,10 +63,10 @@ def _draw_crops(
 )
 def comparison_command(chosen: Chosen, *, output: Path) -> None:
     """Show a part of each result with its gradients, PSNR, SSIM and gradient variance gap."""
-    from edgekeeper import figures
+    from edgekeeper.figures import images
 
     row = chosen.only_row("comparison")
-    figures.comparison(row.hr, row.panels, path=output, scale=chosen.scale, box=row.box)
+    images.comparison(row.hr, row.panels, path=output, scale=chosen.scale, box=row.box)
 
 
 @of_images(
@@ -87,9 +87,9 @@ def gradients_command(
     chosen: Chosen, *, output: Path, kind: Literal["directions", "length"], whole: bool
 ) -> None:
     """Show maps of gradients on one scale (gradient variance 1; with --kind length SPSR 5)."""
-    from edgekeeper import figures
+    from edgekeeper.figures import images
 
-    figures.gradient_maps(chosen.rows(), path=output, kind=kind, whole=whole)
+    images.gradient_maps(chosen.rows(), path=output, kind=kind, whole=whole)
 
 
 # ---- Curves -------------------------------------------------------------------------------------
@@ -103,11 +103,11 @@ def gradients_command(
 @click.option("--patch", type=click.IntRange(2), default=8, help="Side of a patch.")
 def variances_command(chosen: Chosen, *, output: Path, patch: int) -> None:
     """Draw the gradient variance of every patch (gradient variance 2); the arrays go to JSON."""
-    from edgekeeper import figures
+    from edgekeeper.figures.curves import variance_curves
 
     row = chosen.only_row("variances")
-    curves = figures.variance_curves(row.hr, row.panels, path=output, patch=patch, box=row.box)
-    for label, mean in curves.means().items():
+    found = variance_curves(row.hr, row.panels, path=output, patch=patch, box=row.box)
+    for label, mean in found.means().items():
         click.echo(f"{label:24} mean gradient variance {mean:.5f}")
 
 
@@ -142,21 +142,21 @@ def edge_command(
     Without SUBJECTS it is the explanation: a step, blurry and sharp. With them, and --hr, it is a
     line through the original and what each subject makes of it.
     """
-    from edgekeeper import figures
+    from edgekeeper.figures import curves
 
     _check_line(chosen)
     if not chosen.subjects:
-        figures.edge(figures.STEP, path=output)
+        curves.edge(curves.STEP, path=output)
         return
     row = chosen.only_row("edge")
     if at is None:
-        line = figures.strongest_line(row.hr, length=length, part=row.box)
+        line = curves.strongest_line(row.hr, length=length, part=row.box)
     else:
         numbers = split_numbers("--at", at)
         if len(numbers) != 2:
             raise InputError(f"--at is '{at}'; give two numbers: ROW,COLUMN.")
-        line = figures.EdgeLine(numbers[0], numbers[1], length, direction)
-    figures.edge(figures.profiles_along(row.hr, row.panels, line=line), path=output)
+        line = curves.EdgeLine(numbers[0], numbers[1], length, direction)
+    curves.edge(curves.profiles_along(row.hr, row.panels, line=line), path=output)
     click.echo(f"The line runs {line.direction} through row {line.row}, column {line.column}.")
 
 
@@ -202,17 +202,18 @@ def branch_command(chosen: Chosen, *, output: Path, columns: str, whole: bool) -
 
     SUBJECTS are networks with a gradient branch, such as SPSR or any in a GradientBranch.
     """
-    from edgekeeper import figures
+    from edgekeeper.figures import images
+    from edgekeeper.figures.rows import Row
     from edgekeeper.figures.subjects import gradient_output
 
     names = split_names(columns)
-    figures.check_columns(names)  # before any network runs
+    images.check_columns(names)  # before any network runs
     rows = [
-        figures.Row(s.hr, [gradient_output(each, s) for each in chosen.subjects], s.name, box)
+        Row(s.hr, [gradient_output(each, s) for each in chosen.subjects], s.name, box)
         for s, box in zip(chosen.samples, chosen.boxes, strict=True)
     ]
     bicubic = [sample.bicubic() for sample in chosen.samples]
-    figures.branch_maps(rows, bicubic=bicubic, path=output, columns=names, whole=whole)
+    images.branch_maps(rows, bicubic=bicubic, path=output, columns=names, whole=whole)
 
 
 @of_images(

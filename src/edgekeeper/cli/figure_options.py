@@ -21,8 +21,9 @@ from edgekeeper.cli.options import (
 from edgekeeper.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from edgekeeper.figures import Box, Row
+    from edgekeeper.figures.rows import Row
     from edgekeeper.figures.subjects import Sample, Subject
+    from edgekeeper.ops.box import Box
 
 
 def output_option() -> Decorator:
@@ -64,7 +65,7 @@ class Chosen:
         A subject may lack an image of several, and its place then stays empty; DataError for
         one that lacks all, or the only one.
         """
-        from edgekeeper.figures import Row
+        from edgekeeper.figures.rows import Row
         from edgekeeper.figures.subjects import result
 
         found = [[result(subject, sample) for sample in self.samples] for subject in self.subjects]
@@ -167,7 +168,8 @@ def _checked_labels(labels: str | None, subjects: tuple[str, ...]) -> list[str]:
 
 
 def _box(text: str, sample: "Sample") -> "Box | None":
-    from edgekeeper.figures import Box, structured_box, whole_box
+    from edgekeeper.figures.rows import structured_box, whole_box
+    from edgekeeper.ops.box import Box
 
     if text == "auto":
         return None

@@ -15,7 +15,7 @@ from edgekeeper.errors import DataError, InputError
 from edgekeeper.files import parse_json, read_text
 
 if TYPE_CHECKING:
-    from edgekeeper.figures import CostPoint
+    from edgekeeper.figures.points import CostPoint
 
 QUOTED_SCALE = 4
 
@@ -29,20 +29,18 @@ QUOTED_SCALE = 4
 @output_option()
 def frontier_command(files: tuple[Path, ...], output: Path) -> None:
     """Draw PSNR against gradient variance ratio from the JSON of benchmarks/frontier.py."""
-    from edgekeeper import figures
+    from edgekeeper.figures.points import Point, frontier
 
     points = []
     for file in files:
         try:
             rows = parse_json(read_text(file))["points"]
-            points += [
-                figures.Point(f"{r['weight']:g}", r["psnr"], r["gv_ratio"], r["form"]) for r in rows
-            ]
+            points += [Point(f"{r['weight']:g}", r["psnr"], r["gv_ratio"], r["form"]) for r in rows]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"'{file}' is not a file of benchmarks/frontier.py: {error}."
             ) from error
-    figures.frontier(points, path=output)
+    frontier(points, path=output)
     click.echo(f"Wrote {output}")
 
 
@@ -90,7 +88,7 @@ def quality_cost_command(
     no seconds, so their networks are in the panels with MACs only.
     A file of benchmarks/ladder.py has times relative to one network's, which go with one another.
     """
-    from edgekeeper.figures import quality_cost as draw
+    from edgekeeper.figures.points import quality_cost as draw
 
     files = [Path(subject) for subject in subjects if subject.endswith(".json")]
     models = tuple(subject for subject in subjects if not subject.endswith(".json"))
@@ -165,7 +163,7 @@ def read_points(file: Path) -> list[Placed]:
 
 def _relative(point: dict[str, Any], content: dict[str, Any]) -> Placed:
     """Return a network whose time is relative to that of another one."""
-    from edgekeeper.figures import CostPoint
+    from edgekeeper.figures.points import CostPoint
 
     found = CostPoint(
         str(point["network"]),
@@ -178,7 +176,7 @@ def _relative(point: dict[str, Any], content: dict[str, Any]) -> Placed:
 
 
 def _placed(record: Record) -> Placed:
-    from edgekeeper.figures import CostPoint
+    from edgekeeper.figures.points import CostPoint
 
     measured, quality = record["measured"], record["quality"]
     clock = ""
@@ -220,8 +218,9 @@ def _scale_of(text: str, *, scale: int) -> int:
 def quoted_points(set_name: str) -> list["CostPoint"]:
     """Return the papers' networks: printed quality on the set, MACs of our count."""
     from edgekeeper.evaluation.cost import count
-    from edgekeeper.figures import CostPoint
-    from edgekeeper.papers import quoted_networks, shapes_of
+    from edgekeeper.figures.points import CostPoint
+    from edgekeeper.papers.costs import shapes_of
+    from edgekeeper.papers.printed import quoted_networks
 
     return [
         CostPoint(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekeeper.errors import InputError, did_you_mean, unknown_name
+from edgekeeper.errors import InputError, check_choice, did_you_mean, unknown_name
 from edgekeeper.files import check_target, is_plain, make_folder
 
 if TYPE_CHECKING:
@@ -139,9 +139,7 @@ def find_recipe(name_or_file: str) -> "Recipe":
     """Return a recipe by name, of a TOML file, or the value ``recipe`` of a Python file.
 
     The networks that the Python file defines are known from then on.
-
-    Raises:
-        InputError: no such recipe or file, or the file has no Recipe named ``recipe``.
+    Raises InputError: no such recipe or file, or the file has no Recipe named ``recipe``.
     """
     from edgekeeper.models.own import adopt
     from edgekeeper.recipes import RECIPES
@@ -152,8 +150,7 @@ def find_recipe(name_or_file: str) -> "Recipe":
     if path.suffix == ".toml":
         return read_toml(path)
     if path.suffix != ".py":
-        if name_or_file not in RECIPES:
-            raise unknown_name("recipe", name_or_file, known=RECIPES)
+        check_choice("recipe", name_or_file, known=RECIPES)
         return RECIPES[name_or_file]
     if not path.is_file():
         raise InputError(f"There is no recipe file '{path}'.")
@@ -216,8 +213,7 @@ def own_folder(path: Path) -> Path:
 def subject_names(subjects: Sequence[str]) -> list[str]:
     """Return how each network or folder is called: as shortly as tells them all apart.
 
-    Raises:
-        InputError: one was given twice.
+    Raises InputError: one was given twice.
     """
     called: list[str] = []
     for number, subject in enumerate(subjects):

@@ -33,7 +33,8 @@ from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
     from edgekeeper.data.store import Store
-    from edgekeeper.papers import Event, Ours
+    from edgekeeper.papers.scored import Ours
+    from edgekeeper.papers.training import Event
 
 FRONTIER = "structure-frontier"
 SPEEDRUN = "speedrun"
@@ -230,7 +231,8 @@ def _train(
         raise InputError(f"{table} is trained: give a packed store with --store.")
     root = sets_root(data, sets=split_names(sets))
     from edgekeeper.data.store import Store
-    from edgekeeper.papers import frontier_table, reproduce, reproduction_table, structure_frontier
+    from edgekeeper.papers.frontier import frontier_table, structure_frontier
+    from edgekeeper.papers.training import reproduce, reproduction_table
     from edgekeeper.pretrained.zoo import find
 
     own_folder(chosen["out"])
@@ -270,7 +272,7 @@ def _train(
 def _speedrun(
     store: "Store", *, root: Path, to: float | None, form: TableForm | None, chosen: dict[str, Any]
 ) -> dict[str, Any]:
-    from edgekeeper.papers import run_speedrun, speedrun_table
+    from edgekeeper.papers.speedrun import run_speedrun, speedrun_table
     from edgekeeper.recipes.speedrun import GOALS
 
     (network, *more) = chosen["networks"] or ["fast"]
@@ -302,7 +304,7 @@ def _measure(
     device: str,
     form: TableForm | None,
 ) -> dict[str, Any]:
-    from edgekeeper.papers import as_tables, beside
+    from edgekeeper.papers.measured import as_tables, beside
 
     root = needed_data(data) if data is not None or ours or sets else None
     rows = [_ours(text, device=device) for text in ours]
@@ -323,7 +325,7 @@ def _measure(
 
 
 def _ours(text: str, *, device: str) -> "Ours":
-    from edgekeeper.papers import Ours, files_key
+    from edgekeeper.papers.scored import Ours, files_key
     from edgekeeper.pretrained.zoo import find
 
     name, equals, subject = text.partition("=")
@@ -340,7 +342,7 @@ def _ours(text: str, *, device: str) -> "Ours":
 
 
 def _count(form: TableForm | None) -> dict[str, Any]:
-    from edgekeeper.papers import costs_as_json, costs_as_table, table5
+    from edgekeeper.papers.costs import costs_as_json, costs_as_table, table5
 
     rows = table5()
     show_table(costs_as_table(rows), form)

@@ -87,10 +87,8 @@ def fetch(remote: Remote, folder: Path, *, timeout: float = 30.0) -> Path:
     """Return the file of ``remote`` in ``folder``, fetched from its address unless it is there.
 
     A file that is there is kept when size and digest agree and refused when they do not.
-
-    Raises:
-        InputError: the address is not of ``SCHEMES``.
-        DataError: it cannot be reached or written, or is not what was expected.
+    Raises InputError: the address is not of ``SCHEMES``; DataError: it cannot be reached or
+    written, or is not what was expected.
     """
     if urlsplit(remote.address).scheme not in SCHEMES:
         schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES)

@@ -38,9 +38,8 @@ def cached(address: str, *, what: str) -> Path:
 class RemoteFolder:
     """A folder at an address. An error of its storage is one of ours that names the file.
 
-    Raises:
-        InputError: there is no such kind of address.
-        UnavailableError: what speaks to this storage is not installed.
+    Raises InputError: there is no such kind of address; UnavailableError: what speaks to this
+    storage is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -88,8 +87,7 @@ class RemoteFolder:
     ) -> None:
         """Copy a file to ``target``, by ranges, unless it is there; its SHA-256 is ``digest``.
 
-        Raises:
-            EdgekeeperError: of the type ``error``: it cannot be read, or has another digest.
+        Raises EdgekeeperError: of the type ``error``: it cannot be read, or has another digest.
         """
         if target.is_file() and sha256_of(target) == digest:
             return
@@ -121,9 +119,7 @@ def fetch_store(address: str) -> Path:
 
     Every rank draws from all images, so the whole store is copied, by ranges; the copy has the
     name of its pixels' SHA-256, and is checked against it when it is made.
-
-    Raises:
-        DataError: there is no store, it cannot be read, or is not what its index says.
+    Raises DataError: there is no store, it cannot be read, or is not what its index says.
     """
     remote = RemoteFolder(address)
     content = remote.read(INDEX, error=DataError)

@@ -38,9 +38,7 @@ def synthetic_image(*, size: int, seed: int, number: int) -> Tensor:
     """Return the generated image ``number`` (1, 3, size, size) in [0, 1], float32.
 
     The kinds take turns by ``number``.
-
-    Raises:
-        InputError: ``size`` is below 32 pixels.
+    Raises InputError: ``size`` is below 32 pixels.
     """
     if size < 32:
         raise InputError(f"The size of a generated image is {size}; it must be at least 32 pixels.")
@@ -311,8 +309,7 @@ def _reading_svg() -> Iterator[None]:
 def find_drawings(folder: Path) -> dict[Path, list[Path]]:
     """Return the SVG files below ``folder`` by the folder that holds them, in order of name.
 
-    Raises:
-        InputError: there is none.
+    Raises InputError: there is none.
     """
     found: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*.svg")):

@@ -22,7 +22,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.errors import InputError, UnavailableError, check_choice, unknown_name
 from edgekeeper.files import parse_json
 from edgekeeper.inference.network import infer
 from edgekeeper.models import MODELS, GradientGuided, SRModel, parameter_count
@@ -126,8 +126,7 @@ def parse_network(text: str, *, scale: int = 4) -> Spec[SRModel]:
     class has it and ``text`` does not. Raises InputError for what does not exist.
     """
     name, _, rest = text.partition(":")
-    if name not in MODELS:
-        raise unknown_name("network class", name, known=MODELS)
+    check_choice("network class", name, known=MODELS)
     arguments: dict[str, object] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")

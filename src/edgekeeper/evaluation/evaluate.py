@@ -179,9 +179,7 @@ def find_subject(
     """Return what to score: the word bicubic, a folder of results, or else a network.
 
     ``scale`` is for network files that do not say theirs.
-
-    Raises:
-        InputError: no such network. CheckpointError: a file is none.
+    Raises InputError: no such network; CheckpointError: a file is none.
     """
     if isinstance(subject, SRModel) or subject == "bicubic":
         return subject

@@ -189,10 +189,8 @@ def inspect_files(
     ``artifacts`` the input is enlarged by the faithful network that ships, and unlike texture is
     marked. Images are held whole: reckon with about 30 bytes per pixel of the result, 90 with
     ``artifacts``.
-
-    Raises:
-        ImageError: a file cannot be read or the overlay not be written.
-        InputError: the result is not a whole number of times as large as the input.
+    Raises ImageError: a file cannot be read or the overlay not be written; InputError: the result
+    is not a whole number of times as large as the input.
     """
     if overlay_path is not None:
         check_image_target(Path(overlay_path), overwrite=overwrite)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekeeper.checkpoint import code_version, read_tensors
-from edgekeeper.errors import CheckpointError, InputError, unknown_name
+from edgekeeper.errors import CheckpointError, InputError, check_choice
 from edgekeeper.export.check import Agreement, check
 from edgekeeper.export.convert import onnx_model, write
 from edgekeeper.export.int8 import (
@@ -129,8 +129,7 @@ def with_runtime(
         InputError: no such network, runtime or precision; UnavailableError: not installed;
         CheckpointError: the exported network differs.
     """
-    if runtime not in RUNTIMES:
-        raise unknown_name("runtime", runtime, known=RUNTIMES)
+    check_choice("runtime", runtime, known=RUNTIMES)
     if runtime == "onnx" and precision != "float32":
         raise InputError(f"ONNX Runtime has no {precision} here; use runtime 'openvino' for it.")
     _need_packages(runtime)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.errors import InputError, UnavailableError, check_choice
 from edgekeeper.evaluation.compare import PairedComparison
 from edgekeeper.evaluation.tables import DIGITS, number, titled
 from edgekeeper.figures.rows import (
@@ -66,8 +66,7 @@ def default_measures(images: Sequence[Tensor]) -> tuple[str, ...]:
 def check_measures(names: Sequence[str]) -> None:
     """Raise InputError, with the nearest name, unless all are names of ``MEASURES``."""
     for name in names:
-        if name not in MEASURES:
-            raise unknown_name("number", name, known=MEASURES)
+        check_choice("number", name, known=MEASURES)
 
 
 def crops(

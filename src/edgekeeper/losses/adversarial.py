@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekeeper.errors import InputError
-from edgekeeper.losses.check import as_float32_or_more, check_choice
+from edgekeeper.errors import InputError, check_choice
+from edgekeeper.losses.check import as_float32_or_more
 
 LogitsOf = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, 1)
 Means = Literal["attached", "detached"]

@@ -1,13 +1,12 @@
 """What every loss asks of its arguments, and the precision it works in."""
 
 import warnings
-from collections.abc import Sequence
 from math import isfinite
 
 import torch
 from torch import Tensor
 
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.errors import InputError
 
 _EIGHT_BITS = 10.0  # images in [0, 1], normalised ones too, do not reach it; 0 to 255 does
 _range_was_seen = False
@@ -61,12 +60,6 @@ def _check_range(hr: Tensor, *, data_range: float) -> None:
             "weight against each other: divide by 255.",
             stacklevel=4,
         )
-
-
-def check_choice(kind: str, choice: str, *, known: Sequence[str]) -> None:
-    """Raise InputError, with the nearest name, unless ``choice`` is one of ``known``."""
-    if choice not in known:
-        raise unknown_name(kind, str(choice), known=known)
 
 
 def check_positive(name: str, value: float) -> None:

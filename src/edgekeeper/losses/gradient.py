@@ -5,8 +5,8 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekeeper.errors import InputError
-from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair
+from edgekeeper.errors import InputError, check_choice
+from edgekeeper.losses.check import as_float32_or_more, check_pair
 from edgekeeper.ops.gradient import Operator, gradient_map
 
 MapNorm = Literal["l1", "mse"]

@@ -5,8 +5,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError
-from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair, check_positive
+from edgekeeper.errors import InputError, check_choice
+from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positive
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import Operator, central, sobel
 from edgekeeper.ops.structure import patch_variances

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair
+from edgekeeper.errors import check_choice
+from edgekeeper.losses.check import as_float32_or_more, check_pair
 from edgekeeper.models.backbones import VGG19, VGG19Weights
 
 FeatureNorm = Literal["l1", "mse"]

@@ -4,7 +4,8 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair, check_positive
+from edgekeeper.errors import check_choice
+from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positive
 from edgekeeper.ops.structure import ssim_map
 
 SSIMBorder = Literal["valid", "zero", "symmetric"]

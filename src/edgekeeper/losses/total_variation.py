@@ -4,7 +4,8 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from edgekeeper.losses.check import as_float32_or_more, check_choice, check_pair
+from edgekeeper.errors import check_choice
+from edgekeeper.losses.check import as_float32_or_more, check_pair
 
 Reduction = Literal["sum", "mean"]
 

@@ -39,9 +39,7 @@ def read_mat(path: Path) -> dict[str, MatValue]:
     Number arrays keep their shape and come as float64, or float32 where MATLAB calls them
     single; text is one str; a cell is a flat list in MATLAB's order; a 1 × 1 struct is a dict and
     any other struct array a flat list of dicts.
-
-    Raises:
-        CheckpointError: a missing or damaged file, another format, sparse or complex arrays.
+    Raises CheckpointError: a missing or damaged file, another format, sparse or complex arrays.
     """
     with reading(path, error=CheckpointError):
         data = read_bytes(path)

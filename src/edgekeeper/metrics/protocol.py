@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.errors import InputError, check_choice, unknown_name
 from edgekeeper.ops.color import rgb_to_grey_edsr, rgb_to_y, round_uint8
 from edgekeeper.spec import Allowed, Checked
 
@@ -119,8 +119,7 @@ def find_protocol(protocol: str | Protocol) -> Protocol:
     """Return the protocol itself, or the one of that name; InputError with the nearest name."""
     if isinstance(protocol, Protocol):
         return protocol
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", protocol, known=PROTOCOLS)
+    check_choice("protocol", protocol, known=PROTOCOLS)
     return PROTOCOLS[protocol]
 
 

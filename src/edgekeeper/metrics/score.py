@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from edgekeeper.errors import DataError, InputError, unknown_name
+from edgekeeper.errors import DataError, InputError, check_choice
 from edgekeeper.files import parse_json, read_text, reading, write_text
 from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
 from edgekeeper.metrics.protocol import Protocol
@@ -202,8 +202,7 @@ def find_metrics(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names in lower case, each once; InputError with the nearest one for an unknown."""
     found = tuple(dict.fromkeys(name.lower() for name in names))
     for name in found:
-        if name not in ALL_METRICS:
-            raise unknown_name("metric", name, known=ALL_METRICS)
+        check_choice("metric", name, known=ALL_METRICS)
     if not found:
         raise InputError(f"Name at least one metric: {', '.join(ALL_METRICS)}.")
     return found

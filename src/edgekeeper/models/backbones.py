@@ -21,7 +21,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
+from edgekeeper.errors import (
+    CheckpointError,
+    InputError,
+    UnavailableError,
+    check_choice,
+    unknown_name,
+)
 from edgekeeper.files import user_cache
 
 VGG19Weights = Literal["oxford", "torchvision"]
@@ -182,9 +188,8 @@ class VGG19(_Frozen):
             other.
         folder: where the file lies; by default the folder ``weights`` of EDGEKEEPER_DATA.
 
-    Raises:
-        UnavailableError: the file is not there. CheckpointError: it is not such a file.
-        InputError: an unknown layer, activation or kind of weights.
+    Raises UnavailableError: the file is not there; CheckpointError: it is not such a file;
+    InputError: an unknown layer, activation or kind of weights.
     """
 
     def __init__(
@@ -195,14 +200,12 @@ class VGG19(_Frozen):
         weights: VGG19Weights = "oxford",
         folder: str | Path | None = None,
     ) -> None:
-        if weights not in get_args(VGG19Weights):
-            raise unknown_name("kind of VGG19 weights", weights, known=get_args(VGG19Weights))
+        check_choice("kind of VGG19 weights", weights, known=get_args(VGG19Weights))
         if activation not in ("before_relu", "after_relu"):
             raise unknown_name("activation", activation, known=("before_relu", "after_relu"))
         modules, places = _vgg19_layers()
         for layer in layers:
-            if layer not in places:
-                raise unknown_name("layer of VGG19", layer, known=places)
+            check_choice("layer of VGG19", layer, known=places)
         if not layers or sorted(layers) != list(layers):
             raise InputError(f"Name layers of VGG19 in the network's order; got {layers}.")
         shift = activation == "after_relu"

@@ -84,9 +84,8 @@ def deepen(network: ChainSR, *, blocks: int) -> ChainSR:
 
     The new blocks stand evenly between the first block and the last but one, whose maps are joined;
     their last convolution is 0, so each passes its input on.
-
-    Raises:
-        InputError: ``blocks`` is below the number that ``network`` has, or it has fewer than three.
+    Raises InputError: ``blocks`` is below the number that ``network`` has, or it has fewer than
+    three.
     """
     old = len(network.blocks)
     if not 3 <= old <= blocks:

@@ -264,8 +264,7 @@ class DGGGAN(SRModel):
     def with_gradient(self, lr: Tensor) -> GradientGuided:
         """Return the SR batch and the predicted gradient map of the HR batch.
 
-        Raises:
-            InputError: the network has no gradient branch.
+        Raises InputError: the network has no gradient branch.
         """
         if self.gradient is None:
             raise InputError(
@@ -278,8 +277,7 @@ class DGGGAN(SRModel):
     def sr_branch_only(self, lr: Tensor) -> Tensor:
         """The SR batch with zeros in place of the gradient branch's maps (as SPSR's figure 7).
 
-        Raises:
-            InputError: the network has no gradient branch.
+        Raises InputError: the network has no gradient branch.
         """
         if self.gradient is None:
             raise InputError(

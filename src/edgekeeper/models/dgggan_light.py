@@ -115,8 +115,7 @@ class DGGGANLight(SRModel):
     def with_gradient(self, lr: Tensor) -> GradientGuided:
         """Return the SR batch and the predicted gradient map of the HR batch.
 
-        Raises:
-            InputError: the network has no gradient branch.
+        Raises InputError: the network has no gradient branch.
         """
         if self.gradient is None:
             raise InputError(

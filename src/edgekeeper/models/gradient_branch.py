@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.errors import InputError, check_choice
 from edgekeeper.models.base import COLOUR_COUNT, Channels, GradientGuided, SRModel, lr_radius
 from edgekeeper.models.enlarge import SLOPE, Enlarger
 from edgekeeper.ops.gradient import gradient_map
@@ -69,8 +69,7 @@ class PlainBackbone(SRModel):
     ) -> None:
         super().__init__()
         known = [name for name, _ in network.named_modules() if name]
-        if enlarge not in known:
-            raise unknown_name("module of the network", enlarge, known=known)
+        check_choice("module of the network", enlarge, known=known)
         self.network, self.enlarge = network, enlarge
         self.scale, self.channels = scale, channels
         self.receptive_field = receptive_field or self._layers_reach()
@@ -109,8 +108,8 @@ class PlainBackbone(SRModel):
     def _layers_reach(self, side: int = 24) -> int:
         """Run the network once; return how many LR pixels its layers look away, added up.
 
-        Raises:
-            InputError: ``enlarge`` does not run once, or the image is not ``scale`` times as large.
+        Raises InputError: ``enlarge`` does not run once, or the image is not ``scale`` times as
+        large.
         """
         pixels, runs = 0.0, 0
 
@@ -292,14 +291,12 @@ class GradientBranch(SRModel):
     def _probe(self, colours: int) -> tuple[bool, list[int]]:
         """Whether the backbone works at HR size, and how many maps each tap and the features are.
 
-        Raises:
-            InputError: no such module, one that does not run on the way to the features, or
-                maps of a size that is neither that of LR nor of HR.
+        Raises InputError: no such module, one that does not run on the way to the features, or maps
+        of a size that is neither that of LR nor of HR.
         """
         known = [name for name, _ in self.backbone.named_modules() if name]
         for name in self.taps:
-            if name not in known:
-                raise unknown_name("module of the backbone", name, known=known)
+            check_choice("module of the backbone", name, known=known)
         some = next(self.backbone.parameters())
         side = 6
         lr = torch.zeros(1, colours, side, side, dtype=some.dtype, device=some.device)

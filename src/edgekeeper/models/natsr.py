@@ -115,8 +115,7 @@ class NaturalManifoldDiscriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The logits (B, 1) of images (B, colours, H, W) in [0, 1], 16 pixels a side or more.
 
-        Raises:
-            InputError: images that are smaller, or another number of colours.
+        Raises InputError: images that are smaller, or another number of colours.
         """
         least = 2**HALVINGS
         right = images.ndim == 4 and images.shape[1] == self.colours

@@ -24,8 +24,7 @@ _PLAIN: dict[str, type[nn.Module]] = {}  # other modules of imported files: part
 def import_file(path: str | Path) -> list[str]:
     """Run a Python file and return the names of its networks, which are known from then on.
 
-    Raises:
-        InputError: no such file, one that does not load, or one that defines no network.
+    Raises InputError: no such file, one that does not load, or one that defines no network.
     """
     path = Path(path)
     found = importlib.util.spec_from_file_location(path.stem, path)
@@ -47,8 +46,7 @@ def import_file(path: str | Path) -> list[str]:
 def adopt(module: ModuleType) -> list[str]:
     """Make the networks that ``module`` itself defines known by name; return the names.
 
-    Raises:
-        InputError: one is called as a network of edgekeeper is.
+    Raises InputError: one is called as a network of edgekeeper is.
     """
     modules = [
         value
@@ -74,9 +72,7 @@ def load_entry_point(name: str) -> type[Any]:
     """Return the network ``name`` of a package that is installed; it is in MODELS from then on.
 
     Or the class of that name in an imported file that a ``GradientBranch`` may be put around.
-
-    Raises:
-        InputError: none has it; says how to make a network of one's own known.
+    Raises InputError: none has it; says how to make a network of one's own known.
     """
     if name in _PLAIN:
         return _PLAIN[name]

@@ -33,9 +33,7 @@ def measure_reach(
     The rest is the sum of the absolute derivatives of an output with respect to all samples beyond
     the radius, the largest over the colours and two opposite corners of the middle LR pixel: a
     linear estimate of the worst case.
-
-    Raises:
-        InputError: ``lr`` is too small: the field fills more than three quarters of it.
+    Raises InputError: ``lr`` is too small: the field fills more than three quarters of it.
     """
     height, width = lr.shape[-2:]
     row, column = height // 2, width // 2

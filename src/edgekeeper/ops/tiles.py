@@ -109,9 +109,7 @@ def plan_tiles(
     All read boxes of the same shape, at most ``tile`` x ``tile`` LR pixels, or ``rows`` of them
     high. The kept parts cover each pixel once and have at least ``overlap`` read pixels around
     them, less at the image's border. For ``multiple`` and ``border`` see ``plan_axis``.
-
-    Raises:
-        InputError: the image is empty, or a tile keeps nothing between its overlaps.
+    Raises InputError: the image is empty, or a tile keeps nothing between its overlaps.
     """
     height, width = size
     if height < 1 or width < 1:
@@ -131,9 +129,7 @@ def plan_axis(
     Spans begin at multiples of ``multiple`` and are as long, but for what is left at the end:
     networks that look at groups of pixels then see the groups that they see in the whole image.
     The first and the last have ``border`` replicated pixels (a multiple of ``multiple``).
-
-    Raises:
-        InputError: a tile keeps nothing between its overlaps.
+    Raises InputError: a tile keeps nothing between its overlaps.
     """
     if multiple > 1 and length > tile:
         rest = length % multiple
@@ -188,8 +184,7 @@ class RowWindow:
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the rows (B, C, stop - start, W) from ``start``; earlier ones are forgotten.
 
-        Raises:
-            InputError: the rows were forgotten, or the bands end before ``stop``.
+        Raises InputError: the rows were forgotten, or the bands end before ``stop``.
         """
         if start < self._first:
             raise InputError(f"Row {start} was asked for after row {self._first} was left behind.")
@@ -221,9 +216,7 @@ def tiled_bands(
 
     ``window`` gives the rows of the image; ``function`` maps what is read of a tile (B, C, h, w)
     to (B, C', scale·h, scale·w).
-
-    Raises:
-        InputError: ``function`` gave another size than that.
+    Raises InputError: ``function`` gave another size than that.
     """
     for rows in grid.rows:
         part = window.rows(rows.start, rows.stop)  # (B, C, h, W)
@@ -261,9 +254,7 @@ def run_tiled(
 
     Equal to ``function(lr)`` up to float rounding when ``overlap`` is at least the radius, in LR
     pixels, over which ``function`` looks, and ``function`` does the same at each position.
-
-    Raises:
-        InputError: the tile is too small for the overlap, or ``function`` gave a wrong size.
+    Raises InputError: the tile is too small for the overlap, or ``function`` gave a wrong size.
     """
     grid = plan_tiles((lr.shape[-2], lr.shape[-1]), tile=tile, overlap=overlap, multiple=multiple)
     window = RowWindow(iter([lr]))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from edgekeeper.errors import unknown_name
+from edgekeeper.errors import check_choice
 from edgekeeper.papers.printed import PRINTED
 from edgekeeper.recipes.dgggan import dgggan
 from edgekeeper.recipes.gv_tables import Budget, Comparison
@@ -67,8 +67,7 @@ def ablations(
     else:
         known = tuple(DESIGNS)
     for design in designs or ():
-        if design not in known:
-            raise unknown_name("network in this table", design, known=known)
+        check_choice("network in this table", design, known=known)
     pairs = []
     if table == "spsr_table2":
         full = _seeds(spsr(form=_SPSR_FORMS[budget]), seeds)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
-from edgekeeper.errors import unknown_name
+from edgekeeper.errors import check_choice
 from edgekeeper.evaluation.evaluate import results, score_result
 from edgekeeper.evaluation.tables import Table, number
 from edgekeeper.files import parse_json, read_text, write_text
@@ -148,8 +148,7 @@ def structure_frontier(
     in ``out/<cell>/``. Raises as ``reproduce``.
     """
     for name in networks:
-        if name not in NETWORKS_OF_FRONTIER:
-            raise unknown_name("network of structure-frontier", name, known=NETWORKS_OF_FRONTIER)
+        check_choice("network of structure-frontier", name, known=NETWORKS_OF_FRONTIER)
     of_network, count, seed_count = _BUDGETS[budget]
     middle = len(FACTORS_OF_WEIGHT) // 2
     factors = FACTORS_OF_WEIGHT if count == 5 else FACTORS_OF_WEIGHT[middle - 1 : middle + 2]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from edgekeeper.data.catalogue import find_set, names
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.errors import InputError, check_choice, unknown_name
 from edgekeeper.evaluation.compare import paired
 from edgekeeper.evaluation.tables import (
     DIGITS,
@@ -141,8 +141,7 @@ def beside(
     Raises InputError for an unknown table or set and for rows of equal names; and as
     ``edgekeeper.evaluation.evaluate.evaluate``.
     """
-    if name not in PRINTED:
-        raise unknown_name("table", name, known=PRINTED)
+    check_choice("table", name, known=PRINTED)
     printed = PRINTED[name]
     labels = [row.name.casefold() for row in ours]
     if len({*labels, BICUBIC.casefold()}) <= len(labels):

@@ -18,7 +18,7 @@ import numpy as np
 from edgekeeper.checkpoint import agrees, read_network
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.data.store import Store
-from edgekeeper.errors import CheckpointError, DataError, InputError, unknown_name
+from edgekeeper.errors import CheckpointError, DataError, InputError, check_choice
 from edgekeeper.evaluation.compare import paired
 from edgekeeper.evaluation.tables import (
     DIGITS,
@@ -138,11 +138,9 @@ def reproduce(
     have been made as ``protocol``, by default the paper's, has those of the test sets made.
     ``weights`` is the folder of LPIPS, NIQE and Ma, ``start`` the trained network from which the
     cells of the ablations begin that do not begin from one that ships.
-
-    Raises:
-        InputError: an unknown table, budget, network or scale; a seed given twice.
-        DataError: the LR images of the store do not suit the protocol, or a set is missing.
-        CheckpointError: a cell in ``out`` belongs to another store or to other settings.
+    Raises InputError: an unknown table, budget, network or scale; a seed given twice. DataError:
+    the LR images of the store do not suit the protocol, or a set is missing. CheckpointError: a
+    cell in ``out`` belongs to another store or to other settings.
     """
     _check(table, budget=budget, sets=sets, seeds=seeds)
     chosen = find_protocol(protocol or paper_protocol(table))
@@ -217,8 +215,7 @@ def paper_protocol(table: str) -> str:
 def _check(table: str, *, budget: Budget, sets: Sequence[str], seeds: Sequence[int]) -> None:
     tables = (*get_args(TableName), *ABLATIONS)
     for kind, name, known in (("table", table, tables), ("budget", budget, get_args(Budget))):
-        if name not in known:
-            raise unknown_name(kind, name, known=known)
+        check_choice(kind, name, known=known)
     if len({Path(set_name).name for set_name in sets}) < max(1, len(sets)):
         raise InputError(f"sets is {tuple(sets)}; give one or more sets of different names.")
     if len(set(seeds)) < max(1, len(seeds)):

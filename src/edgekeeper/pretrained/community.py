@@ -82,10 +82,9 @@ class CommunityModel(SRModel):
 def load_community(path: str | Path) -> CommunityModel:
     """Return the network in a file that spandrel knows, float32 on the CPU, in evaluation mode.
 
-    Raises:
-        UnavailableError: spandrel or its torchvision is not installed, or does not fit torch.
-        CheckpointError: the file is missing or damaged, its architecture is unknown, or its
-            network does not enlarge images.
+    Raises UnavailableError: spandrel or its torchvision is not installed, or does not fit torch;
+    CheckpointError: the file is missing or damaged, its architecture is unknown, or its network
+    does not enlarge images.
     """
     path = Path(path)
     if not path.is_file():

@@ -82,8 +82,7 @@ class ExportedNetwork(SRModel):
     def forward(self, lr: Tensor) -> Tensor:
         """The SR batch (B, C, scale·H, scale·W) of an LR batch in [0, 1], computed on the CPU.
 
-        Raises:
-            InputError: under autocast; the precision belongs to the loading of the file.
+        Raises InputError: under autocast; the precision belongs to the loading of the file.
         """
         if torch.is_autocast_enabled(lr.device.type):
             raise InputError(
@@ -121,11 +120,9 @@ def load_exported(
     runtime: "openvino" runs ``.onnx`` too.
     threads: how many to compute with; by default as many as this process may use.
     precision: ``"bfloat16"`` lets OpenVINO compute in it where the processor can.
-
-    Raises:
-        InputError: no such file, another file extension, a precision that the runtime does not
-        have. UnavailableError: the runtime is not installed.
-        CheckpointError: the file is damaged or was not exported by edgekeeper.
+    Raises InputError: no such file, another file extension, a precision that the runtime does not
+    have; UnavailableError: the runtime is not installed; CheckpointError: the file is damaged or
+    was not exported by edgekeeper.
     """
     path = Path(path)
     if path.suffix.lower() not in EXPORTED_SUFFIXES:

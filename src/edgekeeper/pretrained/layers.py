@@ -89,8 +89,7 @@ class Published:
     def scale(self, found: float | None) -> int:
         """Return the scale of the network: the one that its layers show, else the one asked for.
 
-        Raises:
-            CheckpointError: the layers are plainly those of another scale, or nothing says it.
+        Raises CheckpointError: the layers are plainly those of another scale, or nothing says it.
         """
         if found in PUBLISHED_SCALES:
             if self.asked not in (None, found):
@@ -152,8 +151,7 @@ class PublishedFormat:
 def fill(file: Published, plan: Plan) -> SRModel:
     """Return the network with the weights of the file, in evaluation mode.
 
-    Raises:
-        CheckpointError: a name is missing or unknown, or a shape does not fit; it is named.
+    Raises CheckpointError: a name is missing or unknown, or a shape does not fit; it is named.
     """
     model = plan.spec.build()
     own = {name: t for name, t in model.state_dict().items() if not name.endswith(COUNTER)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgekeeper.data.catalogue import Remote
 from edgekeeper.data.fetch import fetch
-from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.errors import InputError, UnavailableError, check_choice
 from edgekeeper.files import user_cache
 
 REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
@@ -99,23 +99,20 @@ def public_path(name: str) -> Path:
 def get_public(name: str) -> Path:
     """Return the file of the public network ``name``, or of an ``hf://`` address, got and kept.
 
-    Raises:
-        InputError: an unknown name. DataError: it cannot be reached, or is another file.
-        UnavailableError: the extra ``hub`` is needed.
+    Raises InputError: an unknown name; DataError: it cannot be reached, or is another file;
+    UnavailableError: the extra ``hub`` is needed.
     """
     address = hub_address(name)
     if address is not None:
         return download(address)
-    if name not in PUBLIC:
-        raise unknown_name("public network", name, known=PUBLIC)
+    check_choice("public network", name, known=PUBLIC)
     return fetch(PUBLIC[name].remote, public_path(name).parent)
 
 
 def download(address: HubAddress) -> Path:
     """Return a file of the Hub in the Hub's own cache, got if it is not there.
 
-    Raises:
-        UnavailableError: huggingface_hub is missing, or the Hub does not give the file.
+    Raises UnavailableError: huggingface_hub is missing, or the Hub does not give the file.
     """
     try:
         import huggingface_hub
@@ -137,9 +134,7 @@ def push(path: Path, address: HubAddress, *, card: str) -> str:
 
     The repository is made if there is none. Who may do that is known to huggingface_hub
     (`hf auth login`).
-
-    Raises:
-        UnavailableError: huggingface_hub is missing, or the Hub refuses.
+    Raises UnavailableError: huggingface_hub is missing, or the Hub refuses.
     """
     try:
         import huggingface_hub

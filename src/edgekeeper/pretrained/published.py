@@ -86,10 +86,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Training states are looked through (``state_dict``, ``params_ema``, ``net_g`` and so on), and
     the ``module.`` of ``nn.DataParallel`` is left out of the names. ``a.b.0`` is the first
     cell of field b of variable a of a MATLAB file, ``a/b`` the array b of group a of an HDF5 file.
-
-    Raises:
-        CheckpointError: no such file, a damaged one, or one that holds something else.
-        UnavailableError: h5py is needed for it and not installed.
+    Raises CheckpointError: no such file, a damaged one, or one that holds something else;
+    UnavailableError: h5py is needed for it and not installed.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
@@ -121,8 +119,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def read_plain(path: Path) -> object:
     """Return what a PyTorch or safetensors file holds, read without running code of the file.
 
-    Raises:
-        CheckpointError: the file is damaged, or cannot be read without running its code.
+    Raises CheckpointError: the file is damaged, or cannot be read without running its code.
     """
     head = check_whole(path)
     try:
@@ -200,11 +197,9 @@ def load_published(path: str | Path, *, scale: int, kind: str = "auto") -> SRMod
     """Return the network in a file of published weights, float32 on the CPU, in evaluation mode.
 
     ``kind`` is one of ``PUBLISHED_FORMATS``, told from the names in the file when it is "auto".
-
-    Raises:
-        CheckpointError: the file is missing or damaged, is for another scale, or has missing,
-            unknown or misshapen entries, which are named.
-        InputError: no such kind, or the network does not exist at this scale.
+    Raises CheckpointError: the file is missing or damaged, is for another scale, or has missing,
+    unknown or misshapen entries, which are named; InputError: no such kind, or the network does not
+    exist at this scale.
     """
     if kind != "auto" and kind not in PUBLISHED_FORMATS:
         raise unknown_name("kind of published weights", kind, known=["auto", *PUBLISHED_FORMATS])

@@ -17,7 +17,7 @@ from torch import Tensor
 from edgekeeper.data.catalogue import Remote
 from edgekeeper.data.fetch import FetchProgress, fetch
 from edgekeeper.data.synthetic import synthetic_image
-from edgekeeper.errors import CheckpointError, DataError, unknown_name
+from edgekeeper.errors import CheckpointError, DataError, check_choice
 from edgekeeper.files import make_folder, write_bytes
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.losses import Perceptual
@@ -167,14 +167,11 @@ def fetch_reference(
     """Get the files of ``names`` (all of them by default) into ``folder``; return what was checked.
 
     What is there already is only checked.
-
-    Raises:
-        InputError: an unknown name. DataError: an origin cannot be reached, or sends another file.
-        CheckpointError: a file does not compute what it must; it is kept under ``downloads``.
+    Raises InputError: an unknown name. DataError: an origin cannot be reached, or sends another
+    file. CheckpointError: a file does not compute what it must; it is kept under ``downloads``.
     """
     for name in names:
-        if name not in REFERENCE:
-            raise unknown_name("weight file", name, known=REFERENCE)
+        check_choice("weight file", name, known=REFERENCE)
     make_folder(folder, error=DataError)
     told = []
     chosen = [name for name in REFERENCE if not names or name in names]

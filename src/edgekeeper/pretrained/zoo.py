@@ -97,10 +97,8 @@ def find(name_or_path: str | Path) -> Path:
     """Return the file of a network that ships, by name, or of one's own, by path.
 
     So are those that others published: by name once `models get` got them, or by ``hf://``.
-
-    Raises:
-        InputError: none of these; names the nearest network that ships.
-        UnavailableError: a file of the Hugging Face Hub cannot be had.
+    Raises InputError: none of these; names the nearest network that ships. UnavailableError: a file
+    of the Hugging Face Hub cannot be had.
     """
     path = Path(check_named(name_or_path))
     if path.is_file():
@@ -131,10 +129,8 @@ def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
     The file is one of edgekeeper, one exported by it (.onnx, .xml), weights that another program
     published (``published.FORMATS``), or, with the extra ``community``, whatever spandrel knows.
     ``scale`` is for foreign files that do not say theirs. Nothing in a file is ever run.
-
-    Raises:
-        InputError: no such network. CheckpointError: the file is damaged or unknown.
-        UnavailableError: an extra is needed; it is named.
+    Raises InputError: no such network. CheckpointError: the file is damaged or unknown.
+    UnavailableError: an extra is needed; it is named.
     """
     path = find(name_or_path)
     if path.suffix.lower() in EXPORTED_SUFFIXES:
@@ -156,9 +152,8 @@ def is_own(path: Path) -> bool:
 def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRModel:
     """Return the network of weights that other programs published.
 
-    Raises:
-        CheckpointError: the file is damaged or unknown.
-        UnavailableError: the file may be one for the extra ``community``, which is missing.
+    Raises CheckpointError: the file is damaged or unknown; UnavailableError: the file may be one
+    for the extra ``community``, which is missing.
     """
     try:
         return load_foreign(path, scale=scale)
@@ -176,8 +171,7 @@ def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRMode
 def default_name(scale: int, *, style: Style = "faithful") -> str:
     """Return the name of the network to use for a scale and a style.
 
-    Raises:
-        InputError: the style has no network for that scale.
+    Raises InputError: the style has no network for that scale.
     """
     if scale not in FACTORS[style]:
         factors = ", ".join(map(str, FACTORS[style]))
@@ -188,8 +182,7 @@ def default_name(scale: int, *, style: Style = "faithful") -> str:
 def find_device(name: str) -> str:
     """Return the device ``name``; for "auto" an accelerator where there is one.
 
-    Raises:
-        InputError: it is not there.
+    Raises InputError: it is not there.
     """
     kind, _, number = name.partition(":")
     there = {
@@ -211,10 +204,8 @@ def load_network(name_or_file: str | Path, *, factor: float | None = None) -> SR
     """Return the network of a name that ships, or of a file of any kind that ``load`` takes.
 
     ``factor`` is the enlargement asked for, tried where a file does not say its own.
-
-    Raises:
-        InputError: no such name or file. CheckpointError: it holds no network that is known.
-        UnavailableError: an extra is needed; it is named.
+    Raises InputError: no such name or file. CheckpointError: it holds no network that is known.
+    UnavailableError: an extra is needed; it is named.
     """
     # A file that says its scale is right about it; the one asked for is for those that do not.
     nearest = None if factor is None else min(4, max(2, math.ceil(factor)))
@@ -256,9 +247,7 @@ def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]
     None for a factor of 1 or less, one where a network suffices, and several for more: 6 is
     2 x 3, 16 is 4 x 4. The smaller factor comes first, since the second pass works on an image
     that the first has enlarged.
-
-    Raises:
-        InputError: no factor is above 1 while ``wanted`` is.
+    Raises InputError: no factor is above 1 while ``wanted`` is.
     """
     # A network is used for up to 1 % more than its factor; the exact resize adds what is missing.
     # Otherwise 2001 pixels made of 1000 would need the network for three times the size.

@@ -43,7 +43,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from edgekeeper.errors import unknown_name
+from edgekeeper.errors import check_choice
 from edgekeeper.losses import L1, L2, NaturalManifold, Perceptual, RelativisticGAN, Unnatural
 from edgekeeper.losses.adversarial import VanillaGAN
 from edgekeeper.models import (
@@ -113,11 +113,9 @@ TINY = StageSizes(patch=32, batch=2, discriminator_width=4, published=False)
 def comparator(network: str, *, form: ComparatorForm = "paper", seed: int = 0) -> Recipe:
     """Return the recipe of one of ``NETWORKS``, as in the table above or tiny.
 
-    Raises:
-        InputError: no such network.
+    Raises InputError: no such network.
     """
-    if network not in NETWORKS:
-        raise unknown_name("network in this table", network, known=NETWORKS)
+    check_choice("network in this table", network, known=NETWORKS)
     published = NETWORKS[network]
     recipe = Recipe(
         name=network,

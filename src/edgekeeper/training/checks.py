@@ -152,9 +152,7 @@ class GradientCheck:
     def verify(self, *, stage: str) -> None:
         """Check that every loss, discriminator and part that learns takes part.
 
-        Raises:
-            TrainingError: names what is dead.
-            NotFiniteError: a gradient is infinite or NaN.
+        Raises TrainingError: names what is dead; NotFiniteError: a gradient is infinite or NaN.
         """
         own = {name: parts["all"] for name, parts in self.norms.items()}  # weighted lengths
         for name, length in (own | self.discriminators).items():

@@ -26,9 +26,7 @@ def held(
 
     What is given raises InputError when another process has taken it over, because this one
     showed no sign of life for long. One whose sign of life stands still is taken over.
-
-    Raises:
-        InputError: another process holds it.
+    Raises InputError: another process holds it.
     """
     own, stop = {"host": socket.gethostname(), "process": os.getpid()}, threading.Event()
     own["token"] = secrets.token_hex(8)

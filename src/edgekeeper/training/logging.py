@@ -218,8 +218,7 @@ class Curves(Protocol):
 class WandbCurves:
     """Curves for Weights & Biases, in the project of that name; the recipe is the run's config.
 
-    Raises:
-        UnavailableError: wandb is not installed.
+    Raises UnavailableError: wandb is not installed.
     """
 
     def __init__(self, project: str, *, recipe: Recipe) -> None:
@@ -244,8 +243,7 @@ class WandbCurves:
 def tensorboard_writer(folder: Path) -> "SummaryWriter":
     """Return a writer of curves into ``folder`` that TensorBoard shows.
 
-    Raises:
-        UnavailableError: tensorboardX is not installed.
+    Raises UnavailableError: tensorboardX is not installed.
     """
     try:
         from tensorboardX import SummaryWriter

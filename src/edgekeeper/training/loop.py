@@ -168,12 +168,10 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
 
     There ``log.jsonl`` is the log, ``last.safetensors`` the whole state, ``stage-N.safetensors``
     that at the end of each stage, ``model.safetensors`` the network once the run has finished.
-
-    Raises:
-        NotFiniteError: a loss or weight is not finite more often than the recipe retries.
-        TrainingError: a loss, a discriminator or a part that is to learn is dead.
-        CheckpointError: a checkpoint does not belong to this recipe or store, or cannot be saved.
-        InputError: the recipe does not fit the store or the options, or the folder is in use.
+    Raises NotFiniteError: a loss or weight is not finite more often than the recipe retries;
+    TrainingError: a loss, a discriminator or a part that is to learn is dead; CheckpointError: a
+    checkpoint does not belong to this recipe or store, or cannot be saved; InputError: the recipe
+    does not fit the store or the options, or the folder is in use.
     """
     with running(options) as stopped:
         state = begin(recipe, store, options=options)

@@ -23,8 +23,7 @@ class Mirror:
     def pull(self) -> None:
         """Make the local state that of the last complete checkpoint; none where there is none.
 
-        Raises:
-            CheckpointError: the marker or the state is damaged, or cannot be read.
+        Raises CheckpointError: the marker or the state is damaged, or cannot be read.
         """
         marker = self._marker()
         if marker is None:

@@ -82,8 +82,7 @@ def is_resident(store: Store, *, options: RunOptions) -> bool:
 def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
     """Within the block the run's folder is ours; what is given tells whether, and why, to stop.
 
-    Raises:
-        InputError: the folder cannot be made, or another process runs in it.
+    Raises InputError: the folder cannot be made, or another process runs in it.
     """
     folder, started = options.out, time.monotonic()
     limit = math.inf if options.time_limit is None else options.time_limit

@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from edgekeeper import losses, models
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.errors import InputError, check_choice, unknown_name
 from edgekeeper.files import read_text, reason
 from edgekeeper.models import MODELS
 from edgekeeper.pretrained.auto_encoded import auto_encoded, auto_encoder
@@ -31,9 +31,7 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Return ``recipe`` with each of ``settings``, ``"data.batch=8"``, in turn.
 
     Values are as in TOML; a text needs no quotes, ``none`` is nothing.
-
-    Raises:
-        InputError: no such field (the nearest is named), or a value that it cannot have.
+    Raises InputError: no such field (the nearest is named), or a value that it cannot have.
     """
     for setting in settings:
         path, equals, text = setting.partition("=")  # the value may hold an =
@@ -49,8 +47,7 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 def recipe_from_plain(data: Mapping[str, object]) -> Recipe:
     """Return the recipe that ``spec.to_plain`` made plain; fields with defaults may be missing.
 
-    Raises:
-        InputError: a field, class or argument that does not exist, or a value of another type.
+    Raises InputError: a field, class or argument that does not exist, or a value of another type.
     """
     return _typed(data, Recipe, where="recipe", known=known_classes())
 
@@ -58,8 +55,7 @@ def recipe_from_plain(data: Mapping[str, object]) -> Recipe:
 def read_toml(path: Path) -> Recipe:
     """Return the recipe of a TOML file; it runs no code.
 
-    Raises:
-        InputError: no such file, no TOML, or no recipe; says what is wrong where.
+    Raises InputError: no such file, no TOML, or no recipe; says what is wrong where.
     """
     try:
         data = tomllib.loads(read_text(path))
@@ -120,8 +116,7 @@ def _put(plain: Any, path: list[str], *, value: object, where: str) -> None:
     if isinstance(plain, list):
         names = [item.get("name") if isinstance(item, dict) else None for item in plain]
         known = [*map(str, range(len(plain))), *filter(None, names)]
-        if part not in known:
-            raise unknown_name(f"part of {where}", part, known=known)
+        check_choice(f"part of {where}", part, known=known)
         key: Any = int(part) if part.isdecimal() else names.index(part)
     elif isinstance(plain, dict):
         key = part if part in plain else _ALSO.get(part, part)
@@ -174,8 +169,7 @@ def _dataclass(value: Any, kind: Any, *, where: str, known: Classes) -> Any:
     own = {field.name: field for field in fields(kind) if field.init}
     given = {str(_ALSO.get(str(name), name)): item for name, item in value.items()}
     for name in given:
-        if name not in own:
-            raise unknown_name(f"field of {where}", name, known=own)
+        check_choice(f"field of {where}", name, known=own)
     for name, field in own.items():
         if name not in given and field.default is MISSING and field.default_factory is MISSING:
             raise InputError(f"{where} needs the field '{name}'.")

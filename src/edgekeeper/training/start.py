@@ -17,10 +17,8 @@ def start(recipe: Recipe, model: SRModel, *, file: Path | None) -> dict[str, obj
 
     What may be new is ``recipe.start``'s to say. Without one nothing may be, but that the network
     may fit one part of the recipe's as a whole (``"backbone."``), around which all is new.
-
-    Raises:
-        InputError: the recipe needs a file and there is none.
-        CheckpointError: the file is damaged or unknown, or does not fit; names what does not.
+    Raises InputError: the recipe needs a file and there is none. CheckpointError: the file is
+    damaged or unknown, or does not fit; names what does not.
     """
     if file is None:
         if recipe.start is None:

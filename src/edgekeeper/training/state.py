@@ -90,10 +90,9 @@ class State:
 def begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
     """Return the state of the run's last checkpoint, else of that to resume from, else a new one.
 
-    Raises:
-        CheckpointError: the checkpoint belongs to another recipe or store, or is damaged; the
-            network to start from does not fit.
-        InputError: the recipe starts from a trained network and none is given.
+    Raises CheckpointError: the checkpoint belongs to another recipe or store, or is damaged; the
+    network to start from does not fit. InputError: the recipe starts from a trained network and
+    none is given.
     """
     last = options.out / "last.safetensors"  # wins over --resume-from: the same command goes on
     checkpoint = last if last.is_file() else options.resume_from
@@ -201,10 +200,8 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
     """Write the whole state to ``path``, once it is known to be finite.
 
     The file is a network file too: that of ``state.result``.
-
-    Raises:
-        NotFiniteError: a weight is not finite; nothing is written.
-        CheckpointError: the file cannot be written; an earlier one is unchanged.
+    Raises NotFiniteError: a weight is not finite; nothing is written. CheckpointError: the file
+    cannot be written; an earlier one is unchanged.
     """
     # names as "model.head.weight": the prefix says whose they are
     tensors = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgekeeper.errors import InputError, UnavailableError, unknown_name
+from edgekeeper.errors import InputError, UnavailableError, check_choice
 from edgekeeper.inference.network import cpu_capabilities
 
 if TYPE_CHECKING:
@@ -58,12 +58,10 @@ def usual_codec(target: Path) -> str:
 def check_options(codec: str, crf: int | None) -> None:
     """Raise an error for a codec that is not known or not there, or a quality that it has not.
 
-    Raises:
-        InputError: there is no such codec, or ``crf`` is out of its range or has no meaning.
-        UnavailableError: the FFmpeg at hand has no such encoder.
+    Raises InputError: there is no such codec, or ``crf`` is out of its range or has no meaning;
+    UnavailableError: the FFmpeg at hand has no such encoder.
     """
-    if codec not in CODECS:
-        raise unknown_name("video codec", codec, known=CODECS)
+    check_choice("video codec", codec, known=CODECS)
     known = CODECS[codec]
     if crf is not None and known.crf is None:
         raise InputError(f"{codec} has no quality to choose; leave crf out.")
@@ -150,9 +148,7 @@ def layout_to_write(source: Layout, codec: str) -> Layout:
     """Return the layout of ``codec`` that keeps most of ``source``, and of those the smallest.
 
     Grey is written as 4:2:0, since many players show nothing else. Alpha is left out.
-
-    Raises:
-        UnavailableError: the FFmpeg at hand has no such encoder.
+    Raises UnavailableError: the FFmpeg at hand has no such encoder.
     """
     if source.family == "grey":
         source = replace(source, family="yuv", across=2, down=2)

@@ -73,8 +73,7 @@ class Coding:
 def to_image(frame: "VideoFrame", coding: Coding) -> Image:
     """Return the frame as an RGB image of 16 bits; ``coding`` is that of its samples.
 
-    Raises:
-        ImageError: the pixel format cannot be read.
+    Raises ImageError: the pixel format cannot be read.
     """
     layout = layout_to_read(frame.format.name)
     if layout is None:

@@ -28,8 +28,7 @@ _OWN = ("major_brand", "minor_version", "compatible_brands", "encoder", "DURATIO
 def check_streams(folder: SegmentFolder, encoding: Encoding) -> tuple[str, ...]:
     """Return notes on what cannot be kept, found before the work by writing a file without frames.
 
-    Raises:
-        ImageError: the kind of file takes some stream not.
+    Raises ImageError: the kind of file takes some stream not.
     """
     with (
         open_video(encoding.facts.path) as source,
@@ -43,8 +42,7 @@ def check_streams(folder: SegmentFolder, encoding: Encoding) -> tuple[str, ...]:
 def join(folder: SegmentFolder, encoding: Encoding) -> None:
     """Write the segments and the source's other streams to ``folder.joined``.
 
-    Raises:
-        ImageError: a file cannot be read or written, or segments do not belong together.
+    Raises ImageError: a file cannot be read or written, or segments do not belong together.
     """
     with (
         open_video(encoding.facts.path) as source,

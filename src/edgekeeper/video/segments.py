@@ -59,8 +59,7 @@ class Encoding:
 def plan_encoding(facts: Facts, request: Request) -> Encoding:
     """Return how the frames are encoded.
 
-    Raises:
-        InputError: nothing would be left of a frame.
+    Raises InputError: nothing would be left of a frame.
     """
     codec = request.codec
     assert codec is not None  # upscale_video has chosen one
@@ -242,8 +241,7 @@ class SegmentWriter:
     def _finish(self) -> None:
         """Encode what is still waiting and write the segment.
 
-        Raises:
-            ImageError: the encoder did not give one packet for each frame.
+        Raises ImageError: the encoder did not give one packet for each frame.
         """
         if self._context is None:
             return

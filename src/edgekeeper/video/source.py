@@ -87,9 +87,8 @@ def address(path: Path) -> str:
 def open_video(path: Path) -> Iterator["InputContainer"]:
     """Yield the file, open for reading; what FFmpeg says against it becomes an ImageError.
 
-    Raises:
-        UnavailableError: PyAV is not installed.
-        ImageError: the file is not there, or is damaged or no video.
+    Raises UnavailableError: PyAV is not installed; ImageError: the file is not there, or is damaged
+    or no video.
     """
     try:
         import av
@@ -111,8 +110,7 @@ def open_video(path: Path) -> Iterator["InputContainer"]:
 def main_stream(container: "InputContainer", path: Path) -> "VideoStream":
     """Return the first stream of moving images.
 
-    Raises:
-        ImageError: there is none that can be decoded.
+    Raises ImageError: there is none that can be decoded.
     """
     from av.stream import Disposition
 
@@ -128,9 +126,7 @@ def survey(path: Path, *, tolerant: bool = False) -> Facts:
     """Return what the file is, found by reading it once without decoding more than the first frame.
 
     ``tolerant``: what is missing of the file is a note.
-
-    Raises:
-        ImageError: it has no video stream, is damaged or cut off, or cannot be read.
+    Raises ImageError: it has no video stream, is damaged or cut off, or cannot be read.
     """
     missing: tuple[str, ...] = ()
     with open_video(path) as container:
@@ -174,9 +170,7 @@ def read_frames(facts: Facts, *, wanted: Callable[[int], bool]) -> Generator[Fra
     """Yield the frames whose numbers are ``wanted``, with times that always grow.
 
     Decoding is quick, so that the rest is read over.
-
-    Raises:
-        ImageError: the file is damaged, or its frames change their size.
+    Raises ImageError: the file is damaged, or its frames change their size.
     """
     from av.codec.context import ThreadType
 

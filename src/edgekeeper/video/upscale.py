@@ -34,10 +34,8 @@ def upscale_videos(
     """Yield one result after another for ``pairs`` of a video and the file to write.
 
     A video that fails is reported and the rest goes on; see ``upscale_video``.
-
-    Raises:
-        InputError: an argument is out of range.
-        UnavailableError: PyAV is not installed or lacks the encoder.
+    Raises InputError: an argument is out of range; UnavailableError: PyAV is not installed or lacks
+    the encoder.
     """
     request = _for_frames(request)
     for number, (source, target) in enumerate(pairs, start=1):
@@ -82,11 +80,9 @@ def upscale_video(
     What is finished lies in a hidden folder beside the target. When the run is stopped and
     started again with the same arguments it goes on there, and the frames are those of a run that
     was not stopped. The target appears when all is done.
-
-    Raises:
-        InputError: source and target are the same file, or an argument is out of range.
-        UnavailableError: PyAV is not installed or lacks the encoder.
-        ImageError: the source cannot be read or the target cannot be written.
+    Raises InputError: source and target are the same file, or an argument is out of range;
+    UnavailableError: PyAV is not installed or lacks the encoder; ImageError: the source cannot be
+    read or the target cannot be written.
     """
     source, target, request = Path(source), Path(target), request or Request()
     request = _for_frames(request)
@@ -140,9 +136,8 @@ def upscale_video(
 def check_video_target(source: Path, target: Path, *, overwrite: Overwrite) -> None:
     """Raise the error of a target that cannot be written, whatever the video.
 
-    Raises:
-        InputError: it is the source, or its file extension is none of a video that is written.
-        ImageError: it exists or is a folder, or its folder is not there.
+    Raises InputError: it is the source, or its file extension is none of a video that is written;
+    ImageError: it exists or is a folder, or its folder is not there.
     """
     if source.resolve() == target.resolve():
         raise InputError(f"'{source}' cannot be its own target; choose another name.")
@@ -160,10 +155,8 @@ def _make_segments(
     """Yield what became of the video so far, first of all and after each frame that is made.
 
     The precision is chosen on the first frame, then kept, also by later runs.
-
-    Raises:
-        ImageError: the source is damaged, or a segment cannot be written.
-        TileError: a frame cannot be upscaled.
+    Raises ImageError: the source is damaged, or a segment cannot be written; TileError: a frame
+    cannot be upscaled.
     """
     yield result
     kept, notes = set(folder.segments), dict.fromkeys(result.notes)
