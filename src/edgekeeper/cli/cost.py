@@ -154,7 +154,6 @@ def cost_records(
 
 
 def _counted(model: "SRModel", *, size: tuple[int, int]) -> Record:
-    """Return what one pass costs; None, and the reason, where the layers cannot be seen."""
     from edgekeeper.errors import UnavailableError
     from edgekeeper.evaluation.cost import count, count_with_gradient
 

@@ -94,7 +94,6 @@ def _examples(
 
 
 def _middle(hr: "Tensor", *, multiple: int) -> "Tensor":
-    """Return the middle of the image, with sides that are multiples."""
     slices = []
     for length in hr.shape[-2:]:
         side = min(length, _SIDE) // multiple * multiple
@@ -125,7 +124,6 @@ def _drawn(hr: "Tensor", *, mixture: str, count: int, scale: int, seed: int) -> 
 
 
 def _said(drawn: "Drawn") -> str:
-    """Return what a round does to its first patch, in words."""
     sigma, (noise, photon) = drawn.sigma[0], (drawn.gaussian[0], drawn.photon[0])
     steps = [
         (sigma[0], f"blur {sigma[0]:.2f} × {sigma[1]:.2f}"),

@@ -161,7 +161,6 @@ def edge_command(
 
 
 def _check_line(chosen: Chosen) -> None:
-    """Raise InputError for options that would do nothing."""
     context = click.get_current_context()
     sources = {o: context.get_parameter_source(o) for o in ("at", "length", "direction", "boxes")}
     default = (None, click.core.ParameterSource.DEFAULT)

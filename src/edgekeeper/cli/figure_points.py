@@ -162,7 +162,6 @@ def read_points(file: Path) -> list[Placed]:
 
 
 def _relative(point: dict[str, Any], content: dict[str, Any]) -> Placed:
-    """Return a network whose time is relative to that of another one."""
     from edgekeeper.figures.points import CostPoint
 
     found = CostPoint(
@@ -203,7 +202,6 @@ def _above_0(value: Any) -> float | None:
 
 
 def _scale_of(text: str, *, scale: int) -> int:
-    """Return the scale of a network; InputError for a class, which has no trained weights."""
     from edgekeeper.evaluation.cost import find_network, has_trained_weights
 
     found = find_network(text, scale=scale).scale

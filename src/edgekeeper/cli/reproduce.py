@@ -203,7 +203,6 @@ def reproduce_command(
 
 
 def _check_options(context: click.Context, table: str, *, kind: str) -> None:
-    """Raise InputError for an option that the table does not have."""
     foreign = [*(OF_MEASURED if kind == "trained" else OF_TRAINED)]
     if kind == "trained" and table in ABLATED:
         foreign.remove("weights")

@@ -324,7 +324,6 @@ def _compress(x: Tensor, rows: list[int], *, drawn: Drawn) -> Tensor:
 def _one_round(
     x: Tensor, size: tuple[int, int], *, settings: DegradationRound, drawn: Drawn, shrink: float
 ) -> Tensor:
-    """Images (B, 3, H, W) after one round: (B, 3, *size)."""
     blur = partial(_blur, drawn=drawn, largest=settings.sigma[1], shrink=shrink)
     x = _apply(x, (drawn.sigma[:, 0] > 0) | (drawn.cutoff > 0), blur)
     x = _resize(x, size, drawn=drawn, kernels=settings.kernels, shrink=shrink).clamp_(0, 1)

@@ -63,7 +63,6 @@ def sources_in(
 
 
 def _licences(table: Path) -> dict[str, str]:
-    """Return the licence of each file named in ``table``; nothing where there is no table."""
     if not os.path.lexists(table):
         return {}
     with reading(table, error=DataError):

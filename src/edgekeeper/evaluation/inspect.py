@@ -261,7 +261,6 @@ def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
 
 
 def _visible(image: Image) -> Tensor:
-    """Return the image (1, 3, H, W), laid on mid-grey where it has alpha."""
     colours = to_rgb_tensor(image)
     if image.alpha is None:
         return colours

@@ -233,7 +233,6 @@ def _part(
 
 
 def _widths(table: Table, column: int) -> tuple[int, int]:
-    """Return the length of a column's longest word and of its longest cell."""
     texts = [table.columns[column].removeprefix(">"), *(row[column] for row in table.cells)]
     longest = max(len(word) for text in texts for word in (*text.split(), ""))
     return longest, max(map(len, texts))

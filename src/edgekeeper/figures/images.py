@@ -311,7 +311,6 @@ def _branch_cells(row: Row, bicubic: Tensor, *, compare_bicubic: bool) -> list[C
 
 
 def _within(part: Box, hr: Tensor) -> Box:
-    """Return the box without the outermost ring of the image."""
     part.cut(hr)  # a box that reaches beyond the image is an error, not trimmed
     top, left = max(part.top, 1), max(part.left, 1)
     bottom = min(part.top + part.height, hr.shape[-2] - 1)

@@ -256,7 +256,6 @@ def _drawn(axis: "Axes") -> NDArray[np.float64]:
 
 
 def _filled(low: ArrayLike, high: ArrayLike, *, count: int = 12) -> NDArray[np.float64]:
-    """Return points (count², 2) that fill a rectangle."""
     x, y = np.linspace(np.asarray(low), np.asarray(high), count).T
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 

@@ -212,7 +212,6 @@ def _polar(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _high(octaves: Tensor) -> Tensor:
-    """Return the raised cosine that rises over the octave below 0."""
     return torch.sin(octaves.clamp(-1, 0).add(1) * (math.pi / 2))
 
 

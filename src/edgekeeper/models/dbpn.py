@@ -28,7 +28,6 @@ Direction = Literal["up", "down"]
 
 
 def _layer(conv: nn.Module) -> nn.Sequential:
-    """Return the convolution and a PReLU with one slope."""
     return nn.Sequential(conv, nn.PReLU())
 
 

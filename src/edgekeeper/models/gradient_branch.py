@@ -226,7 +226,6 @@ class GradientBranch(SRModel):
         return self.backbone(lr)
 
     def _run(self, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the SR batch and the branch's features."""
         if not isinstance(self.backbone, PlainBackbone):
             features, g = self._guided(lr)  # (B, *, h, w), (B, F, h, w)
             return self.reconstruct(features, lr), g
@@ -242,7 +241,6 @@ class GradientBranch(SRModel):
         return sr, kept[0]
 
     def _guided(self, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fused features and the branch's."""
         features, taps = self._run_backbone(lr)  # (B, *, h, w), h = H or rH
         return self._fused(features, taps, lr=lr)
 
@@ -256,7 +254,6 @@ class GradientBranch(SRModel):
         return features + self.fusion(torch.cat([features, g], dim=1)), g
 
     def _run_backbone(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the backbone's features and what its tapped modules gave on the way."""
         with self._tapped() as seen:
             features = self.backbone.features(lr)
         return features, self._ordered(seen)

@@ -58,13 +58,11 @@ class _Differences(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, operator: Operator) -> tuple[Tensor, Tensor]:
-        """Both derivatives, valid part."""
         ctx.operator = operator
         return _difference_x(x, operator=operator), _difference_y(x, operator=operator)
 
     @staticmethod
     def backward(ctx: Any, along_x: Tensor, along_y: Tensor) -> tuple[Tensor, None]:
-        """Return the derivative with respect to ``x``."""
         first = _difference_x(functional.pad(along_x, (2, 2, 2, 2)), operator=ctx.operator)
         second = _difference_y(functional.pad(along_y, (2, 2, 2, 2)), operator=ctx.operator)
         return -(first + second), None
@@ -80,7 +78,6 @@ def check_floats(x: Tensor) -> None:
 
 
 def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int) -> Gradients:
-    """Both derivatives of ``x`` with the border treated as asked for."""
     check_floats(x)
     if border not in ("zero", "replicate", "valid"):
         raise InputError(f"border is 'zero', 'replicate' or 'valid', not '{border}'.")

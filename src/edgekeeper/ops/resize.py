@@ -105,7 +105,6 @@ def _multiply_by_blocks(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
 
 
 def _multiply_by_taps(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
-    """Return the same, a sum over the taps of shifted copies of ``x``."""
     index, weights = _tensors(taps, x.dtype, x.device)
     if axis == -2:
         weights = weights[..., None]  # (taps, rows, 1), along W
@@ -116,7 +115,6 @@ def _multiply_by_taps(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
 
 
 def _multiply(x: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
-    """The matrix applied to ``x`` (N, H, W) along one of the last two axes; no derivative."""
     if x.device.type == "cpu":
         with torch.autocast("cpu", enabled=False):
             return _multiply_by_blocks(x, taps, axis=axis)
@@ -129,13 +127,11 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, taps: Taps, axis: Axis) -> Tensor:
-        """Return the matrix applied to ``x``."""
         ctx.taps, ctx.axis = taps, axis
         return _multiply(x, taps, axis=axis)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Return the derivative with respect to ``x``."""
         return apply_taps(gradient, ctx.taps.transposed, axis=ctx.axis), None, None
 
 
@@ -160,7 +156,6 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=256)
 def _matlab_taps(length: int, length_out: int, scale: float, boundary: Boundary) -> Taps:
-    """Return the taps of MATLAB's ``imresize`` along one axis."""
     shrink = min(scale, 1.0)  # below 1 the kernel is widened: this is the anti-aliasing
     width = 4.0 / shrink
     centre = (np.arange(length_out) + 0.5) / scale - 0.5
@@ -281,7 +276,6 @@ def imresize(
 def _resize_axis(
     x: Tensor, length_out: int, *, scale: float, boundary: Boundary, axis: Axis
 ) -> Tensor:
-    """Images (N, H, W) resized along one axis."""
     length = x.shape[axis]
     if torch.compiler.is_compiling():  # a graph cannot hold the cached matrices
         if torch.is_autocast_enabled(x.device.type):

@@ -136,17 +136,14 @@ class _Blur(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Return the filtered ``x``."""
         return _blur_valid(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Return the derivative with respect to ``x``."""
         return _blur(functional.pad(gradient, (10, 10, 10, 10)))
 
 
 def _blur(x: Tensor) -> Tensor:
-    """``x`` filtered by the SSIM window, whole windows only, differentiable."""
     if torch.compiler.is_compiling():
         return _blur_valid(x)
     result: Tensor = _Blur.apply(x)  # type: ignore[no-untyped-call]

@@ -63,7 +63,6 @@ class _Case:  # a way of counting that is tried for a column
 
 
 def _refine_again(model: SRModel, size: tuple[int, int]) -> int:
-    """FLOPs of SPSR's first convolution at HR size, which its code holds under two names."""
     assert isinstance(model, SPSR)
     layer = model.sr.refine
     assert layer.bias is not None

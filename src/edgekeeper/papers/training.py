@@ -223,7 +223,6 @@ def _check(table: str, *, budget: Budget, sets: Sequence[str], seeds: Sequence[i
 
 
 def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
-    """Return the kernel of the LR images; DataError when store and protocol do not agree on it."""
     bilinear = protocol.lr == "pillow_bilinear"
     wanted = ("pillow_bilinear",) if bilinear else ("matlab_uint8", "matlab_float")
     if store.lr_kernel not in wanted:
@@ -269,7 +268,6 @@ def train_cell(
 
 
 def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
-    """Return whether ``path`` is the finished network of this recipe; CheckpointError if not."""
     if not path.is_file():
         return False
     card = read_network(path).card

@@ -58,7 +58,6 @@ class ReferenceWeights:
 
 
 def _features(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the convolutions of a network of torchvision."""
     return {k: v.contiguous() for k, v in tensors.items() if k.startswith("features.")}
 
 

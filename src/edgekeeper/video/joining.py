@@ -193,7 +193,6 @@ def _video_packets(
 
 
 def _is_pause(packet: "Packet[Stream]") -> bool:
-    """Return whether it is an empty text of MP4, as muxers write between two subtitles."""
     return packet.size == 2 and packet.stream.name == "mov_text" and bytes(packet) == b"\0\0"
 
 

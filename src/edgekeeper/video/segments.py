@@ -283,7 +283,6 @@ def set_encoder(context: "VideoCodecContext", encoding: Encoding) -> None:
 
 
 def _read(path: Path) -> Segment | None:
-    """Return the description, if it and its packets are whole."""
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
         segment = Segment(**{**values, "packets": [tuple(one) for one in values["packets"]]})

@@ -272,7 +272,6 @@ def _damaged(path: Path, why: str) -> ImageError:
 
 
 def _coding(frame: "VideoFrame", layout: Layout, *, codec: str) -> tuple[Coding, list[str]]:
-    """Return how the samples stand for colours, and what had to be guessed."""
     notes = []
     matrix, tagged = int(frame.colorspace), int(frame.color_range)
     guessed = _usual_matrix(frame.height, frame.width)
