@@ -155,7 +155,7 @@ class TestGoingOn:
     ) -> None:
         first = run()
         monkeypatch.setattr(edgekeeper.papers.training, "train", refuse_to_train)
-        monkeypatch.setattr(edgekeeper.papers.scored, "evaluate", refuse_to_train)
+        monkeypatch.setattr(edgekeeper.papers.scored, "results", refuse_to_train)
         events: list[Event] = []
         assert run(on_event=events.append) == first
         expected = [(c, w) for c in (PLAIN, GV) for w in ("already trained", "already scored")]

@@ -111,15 +111,15 @@ def prepare_store(
             partial = hidden / folder.name
             partial.mkdir()
             with (partial / PIXELS).open("wb") as file:
-                writer = Writer(file, scales=tuple(scales), lr_kernel=lr_kernel, min_side=min_side)
+                writer = Writer(
+                    file, tuple(scales), lr_kernel, min_side, tuple(shrink), tuple(long_sides)
+                )
                 unread = len(images)
                 for number, source in enumerate(images, start=1):
                     image = _read(source.path, on_left_out=on_left_out)
                     if image is not None:
                         unread -= 1
-                        writer.add(
-                            source, image, shrink=tuple(shrink), long_sides=tuple(long_sides)
-                        )
+                        writer.add(source, *image)
                     if progress is not None:
                         progress(number, len(images), source.path.name)
                 if unread == len(images):
@@ -135,17 +135,11 @@ def prepare_store(
     return Store.open(folder)
 
 
-@dataclass(frozen=True)
-class _Image:
-    pixels: Tensor  # (1, 3, H, W)
-    sha256: str  # of the file
-
-
-def _read(path: Path, *, on_left_out: NotRead | None) -> _Image | None:
-    """Return an image, or None where it cannot be read and ``on_left_out`` was told so."""
+def _read(path: Path, *, on_left_out: NotRead | None) -> tuple[Tensor, str] | None:
+    """Return image (1, 3, H, W) and the file's SHA-256; None where ``on_left_out`` was told."""
     try:
         sha256 = sha256_of(path, error=ImageError)
-        return _Image(to_rgb_tensor(read_image(path)), sha256)
+        return to_rgb_tensor(read_image(path)), sha256
     except Exception as error:
         if on_left_out is None:
             raise
@@ -178,26 +172,20 @@ class Writer:
     scales: tuple[int, ...]
     lr_kernel: LrKernel
     min_side: int
+    shrink: tuple[int, ...]
+    long_sides: tuple[int, ...]
     entries: list[Entry] = field(default_factory=list)
     offset: int = 0
 
     def __post_init__(self) -> None:
         self.digest, self.of_image = hashlib.sha256(), hashlib.sha256()
 
-    def add(
-        self,
-        source: SourceImage,
-        read: _Image,
-        *,
-        shrink: tuple[int, ...],
-        long_sides: tuple[int, ...] = (),
-    ) -> None:
-        """Write the HR images of ``source``, which was ``read``, and their LR images."""
-        image = read.pixels
-        factors: Sequence[float] = shrink
-        if long_sides:
+    def add(self, source: SourceImage, image: Tensor, sha256: str) -> None:
+        """Write the HR images of ``source``, which was read, and their LR images."""
+        factors: Sequence[float] = self.shrink
+        if self.long_sides:
             long = max(image.shape[-2:])
-            factors = tuple(dict.fromkeys(max(1, long / side) for side in long_sides))
+            factors = tuple(dict.fromkeys(max(1, long / side) for side in self.long_sides))
         for factor, hr in self.shrunk(image, factors):
             # Regions are written in the order in which they are named here.
             self.of_image = hashlib.sha256()
@@ -211,7 +199,7 @@ class Writer:
                 Entry(
                     name,
                     source.path.name,
-                    read.sha256,
+                    sha256,
                     source.licence,
                     factor,
                     region,

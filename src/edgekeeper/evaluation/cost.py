@@ -11,6 +11,7 @@ bias) at an LR image of 50 x 50 pixels; ``Count.flops`` is that number at any si
 
 import copy
 import ctypes
+import re
 import statistics
 import time
 from collections.abc import Mapping
@@ -153,12 +154,8 @@ def _built(spec: Spec[SRModel]) -> SRModel:
     except InputError:
         raise
     except Exception as error:  # whatever a class says of arguments that do not go together
-        raise InputError(f"{spec.name} cannot be built so: {_reason(error)}.") from error
-
-
-def _reason(error: Exception) -> str:
-    first, *_ = [*str(error).splitlines(), ""]
-    return first.rstrip(" .") or type(error).__name__
+        why = str(error).partition("\n")[0].rstrip(" .") or type(error).__name__
+        raise InputError(f"{spec.name} cannot be built so: {why}.") from error
 
 
 def count(
@@ -174,29 +171,32 @@ def count(
     Raises UnavailableError for a network whose layers cannot be seen (an exported file).
     """
     _check_size(size)
-    layers = [module for module in model.modules() if isinstance(module, _LAYERS)]
-    if not layers:
+    if not any(isinstance(module, _LAYERS) for module in model.modules()):
         raise UnavailableError(
             f"The layers of {type(model).__name__} cannot be seen, so they cannot be counted; "
             "count the network that it was exported from."
         )
     shapes = copy.deepcopy(model).to("meta").eval()
-    tally = _Tally()
+    macs = bias_outputs = 0
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs, bias_outputs
+        assert isinstance(layer, _LAYERS)
+        # (out, in / groups, kh, kw), transposed (in, out / groups, kh, kw), linear (out, in)
+        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        macs += places.numel() * layer.weight[0].numel()
+        bias_outputs += output.numel() if layer.bias is not None else 0
+
     for module in shapes.modules():
         if isinstance(module, _LAYERS):
-            module.register_forward_hook(tally.add)
+            module.register_forward_hook(add)
     lr = torch.empty(1, COLOUR_COUNT[model.channels], *size, device="meta")
     with torch.no_grad():
         if of != "image" and isinstance(shapes, GradientNetwork):
             shapes.with_gradient(lr)
         else:
             shapes(lr)
-    return Count(
-        parameters=parameter_count(model),
-        size=size,
-        macs=tally.macs,
-        bias_outputs=tally.bias_outputs,
-    )
+    return Count(parameter_count(model), size, macs, bias_outputs)
 
 
 def count_with_gradient(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE) -> Count | None:
@@ -208,22 +208,6 @@ def count_with_gradient(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE) 
         return count(model, size=size, of="image and gradient map")
     except InputError:  # it has the method, but was built without the branch
         return None
-
-
-class _Tally:
-    def __init__(self) -> None:
-        self.macs = 0
-        self.bias_outputs = 0
-
-    def add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Count one pass of a layer."""
-        assert isinstance(layer, _LAYERS)
-        # (out, in / groups, kh, kw), transposed (in, out / groups, kh, kw), linear (out, in)
-        per_place = layer.weight[0].numel()
-        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        self.macs += places.numel() * per_place
-        if layer.bias is not None:
-            self.bias_outputs += output.numel()
 
 
 def measure(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE, repeats: int = 5) -> Measured:
@@ -299,14 +283,8 @@ def _resident_from_now() -> int | None:
 
 
 def _status() -> Mapping[str, int]:
-    found = {}
-    for line in (
-        Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    ):
-        name, _, value = line.partition(":")
-        if value.endswith(" kB"):
-            found[name] = 1024 * int(value.split()[0])
-    return found
+    text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return {name: 1024 * int(number) for name, number in re.findall(r"(\w+):\s+(\d+) kB", text)}
 
 
 def _check_size(size: tuple[int, int]) -> None:

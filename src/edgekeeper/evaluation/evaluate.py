@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -217,55 +218,37 @@ def _source(
     subject: SRModel | str | Path, *, label: str, pairs: Sequence[Pair], protocol: Protocol
 ) -> _Source:
     if isinstance(subject, SRModel):
-        return _network(subject)
-    if subject == "bicubic":
-        return _interpolation(protocol)
-    return _folder(Path(subject), label=label, pairs=pairs)
-
-
-def _network(model: SRModel) -> _Source:
-    device = next((parameter.device for parameter in model.parameters()), None)
-
-    def make(pair: Pair) -> Tensor:
+        model = subject
+        device = next((parameter.device for parameter in model.parameters()), None)
         # Clipping is the protocol's business: some tables come from unclipped output.
-        return infer(model, pair.lr().to(device), clamp="none").cpu()
+        return _Source(
+            type(model).__name__,
+            lambda pair: infer(model, pair.lr().to(device), clamp="none").cpu(),
+        )
+    if subject == "bicubic":
+        kernel = "matlab_unrounded" if protocol.baseline == "bicubic_unrounded" else None
+        return _Source(interpolation_name(protocol), partial(_interpolated, protocol), kernel)
+    folder = Path(subject)
+    names = [pair.name for pair in pairs]
+    files = result_files(folder, set_name=label, names=names, scale=pairs[0].scale)
+    return _Source(folder.name, lambda pair: to_rgb_tensor(read_image(files[pair.name])), "unknown")
 
-    return _Source(type(model).__name__, make)
 
-
-def _interpolation(protocol: Protocol) -> _Source:
+def _interpolated(protocol: Protocol, pair: Pair) -> Tensor:
     if protocol.baseline == "bicubic_unrounded":
-        return _Source("bicubic", _from_unrounded, lr_kernel="matlab_unrounded")
-
-    def make(pair: Pair) -> Tensor:
-        lr = pair.lr()
-        if protocol.baseline == "pillow_bilinear":
-            size = (lr.shape[-2] * pair.scale, lr.shape[-1] * pair.scale)
-            return pillow_resize(lr, size=size, method="bilinear")
-        if protocol.baseline == "bicubic_uint8":
-            return imresize(lr, scale=pair.scale, boundary="replicate", quantise="uint8")
-        return imresize(lr, scale=pair.scale)
-
-    return _Source(interpolation_name(protocol), make)
+        return imresize(imresize(pair.hr(), scale=1 / pair.scale), scale=pair.scale)
+    lr = pair.lr()
+    if protocol.baseline == "pillow_bilinear":
+        size = (lr.shape[-2] * pair.scale, lr.shape[-1] * pair.scale)
+        return pillow_resize(lr, size=size, method="bilinear")
+    if protocol.baseline == "bicubic_uint8":
+        return imresize(lr, scale=pair.scale, boundary="replicate", quantise="uint8")
+    return imresize(lr, scale=pair.scale)
 
 
 def interpolation_name(protocol: Protocol) -> str:
     """Return what the protocol's own interpolation, asked for as "bicubic", really is."""
     return "bilinear" if protocol.baseline == "pillow_bilinear" else "bicubic"
-
-
-def _from_unrounded(pair: Pair) -> Tensor:
-    return imresize(imresize(pair.hr(), scale=1 / pair.scale), scale=pair.scale)
-
-
-def _folder(folder: Path, *, label: str, pairs: Sequence[Pair]) -> _Source:
-    names = [pair.name for pair in pairs]
-    files = result_files(folder, set_name=label, names=names, scale=pairs[0].scale)
-
-    def make(pair: Pair) -> Tensor:
-        return to_rgb_tensor(read_image(files[pair.name]))
-
-    return _Source(folder.name, make, lr_kernel="unknown")
 
 
 def result_files(

@@ -122,20 +122,13 @@ class Inspection:
     def as_json(self) -> dict[str, object]:
         """Return the numbers as JSON takes them: an infinite PSNR is None, no maps."""
         limit, rate = self.false_alarms
-        return {
-            "scale": self.scale,
-            "difference_mean": self.difference_mean,
-            "difference_max": self.difference_max,
-            "colour_error": self.colour_error,
+        maps = ("unsupported", "beyond", "artifacts")
+        return {k: v for k, v in vars(self).items() if k not in maps} | {
             "colour_shift": list(self.colour_shift),
             "psnr": self.psnr if math.isfinite(self.psnr) else None,
-            "risk": self.risk,
-            "undecided": self.undecided,
-            "verdict": self.verdict,
             "false_alarms": {"limit": limit, **asdict(rate), "originals": ORIGINALS},
             "worst": asdict(self.worst) if self.worst else None,
             "artifact_share": self.artifact_share,
-            "damaged": self.damaged,
         }
 
 

@@ -5,7 +5,7 @@ Computer Vision and Image Understanding 158, 2017. Blau et al., "The 2018 PIRM C
 Perceptual Image Super-Resolution", ECCV workshops 2018.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,9 +44,9 @@ def ma(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor
     """
     # First of all: without the forests there is nothing to be had.
     file = weights_file(MA_FILE, folder=folder, purpose="Ma's score", how="put it there")
-    forests = _forests(file.resolve())
+    forests, linear = _forests(file.resolve())
     luma = shaved_luma(x, shave=shave)
-    return torch.stack([_score(image.cpu(), forests) for image in luma]).to(x.device)
+    return torch.stack([_score(image.cpu(), forests, linear) for image in luma]).to(x.device)
 
 
 def pi(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
@@ -107,15 +107,9 @@ class Forest:
         return self.value[node, trees].mean()
 
 
-@dataclass(frozen=True)
-class _Forests:
-    forests: tuple[Forest, ...]
-    linear: Tensor  # (4,): constant, then one weight per forest
-
-
 @lru_cache(maxsize=1)
-def _forests(path: Path) -> _Forests:
-    """Return the forests of ``model.mat``; CheckpointError when it holds something else."""
+def _forests(path: Path) -> tuple[list[Forest], Tensor]:
+    """Return the forests of ``model.mat``, and (4,) a constant and the weight of each."""
     model = read_mat(path).get("model")
     trees = model.get("rf") if isinstance(model, dict) else None
     linear = model.get("linear") if isinstance(model, dict) else None
@@ -127,10 +121,9 @@ def _forests(path: Path) -> _Forests:
         )
     if linear.size != 4:
         raise CheckpointError(f"'{path}': 'linear' has {linear.size} numbers, not 4.")
-    forests = tuple(
-        _forest(tree, features=size, origin=path) for tree, size in zip(trees, sizes, strict=True)
-    )
-    return _Forests(forests=forests, linear=torch.from_numpy(linear.reshape(-1).astype("f8")))
+    pairs = zip(trees, sizes, strict=True)
+    forests = [_forest(tree, features=size, origin=path) for tree, size in pairs]
+    return forests, torch.from_numpy(linear.reshape(-1).astype("f8"))
 
 
 def _forest(stored: MatValue, *, features: int, origin: Path) -> Forest:
@@ -162,15 +155,13 @@ def _forest(stored: MatValue, *, features: int, origin: Path) -> Forest:
     )
 
 
-def _score(luma: Tensor, forests: _Forests) -> Tensor:
+def _score(luma: Tensor, forests: Sequence[Forest], linear: Tensor) -> Tensor:
     height, width = luma.shape
     if min(height, width) < _SMALLEST:
         raise UnavailableError(
             f"Ma's score needs {_SMALLEST} pixels a side after shaving; this image has "
             f"{height}x{width}."
         )
-    answers = [
-        forest.predict(features)
-        for forest, features in zip(forests.forests, ma_features(luma), strict=True)
-    ]
-    return torch.stack([torch.ones((), dtype=torch.float64), *answers]) @ forests.linear
+    pairs = zip(forests, ma_features(luma), strict=True)
+    answers = [forest.predict(features) for forest, features in pairs]
+    return torch.stack([torch.ones((), dtype=torch.float64), *answers]) @ linear

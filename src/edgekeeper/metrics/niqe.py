@@ -51,7 +51,7 @@ def niqe(
     """
     luma = shaved_luma(x, shave=shave, grey=grey)
     pristine = _pristine(weights_file(NIQE_FILE, folder=folder, purpose="NIQE").resolve())
-    return torch.stack([_score(image, pristine) for image in luma]).to(x.device)
+    return torch.stack([_score(image, *pristine) for image in luma]).to(x.device)
 
 
 def _grey(x: Tensor, grey: Grey) -> Tensor:
@@ -210,29 +210,21 @@ def _blur(x: Tensor) -> Tensor:
     return x
 
 
-@dataclass(frozen=True)
-class _Pristine:
-    """Mean (36,) and covariance (36, 36) of the features of pristine photographs."""
-
-    mean: Tensor
-    covariance: Tensor
-
-
 @lru_cache(maxsize=2)
-def _pristine(path: Path) -> _Pristine:
+def _pristine(path: Path) -> tuple[Tensor, Tensor]:
+    """Return mean (36,) and covariance (36, 36) of the features of pristine photographs."""
     found = read_mat(path)
     mean, covariance = found.get("mu_prisparam"), found.get("cov_prisparam")
     if not (isinstance(mean, np.ndarray) and isinstance(covariance, np.ndarray)):
         raise CheckpointError(f"'{path}' does not hold 'mu_prisparam' and 'cov_prisparam'.")
     if mean.size != 2 * FEATURES or covariance.shape != (2 * FEATURES, 2 * FEATURES):
         raise CheckpointError(f"'{path}' is not the model of NIQE: it needs 36 features.")
-    return _Pristine(
-        mean=torch.from_numpy(mean.reshape(-1).astype(np.float64)),
-        covariance=torch.from_numpy(covariance.astype(np.float64)),
+    return torch.from_numpy(mean.reshape(-1).astype(np.float64)), torch.from_numpy(
+        covariance.astype(np.float64)
     )
 
 
-def _score(luma: Tensor, pristine: _Pristine) -> Tensor:
+def _score(luma: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     """Return the distance of one image's luma (H, W) from the pristine ones, a scalar."""
     rows, columns = (side // NIQE_BLOCK for side in luma.shape)
     size = f"{luma.shape[0]}x{luma.shape[1]} pixels after shaving"
@@ -248,7 +240,7 @@ def _score(luma: Tensor, pristine: _Pristine) -> Tensor:
             f"NIQE needs two blocks with texture; of this image ({size}) {len(complete)} "
             "of them have any: it is flat."
         )
-    difference = pristine.mean - features.nanmean(dim=0)
-    covariance = (pristine.covariance + torch.cov(complete.T)) / 2
+    difference = mean - features.nanmean(dim=0)
+    covariance = (covariance + torch.cov(complete.T)) / 2
     distance: Tensor = difference @ torch.linalg.pinv(covariance, hermitian=True) @ difference
     return distance.clamp(min=0).sqrt()

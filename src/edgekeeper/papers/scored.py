@@ -8,17 +8,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
 from edgekeeper.checkpoint import load_model
-from edgekeeper.data.pairs import load_pairs
 from edgekeeper.errors import DataError, UnavailableError
-from edgekeeper.evaluation.evaluate import PairResult, evaluate, results, score_result
+from edgekeeper.evaluation.evaluate import results, score_result
 from edgekeeper.files import make_folder, read_text, sha256_of, write_text
 from edgekeeper.metrics.ma import MA_FILE
 from edgekeeper.metrics.niqe import NIQE_FILE
@@ -89,38 +87,17 @@ def scores_of(
     found = {name: kept_scores(path, protocol=find_protocol(name)) for name, path in kept.items()}
     if all(found.values()):
         return found
-    made = _measure(
-        ours, set_name=set_name, data_root=data_root, weights=weights, on_image=on_image
+    under = partial(
+        results,
+        ours.source,
+        sets=[set_name],
+        scale=SCALE,
+        data_root=data_root,
+        model_name=ours.name,
     )
-    for protocol, path in kept.items():
-        if path is not None:
-            make_folder(path.parent)
-            write_scores(made[protocol], path)
-    return made
-
-
-def _measure(
-    ours: Ours,
-    *,
-    set_name: str,
-    data_root: Path,
-    weights: Path | None,
-    on_image: Callable[[Score], None] | None,
-) -> ByProtocol:
     first, second = SCORED_UNDER
     made: ByProtocol = {first: [], second: []}
-
-    def under(protocol: str) -> Iterator[PairResult]:
-        return results(
-            ours.source,
-            sets=[set_name],
-            scale=SCALE,
-            data_root=data_root,
-            protocol=protocol,
-            model_name=ours.name,
-        )
-
-    for result in under(first):
+    for result in under(protocol=first):
         hr = result.pair.hr()
         made[first].append(score_result(result, hr, metrics=PERCEPTUAL_METRICS, weights=weights))
         if ours.source != "bicubic":
@@ -129,7 +106,11 @@ def _measure(
         if on_image is not None:
             on_image(made[first][-1])
     if ours.source == "bicubic":  # its image depends on the protocol
-        made[second] = [score_result(x, x.pair.hr(), metrics=()) for x in under(second)]
+        made[second] = [score_result(x, x.pair.hr(), metrics=()) for x in under(protocol=second)]
+    for protocol, path in kept.items():
+        if path is not None:
+            make_folder(path.parent)
+            write_scores(made[protocol], path)
     return made
 
 
@@ -206,25 +187,19 @@ def cell_scores(
     else:
         tell("scoring")
         network = load_model(folder / "model.safetensors").to(device)
-        pairs = iter(load_pairs(set_name, scale=network.scale, root=data_root))
-        risks = []
-
-        def keep_risk(_score: Score, image: Tensor) -> None:
-            if "risk" in measures:
-                found = structure_risk(next(pairs).lr(), image.clamp(0, 1), scale=network.scale)
-                risks.append(float(found.score))
-
-        scores = evaluate(
+        scores, risks = [], []
+        for result in results(
             network,
             sets=[set_name],
-            scale=network.scale,
             data_root=data_root,
             protocol=protocol,
-            metrics=metrics,
-            weights=weights,
             model_name=folder.name,
-            on_image=keep_risk,
-        )
+        ):
+            hr, lr = result.pair.hr(), result.pair.lr()
+            scores.append(score_result(result, hr, metrics=metrics, weights=weights))
+            if "risk" in measures:
+                found = structure_risk(lr, result.image.clamp(0, 1), scale=network.scale)
+                risks.append(float(found.score))
         write_scores(scores, path)
         if risks:
             write_text(of_risk, json.dumps(risks) + "\n")

@@ -6,10 +6,10 @@ the tensors alone. spandrel needs torchvision, in the version that belongs to to
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekeeper.checkpoint import some_of
 from edgekeeper.errors import CheckpointError, UnavailableError
@@ -23,29 +23,6 @@ OVERLAP = 64
 _UNFIT = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
-class SizeRequirements(Protocol):
-    """What sizes of images a network takes, as spandrel says it."""
-
-    multiple_of: int
-
-
-class Descriptor(Protocol):
-    """The part of spandrel's ``ImageModelDescriptor`` that is used here."""
-
-    scale: int
-    input_channels: int
-    output_channels: int
-    supports_bfloat16: bool
-    size_requirements: SizeRequirements
-
-    @property
-    def model(self) -> nn.Module:
-        """The network."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Return the SR image (1, C, scale·H, scale·W) of an image (1, C, H, W)."""
-
-
 class CommunityModel(SRModel):
     """A network that spandrel runs, for images in RGB or, if it takes one channel, in luma.
 
@@ -57,7 +34,7 @@ class CommunityModel(SRModel):
             give the image as a whole.
     """
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    def __init__(self, descriptor: Any) -> None:  # spandrel's ImageModelDescriptor
         super().__init__()
         self.scale = descriptor.scale
         self.channels = "y" if descriptor.input_channels == 1 else "rgb"
@@ -121,7 +98,7 @@ def load_community(path: str | Path) -> CommunityModel:
     return CommunityModel(found).float().eval()
 
 
-def _check_purpose(found: object, *, origin: Path) -> None:
+def _check_purpose(found: Any, *, origin: Path) -> None:
     """Raise CheckpointError unless the network makes a larger image of the same colours."""
     purpose, scale = getattr(found, "purpose", "unknown"), getattr(found, "scale", 1)
     title = getattr(getattr(found, "architecture", None), "name", type(found).__name__)
