@@ -119,7 +119,7 @@ def prepare_store(
                     image = _read(source.path, on_left_out=on_left_out)
                     if image is not None:
                         unread -= 1
-                        writer.add(source, *image)
+                        writer.add(source, image[0], sha256=image[1])
                     if progress is not None:
                         progress(number, len(images), source.path.name)
                 if unread == len(images):
@@ -180,7 +180,7 @@ class Writer:
     def __post_init__(self) -> None:
         self.digest, self.of_image = hashlib.sha256(), hashlib.sha256()
 
-    def add(self, source: SourceImage, image: Tensor, sha256: str) -> None:
+    def add(self, source: SourceImage, image: Tensor, *, sha256: str) -> None:
         """Write the HR images of ``source``, which was read, and their LR images."""
         factors: Sequence[float] = self.shrink
         if self.long_sides:

@@ -228,6 +228,7 @@ class VGG19(_Frozen):
             self.register_buffer(plain, tensors[name].float(), persistent=False)
 
     def normalised(self, images: Tensor) -> Tensor:
+        """Return what the first layer was trained on, from RGB (B, 3, H, W) in [0, 1]."""
         if self.weights == "torchvision":
             return super().normalised(images)
         # Values to 150 in bfloat16 are off by half a grey level, so not there.
@@ -245,6 +246,7 @@ class VGG19(_Frozen):
 
     @property
     def smallest(self) -> int:
+        """The least height and width in pixels that leave one pixel at the last layer."""
         return int(2**self._poolings)
 
 
@@ -263,6 +265,7 @@ class AlexNet(_Frozen):
 
     @property
     def smallest(self) -> int:
+        """The least height and width in pixels that leave one pixel at the last ReLU."""
         return 31
 
 
