@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.reach import measure_reach
 
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.ops.color import rgb_to_y
-from edgekeeper.ops.reach import measure_reach
 from edgekeeper.pretrained.zoo import load
 
 PAGE = Path(__file__).parents[2] / "docs" / "upscale.md"

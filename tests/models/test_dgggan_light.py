@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiling import run_tiled
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -12,7 +13,6 @@ from edgekeeper.errors import InputError
 from edgekeeper.models import DGGGANLight, parameter_count
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
-from edgekeeper.ops.tiles import run_tiled
 from edgekeeper.pretrained import zoo
 from edgekeeper.spec import spec
 

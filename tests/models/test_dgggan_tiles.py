@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiling import run_tiled
 from torch import Tensor, nn
 
 from edgekeeper.checkpoint import save_model
 from edgekeeper.models import DGGGAN
 from edgekeeper.models.dgggan import SqueezeExcitation
-from edgekeeper.ops.tiles import run_tiled
 from edgekeeper.pretrained import zoo
 from edgekeeper.spec import spec
 

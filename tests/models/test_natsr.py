@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from tests.tiling import run_tiled
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import NatSR, NaturalManifoldDiscriminator, parameter_count
 from edgekeeper.models.rdn import ResidualDenseBlock
-from edgekeeper.ops.tiles import run_tiled
 
 
 def tiny(scale: int = 4, levels: int = 2, layers: int = 2) -> NatSR:

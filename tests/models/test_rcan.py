@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from tests.tiling import run_tiled
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -10,7 +11,6 @@ from edgekeeper.errors import InputError
 from edgekeeper.models import RCAN, GradientBranch, parameter_count
 from edgekeeper.models.edsr import DIV2K_MEAN
 from edgekeeper.models.rcan import AttentionBlock, ChannelAttention, ResidualGroup
-from edgekeeper.ops.tiles import run_tiled
 
 
 def tiny(scale: int = 2, *, groups: int = 2, blocks: int = 1) -> RCAN:

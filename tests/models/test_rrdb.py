@@ -6,12 +6,12 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from tests.tiling import run_tiled
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import RRDB, parameter_count
 from edgekeeper.models.rrdb import DenseBlock, RRDBlock
-from edgekeeper.ops.tiles import run_tiled
 
 
 def tiny(scale: int = 4, unshuffle: int = 1) -> RRDB:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from tests.tiling import run_tiled
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import SFTGAN, parameter_count
 from edgekeeper.models.sftgan import CATEGORIES, SFT, Block, Variant
-from edgekeeper.ops.tiles import run_tiled
 
 
 def tiny(scale: int = 4, variant: Variant = "pytorch", blocks: int = 2) -> SFTGAN:

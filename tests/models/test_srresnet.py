@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from tests.tiling import run_tiled
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import GradientBranch, MSRResNet, SRModel, SRResNet, parameter_count
 from edgekeeper.ops.gradient import gradient_map
-from edgekeeper.ops.tiles import run_tiled
 
 CASES: dict[str, Callable[[], SRModel]] = {
     "srresnet_x2": lambda: SRResNet(scale=2, width=8, blocks=1),

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from tests.reach import measure_reach
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.reach import measure_reach
 from edgekeeper.ops.resize import imresize
 
 

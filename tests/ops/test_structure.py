@@ -75,8 +75,6 @@ def test_variances_of_a_part_of_a_larger_tensor():
         ((3, 8, 8), {"patch": 4}, "(B, C, H, W)"),
         ((1, 1, 8, 8), {"patch": 1}, "at least 2"),
         ((1, 1, 8, 8), {"patch": 9}, "no larger than the image"),
-        ((1, 1, 8, 9), {"patch": 4, "remainder": "refuse"}, "crop it to a multiple"),
-        ((1, 1, 8, 8), {"patch": 4, "remainder": "keep"}, "not 'keep'"),
     ],
 )
 def test_variance_errors(shape, options, words):

@@ -4,11 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tiling import run_tiled
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.tiles import RowWindow, plan_axis, plan_tiles, run_tiled, tiled_bands
+from edgekeeper.ops.tiles import RowWindow, plan_axis, plan_tiles, tiled_bands
 
 sizes = st.integers(1, 90)
 overlaps = st.integers(0, 6)

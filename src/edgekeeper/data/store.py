@@ -339,16 +339,13 @@ class Store:
         start: int = 0,
         augment: Augment = "eight",
         crop: Crop = "random",
-        rank: int = 0,
-        ranks: int = 1,
         memory: Memory = "pageable",
         workers: int = 0,
-        ahead: int = 4,
     ) -> Iterator[Batch]:
         """Return the endless batches of the steps start, start + 1, ...
 
-        ``workers`` threads read up to ``ahead`` batches in advance; the batches are the same for
-        any number of them. Close the iterator (or drop it) to stop the threads.
+        ``workers`` threads read up to four batches in advance; the batches are the same for any
+        number of them. Close the iterator (or drop it) to stop the threads.
         """
 
         def read(step: int) -> Batch:
@@ -360,18 +357,14 @@ class Store:
                 scale=scale,
                 augment=augment,
                 crop=crop,
-                rank=rank,
-                ranks=ranks,
                 memory=memory,
             )
 
-        if workers < 0 or ahead < 1:
-            raise InputError(
-                f"workers is {workers} and ahead {ahead}; allowed are workers from 0, ahead from 1."
-            )
+        if workers < 0:
+            raise InputError(f"workers is {workers}; it is a number of threads, from 0 on.")
         if workers == 0:
             return (read(step) for step in count(start))
-        return _in_advance(read, start=start, workers=workers, ahead=ahead)
+        return _in_advance(read, start=start, workers=workers)
 
     def _positions(self, scale: int, patch: int) -> Positions:
         return Positions(self.lr_regions[scale], patch=patch)
@@ -386,15 +379,13 @@ class Store:
             raise InputError(f"The store '{self.path}' has no LR at scale {scale}; it has {known}.")
 
 
-def _in_advance(
-    read: Callable[[int], Batch], *, start: int, workers: int, ahead: int
-) -> Iterator[Batch]:
+def _in_advance(read: Callable[[int], Batch], *, start: int, workers: int) -> Iterator[Batch]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="edgekeeper-batches")
     waiting: deque[Future[Batch]] = deque()
     try:
         for step in count(start):
             waiting.append(pool.submit(read, step))
-            if len(waiting) > ahead:
+            if len(waiting) > 4:
                 yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

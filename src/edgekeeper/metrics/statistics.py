@@ -66,8 +66,6 @@ def paired_difference(
     *,
     best: Literal["highest", "lowest"] = "highest",
     seed: int = 0,
-    draws: int = DRAWS,
-    level: float = LEVEL,
 ) -> Difference:
     """Return how much ``a`` is above ``b``, image by image, with a bootstrap interval.
 
@@ -86,10 +84,10 @@ def paired_difference(
         )
     if best not in ("highest", "lowest"):
         raise InputError(f"best is 'highest' or 'lowest'; got {best!r}.")
-    means = _resampled_means([first, second], seed=seed, draws=draws)
+    means = _resampled_means([first, second], seed=seed, draws=DRAWS)
     # Per image first: equal images then give exactly 0.
     mean = float((first.mean(axis=0) - second.mean(axis=0)).mean())
-    low, high = _ends(means[0] - means[1], level=level)
+    low, high = _ends(means[0] - means[1], level=LEVEL)
     return Difference(mean, low, high, _verdict(low, high, best=best))
 
 

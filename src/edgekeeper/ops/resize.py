@@ -228,7 +228,6 @@ def imresize(
     size: tuple[int, int] | None = None,
     boundary: Boundary = "symmetric",
     quantise: Literal["none", "uint8"] = "none",
-    method: Literal["cubic"] = "cubic",
 ) -> Tensor:
     """Images (..., H, W) resized as by MATLAB's ``imresize(x, scale, 'bicubic')``.
 
@@ -246,8 +245,6 @@ def imresize(
     or size that is not positive.
     """
     _check(x)
-    if method != "cubic":
-        raise InputError(f"imresize knows the method 'cubic', not '{method}'.")
     if quantise not in ("none", "uint8"):
         raise InputError(f"quantise is 'none' or 'uint8', not '{quantise}'.")
     if boundary not in ("symmetric", "replicate"):

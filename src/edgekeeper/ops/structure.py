@@ -38,13 +38,11 @@ class _Variance(torch.autograd.Function):
         return _centred(patches) * (gradient * (2 / (samples - 1)))[:, :, :, None, :, None]
 
 
-def patch_variances(
-    x: Tensor, *, patch: int, remainder: Literal["drop", "refuse"] = "drop"
-) -> Tensor:
+def patch_variances(x: Tensor, *, patch: int) -> Tensor:
     """Return the unbiased variance of each ``patch`` × ``patch`` block of ``x``, (B, C, nH, nW).
 
     Blocks do not overlap and start at the top left; each channel of ``x`` (B, C, H, W) by itself.
-    Rows and columns that fill no block are dropped, or with ``remainder="refuse"`` an error.
+    Rows and columns that fill no block are dropped.
     Gradient variance loss (Abrahamyan et al., ICASSP 2022, equation 1).
 
     Raises InputError for a wrong shape, a patch below 2 or larger than the image.
@@ -60,14 +58,7 @@ def patch_variances(
             f"The patch is {patch} pixels wide and the image {height} × {width}; the patch must "
             "be at least 2 and no larger than the image."
         )
-    if remainder not in ("drop", "refuse"):
-        raise InputError(f"remainder is 'drop' or 'refuse', not '{remainder}'.")
     rows, columns = height // patch, width // patch
-    if remainder == "refuse" and (rows * patch, columns * patch) != (height, width):
-        raise InputError(
-            f"An image of {height} × {width} pixels does not divide into patches of {patch}; "
-            "crop it to a multiple, or allow remainder='drop'."
-        )
     patches = x[..., : rows * patch, : columns * patch].reshape(
         batch, channels, rows, patch, columns, patch
     )
