@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -17,34 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 FIGURE_FORMATS = (".svg", ".pdf", ".png")
+STYLE = Path(__file__).with_name("figures.mplstyle")
 INK, PALE = "#222222", "#8a8a8a"
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 TITLE_POINTS = 9.5
 GLYPH = 0.58  # mean width of a letter of the font, over its size
-STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.titlesize": TITLE_POINTS,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": PALE,
-    "axes.labelcolor": INK,
-    "xtick.color": PALE,
-    "ytick.color": PALE,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "savefig.dpi": 200,
-    "savefig.bbox": "tight",
-    "savefig.pad_inches": 0.05,
-    "svg.hashsalt": "edgekeeper",  # equal figures give equal files
-    "figure.constrained_layout.w_pad": 0.03,
-    "figure.constrained_layout.h_pad": 0.05,
-    "figure.constrained_layout.wspace": 0.01,
-    "figure.constrained_layout.hspace": 0.01,
-}
 UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
@@ -83,7 +61,8 @@ def figure_file(
         raise UnavailableError(
             "matplotlib is not installed; run: pip install 'edgekeeper[figures]'"
         ) from error
-    with matplotlib.rc_context(cast(Any, STYLE)), new_file(target, error=ImageError) as draft:
+    style = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
+    with matplotlib.rc_context(style), new_file(target, error=ImageError) as draft:
         figure = Figure(figsize=(width, height), layout=layout)
         yield figure
         figure.savefig(draft, metadata=UNDATED.get(target.suffix.lower()))

@@ -5,15 +5,17 @@ checked against both.
 """
 
 import re
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from edgekeeper.data.catalogue import Remote
 from edgekeeper.data.fetch import fetch
 from edgekeeper.errors import InputError, UnavailableError, check_choice
 from edgekeeper.files import user_cache
-
-REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 
 
 @dataclass(frozen=True)
@@ -27,43 +29,13 @@ class PublicNetwork:
     remote: Remote
 
 
-PUBLIC: dict[str, PublicNetwork] = {
-    "realesr-general-x4v3": PublicNetwork(
-        4,
-        "texture",
-        "BSD-3-Clause",
-        "Real-ESRGAN, compact",
-        Remote(
-            "realesr-general-x4v3.pth",
-            f"{REAL_ESRGAN}/v0.2.5.0/realesr-general-x4v3.pth",
-            4_885_111,
-            "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
-        ),
-    ),
-    "realesr-general-wdn-x4v3": PublicNetwork(
-        4,
-        "texture",
-        "BSD-3-Clause",
-        "Real-ESRGAN, weak denoising",
-        Remote(
-            "realesr-general-wdn-x4v3.pth",
-            f"{REAL_ESRGAN}/v0.2.5.0/realesr-general-wdn-x4v3.pth",
-            sha256="1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca",
-        ),
-    ),
-    "realesrgan-x4plus": PublicNetwork(
-        4,
-        "texture",
-        "BSD-3-Clause",
-        "Real-ESRGAN, large",
-        Remote(
-            "RealESRGAN_x4plus.pth",
-            f"{REAL_ESRGAN}/v0.1.0/RealESRGAN_x4plus.pth",
-            67_040_989,
-            "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
-        ),
-    ),
-}
+def _read() -> Iterator[tuple[str, PublicNetwork]]:
+    text = files("edgekeeper.pretrained").joinpath("public.toml").read_text(encoding="utf-8")
+    for name, facts in tomllib.loads(text).items():
+        yield name, PublicNetwork(remote=Remote(**facts.pop("remote")), **facts)
+
+
+PUBLIC: dict[str, PublicNetwork] = dict(_read())
 
 _HUB = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@([\w./-]+?))?(?:/(.+))?")
 HUB_FILE = "model.safetensors"  # where an address names no file
@@ -114,14 +86,9 @@ def download(address: HubAddress) -> Path:
 
     Raises UnavailableError: huggingface_hub is missing, or the Hub does not give the file.
     """
+    hub = _hub()
     try:
-        import huggingface_hub
-    except ImportError as error:
-        raise _no_hub() from error
-    try:
-        path = huggingface_hub.hf_hub_download(
-            address.repository, address.file, revision=address.revision
-        )
+        path = hub.hf_hub_download(address.repository, address.file, revision=address.revision)
     except (OSError, ValueError) as error:  # its own errors are among these
         raise UnavailableError(
             f"hf://{address.repository}/{address.file} cannot be had: {_first_line(error)}"
@@ -136,11 +103,7 @@ def push(path: Path, address: HubAddress, *, card: str) -> str:
     (`hf auth login`).
     Raises UnavailableError: huggingface_hub is missing, or the Hub refuses.
     """
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise _no_hub() from error
-    hub = huggingface_hub.HfApi()
+    hub = _hub().HfApi()
     try:
         hub.create_repo(address.repository, exist_ok=True)
         for content, name in ((str(path), address.file), (card.encode(), "README.md")):
@@ -157,11 +120,15 @@ def push(path: Path, address: HubAddress, *, card: str) -> str:
     return f"https://huggingface.co/{address.repository}"
 
 
-def _no_hub() -> UnavailableError:
-    return UnavailableError(
-        "Addresses hf:// need huggingface_hub, which is not installed; "
-        "run: pip install 'edgekeeper[hub]'"
-    )
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise UnavailableError(
+            "Addresses hf:// need huggingface_hub, which is not installed; "
+            "run: pip install 'edgekeeper[hub]'"
+        ) from error
+    return huggingface_hub
 
 
 def _first_line(error: Exception) -> str:
