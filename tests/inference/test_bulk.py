@@ -6,29 +6,31 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
 from edgekeeper.errors import InputError
-from edgekeeper.inference import Request
-from edgekeeper.inference.bulk import MANIFEST, Cluster, _read, memory_of
+from edgekeeper.inference import Request, Result, bulk
+from edgekeeper.inference.bulk import MANIFEST, TRIES, Cluster, _read, memory_of, upscale_on_cluster
 
 pytest.importorskip("ray", reason="needs the extra ray")
-FILES, BROKEN = 100, (3, 30, 50, 77, 99)
+FILES, MANY, BROKEN = 100, 3000, (3, 30, 50, 77, 99)
 NETWORK = ("--model", "espcn_x2", "--runtime", "torch", "--precision", "float32", "--tile", "256")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("many") / "photos"
+def draw(folder: Path, *, count: int, size: tuple[int, int] = (24, 32)) -> Path:
+    """Fill the folder with images, five of which are broken."""
     folder.mkdir()
     noise = np.random.default_rng(0)
-    for number in range(FILES):
-        pixels = noise.integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    for number in range(count):
+        pixels = noise.integers(0, 255, (*size, 3), dtype=np.uint8)
         PILImage.fromarray(pixels).save(folder / f"{number:04}.png")
     for number in BROKEN:
         file = folder / f"{number:04}.png"
@@ -36,13 +38,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def expected(folder: Path) -> dict[str, bytes]:
-    """What the local command makes."""
+def made_locally(folder: Path) -> dict[str, bytes]:
     made = folder.parent / "local"
     ran = run(folder, made, "-q")
-    assert ran.wait(timeout=300) == 1, told_in(made).read_text()
+    assert ran.wait(timeout=600) == 1, told_in(made).read_text()
     return files(made)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("many") / "photos", count=FILES)
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> dict[str, bytes]:
+    return made_locally(folder)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -68,11 +78,15 @@ def check(output: Path, expected: dict[str, bytes]) -> None:
     """All files are there, once, whole, equal; the manifest adds up."""
     assert files(output) == expected
     assert not [p for p in output.iterdir() if p.name.startswith(".edgekeeper")]
-    rows = [json.loads(line) for line in (output / MANIFEST).read_text().splitlines()]
+    rows = rows_in(output)
     last = {Path(row["input"]).name: row["status"] for row in rows}
-    assert Counter(last.values()) == {"done": FILES - len(BROKEN), "failed": len(BROKEN)}
+    assert Counter(last.values()) == {"done": len(expected), "failed": len(BROKEN)}
     done = Counter(row["input"] for row in rows if row["status"] == "done")
     assert set(done.values()) == {1}
+
+
+def rows_in(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / MANIFEST).read_text().splitlines()]
 
 
 def workers_of(driver: int) -> list[int]:
@@ -125,15 +139,142 @@ def test_the_driver_is_killed_and_started_again(
     check(output, expected)
 
 
+@pytest.mark.slow
+def test_a_node_is_removed_in_the_middle(
+    folder: Path,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.cluster_utils import Cluster as Nodes
+
+    small = {"include_dashboard": False, "object_store_memory": 2**27}
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    try:
+        doomed = [nodes.add_node(num_cpus=1, object_store_memory=2**27) for _ in range(2)][1]
+        monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+        driver = on_ray(folder, tmp_path / "out")
+        wait_for(tmp_path / "out", count=1)
+        nodes.remove_node(doomed, allow_graceful=False)
+        assert driver.wait(timeout=300) == 1, told_in(tmp_path / "out").read_text()
+    finally:
+        driver.kill()
+        nodes.shutdown()
+    check(tmp_path / "out", expected)
+
+
+@pytest.mark.slow
+def test_three_thousand_files_through_two_interrupts(tmp_path: Path) -> None:
+    folder, output = draw(tmp_path / "photos", count=MANY, size=(16, 16)), tmp_path / "out"
+    expected = made_locally(folder)
+    assert len(expected) == MANY - len(BROKEN)
+    for count, number in ((200, signal.SIGINT), (1200, signal.SIGTERM)):
+        driver = on_ray(folder, output, *(("--resume",) if output.exists() else ()))
+        wait_for(output, count=count)
+        sent = time.monotonic()
+        driver.send_signal(number)
+        assert driver.wait(timeout=100) == 128 + number, told_in(output).read_text()
+        assert time.monotonic() - sent < 60
+        assert "again with --resume" in told_in(output).read_text()
+        # The manifest says all that was done, and nothing else; no file is half written.
+        made = files(output)
+        assert len(made) < len(expected), "all was done before the signal"
+        done = {Path(row["output"]).name for row in rows_in(output) if row["status"] == "done"}
+        assert done == set(made) and made.items() <= expected.items()
+        assert not [p for p in output.iterdir() if p.name.startswith(".edgekeeper")]
+    assert on_ray(folder, output, "--resume").wait(timeout=600) == 1, told_in(output).read_text()
+    check(output, expected)
+
+
 def test_the_manifest_is_read_to_its_last_whole_line(tmp_path: Path) -> None:
     manifest = tmp_path / "new" / MANIFEST
-    assert _read(manifest, Cluster()) == {}
+    assert _read(manifest, Cluster()) == set()
     rows = [{"input": name, "status": status} for name, status in (("a", "failed"), ("a", "done"))]
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"inp')
     with pytest.raises(InputError, match="--resume"):
         _read(manifest, Cluster())
-    assert _read(manifest, Cluster(resume=True)) == {"a": rows[1]}
+    assert _read(manifest, Cluster(resume=True)) == {"a"}
     assert manifest.read_bytes().endswith(b"}\n")  # the next row begins a line
+
+
+def test_a_manifest_of_many_rows_takes_little_memory(tmp_path: Path) -> None:
+    manifest, count = tmp_path / MANIFEST, 20_000
+    source = "/bucket/photos/of/a/year/{:08}.jpeg"
+    row = Result(source=Path(source.format(0)), target=Path("/b/a.jpeg"), status="done")
+    line = json.dumps(row.as_json()) + "\n"
+    with manifest.open("w") as file:
+        file.writelines(line.replace(source.format(0), source.format(k)) for k in range(count))
+    tracemalloc.start()
+    try:
+        assert len(_read(manifest, Cluster(resume=True))) == count
+        assert tracemalloc.get_traced_memory()[1] < 250 * count  # a set of names
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_worker_tries_a_file_three_times_and_stops_when_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: Counter[str] = Counter()
+
+    def made(
+        _: Request, *, pairs: Sequence[tuple[Path, Path]], on_step: Callable[[], None]
+    ) -> Iterator[Result]:
+        for source, target in pairs:
+            on_step()
+            begun[source.name] += 1
+            good = source.name == "good" or (source.name == "later" and begun["later"] == TRIES)
+            yield Result(source=source, target=target, status="done" if good else "failed")
+
+    monkeypatch.setattr(bulk, "upscale_files", made)
+    monkeypatch.setattr(bulk, "networks_for", lambda request: request.model)
+    stop = tmp_path / "stop"
+    batch = {"source": ["good", "later", "never"], "target": ["a", "b", "c"]}
+    found = bulk._Actor(Request(model="espcn_x2"), stop)(batch)["result"]
+    assert [result.status for result in found] == ["done", "done", "failed"]
+    assert begun == {"good": 1, "later": TRIES, "never": TRIES}
+    stop.touch()
+    assert list(bulk._Actor(Request(model="espcn_x2"), stop)(batch)["result"]) == [None] * 3
+
+
+def test_files_that_no_row_came_for_are_listed_and_an_interrupt_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends early, as if all were done, and one that is stopped."""
+    pairs = [(tmp_path / name, tmp_path / "out" / name) for name in "abc"]
+    for source, _ in pairs:
+        source.touch()
+    waits = [True]
+
+    def passed(_: Any, left: dict[str, Path], *more: Any, stop: Path, **__: Any) -> Iterator[Any]:
+        name = str(pairs[0][0])
+        if name in left:
+            yield Result(source=Path(name), target=left[name], status="done")
+        while waits and not stop.exists():
+            time.sleep(0.01)
+        if waits:
+            yield Result(source=pairs[1][0], target=pairs[1][1], status="done")
+
+    monkeypatch.setattr(bulk, "_pass", passed)
+    manifest = tmp_path / "out" / MANIFEST
+    request = Request(model="espcn_x2")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(
+            upscale_on_cluster(
+                pairs, request, manifest=manifest, cluster=Cluster(), check=interrupt
+            )
+        )
+    assert [row["status"] for row in rows_in(tmp_path / "out")] == ["done", "done"]
+    waits.clear()
+    again = Cluster(resume=True)
+    found = list(upscale_on_cluster(pairs, request, manifest=manifest, cluster=again))
+    assert [result.status for result in found] == ["skipped", "skipped", "failed"]
+    assert "its worker died each time" in found[2].reason
+    assert not [p for p in manifest.parent.iterdir() if p.name.startswith(".")]
 
 
 def test_memory_grows_with_the_tile() -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +58,8 @@ def run_request(
         reporter = Reporter(output_style, total=len(pairs), scale=scale)
         seamless = True
         signal = StopSignal(message="Stopping after this tile; once more stops at once.")
+        # The workers of a cluster still tell what they finished.
+        check = signal.check if cluster is None else lambda: None
         with signal, reporter:
             if others := not_read(request):
                 reporter.note(not_read_line(others))
@@ -67,7 +69,9 @@ def run_request(
                 reporter.step(step)
 
             # Closed at once, whatever stops the loop, so that nothing is left half-written.
-            results = _results(pairs, streams.request, on_step=on_step, cluster=cluster)
+            results = _results(
+                pairs, streams.request, on_step=on_step, check=signal.check, cluster=cluster
+            )
             with suppress(KeyboardInterrupt), closing(results):
                 for result in results:
                     if seams and result.status == "done":  # once, on one that is large enough
@@ -77,9 +81,10 @@ def run_request(
                     if report and result.status == "done":
                         result = _with_report(result, streams.request)
                     reporter.result(streams.named(result))
-                    signal.check()
+                    check()
         if signal.status is not None:
-            reporter.stopped(_how_to_go_on(request, done=reporter.counts["done"]))
+            done = reporter.counts["done"]
+            reporter.stopped(_how_to_go_on(request, done=done, cluster=cluster))
             return signal.status
         reporter.summary()
         if reporter.counts.total() < len(pairs):
@@ -94,12 +99,15 @@ def _results(
     request: Request,
     *,
     on_step: Progress,
+    check: Callable[[], None],
     cluster: Cluster | None,
 ) -> Generator[Result, None, None]:
     """Yield the results of the videos and then of the images."""
     if cluster is not None:
         manifest = Path(str(request.output)) / MANIFEST
-        yield from upscale_on_cluster(pairs, request, manifest=manifest, cluster=cluster)
+        yield from upscale_on_cluster(
+            pairs, request, manifest=manifest, cluster=cluster, check=check
+        )
         return
     videos = [pair for pair in pairs if is_video(pair[0])]
     if videos:
@@ -111,7 +119,9 @@ def _results(
         yield from upscale_files(request, pairs=images, on_step=on_step)
 
 
-def _how_to_go_on(request: Request, *, done: int) -> str:
+def _how_to_go_on(request: Request, *, done: int, cluster: Cluster | None = None) -> str:
+    if cluster is not None:
+        return "To go on, give the command again with --resume."
     if request.existing == "replace":
         return "To go on, give the command again with --skip-existing instead of --force."
     if request.on_existing == "fail" and done:

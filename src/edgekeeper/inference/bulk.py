@@ -10,7 +10,13 @@ atomically, and what is done twice because a worker died is written twice to the
 import json
 import math
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +40,9 @@ TRIES = 3
 _ROWS = 16
 """Paths that an actor takes at a time; it reads one, computes one and writes one at once."""
 
+_STOPS_WITHIN = 60.0
+"""Seconds that a stop waits for the rows of what the workers have just finished."""
+
 _BASE_BYTES = 2**30
 """What an actor takes beside its tiles: PyTorch, the runtime, bands of rows, what waits."""
 
@@ -54,14 +63,20 @@ class Cluster:
 
 
 def upscale_on_cluster(
-    pairs: Sequence[tuple[Path, Path]], request: Request, *, manifest: Path, cluster: Cluster
+    pairs: Sequence[tuple[Path, Path]],
+    request: Request,
+    *,
+    manifest: Path,
+    cluster: Cluster,
+    check: Callable[[], None] = lambda: None,
 ) -> Generator[Result, None, None]:
     """Yield the results of images (source, target) as they are there, and note them in a file.
 
     ``request.model`` is a name or the path of a file, or None. Paths must be the same on all
     machines. An image that fails is tried ``TRIES`` times by its worker; one whose worker dies as
     often is tried alone. The rest goes on. With ``cluster.resume`` what the manifest says done is
-    not done again, and what failed is.
+    not done again, and what failed is. ``check`` is called often; when it raises
+    KeyboardInterrupt the workers stop after their tile, and what they finished comes before it.
 
     Raises:
         InputError: a manifest is there and is not to be gone on with, or none is; see
@@ -71,8 +86,9 @@ def upscale_on_cluster(
     ray = _ray()
     pairs = [(Path(os.path.abspath(s)), Path(os.path.abspath(t))) for s, t in pairs]  # noqa: PTH100
     check_outputs(pairs)
-    told = _read(manifest, cluster)
+    settled = _read(manifest, cluster)
     request = replace(request, threads=cluster.threads, many=True)
+    stop = manifest.with_name(f".edgekeeper-stop-{secrets.token_hex(4)}")
     with manifest.open("a", encoding="utf-8") as file:
 
         def note(result: Result) -> Result:
@@ -82,7 +98,7 @@ def upscale_on_cluster(
 
         left: dict[str, Path] = {}
         for source, target in pairs:
-            if (known := told.get(str(source))) is not None and known["status"] != "failed":
+            if str(source) in settled:
                 why = f"'{target}' is done, says '{manifest.name}'."
                 yield Result(source=source, target=target, status="skipped", reason=why)
                 continue
@@ -94,16 +110,20 @@ def upscale_on_cluster(
             else:
                 yield note(refused)
         request = replace(request, existing="replace")
-        for rows in (_ROWS, 1):  # files of batches that killed their worker, one by one
-            for result in _pass(ray, dict(left), request, cluster=cluster, rows=rows):
-                if left.pop(str(result.source), None) is not None:  # one row, whatever was repeated
-                    yield note(result)
-        for name, target in left.items():  # whose worker died each time
-            why = f"'{name}': its worker died each time; memory may be short."
-            yield note(Result(source=Path(name), target=target, status="failed", reason=why))
-        os.fsync(file.fileno())
-    for folder in {target.parent for _, target in pairs}:
-        remove_leftovers(folder)  # of workers that were killed
+        try:
+            for rows in (_ROWS, 1):  # files of batches that killed their worker, one by one
+                made = _pass(ray, dict(left), request, cluster=cluster, rows=rows, stop=stop)
+                for result in _checked(made, check=check, stop=stop):
+                    if left.pop(str(result.source), None) is not None:  # once, though repeated
+                        yield note(result)
+            for name, target in left.items():  # whose worker died each time
+                why = f"'{name}': its worker died each time; memory may be short."
+                yield note(Result(source=Path(name), target=target, status="failed", reason=why))
+        finally:
+            os.fsync(file.fileno())
+            stop.unlink(missing_ok=True)
+            for folder in {target.parent for _, target in pairs}:
+                remove_leftovers(folder)  # of workers that were killed
 
 
 def _ray() -> Any:
@@ -118,34 +138,76 @@ def _ray() -> Any:
     return ray
 
 
-def _read(manifest: Path, cluster: Cluster) -> dict[str, dict[str, Any]]:
-    """Return the last row of each source of an earlier run; its last line may be cut."""
+def _read(manifest: Path, cluster: Cluster) -> set[str]:
+    """Return the sources that an earlier run did or skipped; its last line may be cut."""
     if not manifest.exists():
         manifest.parent.mkdir(parents=True, exist_ok=True)
-        return {}
+        return set()
     if not cluster.resume:
         raise InputError(
             f"'{manifest}' is of an earlier run: go on with --resume, or remove it to begin anew."
         )
-    rows: dict[str, dict[str, Any]] = {}
+    settled: set[str] = set()
     whole = 0
-    for line in manifest.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        whole += len(line)
-        row = json.loads(line)
-        rows[row["input"]] = row
+    with manifest.open("rb") as file:  # line by line: a million rows are half a gigabyte
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            row = json.loads(line)
+            (settled.discard if row["status"] == "failed" else settled.add)(row["input"])
     os.truncate(manifest, whole)
-    return rows
+    return settled
+
+
+def _checked(
+    made: Iterator[Result | None], *, check: Callable[[], None], stop: Path
+) -> Iterator[Result]:
+    """Yield the results, which a thread awaits; when ``check`` raises, after the last, raise too.
+
+    What tells the workers to stop is the file ``stop``.
+    """
+    taken: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+    ended: Future[None] = Future()
+
+    def take() -> None:
+        try:
+            for result in made:
+                taken.put(result)
+            ended.set_result(None)
+        except Exception as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=take, name="edgekeeper-rows", daemon=True).start()
+    stopped, until = None, math.inf
+    while time.monotonic() < until and not (ended.done() and taken.empty()):
+        with suppress(queue.Empty):
+            if (result := taken.get(timeout=0.2)) is not None:
+                yield result
+        if stopped is None:
+            try:
+                check()
+            except KeyboardInterrupt as interrupt:
+                stopped, until = interrupt, time.monotonic() + _STOPS_WITHIN
+                stop.touch()
+    if stopped is not None:
+        raise stopped
+    ended.result()
 
 
 def _pass(
-    ray: Any, left: Mapping[str, Path], request: Request, *, cluster: Cluster, rows: int
-) -> Iterator[Result]:
+    ray: Any,
+    left: Mapping[str, Path],
+    request: Request,
+    *,
+    cluster: Cluster,
+    rows: int,
+    stop: Path,
+) -> Iterator[Result | None]:
     """Yield what the workers make of the files, in any order; none of those that killed one."""
     if not left:
         return
-    if not ray.is_initialized():
+    if not ray.is_initialized():  # in a thread: Ray leaves SIGTERM to the command
         ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -158,7 +220,7 @@ def _pass(
     items = [{"source": source, "target": str(target)} for source, target in left.items()]
     made = ray.data.from_items(items, override_num_blocks=math.ceil(len(items) / rows)).map_batches(
         _Actor,
-        fn_constructor_args=(request,),
+        fn_constructor_args=(request, stop),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=cluster.threads,
@@ -186,24 +248,31 @@ def memory_of(request: Request) -> int:
 class _Actor:
     """A worker: its networks are read once, and it writes the files itself."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, stop: Path) -> None:
         torch.set_num_threads(request.threads or 1)
-        self._request = replace(request, model=networks_for(request))
+        self._request, self._stop = replace(request, model=networks_for(request)), stop
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Return one result for each path of the batch."""
+        """Return one result for each path of the batch; None for what a stop left."""
         pairs = list(zip(map(Path, batch["source"]), map(Path, batch["target"]), strict=True))
         found: dict[Path, Result] = {}
-        for _ in range(TRIES):
-            done = {source for source, result in found.items() if result.status == "done"}
-            left = [pair for pair in pairs if pair[0] not in done]
-            for result in upscale_files(self._request, pairs=left) if left else ():
-                found[result.source] = result
-        for source, target in pairs:  # not begun where the disk is full
-            why = f"'{target}' was not begun: no space is left."
-            no = Result(source=source, target=target, status="failed", reason=why)
-            found.setdefault(source, no)
-        results = [found[source] for source, _ in pairs]
-        column = np.empty(len(results), dtype=object)
-        column[:] = results
+        with suppress(KeyboardInterrupt):
+            for _ in range(TRIES):
+                self._check()
+                done = {source for source, result in found.items() if result.status == "done"}
+                left = [pair for pair in pairs if pair[0] not in done]
+                for result in (
+                    upscale_files(self._request, pairs=left, on_step=self._check) if left else ()
+                ):
+                    found[result.source] = result
+            for source, target in pairs:  # not begun where the disk is full
+                why = f"'{target}' was not begun: no space is left."
+                no = Result(source=source, target=target, status="failed", reason=why)
+                found.setdefault(source, no)
+        column = np.empty(len(pairs), dtype=object)
+        column[:] = [found.get(source) for source, _ in pairs]
         return {"result": column}
+
+    def _check(self, _: object = None) -> None:
+        if self._stop.exists():
+            raise KeyboardInterrupt

@@ -27,13 +27,7 @@ from edgekeeper.image import (
 )
 from edgekeeper.inference.categories import MapOf, find_maps
 from edgekeeper.inference.choose import condition_of, networks_for
-from edgekeeper.inference.flow import (
-    Sink,
-    Source,
-    TileProgress,
-    check_takes_maps,
-    run,
-)
+from edgekeeper.inference.flow import Sink, Source, TileProgress, check_takes_maps, run
 from edgekeeper.inference.outputs import check_outputs, plan_outputs, refusal
 from edgekeeper.inference.request import Progress, Request, Result, Step
 from edgekeeper.inference.runner import TileError, tile_overlap, tile_side
@@ -274,6 +268,10 @@ def _results(
                     full = full or is_full(oldest.error)
             while unwritten:
                 yield unwritten.popleft().settled()
+        except KeyboardInterrupt:  # by ``on_step``: what is whole is told of before
+            while unwritten:
+                yield unwritten.popleft().settled()
+            raise
         finally:
             for job in (present, following):
                 if job is not None and job.reading is not None:
