@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError
 from edgekeeper.evaluation.evaluate import evaluate
+from edgekeeper.files import locked
 from edgekeeper.metrics.score import mean_scores, read_scores
 from edgekeeper.papers.training import Event, ReproducedTable, reproduce
 from edgekeeper.recipes import gv_tables
@@ -160,6 +162,32 @@ class TestGoingOn:
         assert run(on_event=events.append) == first
         expected = [(c, w) for c in (PLAIN, GV) for w in ("already trained", "already scored")]
         assert [(event.cell, event.what) for event in events] == expected
+
+    def test_a_cell_that_another_process_trains_comes_last(
+        self,
+        run: Callable[..., ReproducedTable],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(edgekeeper.papers.training, "_POLL", 0.01)
+        told: list[tuple[str, str]] = []
+        (tmp_path / "out" / PLAIN).mkdir(parents=True)
+        other = ExitStack()
+        other.enter_context(locked(tmp_path / "out" / PLAIN, wait=False))
+
+        def tell(event: Event) -> None:
+            told.append((event.cell, event.what))
+            if event == Event(GV, "scoring", 2, 2):
+                other.close()
+
+        assert run(on_event=tell).status == "complete"
+        assert told == [
+            (PLAIN, "training"),
+            (PLAIN, "by another process"),
+            (GV, "training"),
+            (GV, "scoring"),
+            (PLAIN, "scoring"),
+        ]
 
     def test_no_time_left_leaves_all_cells(
         self, run: Callable[..., ReproducedTable], tmp_path: Path

@@ -12,6 +12,7 @@ import math
 import os
 import queue
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -111,6 +112,7 @@ def upscale_on_cluster(
                 yield note(refused)
         request = replace(request, existing="replace")
         try:
+            _start(ray, needed=bool(left))
             for rows in (_ROWS, 1):  # files of batches that killed their worker, one by one
                 made = _pass(ray, dict(left), request, cluster=cluster, rows=rows, stop=stop)
                 for result in _checked(made, check=check, stop=stop):
@@ -160,6 +162,17 @@ def _read(manifest: Path, cluster: Cluster) -> set[str]:
     return settled
 
 
+def _start(ray: Any, *, needed: bool) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one here."""
+    if not needed or ray.is_initialized():
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler aborts the driver three seconds later.
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 def _checked(
     made: Iterator[Result | None], *, check: Callable[[], None], stop: Path
 ) -> Iterator[Result]:
@@ -207,8 +220,6 @@ def _pass(
     """Yield what the workers make of the files, in any order; none of those that killed one."""
     if not left:
         return
-    if not ray.is_initialized():  # in a thread: Ray leaves SIGTERM to the command
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # what is lost is tried again

@@ -2,11 +2,13 @@
 
 Every cell is a run in its own folder. A finished cell is never trained again, an interrupted one
 goes on where it stopped, and its scores are kept beside the network: call ``reproduce`` again
-with the same arguments until nothing is left to do.
+with the same arguments until nothing is left to do. Several processes with the same arguments
+share the cells: one takes what no other is training.
 """
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +51,7 @@ from edgekeeper.recipes.gv_tables import (
     TableName,
     comparisons,
 )
+from edgekeeper.training.holder import HeldError
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Recipe
 
@@ -56,7 +59,10 @@ Scores = dict[str, dict[str, CellScores]]
 """Cell -> set -> the numbers of its images, in the order of the set."""
 REPRODUCED_MEASURES: tuple[str, ...] = ("psnr", "ssim", "gv_gap")  # of the gradient variance tables
 PAPER_PROTOCOL = "gv_repo"
-What = Literal["training", "already trained", "scoring", "already scored", "stopped"]
+_POLL = 5.0  # seconds between looks at cells that other processes train
+What = Literal[
+    "training", "already trained", "scoring", "already scored", "by another process", "stopped"
+]
 Tell = Callable[[What], None]
 
 
@@ -162,13 +168,33 @@ def reproduce(
     until = math.inf if time_limit is None else time.monotonic() + time_limit
     scores: Scores = {}
     status: Literal["complete", "time limit", "interrupted"] = "complete"
-    for place, recipe in enumerate(cells, start=1):
+    waiting, held, elsewhere = deque(enumerate(cells, start=1)), 0, set[str]()
+    while waiting:
+        place, recipe = waiting.popleft()
         tell = partial(tell_event, on_event, cell=recipe.name, place=place, cells=len(cells))
         folder = Path(out) / recipe.name
         begin = None if recipe.start is None else start or find(recipe.start.recipe)
-        ended = train_cell(
-            recipe, store, folder=folder, start=begin, device=device, until=until, tell=tell
-        )
+        try:
+            ended = train_cell(
+                recipe,
+                store,
+                folder=folder,
+                start=begin,
+                device=device,
+                until=until,
+                tell=(lambda what: None) if recipe.name in elsewhere else tell,
+            )
+        except HeldError:
+            if recipe.name not in elsewhere:
+                tell("by another process")
+            elsewhere.add(recipe.name)
+            waiting.append((place, recipe))
+            held += 1
+            if held == len(waiting):  # nothing else is left
+                time.sleep(_POLL)
+                held = 0
+            continue
+        held = 0
         if ended != "finished":
             tell("stopped")
             status = ended

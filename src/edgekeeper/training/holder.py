@@ -18,6 +18,10 @@ BEAT = 10.0
 """Seconds between two signs of life of who holds a folder."""
 
 
+class HeldError(InputError):
+    """Another process holds the folder."""
+
+
 @contextmanager
 def held(
     name: str, *, read: Callable[[], bytes | None], write: Callable[[bytes], None]
@@ -26,7 +30,7 @@ def held(
 
     What is given raises InputError when another process has taken it over, because this one
     showed no sign of life for long. One whose sign of life stands still is taken over.
-    Raises InputError: another process holds it.
+    Raises HeldError: another process holds it.
     """
     own, stop = {"host": socket.gethostname(), "process": os.getpid()}, threading.Event()
     own["token"] = secrets.token_hex(8)
@@ -88,9 +92,9 @@ def sign_of_life(read: Callable[[], bytes | None]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def under_way(name: str, holder: dict[str, Any]) -> InputError:
+def under_way(name: str, holder: dict[str, Any]) -> HeldError:
     """Return the error that says who holds what ``name`` stands for."""
-    return InputError(
+    return HeldError(
         f"The run in '{name}' is under way in {_owner(holder)}; wait for it, or choose another "
         "folder."
     )
