@@ -11,7 +11,8 @@ from PIL import Image
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.errors import InputError
 from edgekeeper.papers import ablations
-from edgekeeper.papers.training import Event, reproduce, reproduction_table
+from edgekeeper.papers.cells import Event
+from edgekeeper.papers.training import reproduce, reproduction_table
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Recipe
 

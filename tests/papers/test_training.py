@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import edgekeeper.papers.cells
 import edgekeeper.papers.scored
-import edgekeeper.papers.training
 from edgekeeper.checkpoint import load_model
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
@@ -20,7 +20,8 @@ from edgekeeper.errors import CheckpointError, DataError, InputError
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.files import locked
 from edgekeeper.metrics.score import mean_scores, read_scores
-from edgekeeper.papers.training import Event, ReproducedTable, reproduce
+from edgekeeper.papers.cells import Event
+from edgekeeper.papers.training import ReproducedTable, reproduce
 from edgekeeper.recipes import gv_tables
 from edgekeeper.training.loop import train
 
@@ -156,7 +157,7 @@ class TestGoingOn:
         self, run: Callable[..., ReproducedTable], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = run()
-        monkeypatch.setattr(edgekeeper.papers.training, "train", refuse_to_train)
+        monkeypatch.setattr(edgekeeper.papers.cells, "train", refuse_to_train)
         monkeypatch.setattr(edgekeeper.papers.scored, "results", refuse_to_train)
         events: list[Event] = []
         assert run(on_event=events.append) == first
@@ -169,7 +170,7 @@ class TestGoingOn:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(edgekeeper.papers.training, "_POLL", 0.01)
+        monkeypatch.setattr(edgekeeper.papers.cells, "POLL", 0.01)
         told: list[tuple[str, str]] = []
         (tmp_path / "out" / PLAIN).mkdir(parents=True)
         other = ExitStack()
@@ -210,7 +211,7 @@ class TestGoingOn:
             return train(recipe, store, options=options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(edgekeeper.papers.training, "train", stop_early)
+            patch.setattr(edgekeeper.papers.cells, "train", stop_early)
             stopped = run()
         assert (stopped.status, stopped.rows) == ("time limit", ())
         assert (tmp_path / "out" / PLAIN / "last.safetensors").is_file()
@@ -225,7 +226,7 @@ class TestGoingOn:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         run()
-        monkeypatch.setattr(edgekeeper.papers.training, "train", refuse_to_train)
+        monkeypatch.setattr(edgekeeper.papers.cells, "train", refuse_to_train)
         more = str(write_images(tmp_path / "more", seed=2, count=2))
         events: list[Event] = []
         table = run(sets=(wave_set, more), on_event=events.append)

@@ -33,8 +33,8 @@ from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
     from edgekeeper.data.store import Store
+    from edgekeeper.papers.cells import Event
     from edgekeeper.papers.scored import Ours
-    from edgekeeper.papers.training import Event
 
 FRONTIER = "structure-frontier"
 SPEEDRUN = "speedrun"

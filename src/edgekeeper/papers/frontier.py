@@ -40,7 +40,7 @@ from edgekeeper.losses import (
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.models import ESPCN, ChainSR, SRModel
 from edgekeeper.ops.sharpen import reach, sharpen
-from edgekeeper.papers.training import Event, tell_event, train_cell
+from edgekeeper.papers.cells import Event, tell_event, train_cell
 from edgekeeper.pretrained.auto_encoded import auto_encoded
 from edgekeeper.pretrained.zoo import find
 from edgekeeper.spec import Spec, spec

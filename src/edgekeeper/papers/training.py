@@ -8,7 +8,6 @@ share the cells: one takes what no other is training.
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +16,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from edgekeeper.checkpoint import agrees, read_network
 from edgekeeper.data.pairs import load_pairs
 from edgekeeper.data.store import Store
-from edgekeeper.errors import CheckpointError, DataError, InputError, check_choice
+from edgekeeper.errors import DataError, InputError, check_choice
 from edgekeeper.evaluation.compare import paired
 from edgekeeper.evaluation.tables import (
     DIGITS,
@@ -40,6 +38,7 @@ from edgekeeper.papers.ablations import (
     AblationName,
     ablations,
 )
+from edgekeeper.papers.cells import Ending, Event, Tell, train_cell, trained_cells
 from edgekeeper.papers.scored import CellScores, cell_scores
 from edgekeeper.pretrained.zoo import find
 from edgekeeper.recipes.gv_tables import (
@@ -51,29 +50,12 @@ from edgekeeper.recipes.gv_tables import (
     TableName,
     comparisons,
 )
-from edgekeeper.training.holder import HeldError
-from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Recipe
 
 Scores = dict[str, dict[str, CellScores]]
 """Cell -> set -> the numbers of its images, in the order of the set."""
 REPRODUCED_MEASURES: tuple[str, ...] = ("psnr", "ssim", "gv_gap")  # of the gradient variance tables
 PAPER_PROTOCOL = "gv_repo"
-_POLL = 5.0  # seconds between looks at cells that other processes train
-What = Literal[
-    "training", "already trained", "scoring", "already scored", "by another process", "stopped"
-]
-Tell = Callable[[What], None]
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something happened to a cell, the ``number``-th (from 1) of ``cells``."""
-
-    cell: str
-    what: What
-    number: int
-    cells: int
 
 
 @dataclass(frozen=True)
@@ -168,50 +150,29 @@ def reproduce(
     until = math.inf if time_limit is None else time.monotonic() + time_limit
     scores: Scores = {}
     status: Literal["complete", "time limit", "interrupted"] = "complete"
-    waiting, held, elsewhere = deque(enumerate(cells, start=1)), 0, set[str]()
-    while waiting:
-        place, recipe = waiting.popleft()
-        tell = partial(tell_event, on_event, cell=recipe.name, place=place, cells=len(cells))
+    score = partial(
+        cell_scores,
+        measures=measures,
+        protocol=chosen,
+        data_root=Path(data_root),
+        weights=weights,
+        device=device,
+    )
+
+    def train_one(recipe: Recipe, tell: Tell) -> Ending:
         folder = Path(out) / recipe.name
         begin = None if recipe.start is None else start or find(recipe.start.recipe)
-        try:
-            ended = train_cell(
-                recipe,
-                store,
-                folder=folder,
-                start=begin,
-                device=device,
-                until=until,
-                tell=(lambda what: None) if recipe.name in elsewhere else tell,
-            )
-        except HeldError:
-            if recipe.name not in elsewhere:
-                tell("by another process")
-            elsewhere.add(recipe.name)
-            waiting.append((place, recipe))
-            held += 1
-            if held == len(waiting):  # nothing else is left
-                time.sleep(_POLL)
-                held = 0
-            continue
-        held = 0
+        return train_cell(
+            recipe, store, folder=folder, start=begin, device=device, until=until, tell=tell
+        )
+
+    for recipe, tell, ended in trained_cells(cells, train_one, on_event=on_event):
         if ended != "finished":
             tell("stopped")
             status = ended
             break
-        scores[recipe.name] = {
-            name: cell_scores(
-                folder,
-                name,
-                measures=measures,
-                protocol=chosen,
-                data_root=Path(data_root),
-                weights=weights,
-                device=device,
-                tell=tell,
-            )
-            for name in sets
-        }
+        folder = Path(out) / recipe.name
+        scores[recipe.name] = {name: score(folder, name, tell=tell) for name in sets}
     return ReproducedTable(
         table=table,
         budget=budget,
@@ -258,51 +219,6 @@ def _degradation(protocol: Protocol, *, store: Store) -> Degradation:
             f"with the LR kernel '{wanted[0]}', or choose another protocol."
         )
     return "bilinear" if bilinear else "bicubic"
-
-
-def tell_event(
-    on_event: Callable[[Event], None] | None, what: What, *, cell: str, place: int, cells: int
-) -> None:
-    """Tell ``on_event``, if there is one, what happened to a cell."""
-    if on_event is not None:
-        on_event(Event(cell, what, place, cells))
-
-
-def train_cell(
-    recipe: Recipe,
-    store: Store,
-    *,
-    folder: Path,
-    device: str,
-    until: float,
-    tell: Tell,
-    start: Path | None = None,
-) -> Literal["finished", "time limit", "interrupted"]:
-    """Train a cell, from the network ``start``, to the end or to ``until``; return how it ended."""
-    if _is_trained(folder / "model.safetensors", recipe, store=store):
-        tell("already trained")
-        return "finished"
-    left = until - time.monotonic()
-    if left <= 0:
-        return "time limit"
-    tell("training")
-    for stale in folder.glob("scores-*.jsonl"):
-        stale.unlink()
-    limit = left if math.isfinite(left) else None
-    options = RunOptions(out=folder, device=device, time_limit=limit, start_from=start)
-    return train(recipe, store, options=options).status
-
-
-def _is_trained(path: Path, recipe: Recipe, *, store: Store) -> bool:
-    if not path.is_file():
-        return False
-    card = read_network(path).card
-    if card.get("store") != store.fingerprint or not agrees(recipe, card.get("recipe")):
-        raise CheckpointError(
-            f"'{path}' was trained with other settings or on another store than "
-            f"'{recipe.name}' is now. Choose another --out folder, or remove that cell's folder."
-        )
-    return True
 
 
 def _rows(
