@@ -124,6 +124,39 @@ def test_a_run_at_an_address_goes_on_on_another_machine_in_the_same_bits(
         run(store, other)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the server's libraries
+def test_a_store_and_a_run_on_an_s3_server(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    s3fs = pytest.importorskip("s3fs")
+    server.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem().mkdir("bucket")
+        monkeypatch.setattr(remote, "PIECE", 1000)
+        there = copy(store.path, "s3://bucket/photos.store")
+        fetched = Store.open(fetch_store(there.address))
+        fetched.verify()
+        straight = load_file(run(store, tmp_path / "straight", address=None) / "last.safetensors")
+        address = "s3://bucket/runs/one"
+        run(fetched, tmp_path / "one", steps=3, address=address)
+        run(fetched, tmp_path / "two", address=address)
+        found = load_file(tmp_path / "two" / "last.safetensors")
+        assert all(torch.equal(found[name], straight[name]) for name in straight)
+        folder = RemoteFolder(address)
+        state = json.loads(folder.read("checkpoint.json") or b"")
+        assert state["step"] == 6 and folder.read("process.json") is None
+        with pytest.raises(DataError, match="is not a packed store"):
+            fetch_store("s3://bucket/nothing.store")
+    finally:
+        server.stop()
+
+
 def test_a_second_run_says_who_holds_the_first_and_one_without_life_is_taken_over(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
