@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekeeper.models import EDSR, VDSR, SRModel
+from edgekeeper.models import EDSR, VDSR, ChainSR, SRModel
 from edgekeeper.models.edsr import DIV2K_MEAN
 from edgekeeper.ops.resize import imresize
 
@@ -18,12 +18,19 @@ def silent(network: SRModel, last: nn.Module) -> SRModel:
     return network.eval()
 
 
+def chain(scale: int) -> SRModel:
+    network = ChainSR(scale=scale, width=8, blocks=2)
+    return silent(network, network.last)
+
+
 def vdsr(scale: int) -> SRModel:
     network = VDSR(scale=scale, variant="rgb")
     return silent(network, network.last)
 
 
 IMAGE_PLUS_NOTHING: dict[str, Callable[[], SRModel]] = {
+    "chain_x2": lambda: chain(2),
+    "chain_x4": lambda: chain(4),
     "vdsr_x2": lambda: vdsr(2),
     "vdsr_x3": lambda: vdsr(3),
     # as they are built: the last convolution starts at zero

@@ -76,7 +76,8 @@ class ChainSR(SRModel):
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
         residual = self.shuffle(self.last(features))  # (B, 3·scale², H, W) -> HR size
-        return residual.add_(imresize(lr, scale=self.scale))  # (B, 3, rH, rW)
+        # Not in place: under autocast the residual is bfloat16, and the sum stays in float32.
+        return residual + imresize(lr, scale=self.scale)  # (B, 3, rH, rW)
 
 
 def deepen(network: ChainSR, *, blocks: int) -> ChainSR:
