@@ -1,11 +1,15 @@
 """Who is answered."""
 
 import asyncio
+import socket
 
 import httpx
 import pytest
+import uvicorn
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
+from edgekeeper.server import guard
 from edgekeeper.server.guard import Guard
 
 HERE = "http://127.0.0.1:8780"
@@ -19,10 +23,10 @@ def ask(
     names: tuple[str, ...] | None = ("127.0.0.1", "localhost", "[::1]"),
     **headers: str,
 ) -> httpx.Response:
-    guard = Guard(app=PlainTextResponse("answered"), names=names, token=token)
+    guarded = Guard(app=PlainTextResponse("answered"), names=names, token=token)
 
     async def request() -> httpx.Response:
-        transport = httpx.ASGITransport(app=guard)
+        transport = httpx.ASGITransport(app=guarded)
         async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
             return await client.request(method, path, headers=sent)
@@ -106,6 +110,37 @@ def test_every_answer_says_what_a_browser_may_do_with_it() -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_connection_that_asks_nothing_whole_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "PATIENCE_WITH_HEADERS", 0.2)
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1)  # longer than the patience with headers
+        await PlainTextResponse("answered")(scope, receive, send)
+
+    async def ends() -> list[bytes]:
+        config = uvicorn.Config(
+            answered, http=guard.ImpatientProtocol, lifespan="off", log_level="warning"
+        )
+        server = uvicorn.Server(config)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            port = listening.getsockname()[1]
+            got = []
+            whole = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            for sent in (b"", b"GET / HTTP/1.1\r\nHost:", whole, whole + whole[:9]):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(sent)
+                got.append(await asyncio.wait_for(reader.read(), 20))
+                writer.close()
+            server.should_exit = True
+            await serving
+        return got
+
+    *silent, once, half = asyncio.run(ends())
+    assert silent == [b"", b""]
+    assert once.endswith(b"answered") and half.endswith(b"answered")
 
 
 def test_a_page_behind_a_proxy_with_tls_may_post() -> None:

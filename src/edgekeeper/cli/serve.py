@@ -80,6 +80,7 @@ def serve_command(
         import uvicorn
 
         from edgekeeper.server.app import create_app
+        from edgekeeper.server.guard import ImpatientProtocol
     except ModuleNotFoundError as error:
         raise UnavailableError(
             f"`edgekeeper serve` needs {error.name}: pip install 'edgekeeper[web]'"
@@ -116,6 +117,7 @@ def serve_command(
             webbrowser.open(shown[0])
         config = uvicorn.Config(
             create_app(service, token=token),
+            http=ImpatientProtocol,
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=3,

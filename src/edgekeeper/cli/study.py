@@ -119,6 +119,7 @@ def serve(
     try:
         import uvicorn
 
+        from edgekeeper.server.guard import ImpatientProtocol
         from edgekeeper.server.study import StudyService, create_study_app
     except ModuleNotFoundError as error:
         raise UnavailableError(
@@ -135,7 +136,9 @@ def serve(
             click.echo(f"{service.name(link)}  {start}/p/{link}")
         click.echo(f"Ctrl-C ends it. Answers: {folder}")
         app = create_study_app(service, everywhere=host not in LOOPBACK or address is not None)
-        config = uvicorn.Config(app, log_level="warning", server_header=False)
+        config = uvicorn.Config(
+            app, http=ImpatientProtocol, log_level="warning", server_header=False
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -5,6 +5,7 @@ its own that suddenly resolves to 127.0.0.1 (DNS rebinding). The first shows in 
 ``Sec-Fetch-Site``, the second in ``Host``; both are refused.
 """
 
+import asyncio
 import hmac
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -12,10 +13,14 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import URL, Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 COOKIE = "edgekeeper"
 OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
 """This machine's own names, as they stand in ``Host``."""
+
+PATIENCE_WITH_HEADERS = 30.0
+"""Seconds after which a connection that asks nothing whole is looked at; at the second it ends."""
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -88,6 +93,27 @@ class Guard:
         answer = RedirectResponse("/", 303)  # so that the token leaves the address bar
         answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", path="/")
         return answer
+
+
+class ImpatientProtocol(H11Protocol):
+    """HTTP whose connections end when they only hold a place: uvicorn waits for headers for ever.
+
+    A server has a thousand places or so, and nobody needs a token to take one.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to look at what becomes of a connection."""
+        super().connection_made(transport)
+        self._look(False)
+
+    def _look(self, was_idle: bool) -> None:
+        if self.transport.is_closing():
+            return
+        idle = self.cycle is None or self.cycle.response_complete
+        if was_idle and idle:
+            self.transport.close()
+        else:
+            self.loop.call_later(PATIENCE_WITH_HEADERS, self._look, idle)
 
 
 def _token_of(headers: Headers) -> str:
