@@ -203,6 +203,8 @@ def run(line: str) -> Result:
         if (found := re.search(rf" {option} (\S+)", line)) and "--force" not in line:
             shutil.rmtree(found[1], ignore_errors=True)
             Path(found[1]).is_file() and Path(found[1]).unlink()
+    for made in Path().glob("photo_x*"):  # where no target is given
+        made.unlink()
     short = [more for words, more in SHORT.items() if re.match(f"edgekeeper ({words})", line)]
     words = shlex.split(" ".join([line, *short]))[1:]
     every = [
@@ -224,7 +226,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture(
             folder / name, shift=number, side=216 if "/" in name and "scans" not in name else 48
         )
-    picture(folder / "photo_large.png", side=192)
+    for name in ("photo_large.png", "large.png"):
+        picture(folder / name, side=192)
     for name, part in (("Set5", ""), ("Set14", ""), ("BSD100", "HR")):
         for number, image in enumerate(find_set(name.lower()).names or ("x", "y")):
             picture(

@@ -5,7 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -32,7 +35,7 @@ def test_the_build_without_cuda_is_the_default_on_linux(torch: str | None, asks:
 
 def test_the_extras_have_the_names_of_what_people_want() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {"web", "video", "export", "hub", "community", "heif", "docs"}
+    wanted = {"web", "fast", "video", "export", "hub", "ray", "community", "heif", "docs"}
     assert wanted <= project["optional-dependencies"].keys()
     assert all(address.startswith("https://") for address in project["urls"].values())
     page = (ROOT / "docs" / "install.md").read_text()
@@ -52,9 +55,22 @@ def test_docker_copies_what_is_there_and_serves_as_the_command_does() -> None:
     assert f'"127.0.0.1:{port}:{port}"' in compose
 
 
+def fetched(address: str) -> str:
+    for _ in range(200):  # until it listens
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                return str(answer.read().decode())
+        except ConnectionError:
+            time.sleep(0.1)
+        except urllib.error.URLError as error:
+            assert isinstance(error.reason, ConnectionError), error
+            time.sleep(0.1)
+    raise AssertionError(address)
+
+
 @pytest.mark.slow
 def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
-    """As a user installs it: wheel, venv, one image enlarged, and what the demo draws."""
+    """As a user installs it: wheel, venv, one image enlarged, the page, and what the demo draws."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
     def run(*command: str | Path) -> None:
@@ -72,12 +88,24 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
         run(*pip, *INDEX.split(), "--retries", "0", "--timeout", "5", "torch")
     except AssertionError:
         run(*pip, "torch")
-    run(*pip, f"{wheel}[figures]")
+    run(*pip, f"{wheel}[web,figures]")
     run(
         python, "-m", "edgekeeper", "data", "generate", "-o", "made", "--count", "1", "--size", "64"
     )
     (made,) = (tmp_path / "made").glob("*.png")
     run(python, "-m", "edgekeeper", "upscale", made, "-o", "large.png", "--scale", "2")
+    options = ("--no-browser", "--port", "0", "--folder", "served")
+    serve = (python, "-m", "edgekeeper", "serve", *options)
+    with subprocess.Popen(
+        serve, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout
+            address = server.stdout.readline().strip().partition("?")[0]
+            for path, holds in (("", "<title>"), ("page/main.js", "import"), ("api", "openapi")):
+                assert holds in fetched(address + path), path
+        finally:
+            server.terminate()
     photo = ROOT / "examples/test/beacon-street-sunset.png"
     code = "import sys; from pathlib import Path; from edgekeeper.cli import demo"
     run(python, "-c", f"{code}; demo._upscale(Path(sys.argv[1]), Path())", photo)

@@ -1,5 +1,6 @@
 """The HTML page about networks, and the forms of its tables."""
 
+import csv
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -20,7 +21,7 @@ from edgekeeper.ops.gradient import sobel
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("originals")
     rows, columns = np.mgrid[:96, :120]
-    for number in range(3):
+    for number in range(5):
         noise = np.random.default_rng(number).integers(0, 60, (96, 120, 3))
         pixels = noise * (rows > 48)[..., None] + (columns > 40 + rows // 3)[..., None] * 150
         write_image(Image(pixels=pixels.astype(np.uint8)), folder / f"{number}<b>.png")
@@ -70,6 +71,9 @@ def test_one_file_with_everything_inside(
     ):
         assert f"<h2>{heading}</h2>" in text
     assert len(text) < 20e6
+    shown = re.findall(r"<p>([^<]*): structure risk", text)
+    assert len(shown) == len(set(shown)) == 5  # three where it invents most, typical ones, once
+    assert text.count("left the original, right espcn_x4</figcaption>") == 5
     ran = command("report", "espcn_x4", *options, "-o", page)
     assert ran.status == 2 and "--force" in ran.err
     assert command("report", "espcn_x4", *options).status == 2
@@ -120,6 +124,17 @@ def test_csv_and_latex() -> None:
     assert r"d & -- & 0.3 & 2.0 \\" in lines[8]
     assert r"c & 27.00 & 0.3 & 1.0 \\" in lines[9]  # alone in its set
     assert re.search(r"\$\\uparrow\$", lines[4])
+
+
+def test_tables_are_alone_on_standard_output(
+    originals: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    options = ("--on", originals, "--scale", "4", "--metrics", "psnr", "--format", "csv")
+    for words in (("evaluate", "bicubic"), ("compare", "bicubic", "espcn_x4")):
+        ran = command(*words, *options, "--json", tmp_path / words[0])
+        assert ran.status == 0 and "Wrote" in ran.err
+        columns = {len(row) for row in csv.reader(ran.out.splitlines()) if row}
+        assert "Wrote" not in ran.out and len(columns) == ran.out.count("\n\n") + 1
 
 
 @pytest.mark.data

@@ -82,15 +82,18 @@ def compare_command(
             on_image=lambda score, _: count(score),
         )
     show_table(report.comparison_table(found), form)
+    if form is not None:
+        click.echo()
     show_table(report.worst_table(found, images=worst), form)
     if json_file is not None:
         report.write_comparison(found, json_file)
-        click.echo(f"Wrote {json_file}")
+        click.echo(f"Wrote {json_file}", err=form is not None)
     if crops is not None and not found.places:
-        click.echo(f"B is nowhere worse than A, so '{crops}' is not written.")
+        text = f"B is nowhere worse than A, so '{crops}' is not written."
+        click.echo(text, err=form is not None)
     elif crops is not None:
         worst_places(found, path=crops)
-        click.echo(f"Wrote {crops}")
+        click.echo(f"Wrote {crops}", err=form is not None)
     if fail_if_worse and any(row.verdict == "worse" for row in found.rows):
         raise SystemExit(1)
 

@@ -94,7 +94,7 @@ def evaluate_command(
     means = summarise(scores)
     show_table(score_table(means, title=f"{models} ×{scale}", metrics=scoring.metrics), form)
     if json_file is not None:
-        click.echo(f"Wrote {len(scores)} lines to {json_file}")
+        click.echo(f"Wrote {len(scores)} lines to {json_file}", err=form is not None)
 
 
 def _save(result: "PairResult", folder: Path) -> None:

@@ -99,7 +99,7 @@ def image_figure(pixels: Pixels, *, caption: str) -> str:
 
 
 def slider(before: Pixels, after: Pixels, *, caption: str) -> str:
-    """Return two images (H, W, 3) of 8 bits and one size under a slider."""
+    """Return two images (H, W, 3) of 8 bits and one size under a slider, ``after`` on its left."""
     label = html.escape(f"{caption}: where the first image ends", quote=True)
     return (
         f'<figure><div class="slider">{_image(after, "")}{_image(before, "")}'
@@ -121,7 +121,7 @@ def curves(
         f'<line x1="{left}" x2="{width}" y1="{down(v):.1f}" '
         f'y2="{down(v):.1f}" stroke="currentColor" stroke-opacity=".25"/>'
         f'<text x="2" y="{down(v) + 4:.1f}">{v:g}</text>'
-        for v in (bottom, (bottom + top) / 2, top)
+        for v in sorted({bottom, 0.0, 1.0, top})
     ]
     for number, (name, values) in enumerate(lines.items()):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -165,6 +165,11 @@ def scatter(
         colour = _COLOURS[number % len(_COLOURS)] if name in marked else "currentColor"
         fill = colour if name in marked else "none"
         weight = f' style="fill: {colour}; font-weight: 700"' if name in marked else ""
+        if at > dy + 4:  # from the point to its label below
+            drawn.append(
+                f'<path d="M{dx:.1f} {dy:.1f}V{at - 4:.1f}H{dx + 8:.1f}" fill="none" '
+                'stroke="currentColor" stroke-opacity=".4"/>'
+            )
         drawn.append(
             f'<circle cx="{dx:.1f}" cy="{dy:.1f}" r="5" stroke="{colour}" fill="{fill}"/>'
             f'<text x="{dx + 9:.1f}" y="{at:.1f}"{weight}>{html.escape(name)}</text>'

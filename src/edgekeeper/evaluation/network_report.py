@@ -198,7 +198,8 @@ def _page(
         if one.card
     ]
     worst = sorted(places, key=lambda place: -place.risk)
-    middle = max(0, (len(worst) - _SHOWN) // 2)
+    middle = max(_SHOWN, (len(worst) - _SHOWN) // 2)  # none is shown twice
+    typical = [_gallery(names, place) for place in worst[middle : middle + _SHOWN]]
     return html_page(
         f"{names[-1]}: what it does to structure",
         sections={
@@ -216,7 +217,12 @@ def _page(
                     "Power of the result over that of the original by spatial frequency, luma, "
                     "all images together. 1 is as much as the original has."
                 ),
-                curves(spectra, x="0 to 0.5 cycles per pixel", y="power ratio", top=2.0),
+                curves(
+                    spectra,
+                    x="0 to 0.5 cycles per pixel",
+                    y="power ratio",
+                    top=2.0 if max(map(max, spectra.values())) > 1.25 else 1.25,
+                ),
             ],
             "Across edges": [
                 paragraph(
@@ -233,7 +239,7 @@ def _page(
                 ),
             ],
             "Where it invents most": [_gallery(names, place) for place in worst[:_SHOWN]],
-            "Typical": [_gallery(names, place) for place in worst[middle : middle + _SHOWN]],
+            **({"Typical": typical} if typical else {}),
             "Cost": [html_table(costs), *standing],
             **({"Cards": cards} if cards else {}),
         },
@@ -242,7 +248,7 @@ def _page(
 
 def _gallery(names: Sequence[str], place: _Place) -> str:
     title = paragraph(f"{place.image}: structure risk {place.risk:.2%}, {place.psnr:.2f} dB")
-    last = f"{names[-1]} and the original"
+    last = f"left the original, right {names[-1]}"
     shown = [slider(place.sr[-1], place.hr, caption=last)]
     shown += [image_figure(sr, caption=name) for name, sr in zip(names, place.sr, strict=True)]
     shown += [image_figure(place.hr, caption="original")]

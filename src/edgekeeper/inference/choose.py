@@ -224,7 +224,7 @@ class Mixture(_Pair):
     def forward(self, lr: Tensor) -> Tensor:
         """Return the SR batch, between those of the two networks."""
         plain, other = self._of(self.plain, lr), self._of(self.other, lr)
-        return torch.lerp(plain, other, self.strength)  # (B, C, rH, rW)
+        return torch.lerp(plain, other.to(plain.dtype), self.strength)  # (B, C, rH, rW)
 
 
 class Guarded(_Pair):
@@ -257,7 +257,7 @@ class Guarded(_Pair):
             return sr  # nothing to compare in so few pixels
         similarity = texture_similarity(sr.clamp(0, 1), faithful.clamp(0, 1))  # (B, 1, rH, rW)
         artifact = ((THRESHOLD + FADE - similarity) / FADE).clamp(0, 1)
-        return torch.lerp(sr, faithful, artifact.float())
+        return torch.lerp(sr, faithful.to(sr.dtype), artifact.to(sr.dtype))
 
 
 @functools.lru_cache(maxsize=8)
