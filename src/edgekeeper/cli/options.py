@@ -1,9 +1,7 @@
 """Options and checks that several commands share."""
 
-import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -141,7 +139,7 @@ def find_recipe(name_or_file: str) -> "Recipe":
     The networks that the Python file defines are known from then on.
     Raises InputError: no such recipe or file, or the file has no Recipe named ``recipe``.
     """
-    from edgekeeper.models.own import adopt
+    from edgekeeper.models.own import adopt, run_file
     from edgekeeper.recipes import RECIPES
     from edgekeeper.training.recipe import Recipe
     from edgekeeper.training.settings import read_toml
@@ -152,25 +150,10 @@ def find_recipe(name_or_file: str) -> "Recipe":
     if path.suffix != ".py":
         check_choice("recipe", name_or_file, known=RECIPES)
         return RECIPES[name_or_file]
-    if not path.is_file():
-        raise InputError(f"There is no recipe file '{path}'.")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path.absolute())
-    assert module_spec is not None and module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
     try:
-        module_spec.loader.exec_module(module)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the file's own code raises
-        said = str(error) or type(error).__name__
-        if not isinstance(error, (SyntaxError, ImportError, TypeError, NameError, AttributeError)):
-            said = ": ".join(part for part in (type(error).__name__, str(error)) if part)
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
-        place = f", line {lines[-1]}," if lines else ""
-        raise InputError(
-            f"The recipe file '{path}'{place} does not load: {said}.{_nearest_field(error)}"
-        ) from error
+        module = run_file(path, kind="recipe file")
+    except InputError as error:
+        raise InputError(f"{error}{_nearest_field(error.__cause__)}") from error
     adopt(module)
     recipe = getattr(module, "recipe", None)
     if not isinstance(recipe, Recipe):
@@ -178,7 +161,7 @@ def find_recipe(name_or_file: str) -> "Recipe":
     return recipe
 
 
-def _nearest_field(error: Exception) -> str:
+def _nearest_field(error: BaseException | None) -> str:
     """Return a hint for a misspelt field of a recipe, or nothing."""
     import dataclasses
     import re

@@ -6,6 +6,7 @@ of the class. Both run the code of who wrote the class; a file of weights never 
 
 import importlib.util
 import sys
+import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -26,21 +27,33 @@ def import_file(path: str | Path) -> list[str]:
 
     Raises InputError: no such file, one that does not load, or one that defines no network.
     """
-    path = Path(path)
-    found = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or found is None or found.loader is None:
-        raise InputError(f"There is no Python file '{path}' to import.")
-    module = importlib.util.module_from_spec(found)
-    try:
-        found.loader.exec_module(module)
-    except (SyntaxError, ImportError, TypeError, NameError, AttributeError) as error:
-        raise InputError(f"'{path}' does not load: {error}.") from error
-    names = adopt(module)
+    names = adopt(run_file(Path(path), kind="Python file"))
     if not names:
         raise InputError(
             f"'{path}' defines no network: a class derived from edgekeeper.models.SRModel."
         )
     return names
+
+
+def run_file(path: Path, *, kind: str) -> ModuleType:
+    """Return the module that a Python file makes, run now; InputError says where it fails."""
+    found = importlib.util.spec_from_file_location(path.stem, path.absolute())
+    if not path.is_file() or found is None or found.loader is None:
+        raise InputError(f"There is no {kind} '{path}'.")
+    module = importlib.util.module_from_spec(found)
+    try:
+        found.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the file's own code raises
+        said = str(error) or type(error).__name__
+        if not isinstance(error, (SyntaxError, ImportError, TypeError, NameError, AttributeError)):
+            said = ": ".join(part for part in (type(error).__name__, str(error)) if part)
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
+        place = f", line {lines[-1]}," if lines else ""
+        raise InputError(f"The {kind} '{path}'{place} does not load: {said}.") from error
+    return module
 
 
 def adopt(module: ModuleType) -> list[str]:
