@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.metrics import PROTOCOLS, psnr
+from edgekeeper.metrics import PROTOCOLS, protocol, psnr
 from edgekeeper.metrics.score import (
     ALL_METRICS,
     METRICS,
@@ -61,6 +61,20 @@ def test_the_numbers_are_those_of_the_metrics() -> None:
         math.inf,
     )
     assert (equal.gv_ratio, equal.gv_gap, equal.gmsd) == (1, 0, 0)
+
+
+def test_the_images_are_made_ready_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    plain = protocol.check_range
+
+    def counted(name: str, image: torch.Tensor, *, beyond: float) -> None:
+        checked.append(name)
+        plain(name, image, beyond=beyond)
+
+    monkeypatch.setattr(protocol, "check_range", counted)
+    for _ in range(2):  # the second pair by itself
+        score()
+    assert checked == ["hr", "sr"] * 2
 
 
 def test_sizes_that_differ_are_both_named() -> None:

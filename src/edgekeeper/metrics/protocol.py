@@ -5,7 +5,9 @@ left out, what is rounded, which kernel made the small image. A ``Protocol`` say
 it, is stored beside each number, and numbers under unlike protocols are never compared.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -156,6 +158,19 @@ def check_rgb(x: Tensor) -> None:
         )
 
 
+_made: ContextVar[dict[bool, ImagePair] | None] = ContextVar("made", default=None)
+
+
+@contextmanager
+def converted_once() -> Iterator[None]:
+    """Let all metrics within share the images made ready, by rounding: they are of one pair."""
+    token = _made.set({})
+    try:
+        yield
+    finally:
+        _made.reset(token)
+
+
 def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     """Both images as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
 
@@ -163,6 +178,9 @@ def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     [0, 1], or ``sr`` is not finite or plainly on another range: what a network gives may leave
     [0, 1].
     """
+    made, rounded = _made.get(), protocol.rounding != "none"
+    if made is not None and rounded in made:
+        return made[rounded]
     for name, image in (("sr", sr), ("hr", hr)):
         if not isinstance(image, Tensor):
             raise InputError(
@@ -179,9 +197,12 @@ def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
         check_range(name, image, beyond=beyond)
     # float64 before rounding: a float32 k/255 then lands on the exact grid.
     prediction, target = sr.detach().double(), hr.detach().double()
-    if protocol.rounding == "none":
-        return ImagePair(prediction, target)
-    return ImagePair(round_uint8(prediction), round_uint8(target))
+    if rounded:
+        prediction, target = round_uint8(prediction), round_uint8(target)
+    pair = ImagePair(prediction, target)
+    if made is not None:
+        made[rounded] = pair
+    return pair
 
 
 def compared(

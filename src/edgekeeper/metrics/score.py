@@ -12,7 +12,7 @@ from torch import Tensor
 from edgekeeper.errors import DataError, InputError, check_choice
 from edgekeeper.files import parse_json, read_text, reading, write_text
 from edgekeeper.metrics.perceptual import PERCEPTUAL, measure_perceptual
-from edgekeeper.metrics.protocol import Protocol
+from edgekeeper.metrics.protocol import Protocol, converted_once
 from edgekeeper.metrics.psnr import psnr
 from edgekeeper.metrics.ssim import ssim
 from edgekeeper.metrics.structure import compare_variances, gmsd, gradient_psnr
@@ -174,28 +174,29 @@ def score_image(
             f"{set_name} '{image}': the result of {model} is {_size(sr)}, the HR image "
             f"(cropped to a multiple of {scale}) is {_size(hr)}. Both must be equal."
         )
-    variances = compare_variances(sr, hr, protocol=protocol, scale=scale)
-    seen = measure_perceptual(sr, hr, metrics=metrics, folder=weights)
-    return Score(
-        set=set_name,
-        image=image,
-        scale=scale,
-        model=model,
-        protocol=protocol,
-        lr_kernel=lr_kernel,
-        psnr=psnr(sr, hr, protocol=protocol, scale=scale).item(),
-        ssim=ssim(sr, hr, protocol=protocol, scale=scale).item(),
-        gradient_psnr=gradient_psnr(sr, hr, protocol=protocol, scale=scale).item(),
-        gv_ratio=variances.ratio.item(),
-        gv_gap=variances.gap.item(),
-        gmsd=gmsd(sr, hr, protocol=protocol, scale=scale).item(),
-        gv_ratio_x=variances.ratio_x.item(),
-        gv_ratio_y=variances.ratio_y.item(),
-        gv_gap_x=variances.gap_x.item(),
-        gv_gap_y=variances.gap_y.item(),
-        **seen.values,
-        unavailable=tuple(seen.unavailable.items()),
-    )
+    with converted_once():
+        variances = compare_variances(sr, hr, protocol=protocol, scale=scale)
+        seen = measure_perceptual(sr, hr, metrics=metrics, folder=weights)
+        return Score(
+            set=set_name,
+            image=image,
+            scale=scale,
+            model=model,
+            protocol=protocol,
+            lr_kernel=lr_kernel,
+            psnr=psnr(sr, hr, protocol=protocol, scale=scale).item(),
+            ssim=ssim(sr, hr, protocol=protocol, scale=scale).item(),
+            gradient_psnr=gradient_psnr(sr, hr, protocol=protocol, scale=scale).item(),
+            gv_ratio=variances.ratio.item(),
+            gv_gap=variances.gap.item(),
+            gmsd=gmsd(sr, hr, protocol=protocol, scale=scale).item(),
+            gv_ratio_x=variances.ratio_x.item(),
+            gv_ratio_y=variances.ratio_y.item(),
+            gv_gap_x=variances.gap_x.item(),
+            gv_gap_y=variances.gap_y.item(),
+            **seen.values,
+            unavailable=tuple(seen.unavailable.items()),
+        )
 
 
 def find_metrics(names: Iterable[str]) -> tuple[str, ...]:
