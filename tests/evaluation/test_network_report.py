@@ -77,6 +77,8 @@ def test_one_file_with_everything_inside(
     ran = command("report", "espcn_x4", *options, "-o", page)
     assert ran.status == 2 and "--force" in ran.err
     assert command("report", "espcn_x4", *options).status == 2
+    ran = command("report", "bicubic", *options, "--format", "csv")
+    assert ran.status == 0 and "PSNR" in ran.out and "parameters" not in ran.out
 
 
 def test_regions_of_an_edge_of_noise_and_of_nothing() -> None:

@@ -142,7 +142,8 @@ def network_report(
     across = {name: list(line / max(1, edges)) for name, line in lines.items()}
     across["original"] = list(original / max(1, edges))
     drawn = _standing(subjects, scores, scale=scale)
-    return _page(subjects, tables, places, sums, across=across, standing=drawn), tables
+    page = _page(subjects, tables, places, sums, across=across, standing=drawn)
+    return page, [table for table in tables if table.cells]  # of folders no cost
 
 
 def _standing(
@@ -240,7 +241,7 @@ def _page(
             ],
             "Where it invents most": [_gallery(names, place) for place in worst[:_SHOWN]],
             **({"Typical": typical} if typical else {}),
-            "Cost": [html_table(costs), *standing],
+            "Cost": [*([html_table(costs)] if costs.cells else []), *standing],
             **({"Cards": cards} if cards else {}),
         },
     )
