@@ -3,18 +3,24 @@
     python benchmarks/scale.py cost [--images 1000000] [--megapixels 12]
     python benchmarks/scale.py failures [--workers 10000] [--mtbf-hours 2000]
     python benchmarks/scale.py measure [--network balanced_x4]
+    python benchmarks/scale.py ray [--images 200] [--side 256]
 
 `measure` writes results/scale.json, which `cost` reads: the seconds of one processor's thread for
 decoding a JPEG, the network, encoding the result, a megapixel of the source, in turns. `cost`
 multiplies; a vCPU hour is `--dollars`. `failures` lets workers take batches of files until all are
 done, with deaths at random, each of which loses the batch at hand and the time of a restart.
+`ray` runs the command in turns locally and by two workers of Ray, and separates the start from
+what a file takes.
 """
 
 import argparse
 import heapq
+import itertools
 import json
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -157,6 +163,46 @@ def failures(given: argparse.Namespace) -> None:
     )
 
 
+def ray(given: argparse.Namespace) -> None:
+    """Print the seconds of the local command and of Ray's on two cores, in turns, and their rates.
+
+    Each runs on a quarter of the images and on all: the difference has no start in it.
+    """
+    import numpy as np
+
+    from edgekeeper.image import Image, write_image
+
+    draw = np.random.default_rng(0)
+    few, many = given.images // 4, given.images
+    ways = {"local": ("--threads", "2"), "ray": ("--engine", "ray", "--workers", "2")}
+    seconds: dict[tuple[str, int], list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for count in (few, many):
+            folder = Path(name, str(count))
+            folder.mkdir()
+            for number in range(count):
+                pixels = draw.integers(0, 255, (given.side, given.side, 3), dtype=np.uint8)
+                write_image(Image.from_numpy(pixels), folder / f"{number}.jpg", quality=92)
+        for turn, count, (way, options) in itertools.product(
+            range(given.repeats), (few, many), ways.items()
+        ):
+            output = Path(name, f"{way}-{count}-{turn}")
+            command = [sys.executable, "-m", "edgekeeper", "upscale", Path(name, str(count))]
+            started = time.perf_counter()
+            subprocess.run(
+                [*command, "-o", output, "--model", given.network, *options, "-q"], check=True
+            )
+            seconds.setdefault((way, count), []).append(time.perf_counter() - started)
+    rate = {}
+    for way in ways:
+        small, large = (min(seconds[way, count]) for count in (few, many))
+        rate[way] = (many - few) / (large - small)
+        start = small - few / rate[way]
+        print(f"{way}: {large:.1f} s, start {start:.1f} s, then {rate[way]:.2f} images/s")
+    whole = min(seconds["local", many]) / min(seconds["ray", many])
+    print(f"ray over local: {rate['ray'] / rate['local']:.2f} after the start, {whole:.2f} in all")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
@@ -165,6 +211,12 @@ def main() -> None:
     one.add_argument("--precision", default="auto")
     one.add_argument("--repeats", type=int, default=5)
     one.set_defaults(run=measure)
+    one = commands.add_parser("ray")
+    one.add_argument("--network", default="balanced_x4")
+    one.add_argument("--images", type=int, default=200)
+    one.add_argument("--side", type=int, default=256)
+    one.add_argument("--repeats", type=int, default=3)
+    one.set_defaults(run=ray)
     one = commands.add_parser("cost")
     one.add_argument("--images", type=int, default=1_000_000)
     one.add_argument("--megapixels", type=float, default=12)
