@@ -260,7 +260,7 @@ class TestTileSide:
         for free in (2**40, 2**34, 2**30, 2**28, 0):
             monkeypatch.setattr("edgekeeper.inference.runner.free_bytes", lambda _, free=free: free)
             sides.append(tile_side("auto", overlap=16, size=size, device=cpu))
-        assert sides[0] == sides[1] == 256
+        assert sides[0] == sides[1] == 384
         assert sides == sorted(sides, reverse=True)
         assert sides[-1] >= 3 * 16
         assert len(set(sides)) >= 3

@@ -230,8 +230,9 @@ def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]
     pixels, size = image.width * image.height, _SIZES[image.format]
     match form:
         case "png":
-            # Filters chosen line by line make a photograph 30 % smaller than none does.
-            found |= {"compression": options.png_level, "filter": "all"}
+            # The row above: of enlarged images as many bytes as with filters chosen line by line
+            # (-16 to +15 %), in half the time; no filter makes them 1.4 to 2.3 times as large.
+            found |= {"compression": options.png_level, "filter": "up"}
         case "jpeg":
             found["optimize_coding"] = pixels <= _MOST_OPTIMISED
         case "webp":

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel
-from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.resize import enlarging_maps, imresize
 
 _SLOPE = 0.1  # of each LeakyReLU
 
@@ -75,6 +75,8 @@ class ChainSR(SRModel):
         return self.join(joined)  # (B, 4·width, H, W) -> width
 
     def reconstruct(self, features: Tensor, lr: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # other runtimes: one shuffle, and no sum at HR size
+            return self.shuffle(self.last(features) + enlarging_maps(lr, factor=self.scale))
         residual = self.shuffle(self.last(features))  # (B, 3·scale², H, W) -> HR size
         # Not in place: under autocast the residual is bfloat16, and the sum stays in float32.
         return residual + imresize(lr, scale=self.scale)  # (B, 3, rH, rW)

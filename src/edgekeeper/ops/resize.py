@@ -193,27 +193,38 @@ def _matlab_matrix(length: int, length_out: int, scale: float, boundary: Boundar
     return weights @ fold.to(torch.float64)
 
 
-def _enlarge(x: Tensor, *, factor: int, boundary: Boundary) -> Tensor:
-    """Return images (N, H, W) resized by a whole factor, in operations that ONNX has.
+def enlarging_maps(x: Tensor, *, factor: int, boundary: Boundary = "symmetric") -> Tensor:
+    """Return images (B, C, H, W), enlarged by a whole factor, as maps (B, C·factor², H, W).
 
-    Each of the factor² positions within a pixel has weights of its own on 5 x 5 pixels, the same
-    in every pixel: a convolution and a pixel shuffle.
+    A pixel shuffle makes the image of them. Each position within a pixel has weights of its own on
+    5 x 5 pixels, the same in every pixel, in operations that ONNX has: the pixel itself is repeated
+    and a convolution adds the difference. Where a runtime rounds that to bfloat16 an image of
+    eight bits loses next to nothing: whole numbers up to 255 go in, and each weight is the sum of
+    two.
     """
     if torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
-            return _enlarge(x, factor=factor, boundary=boundary)
-    centre = (np.arange(factor) + 0.5) / factor - 0.5
+            return enlarging_maps(x, factor=factor, boundary=boundary)
+    colours, centre = x.shape[1], (np.arange(factor) + 0.5) / factor - 0.5
     one_axis = _cubic(centre[:, None] - np.arange(-2, 3))  # (factor, 5)
-    weights = np.einsum("iy,jx->ijyx", one_axis, one_axis).reshape(factor**2, 1, 5, 5)
+    weights = np.einsum("iy,jx->ijyx", one_axis, one_axis).reshape(factor**2, 5, 5)
+    weights[:, 2, 2] -= 1
+    spread = np.einsum("cd,pyx->cpdyx", np.eye(colours), weights / 255)
+    wanted = torch.from_numpy(spread.reshape(-1, colours, 5, 5)).to(x)  # (C·factor², C, 5, 5)
+    high = wanted.bfloat16().to(x)
+    around = x
     for axis in (-2, -1):  # two samples more at each end
         length = x.shape[axis]
         place = torch.arange(-2, length + 2, device=x.device)
         if boundary == "symmetric":
             place = torch.maximum(place, -1 - place)
             place = torch.minimum(place, 2 * length - 1 - place)
-        x = x.index_select(axis, place.clamp(0, length - 1))  # a side of 1 has no second sample
-    maps = F.conv2d(x[:, None], torch.from_numpy(weights).to(x))  # (N, factor², H, W)
-    return F.pixel_shuffle(maps, factor)[:, 0]  # (N, factor·H, factor·W)
+        # a side of 1 has no second sample
+        around = around.index_select(axis, place.clamp(0, length - 1))
+    twice = torch.cat([around, around], dim=1) * 255  # (B, 2·C, H + 4, W + 4)
+    difference = F.conv2d(twice, torch.cat([high, wanted - high], dim=1))
+    repeated = torch.arange(colours, device=x.device).repeat_interleave(factor**2)
+    return difference + x.index_select(1, repeated)  # (B, C·factor², H, W)
 
 
 def _round_clip_(x: Tensor) -> Tensor:
@@ -257,7 +268,8 @@ def imresize(
         # On the grid 0..255 the products are exact in float32, so that halves round as in MATLAB.
         work = _round_clip_(work.detach() * 255)
     if _is_fixed(scale, device=x.device) and quantise == "none":
-        work = _enlarge(work, factor=int(scales[0]), boundary=boundary)
+        maps = enlarging_maps(work[:, None], factor=int(scales[0]), boundary=boundary)
+        work = F.pixel_shuffle(maps, int(scales[0]))  # (N, 1, rows, columns)
         return work.reshape(*x.shape[:-2], rows, columns).to(x.dtype)
     order: tuple[Axis, Axis] = (-1, -2) if scales[1] < scales[0] else (-2, -1)
     for axis in order:
@@ -284,7 +296,7 @@ def _resize_axis(
 
 
 def _is_fixed(scale: float | None, *, device: torch.device) -> bool:
-    """Return whether a graph is recorded in which ``_enlarge`` does the resize.
+    """Return whether a graph is recorded in which ``enlarging_maps`` do the resize.
 
     Not on a GPU, whose convolutions round to TF32.
     """

@@ -24,7 +24,7 @@ from edgekeeper.pretrained.exported import (
     load_exported,
 )
 
-EXPORT_FORMAT = 2
+EXPORT_FORMAT = 3
 """Goes up when files of the same network change; those of before are then passed over."""
 
 EXPORTS = Path(__file__).parent / "weights" / "exported"
