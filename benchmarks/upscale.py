@@ -3,8 +3,9 @@
     python benchmarks/upscale.py [--threads 2] [--repeats 7] [--side 256] [--network edsr]
 
 Every way reads the same PNG, enlarges it ×4 with the same network and writes a PNG, in turn, in one
-process; "x eager" is the median over the rounds of eager PyTorch's time over the way's time in the
-same round, and best over best stands beside it. With one thread the clock is the processor time of
+process, until the 95 % interval of each "x eager" is narrower than a tenth of it, or after
+`--most` rounds: the median over the rounds of eager PyTorch's time over the way's time in the same
+round, and best over best beside it. With one thread the clock is the processor time of
 the process, which other programs do not slow; with more it is the wall clock. "network" is the time
 without files, and MAC/s are given as a share of what this machine's own matrix product reaches in
 the same precision. Peers that are not installed are named and left out.
@@ -21,7 +22,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench import interval
 from edgekeeper.export import with_runtime
 from edgekeeper.inference import Request, networks_for, upscale_file
 from edgekeeper.inference.network import infer
@@ -38,6 +40,8 @@ from edgekeeper.models import EDSR, SRModel
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.accelerated import EXPORTS
 from edgekeeper.pretrained.zoo import load
+
+EAGER = "PyTorch eager float32"
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def ways(model: SRModel, *, name: str | None, threads: int, folder: Path, device
         return lambda source, target: upscale_file(source, target, request=known)
 
     found = [
-        Way("PyTorch eager float32", by_pillow(model, device=device), model),
+        Way(EAGER, by_pillow(model, device=device), model),
         Way("edgekeeper float32", ours("float32", "torch")),
         *([Way("edgekeeper", ours("auto"))] if name else []),
         *([Way("edgekeeper int8", ours("int8"))] if name and has_int8(name) else []),
@@ -199,11 +203,19 @@ def peak(dtype: torch.dtype, *, clock: Callable[[], float], device: str) -> floa
     return best
 
 
-def spread(eager: list[float], times: list[float]) -> str:
-    """The middle half of the ratios of the rounds, which says how far to trust the median."""
-    ratios = [e / t for e, t in zip(eager, times, strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    return f"[{low:.2f}, {high:.2f}]"
+def spread(eager: list[float], times: list[float]) -> tuple[float, float, float]:
+    """The median of the ratios of the rounds and its 95 % bootstrap interval."""
+    return interval([e / t for e, t in zip(eager, times, strict=True)])
+
+
+def rounds(times: dict[str, list[float]], *, least: int, most: int) -> Iterator[int]:
+    """Yield the numbers of the rounds, until the interval of each ratio is below a tenth of it."""
+    for number in range(most + 1):
+        if number > least:
+            found = [spread(times[EAGER], one) for one in times.values()]
+            if all(high - low < 0.1 * ratio for ratio, low, high in found):
+                return
+        yield number
 
 
 def macs(model: SRModel, lr: Tensor) -> float:
@@ -216,6 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--most", type=int, default=40)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--network", default="edsr")
     parser.add_argument("--device", default="cpu")
@@ -251,7 +264,7 @@ def main() -> None:
                 assert error < (1 if way.dtype == torch.float32 else 16), (way.name, error)
         times: dict[str, list[float]] = {way.name: [] for way in choices}
         alone: dict[str, list[float]] = {way.name: [] for way in choices}
-        for number in range(given.repeats + 1):
+        for number in rounds(times, least=given.repeats, most=given.most):
             for way in choices:
                 started = clock()
                 way.files(source, target)
@@ -266,12 +279,13 @@ def main() -> None:
         f"{given.side} x {given.side} -> x{model.scale}, {given.threads} threads, {given.device}, "
         f"{work / 1e9:.0f} GMAC; matrix product: {full:.0f} GMAC/s float32, {half:.0f} bfloat16"
     )
-    eager = times["PyTorch eager float32"]
+    eager = times[EAGER]
+    print(f"{len(eager)} rounds")
     for way in choices:
-        ratio = statistics.median(e / t for e, t in zip(eager, times[way.name], strict=True))
+        ratio, low, high = spread(eager, times[way.name])
         best = min(eager) / min(times[way.name])
         line = f"{way.name:24} {statistics.median(times[way.name]):7.3f} s"
-        line += f"  x eager {ratio:5.2f} {spread(eager, times[way.name])} (best {best:5.2f})"
+        line += f"  x eager {ratio:5.2f} [{low:.2f}, {high:.2f}] (best {best:5.2f})"
         if way.network is not None:
             rate = work / statistics.median(alone[way.name])
             line += f"  network {rate / 1e9:5.0f} GMAC/s = {rate / peaks[way.dtype]:.0%} of peak"
