@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 
 import edgekeeper
+from edgekeeper.data.synthetic import synthetic_image
 from edgekeeper.errors import InputError
 from edgekeeper.inference.network import infer
 from edgekeeper.models import ChainSR, parameter_count
@@ -51,6 +52,14 @@ def test_flat_images_stay_flat_up_to_the_rim_in_the_network_that_ships() -> None
         sr = infer(network, colour[None, :, None, None].expand(1, 3, *size).contiguous())
         levels = (sr - colour[None, :, None, None]).abs().max() * 255
         assert levels <= 2, f"{colour.tolist()} at {size} moves by {levels:.1f} levels"
+
+
+@pytest.mark.parametrize("name", ["best_x4", "balanced_x4", "restore_x4"])
+def test_no_pattern_grows_from_block_to_block(name: str) -> None:
+    hr = synthetic_image(size=512, seed=1, number=136)[..., :384, :384]  # fine lines
+    lr = imresize(hr, scale=1 / 4).clamp(0, 1)
+    sr = infer(edgekeeper.load(name), lr, clamp="none")
+    assert sr.min() > -2.5 and sr.max() < 3
 
 
 def test_a_deeper_chain_begins_with_the_same_output() -> None:

@@ -6,6 +6,7 @@ maps after its head, its first block, its last block but one and its last convol
     attention  none: SPAN's parameter-free attention with SiLU lost 0.3 dB in short trainings
     block      x + c3(f(c2(f(c1(x))))), 3 x 3 convolutions, f a LeakyReLU with slope 0.1
     skip       the bicubic image is added, so that training begins as interpolation
+    limit      blocks but the last pass on maps within ±128/width: no pattern grows without bound
     size       every multiplication at LR size; one convolution to 3·scale² maps, a pixel shuffle
 
     parameters     x2       x3       x4
@@ -55,6 +56,7 @@ class ChainSR(SRModel):
     def __init__(self, *, scale: int = 4, width: int = 32, blocks: int = 6, depth: int = 3) -> None:
         super().__init__()
         self.scale, self.channels, self.depth = scale, "rgb", depth
+        self.limit = 128 / width  # photographs and nearly all drawings stay below
         self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
         self.blocks = nn.ModuleList(ChainBlock(width, depth=depth) for _ in range(blocks))
         self.after_blocks = nn.Conv2d(width, width, 3, padding=1)  # before the long skip
@@ -68,9 +70,11 @@ class ChainSR(SRModel):
     def features(self, lr: Tensor) -> Tensor:
         maps = head = self.head(lr)  # (B, F, H, W)
         after = []
-        for block in self.blocks:
-            maps = block(maps)
+        *blocks, last = self.blocks
+        for block in blocks:  # unlimited, rare fine patterns grow from block to block, to 1e5
+            maps = F.hardtanh(block(maps), -self.limit, self.limit, inplace=True)
             after.append(maps)
+        after.append(maps := last(maps))
         joined = torch.cat([head, after[0], after[-2:][0], self.after_blocks(maps)], dim=1)
         return self.join(joined)  # (B, 4·width, H, W) -> width
 
