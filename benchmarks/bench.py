@@ -142,10 +142,7 @@ def main() -> None:
         rows: dict[str, tuple[str, Callable[[], tuple[Seconds, Seconds]]]] = {
             "PSNR + SSIM, 10 x BSD100's size": (
                 "scikit-image",
-                lambda: (
-                    of_one_thread(forms["edgekeeper"]),
-                    of_one_thread(forms["scikit-image"]),
-                ),
+                lambda: (of_one_thread(forms["edgekeeper"]), of_one_thread(forms["scikit-image"])),
             ),
             "10 updates of ESPCN x3, batches too": (
                 "float32, PNG",

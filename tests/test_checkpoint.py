@@ -180,8 +180,7 @@ class TestFailedWrite:
     """What stood at the path is still there, whole, and nothing else is left."""
 
     @pytest.mark.parametrize(
-        "failure",
-        [OSError(28, "No space left on device"), SafetensorError("I/O error: disk full")],
+        "failure", [OSError(28, "No space left on device"), SafetensorError("I/O error: disk full")]
     )
     def test_a_disk_that_fills_up(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception

@@ -85,18 +85,13 @@ Target = str | Path | BinaryIO
 
 @contextmanager
 def new_file(
-    target: Target,
-    *,
-    overwrite: Overwrite = "replace",
-    error: type[EdgekeeperError] = InputError,
+    target: Target, *, overwrite: Overwrite = "replace", error: type[EdgekeeperError] = InputError
 ) -> Iterator[Path]:
     """Yield a path to write the new file to, which becomes ``target`` when the block ends well.
 
     Otherwise nothing changes. The path ends as the target's name does.
-
-    Raises:
-        EdgekeeperError: of the type ``error``: the target cannot be written, or any OSError in
-            the block.
+    Raises EdgekeeperError: of the type ``error``: the target cannot be written, or any OSError in
+    the block.
     """
     with draft_of(target, overwrite=overwrite, error=error) as draft:
         try:
@@ -108,10 +103,7 @@ def new_file(
 
 @contextmanager
 def draft_of(
-    target: Target,
-    *,
-    overwrite: Overwrite = "replace",
-    error: type[EdgekeeperError] = InputError,
+    target: Target, *, overwrite: Overwrite = "replace", error: type[EdgekeeperError] = InputError
 ) -> Iterator[Path]:
     """Yield the path of a file that ``deliver`` can give the name ``target``; gone afterwards."""
     folder, name = Path(tempfile.gettempdir()), "stream"
@@ -137,8 +129,7 @@ def deliver(
 ) -> None:
     """Give the finished file ``draft`` the name ``target``, or write it to a device or a stream.
 
-    Raises:
-        EdgekeeperError: of the type ``error``: it cannot be written, or exists by now.
+    Raises EdgekeeperError: of the type ``error``: it cannot be written, or exists by now.
     """
     if isinstance(target, str | Path):
         check_target(Path(target), overwrite=overwrite, error=error)
@@ -175,9 +166,7 @@ def open_plain(path: str | Path) -> BufferedReader:
     """Return the file ``path``, open for reading; a pipe, a socket or a device is not opened.
 
     Reading those could wait for ever, or never end.
-
-    Raises:
-        OSError: the file cannot be opened, or is something else than a file.
+    Raises OSError: the file cannot be opened, or is something else than a file.
     """
     _check_plain(Path(path).stat().st_mode, path)  # opening a device may already do something
     descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)

@@ -138,13 +138,7 @@ class TestNames:
         assert names(tmp_path / "webp") == ["a.gif.webp", "a.jpg.webp", "a.png.webp"]
         files = [tmp_path / "in" / name for name in ("a.png", "a.gif")]
         assert upscale(*files).status == 0
-        assert names(tmp_path / "in") == [
-            "a.gif",
-            "a.gif_x2.png",
-            "a.jpg",
-            "a.png",
-            "a_x2.png",
-        ]
+        assert names(tmp_path / "in") == ["a.gif", "a.gif_x2.png", "a.jpg", "a.png", "a_x2.png"]
 
     def test_files_and_folders_into_a_folder(self, upscale: Run, tmp_path: Path) -> None:
         small, folder = image(tmp_path / "a.png"), tmp_path / "in"

@@ -21,10 +21,7 @@ def image() -> torch.Tensor:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize(
     ("kernel", "method"),
-    [
-        ("pillow_bicubic", Image.Resampling.BICUBIC),
-        ("pillow_bilinear", Image.Resampling.BILINEAR),
-    ],
+    [("pillow_bicubic", Image.Resampling.BICUBIC), ("pillow_bilinear", Image.Resampling.BILINEAR)],
 )
 def test_pillow_kernels_give_pillows_pixels(
     image: torch.Tensor, kernel: LrKernel, method: Image.Resampling, scale: int

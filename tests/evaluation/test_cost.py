@@ -207,12 +207,7 @@ def rows() -> list[CostRow]:
 class TestTable5:
     def test_one_way_of_counting_gives_each_printed_number(self, rows: list[CostRow]) -> None:
         agreeing = {row.method: row for row in rows if row.agrees and "(" in row.rule}
-        flops = {
-            "ESRGAN": 89.713,
-            "SRGAN": 7.046,
-            "SPSR": 265.141,
-            "DGGGAN without SE": 23.629,
-        }
+        flops = {"ESRGAN": 89.713, "SRGAN": 7.046, "SPSR": 265.141, "DGGGAN without SE": 23.629}
         for method, expected in flops.items():
             assert agreeing[method].flops == pytest.approx(expected, abs=5e-4)
             assert agreeing[method].size == (50, 50)
@@ -378,10 +373,7 @@ class TestNames:
             ("imdn:blocks=0", "IMDN's blocks is a whole number"),
             ("natsr:residual_scale=abc", "NatSR's residual_scale is a finite number"),
             ("natsr:levels=40", "NatSR's levels is a whole number from 0 to 8; got 40"),
-            (
-                "dgggan:width=6",
-                r"^DGGGAN's width is a multiple of 4, at least 4; got 6\.$",
-            ),
+            ("dgggan:width=6", r"^DGGGAN's width is a multiple of 4, at least 4; got 6\.$"),
             (
                 "gradientbranch:backbone=edsr",
                 r"^A gradient branch needs scale, channels, .* which str does not have: ",

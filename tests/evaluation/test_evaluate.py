@@ -251,11 +251,7 @@ BICUBIC_ROUNDED_ONCE = {
     "bsd100": (25.9579, 0.6674),
 }
 # SPSR (CVPR 2020), Table 1, row Bicubic; four digits by the same script.
-SPSR_BICUBIC = {
-    "set5": (28.4197, 0.8245),
-    "set14": (26.1001, 0.7850),
-    "bsd100": (25.9614, 0.6675),
-}
+SPSR_BICUBIC = {"set5": (28.4197, 0.8245), "set14": (26.1001, 0.7850), "bsd100": (25.9614, 0.6675)}
 # The input of the networks in the code of the gradient variance loss: Pillow bilinear.
 GV_INPUT = {
     "set5": {2: (29.17, 0.8892), 3: (27.09, 0.8341), 4: (25.07, 0.7640)},

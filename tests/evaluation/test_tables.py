@@ -9,14 +9,7 @@ import pytest
 from rich.console import Console
 
 from edgekeeper.errors import InputError
-from edgekeeper.evaluation.tables import (
-    Table,
-    as_json,
-    as_markdown,
-    as_rich,
-    number,
-    score_table,
-)
+from edgekeeper.evaluation.tables import Table, as_json, as_markdown, as_rich, number, score_table
 from edgekeeper.metrics.protocol import PROTOCOLS
 from edgekeeper.metrics.score import SetMean
 from edgekeeper.metrics.statistics import Difference

@@ -341,12 +341,7 @@ class TestFloat:
             infer(exported, lr, precision="bfloat16")
 
     def test_a_file_of_a_branch_says_what_is_inside(self, tmp_path: Path) -> None:
-        description = spec(
-            GradientBranch,
-            backbone=spec(ESPCN, scale=2),
-            width=4,
-            taps=("conv1",),
-        )
+        description = spec(GradientBranch, backbone=spec(ESPCN, scale=2), width=4, taps=("conv1",))
         source = tmp_path / "network.safetensors"
         save_model(source, description.build(), spec=description, card={"steps": 1})
         facts = load_exported(export_network(source, tmp_path / "network.onnx").path).facts

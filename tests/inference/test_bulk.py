@@ -145,10 +145,7 @@ def test_the_driver_is_killed_and_started_again(
 
 @pytest.mark.slow
 def test_a_node_is_removed_in_the_middle(
-    folder: Path,
-    expected: dict[str, bytes],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    folder: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.cluster_utils import Cluster as Nodes
 

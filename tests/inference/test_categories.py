@@ -138,12 +138,7 @@ class TestResults:
     def test_two_passes_take_the_same_map(self) -> None:
         model, image, values = tiny(), some_image(12, 10), labels(12, 10)
         once = upscaled(image, model=model, categories=CategoryMap(labels=values))
-        twice = upscaled(
-            image,
-            model=model,
-            categories=CategoryMap(labels=values),
-            scale=4,
-        )
+        twice = upscaled(image, model=model, categories=CategoryMap(labels=values), scale=4)
         # The second pass begins from what was not yet rounded, so that a level may differ.
         again = by_hand(model, once, values.repeat(4, 0).repeat(4, 1))
         assert twice.pixels.shape == (48, 40, 3)

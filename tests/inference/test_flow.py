@@ -107,12 +107,7 @@ def test_a_red_disc_has_no_rim(factor, behind, nearest):
     pixels = np.where(coverage > 0, [230, 20, 20], 0).astype(np.uint8)
     alpha = np.rint(coverage[..., 0] * 255).astype(np.uint8)
     networks = several(Bicubic)
-    result = upscaled(
-        Image(pixels=pixels, alpha=alpha),
-        model=networks,
-        scale=factor,
-        tile=16,
-    )
+    result = upscaled(Image(pixels=pixels, alpha=alpha), model=networks, scale=factor, tile=16)
     seen = result.alpha[..., None] / 255
     after = result.pixels / 255 * seen + behind * (1 - seen)
     before = pixels / 255 * (alpha[..., None] / 255) + behind * (1 - alpha[..., None] / 255)

@@ -11,14 +11,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.image import (
-    Image,
-    Metadata,
-    from_tensor,
-    read_image,
-    to_rgb_tensor,
-    write_image,
-)
+from edgekeeper.image import Image, Metadata, from_tensor, read_image, to_rgb_tensor, write_image
 from edgekeeper.inference import Request, Step, upscale_file, upscale_files, upscale_image
 from edgekeeper.inference.network import infer
 from edgekeeper.ops.resize import imresize

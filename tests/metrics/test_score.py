@@ -55,11 +55,7 @@ def test_the_numbers_are_those_of_the_metrics() -> None:
     assert one.gv_ratio == pytest.approx((one.gv_ratio_x + one.gv_ratio_y) / 2)
     assert one.gv_gap == pytest.approx((one.gv_gap_x + one.gv_gap_y) / 2)
     equal = score(equal=True)
-    assert (equal.psnr, equal.ssim, equal.gradient_psnr) == (
-        math.inf,
-        pytest.approx(1.0),
-        math.inf,
-    )
+    assert (equal.psnr, equal.ssim, equal.gradient_psnr) == (math.inf, pytest.approx(1.0), math.inf)
     assert (equal.gv_ratio, equal.gv_gap, equal.gmsd) == (1, 0, 0)
 
 

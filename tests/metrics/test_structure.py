@@ -9,14 +9,7 @@ from scipy.signal import convolve2d
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics import (
-    PROTOCOLS,
-    compare_variances,
-    gmsd,
-    gradient_psnr,
-    gv_gap,
-    gv_ratio,
-)
+from edgekeeper.metrics import PROTOCOLS, compare_variances, gmsd, gradient_psnr, gv_gap, gv_ratio
 
 PLAIN = replace(PROTOCOLS["gv_repo"], name="plain")  # no border, no rounding
 

@@ -11,11 +11,7 @@ from edgekeeper.models import RDN, GradientBranch, parameter_count
 from edgekeeper.models.rdn import ResidualDenseBlock
 
 # scale -> parameters and multiply-accumulates per LR pixel of the reference module
-COUNTS = {
-    2: (22_123_395, 22_118_848),
-    3: (22_308_035, 22_311_808),
-    4: (22_271_107, 22_729_408),
-}
+COUNTS = {2: (22_123_395, 22_118_848), 3: (22_308_035, 22_311_808), 4: (22_271_107, 22_729_408)}
 
 
 def tiny(scale: int = 2) -> RDN:

@@ -79,8 +79,7 @@ def test_parameters(kind: type[SRModel], arguments: dict[str, object], parameter
 
 
 @pytest.mark.parametrize(
-    ("arguments", "macs"),
-    [({}, 2_218_176), ({"scale": 2}, 1_441_728), ({"blocks": 5}, 1_407_168)],
+    ("arguments", "macs"), [({}, 2_218_176), ({"scale": 2}, 1_441_728), ({"blocks": 5}, 1_407_168)]
 )
 def test_multiply_accumulates(arguments: dict[str, object], macs: int) -> None:
     network = build(SRResNet, arguments)

@@ -79,8 +79,7 @@ def test_derivatives():
 
 
 @pytest.mark.parametrize(
-    "x",
-    [torch.zeros(14, 14), torch.zeros(1, 1, 13, 20), torch.zeros(1, 1, 14, 14).half()],
+    "x", [torch.zeros(14, 14), torch.zeros(1, 1, 13, 20), torch.zeros(1, 1, 14, 14).half()]
 )
 def test_errors(x):
     with pytest.raises(InputError, match="14 × 14"):

@@ -134,10 +134,7 @@ class TestCompleteRun:
         assert not any("One seed" in note for note in two.notes)
 
     def test_the_papers_numbers_stand_beside(
-        self,
-        run: Callable[..., ReproducedTable],
-        wave_set: str,
-        monkeypatch: pytest.MonkeyPatch,
+        self, run: Callable[..., ReproducedTable], wave_set: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         printed = gv_tables.Printed((30.0, 31.0), (0.9, 0.8), "odd")
         monkeypatch.setitem(
@@ -165,10 +162,7 @@ class TestGoingOn:
         assert [(event.cell, event.what) for event in events] == expected
 
     def test_a_cell_that_another_process_trains_comes_last(
-        self,
-        run: Callable[..., ReproducedTable],
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, run: Callable[..., ReproducedTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(edgekeeper.papers.cells, "POLL", 0.01)
         told: list[tuple[str, str]] = []
@@ -199,10 +193,7 @@ class TestGoingOn:
         assert table.unfinished == (PLAIN, GV)
 
     def test_stopped_within_a_cell_ends_like_a_straight_run(
-        self,
-        run: Callable[..., ReproducedTable],
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, run: Callable[..., ReproducedTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         straight = run(out=tmp_path / "straight")
 

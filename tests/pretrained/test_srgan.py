@@ -318,12 +318,7 @@ MISFITS: dict[str, tuple[Callable[[], Weights], str, str, str]] = {
         "conv_body.bias",
         r"missing none; unknown conv_body\.bias",
     ),
-    "basicsr_far": (
-        lambda: basicsr_weights(3),
-        "",
-        "body.999999999.conv1.bias",
-        r"missing body\.",
-    ),
+    "basicsr_far": (lambda: basicsr_weights(3), "", "body.999999999.conv1.bias", r"missing body\."),
 }
 
 

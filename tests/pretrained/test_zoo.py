@@ -80,10 +80,7 @@ class TestNetworkAroundAnother:
     """A file of a gradient branch, which holds the network it is put on."""
 
     BRANCH = spec(
-        GradientBranch,
-        backbone=spec(EDSR, scale=3, width=4, blocks=2),
-        width=4,
-        taps=("blocks.0",),
+        GradientBranch, backbone=spec(EDSR, scale=3, width=4, blocks=2), width=4, taps=("blocks.0",)
     )
 
     @pytest.fixture

@@ -12,13 +12,7 @@ from edgekeeper.losses import L1, Gradient, Perceptual, WassersteinGP
 from edgekeeper.models import parameter_count
 from edgekeeper.models.dgggan import Body
 from edgekeeper.recipes import RECIPES
-from edgekeeper.recipes.dgggan import (
-    DGGGAN_LIGHT,
-    DGGGAN_TABLES,
-    DGGGANForm,
-    DGGGANVariant,
-    dgggan,
-)
+from edgekeeper.recipes.dgggan import DGGGAN_LIGHT, DGGGAN_TABLES, DGGGANForm, DGGGANVariant, dgggan
 from edgekeeper.recipes.spsr import SPSR_FORMS
 from edgekeeper.training.recipe import Data, Recipe
 

@@ -48,7 +48,7 @@ def test_what_dies_hangs_or_lies_is_counted(
     monkeypatch.setattr(campaign, "SILENCE", 3.0)
     found = [(one["number"], one["result"]) for one in campaign._watched(0, range(6), tmp_path)]
     assert found == [
-        *((0, "read"), (1, "crash"), (2, "read"), (3, "hang"), (4, "read"), (5, "memory")),
+        *((0, "read"), (1, "crash"), (2, "read"), (3, "hang"), (4, "read"), (5, "memory"))
     ]
 
 

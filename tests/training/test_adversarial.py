@@ -244,9 +244,7 @@ class TestStages:
 
 class TestExactResume:
     @pytest.mark.parametrize(
-        "discriminators",
-        [TWO, PENALISED, (NATURAL,)],
-        ids=["relativistic", "penalised", "natural"],
+        "discriminators", [TWO, PENALISED, (NATURAL,)], ids=["relativistic", "penalised", "natural"]
     )
     def test_interrupted_after_every_update_it_ends_in_the_same_bits(
         self, store: Store, tmp_path: Path, discriminators: tuple[Discriminator, ...]
@@ -449,9 +447,7 @@ class TestUpdate:
         run(
             plain(
                 described(
-                    "gan",
-                    loss=loss,
-                    network=spec(VGGDiscriminator, size=24, width=2, norm="none"),
+                    "gan", loss=loss, network=spec(VGGDiscriminator, size=24, width=2, norm="none")
                 )
             ),
             store,

@@ -37,13 +37,7 @@ from edgekeeper.checkpoint import load_model, read_tensors, write_tensors
 from edgekeeper.data.degradations import PHOTO, degrade
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Batch, Store
-from edgekeeper.errors import (
-    CheckpointError,
-    DataError,
-    EdgekeeperError,
-    InputError,
-    TrainingError,
-)
+from edgekeeper.errors import CheckpointError, DataError, EdgekeeperError, InputError, TrainingError
 from edgekeeper.inference.network import infer
 from edgekeeper.losses import L1, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, GradientBranch

@@ -87,11 +87,7 @@ def test_a_store_is_copied_once_by_ranges_and_checked(
 
 def run(store: Store, folder: Path, *, steps: int = 6, address: str | None = RUN) -> Path:
     recipe = replace(RECIPE, stages=(replace(RECIPE.stages[0], steps=steps),))
-    train(
-        recipe,
-        store,
-        options=RunOptions(out=folder, workers=0, log_every=1, remote=address),
-    )
+    train(recipe, store, options=RunOptions(out=folder, workers=0, log_every=1, remote=address))
     return folder
 
 

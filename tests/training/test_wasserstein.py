@@ -176,9 +176,7 @@ def test_the_loss_that_is_handed_on_holds_the_penalty(sees: Any) -> None:
 
 
 @every_sight
-def test_three_updates_of_the_discriminator_are_those_written_by_hand(
-    sees: Any,
-) -> None:
+def test_three_updates_of_the_discriminator_are_those_written_by_hand(sees: Any) -> None:
     bout = Bout(sees, turns=TURNS)
     logged = bout.update()
     discriminator = copy.deepcopy(bout.old_discriminator)
@@ -218,9 +216,7 @@ def test_the_generator_raises_the_discriminator_s_answer(sees: Any) -> None:
 
 
 @every_sight
-def test_each_turn_compares_what_the_generator_makes_of_that_turn_s_images(
-    sees: Any,
-) -> None:
+def test_each_turn_compares_what_the_generator_makes_of_that_turn_s_images(sees: Any) -> None:
     bout = Bout(sees, turns=TURNS)
     given: list[Tensor] = []
 

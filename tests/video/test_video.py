@@ -116,7 +116,7 @@ def make_clip(
                         "end": 1000,
                         "time_base": Fraction(1, 1000),
                         "metadata": {"title": "One"},
-                    },
+                    }
                 ]
             )
             sound = clip.add_stream("aac", rate=48000, layout="mono")

@@ -138,13 +138,7 @@ def push_network(network: str, address: str) -> None:
     epilog="Example: edgekeeper models pack runs/espcn_x3/model.safetensors -o mine.safetensors",
 )
 @click.argument("source", type=PATH)
-@click.option(
-    "-o",
-    "--output",
-    type=PATH,
-    required=True,
-    help="The network file to write.",
-)
+@click.option("-o", "--output", type=PATH, required=True, help="The network file to write.")
 @force_option("Replace the file if it exists.")
 @data_option()
 def pack_network(source: Path, output: Path, force: bool, data: Path | None) -> None:

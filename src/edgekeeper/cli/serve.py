@@ -54,12 +54,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     metavar="MEGAPIXELS",
     help="Largest image and result.",
 )
-@click.option(
-    "--queue",
-    type=click.IntRange(1),
-    default=1000,
-    help="Most jobs that wait.",
-)
+@click.option("--queue", type=click.IntRange(1), default=1000, help="Most jobs that wait.")
 @device_option()
 def serve_command(
     host: str,

@@ -104,12 +104,7 @@ def make(
 @click.option("--port", type=click.IntRange(0, 65535), default=8781, help="0 takes a free one.")
 @click.option("--address", help="What the links begin with, where another server stands before it.")
 def serve(
-    page: Path,
-    participants: int,
-    answers: Path | None,
-    host: str,
-    port: int,
-    address: str | None,
+    page: Path, participants: int, answers: Path | None, host: str, port: int, address: str | None
 ) -> None:
     """Serve a PAGE of `study make` with a link for each participant; answers are kept here.
 
@@ -149,11 +144,7 @@ def serve(
 @form_option
 @force_option()
 def analyse(
-    key: Path,
-    answers: tuple[Path, ...],
-    figure: Path | None,
-    form: TableForm | None,
-    force: bool,
+    key: Path, answers: tuple[Path, ...], figure: Path | None, form: TableForm | None, force: bool
 ) -> None:
     """Print scores and preference rates with intervals from the participants' ANSWERS.
 

@@ -68,10 +68,8 @@ def make_study(
     ``inputs``: a folder of images to enlarge in place of ``sets``, where nobody has originals.
     Then checks show a result of the first subject beside itself blurred. Result folders alone
     need only the names in ``inputs``, and scale 1 where their images are no LR images.
-
-    Raises:
-        InputError: fewer than two subjects, more than nine to be ranked, "worst" without
-            originals; those of ``evaluate``.
+    Raises InputError: fewer than two subjects, more than nine to be ranked, "worst" without
+    originals; those of ``evaluate``.
     """
     if len(subjects) < 2 or (ask == "rankings" and len(subjects) > 9):
         raise InputError("A study compares two subjects or more, and ranks nine at most.")
@@ -111,10 +109,7 @@ def make_study(
             ]
         if len(tests) < checks:
             clear, poor = _check(hr, lr, made[0])
-            both = [
-                shown(clear, box, name=ORIGINAL, of=of),
-                shown(poor, box, name=BICUBIC, of=of),
-            ]
+            both = [shown(clear, box, name=ORIGINAL, of=of), shown(poor, box, name=BICUBIC, of=of)]
             tests.append((both[number % 2], both[1 - number % 2]))
     again = rng.permutation(len(trials))[: max(1, round(_REPEATED * len(trials)))]
     everything = [*trials, *(trials[k][::-1] for k in again), *tests]

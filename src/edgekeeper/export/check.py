@@ -50,8 +50,7 @@ def probe(channels: int, *, height: int, width: int) -> Tensor:
 def _compare(exported: SRModel, original: SRModel) -> Agreement:
     """Return how far the two networks' images are apart at the sizes of ``SIZES``.
 
-    Raises:
-        CheckpointError: an image has another size or values that are not finite.
+    Raises CheckpointError: an image has another size or values that are not finite.
     """
     pixels = gradients = worst = 0.0
     original.eval()
@@ -79,8 +78,7 @@ def check(
 ) -> Agreement:
     """Return how far the two are apart, which is near enough.
 
-    Raises:
-        CheckpointError: further apart than ``BOUND`` (or ``BOUND_INT8_DB``) at some size.
+    Raises CheckpointError: further apart than ``BOUND`` (or ``BOUND_INT8_DB``) at some size.
     """
     found = _compare(exported, original)
     if kind == "float" and max(found.pixels, found.gradients) > BOUND:

@@ -61,11 +61,7 @@ def interval(
 
 
 def paired_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    best: Literal["highest", "lowest"] = "highest",
-    seed: int = 0,
+    a: ArrayLike, b: ArrayLike, *, best: Literal["highest", "lowest"] = "highest", seed: int = 0
 ) -> Difference:
     """Return how much ``a`` is above ``b``, image by image, with a bootstrap interval.
 

@@ -189,11 +189,7 @@ def cell_scores(
         network = load_model(folder / "model.safetensors").to(device)
         scores, risks = [], []
         for result in results(
-            network,
-            sets=[set_name],
-            data_root=data_root,
-            protocol=protocol,
-            model_name=folder.name,
+            network, sets=[set_name], data_root=data_root, protocol=protocol, model_name=folder.name
         ):
             hr, lr = result.pair.hr(), result.pair.lr()
             scores.append(score_result(result, hr, metrics=metrics, weights=weights))

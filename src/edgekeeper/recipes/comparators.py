@@ -247,10 +247,7 @@ NETWORKS: dict[str, Comparator] = {
         spec(IMDN, scale=4), _SMALL | {"width": 16}, 192, _fidelity(L1, _adam(2e-4, *_HALVED))
     ),
     "rrdb_psnr": Comparator(
-        spec(RRDB, scale=4),
-        _SMALL | {"growth": 4},
-        128,
-        _fidelity(L1, _adam(2e-4, *_HALVED)),
+        spec(RRDB, scale=4), _SMALL | {"growth": 4}, 128, _fidelity(L1, _adam(2e-4, *_HALVED))
     ),
     "srresnet": Comparator(_SRRESNET, _SMALL, 96, lambda _: (_RESNET,)),
     "srgan": Comparator(_SRRESNET, _SMALL, 96, _srgan),

@@ -29,15 +29,7 @@ from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.recipes.shipped import SOAP_OPTIM
 from edgekeeper.recipes.spsr import LIGHT_OPTIM, SPSR_FORMS
 from edgekeeper.spec import spec
-from edgekeeper.training.recipe import (
-    Data,
-    Discriminator,
-    Optim,
-    Recipe,
-    Stage,
-    Term,
-    Validation,
-)
+from edgekeeper.training.recipe import Data, Discriminator, Optim, Recipe, Stage, Term, Validation
 
 DGGGANVariant = Literal["dgggan", "no_branch", "no_se"]
 DGGGANForm = Literal["paper", "small"]

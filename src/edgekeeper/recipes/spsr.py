@@ -138,11 +138,7 @@ def spsr(*, variant: SPSRVariant = "spsr", form: SPSRForm = "light", seed: int =
     first, second, third = chosen.steps
     pretrain = Stage("pixel", first or second, chosen.pixel, (pixel, *branch))
     adversarial = Stage(
-        "adversarial",
-        third,
-        chosen.adversarial,
-        (*terms, *branch),
-        discriminators=discriminators,
+        "adversarial", third, chosen.adversarial, (*terms, *branch), discriminators=discriminators
     )
     # The branch's own loss does not reach the fusion.
     warm_up = replace(adversarial, name="warm-up", steps=second, terms=terms, trains=("fusion.",))

@@ -35,8 +35,7 @@ def is_zip(path: Path) -> bool:
 def opened(path: Path, *, most: int) -> zipfile.ZipFile:
     """Open a ZIP of no more than ``most`` files, and of ten times as many entries of any kind.
 
-    Raises:
-        InputError: it has more. Those of ``BAD_ZIP``: it is damaged.
+    Raises InputError: it has more. Those of ``BAD_ZIP``: it is damaged.
     """
     entries, limit = 0, 10 * most
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:

@@ -59,8 +59,7 @@ class CancelledError(Exception):
 def look_at(task: Message) -> Message:
     """Return what is known of an image or video before anything is computed, and make its view.
 
-    Raises:
-        ImageError: it cannot be read. InputError: it is larger than what is taken.
+    Raises ImageError: it cannot be read; InputError: it is larger than what is taken.
     """
     source = Path(task["source"])
     if is_video(source):
@@ -236,8 +235,7 @@ def _seconds_per_pixel(kind: _Kind, factor: int, device: str) -> float:
 def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
     """Return what became of a job, whose result and views are written.
 
-    Raises:
-        EdgekeeperError: it cannot be done, as the sentence says.
+    Raises EdgekeeperError: it cannot be done, as the sentence says.
     """
     source, folder, options = Path(task["source"]), Path(task["folder"]), task["options"]
     foreseen = foresee(task)

@@ -141,9 +141,7 @@ class Jobs:
     """The images and jobs of a folder, in memory and in its SQLite file.
 
     Every change is in the file when the call returns. One process at a time has the folder.
-
-    Raises:
-        InputError: another server has the folder, or it cannot be written.
+    Raises InputError: another server has the folder, or it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:

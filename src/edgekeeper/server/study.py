@@ -29,9 +29,8 @@ _SERVED = "/*SERVED*/null"
 class StudyService:
     """The page of ``study make``, and a folder with the links and a file of answers for each.
 
-    Raises:
-        DataError: the page is none of ``study make``, or the folder holds another study.
-        InputError: the folder has links for fewer participants, whose number cannot grow.
+    Raises DataError: the page is none of ``study make``, or the folder holds another study;
+    InputError: the folder has links for fewer participants, whose number cannot grow.
     """
 
     def __init__(self, page: Path, folder: Path, *, participants: int) -> None:
@@ -90,9 +89,8 @@ class StudyService:
     def add(self, link: str, *, number: int, answer: dict[str, Any]) -> None:
         """Keep an answer; one that is there already, sent again, is not kept twice.
 
-        Raises:
-            InputError: it is no answer of this study, or one before it is missing.
-            OSError: it cannot be written.
+        Raises InputError: it is no answer of this study, or one before it is missing; OSError: it
+        cannot be written.
         """
         known = self.answers[link]
         shown, order = _shown(answer), answer.get("order")

@@ -39,10 +39,7 @@ class Worker:
         self._closed = False
 
     async def ask(
-        self,
-        task: dict[str, Any],
-        *,
-        on_progress: Callable[[int, int], None] | None = None,
+        self, task: dict[str, Any], *, on_progress: Callable[[int, int], None] | None = None
     ) -> dict[str, Any]:
         """Return the answer to a task; ``on_progress`` gets the tiles that are done, and all.
 
