@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import PATH, SCALES, check_new_file, force_option
+from edgekeeper.cli.options import SCALES, new_file_option
 
 
 @click.command(
@@ -14,14 +14,9 @@ from edgekeeper.cli.options import PATH, SCALES, check_new_file, force_option
 @click.argument("a")
 @click.argument("b")
 @click.option("--alpha", type=float, required=True, help="From 0, all of A, to 1, all of B.")
-@click.option(
-    "-o", "--output", type=PATH, required=True, help="The network file to write: .safetensors."
-)
+@new_file_option(("-o", "--output"), text="The network file to write: .safetensors.", required=True)
 @click.option("--scale", type=SCALES, help="For files of weights that do not say their scale.")
-@force_option("Replace the file if it exists.")
-def blend_command(
-    a: str, b: str, alpha: float, output: Path, scale: int | None, force: bool
-) -> None:
+def blend_command(a: str, b: str, alpha: float, output: Path, scale: int | None) -> None:
     """Mix the weights of two networks: (1 - alpha) * A + alpha * B.
 
     Both must be of one kind and size, best trained from one start: a faithful network and one with
@@ -29,6 +24,5 @@ def blend_command(
     """
     from edgekeeper.pretrained.blend import blend_files
 
-    check_new_file(output, option="--output", force=force)
     network = blend_files(a, b, alpha=alpha, target=output, scale=scale)
     click.echo(f"Wrote {network.path}: {network.model} ×{network.scale}, alpha {alpha:g}")

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file, split_names, subject_names
+from edgekeeper.cli.options import new_file_option, split_names, subject_names
 from edgekeeper.cli.scoring import (
     Scoring,
     TableForm,
     counted_scores,
     form_option,
     json_option,
+    say_written,
     scoring_options,
-    show_table,
+    show_tables,
 )
 from edgekeeper.errors import InputError
 
@@ -29,10 +30,11 @@ from edgekeeper.errors import InputError
 @click.option(
     "--worst", type=click.IntRange(1), default=6, help="How many images to list and places to draw."
 )
-@click.option(
-    "--crops",
-    type=PATH,
-    help="Draw the places where B is worst against A into this file: .svg, .pdf or .png.",
+@new_file_option(
+    ("--crops",),
+    text="Draw the places where B is worst against A into this file: .svg, .pdf or .png.",
+    drawn=True,
+    force=False,
 )
 @json_option("Write everything, image by image, to this file.")
 @form_option
@@ -45,7 +47,6 @@ def compare_command(
     crops: Path | None,
     json_file: Path | None,
     fail_if_worse: bool,
-    force: bool,
     form: TableForm | None,
     scoring: Scoring,
 ) -> None:
@@ -56,13 +57,8 @@ def compare_command(
     """
     from edgekeeper.evaluation import compare, report
     from edgekeeper.evaluation.evaluate import interpolation_name
-    from edgekeeper.figures.canvas import FIGURE_FORMATS
     from edgekeeper.figures.images import worst_places
 
-    check_new_file(json_file, option="--json", force=force)
-    check_new_file(crops, option="--crops", force=force)
-    if crops is not None and crops.suffix.lower() not in FIGURE_FORMATS:
-        raise InputError(f"--crops: '{crops}' must end in {', '.join(FIGURE_FORMATS)}.")
     bicubic = interpolation_name(scoring.protocol)
     paths = [bicubic if subject == "bicubic" else subject for subject in (a, b)]
     called = _names(*paths, labels=labels)
@@ -81,19 +77,17 @@ def compare_command(
             places=worst,
             on_image=lambda score, _: count(score),
         )
-    show_table(report.comparison_table(found), form)
-    if form is not None:
-        click.echo()
-    show_table(report.worst_table(found, images=worst), form)
+    tables = report.comparison_table(found), report.worst_table(found, images=worst)
+    show_tables(tables, form)
     if json_file is not None:
         report.write_comparison(found, json_file)
-        click.echo(f"Wrote {json_file}", err=form is not None)
+        say_written(json_file, form=form)
     if crops is not None and not found.places:
         text = f"B is nowhere worse than A, so '{crops}' is not written."
         click.echo(text, err=form is not None)
     elif crops is not None:
         worst_places(found, path=crops)
-        click.echo(f"Wrote {crops}", err=form is not None)
+        say_written(crops, form=form)
     if fail_if_worse and any(row.verdict == "worse" for row in found.rows):
         raise SystemExit(1)
 

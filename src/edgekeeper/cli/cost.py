@@ -1,6 +1,5 @@
 """``edgekeeper cost``."""
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,6 @@ import click
 
 from edgekeeper.cli.options import (
     SCALES,
-    check_new_file,
     chosen_device,
     data_option,
     device_option,
@@ -22,9 +20,9 @@ from edgekeeper.cli.scoring import (
     show_table,
     weights_folder,
     weights_option,
+    write_json,
 )
 from edgekeeper.errors import InputError
-from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
     from edgekeeper.evaluation.tables import Table
@@ -78,7 +76,6 @@ def cost_command(
     repeats: int,
     set_name: str | None,
     json_file: Path | None,
-    force: bool,
     data: Path | None,
     weights: Path | None,
     device: str,
@@ -88,7 +85,6 @@ def cost_command(
     A MODEL is a network that ships, a network file, or a class with arguments such as `spsr` or
     `edsr:width=256,blocks=32`; without any, all that ship for --scale.
     """
-    check_new_file(json_file, option="--json", force=force)
     records = cost_records(
         models or shipped(scale),
         scale=scale,
@@ -100,9 +96,7 @@ def cost_command(
         weights=weights,
     )
     show_table(cost_table(records))
-    if json_file is not None:
-        write_text(json_file, json.dumps({"networks": records}, indent=1) + "\n")
-        click.echo(f"Wrote {json_file}")
+    write_json(json_file, {"networks": records})
 
 
 def shipped(scale: int) -> tuple[str, ...]:

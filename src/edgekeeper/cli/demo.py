@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import PATH, console
+from edgekeeper.cli.options import PATH
+from edgekeeper.cli.scoring import show_table
 from edgekeeper.errors import InputError
 from edgekeeper.files import make_folder
 
@@ -64,6 +65,7 @@ def _upscale(photo: Path, out: Path) -> None:
 
 def _train(examples: Path, out: Path) -> None:
     from edgekeeper.data.prepare import prepare_store, sources_in
+    from edgekeeper.evaluation.tables import Table
     from edgekeeper.recipes.demo import DEMO
     from edgekeeper.training.loop import RunOptions, train
 
@@ -74,7 +76,7 @@ def _train(examples: Path, out: Path) -> None:
         scales=(3,),
         overwrite="replace",
     )
-    rows = [("bicubic", 0.0, _scores("bicubic", examples))]
+    rows = [_cells("bicubic", "bicubic", examples)]
     for name, recipe in DEMO.items():
         started = time.monotonic()
         run = out / "runs" / f"{name}_{time.time_ns()}"
@@ -83,30 +85,16 @@ def _train(examples: Path, out: Path) -> None:
         label = "ESPCN with GV" if name.endswith("_gv") else "ESPCN without GV"
         if outcome.model_path is None:
             raise click.Abort
-        rows.append((label, seconds, _scores(str(outcome.model_path), examples)))
-    _print_table(rows)
+        rows.append(_cells(label, str(outcome.model_path), examples, seconds=seconds))
+    columns = ("method", ">PSNR dB", ">SSIM", ">gv_ratio", ">gv_gap", ">seconds")
+    show_table(Table("Two example photographs ×3, protocol y_matlab", columns, tuple(rows)))
 
 
-def _scores(subject: str, examples: Path) -> dict[str, float]:
+def _cells(label: str, subject: str, examples: Path, *, seconds: float = 0) -> tuple[str, ...]:
     from edgekeeper.evaluation.evaluate import evaluate
     from edgekeeper.metrics.score import mean_scores
 
-    return mean_scores(evaluate(subject, sets=[str(examples / "test")], scale=3, data_root="."))
-
-
-def _print_table(rows: list[tuple[str, float, dict[str, float]]]) -> None:
-    from rich.table import Table
-
-    table = Table(title="Two example photographs ×3, protocol y_matlab")
-    for column in ("method", "PSNR dB", "SSIM", "gv_ratio", "gv_gap", "seconds"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for label, seconds, means in rows:
-        table.add_row(
-            label,
-            f"{means['psnr']:.2f}",
-            f"{means['ssim']:.4f}",
-            f"{means['gv_ratio']:.3f}",
-            f"{means['gv_gap']:.3f}",
-            f"{seconds:.0f}" if seconds else "",
-        )
-    console().print(table)
+    means = mean_scores(evaluate(subject, sets=[str(examples / "test")], scale=3, data_root="."))
+    digits = {"psnr": 2, "ssim": 4, "gv_ratio": 3, "gv_gap": 3}
+    numbers = [f"{means[name]:.{count}f}" for name, count in digits.items()]
+    return label, *numbers, f"{seconds:.0f}" if seconds else ""

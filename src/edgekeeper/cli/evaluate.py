@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file, subject_names
+from edgekeeper.cli.options import PATH, subject_names
 from edgekeeper.cli.scoring import (
     Scoring,
     TableForm,
     counted_scores,
     form_option,
     json_option,
+    say_written,
     scoring_options,
     show_table,
 )
@@ -49,7 +50,6 @@ def evaluate_command(
     lr: Path | None,
     save: Path | None,
     json_file: Path | None,
-    force: bool,
     form: TableForm | None,
     scoring: Scoring,
 ) -> None:
@@ -66,7 +66,6 @@ def evaluate_command(
 
     if save is not None and save.exists() and not (save.is_dir() and not any(save.iterdir())):
         raise InputError(f"--save: '{save}' exists and is not an empty folder; name a new one.")
-    check_new_file(json_file, option="--json", force=force)
     called = subject_names(subjects)
     opened = [scoring.open(subject) for subject in subjects]
     scale = scoring.scale_of(opened)
@@ -94,7 +93,7 @@ def evaluate_command(
     means = summarise(scores)
     show_table(score_table(means, title=f"{models} ×{scale}", metrics=scoring.metrics), form)
     if json_file is not None:
-        click.echo(f"Wrote {len(scores)} lines to {json_file}", err=form is not None)
+        say_written(f"{len(scores)} lines to {json_file}", form=form)
 
 
 def _save(result: "PairResult", folder: Path) -> None:

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekeeper.cli.options import (
-    PATH,
     SCALES,
-    Decorator,
-    check_new_file,
     data_option,
+    new_file_option,
     split_names,
     split_numbers,
     subject_names,
@@ -26,28 +24,9 @@ if TYPE_CHECKING:
     from edgekeeper.ops.box import Box
 
 
-def output_option() -> Decorator:
-    """Return the option ``-o``, checked before any network runs, with ``--force``."""
-
-    def check(context: click.Context, _: click.Parameter, output: Path) -> Path:
-        from edgekeeper.figures.canvas import checked_target
-
-        force = context.params.pop("force")  # known by now, and no concern of the command
-        check_new_file(output, option="--output", force=force)
-        return checked_target(output)
-
-    path = click.option(
-        "-o",
-        "--output",
-        type=PATH,
-        required=True,
-        callback=check,
-        help="File to write: .svg, .pdf or .png.",
-    )
-    force = click.option(
-        "--force", is_flag=True, is_eager=True, help="Replace the file if it exists."
-    )
-    return lambda function: path(force(function))
+output_option = new_file_option(
+    ("-o", "--output"), text="File to write: .svg, .pdf or .png.", required=True, drawn=True
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +99,7 @@ def of_images(
             "once for each image.",
         ),
         data_option("Folder with the benchmark sets, for images such as set14/comic."),
-        output_option(),
+        output_option,
     )
 
     def decorate(function: Callable[..., None]) -> click.Command:

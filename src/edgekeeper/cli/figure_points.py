@@ -26,7 +26,7 @@ QUOTED_SCALE = 4
     epilog="Example: edgekeeper figure frontier results/frontier.json -o frontier.svg",
 )
 @click.argument("files", nargs=-1, required=True, type=PATH)
-@output_option()
+@output_option
 def frontier_command(files: tuple[Path, ...], output: Path) -> None:
     """Draw PSNR against gradient variance ratio from the JSON of benchmarks/frontier.py."""
     from edgekeeper.figures.points import Point, frontier
@@ -65,7 +65,7 @@ def frontier_command(files: tuple[Path, ...], output: Path) -> None:
 @click.option(
     "--quoted/--not-quoted", default=True, help="Whether to add the papers' networks, at x4."
 )
-@output_option()
+@output_option
 @data_option()
 @weights_option
 @device_option()

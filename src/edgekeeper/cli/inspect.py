@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file
+from edgekeeper.cli.options import PATH, new_file_option
 
 if TYPE_CHECKING:
     from edgekeeper.evaluation.inspect import Inspection
@@ -24,10 +24,9 @@ VERDICTS = {
 )
 @click.argument("lr", type=PATH)
 @click.argument("sr", type=PATH)
-@click.option(
-    "--overlay",
-    type=PATH,
-    help="Write an image here: the result in grey, edges against the input in orange, those that "
+@new_file_option(
+    ("--overlay",),
+    text="Write an image here: the result in grey, edges against the input in orange, those that "
     "it cannot decide in green.",
 )
 @click.option(
@@ -35,10 +34,9 @@ VERDICTS = {
     is_flag=True,
     help="Enlarge LR faithfully too and mark where the texture of SR is another (DeSRA).",
 )
-@click.option("--force", is_flag=True, help="Replace the overlay's file if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect_command(
-    lr: Path, sr: Path, overlay: Path | None, artifacts: bool, force: bool, as_json: bool
+    lr: Path, sr: Path, overlay: Path | None, artifacts: bool, as_json: bool
 ) -> None:
     """Measure SR, an enlarged image, against LR, the image it was made from.
 
@@ -47,14 +45,7 @@ def inspect_command(
     """
     from edgekeeper.evaluation.inspect import inspect_files
 
-    check_new_file(overlay, option="--overlay", force=force)
-    report = inspect_files(
-        lr,
-        sr,
-        overlay_path=overlay,
-        artifacts=artifacts,
-        overwrite="replace" if force else "refuse",
-    )
+    report = inspect_files(lr, sr, overlay_path=overlay, artifacts=artifacts, overwrite="replace")
     if as_json:
         click.echo(json.dumps(report.as_json()))
         return

@@ -8,10 +8,9 @@ import click
 from edgekeeper.cli.options import (
     PATH,
     Subcommands,
-    check_new_file,
     data_option,
-    force_option,
     needed_data,
+    new_file_option,
 )
 from edgekeeper.cli.scoring import show_table
 from edgekeeper.errors import InputError
@@ -138,12 +137,10 @@ def push_network(network: str, address: str) -> None:
     epilog="Example: edgekeeper models pack runs/espcn_x3/model.safetensors -o mine.safetensors",
 )
 @click.argument("source", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="The network file to write.")
-@force_option("Replace the file if it exists.")
+@new_file_option(("-o", "--output"), text="The network file to write.", required=True)
 @data_option()
-def pack_network(source: Path, output: Path, force: bool, data: Path | None) -> None:
+def pack_network(source: Path, output: Path, data: Path | None) -> None:
     """Make a network file with half-precision weights and a scored card from a finished run."""
-    check_new_file(output, option="--output", force=force)
     from edgekeeper.evaluation.pack import pack
 
     network = pack(source, output, data_root=needed_data(data))

@@ -53,6 +53,7 @@ class Subcommands(click.Group):
 
 
 PATH = click.Path(path_type=Path)
+_FORCE = "edgekeeper.force"  # in the context: whether --force was given
 
 
 def data_option(text: str = "Folder with the benchmark sets.") -> Decorator:
@@ -81,25 +82,75 @@ def force_option(text: str = "Replace files that exist.") -> Decorator:
     return click.option("--force", is_flag=True, help=text)
 
 
-def check_new_file(path: Path | None, *, option: str, force: bool) -> None:
+def new_file_option(
+    names: Sequence[str],
+    *,
+    text: str,
+    required: bool = False,
+    drawn: bool = False,
+    force: bool = True,
+) -> Decorator:
+    """Return the option of a file to write, checked before work is done, with ``--force``.
+
+    ``drawn``: it is a figure. ``force`` False is for the second such option of a command.
+    """
+
+    def check(_: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+        check_new_file(path, option=option.opts[-1])
+        if drawn and path is not None:
+            from edgekeeper.figures.canvas import checked_target
+
+            checked_target(path)
+        return path
+
+    def keep(context: click.Context, _: click.Parameter, given: bool) -> None:
+        context.meta[_FORCE] = given
+
+    own = click.option(*names, type=PATH, required=required, callback=check, help=text)
+    if not force:
+        return own
+    replace = click.option(
+        "--force",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=keep,
+        help="Replace files that exist.",
+    )
+    return lambda function: own(replace(function))
+
+
+def check_new_file(path: Path | None, *, option: str, force: bool | None = None) -> None:
     """Raise InputError when ``path`` cannot be written, before work is done.
 
-    A file that exists is replaced only with ``--force``; devices and FIFOs are written to. Where it
-    is standard output, what is meant for people goes to standard error.
+    A file that exists is replaced only with ``force``, by default what the ``--force`` of
+    ``new_file_option`` says; devices and FIFOs are written to. Where it is standard output, what
+    is meant for people goes to standard error.
     """
     if path is None:
         return
+    context = click.get_current_context(silent=True)
+    if force is None:
+        force = context is not None and context.meta[_FORCE]
     with suppress(OSError, ValueError):
-        if os.path.samestat(path.stat(), os.fstat(1)) and not is_plain(path):
-            context = click.get_current_context(silent=True)
-            if context is not None:
-                context.with_resource(redirect_stdout(sys.stderr))
+        if context and os.path.samestat(path.stat(), os.fstat(1)) and not is_plain(path):
+            context.with_resource(redirect_stdout(sys.stderr))
     try:
         check_target(path, overwrite="replace")
     except InputError as error:
         raise InputError(f"{option}: {error}") from None
     if path.is_file() and is_plain(path) and not force:
         raise InputError(f"'{path}' exists; give another name, or --force to replace it.")
+
+
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Another value for a field of the recipe, such as stages.0.optim.learning_rate=1e-4; "
+    "again for more. `edgekeeper recipes show RECIPE --toml` lists the fields.",
+)
 
 
 def chosen_device(name: str) -> str:

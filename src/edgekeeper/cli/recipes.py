@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import Subcommands, find_recipe
+from edgekeeper.cli.options import Subcommands, find_recipe, settings_option
 from edgekeeper.cli.scoring import show_table
 
 if TYPE_CHECKING:
@@ -33,13 +33,7 @@ def recipes_command(ctx: click.Context) -> None:
 @recipes_command.command("show", epilog="Example: edgekeeper recipes show spsr --toml > mine.toml")
 @click.argument("recipe")
 @click.option("--toml", is_flag=True, help="Print it as a TOML file, which `train` takes.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="FIELD=VALUE",
-    help="Another value for a field, as of `edgekeeper train`; again for more.",
-)
+@settings_option
 def show_recipe(recipe: str, toml: bool, settings: tuple[str, ...]) -> None:
     """Show what RECIPE, a name or a file, computes."""
     from edgekeeper.training.settings import to_toml, with_settings

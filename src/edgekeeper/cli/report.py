@@ -4,14 +4,15 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file, force_option, subject_names
+from edgekeeper.cli.options import new_file_option, subject_names
 from edgekeeper.cli.scoring import (
     Scoring,
     TableForm,
     counted_scores,
     form_option,
+    say_written,
     scoring_options,
-    show_table,
+    show_tables,
 )
 from edgekeeper.errors import InputError
 
@@ -19,7 +20,7 @@ from edgekeeper.errors import InputError
 @click.command("report", epilog="Example: edgekeeper report edsr_light_x4_gv -o report.html")
 @click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
 @scoring_options
-@click.option("-o", "--output", type=PATH, help="HTML file to write. Not needed with --format.")
+@new_file_option(("-o", "--output"), text="HTML file to write. Not needed with --format.")
 @click.option(
     "--compare/--alone",
     "compared",
@@ -27,13 +28,11 @@ from edgekeeper.errors import InputError
     help="Whether the first SUBJECT is held against bicubic where no other is given.",
 )
 @form_option
-@force_option()
 def report_command(
     subjects: tuple[str, ...],
     output: Path | None,
     compared: bool,
     form: TableForm | None,
-    force: bool,
     scoring: Scoring,
 ) -> None:
     """Say on one page what the last SUBJECT does to structure, beside those before it.
@@ -49,7 +48,6 @@ def report_command(
 
     if output is None and form is None:
         raise InputError("Say where the page goes, -o report.html, or print tables with --format.")
-    check_new_file(output, option="--output", force=force)
     if len(subjects) == 1 and compared and subjects != ("bicubic",):
         subjects = ("bicubic", *subjects)
     called = subject_names(subjects)
@@ -73,10 +71,7 @@ def report_command(
             on_image=count,
         )
     if form is not None:
-        for number, table in enumerate(tables):
-            if number:
-                click.echo()
-            show_table(table, form)
+        show_tables(tables, form)
     if output is not None:
         write_text(output, page)
-        click.echo(f"Wrote {output} ({len(page) / 1e6:.1f} MB)", err=form is not None)
+        say_written(f"{output} ({len(page) / 1e6:.1f} MB)", form=form)

@@ -1,6 +1,5 @@
 """``edgekeeper reproduce``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from edgekeeper.cli.options import (
     chosen_device,
     data_option,
     device_option,
+    force_option,
     needed_data,
     own_folder,
     split_names,
@@ -21,15 +21,15 @@ from edgekeeper.cli.scoring import (
     TableForm,
     counted_scores,
     form_option,
-    json_option,
     sets_root,
     show_table,
+    show_tables,
     subject_on,
     weights_folder,
     weights_option,
+    write_json,
 )
 from edgekeeper.errors import InputError
-from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
     from edgekeeper.data.store import Store
@@ -130,7 +130,8 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     help="speedrun: end at this PSNR on Set5 x2. Default: 36.5, 37.5, 37.8 by network.",
 )
 @form_option
-@json_option("Write the table as JSON too.")
+@click.option("--json", "json_file", type=PATH, help="Write the table as JSON too.")
+@force_option()
 @data_option()
 @weights_option
 @device_option()
@@ -194,9 +195,7 @@ def reproduce_command(
         record = _measure(
             table, ours, out=out, sets=sets, data=data, weights=weights, device=device, form=form
         )
-    if json_file is not None:
-        write_text(json_file, json.dumps(record, indent=1) + "\n")
-        click.echo(f"Wrote {json_file}", err=form is not None)
+    write_json(json_file, record, form=form)
     if record.get("unfinished"):
         left = ", ".join(record["unfinished"])
         click.echo(f"Still to do: {left}. The same command goes on.", err=form is not None)
@@ -317,9 +316,8 @@ def _measure(
             out=None if root is None else own_folder(out),
             on_image=count,
         )
-    for shown in as_tables(found):
-        show_table(shown, form)
-        click.echo()
+    show_tables(as_tables(found), form)
+    click.echo()
     return found.to_json()
 
 

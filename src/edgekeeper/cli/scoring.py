@@ -1,5 +1,6 @@
 """What the commands that score share: their options, subjects, progress and tables."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from edgekeeper.cli.options import (
     console,
     data_option,
     device_option,
-    force_option,
     needed_data,
+    new_file_option,
     split_names,
 )
 from edgekeeper.errors import InputError
+from edgekeeper.files import write_text
 
 if TYPE_CHECKING:
     from edgekeeper.evaluation.tables import Table
@@ -45,10 +47,9 @@ repeats_option = click.option(
 )
 
 
-def json_option(text: str = "Write everything as JSON too.") -> Decorator:
-    """Return the options ``--json FILE`` and ``--force``."""
-    option = click.option("--json", "json_file", type=PATH, help=text)
-    return lambda function: option(force_option()(function))
+def json_option(text: str = "Write everything as JSON too.", *, force: bool = True) -> Decorator:
+    """Return the option ``--json FILE``, a new file, with ``--force``."""
+    return new_file_option(("--json", "json_file"), text=text, force=force)
 
 
 @dataclass(frozen=True)
@@ -193,10 +194,30 @@ form_option = click.option(
 
 def show_table(table: "Table", form: TableForm | None = None) -> None:
     """Print the table, fitted to the terminal, or in one of the forms of text."""
+    show_tables([table], form)
+
+
+def show_tables(tables: "Sequence[Table]", form: TableForm | None = None) -> None:
+    """Print tables with an empty line between."""
     from edgekeeper.evaluation.tables import TABLE_FORMS, as_rich
 
-    if form is not None:
-        click.echo(TABLE_FORMS[form](table))
-        return
     terminal = console()
-    terminal.print(as_rich(table, width=terminal.width))
+    for number, table in enumerate(tables):
+        if number:
+            click.echo()
+        if form is not None:
+            click.echo(TABLE_FORMS[form](table))
+        else:
+            terminal.print(as_rich(table, width=terminal.width))
+
+
+def write_json(path: Path | None, content: object, *, form: TableForm | None = None) -> None:
+    """Write what ``json_option`` asks for, if it does, and say so."""
+    if path is not None:
+        write_text(path, json.dumps(content, indent=1) + "\n")
+        say_written(path, form=form)
+
+
+def say_written(what: object, *, form: TableForm | None = None) -> None:
+    """Say what was written; beside a table in a form for programs on standard error."""
+    click.echo(f"Wrote {what}", err=form is not None)

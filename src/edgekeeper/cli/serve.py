@@ -7,7 +7,10 @@ import re
 import secrets
 import socket
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import psutil
@@ -71,15 +74,8 @@ def serve_command(
 
     Without --host nothing leaves this machine. The page uses an HTTP API, which /api describes.
     """
-    try:
-        import uvicorn
-
+    with need_web("serve"):
         from edgekeeper.server.app import create_app
-        from edgekeeper.server.guard import ImpatientProtocol
-    except ModuleNotFoundError as error:
-        raise UnavailableError(
-            f"`edgekeeper serve` needs {error.name}: pip install 'edgekeeper[web]'"
-        ) from error
     from edgekeeper.server.service import Limits, Service
 
     if token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]+", token):
@@ -110,14 +106,34 @@ def serve_command(
             )
         if browser:
             webbrowser.open(shown[0])
-        config = uvicorn.Config(
-            create_app(service, token=token),
-            http=ImpatientProtocol,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=3,
-        )
-        uvicorn.Server(config).run(sockets=[listening])
+        run_server(create_app(service, token=token), listening)
+
+
+@contextmanager
+def need_web(command: str) -> Iterator[None]:
+    """Say what to install where a package of the extra ``web`` is imported and is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"`edgekeeper {command}` needs {error.name}: pip install 'edgekeeper[web]'"
+        ) from error
+
+
+def run_server(app: Any, listening: socket.socket) -> None:
+    """Answer requests with an ASGI application until Ctrl-C."""
+    import uvicorn
+
+    from edgekeeper.server.guard import ImpatientProtocol
+
+    config = uvicorn.Config(
+        app,
+        http=ImpatientProtocol,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 def listen_on(host: str, port: int) -> socket.socket:

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import PATH, check_new_file, force_option, subject_names
-from edgekeeper.cli.scoring import Scoring, TableForm, form_option, scoring_options, show_table
-from edgekeeper.cli.serve import LOOPBACK, listen_on, origins
-from edgekeeper.errors import DataError, InputError, UnavailableError
+from edgekeeper.cli.options import PATH, check_new_file, new_file_option, subject_names
+from edgekeeper.cli.scoring import (
+    Scoring,
+    TableForm,
+    form_option,
+    say_written,
+    scoring_options,
+    show_tables,
+)
+from edgekeeper.cli.serve import LOOPBACK, listen_on, need_web, origins, run_server
+from edgekeeper.errors import DataError, InputError
 from edgekeeper.files import parse_json, read_text, reason
 
 if TYPE_CHECKING:
@@ -24,7 +31,7 @@ def study_command() -> None:
 @study_command.command("make", epilog="Example: edgekeeper study make a/ b/ -o study.html")
 @click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
 @scoring_options
-@click.option("-o", "--output", type=PATH, required=True, help="HTML file for participants.")
+@new_file_option(("-o", "--output"), text="HTML file for participants.", required=True)
 @click.option(
     "--ask",
     type=click.Choice(["pairs", "rankings"]),
@@ -49,7 +56,6 @@ def study_command() -> None:
     "--side", type=click.IntRange(16), default=192, help="Pixels a side of what is shown."
 )
 @click.option("--seed", type=int, default=0, help="For the places that are shown.")
-@force_option()
 def make(
     subjects: tuple[str, ...],
     output: Path,
@@ -59,7 +65,6 @@ def make(
     question: str,
     side: int,
     seed: int,
-    force: bool,
     scoring: Scoring,
 ) -> None:
     """Write one HTML file that asks for pairs or rankings, and the key, which stays with you.
@@ -71,8 +76,7 @@ def make(
     from edgekeeper.files import write_text
 
     key_file = output.with_name(f"{output.stem}_key.json")
-    for file in (output, key_file):
-        check_new_file(file, option="--output", force=force)
+    check_new_file(key_file, option="--output")
     names = subject_names(subjects)
     opened = [scoring.open(subject) for subject in subjects]
     alone = inputs is not None and all(isinstance(subject, Path) for subject in opened)
@@ -111,15 +115,8 @@ def serve(
     Each answer is on the disk before the next question. The links stay the same when it is
     started again, and whoever opens one goes on where they were, on another device too.
     """
-    try:
-        import uvicorn
-
-        from edgekeeper.server.guard import ImpatientProtocol
+    with need_web("study serve"):
         from edgekeeper.server.study import StudyService, create_study_app
-    except ModuleNotFoundError as error:
-        raise UnavailableError(
-            f"`edgekeeper study serve` needs {error.name}: pip install 'edgekeeper[web]'"
-        ) from error
     folder = answers or page.with_name(f"{page.stem}_answers")
     try:
         service = StudyService(page, folder, participants=participants)
@@ -131,20 +128,16 @@ def serve(
             click.echo(f"{service.name(link)}  {start}/p/{link}")
         click.echo(f"Ctrl-C ends it. Answers: {folder}")
         app = create_study_app(service, everywhere=host not in LOOPBACK or address is not None)
-        config = uvicorn.Config(
-            app, http=ImpatientProtocol, log_level="warning", server_header=False
-        )
-        uvicorn.Server(config).run(sockets=[listening])
+        run_server(app, listening)
 
 
 @study_command.command("analyse", epilog="Example: edgekeeper study analyse study_key.json *.jsonl")
 @click.argument("key", type=PATH)
 @click.argument("answers", nargs=-1, required=True, type=PATH)
-@click.option("--figure", type=PATH, help="Draw scores and votes too: .pdf, .svg or .png.")
+@new_file_option(("--figure",), text="Draw scores and votes too: .pdf, .svg or .png.", drawn=True)
 @form_option
-@force_option()
 def analyse(
-    key: Path, answers: tuple[Path, ...], figure: Path | None, form: TableForm | None, force: bool
+    key: Path, answers: tuple[Path, ...], figure: Path | None, form: TableForm | None
 ) -> None:
     """Print scores and preference rates with intervals from the participants' ANSWERS.
 
@@ -152,7 +145,6 @@ def analyse(
     """
     from edgekeeper.evaluation.study_answers import analyse_study, read_answers
 
-    check_new_file(figure, option="--figure", force=force)
     try:
         known = parse_json(read_text(key))
         lines = [line for file in answers for line in read_text(file).splitlines()]
@@ -164,11 +156,8 @@ def analyse(
     if not lines:
         raise InputError("The files hold no answers.")
     found = analyse_study(*read_answers(lines, known), key=known)
-    for number, table in enumerate(found.tables):
-        if number:
-            click.echo()
-        show_table(table, form)
+    show_tables(found.tables, form)
     if figure is not None:
         from edgekeeper.figures.points import votes
 
-        click.echo(f"Wrote {votes(found, path=figure)}", err=form is not None)
+        say_written(votes(found, path=figure), form=form)

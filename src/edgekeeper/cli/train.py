@@ -15,6 +15,7 @@ from edgekeeper.cli.options import (
     device_option,
     find_recipe,
     own_folder,
+    settings_option,
 )
 from edgekeeper.errors import EdgekeeperError
 
@@ -36,14 +37,7 @@ from edgekeeper.errors import EdgekeeperError
 )
 @data_option("Folder with the benchmark sets, for validation.")
 @device_option()
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="FIELD=VALUE",
-    help="Another value for a field of the recipe, such as stages.0.optim.learning_rate=1e-4; "
-    "again for more. `edgekeeper recipes show RECIPE --toml` lists the fields.",
-)
+@settings_option
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
 @click.option(
     "--workers",
