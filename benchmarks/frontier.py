@@ -15,12 +15,12 @@ import dataclasses
 import json
 from pathlib import Path
 
-from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.losses import GradientVariance
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.metrics.statistics import paired_difference
+from edgekeeper.pretrained.checkpoint import load_model
 from edgekeeper.recipes.shipped import espcn
 from edgekeeper.spec import spec
 from edgekeeper.training.loop import RunOptions, train

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.metrics.score import mean_scores
+from edgekeeper.pretrained.checkpoint import load_model
 from edgekeeper.recipes.shipped import SOAP_OPTIM, espcn
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Optim

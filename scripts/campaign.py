@@ -91,9 +91,9 @@ def sound_models() -> Sound:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from edgekeeper.checkpoint import DIGEST, save_model
     from edgekeeper.export import export_network
     from edgekeeper.models import ESPCN
+    from edgekeeper.pretrained.checkpoint import DIGEST, save_model
     from edgekeeper.spec import spec
 
     torch.manual_seed(0)

@@ -22,7 +22,6 @@ import torch
 import uvicorn
 from click.testing import CliRunner, Result
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.cli import group
 from edgekeeper.data import pairs
 from edgekeeper.data.catalogue import find_set
@@ -30,6 +29,7 @@ from edgekeeper.image import Image, write_image
 from edgekeeper.metrics import canary
 from edgekeeper.models import SFTGAN, SPSR, SRModel
 from edgekeeper.pretrained import zoo
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import Spec, spec
 
 ROOT = Path(__file__).resolve().parents[1]

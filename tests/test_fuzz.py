@@ -23,9 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.image import read_image
 from edgekeeper.models import ESPCN
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import spec
 
 SCALE = 2

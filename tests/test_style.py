@@ -27,7 +27,6 @@ LAYERS = (
     ("ops", "image"),
     ("models",),
     ("losses", "metrics", "data"),
-    ("checkpoint",),
     ("pretrained",),
     ("inference",),
     ("evaluation",),

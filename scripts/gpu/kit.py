@@ -84,7 +84,7 @@ PLAN = (
 EXTRACT = """
 import sys
 from pathlib import Path
-from edgekeeper.checkpoint import load_model, read_network, save_model
+from edgekeeper.pretrained.checkpoint import load_model, read_network, save_model
 from edgekeeper.models.chainsr import deepen
 from edgekeeper.spec import Spec
 source, target, blocks = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

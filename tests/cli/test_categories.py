@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import edgekeeper
-from edgekeeper.checkpoint import save_model
 from edgekeeper.inference import Seams, verify_seams
 from edgekeeper.inference.runner import NO_MAP
 from edgekeeper.models import SFTGAN
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import spec
 
 Run = Callable[..., Any]

@@ -15,13 +15,13 @@ import tifffile
 import torch
 from PIL import Image
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.cli.upscale import shown
 from edgekeeper.cli.upscale_run import Reporter, shortened
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.inference import Step
 from edgekeeper.models import ESPCN
 from edgekeeper.models.rrdb import RRDB
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.zoo import load_network
 from edgekeeper.spec import spec
 

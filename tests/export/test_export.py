@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper import export
-from edgekeeper.checkpoint import save_model
 from edgekeeper.cli.export import export_command
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate
@@ -55,6 +54,7 @@ from edgekeeper.models import (
 )
 from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.ops.resize import imresize
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.exported import EXPORTED_KEY, RUNTIMES, ExportedNetwork, load_exported
 from edgekeeper.pretrained.luma import YCbCrESPCN
 from edgekeeper.pretrained.zoo import find

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.cli import group
 from edgekeeper.cli.figure import FIGURES
 from edgekeeper.errors import DataError, EdgekeeperError, InputError
 from edgekeeper.models import DGGGAN, EDSR, SPSR, GradientBranch, SRModel
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import Spec, spec
 
 

@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.data.degrade import make_lr
 from edgekeeper.errors import DataError, ImageError, InputError
 from edgekeeper.figures.subjects import (
@@ -31,6 +30,7 @@ from edgekeeper.models import (
     SRModel,
 )
 from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import spec
 
 

@@ -8,12 +8,12 @@ from tests.tiling import run_tiled
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.errors import InputError
 from edgekeeper.models import DGGGANLight, parameter_count
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained import zoo
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import spec
 
 

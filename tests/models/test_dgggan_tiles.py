@@ -8,10 +8,10 @@ import torch
 from tests.tiling import run_tiled
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.models import DGGGAN
 from edgekeeper.models.dgggan import SqueezeExcitation
 from edgekeeper.pretrained import zoo
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import spec
 
 CASES: dict[str, Callable[[], DGGGAN]] = {

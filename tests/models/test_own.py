@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from edgekeeper.checkpoint import load_model, save_model
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.models import ESPCN, MODELS, GradientBranch, own
 from edgekeeper.models.own import import_file
+from edgekeeper.pretrained.checkpoint import load_model, save_model
 from edgekeeper.spec import spec
 
 CODE = """

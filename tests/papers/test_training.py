@@ -13,7 +13,6 @@ from PIL import Image
 
 import edgekeeper.papers.cells
 import edgekeeper.papers.scored
-from edgekeeper.checkpoint import load_model
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, DataError, InputError
@@ -22,6 +21,7 @@ from edgekeeper.files import locked
 from edgekeeper.metrics.score import mean_scores, read_scores
 from edgekeeper.papers.cells import Event
 from edgekeeper.papers.training import ReproducedTable, reproduce
+from edgekeeper.pretrained.checkpoint import load_model
 from edgekeeper.recipes import gv_tables
 from edgekeeper.training.loop import train
 

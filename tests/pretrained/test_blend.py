@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.errors import InputError
 from edgekeeper.models import EDSR, ESPCN, RRDB, SPSR
 from edgekeeper.models.base import SRModel
 from edgekeeper.pretrained.blend import blend, blend_files
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.zoo import load
 from edgekeeper.spec import spec
 

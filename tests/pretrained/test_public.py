@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.data.catalogue import Remote
 from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.models import SRVGGNetCompact
 from edgekeeper.pretrained import public
 from edgekeeper.pretrained.cards import card_lines, line_of, quality_of, speed_of, style_of
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.public import PUBLIC, HubAddress, hub_address
 from edgekeeper.pretrained.zoo import find, load, networks
 from edgekeeper.spec import spec

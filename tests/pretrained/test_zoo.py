@@ -8,7 +8,6 @@ from click.testing import CliRunner
 from PIL import Image
 
 import edgekeeper
-from edgekeeper.checkpoint import save_model
 from edgekeeper.cli import group as cli
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.evaluation.pack import pack
@@ -23,6 +22,7 @@ from edgekeeper.models import (
     parameter_count,
 )
 from edgekeeper.ops.resize import imresize
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.zoo import FACTORS, default_name, describe, find, load, networks
 from edgekeeper.spec import Spec, spec
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from edgekeeper.checkpoint import load_exactly, read_tensors
 from edgekeeper.models import VGGDiscriminator, WaveletDiscriminator
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.wavelet import wavelet_bands
+from edgekeeper.pretrained.checkpoint import load_exactly, read_tensors
 from edgekeeper.recipes.comparators import FROZEN
 from edgekeeper.recipes.esrgan_light import BEYOND, LEARNED
 from edgekeeper.recipes.spsr import spsr

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from edgekeeper import losses
-from edgekeeper.checkpoint import load_model
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.inference.network import infer
 from edgekeeper.models import MODELS, parameter_count
+from edgekeeper.pretrained.checkpoint import load_model
 from edgekeeper.recipes.shipped import GV_PATCH, GV_WEIGHT, SHIPPED, TRUNKS
 from edgekeeper.spec import from_json, to_plain
 from edgekeeper.training.loop import RunOptions, train

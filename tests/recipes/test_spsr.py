@@ -9,11 +9,11 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError
 from edgekeeper.losses import Gradient, Perceptual, RelativisticGAN
 from edgekeeper.models import RRDB, SPSR, parameter_count
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.zoo import WEIGHTS
 from edgekeeper.recipes import RECIPES
 from edgekeeper.recipes.esrgan_light import TEXTURE

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekeeper.checkpoint import load_model, read_network, save_model
 from edgekeeper.cli.options import find_recipe
 from edgekeeper.data.prepare import sources_in
 from edgekeeper.models import ChainSR
+from edgekeeper.pretrained.checkpoint import load_model, read_network, save_model
 from edgekeeper.recipes.ladder import SHAPES
 from edgekeeper.spec import spec
 

@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import read_tensors, write_tensors
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.errors import InputError, TrainingError
@@ -31,6 +30,7 @@ from edgekeeper.losses.adversarial import VanillaGAN
 from edgekeeper.models import EDSR, ESPCN, GradientBranch, NaturalManifoldDiscriminator
 from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.ops.gradient import gradient_map
+from edgekeeper.pretrained.checkpoint import read_tensors, write_tensors
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.batches import step_generator
 from edgekeeper.training.checks import GradientCheck

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import load_model
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Store
 from edgekeeper.errors import InputError
 from edgekeeper.losses import L1, L2
 from edgekeeper.models import ChainSR
+from edgekeeper.pretrained.checkpoint import load_model
 from edgekeeper.spec import spec
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term

@@ -32,8 +32,6 @@ from torch.optim.optimizer import (
 
 import edgekeeper
 import edgekeeper.training.loop
-from edgekeeper import checkpoint
-from edgekeeper.checkpoint import load_model, read_tensors, write_tensors
 from edgekeeper.data.degradations import PHOTO, degrade
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.data.store import Batch, Store
@@ -42,6 +40,8 @@ from edgekeeper.inference.network import infer
 from edgekeeper.losses import L1, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, GradientBranch
 from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.pretrained import checkpoint
+from edgekeeper.pretrained.checkpoint import load_model, read_tensors, write_tensors
 from edgekeeper.pretrained.zoo import describe
 from edgekeeper.spec import spec, to_plain
 from edgekeeper.training.batches import degraded

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgekeeper.checkpoint import load_exactly, read_network, write_tensors
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.metrics.score import METRICS, Score
 from edgekeeper.metrics.statistics import interval
 from edgekeeper.models import DGGGANLight, parameter_count
+from edgekeeper.pretrained.checkpoint import load_exactly, read_network, write_tensors
 from edgekeeper.pretrained.zoo import Network, describe
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgekeeper.checkpoint import code_version, read_tensors
 from edgekeeper.errors import CheckpointError, InputError, check_choice
 from edgekeeper.export.check import Agreement, check
 from edgekeeper.export.convert import onnx_model, write
@@ -27,6 +26,7 @@ from edgekeeper.export.int8 import (
 from edgekeeper.files import deliver, make_folder, new_file, sha256_of
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.accelerated import EXPORT_FORMAT, cached_export, is_export_of
+from edgekeeper.pretrained.checkpoint import code_version, read_tensors
 from edgekeeper.pretrained.exported import (
     EXPORTED_SUFFIXES,
     RUNTIMES,

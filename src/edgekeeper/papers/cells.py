@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from edgekeeper.checkpoint import agrees, read_network
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError
+from edgekeeper.pretrained.checkpoint import agrees, read_network
 from edgekeeper.training.holder import HeldError
 from edgekeeper.training.loop import RunOptions, train
 from edgekeeper.training.recipe import Recipe

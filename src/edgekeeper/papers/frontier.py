@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekeeper.checkpoint import load_model
 from edgekeeper.data.store import Store
 from edgekeeper.errors import check_choice
 from edgekeeper.evaluation.evaluate import results, score_result
@@ -42,6 +41,7 @@ from edgekeeper.models import ESPCN, ChainSR, SRModel
 from edgekeeper.ops.sharpen import reach, sharpen
 from edgekeeper.papers.cells import Event, tell_event, train_cell
 from edgekeeper.pretrained.auto_encoded import auto_encoded
+from edgekeeper.pretrained.checkpoint import load_model
 from edgekeeper.pretrained.zoo import find
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import Data, Loss, Optim, Recipe, Stage, Term

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from edgekeeper.checkpoint import load_model
 from edgekeeper.errors import DataError, UnavailableError
 from edgekeeper.evaluation.evaluate import results, score_result
 from edgekeeper.files import make_folder, read_text, sha256_of, write_text
@@ -26,6 +25,7 @@ from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.metrics.score import Score, read_scores, write_scores
 from edgekeeper.models import SRModel
 from edgekeeper.models.backbones import ALEXNET_FILE, weights_file
+from edgekeeper.pretrained.checkpoint import load_model
 
 SCORED_UNDER = ("spsr_toolbox", "y_matlab")
 PERCEPTUAL_METRICS = ("lpips", "niqe", "pi")

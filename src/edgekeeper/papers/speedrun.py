@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from edgekeeper.checkpoint import code_version
 from edgekeeper.data.store import Store
 from edgekeeper.evaluation.tables import NOTHING, Table
 from edgekeeper.files import read_text, write_text
+from edgekeeper.pretrained.checkpoint import code_version
 from edgekeeper.recipes.speedrun import GOALS, SpeedrunNetwork, speedrun_recipe
 from edgekeeper.spec import to_plain
 from edgekeeper.training.loop import train

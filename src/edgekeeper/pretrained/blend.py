@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import code_version, read_network, save_model
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.files import sha256_of
 from edgekeeper.models import MODELS, SRModel
 from edgekeeper.pretrained.cards import images_of
+from edgekeeper.pretrained.checkpoint import code_version, read_network, save_model
 from edgekeeper.pretrained.published import published_spec
 from edgekeeper.pretrained.zoo import Network, describe, find, is_own, load
 from edgekeeper.spec import Spec

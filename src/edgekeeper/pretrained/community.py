@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekeeper.checkpoint import some_of
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.models import SRModel
+from edgekeeper.pretrained.checkpoint import some_of
 from edgekeeper.pretrained.published import read_plain
 
 # How far these networks look is not known. With 64 LR pixels the deepest that was measured, an

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgekeeper.checkpoint import some_of
 from edgekeeper.errors import CheckpointError, nearest_name
 from edgekeeper.models import SRModel
 from edgekeeper.models.edsr import DIV2K_MEAN
+from edgekeeper.pretrained.checkpoint import some_of
 from edgekeeper.spec import Spec
 
 Tensors = Mapping[str, Tensor]

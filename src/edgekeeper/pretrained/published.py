@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgekeeper.checkpoint import check_whole, is_safetensors, some_of
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained import edsr, esrgan, luma, srgan
+from edgekeeper.pretrained.checkpoint import check_whole, is_safetensors, some_of
 from edgekeeper.pretrained.layers import (
     PUBLISHED_SCALES,
     Plan,

@@ -15,10 +15,16 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError, safe_open
 
-from edgekeeper.checkpoint import KEY, check_whole, is_safetensors, load_model, model_spec
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
 from edgekeeper.files import parse_json
 from edgekeeper.models import SRModel
+from edgekeeper.pretrained.checkpoint import (
+    KEY,
+    check_whole,
+    is_safetensors,
+    load_model,
+    model_spec,
+)
 from edgekeeper.pretrained.community import load_community
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, load_exported
 from edgekeeper.pretrained.public import PUBLIC, download, hub_address, public_path

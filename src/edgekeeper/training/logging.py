@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from edgekeeper.checkpoint import save_model
 from edgekeeper.data.store import Store
 from edgekeeper.errors import NotFiniteError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.files import not_written, parse_json, write_text
 from edgekeeper.metrics.score import mean_scores
+from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import to_plain
 from edgekeeper.training.checks import GradientCheck
 from edgekeeper.training.mirror import Mirror

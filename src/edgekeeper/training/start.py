@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from edgekeeper.checkpoint import read_network
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.models import SRModel
+from edgekeeper.pretrained.checkpoint import read_network
 from edgekeeper.pretrained.zoo import is_own, load
 from edgekeeper.training.recipe import Recipe, Start
 

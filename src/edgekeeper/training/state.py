@@ -11,7 +11,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from edgekeeper.checkpoint import (
+from edgekeeper.data.store import Store
+from edgekeeper.errors import CheckpointError, NotFiniteError
+from edgekeeper.losses import AdversarialLoss
+from edgekeeper.models import SRModel
+from edgekeeper.pretrained.checkpoint import (
     agrees,
     code_version,
     load_exactly,
@@ -20,10 +24,6 @@ from edgekeeper.checkpoint import (
     restore_optimizer,
     write_tensors,
 )
-from edgekeeper.data.store import Store
-from edgekeeper.errors import CheckpointError, NotFiniteError
-from edgekeeper.losses import AdversarialLoss
-from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, to_plain
 from edgekeeper.training.optimizer import Optim, make_optimizer
 from edgekeeper.training.process import RunOptions

@@ -11,8 +11,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from edgekeeper import checkpoint
-from edgekeeper.checkpoint import (
+from edgekeeper.errors import CheckpointError, EdgekeeperError
+from edgekeeper.models import EDSR, ESPCN, SRCNN, VDSR, GradientBranch, SRModel
+from edgekeeper.pretrained import checkpoint
+from edgekeeper.pretrained.checkpoint import (
     load_exactly,
     load_model,
     optimizer_tensors,
@@ -22,8 +24,6 @@ from edgekeeper.checkpoint import (
     save_model,
     write_tensors,
 )
-from edgekeeper.errors import CheckpointError, EdgekeeperError
-from edgekeeper.models import EDSR, ESPCN, SRCNN, VDSR, GradientBranch, SRModel
 from edgekeeper.spec import Spec, spec
 
 OLD, NEW = torch.arange(6.0), torch.arange(6.0) * 2
