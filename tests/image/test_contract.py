@@ -69,7 +69,7 @@ def test_depth_colours_and_alpha_come_back(tmp_path, rng, name, dtype, channels,
     again, form = read_image(path), FORMATS[name]
     expected = (
         image.pixels
-        if form.grey == "as grey"
+        if not form.rgb
         else np.broadcast_to(image.pixels, (*image.pixels.shape[:2], 3))
     )
     assert again.depth == (8 if dtype == np.uint8 or form.depth == 8 else 16)

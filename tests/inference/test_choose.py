@@ -9,9 +9,9 @@ from edgekeeper.data.degrade import KnownDegradation, degrade_known, find_known
 from edgekeeper.data.synthetic import letters, line_drawing
 from edgekeeper.errors import InputError
 from edgekeeper.image import Image, from_tensor, write_image
-from edgekeeper.image.quality import Condition, estimate
+from edgekeeper.image.quality import Condition, condition_of, estimate
 from edgekeeper.inference import Networks, Request, networks_for, upscale_file, upscale_image
-from edgekeeper.inference.choose import Guarded, Mixture, condition_of, mix, treatment
+from edgekeeper.inference.choose import Guarded, Mixture, mix, treatment
 from edgekeeper.inference.network import infer
 from edgekeeper.inference.runner import tile_overlap
 from edgekeeper.models import SRModel
@@ -136,8 +136,8 @@ def test_mixture_lies_between_and_knows_its_context():
 def test_of_large_images_strips_are_looked_at(photo, monkeypatch, tmp_path):
     bad = degrade_known(photo.repeat(1, 1, 3, 2), KnownDegradation("x", quality=60), scale=2)
     assert estimate(bad).jpeg_quality == 60
-    monkeypatch.setattr("edgekeeper.inference.choose._PIXELS", 2**15)
-    monkeypatch.setattr("edgekeeper.inference.choose._WIDTH", 192)
+    monkeypatch.setattr("edgekeeper.image.quality._PIXELS", 2**15)
+    monkeypatch.setattr("edgekeeper.image.quality._WIDTH", 192)
     image = Image(pixels=from_tensor(bad))
     write_image(image, tmp_path / "a.png")
     for source in (image, tmp_path / "a.png"):

@@ -18,20 +18,19 @@ from edgekeeper.image.formats import (
     MAX_STREAMED_PIXELS,
     MAX_TURNED_PIXELS,
     READ_SUFFIXES,
-    SUFFIXES,
-    Format,
-    SaveOptions,
-    check_image_target,
-    find_format,
-    format_to_write,
-)
-from edgekeeper.image.header import (
     SAMPLES,
+    SUFFIXES,
     Animation,
+    Format,
     Header,
     Metadata,
     Pixels,
+    SaveOptions,
     as_unit,
+    check_image_target,
+    find_format,
+    format_to_write,
+    is_grey,
 )
 from edgekeeper.image.image import (
     Image,
@@ -43,10 +42,8 @@ from edgekeeper.image.image import (
     to_tensor,
     write_image,
 )
-from edgekeeper.image.listing import NotRead, list_images, list_others
-from edgekeeper.image.open import is_animated, open_image
-from edgekeeper.image.read import ImageReader
-from edgekeeper.image.samples import is_grey
+from edgekeeper.image.listing import NotRead, is_animated, list_images, list_others
+from edgekeeper.image.read import ImageReader, open_image
 from edgekeeper.image.write import ImageWriter, create_image
 
 # Loaders that are not made for the files of strangers: SVG, PDF, raw samples and the like.

@@ -1,4 +1,4 @@
-"""The formats of image files: how they are told apart, what they hold, how they are saved.
+"""What is known of an image before its pixels, and the formats of files: what they hold.
 
 Formats are told apart by their first bytes, never by the name. What the libvips at hand can read
 and write is asked of it when the module is loaded.
@@ -7,16 +7,124 @@ and write is asked of it when the module is loaded.
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyvips
 
 from edgekeeper import files
 from edgekeeper.errors import ImageError, InputError, unknown_name
 from edgekeeper.files import Overwrite
-from edgekeeper.image.header import Further, Header
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
+"""Samples from 0 to 255, to 65535, or of floats to 1."""
+
+Depth = Literal[8, 16, 32]
+"""Bits of a sample; 32 are those of a float."""
+
+Further = Literal["none", "straight", "extra"]
+"""A channel after the colours: alpha, not multiplied into them, or one that is no alpha."""
+
+SAMPLES: dict[Depth, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
+"""The type of a sample by its bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a file says about its pixels: raw blocks, and the density in pixels per millimetre.
+
+    A density of (1.0, 1.0) means that the file states none; it is written as 72 per inch, which
+    EXIF 2.32 (4.6.4) prescribes for images of unknown resolution.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    pixels_per_mm: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Animation:
+    """How the frames of an image follow each other.
+
+    Attributes:
+        delays: milliseconds that each frame is shown, one number a frame.
+        loop: how often all are shown; 0 for ever.
+    """
+
+    delays: tuple[int, ...]
+    loop: int = 0
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return len(self.delays)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What is known of an image before its pixels, upright.
+
+    Attributes:
+        height: rows, of one frame.
+        width: columns.
+        colours: 1 (grey) or 3 (RGB).
+        alpha: what channel follows the colours.
+        depth: bits per channel; 32 are floats in [0, 1].
+        metadata: what is written back with the pixels.
+        format: where it came from, one of FORMATS.
+        animation: of several frames, whose rows follow each other; None for one image.
+        notes: what was left out or converted on reading, each for the user to read.
+    """
+
+    height: int
+    width: int
+    colours: Literal[1, 3]
+    alpha: Further = "none"
+    depth: Depth = 8
+    metadata: Metadata = field(default_factory=Metadata)
+    format: str = ""
+    animation: Animation | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bands(self) -> int:
+        """Samples per pixel, the further channel included."""
+        return self.colours + (self.alpha != "none")
+
+    @property
+    def frames(self) -> int:
+        """How many frames there are."""
+        return 1 if self.animation is None else self.animation.frames
+
+    @property
+    def rows(self) -> int:
+        """The rows of all frames."""
+        return self.height * self.frames
+
+
+def full(depth: Depth) -> int:
+    """Return the number that stands for white, or opaque."""
+    return 1 if depth == 32 else 2**depth - 1
+
+
+def as_unit(samples: Pixels) -> npt.NDArray[np.float32]:
+    """Return the samples as float32 in [0, 1], in memory of their own."""
+    if samples.dtype == np.float32:
+        return np.array(samples, np.float32)
+    return samples.astype(np.float32) / np.float32(255 if samples.dtype == np.uint8 else 65535)
+
+
+def is_grey(rows: Pixels) -> bool:
+    """Return whether red, green and blue of rows (h, W, C) are equal."""
+    return bool((rows[..., 1:3] == rows[..., :1]).all())
+
+
+# ---- Formats of files ----------------------------------------------------------------------------
 
 MAX_PIXELS = 2**27
 """Largest image that is kept in memory whole (134 million pixels, 400 MB as 8-bit RGB)."""
@@ -30,7 +138,7 @@ MAX_TURNED_PIXELS = 2**30
 TiffCompression = Literal["deflate", "lzw", "none"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Format:
     """What a format of files can do.
 
@@ -44,7 +152,7 @@ class Format:
         side: the most pixels on a side.
         pixels: the most pixels that are written; fewer where libvips holds the image whole.
         depth: the bits per channel that are written at most; 32 are floats.
-        grey: "as grey" or "as RGB", how a grey image is written.
+        rgb: whether a grey image is written as RGB.
         alpha: what can be written after the colours: no transparency, alpha, or any channel.
     """
 
@@ -57,7 +165,7 @@ class Format:
     side: int = 10_000_000
     pixels: int = MAX_STREAMED_PIXELS
     depth: Literal[8, 12, 16, 32] = 16
-    grey: Literal["as grey", "as RGB"] = "as grey"
+    rgb: bool = False
     alpha: Further = "straight"
 
     @property
@@ -68,12 +176,12 @@ class Format:
     @property
     def by_libvips(self) -> bool:
         """Whether the libvips at hand has the loader."""
-        return _exists(f"{self.name}load_source")
+        return bool(pyvips.type_find("VipsOperation", f"{self.name}load_source"))
 
     @property
     def writable(self) -> bool:
         """Whether the libvips at hand has the saver."""
-        return self.written and _exists(f"{self.name}save_target")
+        return self.written and bool(pyvips.type_find("VipsOperation", f"{self.name}save_target"))
 
 
 def has_pillow() -> bool:
@@ -81,62 +189,25 @@ def has_pillow() -> bool:
     return importlib.util.find_spec("PIL") is not None
 
 
-def _exists(operation: str) -> bool:
-    return bool(pyvips.type_find("VipsOperation", operation))
-
-
+# The sides are those of libpng and libjpeg; AVIF's encoder takes about 50 bytes a pixel.
+_JPEG, _JP2 = (".jpg", ".jpeg", ".jfif", ".jpe"), (".jp2", ".j2k", ".j2c", ".jpf", ".jpx")
+_PPM_SUFFIXES, _AVIF_PIXELS = (".ppm", ".pgm", ".pbm", ".pnm"), 2**26
 FORMATS = {
-    "png": Format(
-        title="PNG", suffixes=(".png",), name="png", animated=True, side=1_000_000
-    ),  # as libpng's
-    "jpeg": Format(
-        title="JPEG",
-        suffixes=(".jpg", ".jpeg", ".jfif", ".jpe"),
-        name="jpeg",
-        side=65500,
-        depth=8,
-        alpha="none",
-    ),  # JPEG_MAX_DIMENSION of libjpeg
+    "png": Format("PNG", (".png",), name="png", animated=True, side=1_000_000),
+    "jpeg": Format("JPEG", _JPEG, name="jpeg", side=65500, depth=8, alpha="none"),
     "webp": Format(
-        title="WebP",
-        suffixes=(".webp",),
-        name="webp",
-        animated=True,
-        side=16383,
-        pixels=MAX_PIXELS,
-        depth=8,
-        grey="as RGB",
+        "WebP", (".webp",), "webp", animated=True, side=16383, pixels=MAX_PIXELS, depth=8, rgb=True
     ),
-    "tiff": Format(title="TIFF", suffixes=(".tif", ".tiff"), name="tiff", depth=32, alpha="extra"),
-    "avif": Format(
-        title="AVIF",
-        suffixes=(".avif",),
-        name="heif",
-        side=16384,
-        pixels=2**26,  # its encoder takes about 50 bytes each
-        depth=12,
-        grey="as RGB",
-    ),
-    "gif": Format(title="GIF", suffixes=(".gif",), name="gif", animated=True, side=65535, depth=8),
-    "heic": Format(title="HEIC", suffixes=(".heic", ".heif"), name="heif", written=False),
-    "jxl": Format(title="JPEG XL", suffixes=(".jxl",), name="jxl", written=False),
-    "jp2": Format(
-        title="JPEG 2000",
-        suffixes=(".jp2", ".j2k", ".j2c", ".jpf", ".jpx"),
-        name="jp2k",
-        pillow="JPEG2000",
-        written=False,
-    ),
-    "ppm": Format(
-        title="PPM",
-        suffixes=(".ppm", ".pgm", ".pbm", ".pnm"),
-        name="ppm",
-        pillow="PPM",
-        written=False,
-    ),
-    "bmp": Format(title="BMP", suffixes=(".bmp", ".dib"), pillow="BMP", written=False),
-    "dds": Format(title="DDS", suffixes=(".dds",), pillow="DDS", written=False),
-    "tga": Format(title="TGA", suffixes=(".tga",), pillow="TGA", written=False),
+    "tiff": Format("TIFF", (".tif", ".tiff"), name="tiff", depth=32, alpha="extra"),
+    "avif": Format("AVIF", (".avif",), "heif", side=16384, pixels=_AVIF_PIXELS, depth=12, rgb=True),
+    "gif": Format("GIF", (".gif",), name="gif", animated=True, side=65535, depth=8),
+    "heic": Format("HEIC", (".heic", ".heif"), name="heif", written=False),
+    "jxl": Format("JPEG XL", (".jxl",), name="jxl", written=False),
+    "jp2": Format("JPEG 2000", _JP2, name="jp2k", pillow="JPEG2000", written=False),
+    "ppm": Format("PPM", _PPM_SUFFIXES, name="ppm", pillow="PPM", written=False),
+    "bmp": Format("BMP", (".bmp", ".dib"), pillow="BMP", written=False),
+    "dds": Format("DDS", (".dds",), pillow="DDS", written=False),
+    "tga": Format("TGA", (".tga",), pillow="TGA", written=False),
 }
 """Every format by its short name."""
 
@@ -303,7 +374,7 @@ def write_notes(header: Header, form: Format) -> tuple[str, ...]:
         notes.append(f"rounded {kind} to {bits}, the most that {form.title} holds")
     if form.title == "GIF":
         notes.append("reduced to 256 colours, the most that a frame of a GIF holds")
-    if header.colours == 1 and form.grey == "as RGB":
+    if header.colours == 1 and form.rgb:
         notes.append(f"wrote grey as equal red, green and blue, since {form.title} has no grey")
     return tuple(notes)
 

@@ -15,22 +15,20 @@ from edgekeeper.files import Overwrite
 from edgekeeper.image.formats import (
     FORMATS,
     MAX_PIXELS,
-    SaveOptions,
-    format_to_write,
-    need_threads,
-)
-from edgekeeper.image.header import (
     SAMPLES,
     Depth,
     Header,
     Metadata,
     Pixels,
+    SaveOptions,
     as_unit,
+    format_to_write,
     full,
+    need_threads,
 )
-from edgekeeper.image.open import open_image
 from edgekeeper.image.pillow import pillow, samples_of
-from edgekeeper.image.samples import check_unit, rounded
+from edgekeeper.image.read import open_image
+from edgekeeper.image.unusual import check_unit, rounded
 from edgekeeper.image.write import create_image
 
 if TYPE_CHECKING:

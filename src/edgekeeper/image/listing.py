@@ -5,12 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from edgekeeper.errors import ImageError
-from edgekeeper.image.formats import (
-    READ_SUFFIXES,
-    SUFFIXES,
-    vips_reason,
-)
+from edgekeeper.errors import EdgekeeperError, ImageError
+from edgekeeper.image.formats import READ_SUFFIXES, SUFFIXES, vips_reason
+from edgekeeper.image.read import ImageReader
 
 NotRead = Callable[[Path, str], None]
 """Called with a file or a folder that is not read, and a sentence that says why."""
@@ -66,3 +63,12 @@ def _files(
         folders[:] = [name for name in folders if depth == "tree" and not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
     return found
+
+
+def is_animated(path: Path) -> bool:
+    """Return whether a file is an image of several frames, all of which can be read."""
+    try:
+        with ImageReader(path, frames="all") as reader:
+            return reader.header.animation is not None
+    except EdgekeeperError:
+        return False

@@ -13,9 +13,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from edgekeeper.image.header import (
-    Further,
-)
+from edgekeeper.image.formats import Further
 
 # ---- IPTC captions: the records alone, and as a resource of Photoshop, the form that JPEG has ---
 #

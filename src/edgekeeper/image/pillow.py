@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pyvips
 
 from edgekeeper.errors import ImageError, InputError, UnavailableError
-from edgekeeper.image.formats import MAX_PIXELS
-from edgekeeper.image.header import Animation, Metadata
+from edgekeeper.image.formats import MAX_PIXELS, Animation, Metadata
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

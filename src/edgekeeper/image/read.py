@@ -1,13 +1,11 @@
 """Image files to memory, whole or row by row.
 
 libvips decodes; here it is decided what is read of which file and in which form, and every way in
-which a file can be wrong becomes one sentence.
+which a file can be wrong becomes one sentence. What only some files need stands in ``unusual``.
 """
 
 import io
 import re
-import shutil
-import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import pyvips
 from pyvips import ffi, vips_lib
 
-from edgekeeper.errors import ImageError, InputError, UnavailableError
+from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import open_plain
 from edgekeeper.image.formats import (
     FORMATS,
@@ -25,29 +23,36 @@ from edgekeeper.image.formats import (
     MAX_PIXELS,
     MAX_STREAMED_PIXELS,
     MAX_TURNED_PIXELS,
+    SAMPLES,
+    Animation,
+    Further,
+    Header,
+    Metadata,
+    Pixels,
     find_format,
+    full,
     has_pillow,
     need_threads,
     vips_reason,
 )
-from edgekeeper.image.header import (
-    SAMPLES,
-    Animation,
-    Header,
-    Pixels,
-)
-from edgekeeper.image.metadata import TiffTags, read_tags
+from edgekeeper.image.metadata import TiffTags, iptc_records, read_tags
 from edgekeeper.image.pillow import load_heif, load_with_pillow
-from edgekeeper.image.samples import (
-    Decoded,
-    decode,
-    field_of,
-    metadata_of,
-    not_supported,
+from edgekeeper.image.unusual import (
+    CONVERTED,
+    END_OF_JPEG,
+    KINDS,
+    check_room,
+    cure_of,
+    damaged,
+    density_of,
+    ended_jpeg,
+    not_readable,
+    page_notes,
     to_samples,
+    to_srgb,
 )
 
-_STEP = 2**24  # samples that are decoded at once where the caller asks for no rows of its own
+_STEP = 2**24  # samples decoded at once where the caller asks for no rows of its own
 _LINES = 16  # rows asked of libvips at once: it holds several times as many (a JPEG's blocks: 16)
 
 # What libvips notes of damage without failing: a lost tile stays black, a lost block grey. To fail
@@ -56,19 +61,12 @@ _PASSED_OVER = {
     "tiff": re.compile(rb"tiff2vips:"),
     "jpeg": re.compile(rb"Corrupt JPEG data: (?!\d+ extraneous)"),
 }
-# What libvips and libtiff say of TIFF files that are whole but of a form that they do not read.
-_UNSUPPORTED = re.compile(
-    r"not supported|not configured|not implemented|only supports|must be 1 for Group|must be either"
-    r"|not a whole number of bytes|samples out of range|not SGI-compressed"
-)
-_END_OF_JPEG = b"\xff\xd9"
 _USUAL_DELAY = 100  # milliseconds, of a frame that says none
 _TAIL = 2**16  # bytes before the end of a JPEG in which its end mark is looked for
 _MISSING = bytes(2**20)  # in place of what is cut off: some decoders take no data that ends early
 _MESSAGES = threading.Lock()  # libvips has one store of messages for all threads
-
-_USED_IN_PART = ("jpeg", "png", "webp", "tiff", "gif", "bmp", "tga", "ppm")
 _DECODED_WHOLE = ("webp", "avif", "heic", "gif", "jxl")
+_PLAIN = ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb")
 
 
 class ImageReader:
@@ -91,26 +89,19 @@ class ImageReader:
         source: str | Path | bytes,
         *,
         limit: int = MAX_STREAMED_PIXELS,
-        further: Literal["keep", "drop"] = "keep",
         frames: Literal["first", "all"] = "first",
         tolerant: bool = False,
     ) -> None:
         self._source, self._tolerant, self._all = source, tolerant, frames == "all"
         self._name = "The image" if isinstance(source, bytes) else f"'{source}'"
         try:
-            with _opened(source) as file:
-                decoded = self._open(file, limit)
+            with io.BytesIO(source) if isinstance(source, bytes) else open_plain(source) as file:
+                self._image = self._open(file, limit)  # whose memory may be Python's
         except OSError as error:
             raise ImageError(f"{self._name} cannot be opened: {vips_reason(error)}.") from error
         except pyvips.Error as error:
             raise self._damaged(error) from error
-        self._kind, self._bits = str(decoded.image.format), decoded.bits
-        self._bands = int(decoded.image.bands)
-        self.header = self._header_of(decoded)
-        if further == "drop":
-            self.header = replace(self.header, alpha="none")
-        self._image = decoded.image  # whose memory may be Python's
-        self._region = pyvips.Region.new(decoded.image)
+        self._region = pyvips.Region.new(self._image)
         self._start = self._fetched = 0  # rows from start to before fetched are kept
         self._kept = self._room(0)
 
@@ -118,12 +109,14 @@ class ImageReader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Close the file and drop what was kept of it."""
         self._region = self._image = None
         self._kept = self._kept[:0]
+
+    def leave_out_further(self) -> None:
+        """Leave out the channel after the colours from the first row on."""
+        self.header = replace(self.header, alpha="none")
+        self._kept = self._room(0)
 
     def rows(self, start: int, stop: int) -> Pixels:
         """Return the rows from ``start`` to before ``stop``, (stop - start, W, C), upright.
@@ -174,7 +167,9 @@ class ImageReader:
             for row in range(first, stop, _LINES):
                 end = min(stop, row + _LINES)
                 data = self._lines(self._region, row, rows=end - row, width=width)
-                lines = to_samples(data, kind=self._kind, bits=self._bits, name=self._name)
+                lines = np.frombuffer(data, KINDS[self._kind][0])
+                if self._kind not in ("uchar", "ushort") or self._bits not in (8, 16):
+                    lines = to_samples(lines, kind=self._kind, bits=self._bits, name=self._name)
                 lines = lines.reshape(end - row, width, self._bands)
                 samples[row - first : end - first] = lines[..., :bands]
         except pyvips.Error as error:
@@ -183,7 +178,7 @@ class ImageReader:
         return samples
 
     def _lines(self, region: pyvips.Region, start: int, *, rows: int, width: int) -> bytes:
-        """Return the bytes of a few rows, or the error that libvips met and only took note of."""
+        """Return the bytes of a few rows; raise what libvips met and only took note of."""
         passed_over = _PASSED_OVER.get(self._format)
         if passed_over is None or self._tolerant:
             return region.fetch(0, start, width, rows)
@@ -195,76 +190,96 @@ class ImageReader:
         return data
 
     def _room(self, rows: int) -> Pixels:
-        shape = (rows, self.header.width, self.header.bands)
-        return np.empty(shape, SAMPLES[self.header.depth])
+        header = self.header
+        return np.empty((rows, header.width, header.bands), SAMPLES[header.depth])
 
-    def _open(self, file: BinaryIO, limit: int) -> Decoded:
+    def _open(self, file: BinaryIO, limit: int) -> pyvips.Image:
+        """Return the image upright, in grey or RGB, and set ``header``."""
         head = file.read(HEAD)
-        self._limit = limit
-        self._format = self._format_of(head)
-        self._notes = self._complete(file)
+        self._limit, form = limit, find_format(head)
+        if form is None or not FORMATS[form].readable:
+            raise not_readable(head, name=self._name)
+        self._format = form
+        notes = self._complete(file)
         file.seek(HEAD)
-        decoded_whole = self._format in _DECODED_WHOLE
+        decoded_whole = form in _DECODED_WHOLE
         # Before libvips, which reads through the same descriptor.
-        self._tags = read_tags(file) if self._format == "tiff" else TiffTags()
-        if self._tags.overfull:  # libtiff copies all that they name
+        tags = self._tags = read_tags(file) if form == "tiff" else TiffTags()
+        if tags.overfull:  # libtiff copies all that they name
             raise ImageError(f"{self._name} is damaged: its tags name more bytes than it has.")
-        frames = _png_frames(head + file.read(2**20)) if self._format == "png" else 1
-        try:
-            image = self._load(file, "sequential", frames=frames)
-        except pyvips.Error as error:
-            if self._tags.photometric == 8:
-                raise ImageError(
-                    f"{self._name} is in CIE Lab of 8 bits, which libvips does not read; "
-                    "convert it to RGB."
-                ) from error
-            raise
+        frames = _png_frames(head + file.read(2**20)) if form == "png" else 1
+        image = self._load(file, "sequential", frames=frames)
         for name in ("interlaced", "jpeg-multiscan"):
-            decoded_whole |= bool(field_of(image, name, default=0))
+            decoded_whole |= bool(_field(image, name, default=0))
         self._check_size(image, min(limit, MAX_PIXELS) if decoded_whole else limit)
-        frames = max(frames, field_of(image, "n-pages", default=1))
-        self._animation = _animation(image) if self._all else None
-        if self._animation is None:
-            self._notes += _page_notes(self._format, frames=frames, brand=head[8:12])
-            if self._all and frames > 1 and self._format == "png":
-                self._notes += ("all frames of a PNG need the package pillow",)
-        turn = field_of(image, "orientation", default=1) if self._animation is None else 1
-        if turn > 1 or self._format == "webp":
+        frames = max(frames, _field(image, "n-pages", default=1))
+        animation = _animation(image) if self._all else None
+        if animation is None and (frames > 1 or head[8:12] == b"avis"):
+            notes += page_notes(form, frames=frames, all_wanted=self._all)
+        turn = _field(image, "orientation", default=1) if animation is None else 1
+        if turn > 1 or form == "webp":
             need_threads()
         if turn > 2:
-            self._check_room(image)
+            self._check_size(image, MAX_TURNED_PIXELS)
+            check_room(image, name=self._name)
             # What is empty is not decoded at length.
             self._lines(pyvips.Region.new(image), 0, rows=1, width=image.width)
             image = self._load(file, "random")
         if turn > 1:
             image = image.autorot()
-        return decode(image, name=self._name, tags=self._tags)
+        return self._described(image, animation=animation, notes=notes)
+
+    def _described(
+        self, image: pyvips.Image, *, animation: Animation | None, notes: tuple[str, ...]
+    ) -> pyvips.Image:
+        """Return the image in grey or RGB, whose numbers stay whatever the profile."""
+        profile = _field(image, "icc-profile-data", default=None)
+        if image.interpretation not in _PLAIN or image.format not in KINDS:
+            image, note = to_srgb(image, name=self._name, form=self._tags.form)
+            notes, profile = (*notes, note), None  # it described the inks; sRGB needs none
+        elif image.format in CONVERTED:
+            notes = (*notes, CONVERTED[image.format])
+        bands = image.bands
+        colours = bands - 1 if image.hasalpha() else bands
+        if colours not in (1, 3) or bands - colours > 1:
+            raise ImageError(
+                f"{self._name} has {bands} channels; grey or RGB is needed, with one more at most."
+            )
+        depth = KINDS[image.format][1]
+        self._kind, self._bands = str(image.format), int(bands)
+        bits = _field(image, "bits-per-sample", default=depth)  # 10 or 12 in AVIF and HEIC
+        self._bits = bits if 8 < bits < 16 and image.format == "ushort" else depth
+        self.header = Header(
+            height=image.height // (1 if animation is None else animation.frames),
+            width=image.width,
+            colours=1 if colours == 1 else 3,
+            alpha="none" if bands == colours else self._tags.further,
+            depth=depth,
+            metadata=_metadata_of(image, profile=profile, tags=self._tags),
+            format=self._format,
+            animation=animation,
+            notes=notes,
+        )
+        return image
 
     def _complete(self, file: BinaryIO) -> tuple[str, ...]:
         """Put something in place of what the file lacks at its end, and return a note on it."""
         if self._tolerant:
             file.seek(0)
             self._source = file.read() + _MISSING
-        elif self._format == "jpeg" and (ended := _ended(file)) is not None:
-            self._source = ended
-            return ("its last bytes are missing, but all rows are there",)
+        elif self._format == "jpeg":
+            file.seek(max(0, file.seek(0, io.SEEK_END) - _TAIL))
+            tail = file.read()
+            if tail.rfind(END_OF_JPEG) <= tail.rfind(b"\xff\xda"):  # not after the last scan
+                file.seek(0)
+                if (ended := ended_jpeg(file.read())) is not None:
+                    self._source = ended
+                    return ("its last bytes are missing, but all rows are there",)
         elif self._format == "gif" and self._all:  # libvips takes the frames that there are
             file.seek(max(0, file.seek(0, io.SEEK_END) - HEAD))
             if not file.read().rstrip(b"\0").endswith(b";"):
                 return ("its end is missing, perhaps with frames of it",)
         return ()
-
-    def _check_room(self, image: pyvips.Image) -> None:
-        """Raise ImageError if the image cannot be decoded to the temporary folder."""
-        self._check_size(image, MAX_TURNED_PIXELS)
-        needed = image.width * image.height * image.bands * (1 if image.format == "uchar" else 2)
-        folder = tempfile.gettempdir()
-        free = shutil.disk_usage(folder).free
-        if needed > max(free, 10**8):  # up to 100 MB libvips turns in memory
-            raise ImageError(
-                f"{self._name} has to be turned, for which '{folder}' needs {needed // 10**6} MB "
-                f"and has {free // 10**6}; make room or set TMPDIR to another folder."
-            )
 
     def _load(
         self, file: BinaryIO, access: Literal["sequential", "random"], *, frames: int = 1
@@ -275,13 +290,10 @@ class ImageReader:
         form = FORMATS[self._format]
         animated_png = self._format == "png" and self._all and frames > 1 and has_pillow()
         if not form.by_libvips or animated_png:
+            kind, name, tolerant = form.pillow or "PNG", self._name, self._tolerant
+            cure = cure_of(self._format, tolerant=tolerant)
             return load_with_pillow(
-                file,
-                form=form.pillow or "PNG",
-                name=self._name,
-                limit=self._limit,
-                tolerant=self._tolerant,
-                cure=self._cure,
+                file, form=kind, name=name, limit=self._limit, tolerant=tolerant, cure=cure
             )
         if isinstance(self._source, bytes):
             source = pyvips.Source.new_from_memory(self._source)
@@ -292,22 +304,6 @@ class ImageReader:
             how["n"] = -1
         return getattr(pyvips.Image, f"{form.name}load_source")(source, **how)
 
-    def _format_of(self, head: bytes) -> str:
-        name = find_format(head)
-        if name is not None and FORMATS[name].readable:
-            return name
-        if name is not None and FORMATS[name].pillow:
-            raise UnavailableError(
-                f"{self._name} is {FORMATS[name].title}, which needs the package pillow: "
-                "pip install 'edgekeeper[image]'."
-            )
-        if name is not None:
-            raise self._not_decoded(FORMATS[name].title)
-        if not head:
-            raise ImageError(f"{self._name} is empty (0 bytes).")
-        *titles, last = (form.title for form in FORMATS.values() if form.readable)
-        raise ImageError(f"{self._name} is not an image (of {', '.join(titles)} and {last}).")
-
     def _check_size(self, image: pyvips.Image, limit: int) -> None:
         if image.width * image.height > limit:
             raise ImageError(
@@ -315,78 +311,90 @@ class ImageReader:
                 f"at most {limit // 10**6} million are read. Cut it into parts first."
             )
 
-    def _header_of(self, decoded: Decoded) -> Header:
-        image = decoded.image
-        return Header(
-            height=image.height // (1 if self._animation is None else self._animation.frames),
-            animation=self._animation,
-            width=image.width,
-            colours=decoded.colours,
-            alpha=decoded.further,
-            depth=decoded.depth,
-            metadata=metadata_of(image, profile=decoded.profile, tags=self._tags),
-            format=self._format,
-            notes=(*self._notes, *((decoded.note,) if decoded.note else ())),
-        )
-
-    def _not_decoded(self, title: str) -> ImageError:
-        return ImageError(
-            f"{self._name} is {title}, which the libvips at hand does not decode; "
-            "convert it to PNG, JPEG or AVIF."
-        )
-
     def _damaged(self, error: pyvips.Error) -> ImageError:
-        why = vips_reason(error)
-        if self._format == "tiff" and _UNSUPPORTED.search(why):
-            return not_supported(self._name, self._tags.form)
-        return ImageError(
-            f"{self._name} cannot be decoded; the file is damaged or cut short ({why}).{self._cure}"
-        )
-
-    @property
-    def _cure(self) -> str:
-        if self._format not in _USED_IN_PART or self._tolerant:
-            return ""
-        return " `edgekeeper upscale --tolerant` takes what is there (in Python: tolerant=True)."
+        cure = cure_of(self._format, tolerant=self._tolerant)
+        return damaged(vips_reason(error), name=self._name, tags=self._tags, cure=cure)
 
 
-def _opened(source: str | Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else open_plain(source)
+def open_image(
+    source: str | Path | bytes,
+    *,
+    holds: Further = "extra",
+    frames: Literal["first", "all"] = "first",
+    limit: int = MAX_STREAMED_PIXELS,
+    tolerant: bool = False,
+) -> ImageReader:
+    """Return a reader of the image file ``source``, a path or its bytes, to use with ``with``.
 
+    ``holds`` says what is wanted beside the colours: nothing, alpha, or any channel. One that
+    says nothing of transparency is left out with a note, and alpha where it is opaque everywhere.
+    ``frames`` says how much of an animation (GIF, WebP, PNG with Pillow) is read. Of a damaged
+    file ``tolerant`` takes the rows that can be decoded, with a note.
 
-def _ended(file: BinaryIO) -> bytes | None:
-    """Return a JPEG with the end mark that it lacks; None if it has one."""
-    file.seek(max(0, file.seek(0, io.SEEK_END) - _TAIL))
-    tail = file.read()
-    if tail.rfind(_END_OF_JPEG) > tail.rfind(b"\xff\xda"):  # after the last scan
-        return None
-    file.seek(0)
-    data, at = file.read(), 2
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data + _END_OF_JPEG if data.find(_END_OF_JPEG, at) < 0 else None  # not a thumbnail's
+    Raises:
+        ImageError: the file is missing, empty, no image, damaged in its header, or larger than
+            ``limit`` pixels, or its samples are not of 8, 16 or 32 bits.
+    """
+    damage = _damage_of(source) if tolerant else ""
+    limit = min(limit, MAX_PIXELS) if damage else limit  # of rows that are not there
+    reader = ImageReader(source, limit=limit, frames=frames, tolerant=bool(damage))
+    header, notes = reader.header, reader.header.notes + ((damage,) if damage else ())
+    unheld = header.alpha == "extra" != holds
+    if unheld:
+        notes += ("left out its further channel, which says nothing of transparency",)
+    if unheld or (header.alpha == "straight" and holds == "none" and _is_opaque(source, damage)):
+        reader.leave_out_further()
+    reader.header = replace(reader.header, notes=notes)
+    return reader
 
 
 def _animation(image: pyvips.Image) -> Animation | None:
     """Return how the frames that stand below each other follow; None for one image."""
-    frames = image.height // field_of(image, "page-height", default=image.height)
+    frames = image.height // _field(image, "page-height", default=image.height)
     if frames < 2:
         return None
-    delays = [*field_of(image, "delay", default=[]), *[_USUAL_DELAY] * frames][:frames]
-    return Animation(delays=tuple(delays), loop=field_of(image, "loop", default=0))
-
-
-def _page_notes(name: str, *, frames: int, brand: bytes) -> tuple[str, ...]:
-    if brand == b"avis":  # libvips does not count the frames of these
-        return ("took the first frame of an animation",)
-    if frames < 2:
-        return ()
-    if name in ("avif", "heic"):
-        return (f"took the main one of {frames} images",)
-    return (f"took the first of {frames} {'pages' if name == 'tiff' else 'frames'}",)
+    delays = [*_field(image, "delay", default=[]), *[_USUAL_DELAY] * frames][:frames]
+    return Animation(delays=tuple(delays), loop=_field(image, "loop", default=0))
 
 
 def _png_frames(begin: bytes) -> int:
     """Return the frames that an animated PNG announces before its first image, else 1."""
     _, animation, after = begin.partition(b"IDAT")[0].partition(b"acTL")
     return int.from_bytes(after[:4], "big") if animation else 1
+
+
+def _metadata_of(image: pyvips.Image, *, profile: bytes | None, tags: TiffTags) -> Metadata:
+    """Return what goes along with the pixels; ``tags`` where libvips does not read it."""
+    exif = _field(image, "exif-data", default=tags.exif)
+    xmp, captions = (_field(image, f"{name}-data", default=None) for name in ("xmp", "iptc"))
+    iptc = tags.iptc or (iptc_records(captions) if captions else None)
+    density = (image.xres, image.yres)
+    if density == (1.0, 1.0) and exif is not None:
+        density = density_of(exif)
+    return Metadata(icc=profile, exif=exif, xmp=xmp, iptc=iptc, pixels_per_mm=density)
+
+
+def _field(image: pyvips.Image, name: str, *, default: Any) -> Any:
+    """Return a field of libvips' image, or the default where there is none."""
+    return image.get(name) if image.get_typeof(name) != 0 else default
+
+
+def _damage_of(source: str | Path | bytes) -> str:
+    """Return what is to be said of the damage of a file; nothing of a whole one."""
+    row = 0
+    try:
+        with ImageReader(source) as reader:
+            height = reader.header.rows
+            for row in range(0, height, _LINES):
+                reader.rows(row, min(height, row + _LINES))
+    except ImageError:
+        where = f"the rows from about {row} of {height} on are lost" if row else "parts are lost"
+        return f"is damaged or cut short: {where}"
+    return ""
+
+
+def _is_opaque(source: str | Path | bytes, damage: str) -> bool:
+    with ImageReader(source, tolerant=bool(damage)) as reader:
+        height, step, top = reader.header.rows, reader.step, full(reader.header.depth)
+        parts = (reader.rows(row, min(height, row + step)) for row in range(0, height, step))
+        return all(bool((part[..., -1] == top).all()) for part in parts)

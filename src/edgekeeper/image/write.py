@@ -21,6 +21,10 @@ from edgekeeper.files import Overwrite, deliver, draft_of
 from edgekeeper.image.formats import (
     FORMATS,
     MAX_PIXELS,
+    SAMPLES,
+    Header,
+    Metadata,
+    Pixels,
     SaveOptions,
     check_fits,
     check_image_target,
@@ -29,15 +33,9 @@ from edgekeeper.image.formats import (
     vips_reason,
     write_notes,
 )
-from edgekeeper.image.header import (
-    SAMPLES,
-    Header,
-    Metadata,
-    Pixels,
-)
 from edgekeeper.image.metadata import add_tags, photoshop_block, settled_xmp
 from edgekeeper.image.pillow import describe_frames, pillow, save_png
-from edgekeeper.image.samples import at_depth
+from edgekeeper.image.unusual import at_depth
 
 _COLOUR_TYPES = {(1, 1): 0, (3, 3): 2, (1, 2): 4, (3, 4): 6}  # of PNG, by (colours, bands)
 
@@ -195,7 +193,7 @@ class _Encoder:
         image = image.copy(xres=x, yres=y)
         if self._header.animation is not None:
             describe_frames(image, self._header.animation)
-        becomes_rgb = self._format.grey == "as RGB" and self._header.colours == 1
+        becomes_rgb = self._format.rgb and self._header.colours == 1
         if metadata.icc is not None and (becomes_rgb or self._format.title == "GIF"):
             # The profile of a grey device would be wrong for what becomes RGB; GIF has no place.
             image = image.icc_transform("srgb", embedded=True, depth=self._header.depth)

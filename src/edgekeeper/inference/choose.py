@@ -14,15 +14,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.image import Image, Pixels, open_image, to_tensor
-from edgekeeper.image.quality import Condition, estimate
+from edgekeeper.image.quality import Condition
 from edgekeeper.inference.network import Precision, within_border
 from edgekeeper.inference.request import Request
 from edgekeeper.inference.runner import Finish, TileRunner
@@ -50,12 +47,6 @@ FADE = 0.1
 
 # LR pixels around a flat one that are equal. JPEG makes flat blocks of eight, which are to go.
 FLAT, FLAT_RESTORED = 2, 8
-
-# What is looked at of a large image: strips of rows that begin with blocks of JPEG.
-_PIXELS = 2**22
-_STRIPS = 8
-_BLOCK = 16
-_WIDTH = 2**13
 
 
 def networks_for(
@@ -304,48 +295,3 @@ def alpha_runners(
         for factor in passes:
             finish = Finish(scale=factor, flat=FLAT)
             yield runner_of(networks.alpha.load(factor), plain, finish=finish)
-
-
-# ---- What is looked at ---------------------------------------------------------------------------
-
-
-def condition_of(source: Image | str | Path, *, tolerant: bool = False) -> Condition:
-    """Return what an image, or the image in a file, went through.
-
-    Of more than four million pixels eight strips are looked at.
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
-    if isinstance(source, Image):
-        height, width = source.pixels.shape[:2]
-        columns = _columns(width)
-        return _estimate([source.pixels[rows, columns] for rows in _strips(height, width)])
-    with open_image(source, tolerant=tolerant) as reader:
-        header, columns = reader.header, _columns(reader.header.width)
-        parts = [
-            reader.rows(rows.start, rows.stop)[:, columns, : header.colours]
-            for rows in _strips(header.height, header.width)
-        ]
-    return _estimate(parts, path=source)
-
-
-def _estimate(parts: list[Pixels], *, path: str | Path | None = None) -> Condition:
-    samples: Any = np.concatenate(parts)  # (h, w, C)
-    return estimate(to_tensor(Image(pixels=samples)), path=path)
-
-
-def _columns(width: int) -> slice:
-    start = max(0, (width - _WIDTH) // 2) // _BLOCK * _BLOCK
-    return slice(start, min(width, start + _WIDTH))
-
-
-def _strips(height: int, width: int) -> Iterator[slice]:
-    width = min(width, _WIDTH)
-    if height * width <= _PIXELS:
-        yield slice(0, height)
-        return
-    rows = _PIXELS // _STRIPS // width // _BLOCK * _BLOCK
-    for number in range(_STRIPS):
-        start = (height - rows) * number // (_STRIPS - 1) // _BLOCK * _BLOCK
-        yield slice(start, start + rows)

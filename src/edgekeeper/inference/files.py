@@ -25,8 +25,9 @@ from edgekeeper.image import (
     is_grey,
     open_image,
 )
+from edgekeeper.image.quality import condition_of
 from edgekeeper.inference.categories import MapOf, find_maps
-from edgekeeper.inference.choose import condition_of, networks_for
+from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.flow import Sink, Source, TileProgress, check_takes_maps, run
 from edgekeeper.inference.outputs import check_outputs, plan_outputs, refusal
 from edgekeeper.inference.request import Progress, Request, Result, Step

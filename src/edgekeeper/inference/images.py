@@ -10,8 +10,8 @@ import torch
 
 from edgekeeper.errors import InputError
 from edgekeeper.image import MAX_PIXELS, SAMPLES, Header, Image, Pixels, is_grey
+from edgekeeper.image.quality import condition_of
 from edgekeeper.inference.categories import category_map
-from edgekeeper.inference.choose import condition_of
 from edgekeeper.inference.flow import TileProgress, run
 from edgekeeper.inference.request import Request, Result
 from edgekeeper.inference.runner import free_bytes
