@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -36,21 +36,24 @@ _KINDS = (
 )
 
 
+class UpscaleOptions(TypedDict, total=False):
+    """Fields of ``Request`` that ``edgekeeper.upscale`` takes."""
+
+    scale: float | None
+    model: str | Path | SRModel | Networks | None
+    style: Style
+    strength: float | None
+    sharpness: float | None
+    guard: bool
+    runtime: Literal["auto", "torch", "onnx", "openvino"]
+    precision: Choice
+    tile: int | Literal["auto"]
+    categories: Categories | None
+
+
 @overload
 def upscale(
-    image: "InMemory",
-    *,
-    scale: float | None = None,
-    model: str | Path | SRModel | Networks | None = None,
-    style: Style = "auto",
-    strength: float | None = None,
-    sharpness: float | None = None,
-    guard: bool = False,
-    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
-    device: str | torch.device = "auto",
-    precision: Choice = "auto",
-    tile: int | Literal["auto"] = "auto",
-    categories: Categories | None = None,
+    image: "InMemory", *, device: str | torch.device = "auto", **options: Unpack[UpscaleOptions]
 ) -> "InMemory": ...
 
 
@@ -58,34 +61,16 @@ def upscale(
 def upscale(
     image: Encoded | Image,
     *,
-    scale: float | None = None,
-    model: str | Path | SRModel | Networks | None = None,
-    style: Style = "auto",
-    strength: float | None = None,
-    sharpness: float | None = None,
-    guard: bool = False,
-    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str | torch.device = "auto",
-    precision: Choice = "auto",
-    tile: int | Literal["auto"] = "auto",
-    categories: Categories | None = None,
+    **options: Unpack[UpscaleOptions],
 ) -> Image: ...
 
 
 def upscale(
     image: "Encoded | Image | Tensor | NDArray[Any] | PILImage",
     *,
-    scale: float | None = None,
-    model: str | Path | SRModel | Networks | None = None,
-    style: Style = "auto",
-    strength: float | None = None,
-    sharpness: float | None = None,
-    guard: bool = False,
-    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str | torch.device = "auto",
-    precision: Choice = "auto",
-    tile: int | Literal["auto"] = "auto",
-    categories: Categories | None = None,
+    **options: Unpack[UpscaleOptions],
 ) -> "Image | Tensor | NDArray[Any] | PILImage":
     """Return the image ``scale`` times as large, of the kind that was given.
 
@@ -98,6 +83,7 @@ def upscale(
             Pillow image, a NumPy array (H, W) or (H, W, C) of uint8, uint16 or floats, and a float
             tensor (B, C, H, W) or (C, H, W) give their like, a tensor on its device. C is 1 to 4:
             grey or RGB, then alpha. Floats lie in [0, 1].
+        options: as below, each by its name.
         scale: any positive factor; by default the network's own, or 4. What networks do not reach
             exactly is made by several passes and exact bicubic interpolation.
         model: a network, the name of one that ships, or a network file.
@@ -122,19 +108,11 @@ def upscale(
         ImageError: the file cannot be read, or a map does not fit.
         CheckpointError, UnavailableError: of a network file.
     """
-    request = Request(
-        scale=scale,
-        model=model,
-        style=style,
-        strength=strength,
-        sharpness=sharpness,
-        guard=guard,
-        runtime=runtime,
-        device=str(device),
-        precision=precision,
-        tile=tile,
-        categories=categories,
-    )
+    unknown = options.keys() - UpscaleOptions.__annotations__
+    if unknown:
+        raise TypeError(f"upscale() got an unexpected keyword argument '{min(unknown)}'")
+    options.setdefault("precision", "auto")
+    request = Request(device=str(device), **options)
     request = replace(request, model=networks_of(request))
     if isinstance(image, Tensor):
         return _tensor(image, request)
@@ -154,28 +132,27 @@ def upscale(
 def networks_of(request: Request) -> Networks:
     """Return the networks to choose from, on their device or in their runtime.
 
-    As ``networks_for``, but for the device "auto", and for runtimes that need an export.
+    As ``networks_for``, but for runtimes that need an export, and a network that is given is put
+    on the device.
     """
-    model, runtime = request.model, request.runtime
-    if isinstance(model, Networks):
-        if request.guard:
-            raise InputError("A guard goes with one network, not with several that are given.")
-        return model
-    of_file = isinstance(model, str | Path)
-    exported = of_file and Path(str(model)).suffix.lower() in EXPORTED_SUFFIXES
-    if exported or runtime in ("auto", "torch"):
-        stays = request.device == "auto" and (exported or isinstance(model, SRModel))
-        device = torch.device("cpu") if stays else torch.device(find_device(request.device))
-        if isinstance(model, SRModel) and not stays:
-            model = _on_device(model, device)
-        return networks_for(replace(request, model=model, device=str(device)))
-    assert runtime == "onnx" or runtime == "openvino"
+    model, runtime, device = request.model, request.runtime, request.device
+    if isinstance(model, Networks) and request.guard:
+        raise InputError("A guard goes with one network, not with several that are given.")
+    exported = (
+        isinstance(model, str | Path) and Path(str(model)).suffix.lower() in EXPORTED_SUFFIXES
+    )
+    if isinstance(model, Networks) or exported or runtime == "auto" or runtime == "torch":
+        if isinstance(model, SRModel):
+            there = "cpu" if device == "auto" else find_device(device)
+            on_device = model if device == "auto" else _on_device(model, torch.device(there))
+            request = replace(request, model=on_device, device=there)
+        return networks_for(request)
     if request.precision == "int8":
         raise InputError(
             "In eight bits OpenVINO runs a file of its own: leave the runtime at 'auto'."
         )
-    if request.device not in ("auto", "cpu"):
-        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
+    if device not in ("auto", "cpu"):
+        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {device}.")
 
     def load_one(name_or_file: str | Path) -> SRModel:
         path = find(name_or_file)

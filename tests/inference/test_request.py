@@ -9,7 +9,7 @@ import pytest
 
 from edgekeeper.errors import InputError
 from edgekeeper.inference import Request, Result, networks_for
-from edgekeeper.inference.request import plan_passes
+from edgekeeper.inference.choose import plan_passes
 from edgekeeper.models import ESPCN
 from edgekeeper.pretrained.zoo import choose_passes, default_name, load_network
 

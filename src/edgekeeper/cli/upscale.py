@@ -5,11 +5,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -19,6 +19,7 @@ from edgekeeper.files import is_standard_output
 
 if TYPE_CHECKING:
     from edgekeeper.cli.upscale_run import OutputStyle
+    from edgekeeper.inference import Request
 
 STREAM = "-"
 
@@ -142,44 +143,7 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of unexpected failures.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: chosen by the runtime.")
 @device_option()
-def upscale_command(
-    source: tuple[str, ...],
-    output: str | None,
-    scale: float | None,
-    width: int | None,
-    height: int | None,
-    fit: tuple[int, int] | None,
-    model: str | None,
-    style: Literal["auto", "faithful", "sharp", "texture", "restore"],
-    strength: float | None,
-    sharpness: float | None,
-    guard: bool,
-    precision: Literal["auto", "float32", "bfloat16", "int8"],
-    runtime: Literal["auto", "torch", "onnx", "openvino"],
-    tile: int | None,
-    categories: str | None,
-    engine: Literal["local", "ray"],
-    workers: int | None,
-    resume: bool,
-    ensemble: bool,
-    consistent: bool,
-    verify_seams: bool,
-    report: bool,
-    form: str | None,
-    quality: int,
-    codec: str | None,
-    crf: int | None,
-    tolerant: bool,
-    keep_hidden_colour: bool,
-    strip: bool,
-    force: bool,
-    skip_existing: bool | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    threads: int | None,
-    device: str,
-) -> None:
+def upscale_command(source: tuple[str, ...], output: str | None, **options: Any) -> None:
     """Enlarge each SOURCE: an image, every image in and below a folder, or - for stdin.
 
     Alpha, grey, 16 bits, colour profile and metadata are kept. Nothing is overwritten without
@@ -191,67 +155,53 @@ def upscale_command(
     source = _expanded(source)
     _check_sources(source, output)
     if output == STREAM:
-        _check_standard_output(source, form=form, report=report, as_json=as_json)
-    if force and skip_existing:
+        _check_standard_output(source, options)
+    force, skip = options["force"], options["skip_existing"]
+    if force and skip:
         raise InputError("--force replaces files that exist, --skip-existing keeps them; give one.")
 
-    from edgekeeper.api import networks_of
     from edgekeeper.cli.upscale_run import OutputLostError, run_request
     from edgekeeper.image import SaveOptions
-    from edgekeeper.inference import Request
+    from edgekeeper.inference import Request, networks_for
     from edgekeeper.inference.bulk import Cluster
 
-    click.get_current_context().with_resource(_tracebacks(verbose))
+    click.get_current_context().with_resource(_tracebacks(options["verbose"]))
+    threads = options["threads"]
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
+    metadata: Literal["keep", "strip"] = "strip" if options["strip"] else "keep"
+    asked = {f.name for f in fields(Request)} & {k for k, v in options.items() if v is not None}
     request = Request(
         sources=source,
         output=output,
-        scale=scale,
-        width=width,
-        height=height,
-        fit=fit,
-        model=model,
-        style=style,
-        strength=strength,
-        sharpness=sharpness,
-        guard=guard,
-        runtime=runtime,
-        device=device,
-        threads=threads,
-        precision=precision,
-        ensemble=ensemble,
-        consistent=consistent,
-        tile=tile or "auto",
-        categories=categories,
-        tolerant=tolerant,
-        keep_hidden_colour=keep_hidden_colour,
-        save=SaveOptions(format=form, quality=quality, metadata="strip" if strip else "keep"),
-        existing="replace" if force else {True: "skip", False: "fail", None: None}[skip_existing],
+        save=SaveOptions(format=options["form"], quality=options["quality"], metadata=metadata),
+        existing="replace" if force else {True: "skip", False: "fail", None: None}[skip],
+        **{name: options[name] for name in asked},
     )
-    _check_videos(
-        source,
-        encoding=codec is not None or crf is not None,
-        to_stream=output == STREAM,
-        categories=categories is not None,
-        measured=report or verify_seams,
-    )
-    request = replace(request, codec=codec, crf=crf)
+    measured = options["report"] or options["verify_seams"]
+    _check_videos(request, measured=measured)
     cluster = None
-    if engine == "ray":
-        _check_cluster(source, output, measured=report or verify_seams, given=categories)
-        cluster = Cluster(workers=workers or 0, threads=threads or 1, resume=resume)
-    elif workers or resume:
+    if options["engine"] == "ray":
+        _check_cluster(request, measured=measured)
+        cluster = Cluster(
+            workers=options["workers"] or 0, threads=threads or 1, resume=options["resume"]
+        )
+    elif options["workers"] or options["resume"]:
         raise InputError("--workers and --resume are for --engine ray.")
-    else:
+    elif request.runtime in ("onnx", "openvino"):
+        from edgekeeper.api import networks_of  # which export a network that has no such file
+
         request = replace(request, model=networks_of(request))
-    silent = quiet or output == STREAM
-    output_style: OutputStyle = "json" if as_json else "quiet" if silent else "lines"
+    else:
+        request = replace(request, model=networks_for(request))
+    silent = options["quiet"] or output == STREAM
+    style: OutputStyle = "json" if options["as_json"] else "quiet" if silent else "lines"
+    report, seams = options["report"], options["verify_seams"]
     try:
         status = run_request(
-            request, output_style=output_style, report=report, seams=verify_seams, cluster=cluster
+            request, output_style=style, report=report, seams=seams, cluster=cluster
         )
     except OutputLostError as error:
         click.echo(f"Error: {error}", err=True)
@@ -278,40 +228,31 @@ def _tracebacks(verbose: bool) -> Iterator[None]:
 # ---- What does not go together -------------------------------------------------------------------
 
 
-def _check_videos(
-    sources: tuple[str, ...],
-    *,
-    encoding: bool,
-    to_stream: bool,
-    categories: bool,
-    measured: bool,
-) -> None:
+def _check_videos(request: "Request", *, measured: bool) -> None:
     """Raise InputError for options that have no meaning for the videos, or for lack of one."""
-    from edgekeeper.inference.outputs import is_video
+    from edgekeeper.inference.request import is_video
 
-    if not any(map(is_video, sources)):
-        if encoding:
+    if not any(map(is_video, request.sources)):
+        if request.codec is not None or request.crf is not None:
             raise InputError("--codec and --crf are for videos, and none was given.")
         return
-    if to_stream:
+    if request.output == STREAM:
         raise InputError("A video cannot go to standard output; name a file with -o.")
-    if categories:
+    if request.categories is not None:
         raise InputError("--categories is for images; a video was given.")
     if measured:
         raise InputError("--report and --verify-seams are for images; a video was given.")
 
 
-def _check_cluster(
-    sources: tuple[str, ...], output: str | None, *, measured: bool, given: str | None
-) -> None:
+def _check_cluster(request: "Request", *, measured: bool) -> None:
     """Raise InputError for what workers of a cluster do not do."""
-    from edgekeeper.inference.outputs import is_video
+    from edgekeeper.inference.request import is_video
 
-    if output in (None, STREAM) or Path(str(output)).suffix:
+    if request.output in (None, STREAM) or Path(str(request.output)).suffix:
         raise InputError("--engine ray writes into a folder; name it with -o.")
-    if STREAM in sources or any(map(is_video, sources)):
+    if STREAM in request.sources or any(map(is_video, request.sources)):
         raise InputError("--engine ray takes files and folders of images.")
-    if measured or given is not None:
+    if measured or request.categories is not None:
         raise InputError("--report, --verify-seams and --categories are not for --engine ray.")
 
 
@@ -343,15 +284,13 @@ def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
         raise InputError(f"'{shown(output)}' is a folder; give a name for the file with -o.")
 
 
-def _check_standard_output(
-    sources: tuple[str, ...], *, form: str | None, report: bool, as_json: bool
-) -> None:
+def _check_standard_output(sources: tuple[str, ...], options: Mapping[str, Any]) -> None:
     """Raise InputError for what does not go together with the image on standard output."""
     if len(sources) > 1 or Path(sources[0]).is_dir():
         raise InputError("'-o -' (standard output) takes one image.")
-    if form is None:
+    if options["form"] is None:
         raise InputError("'-o -' (standard output) has no name to tell a format; give --format.")
-    if report or as_json:
+    if options["report"] or options["as_json"]:
         raise InputError("--report and --json need a file for the image; give one with -o.")
 
 

@@ -21,6 +21,7 @@ import click
 
 from edgekeeper.cli.upscale import STREAM, not_read_line, shown
 from edgekeeper.errors import ImageError, InputError
+from edgekeeper.image import list_others
 from edgekeeper.inference import (
     Progress,
     Request,
@@ -33,7 +34,7 @@ from edgekeeper.inference import (
     upscale_files,
 )
 from edgekeeper.inference.bulk import MANIFEST, Cluster, upscale_on_cluster
-from edgekeeper.inference.outputs import is_video, not_read
+from edgekeeper.inference.request import is_video
 from edgekeeper.training.progress import Forecast, ProgressLine, StopSignal, duration
 
 OutputStyle = Literal["lines", "json", "quiet"]
@@ -61,7 +62,9 @@ def run_request(
         # The workers of a cluster still tell what they finished.
         check = signal.check if cluster is None else lambda: None
         with signal, reporter:
-            if others := not_read(request):
+            folders = [Path(source) for source in dict.fromkeys(request.sources)]
+            below = [path for place in filter(Path.is_dir, folders) for path in list_others(place)]
+            if others := [path for path in below if not is_video(path)]:
                 reporter.note(not_read_line(others))
 
             def on_step(step: Step) -> None:

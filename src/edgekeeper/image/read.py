@@ -40,7 +40,7 @@ from edgekeeper.image.pillow import load_heif, load_with_pillow
 from edgekeeper.image.unusual import (
     CONVERTED,
     END_OF_JPEG,
-    KINDS,
+    SAMPLE_KINDS,
     check_room,
     cure_of,
     damaged,
@@ -167,7 +167,7 @@ class ImageReader:
             for row in range(first, stop, _LINES):
                 end = min(stop, row + _LINES)
                 data = self._lines(self._region, row, rows=end - row, width=width)
-                lines = np.frombuffer(data, KINDS[self._kind][0])
+                lines = np.frombuffer(data, SAMPLE_KINDS[self._kind][0])
                 if self._kind not in ("uchar", "ushort") or self._bits not in (8, 16):
                     lines = to_samples(lines, kind=self._kind, bits=self._bits, name=self._name)
                 lines = lines.reshape(end - row, width, self._bands)
@@ -234,7 +234,7 @@ class ImageReader:
     ) -> pyvips.Image:
         """Return the image in grey or RGB, whose numbers stay whatever the profile."""
         profile = _field(image, "icc-profile-data", default=None)
-        if image.interpretation not in _PLAIN or image.format not in KINDS:
+        if image.interpretation not in _PLAIN or image.format not in SAMPLE_KINDS:
             image, note = to_srgb(image, name=self._name, form=self._tags.form)
             notes, profile = (*notes, note), None  # it described the inks; sRGB needs none
         elif image.format in CONVERTED:
@@ -245,7 +245,7 @@ class ImageReader:
             raise ImageError(
                 f"{self._name} has {bands} channels; grey or RGB is needed, with one more at most."
             )
-        depth = KINDS[image.format][1]
+        depth = SAMPLE_KINDS[image.format][1]
         self._kind, self._bands = str(image.format), int(bands)
         bits = _field(image, "bits-per-sample", default=depth)  # 10 or 12 in AVIF and HEIC
         self._bits = bits if 8 < bits < 16 and image.format == "ushort" else depth

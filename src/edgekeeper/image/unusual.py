@@ -17,7 +17,7 @@ from edgekeeper.image.formats import FORMATS, SAMPLES, Depth, Format, Pixels, fi
 from edgekeeper.image.metadata import TiffTags
 
 _LAB = ("lab", "labs", "labq")
-KINDS: dict[str, tuple[type[np.generic], Depth]] = {
+SAMPLE_KINDS: dict[str, tuple[type[np.generic], Depth]] = {
     "uchar": (np.uint8, 8),
     "ushort": (np.uint16, 16),
     "short": (np.int16, 16),
@@ -53,7 +53,7 @@ def to_srgb(image: pyvips.Image, *, name: str, form: str) -> tuple[pyvips.Image,
     """
     if image.interpretation in _LAB:
         return image.colourspace("rgb16"), "converted from CIE Lab to sRGB"
-    if image.format not in KINDS:
+    if image.format not in SAMPLE_KINDS:
         raise not_supported(name, form or f"samples of the kind '{image.format}'")
     if image.interpretation != "cmyk":
         raise ImageError(f"{name} is in '{image.interpretation}'; grey, RGB or CMYK is needed.")

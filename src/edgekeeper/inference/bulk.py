@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.files import remove_leftovers
 from edgekeeper.inference.choose import networks_for
-from edgekeeper.inference.files import upscale_files
-from edgekeeper.inference.outputs import check_outputs, refusal
-from edgekeeper.inference.request import Request, Result
+from edgekeeper.inference.files import check_outputs, upscale_files
+from edgekeeper.inference.request import Request, Result, refusal
 from edgekeeper.inference.runner import MOST_PIXEL_BYTES, tile_overlap, tile_side
 
 MANIFEST = "edgekeeper-manifest.jsonl"

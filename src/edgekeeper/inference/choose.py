@@ -33,6 +33,7 @@ from edgekeeper.pretrained.zoo import (
     Networks,
     Style,
     check_named,
+    choose_passes,
     default_name,
     find,
     find_device,
@@ -259,7 +260,39 @@ def mix(plain: SRModel, *, other: SRModel, strength: float) -> SRModel:
     return Mixture(plain=plain, other=other, strength=strength).eval()
 
 
-# ---- The passes over an image --------------------------------------------------------------------
+# ---- The passes of networks over an image that reach a size -------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassPlan:
+    """The factors of the ``passes`` of networks, in order; sizes are (height, width)."""
+
+    source: tuple[int, int]
+    passes: tuple[int, ...]
+    size: tuple[int, int]
+
+
+def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, ...]) -> PassPlan:
+    """Return the passes and the final size, at least 1 x 1, for an image of ``size``.
+
+    Raises:
+        InputError: no network that is given enlarges, and the image is to become larger.
+    """
+    height, width = request.height, request.width
+    if width is not None:
+        factor = width / size[1]
+    elif height is not None:
+        factor = height / size[0]
+    elif request.fit is not None:
+        factor = min(request.fit[0] / size[1], request.fit[1] / size[0])
+    elif request.scale is not None:
+        factor = request.scale
+    else:  # one pass, of a factor of 1 too
+        most = max(factors)
+        return PassPlan(source=size, passes=(most,), size=(size[0] * most, size[1] * most))
+    large = [max(1, math.floor(side * factor + 0.5)) for side in size]
+    passes = choose_passes(factor, factors=factors)
+    return PassPlan(source=size, passes=passes, size=(height or large[0], width or large[1]))
 
 
 def runner_of(model: SRModel, request: Request, *, finish: Finish | None = None) -> TileRunner:

@@ -1,6 +1,7 @@
 """Image files made larger one after another, with reading and writing beside the network's work."""
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -9,17 +10,16 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, Literal, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 
-from edgekeeper.errors import EdgekeeperError, ImageError
+from edgekeeper.errors import EdgekeeperError, ImageError, InputError
 from edgekeeper.files import is_full, make_folder
 from edgekeeper.image import (
     FORMATS,
     Header,
     Pixels,
-    SaveOptions,
     create_image,
     format_to_write,
     is_grey,
@@ -29,8 +29,7 @@ from edgekeeper.image.quality import condition_of
 from edgekeeper.inference.categories import MapOf, find_maps
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.flow import Sink, Source, TileProgress, check_takes_maps, run
-from edgekeeper.inference.outputs import check_outputs, plan_outputs, refusal
-from edgekeeper.inference.request import Progress, Request, Result, Step
+from edgekeeper.inference.request import Progress, Request, Result, Step, plan_outputs, refusal
 from edgekeeper.inference.runner import TileError, tile_overlap, tile_side
 
 # What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
@@ -193,6 +192,18 @@ def upscale_files(
     return _results(pairs, request, maps=maps, on_step=on_step)
 
 
+def check_outputs(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Raise InputError for a source that is its own target, or two sources of one target."""
+    seen: dict[str, Path] = {}
+    for source, target in pairs:
+        place = os.path.realpath(target)
+        if os.path.realpath(source) == place:
+            raise InputError(f"'{source}' cannot be its own target; choose another name.")
+        if place in seen:
+            raise InputError(f"'{seen[place]}' and '{source}' would both be written to '{target}'.")
+        seen[place] = source
+
+
 def unexpected(source: Path, error: Exception) -> ImageError:
     """Return the error of a file for a reason that nobody thought of, and log its traceback."""
     logging.getLogger(__name__).debug("'%s'", source, exc_info=error)
@@ -287,19 +298,9 @@ def _begun(
         refused = refusal(source, target, existing=request.on_existing)
         job = _Job(refused or Result(source=source, target=target), number)
         if refused is None:
-            parts = _parts(job.result, request)
+            parts = read_parts(source, target=target, request=request)
             job.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
         yield job
-
-
-def _parts(result: Result, request: Request) -> Generator[Header | Pixels, None, None]:
-    return read_parts(
-        result.source,
-        target=result.target,
-        save=request.save,
-        frames=request.frames,
-        tolerant=request.tolerant,
-    )
 
 
 def _is_written(job: _Job) -> bool:
@@ -318,7 +319,7 @@ def _enlarge(
         nonlocal ahead
         # A second attempt reads by itself: the thread is already at the next image.
         first, ahead = ahead, None
-        return first or _parts(job.result, request)
+        return first or read_parts(source, target=target, request=request)
 
     @contextmanager
     def open_sink(header: Header) -> Iterator[Sink[Pixels]]:
@@ -347,21 +348,15 @@ def _enlarge(
 
 
 def read_parts(
-    source: Path,
-    *,
-    target: Path,
-    save: SaveOptions,
-    frames: Literal["first", "all"] = "first",
-    tolerant: bool = False,
+    source: Path, *, target: Path, request: Request
 ) -> Generator[Header | Pixels, None, None]:
     """Yield the header of an image file and then its rows, one channel where all are grey.
 
     Alpha that is opaque, and a channel that is no alpha, are left out where the target's format
     has none, and all frames but the first where it has one. No part reaches into the next frame.
     """
-    form = FORMATS[format_to_write(target, save)]
-    if not form.animated:
-        frames = "first"
+    form = FORMATS[format_to_write(target, request.save)]
+    frames, tolerant = request.frames if form.animated else "first", request.tolerant
     opened = partial(open_image, source, holds=form.alpha, frames=frames, tolerant=tolerant)
     with opened() as reader:
         header = reader.header

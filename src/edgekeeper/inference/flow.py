@@ -17,14 +17,16 @@ from edgekeeper.image import SAMPLES, Header, Pixels, as_unit
 from edgekeeper.image.quality import Condition
 from edgekeeper.inference.categories import CategoryMap
 from edgekeeper.inference.choose import (
+    PassPlan,
     Treatment,
     alpha_runners,
     networks_for,
+    plan_passes,
     runner_of,
     steps_of,
     treatment,
 )
-from edgekeeper.inference.request import PassPlan, Request, Result, plan_passes
+from edgekeeper.inference.request import Request, Result
 from edgekeeper.inference.runner import SMALL, TileError, TileRunner, is_out_of_memory, tile_side
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.bands import fill_bands, join_alpha, resize_bands, split_alpha

@@ -1,17 +1,26 @@
-"""What is asked for, what became of it, and how far it is: shared by all that enlarge images."""
+"""What is asked for, what becomes of it and where: shared by all that enlarge images."""
 
 import math
+import os
+import stat
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.files import is_plain, reason
 from edgekeeper.image import (
+    FORMATS,
+    READ_SUFFIXES,
+    SUFFIXES,
     Image,
     Overwrite,
     SaveOptions,
+    is_animated,
+    list_images,
 )
 from edgekeeper.inference.categories import Categories
 from edgekeeper.inference.network import Choice
@@ -19,7 +28,7 @@ from edgekeeper.inference.runner import Drift
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import Seams
 from edgekeeper.pretrained.exported import UsedPrecision
-from edgekeeper.pretrained.zoo import FACTORS, Networks, Style, choose_passes
+from edgekeeper.pretrained.zoo import FACTORS, Networks, Style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +40,10 @@ class Request:
         output: the file or folder to write; None: beside the sources.
         scale, width, height, fit: how large the image becomes: by a factor, to a width, a height,
             or into a box (width, height). At most one; by default the networks' largest factor.
-            The proportions stay; what is smaller than the image shrinks it.
+            The proportions stay; a smaller size shrinks the image.
         model: a network, the name of one that ships, a network file, or several networks; None:
             those that ship with ``style``.
-        strength: of "auto" and "restore", from 0 (faithful) to 1; None: as far as the image looks
-            damaged, or 1.
+        strength: of "auto" and "restore", 0 (faithful) to 1; None: as the image is damaged, or 1.
         sharpness: from 0, as the network made it, to 1; None: 0, or 0.25 of the style "sharp".
         guard: take the faithful network's result where the texture of the one that is run is an
             artifact; with the style "texture" or a network of one's own.
@@ -52,14 +60,13 @@ class Request:
         save: format, quality and so on; the file extension decides where they do not.
         existing: what becomes of an image whose target exists; None: "skip" when a folder is among
             the sources, else "fail".
-        keep_hidden_colour: keep the colours of fully transparent pixels, which else are taken
-            from around them.
+        keep_hidden_colour: keep the colours of fully transparent pixels, not those around them.
         frames: how many of an animation are made where the format that is written takes them.
         tolerant: what is there of a damaged file is used.
         codec, crf: of videos.
 
     Raises:
-        InputError: several sizes are given, or one is not above zero.
+        InputError: several sizes are given, or one is not above zero; there is no such choice.
     """
 
     sources: tuple[str | Path, ...] = ()
@@ -106,9 +113,9 @@ class Request:
                 if not (math.isfinite(number) and number > 0):
                     raise InputError(f"No image can become {one}; give a positive number.")
         for name in ("strength", "sharpness"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise InputError(f"The {name} is {value:g}; it must be a number from 0 to 1.")
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise InputError(f"The {name} is {share:g}; it must be a number from 0 to 1.")
         if self.strength is not None and (
             isinstance(self.model, str | Path | SRModel) or self.style not in ("auto", "restore")
         ):
@@ -116,7 +123,6 @@ class Request:
                 "A strength mixes the faithful and the restoring network that ship, with the "
                 "styles auto and restore; edgekeeper blend mixes other networks."
             )
-
         if self.guard and self.model is None and self.style != "texture":
             raise InputError(
                 "A guard holds back a network that invents: it goes with the style texture, or "
@@ -167,41 +173,6 @@ def _check_choices(request: Request) -> None:
         raise InputError(f"tile is {request.tile!r}; give 'auto' or the side, a whole number.")
 
 
-# ---- The passes of networks that reach a size ----------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class PassPlan:
-    """The factors of the ``passes`` of networks, in order; sizes are (height, width)."""
-
-    source: tuple[int, int]
-    passes: tuple[int, ...]
-    size: tuple[int, int]
-
-
-def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, ...]) -> PassPlan:
-    """Return the passes and the final size, at least 1 x 1, for an image of ``size``.
-
-    Raises:
-        InputError: no network that is given enlarges, and the image is to become larger.
-    """
-    height, width = request.height, request.width
-    if width is not None:
-        factor = width / size[1]
-    elif height is not None:
-        factor = height / size[0]
-    elif request.fit is not None:
-        factor = min(request.fit[0] / size[1], request.fit[1] / size[0])
-    elif request.scale is not None:
-        factor = request.scale
-    else:  # one pass, of a factor of 1 too
-        most = max(factors)
-        return PassPlan(source=size, passes=(most,), size=(size[0] * most, size[1] * most))
-    large = [max(1, math.floor(side * factor + 0.5)) for side in size]
-    passes = choose_passes(factor, factors=factors)
-    return PassPlan(source=size, passes=passes, size=(height or large[0], width or large[1]))
-
-
 # ---- What is told meanwhile and afterwards -------------------------------------------------------
 
 
@@ -209,8 +180,7 @@ def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, 
 class Step:
     """How far the work is: on ``file`` of ``files``, ``done`` of ``total`` tiles or frames.
 
-    ``found`` of them an earlier run had made. A file that starts has 0 of 0 done. ``size`` is the
-    (height, width) that an image gets, once that is known.
+    ``found`` an earlier run had made; ``size`` (height, width) is what an image gets, once known.
     """
 
     path: Path
@@ -236,18 +206,16 @@ class Result:
         status: "done"; "skipped" (the target existed); "failed" (no file was written).
         reason: why not, one sentence; empty when done.
         source_size, size: (height, width) of what was read and written; None unless done.
-        seconds: the time from the beginning of the work to the written file. Files overlap, so
-            that the sum over a folder is more than the time it took.
-        network_seconds: the part of it that the networks took.
-        precision, runtime, tile: of the networks, what ran the first of them, and the side of its
-            tiles in LR pixels; None and 0 when none was run.
+        seconds, network_seconds: from the beginning of the work to the written file, and in the
+            networks. Files overlap: the sum over a folder is more than the time it took.
+        precision, runtime, tile: what ran the first of the networks, and the side of its tiles in
+            LR pixels; None and 0 when none was run.
         drift: of the last pass, if ``consistent`` was asked for.
         strength: how strongly it was restored; 0 for not at all.
         notes: sentences on what one might not expect.
         frames: how many an animation or a video has; 0 of an image.
-        found, codec, pixels: of a video: how many frames an earlier run had made, the codec, and
-            FFmpeg's name of the layout of the samples.
-        seams, report, overlay: what was measured of it afterwards, and the image of that.
+        found, codec, pixels: of a video: frames made by an earlier run, codec, FFmpeg's layout.
+        seams, report, overlay: what was measured of it, and the image of that.
         image: the result itself, when it stays in memory.
     """
 
@@ -276,14 +244,15 @@ class Result:
 
     def as_json(self) -> dict[str, object]:
         """Return it as JSON takes it; sizes are [width, height]."""
-        seams = self.seams
+        seams, sizes = self.seams, (self.source_size, self.size)
+        before, after = (None if size is None else list(size[::-1]) for size in sizes)
         record: dict[str, object] = {
             "input": str(self.source),
             "output": str(self.target),
             "status": self.status,
             "message": self.reason,
-            "input_size": None if self.source_size is None else list(self.source_size[::-1]),
-            "output_size": None if self.size is None else list(self.size[::-1]),
+            "input_size": before,
+            "output_size": after,
             "seconds": round(self.seconds, 4),
             "network_seconds": round(self.network_seconds, 4),
             "precision": self.precision,
@@ -298,3 +267,134 @@ class Result:
         if self.frames:
             record |= {name: getattr(self, name) for name in ("frames", "found", "codec", "pixels")}
         return record
+
+
+# ---- Which file is written for each image or video, and which are not even begun ---------------
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+"""The file extensions of videos that are written; Matroska (.mkv) takes nearly everything."""
+VIDEO_READ_SUFFIXES = (
+    *VIDEO_SUFFIXES,
+    *(".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".vob", ".wmv", ".flv", ".ogv", ".3gp"),
+    ".mxf",
+)
+"""The file extensions by which a file is taken for a video."""
+
+
+def is_video(path: str | Path) -> bool:
+    """Return whether a file is taken for a video."""
+    return Path(path).suffix.lower() in VIDEO_READ_SUFFIXES and Path(path).is_file()
+
+
+def plan_outputs(request: Request, *, factors: tuple[int, ...]) -> list[tuple[Path, Path]]:
+    """Return each image and video that is given with the file to write.
+
+    A file is written to ``request.output``, into it where that is a folder, or beside its source
+    with what was asked for in its name: ``_x4`` (of networks with ``factors``). Of a folder the
+    images in and below it go to the same tree below another folder; its videos are left alone, and
+    a folder below that cannot be read stands there as an image would. Formats that can only be
+    read, and GIF of one frame, become PNG; of a.gif and a.png the first becomes a.gif.png.
+
+    Raises:
+        InputError: a source is not there, or holds no image.
+        ImageError: a folder cannot be read.
+    """
+    sources = list(dict.fromkeys(map(Path, request.sources)))
+    for source in sources:
+        if not os.path.lexists(source):
+            raise InputError(f"There is no file or folder '{source}'.")
+    several, label, form = len(sources) > 1, request.label(factors), request.save.format
+    into = None if request.output is None else Path(request.output)
+    if into and not into.is_dir() and (several or sources[0].is_dir()) and os.path.lexists(into):
+        raise InputError(f"'{into}' is a file; several images need a folder as output.")
+    is_folder = several or sources[0].is_dir() or str(request.output).endswith(("/", os.sep))
+    if into and not is_folder and not into.is_dir():
+        return [(sources[0], into)]
+    found: list[tuple[Path, Path, str]] = []  # the source, the folder of the result, its label
+    for source in sources:
+        if not source.is_dir():
+            found.append((source, into or source.parent, "" if into else label))
+            continue
+        target = into
+        if into is None or several:
+            named = _with_name(source)
+            target = into / named.name if into else named.with_name(named.name + label)
+        assert target is not None
+        for path in _images_below(source, outside=target):
+            found.append((path, target / path.relative_to(source).parent, ""))
+    if not found:
+        names = "', '".join(map(str, sources))
+        raise InputError(f"'{names}': no images (files {', '.join(READ_SUFFIXES)}) there.")
+    places = [place / _name(source, label, form) for source, place, label in found]
+    wanted = Counter(places)
+    return [
+        (source, place.with_name(_name(source, label, form, full=wanted[place] > 1)))
+        for (source, _, label), place in zip(found, places, strict=True)
+    ]
+
+
+def _with_name(folder: Path) -> Path:
+    """Return a folder by a path that ends in its name, which "." and ".." do not."""
+    named = folder if folder.name not in ("", "..") else Path(os.path.realpath(folder))
+    if not named.name:
+        raise InputError(f"'{folder}' has no name to name results after; say where they go.")
+    return named
+
+
+def _images_below(folder: Path, *, outside: Path) -> list[Path]:
+    """Return images, and folders that cannot be read, below a folder; none in ``outside``."""
+    inside = Path(os.path.realpath(outside))
+    if inside == Path(os.path.realpath(folder)):
+        raise InputError(f"'{folder}' cannot be its own target; choose another folder.")
+    unread: list[Path] = []  # each will be a failure of its own
+    found = list_images(
+        folder,
+        depth="tree",
+        suffixes=READ_SUFFIXES,
+        on_unread=lambda path, why: unread.append(path),
+    )
+    found = sorted([*found, *unread])
+    return [p for p in found if not Path(os.path.realpath(p.parent)).is_relative_to(inside)]
+
+
+def _name(source: Path, label: str, form: str | None, *, full: bool = False) -> str:
+    """Return the source's name with a label and the extension of what is written.
+
+    ``full`` keeps in the name an extension that changes.
+    """
+    kept = SUFFIXES if form is None else FORMATS[form].suffixes
+    suffix = ".png" if form is None else kept[0]
+    if form is None and source.suffix.lower() == ".gif" and not is_animated(source):
+        kept = tuple(one for one in kept if one != ".gif")  # more than 256 colours
+    if is_video(source):
+        kept, suffix = VIDEO_SUFFIXES, ".mkv"
+    if source.suffix.lower() in kept:
+        return f"{source.stem}{label}{source.suffix}"
+    return f"{source.name if full else source.stem}{label}{suffix}"
+
+
+def refusal(
+    source: Path, target: Path, *, existing: Literal["skip", "fail", "replace"]
+) -> Result | None:
+    """Return the result of a file that is not even begun, and None for all others."""
+    no = Result(source=source, target=target, status="failed")
+    try:
+        mode = source.stat().st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(source).close()  # says why it could not be read before
+        if not stat.S_ISREG(mode):
+            # Opening a pipe that nobody writes to would wait for ever.
+            why = f"'{source}' is no file but a pipe or a device; use '-' for standard input."
+            return replace(no, reason=why)
+    except OSError as error:
+        return replace(no, reason=f"'{source}' cannot be opened: {reason(error)}.")
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return replace(no, reason=f"'{target}' cannot be written: {reason(error)}.")
+    if existing != "replace" and target.is_file() and is_plain(target):
+        status: Literal["skipped", "failed"] = "skipped" if existing == "skip" else "failed"
+        return replace(no, status=status, reason=f"'{target}' exists already.")
+    return None

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from edgekeeper.image import Image, open_image, to_tensor
 from edgekeeper.inference.categories import CategoryMap, find_maps
-from edgekeeper.inference.choose import networks_for, runner_of
-from edgekeeper.inference.request import Request, Result, plan_passes
+from edgekeeper.inference.choose import networks_for, plan_passes, runner_of
+from edgekeeper.inference.request import Request, Result
 from edgekeeper.inference.runner import Finish, tile_overlap, tile_side
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tiled_bands

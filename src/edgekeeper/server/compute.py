@@ -34,8 +34,8 @@ from edgekeeper.image import (
 )
 from edgekeeper.image.quality import estimate
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
-from edgekeeper.inference.outputs import VIDEO_SUFFIXES, is_video
-from edgekeeper.inference.request import plan_passes
+from edgekeeper.inference.choose import plan_passes
+from edgekeeper.inference.request import VIDEO_SUFFIXES, is_video
 from edgekeeper.pretrained.zoo import Style, find_device
 from edgekeeper.video import upscale_video
 from edgekeeper.video.source import read_frames, survey

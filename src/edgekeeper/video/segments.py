@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Self
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.files import follow, parse_json, write_bytes, write_text
-from edgekeeper.inference.choose import networks_for
-from edgekeeper.inference.request import Request, plan_passes
+from edgekeeper.inference.choose import networks_for, plan_passes
+from edgekeeper.inference.request import Request
 from edgekeeper.pretrained.exported import UsedPrecision
 from edgekeeper.video.codecs import CODECS, Layout, configure, layout_to_write
 from edgekeeper.video.colour import BT709, RGB, Coding, to_frame
