@@ -18,9 +18,8 @@ from edgekeeper.export import _network_and_facts, _refuse
 from edgekeeper.export.check import check
 from edgekeeper.export.convert import onnx_model, write
 from edgekeeper.export.int8 import Split, float_layers, measure_loss, quantised, split_images
-from edgekeeper.pretrained.accelerated import EXPORTS
 from edgekeeper.pretrained.exported import load_exported
-from edgekeeper.pretrained.zoo import DEFAULTS
+from edgekeeper.pretrained.zoo import DEFAULTS, EXPORTS
 
 NAMES = sorted(
     {name for style in ("auto", "restore") for name in DEFAULTS[style].values()}

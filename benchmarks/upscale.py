@@ -38,8 +38,7 @@ from edgekeeper.inference import Request, networks_for, upscale_file
 from edgekeeper.inference.network import infer
 from edgekeeper.models import EDSR, SRModel
 from edgekeeper.ops.resize import imresize
-from edgekeeper.pretrained.accelerated import EXPORTS
-from edgekeeper.pretrained.zoo import load
+from edgekeeper.pretrained.zoo import EXPORTS, load
 
 EAGER = "PyTorch eager float32"
 

@@ -19,9 +19,8 @@ from edgekeeper.inference import Request, flow, network, networks_for
 from edgekeeper.inference.choose import Mixture
 from edgekeeper.inference.runner import SMALL, TileRunner
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained import accelerated as files
-from edgekeeper.pretrained.accelerated import EXPORTS, Accelerated, cached_export
-from edgekeeper.pretrained.zoo import DEFAULTS, find, load
+from edgekeeper.pretrained import zoo as files
+from edgekeeper.pretrained.zoo import DEFAULTS, EXPORTS, Accelerated, cached_export, find, load
 
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 openvino = pytest.importorskip("openvino", reason="needs the extra fast")

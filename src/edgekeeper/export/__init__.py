@@ -25,7 +25,6 @@ from edgekeeper.export.int8 import (
 )
 from edgekeeper.files import deliver, make_folder, new_file, sha256_of
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.accelerated import EXPORT_FORMAT, cached_export, is_export_of
 from edgekeeper.pretrained.checkpoint import code_version, read_tensors
 from edgekeeper.pretrained.exported import (
     EXPORTED_SUFFIXES,
@@ -36,7 +35,7 @@ from edgekeeper.pretrained.exported import (
     load_exported,
     needed,
 )
-from edgekeeper.pretrained.zoo import find, is_own, load
+from edgekeeper.pretrained.zoo import EXPORT_FORMAT, cached_export, find, is_export_of, is_own, load
 
 __all__ = ["Agreement", "Exported", "Keep", "QuantisationLoss", "export_network", "with_runtime"]
 

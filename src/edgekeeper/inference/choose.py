@@ -25,13 +25,14 @@ from edgekeeper.inference.request import Request
 from edgekeeper.inference.runner import Finish, TileRunner
 from edgekeeper.metrics.artifacts import THRESHOLD, WINDOW, texture_similarity
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.accelerated import Accelerable, accelerated
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, Runtime, UsedPrecision, load_exported
 from edgekeeper.pretrained.zoo import (
     FACTORS,
     WEIGHTS,
+    Accelerable,
     Networks,
     Style,
+    accelerated,
     check_named,
     choose_passes,
     default_name,

@@ -21,8 +21,8 @@ from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.color import rgb_to_y, rgb_to_ycbcr, ycbcr_to_rgb
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import Sides
-from edgekeeper.pretrained.accelerated import Accelerable
 from edgekeeper.pretrained.exported import ExportedNetwork, UsedPrecision
+from edgekeeper.pretrained.zoo import Accelerable
 
 Precision = Literal["float32", "bfloat16"]
 Choice = Literal["auto", "float32", "bfloat16", "int8"]

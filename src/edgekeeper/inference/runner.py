@@ -33,8 +33,8 @@ from edgekeeper.models.base import in_evaluation
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.sharpen import STRONGEST, reach, sharpen
 from edgekeeper.ops.tiles import Sides
-from edgekeeper.pretrained.accelerated import Accelerable
 from edgekeeper.pretrained.exported import ExportedNetwork, UsedPrecision
+from edgekeeper.pretrained.zoo import Accelerable
 
 BICUBIC_RADIUS = 2
 """LR pixels over which the colour of luma networks is interpolated."""
