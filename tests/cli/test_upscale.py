@@ -15,8 +15,8 @@ import tifffile
 import torch
 from PIL import Image
 
-from edgekeeper.cli.upscale import shown
-from edgekeeper.cli.upscale_run import Reporter, shortened
+from edgekeeper.cli.upscale import shortened, shown
+from edgekeeper.cli.upscale_run import Reporter
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.inference import Step
 from edgekeeper.models import ESPCN

@@ -301,6 +301,13 @@ def shown(text: object) -> str:
     return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def shortened(name: str, *, length: int = 28) -> str:
+    """Return a name that takes at most ``length`` characters."""
+    name = shown(name)
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
+
+
 def not_read_line(paths: Sequence[Path]) -> str:
     """Return a line on files in folders that are not read, three of them by name."""
     names = ", ".join(shown(path.name) for path in paths[:3])

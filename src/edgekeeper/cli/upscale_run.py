@@ -19,7 +19,7 @@ from typing import Literal, Self
 
 import click
 
-from edgekeeper.cli.upscale import STREAM, not_read_line, shown
+from edgekeeper.cli.upscale import STREAM, not_read_line, shortened, shown
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import list_others
 from edgekeeper.inference import (
@@ -284,13 +284,6 @@ class Reporter:
             if err:
                 raise
             raise OutputLostError(error) from error
-
-
-def shortened(name: str, *, length: int = 28) -> str:
-    """Return a name that takes at most ``length`` characters."""
-    name = shown(name)
-    half = (length - 1) // 2
-    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
 def _facts(result: Result) -> Sequence[str]:
