@@ -55,6 +55,38 @@ def test_docker_copies_what_is_there_and_serves_as_the_command_does() -> None:
     assert f'"127.0.0.1:{port}:{port}"' in compose
 
 
+@pytest.mark.skipif(os.name == "nt", reason="sh")
+def test_a_double_click_installs_once_and_then_only_serves(tmp_path: Path) -> None:
+    root, tools = tmp_path / "a folder", tmp_path / "tools"
+    (root / "scripts").mkdir(parents=True)
+    tools.mkdir()
+    shutil.copy(ROOT / "scripts/start.command", root / "scripts")
+    said = f'#!/bin/sh\necho "$(basename "$0") $*" >> "{tmp_path}/said"\n'
+    for name in ("pip", "edgekeeper"):
+        (tools / name).write_text(said)
+    (tools / "python3").write_text(
+        f'{said}case "$*" in "-m venv ek") mkdir -p ek/bin; cp "{tools}"/* ek/bin;; esac\n'
+    )
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    for _ in range(2):
+        subprocess.run([root / "scripts/start.command"], env=environment, check=True)
+    done = (tmp_path / "said").read_text().splitlines()
+    assert done[1] == "python3 -m venv ek"
+    assert done[-4:] == [
+        "pip install -c constraints.txt .[web]",
+        "edgekeeper serve --shortcut",
+        "edgekeeper serve",
+        "edgekeeper serve",
+    ]
+    page = (ROOT / "docs/install.md").read_text()
+    windows = (ROOT / "scripts/start.bat").read_bytes().decode()
+    assert windows.count("\n") == windows.count("\r\n")
+    for text in (windows, page):
+        assert "install -c constraints.txt" in text and "scripts/start.bat" in page
+
+
 def fetched(address: str) -> str:
     for _ in range(200):  # until it listens
         try:

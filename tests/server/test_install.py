@@ -1,11 +1,21 @@
 """What the page needs is in the package, and what Docker is told is there."""
 
 import ast
+import configparser
+import os
 import re
+import shlex
+import socket
+import subprocess
+import time
 from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
 
 import edgekeeper
-from edgekeeper.cli.serve import serve_command
+from edgekeeper.cli.serve import listen_on, serve_command, write_shortcut
 from edgekeeper.server.app import PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,3 +108,63 @@ def test_docker_is_told_what_is_there() -> None:
         name for option in serve_command.params for name in (*option.opts, *option.secondary_opts)
     }
     assert set(re.findall(r'"(--[\w-]+)"', command[1])) <= options
+
+
+def test_a_browser_that_is_opened_now_waits_for_the_server() -> None:
+    with listen_on("127.0.0.1", 0) as listening:
+        socket.create_connection(listening.getsockname(), timeout=5).close()
+
+
+def test_the_icon_starts_the_page_and_clicked_again_opens_the_same(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    ran = command("serve", "--shortcut")
+    icon = tmp_path / "data/applications/edgekeeper.desktop"
+    assert ran.status == 0 and str(icon) in ran.out
+    written = configparser.RawConfigParser()
+    written.optionxform = str  # type: ignore[assignment,method-assign]
+    written.read(icon)
+    entry = written["Desktop Entry"]
+    assert entry["Type"] == "Application" and Path(entry["Icon"]).is_file()
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n')
+    browser.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    line = [*shlex.split(entry["Exec"]), "--folder", str(tmp_path / "kept"), "--port", port]
+    environment = {**os.environ, "BROWSER": f"{browser} %s"}
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            assert started.stdout
+            address = started.stdout.readline().strip()
+            while not opened.exists():
+                time.sleep(0.05)
+            # What the browser asks as soon as it is opened is answered, not refused.
+            assert "<title>edgekeeper" in httpx.get(address, timeout=60).text
+            again = subprocess.run(line, env=environment, timeout=60, check=True)
+            assert again.returncode == 0 and opened.read_text().split() == [address] * 2
+        finally:
+            started.terminate()
+
+
+def test_the_icon_of_each_system_names_the_program_whatever_its_folder(tmp_path: Path) -> None:
+    odd = tmp_path / '100% of $HOME `x` "ä" \\ y'
+    odd.mkdir()
+    python = odd / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/given"\n')
+    python.chmod(0o755)
+    mac = write_shortcut(tmp_path, system="darwin", python=str(python))
+    subprocess.run([mac], check=True)
+    assert (tmp_path / "given").read_text() == "-m edgekeeper serve\n"
+    linux = write_shortcut(tmp_path, system="linux", python=str(python))
+    (line,) = [one for one in linux.read_text().splitlines() if one.startswith("Exec=")]
+    value = line.removeprefix("Exec=").replace("\\\\", "\\").replace("%%", "%")
+    # Within its quotes sh takes away the same backslashes as the desktop's rule.
+    echoed = subprocess.run(
+        ["sh", "-c", f"printf %s {value.partition(' -m')[0]}"], capture_output=True
+    )
+    assert echoed.stdout.decode() == str(python)
+    windows = write_shortcut(tmp_path, system="win32", python=r"C:\100%\ä\python.exe")
+    said = windows.read_bytes().decode().split("\r\n")
+    assert said[1:3] == ["chcp 65001 >nul", r'"C:\100%%\ä\python.exe" -m edgekeeper serve']

@@ -1,14 +1,17 @@
 """``edgekeeper serve``: the page and its HTTP API."""
 
+import contextlib
+import http.client
 import ipaddress
 import itertools
 import os
 import re
 import secrets
+import shlex
 import socket
+import sys
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,27 @@ from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.files import user_cache
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+_DESKTOP = """[Desktop Entry]
+Type=Application
+Name=edgekeeper
+Comment=Enlarge photographs
+Comment[de]=Fotos vergrößern
+Exec={command}
+Icon={icon}
+Terminal=true
+Categories=Graphics;
+"""
+_COMMAND = "#!/bin/sh\nexec {command}\n"
+_BATCH = "@echo off\nchcp 65001 >nul\n{command}\nif errorlevel 1 pause\n"
+
+
+def _on_shortcut(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Write the icon and end, where it is ``wanted``."""
+    if wanted:
+        path = write_shortcut(Path.home())
+        click.echo(f"{path}: a click on it opens the page; closing its window ends it.")
+        context.exit()
 
 
 @click.command("serve", epilog="Example: edgekeeper serve")
@@ -58,6 +82,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     help="Largest image and result.",
 )
 @click.option("--queue", type=click.IntRange(1), default=1000, help="Most jobs that wait.")
+@click.option(
+    "--shortcut",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_on_shortcut,
+    help="Put an icon among the programs (macOS: on the desktop) that starts this, and end.",
+)
 @device_option()
 def serve_command(
     host: str,
@@ -89,6 +121,10 @@ def serve_command(
             "who has the address that is printed then is answered."
         )
     token = secrets.token_urlsafe(18) if token == "new" else token
+    if browser and (running := _running(host, port)):  # the icon was clicked again
+        click.echo(f"{running} is open already.")
+        webbrowser.open(running)
+        return
     with listen_on(host, port) as listening:
         service = Service(
             folder=folder or user_cache() / "serve",
@@ -109,7 +145,7 @@ def serve_command(
         run_server(create_app(service, token=token), listening)
 
 
-@contextmanager
+@contextlib.contextmanager
 def need_web(command: str) -> Iterator[None]:
     """Say what to install where a package of the extra ``web`` is imported and is not there."""
     try:
@@ -136,6 +172,18 @@ def run_server(app: Any, listening: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[listening])
 
 
+def _running(host: str, port: int) -> str | None:
+    """Return the address of the server that this user's icon started before, if it answers."""
+    if host not in LOOPBACK or not port:
+        return None
+    asked = http.client.HTTPConnection(host, port, timeout=2)
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+        asked.request("GET", "/api/v1/status")
+        if b"most_waiting" in asked.getresponse().read(10_000):
+            return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return None
+
+
 def listen_on(host: str, port: int) -> socket.socket:
     """Return a socket that listens; InputError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -146,6 +194,7 @@ def listen_on(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # before the browser is opened: it waits instead of being refused
     except OSError as error:
         listening.close()
         raise InputError(
@@ -172,3 +221,31 @@ def origins(listening: socket.socket) -> list[str]:
     return [
         f"http://[{one}]:{port}" if one.version == 6 else f"http://{one}:{port}" for one in hosts
     ]
+
+
+def write_shortcut(home: Path, *, system: str = sys.platform, python: str = sys.executable) -> Path:
+    """Write the icon to where the system lists programs (macOS: to the desktop); returns it."""
+    ends = ["-m", "edgekeeper", "serve"]
+    if system == "win32":
+        path = home / "AppData/Roaming/Microsoft/Windows/Start Menu/Programs/edgekeeper.bat"
+        doubled = python.replace("%", "%%")
+        text = _BATCH.format(command=" ".join([f'"{doubled}"', *ends])).replace("\n", "\r\n")
+    elif system == "darwin":
+        path, text = (
+            home / "Desktop/edgekeeper.command",
+            _COMMAND.format(command=shlex.join([python, *ends])),
+        )
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or home / ".local/share"
+        path = Path(data, "applications/edgekeeper.desktop")
+        quoted = '"' + re.sub(r'(["`$\\])', r"\\\1", python).replace("%", "%%") + '"'
+        icon = Path(__file__).parents[1] / "server/page/icon.svg"
+        # In a value of such a file a backslash is written twice, within quotes and without.
+        command, shown = (
+            one.replace("\\", "\\\\") for one in (" ".join([quoted, *ends]), str(icon))
+        )
+        text = _DESKTOP.format(command=command, icon=shown)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    path.chmod(0o755)
+    return path

@@ -39,8 +39,9 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
   :root { color-scheme: light; --soft: #333; --line: #999; }
   body { max-width: none; margin: 0; font-size: 10pt; } h2 { margin-top: 1.5rem; }
   .wide { overflow: visible; } table { font-size: 8pt; }
-  th, td { padding: .1rem .3rem; } figure { width: 9.4rem; }
+  th, td { padding: .1rem .3rem; } figure { width: 7.8rem; }
   svg { max-width: 32rem; } h2, h3, p { break-after: avoid; }
+  .crops figure:has(.slider) { display: none; }  /* both of its images stand beside it */
   .crops, figure, tr, svg { break-inside: avoid; }
 }
 """

@@ -28,7 +28,7 @@ from edgekeeper.evaluation.html import (
     scatter,
     slider,
 )
-from edgekeeper.evaluation.inspect import inspect, overlay
+from edgekeeper.evaluation.inspect import DOUBTFUL, inspect, overlay
 from edgekeeper.evaluation.profiles import REACH, edge_profiles
 from edgekeeper.evaluation.tables import DIGITS, SIGNS, Table, number, score_table, with_interval
 from edgekeeper.image import Pixels, from_tensor
@@ -199,7 +199,12 @@ def _page(
         if one.card
     ]
     worst = sorted(places, key=lambda place: -place.risk)
-    middle = max(_SHOWN, (len(worst) - _SHOWN) // 2)  # none is shown twice
+    inventing = [place for place in worst if place.risk >= DOUBTFUL]
+    clean = len(worst) - len(inventing)
+    told = f"In {clean} of {len(worst)} images {names[-1]} invents nothing above the threshold"
+    most = [_gallery(names, place) for place in inventing[:_SHOWN]]
+    most += [paragraph(f"{told} (a risk of {DOUBTFUL:.1%}).")] if clean else []
+    middle = max(len(inventing[:_SHOWN]), (len(worst) - _SHOWN) // 2)  # none is shown twice
     typical = [_gallery(names, place) for place in worst[middle : middle + _SHOWN]]
     return html_page(
         f"{names[-1]}: what it does to structure",
@@ -239,7 +244,7 @@ def _page(
                     bottom=-0.2,
                 ),
             ],
-            "Where it invents most": [_gallery(names, place) for place in worst[:_SHOWN]],
+            "Where it invents most": most,
             **({"Typical": typical} if typical else {}),
             "Cost": [*([html_table(costs)] if costs.cells else []), *standing],
             **({"Cards": cards} if cards else {}),
