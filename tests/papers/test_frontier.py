@@ -62,11 +62,18 @@ def test_the_advantage_is_the_gap_at_equal_psnr() -> None:
     line = np.zeros((3, 3, 5))
     line[:, :, 0] = np.array([30.0, 29.0, 28.0])[:, None]  # dB as the plain one is sharpened
     line[:, :, 3] = np.array([0.5, 0.4, 0.35])[:, None]  # its GV gap
+    line[:, :, 4] = np.array([0.1, 0.3, 0.4])[:, None]  # its risk
     values = np.zeros((3, 5))
     values[:, 0], values[:, 3] = 29.5, 0.40
-    assert _advantage(values, line) == pytest.approx((0.05, 0.05, 0.05))  # 0.45 on the line
+    assert _advantage(values, line, of="gv_gap") == pytest.approx((0.05,) * 3)  # 0.45 on the line
+    assert _advantage(values, line, of="risk") == pytest.approx((0.2,) * 3)
     turned = np.insert(line, 0, line[0], axis=0)  # a little sharpening gains dB, as it may
     turned[0, :, [0, 3]] = [[29.5] * 3, [0.6] * 3]
-    assert _advantage(values, turned) == pytest.approx((0.05, 0.05, 0.05))
-    values[:, 0] = 27.0
-    assert _advantage(values, line) is None  # nothing to compare with
+    assert _advantage(values, turned, of="gv_gap") == pytest.approx((0.05,) * 3)
+    values[:, 0] = 30.2  # no sharpening gets there: beside the line's best, in every draw
+    assert _advantage(values, line, of="gv_gap") == pytest.approx((0.1,) * 3)
+    values[:, 0] = 27.0  # beside the sharpest; not if that has a larger gap than at 29 dB
+    assert _advantage(values, line, of="gv_gap") == pytest.approx((-0.05,) * 3)
+    line[2, :, 3] = 0.6
+    assert _advantage(values, line, of="gv_gap") == pytest.approx((0.0,) * 3)
+    assert _advantage(values, line, of="risk") == pytest.approx((0.3,) * 3)

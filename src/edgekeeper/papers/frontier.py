@@ -82,8 +82,8 @@ class FrontierPoint:
     """Means over the images of all sets and the seeds of one term at one weight, or a strength.
 
     ``advantage``: the GV gap of the sharpened plain network at the same PSNR minus this one's, with
-    its 95 % bootstrap interval over images; None beyond the ends of that line, which begins at its
-    best PSNR.
+    its 95 % bootstrap interval over images; ``saved`` is that of the risk. The line reaches from
+    its best PSNR to its least gap; what is above or below is compared with that end.
     """
 
     network: str
@@ -98,6 +98,9 @@ class FrontierPoint:
     advantage: float | None = None
     low: float | None = None
     high: float | None = None
+    saved: float | None = None
+    saved_low: float | None = None
+    saved_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -243,53 +246,55 @@ def _points(found: dict[tuple[str, str, float], list[NDArray[np.float64]]]) -> l
         line = [found.get((network, "sharpened", s)) for s in STRENGTHS]
         if term != "sharpened" and all(line):
             plain = np.array([np.mean(tables, axis=0) for tables in line if tables])
-            found_interval = _advantage(values, plain)
-            if found_interval is not None:
-                advantage, low, high = found_interval
-                point = replace(point, advantage=advantage, low=low, high=high)
+            gap, risk = (_advantage(values, plain, of=of) for of in ("gv_gap", "risk"))
+            names = ("advantage", "low", "high", "saved", "saved_low", "saved_high")
+            point = replace(point, **dict(zip(names, gap + risk, strict=True)))
         points.append(point)
     return points
 
 
 def _advantage(
-    values: NDArray[np.float64], line: NDArray[np.float64], *, draws: int = 2_000
-) -> tuple[float, float, float] | None:
-    """Return the advantage over the ``line`` (strengths, images, measures) and its interval."""
-    columns = [FRONTIER_MEASURES.index(measure) for measure in ("psnr", "gv_gap")]
+    values: NDArray[np.float64], line: NDArray[np.float64], *, of: str, draws: int = 2_000
+) -> tuple[float, float, float]:
+    """Return how much less ``of`` there is than on ``line`` (strengths, images, measures)."""
+    columns = [FRONTIER_MEASURES.index(measure) for measure in ("psnr", of)]
 
     def at(chosen: NDArray[np.int64]) -> float:
-        psnr, gap = (values[chosen, column].mean() for column in columns)
+        psnr, mine = (values[chosen, column].mean() for column in columns)
         xs, ys = (line[:, chosen, column].mean(1) for column in columns)  # (strengths,)
-        best = xs.argmax()  # weaker sharpening costs more dB for more gap: nobody's choice
-        xs, ys = xs[best:][::-1], ys[best:][::-1]
-        return float(np.interp(psnr, xs, ys) - gap) if xs[0] <= psnr <= xs[-1] else math.nan
+        gaps = line[:, chosen, FRONTIER_MEASURES.index("gv_gap")].mean(1)
+        best = int(xs.argmax())  # weaker sharpening costs dB and gap: nobody's choice,
+        end = best + int(gaps[best:].argmin())  # nor is stronger than at the least gap
+        line_at = np.interp(psnr, xs[best : end + 1][::-1], ys[best : end + 1][::-1])
+        return float(line_at - mine)
 
     images = np.arange(len(values))
-    advantage = at(images)
-    if math.isnan(advantage):
-        return None
     generator = np.random.default_rng(0)
     drawn = [at(generator.integers(0, len(images), len(images))) for _ in range(draws)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return advantage, float(low), float(high)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return at(images), float(low), float(high)
 
 
 def frontier_table(found: Frontier) -> Table:
     """Return the points as a table, by network and term."""
     columns = (
-        *("network", "term", ">weight", ">PSNR", ">SSIM", ">GV ratio", ">GV gap", ">risk %"),
-        ">advantage [95 %]",
+        *("network", "term", ">weight", ">PSNR", ">GV ratio", ">GV gap", ">risk %"),
+        *(">advantage [95 %]", ">less risk % [95 %]"),
     )
     cells = []
     for p in found.points:
-        gain = "-"
+        gain, less = "-", "-"
         if p.advantage is not None:
             gain = f"{p.advantage:+.3f} [{p.low:+.3f}, {p.high:+.3f}]"
-        numbers = [number(v, digits=n) for v, n in ((p.psnr, 2), (p.ssim, 4), (p.gv_ratio, 3))]
-        numbers += [number(p.gv_gap, digits=3), number(100 * p.risk, digits=2), gain]
+        if p.saved is not None and p.saved_low is not None and p.saved_high is not None:
+            low, high = 100 * p.saved_low, 100 * p.saved_high
+            less = f"{100 * p.saved:+.2f} [{low:+.2f}, {high:+.2f}]"
+        numbers = [number(v, digits=n) for v, n in ((p.psnr, 2), (p.gv_ratio, 3))]
+        numbers += [number(p.gv_gap, digits=3), number(100 * p.risk, digits=2), gain, less]
         cells.append((p.network, p.term, f"{p.weight:g}", *numbers))
     notes = (
         "advantage: GV gap of the plain network sharpened to the same PSNR, minus this one's.",
+        "less risk: the same for the risk. The line ends at its best PSNR and at its least gap.",
         "Intervals over images; chance in training is in them only through the mean over seeds.",
     )
     title = f"structure-frontier, budget {found.budget}"
