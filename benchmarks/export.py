@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.evaluation.evaluate import evaluate
-from edgekeeper.export import Keep, QuantisationLoss, export_network
+from edgekeeper.inference.export import Keep, QuantisationLoss, export_network
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.models import SRModel

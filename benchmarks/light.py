@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from edgekeeper.evaluation.evaluate import evaluate
-from edgekeeper.export import export_network
+from edgekeeper.inference.export import export_network
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.models import EDSR, IMDN, SRModel, parameter_count
 from edgekeeper.pretrained.exported import load_exported

@@ -14,10 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from edgekeeper.export import _network_and_facts, _refuse
-from edgekeeper.export.check import check
-from edgekeeper.export.convert import onnx_model, write
-from edgekeeper.export.int8 import Split, float_layers, measure_loss, quantised, split_images
+from edgekeeper.inference.export import _network_and_facts, _refuse
+from edgekeeper.inference.export.check import check
+from edgekeeper.inference.export.convert import onnx_model, write
+from edgekeeper.inference.export.int8 import (
+    Split,
+    float_layers,
+    measure_loss,
+    quantised,
+    split_images,
+)
 from edgekeeper.pretrained.exported import load_exported
 from edgekeeper.pretrained.zoo import DEFAULTS, EXPORTS
 

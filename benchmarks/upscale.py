@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import interval
-from edgekeeper.export import with_runtime
 from edgekeeper.inference import Request, networks_for, upscale_file
+from edgekeeper.inference.export import with_runtime
 from edgekeeper.inference.network import infer
 from edgekeeper.models import EDSR, SRModel
 from edgekeeper.ops.resize import imresize

@@ -91,7 +91,7 @@ def sound_models() -> Sound:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from edgekeeper.export import export_network
+    from edgekeeper.inference.export import export_network
     from edgekeeper.models import ESPCN
     from edgekeeper.pretrained.checkpoint import DIGEST, save_model
     from edgekeeper.spec import spec

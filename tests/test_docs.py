@@ -48,7 +48,7 @@ SKIPPED = {
     "reproduce spsr-table2 --store": "VGG-19, which is downloaded",
     "RRDB_PSNR_x4.pth": "hours: a published network, and one of the papers' sizes trained from it",
     "--engine ray": "starts a cluster of processes; tests/inference/test_bulk.py has small ones",
-    "--to openvino": "an extra that the tests do not ask for; tests/export has it where it is",
+    "--to openvino": "an extra; tests/inference/test_export.py has it where it is installed",
     "cost --on set5": "minutes: it measures every network that ships",
 }
 # What makes a command short, by its words: given after them, as the last of an option counts.

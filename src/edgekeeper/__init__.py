@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgekeeper import data, losses, metrics, models, ops, recipes
-    from edgekeeper.api import upscale
     from edgekeeper.evaluation.evaluate import evaluate
     from edgekeeper.image import Image, read_image, write_image
+    from edgekeeper.inference.api import upscale
     from edgekeeper.pretrained.zoo import load
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "load": "pretrained.zoo",
     "read_image": "image",
-    "upscale": "api",
+    "upscale": "inference.api",
     "write_image": "image",
 }
 _PACKAGES = ("data", "losses", "metrics", "models", "ops", "recipes")

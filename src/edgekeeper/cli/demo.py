@@ -35,12 +35,12 @@ def demo_command(examples: Path, out: Path) -> None:
 
 
 def _upscale(photo: Path, out: Path) -> None:
-    from edgekeeper.api import upscale
     from edgekeeper.data.degrade import make_lr
     from edgekeeper.figures.images import comparison
     from edgekeeper.figures.rows import Panel
     from edgekeeper.image import Image, from_tensor, read_image, to_rgb_tensor, write_image
     from edgekeeper.inference import Request, upscale_file
+    from edgekeeper.inference.api import upscale
     from edgekeeper.ops.resize import imresize
     from edgekeeper.pretrained.zoo import default_name
 

@@ -8,7 +8,7 @@ import click
 from edgekeeper.cli.options import PATH
 
 if TYPE_CHECKING:
-    from edgekeeper.export import Exported
+    from edgekeeper.inference.export import Exported
 
 
 @click.command(
@@ -63,7 +63,7 @@ def export_command(
     The file takes images of any size. Before it is left, it is run at three sizes and its
     images and their gradients are compared with the original's.
     """
-    from edgekeeper.export import export_network
+    from edgekeeper.inference.export import export_network
 
     found = export_network(
         model,

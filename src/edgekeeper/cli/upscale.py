@@ -191,7 +191,9 @@ def upscale_command(source: tuple[str, ...], output: str | None, **options: Any)
     elif options["workers"] or options["resume"]:
         raise InputError("--workers and --resume are for --engine ray.")
     elif request.runtime in ("onnx", "openvino"):
-        from edgekeeper.api import networks_of  # which export a network that has no such file
+        from edgekeeper.inference.api import (
+            networks_of,  # which export a network that has no such file
+        )
 
         request = replace(request, model=networks_of(request))
     else:

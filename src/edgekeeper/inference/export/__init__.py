@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from edgekeeper.errors import CheckpointError, InputError, check_choice
-from edgekeeper.export.check import Agreement, check
-from edgekeeper.export.convert import onnx_model, write
-from edgekeeper.export.int8 import (
+from edgekeeper.files import deliver, make_folder, new_file, sha256_of
+from edgekeeper.inference.export.check import Agreement, check
+from edgekeeper.inference.export.convert import onnx_model, write
+from edgekeeper.inference.export.int8 import (
     Keep,
     QuantisationLoss,
     float_layers,
@@ -23,7 +24,6 @@ from edgekeeper.export.int8 import (
     quantised,
     split_images,
 )
-from edgekeeper.files import deliver, make_folder, new_file, sha256_of
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.checkpoint import code_version, read_tensors
 from edgekeeper.pretrained.exported import (

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.export import with_runtime
 from edgekeeper.image import Image, read_image
 from edgekeeper.inference import Request, networks_for, upscale_image
 from edgekeeper.inference.categories import Categories
+from edgekeeper.inference.export import with_runtime
 from edgekeeper.inference.network import Choice
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES

@@ -18,14 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekeeper import export
 from edgekeeper.cli.export import export_command
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
 from edgekeeper.evaluation.evaluate import evaluate
-from edgekeeper.export import export_network, int8, with_runtime
-from edgekeeper.export.convert import onnx_model
 from edgekeeper.image import Image, Metadata
-from edgekeeper.inference import Request, upscale_image
+from edgekeeper.inference import Request, export, upscale_image
+from edgekeeper.inference.export import export_network, int8, with_runtime
+from edgekeeper.inference.export.convert import onnx_model
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics.score import mean_scores
 from edgekeeper.models import (
@@ -284,7 +283,7 @@ class TestLayers:
         assert left == ["backbone.blocks.0.norm1.weight"]
 
     def test_nothing_of_this_machine_is_in_the_file(self, write: Callable[..., Path]) -> None:
-        assert str(Path(export.__file__).parents[1]).encode() not in write("espcn").read_bytes()
+        assert str(Path(export.__file__).parents[2]).encode() not in write("espcn").read_bytes()
 
 
 class TestFloat:
