@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekeeper.cli.options import (
-    SCALES,
-    chosen_device,
-    data_option,
-    device_option,
-    needed_data,
-)
+from edgekeeper.cli.options import SCALES, chosen_device, data_option, device_option, needed_data
 from edgekeeper.cli.scoring import (
     json_option,
     repeats_option,

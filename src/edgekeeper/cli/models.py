@@ -5,13 +5,7 @@ from pathlib import Path
 
 import click
 
-from edgekeeper.cli.options import (
-    PATH,
-    Subcommands,
-    data_option,
-    needed_data,
-    new_file_option,
-)
+from edgekeeper.cli.options import PATH, Subcommands, data_option, needed_data, new_file_option
 from edgekeeper.cli.scoring import show_table
 from edgekeeper.errors import InputError
 

@@ -117,12 +117,7 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     type=click.Choice(["png", "jpeg", "webp", "tiff", "avif", "gif"]),
     help="Format to write. Default: as the name says.",
 )
-@click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    default=95,
-    help="For JPEG, WebP and AVIF.",
-)
+@click.option("--quality", type=click.IntRange(1, 100), default=95, help="For JPEG, WebP and AVIF.")
 @click.option("--codec", help="For videos; see docs/video.md. Default: libx264; .webm: libvpx-vp9.")
 @click.option("--crf", type=click.IntRange(0, 63), help="For videos; less is better, larger.")
 @click.option("--tolerant", is_flag=True, help="Use what is there of a damaged image or video.")

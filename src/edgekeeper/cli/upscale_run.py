@@ -363,9 +363,8 @@ class _Streams:
 def _streams(request: Request) -> Iterator[_Streams]:
     """Yield the request with files for streams; standard input is read now, to its end.
 
-    Raises:
-        InputError: standard input or output is the terminal.
-        ImageError: there is no room for standard input.
+    Raises InputError: standard input or output is the terminal; ImageError: there is no room for
+    standard input.
     """
     reads, writes = STREAM in request.sources, request.output == STREAM
     if reads and sys.stdin.isatty():
@@ -390,7 +389,5 @@ def _streams(request: Request) -> Iterator[_Streams]:
         if writes:
             request = replace(request, output=made)
         yield _Streams(
-            request=request,
-            stands_in=given if reads else None,
-            goes_out=made if writes else None,
+            request=request, stands_in=given if reads else None, goes_out=made if writes else None
         )

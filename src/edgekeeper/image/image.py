@@ -76,9 +76,7 @@ class Image:
         """Return the image of an array (H, W) or (H, W, C), C = 1 to 4: grey or RGB, then alpha.
 
         uint8, uint16, or floats in [0, 1], which become float32.
-
-        Raises:
-            InputError: another shape or type, or floats beyond [0, 1].
+        Raises InputError: another shape or type, or floats beyond [0, 1].
         """
         _check_array(array)
         kind = array.dtype.type
@@ -110,9 +108,7 @@ class Image:
         """Return it as Pillow's image, of 8 bits; grey without alpha keeps 16 bits and floats.
 
         The ICC profile, EXIF and density go along.
-
-        Raises:
-            UnavailableError: Pillow is not installed.
+        Raises UnavailableError: Pillow is not installed.
         """
         grey = self.pixels.shape[2] == 1 and (self.alpha is None or self.alpha_is == "extra")
         made = pillow().fromarray(self.pixels[..., 0] if grey else self._shown().to_numpy())
@@ -215,10 +211,8 @@ def read_image(path: str | Path | bytes, *, tolerant: bool = False) -> Image:
 
     Of several frames or pages it is the first. Of a damaged file ``tolerant`` takes the rows that
     can be decoded.
-
-    Raises:
-        ImageError: the file is missing, empty, damaged, cut short, not an image, of another
-            depth than 8, 16 or 32 bits, or larger than ``MAX_PIXELS``.
+    Raises ImageError: the file is missing, empty, damaged, cut short, not an image, of another
+    depth than 8, 16 or 32 bits, or larger than ``MAX_PIXELS``.
     """
     with open_image(path, limit=MAX_PIXELS, tolerant=tolerant) as reader:
         header, samples = reader.header, reader.read_rest()
@@ -241,11 +235,9 @@ def write_image(
     The file appears whole or not at all. ``quality`` (1 to 100) is for JPEG, WebP and AVIF; with
     ``options`` it is not looked at. JPEG and WebP round 16 bits to 8, AVIF to 12; WebP and AVIF
     make grey RGB. TIFF keeps floats, of 32 bits; other formats round them.
-
-    Raises:
-        InputError: ``quality`` is out of range.
-        ImageError: the file extension is unknown, the format cannot hold the image, the file
-            exists, or it cannot be written, for example because the disk is full.
+    Raises InputError: ``quality`` is out of range; ImageError: the file extension is unknown, the
+    format cannot hold the image, the file exists, or it cannot be written, for example because the
+    disk is full.
     """
     path, options = Path(path), options or SaveOptions(quality=quality)
     samples, alpha = image.pixels, image.alpha
@@ -278,8 +270,7 @@ def to_rgb_tensor(image: Image) -> Tensor:
 def alpha_tensor(image: Image) -> Tensor:
     """Return the alpha as float32 (1, 1, H, W) in [0, 1], 0 is transparent.
 
-    Raises:
-        InputError: the image has no alpha.
+    Raises InputError: the image has no alpha.
     """
     if image.alpha is None:
         raise InputError("The image has no alpha.")
@@ -290,9 +281,7 @@ def from_tensor(tensor: Tensor, *, depth: Literal[8, 16] = 8) -> Pixels:
     """Return the pixels (H, W, C), uint8 or uint16, of one image (1, C, H, W), clipped to [0, 1].
 
     Halves are rounded away from zero. The product is taken in float64, where it is exact.
-
-    Raises:
-        InputError: the tensor is not one image of floats, or holds a NaN or an infinity.
+    Raises InputError: the tensor is not one image of floats, or holds a NaN or an infinity.
     """
     if tensor.ndim != 4 or tensor.shape[0] != 1 or not tensor.is_floating_point():
         raise InputError(

@@ -55,10 +55,8 @@ def load_with_pillow(
 
     Of an animation the frames stand below each other, described as libvips does. ``tolerant``
     takes what is cut off as zeros; ``cure`` ends the sentence on damage.
-
-    Raises:
-        ImageError: it is damaged, or larger than ``limit`` or MAX_PIXELS.
-        UnavailableError: Pillow is not installed.
+    Raises ImageError: it is damaged, or larger than ``limit`` or MAX_PIXELS; UnavailableError:
+    Pillow is not installed.
     """
     module = pillow()
     file.seek(0)

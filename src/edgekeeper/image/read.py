@@ -123,10 +123,8 @@ class ImageReader:
 
         C is ``header.bands``: grey or RGB, then alpha. Frames follow each other. ``start`` never
         decreases from call to call; rows that were read are kept from the last ``start`` on.
-
-        Raises:
-            InputError: the rows do not lie in the image, or lie before those of the last call.
-            ImageError: the file is damaged or cut short here.
+        Raises InputError: the rows do not lie in the image, or lie before those of the last call;
+        ImageError: the file is damaged or cut short here.
         """
         if not self._start <= start < stop <= self.header.rows:
             raise InputError(
@@ -330,10 +328,8 @@ def open_image(
     says nothing of transparency is left out with a note, and alpha where it is opaque everywhere.
     ``frames`` says how much of an animation (GIF, WebP, PNG with Pillow) is read. Of a damaged
     file ``tolerant`` takes the rows that can be decoded, with a note.
-
-    Raises:
-        ImageError: the file is missing, empty, no image, damaged in its header, or larger than
-            ``limit`` pixels, or its samples are not of 8, 16 or 32 bits.
+    Raises ImageError: the file is missing, empty, no image, damaged in its header, or larger than
+    ``limit`` pixels, or its samples are not of 8, 16 or 32 bits.
     """
     damage = _damage_of(source) if tolerant else ""
     limit = min(limit, MAX_PIXELS) if damage else limit  # of rows that are not there

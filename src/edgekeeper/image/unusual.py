@@ -47,9 +47,7 @@ def to_srgb(image: pyvips.Image, *, name: str, form: str) -> tuple[pyvips.Image,
 
     CMYK goes through the file's own profile, or through that of libvips when there is none that
     fits. ``form`` says how a TIFF is stored.
-
-    Raises:
-        ImageError: other colours, or other samples.
+    Raises ImageError: other colours, or other samples.
     """
     if image.interpretation in _LAB:
         return image.colourspace("rgb16"), "converted from CIE Lab to sRGB"
@@ -73,8 +71,7 @@ def not_supported(name: str, form: str) -> ImageError:
 def to_samples(numbers: NDArray[Any], *, kind: str, bits: int, name: str) -> Pixels:
     """Return samples of ours of libvips' ``kind``, or of ``bits`` between 8 and 16 that are used.
 
-    Raises:
-        ImageError: floats beyond [0, 1], or numbers below zero.
+    Raises ImageError: floats beyond [0, 1], or numbers below zero.
     """
     match kind:
         case "float":

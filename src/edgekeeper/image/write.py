@@ -300,9 +300,8 @@ class ImageWriter:
     def write(self, rows: Pixels) -> None:
         """Append ``rows`` (n, W, C), C = ``header.bands``.
 
-        Raises:
-            InputError: the rows are of another form than the header says, or too many.
-            ImageError: the file cannot be written, for example because the disk is full.
+        Raises InputError: the rows are of another form than the header says, or too many;
+        ImageError: the file cannot be written, for example because the disk is full.
         """
         if self._encoder is None:
             raise InputError(f"{self._name} is not open for writing; write inside a with block.")
@@ -363,11 +362,8 @@ def create_image(
 
     ``target`` is a path or an open binary stream; a stream needs ``options.format`` and is
     written to only when the image is complete. What can be refused is refused here.
-
-    Raises:
-        InputError: a stream without a format.
-        ImageError: the format is unknown or cannot hold the image, or the file exists.
-        UnavailableError: an animated PNG needs Pillow.
+    Raises InputError: a stream without a format; ImageError: the format is unknown or cannot hold
+    the image, or the file exists; UnavailableError: an animated PNG needs Pillow.
     """
     options = options or SaveOptions()
     if isinstance(target, str | Path):

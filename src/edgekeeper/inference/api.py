@@ -103,10 +103,9 @@ def upscale(
         categories: for SFTGAN, what can be seen: the name of one category that is everywhere, the
             file of a map, or a ``CategoryMap``.
 
-    Raises:
-        InputError: an argument is not as above, or the result does not fit into memory.
-        ImageError: the file cannot be read, or a map does not fit.
-        CheckpointError, UnavailableError: of a network file.
+    Raises InputError: an argument is not as above, or the result does not fit into memory.
+    ImageError: the file cannot be read, or a map does not fit. CheckpointError, UnavailableError:
+    of a network file.
     """
     unknown = options.keys() - UpscaleOptions.__annotations__
     if unknown:

@@ -77,11 +77,8 @@ def upscale_on_cluster(
     often is tried alone. The rest goes on. With ``cluster.resume`` what the manifest says done is
     not done again, and what failed is. ``check`` is called often; when it raises
     KeyboardInterrupt the workers stop after their tile, and what they finished comes before it.
-
-    Raises:
-        InputError: a manifest is there and is not to be gone on with, or none is; see
-            ``check_outputs``.
-        UnavailableError: Ray is not installed.
+    Raises InputError: a manifest is there and is not to be gone on with, or none is; see
+    ``check_outputs``. UnavailableError: Ray is not installed.
     """
     ray = _ray()
     pairs = [(Path(os.path.abspath(s)), Path(os.path.abspath(t))) for s, t in pairs]  # noqa: PTH100
@@ -208,13 +205,7 @@ def _checked(
 
 
 def _pass(
-    ray: Any,
-    left: Mapping[str, Path],
-    request: Request,
-    *,
-    cluster: Cluster,
-    rows: int,
-    stop: Path,
+    ray: Any, left: Mapping[str, Path], request: Request, *, cluster: Cluster, rows: int, stop: Path
 ) -> Iterator[Result | None]:
     """Yield what the workers make of the files, in any order; none of those that killed one."""
     if not left:

@@ -31,8 +31,7 @@ class CategoryMap:
             nearest pixel is taken.
         name: what errors call it.
 
-    Raises:
-        InputError: labels of another form, or other numbers.
+    Raises InputError: labels of another form, or other numbers.
     """
 
     labels: NDArray[np.integer]
@@ -89,9 +88,7 @@ MapOf = Callable[[Path], CategoryMap]
 def category_map(given: Categories) -> CategoryMap:
     """Return the map that is given, named or in a file.
 
-    Raises:
-        InputError: there is no such category and no such file.
-        ImageError: the file is no map.
+    Raises InputError: there is no such category and no such file; ImageError: the file is no map.
     """
     if isinstance(given, CategoryMap):
         return given
@@ -109,8 +106,7 @@ def category_map(given: Categories) -> CategoryMap:
 def read_map(path: Path) -> CategoryMap:
     """Return the map in a grey image file, whose values are the numbers of the categories.
 
-    Raises:
-        ImageError: the file cannot be read, or is no map.
+    Raises ImageError: the file cannot be read, or is no map.
     """
     pixels: NDArray[Any] = read_image(path).pixels
     if pixels.shape[2] != 1:
@@ -129,11 +125,8 @@ def find_maps(
     ``given`` may be a folder too: the map of an image is there under its name, or, if it is in
     a folder among ``sources``, under its path below that, with a file extension of ``_SUFFIXES``.
     The maps that are asked for raise ImageError as ``read_map`` does, and where there is none.
-
-    Raises:
-        InputError: no such category, file or folder; one file for several images; a folder
-            where two images would have the same map.
-        ImageError: the one file is no map.
+    Raises InputError: no such category, file or folder; one file for several images; a folder where
+    two images would have the same map. ImageError: the one file is no map.
     """
     everywhere = isinstance(given, CategoryMap) or given in CATEGORIES
     if everywhere or not Path(str(given)).is_dir():

@@ -57,11 +57,8 @@ def networks_for(
     """Return the networks to choose from, each read once, when it is needed, on its device.
 
     ``load_one`` reads the one of a name or a file, where that is not done as the request says.
-
-    Raises:
-        InputError: no such network, or it cannot be run as asked.
-        CheckpointError: a file holds no network that is known.
-        UnavailableError: an extra is needed; it is named.
+    Raises InputError: no such network, or it cannot be run as asked. CheckpointError: a file holds
+    no network that is known. UnavailableError: an extra is needed; it is named.
     """
     model, style, read = request.model, request.style, load_one or functools.partial(_load, request)
     if isinstance(model, Networks):
@@ -126,11 +123,7 @@ class Treatment:
 
 
 def treatment(
-    request: Request,
-    networks: Networks,
-    *,
-    passes: tuple[int, ...],
-    look: Callable[[], Condition],
+    request: Request, networks: Networks, *, passes: tuple[int, ...], look: Callable[[], Condition]
 ) -> Treatment:
     """Return what to do to an image that is enlarged in ``passes``, of which the first restores.
 
@@ -276,8 +269,7 @@ class PassPlan:
 def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, ...]) -> PassPlan:
     """Return the passes and the final size, at least 1 x 1, for an image of ``size``.
 
-    Raises:
-        InputError: no network that is given enlarges, and the image is to become larger.
+    Raises InputError: no network that is given enlarges, and the image is to become larger.
     """
     height, width = request.height, request.width
     if width is not None:

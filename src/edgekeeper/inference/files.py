@@ -142,10 +142,8 @@ def upscale_file(
     """Return the result of writing the image ``source``, enlarged, to the file ``target``.
 
     The format follows the target's name. What can be refused is refused before the computation.
-
-    Raises:
-        InputError: source and target are the same file, or an argument is out of range.
-        ImageError: the source cannot be read or upscaled, or the target cannot be written.
+    Raises InputError: source and target are the same file, or an argument is out of range;
+    ImageError: the source cannot be read or upscaled, or the target cannot be written.
     """
     request = replace(request or Request(), sources=(source,), output=target)
     pairs = [(Path(source), Path(target))]
@@ -169,11 +167,8 @@ def upscale_files(
     image is being made. Stopping early (an interrupt, a generator that is closed) ends after
     the present tile, keeps what is finished and leaves no temporary file. An image that fails is
     reported and the rest goes on, unless the disk is full: then the rest is not begun.
-
-    Raises:
-        InputError: see ``plan_outputs``; an argument is out of range, or maps are given to a
-            network that takes none.
-        ImageError: there is no such folder, or no image in it.
+    Raises InputError: see ``plan_outputs``; an argument is out of range, or maps are given to a
+    network that takes none. ImageError: there is no such folder, or no image in it.
     """
     networks = networks_for(request)
     request = replace(request, model=networks)

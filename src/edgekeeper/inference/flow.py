@@ -102,12 +102,9 @@ def run(
     and a new sink: ``on_tile`` then counts anew. A sink whose block ends with an error is to
     leave nothing behind. ``look`` says what the image went through, where the networks depend on
     that. ``maps`` are the categories of the whole image.
-
-    Raises:
-        InputError: the tile is too small for the network's context, or the network takes no map
-            of categories.
-        ImageError: the map of categories has another size.
-        TileError: the network gave values that are not finite, or memory does not suffice.
+    Raises InputError: the tile is too small for the network's context, or the network takes no map
+    of categories; ImageError: the map of categories has another size; TileError: the network gave
+    values that are not finite, or memory does not suffice.
     """
     started = time.perf_counter()
     networks = networks_for(request)

@@ -32,12 +32,9 @@ def upscale_image(
     Alpha goes through the networks with the least error where those that ship are used, else it is
     interpolated. Pixels that are fully transparent take the colours
     around them, since what is stored there (often black) would show as a fringe.
-
-    Raises:
-        InputError: the tile is too small for the network's context; no such category, or
-            categories for a network that takes none; the result does not fit into memory.
-        ImageError: the map does not fit, the network gave values that are not finite, or memory
-            does not suffice.
+    Raises InputError: the tile is too small for the network's context; no such category, or
+    categories for a network that takes none; the result does not fit into memory. ImageError: the
+    map does not fit, the network gave values that are not finite, or memory does not suffice.
     """
     request = request or Request()
     maps = None if request.categories is None else category_map(request.categories)

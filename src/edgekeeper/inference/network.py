@@ -48,9 +48,7 @@ def infer(
     ``clamp="none"`` leaves values outside [0, 1] as the network gave them. ``layout`` is that of
     the network's input in float32: "channels last" is faster, and may change the last bits.
     ``maps`` are those of ``SFTGAN.with_conditions``, which is then called.
-
-    Raises:
-        InputError: ``lr`` is not a float RGB batch, or the network takes no such maps.
+    Raises InputError: ``lr`` is not a float RGB batch, or the network takes no such maps.
     """
     check_batch(lr)
     sides = (model.border,) * 4
@@ -66,12 +64,7 @@ def infer(
 
 
 def run_network(
-    model: SRModel,
-    lr: Tensor,
-    *,
-    maps: Tensor | None,
-    precision: Precision,
-    layout: MemoryLayout,
+    model: SRModel, lr: Tensor, *, maps: Tensor | None, precision: Precision, layout: MemoryLayout
 ) -> Tensor:
     """Return what the network makes of a part of an image: no border, no clamping."""
     if model.channels == "rgb":
@@ -166,9 +159,7 @@ def choose(
     it is near enough to PyTorch's float32 there, else ONNX Runtime where it is so and faster,
     else PyTorch. "auto" is bfloat16 where it is fast and good enough, else float32; "int8" is
     OpenVINO's.
-
-    Raises:
-        InputError: no file of the network in eight bits, or no OpenVINO.
+    Raises InputError: no file of the network in eight bits, or no OpenVINO.
     """
     if not (switches or wanted == "int8") and wanted != "auto":
         return Verdict(wanted)

@@ -65,8 +65,7 @@ class Request:
         tolerant: what is there of a damaged file is used.
         codec, crf: of videos.
 
-    Raises:
-        InputError: several sizes are given, or one is not above zero; there is no such choice.
+    Raises InputError: several sizes are given, or one is not above zero; there is no such choice.
     """
 
     sources: tuple[str | Path, ...] = ()
@@ -294,10 +293,8 @@ def plan_outputs(request: Request, *, factors: tuple[int, ...]) -> list[tuple[Pa
     images in and below it go to the same tree below another folder; its videos are left alone, and
     a folder below that cannot be read stands there as an image would. Formats that can only be
     read, and GIF of one frame, become PNG; of a.gif and a.png the first becomes a.gif.png.
-
-    Raises:
-        InputError: a source is not there, or holds no image.
-        ImageError: a folder cannot be read.
+    Raises InputError: a source is not there, or holds no image; ImageError: a folder cannot be
+    read.
     """
     sources = list(dict.fromkeys(map(Path, request.sources)))
     for source in sources:

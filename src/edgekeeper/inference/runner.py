@@ -154,9 +154,7 @@ def tile_side(
     For "auto" 384 to 512, wasting less than half on overlap, or less when memory is short. On a
     CPU PyTorch's rate falls above 384 pixels, OpenVINO's not; a balanced network of which 256 are
     read spends a seventh more on overlap than of 384.
-
-    Raises:
-        InputError: a number that leaves nothing between the overlaps.
+    Raises InputError: a number that leaves nothing between the overlaps.
     """
     if tile == "auto":
         side = max(384, min(8 * overlap, 512), 4 * overlap)
@@ -254,10 +252,8 @@ class TileRunner:
 
         ``maps`` (1, 8, scale·h, scale·w) are for networks that take maps of categories; ``border``
         is where the tile ends with the image, in a network that sees a border there.
-
-        Raises:
-            InputError: maps for a network that takes none.
-            TileError: the network gave values that are not finite, in float32.
+        Raises InputError: maps for a network that takes none; TileError: the network gave values
+        that are not finite, in float32.
         """
         if maps is None and isinstance(self.model, SFTGAN):
             self.notes[NO_MAP] = None

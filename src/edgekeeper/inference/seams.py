@@ -23,10 +23,8 @@ def verify_seams(
     The part must be larger than a tile, or there is nothing to compare; where memory is short
     ask for a smaller tile, since the part is also run whole. ``maps`` (1, 8, scale·h, scale·w)
     are for networks that take maps of categories.
-
-    Raises:
-        InputError: the tile is too small for the network's context, or maps for a network that
-            takes none.
+    Raises InputError: the tile is too small for the network's context, or maps for a network that
+    takes none.
     """
     request = request or Request()
     scale = model.scale
@@ -36,11 +34,7 @@ def verify_seams(
     side = tile_side(request.tile, overlap=runner.overlap, size=size, device=runner.device)
     whole = runner(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)
     grid = plan_tiles(
-        size,
-        tile=side,
-        overlap=runner.overlap,
-        multiple=model.multiple,
-        border=model.border,
+        size, tile=side, overlap=runner.overlap, multiple=model.multiple, border=model.border
     )
 
     def enlarged(part: Tensor, tile: Tile) -> Tensor:
