@@ -246,9 +246,10 @@ def _points(found: dict[tuple[str, str, float], list[NDArray[np.float64]]]) -> l
         line = [found.get((network, "sharpened", s)) for s in STRENGTHS]
         if term != "sharpened" and all(line):
             plain = np.array([np.mean(tables, axis=0) for tables in line if tables])
-            gap, risk = (_advantage(values, plain, of=of) for of in ("gv_gap", "risk"))
-            names = ("advantage", "low", "high", "saved", "saved_low", "saved_high")
-            point = replace(point, **dict(zip(names, gap + risk, strict=True)))
+            advantage, low, high = _advantage(values, plain, of="gv_gap")
+            saved, saved_low, saved_high = _advantage(values, plain, of="risk")
+            point = replace(point, advantage=advantage, low=low, high=high)
+            point = replace(point, saved=saved, saved_low=saved_low, saved_high=saved_high)
         points.append(point)
     return points
 
