@@ -135,28 +135,8 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @data_option()
 @weights_option
 @device_option()
-@click.pass_context
 def reproduce_command(
-    context: click.Context,
-    table: str,
-    store: Path | None,
-    start: str | None,
-    ours: tuple[str, ...],
-    out: Path,
-    budget: str,
-    networks: str | None,
-    scales: str | None,
-    seeds: str | None,
-    sets: str | None,
-    protocol: str | None,
-    time_limit: float | None,
-    to: float | None,
-    form: TableForm | None,
-    json_file: Path | None,
-    force: bool,
-    data: Path | None,
-    weights: Path | None,
-    device: str,
+    table: str, form: TableForm | None, json_file: Path | None, force: bool, **options: Any
 ) -> None:
     """Put ours beside the numbers that a paper's table prints.
 
@@ -164,44 +144,24 @@ def reproduce_command(
     cell by cell. The spsr and dgggan tables have a row of ours for bicubic and for each --ours;
     the ablations among them are trained with --store. dgggan-table5 is counted.
     """
-    trained = table in TRAINED or (table in ABLATED and store is not None)
+    trained = table in TRAINED or (table in ABLATED and options["store"] is not None)
     kind = "trained" if trained else "counted" if table == COUNTED else "measured"
-    _check_options(context, table, kind=kind)
+    _check_options(table, kind=kind)
     check_new_file(json_file, option="--json", force=force or kind == "trained")  # it goes on
     if kind == "trained":
-        record = _train(
-            table,
-            store,
-            sets=sets or "set5,set14",
-            protocol=protocol,
-            data=data,
-            weights=weights,
-            start=start,
-            form=form,
-            chosen={
-                "out": out,
-                "budget": budget,
-                "networks": split_names(networks) if networks else None,
-                "scales": split_numbers("--scales", scales) if scales else None,
-                "seeds": split_numbers("--seeds", seeds) if seeds else None,
-                "device": chosen_device(device),
-                "time_limit": time_limit * 60 if time_limit else None,
-                "to": to,
-            },
-        )
+        record = _train(table, options, form=form)
     elif kind == "counted":
         record = _count(form)
     else:
-        record = _measure(
-            table, ours, out=out, sets=sets, data=data, weights=weights, device=device, form=form
-        )
+        record = _measure(table, options, form=form)
     write_json(json_file, record, form=form)
     if record.get("unfinished"):
         left = ", ".join(record["unfinished"])
         click.echo(f"Still to do: {left}. The same command goes on.", err=form is not None)
 
 
-def _check_options(context: click.Context, table: str, *, kind: str) -> None:
+def _check_options(table: str, *, kind: str) -> None:
+    context = click.get_current_context()
     foreign = [*(OF_MEASURED if kind == "trained" else OF_TRAINED)]
     if kind == "trained" and table in ABLATED:
         foreign.remove("weights")
@@ -213,52 +173,45 @@ def _check_options(context: click.Context, table: str, *, kind: str) -> None:
             raise InputError(f"{table} is {kind}: {parameter.opts[-1]} is not for it.")
 
 
-def _train(
-    table: str,
-    store: Path | None,
-    *,
-    sets: str,
-    protocol: str | None,
-    data: Path | None,
-    weights: Path | None,
-    start: str | None,
-    form: TableForm | None,
-    chosen: dict[str, Any],
-) -> dict[str, Any]:
-    if store is None:
+def _train(table: str, options: dict[str, Any], *, form: TableForm | None) -> dict[str, Any]:
+    chosen = {name: options[name] for name in ("out", "budget")}
+    if names := options["networks"]:
+        chosen["networks"] = split_names(names)
+    for name in ("scales", "seeds"):
+        if options[name]:
+            chosen[name] = split_numbers(f"--{name}", options[name])
+    if minutes := options["time_limit"]:
+        chosen["time_limit"] = minutes * 60
+    chosen["device"] = chosen_device(options["device"])
+    if options["store"] is None:
         raise InputError(f"{table} is trained: give a packed store with --store.")
-    root = sets_root(data, sets=split_names(sets))
+    sets = split_names(options["sets"] or "set5,set14")
+    root = sets_root(options["data"], sets=sets)
     from edgekeeper.data.store import Store
     from edgekeeper.papers.frontier import frontier_table, structure_frontier
     from edgekeeper.papers.training import reproduce, reproduction_table
     from edgekeeper.pretrained.zoo import find
 
     own_folder(chosen["out"])
-    to = chosen.pop("to")
+    if table == FRONTIER and "scales" in chosen:
+        raise InputError("structure-frontier is at x4: --scales is not for it.")
+    store = Store.open(options["store"])
     if table == SPEEDRUN:
-        return _speedrun(Store.open(store), root=root, to=to, form=form, chosen=chosen)
+        return _speedrun(store, root=root, to=options["to"], form=form, chosen=chosen)
     if table == FRONTIER:
-        if chosen.pop("scales"):
-            raise InputError("structure-frontier is at x4: --scales is not for it.")
-        given = {name: value for name, value in chosen.items() if value is not None}
         frontier = structure_frontier(
-            store=Store.open(store),
-            data_root=root,
-            sets=split_names(sets),
-            on_event=_say_event,
-            **given,
+            store=store, data_root=root, sets=sets, on_event=_say_event, **chosen
         )
         show_table(frontier_table(frontier), form)
         return frontier.to_json()
-    chosen["seeds"] = chosen["seeds"] or (0,)
     found = reproduce(
         table.replace("-", "_"),  # type: ignore[arg-type]
-        store=Store.open(store),
+        store=store,
         data_root=root,
-        weights=weights_folder(weights, data=root),
-        start=None if start is None else find(start),
-        sets=split_names(sets),
-        protocol=protocol,
+        weights=weights_folder(options["weights"], data=root),
+        start=None if options["start"] is None else find(options["start"]),
+        sets=sets,
+        protocol=options["protocol"],
         on_event=_say_event,
         **chosen,
     )
@@ -273,7 +226,7 @@ def _speedrun(
     from edgekeeper.papers.speedrun import run_speedrun, speedrun_table
     from edgekeeper.recipes.speedrun import GOALS
 
-    (network, *more) = chosen["networks"] or ["fast"]
+    (network, *more) = chosen.get("networks", ["fast"])
     if network not in GOALS or more:
         raise InputError(f"--networks: a speedrun is of one network, of {', '.join(GOALS)}.")
     record = run_speedrun(
@@ -281,7 +234,9 @@ def _speedrun(
         store,
         data_root=root,
         goal=to,
-        **{name: chosen[name] for name in ("out", "device", "time_limit")},
+        out=chosen["out"],
+        device=chosen["device"],
+        time_limit=chosen.get("time_limit"),
     )
     show_table(speedrun_table(record), form)
     return record
@@ -291,29 +246,20 @@ def _say_event(event: "Event") -> None:
     click.echo(f"[{event.number}/{event.cells}] {event.cell}: {event.what}", err=True)
 
 
-def _measure(
-    table: str,
-    ours: tuple[str, ...],
-    *,
-    out: Path,
-    sets: str | None,
-    data: Path | None,
-    weights: Path | None,
-    device: str,
-    form: TableForm | None,
-) -> dict[str, Any]:
+def _measure(table: str, options: dict[str, Any], *, form: TableForm | None) -> dict[str, Any]:
     from edgekeeper.papers.measured import as_tables, beside
 
+    data, sets, ours = options["data"], options["sets"], options["ours"]
     root = needed_data(data) if data is not None or ours or sets else None
-    rows = [_ours(text, device=device) for text in ours]
+    rows = [_ours(text, device=options["device"]) for text in ours]
     with counted_scores("scoring") as count:
         found = beside(
             table,
             ours=rows,
             data_root=root,
             sets=split_names(sets) if sets else None,
-            weights=None if root is None else weights_folder(weights, data=root),
-            out=None if root is None else own_folder(out),
+            weights=None if root is None else weights_folder(options["weights"], data=root),
+            out=None if root is None else own_folder(options["out"]),
             on_image=count,
         )
     show_tables(as_tables(found), form)

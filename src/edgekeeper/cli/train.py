@@ -4,7 +4,7 @@ import dataclasses
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -104,19 +104,10 @@ def train_command(
     device: str,
     settings: tuple[str, ...],
     seed: int | None,
-    workers: int,
     time_limit: float | None,
-    checkpoint_every: int,
     start: str | None,
-    resume_from: Path | None,
     no_validation: bool,
-    graph: bool,
-    accumulate: int,
-    store_on: Literal["auto", "host", "device"],
-    deterministic: bool,
-    compile: bool,
-    tensorboard: bool,
-    wandb: str | None,
+    **others: Any,
 ) -> None:
     """Train a network from RECIPE: a name, a TOML file, or a Python file that defines `recipe`.
 
@@ -149,19 +140,10 @@ def train_command(
         out=folder,
         remote=out if is_address(out) else None,
         device=_device_of_rank(chosen_device(device)),
-        workers=workers,
         time_limit=time_limit * 60 if time_limit else None,
-        checkpoint_every=checkpoint_every,
-        resume_from=resume_from,
         start_from=start_from,
         data_root=data,
-        tensorboard=tensorboard,
-        wandb=wandb,
-        graph=graph,
-        accumulate=accumulate,
-        store_on=store_on,
-        deterministic=deterministic,
-        compile=compile,
+        **others,  # which RunOptions calls as the command does
     )
     try:
         outcome = train(chosen, images, options=options)
