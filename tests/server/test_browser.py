@@ -260,6 +260,33 @@ def test_cancel_reload_and_two_tabs(open_page: Any, photo: Photo, tmp_path: Path
     other.get_by_text("None yet.").wait_for()
 
 
+def test_what_failed_or_was_cancelled_is_done_again_by_mouse_and_by_keys(
+    open_page: Any, server: Server, photo: Photo, tmp_path: Path
+) -> None:
+    page = open_page()
+    page.select_option("#size", "own")
+    page.fill("#factor", "8")
+    page.press("#factor", "Tab")
+    enlarge(page, photo(tmp_path / "large.png", 120, 90))
+    page.get_by_text("120 × 90 → 960 × 720 pixels").wait_for()
+    page.get_by_text("being made").wait_for()
+    again = page.get_by_role("button", name="Again: large.png")
+    assert again.is_hidden()
+    for worker in server.workers():
+        worker.kill()
+    page.get_by_text("not done").wait_for()
+    assert page.get_by_text("Try again, or a smaller size.").is_visible()
+    keep(page, "failed")
+    again.click()
+    page.get_by_text("being made").wait_for()
+    page.get_by_role("button", name="Cancel: large.png").click()
+    page.get_by_text("cancelled").wait_for()
+    again.focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("960 × 720: done").wait_for()
+    assert again.is_hidden() and page.locator(".job").count() == 1
+
+
 def test_german_dark_on_a_phone_by_keyboard(open_page: Any, photo: Photo, tmp_path: Path) -> None:
     page = open_page(
         locale="de-DE",
@@ -455,6 +482,7 @@ def test_what_the_server_says_is_said_in_german(open_page: Any, tmp_path: Path) 
 @pytest.mark.slow
 def test_a_result_of_100_megapixels_is_shown_to_its_pixels(open_page: Any, tmp_path: Path) -> None:
     page = open_page()
+    page.set_default_timeout(900_000)  # two minutes of computing, on a machine that does more
     page.select_option("#size", "own")
     page.fill("#factor", "1")
     page.press("#factor", "Tab")
