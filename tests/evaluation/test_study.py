@@ -114,6 +114,11 @@ def test_the_answers_become_scores_and_rates(
     assert "24 participants, 288 answers" in " ".join(shown.out.split())
     assert "attention checks: 1" in " ".join(shown.out.split())
 
+    ran = command(
+        "study", "analyse", tmp_path / "study_key.json", files[0], tmp_path / "sleepy.jsonl"
+    )
+    assert ran.status == 2 and "1 failed more than half of their attention" in ran.err
+
     equal = tmp_path / "equal.jsonl"
     equal.write_text("".join(answers_of(study, key, f"q{n}", 0.0) for n in range(12)))
     ran = command("study", "analyse", tmp_path / "study_key.json", equal, "--format", "csv")

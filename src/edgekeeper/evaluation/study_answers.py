@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from edgekeeper.errors import DataError
+from edgekeeper.errors import DataError, InputError
 from edgekeeper.evaluation.study import ORIGINAL, STUDY_MEASURES
 from edgekeeper.evaluation.tables import TITLES, Table, with_interval
 from edgekeeper.files import parse_json
@@ -93,6 +93,11 @@ def analyse_study(
     kept, out = _attentive(answers, checks)
     once, repeated = _repeated(kept)
     people = len({answer.participant for answer in once})
+    if out and people < 2:
+        raise InputError(
+            f"{people} participants are left, and intervals need two; {out} failed more than half "
+            "of their attention checks and are left out."
+        )
     scores = preference_scores(once, methods, seed=seed)
     ranked = sorted(zip(methods, scores, strict=True), key=lambda pair: -pair[1].mean)
     pairs = []
