@@ -27,8 +27,7 @@ from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.models import ESPCN
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.gradient import sobel
-from edgekeeper.ops.resize import imresize
-from edgekeeper.ops.sharpen import STRONGEST, sharpen
+from edgekeeper.ops.sharpen import STRONGEST, back_project, sharpen
 from edgekeeper.pretrained.zoo import load
 from structure_trial import SCALE, variances
 
@@ -119,10 +118,6 @@ def solved(mean: Tensor, place: Tensor, width: Tensor, *, price: float, rounds: 
     return z
 
 
-def projected(z: Tensor, lr: Tensor) -> Tensor:
-    return z + imresize(lr - imresize(z, scale=1 / SCALE), scale=SCALE)
-
-
 @torch.no_grad()
 def measured(results: list[Tensor], images: list[Pair]) -> Scores:
     rows = []
@@ -187,7 +182,7 @@ def main() -> None:
     cells: dict[str, Scores] = {}
 
     def note(name: str, results: list[Tensor]) -> None:
-        back = [projected(z, lr) for z, (lr, _) in zip(results, images, strict=True)]
+        back = [back_project(z, lr) for z, (lr, _) in zip(results, images, strict=True)]
         both = {"": results, ", projected": back}
         for mark, of in both.items():
             cells[name + mark] = measured(of, images)

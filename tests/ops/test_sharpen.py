@@ -8,11 +8,13 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 from edgekeeper.losses.gradient_variance import gradient_variances
+from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.sharpen import (
     LARGEST_EIGENVALUE,
     STRONGEST,
     TOLERANCE,
     allowed_change,
+    back_project,
     gradient_energy,
     reach,
     sharpen,
@@ -172,6 +174,31 @@ def test_the_reach(strength):
 def test_strength_zero_is_the_image():
     x = image(1, 3, 5, 6)
     assert torch.equal(sharpen(x, 0.0), x)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_step_of_back_projection_comes_no_farther_from_any_original_of_the_image(scale):
+    """U = s² D' to the border, and D U has eigenvalues in [0.2, 1]: I - U D is a contraction."""
+    height, width = 9, 7
+    small = torch.eye(height * width, dtype=torch.float64).view(-1, 1, height, width)
+    enlarging = imresize(small, scale=scale).flatten(1).mT  # (sH sW, H W)
+    large = torch.eye(len(enlarging), dtype=torch.float64).view(
+        -1, 1, scale * height, scale * width
+    )
+    shrinking = imresize(large, scale=1 / scale).flatten(1).mT
+    torch.testing.assert_close(enlarging, scale**2 * shrinking.mT)
+    values = torch.linalg.eigvalsh(shrinking @ enlarging)
+    assert values.min() > 0.2 and values.max() < 1 + 1e-12
+    original, sr = (
+        image(1, 1, scale * height, scale * width),
+        image(2, 1, *large.shape[-2:], seed=1),
+    )
+    lr = imresize(original, scale=1 / scale)
+    stepped = back_project(sr, lr.expand(2, -1, -1, -1))
+    error, left = ((x - original).flatten(1) for x in (sr, stepped))
+    assert (left.norm(dim=1) < error.norm(dim=1)).all()
+    torch.testing.assert_close(left, error - error @ shrinking.mT @ enlarging.mT)
+    torch.testing.assert_close(back_project(original, lr), original)
 
 
 def test_each_image_has_its_strength():

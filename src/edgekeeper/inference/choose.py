@@ -25,6 +25,7 @@ from edgekeeper.inference.request import Request
 from edgekeeper.inference.runner import Finish, TileRunner
 from edgekeeper.metrics.artifacts import THRESHOLD, WINDOW, texture_similarity
 from edgekeeper.models import SRModel
+from edgekeeper.pretrained.cards import style_of
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, Runtime, UsedPrecision, load_exported
 from edgekeeper.pretrained.zoo import (
     FACTORS,
@@ -84,11 +85,18 @@ def networks_for(
         one = model if isinstance(model, SRModel) else read(check_named(model))
         known = isinstance(model, str | Path) and (WEIGHTS / f"{model}.safetensors").is_file()
         own = Networks(factors=(one.scale,), load=lambda factor: one)
-        return replace(own, alpha=plain, flat=FLAT) if known else own
+        faithful = known and style_of(str(model)) in ("faithful", "sharp")
+        return replace(own, alpha=plain, flat=FLAT, faithful=faithful) if known else own
     if load_one is None and request.runtime not in ("auto", "torch"):
         raise InputError("Only an exported network is run by another runtime than torch.")
     find_device(request.device)
-    own = Networks(factors=FACTORS[style], load=shipped(style), alpha=plain, flat=FLAT)
+    own = Networks(
+        factors=FACTORS[style],
+        load=shipped(style),
+        alpha=plain,
+        flat=FLAT,
+        faithful=style != "texture",
+    )
     if style not in ("auto", "restore"):
         return own
     restore = Networks(factors=FACTORS["restore"], load=shipped("restore"))
@@ -304,12 +312,13 @@ def steps_of(
 ) -> Iterator[tuple[SRModel, Finish]]:
     """Yield the network and the finish of each pass: the first restores, the last sharpens."""
     for number, factor in enumerate(passes, start=1):
-        model, flat = networks.load(factor), networks.flat
+        model, flat, back = networks.load(factor), networks.flat, networks.faithful
         if number == 1 and treated.strength and networks.restore is not None:
             other = networks.restore.load(factor)
-            model, flat = mix(model, other=other, strength=treated.strength), FLAT_RESTORED
+            model = mix(model, other=other, strength=treated.strength)
+            flat, back = FLAT_RESTORED, False  # what was taken away is not to come back
         sharpness = request.used_sharpness if number == len(passes) else 0.0
-        yield model, Finish(scale=factor, sharpness=sharpness, flat=flat)
+        yield model, Finish(scale=factor, sharpness=sharpness, back=back, flat=flat)
 
 
 def alpha_runners(

@@ -31,7 +31,7 @@ from edgekeeper.inference.network import (
 from edgekeeper.models import SFTGAN, SRModel
 from edgekeeper.models.base import in_evaluation
 from edgekeeper.ops.resize import imresize
-from edgekeeper.ops.sharpen import STRONGEST, reach, sharpen
+from edgekeeper.ops.sharpen import STRONGEST, back_project, reach, sharpen
 from edgekeeper.ops.tiles import Sides
 from edgekeeper.pretrained.exported import ExportedNetwork, UsedPrecision
 from edgekeeper.pretrained.zoo import Accelerable
@@ -68,11 +68,13 @@ class Finish:
 
     Attributes:
         sharpness: from 0, as the network made it, to 1.
+        back: whether what is sharpened takes a step of back-projection (docs/sharpness.md).
         flat: LR pixels around one that must be equal to it for it to count as flat; 0: none do.
     """
 
     scale: int = 1
     sharpness: float = 0.0
+    back: bool = False
     flat: int = 0
 
     @property
@@ -83,7 +85,10 @@ class Finish:
     @property
     def context(self) -> int:
         """How many LR pixels around a tile it needs, beside the network's."""
-        return ceil(reach(self.strength) / self.scale) if self.sharpness else 0
+        if not self.sharpness:
+            return 0
+        step = 2 * BICUBIC_RADIUS if self.back else 0  # it shrinks and enlarges
+        return ceil(reach(self.strength) / self.scale) + step
 
     def keeps(self, lr: Tensor) -> bool:
         """Return whether all of ``lr`` is flat: no network need see it."""
@@ -93,6 +98,7 @@ class Finish:
         """Return what becomes of ``sr`` (B, C, rH, rW) in [0, 1], made of ``lr`` (B, C, H, W)."""
         if self.sharpness and min(sr.shape[-2:]) >= _LEAST_SIDE:
             sr = sharpen(sr, self.strength).clamp_(0, 1)
+            sr = back_project(sr, lr).clamp_(0, 1) if self.back else sr
         return keep_flat(sr, lr, radius=self.flat) if self.flat else sr
 
 
@@ -315,11 +321,11 @@ class TileRunner:
 
     def _project(self, sr: Tensor, lr: Tensor) -> Tensor:
         """Project iteratively back (Irani and Peleg 1991); the exact bicubic is the camera."""
-        size, large = (lr.shape[-2], lr.shape[-1]), (sr.shape[-2], sr.shape[-1])
-        small = before = imresize(sr, size=size)  # (1, C, h, w)
+        size = (lr.shape[-2], lr.shape[-1])
+        before = imresize(sr, size=size)  # (1, C, h, w)
         for _ in range(PROJECTIONS):
-            sr = (sr + imresize(lr - small, size=large)).clamp_(0, 1)
-            small = imresize(sr, size=size)
+            sr = back_project(sr, lr).clamp_(0, 1)
+        small = imresize(sr, size=size)
         count = size[0] * size[1]
         means = [colour_difference(_as_rgb(x), _as_rgb(lr)) for x in (before, small)]
         self._drift += torch.tensor([*(mean * count for mean in means), count])

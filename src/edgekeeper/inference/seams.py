@@ -28,7 +28,8 @@ def verify_seams(
     """
     request = request or Request()
     scale = model.scale
-    finish = Finish(scale=scale, sharpness=request.used_sharpness)
+    back = networks_for(request).faithful
+    finish = Finish(scale=scale, sharpness=request.used_sharpness, back=back)
     runner = runner_of(model, request, finish=finish)
     size = (lr.shape[-2], lr.shape[-1])
     side = tile_side(request.tile, overlap=runner.overlap, size=size, device=runner.device)

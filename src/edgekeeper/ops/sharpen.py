@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from edgekeeper.errors import InputError
 from edgekeeper.ops.gradient import check_floats, sobel
+from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.structure import patch_variances
 
 LARGEST_EIGENVALUE = 64.0
@@ -73,6 +74,16 @@ def sharpen(x: Tensor, strength: float | Tensor, *, patch: int | None = None) ->
 def reach(strength: float) -> int:
     """Return how many pixels away an image matters to ``sharpen`` without patches; at most 44."""
     return 2 * _steps(strength * LARGEST_EIGENVALUE)
+
+
+def back_project(sr: Tensor, lr: Tensor) -> Tensor:
+    """Return ``sr`` (B, C, rH, rW) after a step towards shrinking to ``lr`` (B, C, H, W).
+
+    What the exact bicubic makes of ``sr`` lacks of ``lr``, enlarged and added: at whole scales a
+    step down the gradient of that squared difference (Irani and Peleg 1991). Not clipped.
+    """
+    size, large = (lr.shape[-2], lr.shape[-1]), (sr.shape[-2], sr.shape[-1])
+    return sr + imresize(lr - imresize(sr, size=size), size=large)
 
 
 def gradient_energy(x: Tensor, *, patch: int | None = None) -> Tensor:

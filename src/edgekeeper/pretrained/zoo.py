@@ -341,6 +341,7 @@ class Networks:
         restore: networks whose results are mixed in for an image that was damaged.
         alpha: networks for alpha; None: it is interpolated.
         flat: LR pixels that must be equal around one for its colour to be kept; 0: none is.
+        faithful: whether results, shrunk, are meant to be their image again.
     """
 
     factors: tuple[int, ...]
@@ -348,6 +349,7 @@ class Networks:
     restore: "Networks | None" = None
     alpha: "Networks | None" = None
     flat: int = 0
+    faithful: bool = False
 
 
 def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]:
