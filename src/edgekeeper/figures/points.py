@@ -38,7 +38,7 @@ PLACES = (
     *((9, 14), (-9, 14), (9, -14), (-9, -14)),
     *((far * x, far * y) for far in (3, 5, 7) for x, y in _NEAR),  # at the end of a line
 )
-_WITHOUT_LINE = 15  # points up to which a label needs no line to its point
+_WITHOUT_LINE = 13  # points up to which a label needs no line to its point
 
 
 @dataclass(frozen=True)
