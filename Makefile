@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) --upgrade pip
 	$(if $(INDEX),$(PIP) $(INDEX) -c constraints.txt torch ||) $(PIP) -c constraints.txt torch
-	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt -e '.[dev,fast]'
 	touch $(STAMP)
 
 clean:

@@ -13,12 +13,14 @@ from PIL import Image as PILImage
 
 import edgekeeper
 from edgekeeper.cli.upscale import upscale_command
+from edgekeeper.data.synthetic import synthetic_image
 from edgekeeper.errors import InputError
 from edgekeeper.files import sha256_of
 from edgekeeper.inference import Request, flow, network, networks_for
 from edgekeeper.inference.choose import Mixture
 from edgekeeper.inference.runner import SMALL, TileRunner
 from edgekeeper.models import SRModel
+from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained import zoo as files
 from edgekeeper.pretrained.zoo import DEFAULTS, EXPORTS, Accelerated, cached_export, find, load
 
@@ -56,9 +58,24 @@ def test_the_files_that_ship_are_of_the_networks_that_ship() -> None:
             model = onnx.load(EXPORTS / f"{name}{kind}.onnx")
             facts = json.loads({p.key: p.value for p in model.metadata_props}["edgekeeper"])
             assert facts["source"]["sha256"] == sha256_of(find(name)), f"{name}: {advice}"
+            assert facts["format"] == files.EXPORT_FORMAT, f"{name}: {advice}"
             if kind:
                 assert facts["int8"]["images"] >= 20  # that did not calibrate
                 assert facts["int8"]["loss_db"] <= 0.2
+
+
+@torch.inference_mode()
+def test_the_files_that_ship_are_torch_on_patterns_that_grew() -> None:
+    rows, columns = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
+    stripes = (torch.sin(torch.pi * (0.851 * columns + 0.129 * rows)) > 0).float()
+    drawing = imresize(synthetic_image(size=512, seed=1, number=3), scale=1 / 4).clamp(0, 1)
+    noise = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0)).round()
+    patterns = [torch.stack([stripes, 1 - stripes, torch.ones(40, 40)])[None], drawing, noise]
+    for path in sorted(EXPORTS.glob("*_x?.onnx")):
+        for runtime in ("onnx", "openvino"):
+            exported = files.load_exported(path, runtime=runtime, threads=1)  # type: ignore[arg-type]
+            for lr in patterns:
+                torch.testing.assert_close(exported(lr), load(path.stem)(lr), atol=1e-3, rtol=0)
 
 
 def test_openvino_in_float32_is_torch(slow_processor: None) -> None:
