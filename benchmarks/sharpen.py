@@ -10,7 +10,8 @@ network sharpened until its mean ratio is the same.
 ``--dial``: what ``upscale --sharpness`` costs, and what its step of back-projection does. The line,
 plainly sharpened, against the same after ``--steps``: one to LR, as upscale takes it; two; or one
 to what the network's own result shrinks to. At equal PSNR and at equal gap the other measures
-(above 0: better), with 95 % bootstrap intervals over the images; all sets are one. Writes --json.
+(above 0: better), with 95 % bootstrap intervals over the images; all sets are one. Writes --json,
+where other networks of the same sets stay.
 """
 
 import argparse
@@ -185,7 +186,8 @@ def main() -> None:
     sets = given.sets.split(",")
     networks = given.networks or (DIAL_NETWORKS if given.dial else NETWORKS)
     if given.dial:
-        reports = {}
+        kept = json.loads(given.json.read_text()) if given.json.exists() else {}
+        reports = kept["networks"] if kept.get("sets") == sets else {}
         for name in networks:
             reports[name] = dial(
                 name, kinds=given.steps, sets=sets, data=given.data, perceptual=not given.no_lpips
