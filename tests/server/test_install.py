@@ -112,13 +112,17 @@ def test_docker_is_told_what_is_there() -> None:
 
 def test_a_browser_that_is_opened_now_waits_for_the_server() -> None:
     with listen_on("127.0.0.1", 0) as listening:
-        socket.create_connection(listening.getsockname(), timeout=5).close()
+        address = listening.getsockname()
+        with socket.create_connection(address, timeout=5) as browser:
+            assert browser.getpeername() == address
 
 
 def test_the_icon_starts_the_page_and_clicked_again_opens_the_same(
     command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    beside = command("serve", "--shortcut", "--port", "9000")
+    assert beside.status == 2 and "--shortcut stands alone" in beside.err
     ran = command("serve", "--shortcut")
     icon = tmp_path / "data/applications/edgekeeper.desktop"
     assert ran.status == 0 and str(icon) in ran.out

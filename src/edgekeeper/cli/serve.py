@@ -38,14 +38,6 @@ _COMMAND = "#!/bin/sh\nexec {command}\n"
 _BATCH = "@echo off\nchcp 65001 >nul\n{command}\nif errorlevel 1 pause\n"
 
 
-def _on_shortcut(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """Write the icon and end, where it is ``wanted``."""
-    if wanted:
-        path = write_shortcut(Path.home())
-        click.echo(f"{path}: a click on it opens the page; closing its window ends it.")
-        context.exit()
-
-
 @click.command("serve", epilog="Example: edgekeeper serve")
 @click.option(
     "--host",
@@ -85,13 +77,12 @@ def _on_shortcut(context: click.Context, _: click.Parameter, wanted: bool) -> No
 @click.option(
     "--shortcut",
     is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_on_shortcut,
     help="Put an icon among the programs (macOS: on the desktop) that starts this, and end.",
 )
 @device_option()
+@click.pass_context
 def serve_command(
+    context: click.Context,
     host: str,
     port: int,
     token: str | None,
@@ -100,12 +91,21 @@ def serve_command(
     max_upload: int,
     max_pixels: int,
     queue: int,
+    shortcut: bool,
     device: str,
 ) -> None:
     """Open a page to enlarge images on: drop them, choose how large, compare, download.
 
     Without --host nothing leaves this machine. The page uses an HTTP API, which /api describes.
     """
+    if shortcut:
+        source = click.core.ParameterSource.COMMANDLINE
+        given = {name for name in context.params if context.get_parameter_source(name) is source}
+        if given != {"shortcut"}:
+            raise InputError("--shortcut stands alone: its icon starts the page without options.")
+        path = write_shortcut(Path.home())
+        click.echo(f"{path}: a click on it opens the page; closing its window ends it.")
+        return
     with need_web("serve"):
         from edgekeeper.server.app import create_app
     from edgekeeper.server.service import Limits, Service
