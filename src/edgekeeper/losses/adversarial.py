@@ -73,8 +73,7 @@ class RelativisticGAN(AdversarialLoss):
     def __init__(self, *, total: Sum = "half", means: Means = "attached") -> None:
         check_choice("total of the relativistic loss", total, known=get_args(Sum))
         check_choice("treatment of the means", means, known=get_args(Means))
-        self.total, self.means = total, means
-        self.weight = 0.5 if total == "half" else 1.0  # code; paper
+        self.means, self.weight = means, 0.5 if total == "half" else 1.0  # code; paper
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss (ESRGAN, eq. 2); its gradient goes to ``fake`` only."""
@@ -115,10 +114,8 @@ def check_logits(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return both in float32 or more; InputError unless they are floats that are not empty."""
     for name, tensor in (("real", real), ("fake", fake)):
         if not tensor.is_floating_point() or tensor.numel() == 0:
-            raise InputError(
-                f"'{name}' must be the discriminator's logits, at least one float; got "
-                f"{tuple(tensor.shape)} of {tensor.dtype}."
-            )
+            got = f"{tuple(tensor.shape)} of {tensor.dtype}"
+            raise InputError(f"'{name}' must be a discriminator's logits, floats; got {got}.")
     return as_float32_or_more(real), as_float32_or_more(fake)
 
 

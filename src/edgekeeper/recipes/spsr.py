@@ -29,16 +29,8 @@ from edgekeeper.models import RRDB, SPSR, GradientBranch, SRModel
 from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.recipes.shipped import edsr_light
 from edgekeeper.spec import Spec, spec
-from edgekeeper.training.recipe import (
-    Data,
-    Discriminator,
-    Optim,
-    Recipe,
-    Stage,
-    Start,
-    Term,
-    Validation,
-)
+from edgekeeper.training.optimizer import Optim
+from edgekeeper.training.recipe import Data, Discriminator, Recipe, Stage, Start, Term, Validation
 
 SPSRVariant = Literal["esrgan", "no_branch", "no_loss", "spsr"]
 SPSRForm = Literal["paper", "small", "light"]
@@ -74,7 +66,7 @@ _OXFORD = Term("perceptual", spec(Perceptual, weights="oxford"), weight=0.1)
 
 
 def _gan(optim: Optim, *, size: int, width: int) -> Discriminator:
-    """Return the discriminator of images, equations 5 and 6, relativistic as in the code."""
+    # Of images: equations 5 and 6, relativistic as in the code.
     network = spec(VGGDiscriminator, size=size, width=width)
     return Discriminator("gan", network, spec(RelativisticGAN), optim, weight=_GAN)
 
@@ -123,18 +115,15 @@ def spsr(*, variant: SPSRVariant = "spsr", form: SPSRForm = "light", seed: int =
 
     Its name is ``spsr``, ``spsr_light``, ``spsr_no_loss``, ``spsr_no_loss_light``, ``esrgan`` ...
     """
-    chosen, on_maps = SPSR_FORMS[form], variant in ("no_branch", "spsr")
-    has_branch = variant in ("no_loss", "spsr")
-    pixel = Term("pixel", spec(L1))
+    chosen, has_branch = SPSR_FORMS[form], variant in ("no_loss", "spsr")
+    gan, pixel = chosen.discriminator, Term("pixel", spec(L1))
     branch = (Term("branch", spec(L1), weight=_BRANCH, on="branch"),) if has_branch else ()
     terms: tuple[Term, ...] = (chosen.perceptual, replace(pixel, weight=_PIXEL))
-    gan = chosen.discriminator
     discriminators: tuple[Discriminator, ...] = (gan,)
-    if on_maps:  # equations 7, 8 and 9
+    if variant in ("no_branch", "spsr"):  # equations 7, 8 and 9, of gradient maps
         terms += (Term("gradient", spec(Gradient), weight=_GRADIENT),)
-        discriminators += (
-            replace(gan, name="gradient gan", input="gradient", weight=_GRADIENT_GAN),
-        )
+        on_maps = replace(gan, name="gradient gan", input="gradient", weight=_GRADIENT_GAN)
+        discriminators += (on_maps,)
     first, second, third = chosen.steps
     pretrain = Stage("pixel", first or second, chosen.pixel, (pixel, *branch))
     adversarial = Stage(
@@ -159,9 +148,5 @@ def spsr(*, variant: SPSRVariant = "spsr", form: SPSRForm = "light", seed: int =
     )
 
 
-SPSR_TABLE2: dict[str, Recipe] = {
-    recipe.name: recipe
-    for form in get_args(SPSRForm)
-    for variant in SPSR_VARIANTS
-    for recipe in (spsr(variant=variant, form=form),)
-}
+_ALL = [spsr(variant=v, form=form) for form in get_args(SPSRForm) for v in SPSR_VARIANTS]
+SPSR_TABLE2 = {recipe.name: recipe for recipe in _ALL}

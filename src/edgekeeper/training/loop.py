@@ -27,7 +27,8 @@ from edgekeeper.training.checks import GradientCheck, check_recipe
 from edgekeeper.training.graph import RecordedUpdate, Update, check_recordable
 from edgekeeper.training.logging import RunReport
 from edgekeeper.training.optimizer import Optim, optimizer_step
-from edgekeeper.training.process import RunOptions, Stopped, is_resident, running
+from edgekeeper.training.process import RunOptions as RunOptions
+from edgekeeper.training.process import Stopped, is_resident, running
 from edgekeeper.training.ranks import agreed, share, whole
 from edgekeeper.training.recipe import Loss, Recipe
 from edgekeeper.training.state import (
@@ -40,8 +41,6 @@ from edgekeeper.training.state import (
     enter_stage,
     frozen,
 )
-
-__all__ = ["Outcome", "RunOptions", "train"]
 
 
 def update(
@@ -69,10 +68,8 @@ def update(
     # The generator: every loss by its name, and one step against their weighted sum.
     with frozen(d.network for d in discriminators):
         guided = any(term.on == "branch" for term in stage.terms)
-        sr, gradient = forward(  # (B, C, rH, rW) each
-            state, lr, recipe=recipe, guided=guided, accumulate=accumulate
-        )
-        compared = {"image": (sr, hr)}
+        sr, gradient = forward(state, lr, recipe=recipe, guided=guided, accumulate=accumulate)
+        compared = {"image": (sr, hr)}  # (B, C, rH, rW) each
         if gradient is not None:
             compared["branch"] = (gradient, gradient_map(hr))
         losses: dict[str, Tensor] = {}
@@ -120,11 +117,10 @@ def forward(
         return (found,) if isinstance(found, Tensor) else (found.sr, found.gradient)
 
     with precision(state.model, recipe=recipe):
-        if accumulate == 1:
-            parts = [result(share(lr))]
-        else:
-            pieces = share(lr).tensor_split(accumulate)
-            parts = [checkpoint(result, piece, use_reentrant=False) for piece in pieces]
+        parts = [
+            result(piece) if accumulate == 1 else checkpoint(result, piece, use_reentrant=False)
+            for piece in share(lr).tensor_split(accumulate)
+        ]
     images = [whole(torch.cat(each).float(), like=lr) for each in zip(*parts, strict=True)]
     return images[0], images[1] if guided else None
 
@@ -196,10 +192,8 @@ def train(recipe: Recipe, store: Store, *, options: RunOptions) -> Outcome:
                 state = begin(recipe, store, options=options)  # the last good state
                 state.rollbacks = rollbacks  # each halves the learning rate
                 report.rollback(state, failure)
-            ends = state.step == recipe.steps or why == "reached"
-            model_path = report.finish(state) if ends else None
-    status = "finished" if ends or why is None or why == "reached" else why
-    return Outcome(status, state.step, model_path, state.seconds)
+            model_path = report.finish(state) if why is None else None
+    return Outcome(why or "finished", state.step, model_path, state.seconds)
 
 
 def _run(
@@ -209,29 +203,28 @@ def _run(
     criteria: Mapping[Spec[Loss], Loss],
     report: RunReport,
     stopped: Callable[[], Stopped | None],
-) -> Stopped | Literal["reached"] | None:
-    """Update ``state`` to the end of the recipe, or return why it was stopped before."""
+) -> Stopped | None:
+    """Update ``state`` until the recipe ends or its score is reached; or return what stopped it."""
     recipe, options, clock = report.recipe, report.options, time.monotonic()
     every, workers = options.gradient_check_every, options.workers
+    update_once: Update = partial(
+        update, recipe=recipe, criteria=criteria, accumulate=options.accumulate
+    )
     for stage, end in zip(recipe.stages, recipe.stage_ends, strict=True):
         begins = end - stage.steps
         if state.step == begins:
             enter_stage(state, stage, recipe=recipe)  # new optimizers; see Discriminator
-        one_update: Update = partial(
-            update, recipe=recipe, criteria=criteria, accumulate=options.accumulate
-        )
-        update_once = RecordedUpdate(one_update, recipe=recipe) if options.graph else one_update
+        one_update = RecordedUpdate(update_once, recipe=recipe) if options.graph else update_once
         steps, scale = range(state.step, end), state.model.scale
         if steps:
             store.verify(images=16)
-        batches = stage_batches(
+        for batch in stage_batches(
             recipe, store, steps=steps, scale=scale, workers=workers, device=options.device
-        )
-        for batch in batches:
+        ):
             first = state.step == begins
             again = every > 0 and state.step % every == 0 and len(stage.weights_at(0)) > 1
             check = GradientCheck() if first or again else None  # costs a backward per loss
-            values = update_once(state, batch, gradient_check=check)
+            values = one_update(state, batch, gradient_check=check)
             state.step += 1
             if check is not None:
                 if first:  # later a loss may rightly have become still
@@ -240,8 +233,8 @@ def _run(
             before, clock = clock, time.monotonic()
             state.seconds += clock - before
             report.after_update(state, values)
-            if why := stopped():
+            if (why := stopped()) and state.step < recipe.steps:
                 return why
             if options.until is not None and agreed(int(report.reached), device=options.device):
-                return "reached"
+                return None
     return None
