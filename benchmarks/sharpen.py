@@ -1,6 +1,6 @@
 """The faithful networks' results sharpened: the line that every structure loss has to beat.
 
-    OMP_NUM_THREADS=1 python benchmarks/sharpen.py --data DATA [--dial]
+    OMP_NUM_THREADS=1 python benchmarks/sharpen.py --data DATA [--dial | --prices]
 
 Prints the table of docs/sharpness.md: for each network, strength and set the mean PSNR on luma, the
 PSNR that a posterior mean would have after as large a change, GV ratio and GV gap (y_matlab). Where
@@ -12,6 +12,9 @@ plainly sharpened, against the same after ``--steps``: one to LR, as upscale tak
 to what the network's own result shrinks to. At equal PSNR and at equal gap the other measures
 (above 0: better), with 95 % bootstrap intervals over the images; all sets are one. Writes --json,
 where other networks of the same sets stay.
+
+``--prices``: what ``upscale --sharpness`` costs with each network that ships: the mean change of
+PSNR in dB with its 95 % interval, for ``models card``. A network whose file is the same stays.
 """
 
 import argparse
@@ -28,13 +31,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.evaluation.evaluate import results
+from edgekeeper.files import sha256_of
 from edgekeeper.inference.runner import Finish
 from edgekeeper.metrics import compare_variances, lpips, psnr, ssim
 from edgekeeper.metrics.risk import structure_risk
+from edgekeeper.metrics.statistics import interval
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.sharpen import STRONGEST, back_project, sharpen
-from edgekeeper.pretrained.zoo import WEIGHTS, load
+from edgekeeper.pretrained.cards import PRICES, style_of
+from edgekeeper.pretrained.zoo import WEIGHTS, Network, load, networks
 
 NETWORKS = ("espcn_x3", "edsr_light_x4", "dgggan_light_x4")
 TWINS = {"espcn_x3": "espcn_x3_gv", "edsr_light_x4": "edsr_light_x4_gv"}
@@ -43,6 +49,7 @@ PATCHED = (0.002, 0.005)
 DIAL_NETWORKS = ("balanced_x4", "edsr_light_x2", "edsr_light_x3", "edsr_light_x4", "espcn_x4")
 DIAL_NETWORKS += ("fast_x4", "balanced_x3", "balanced_x2", "fast_x3", "fast_x2")
 LINE = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)  # sharpness
+PRICED = (0.25, 0.5, 1.0)
 STEPS = {"lr": 1, "lr twice": 2, "own": 1}
 MEASURES = ("psnr", "gv_gap", "gv_ratio", "risk_percent", "ssim", "lpips")
 Rows = NDArray[np.float64]  # (images, MEASURES)
@@ -167,6 +174,32 @@ def dial(
     return report
 
 
+@torch.no_grad()
+def prices(network: Network, *, sets: Sequence[str], data: Path) -> dict[str, object]:
+    """The change of PSNR at each of ``PRICED``: the mean over the images and its interval."""
+    back, changes = style_of(network.name) in ("faithful", "sharp"), list[list[float]]()
+    for result in results(load(network.path), sets=sets, data_root=data):
+        lr, hr, sr = result.pair.lr(), result.pair.hr(), result.image.clamp(0, 1)
+        finishes = (Finish(scale=network.scale, sharpness=x, back=back) for x in (0.0, *PRICED))
+        images = ((finish(sr, lr) * 255).round() / 255 for finish in finishes)
+        plain, *sharp = (psnr(image, hr, scale=network.scale).item() for image in images)
+        changes.append([value - plain for value in sharp])
+    found = [interval(column) for column in zip(*changes, strict=True)]
+    print(network.name, *(f"{one.mean:+.3f}" for one in found), flush=True)
+    at = {f"{x:g}": [one.mean, one.low, one.high] for x, one in zip(PRICED, found, strict=True)}
+    rounded = {x: [round(float(value or 0), 3) for value in row] for x, row in at.items()}
+    return {"sha256": sha256_of(network.path), "change": rounded}
+
+
+def write_prices(sets: Sequence[str], *, data: Path) -> None:
+    table = json.loads(PRICES.read_text()) if PRICES.exists() else {}
+    for network in networks():
+        if table.get(network.name, {}).get("sha256") != sha256_of(network.path):
+            table[network.name] = prices(network, sets=sets, data=data)
+    lines = (f" {json.dumps(name)}: {json.dumps(table[name])}" for name in sorted(table))
+    PRICES.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
 def row(label: str, means: Sequence[Means]) -> None:
     cells = (f"{m.psnr:.2f} ({m.expected:.2f}) | {m.ratio:.3f} | {m.gap:.3f}" for m in means)
     print(f"| {label} | {' | '.join(cells)} |", flush=True)
@@ -178,17 +211,21 @@ def main() -> None:
     parser.add_argument("--sets", default="set5,set14")
     parser.add_argument("--networks", nargs="+")
     parser.add_argument("--dial", action="store_true")
+    parser.add_argument("--prices", action="store_true")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=["lr"])
     parser.add_argument("--no-lpips", action="store_true", help="In a third of the time.")
     parser.add_argument("--json", type=Path, default=Path("results/sharpen.json"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     sets = given.sets.split(",")
-    networks = given.networks or (DIAL_NETWORKS if given.dial else NETWORKS)
+    names = given.networks or (DIAL_NETWORKS if given.dial else NETWORKS)
+    if given.prices:
+        write_prices(sets, data=given.data)
+        return
     if given.dial:
         kept = json.loads(given.json.read_text()) if given.json.exists() else {}
         reports = kept["networks"] if kept.get("sets") == sets else {}
-        for name in networks:
+        for name in names:
             reports[name] = dial(
                 name, kinds=given.steps, sets=sets, data=given.data, perceptual=not given.no_lpips
             )
@@ -196,7 +233,7 @@ def main() -> None:
         return
     print("| |" + "".join(f" {s} dB (expected) | ratio | gap |" for s in sets))
     print("|---|" + "---|---|---|" * len(sets))
-    for name in networks:
+    for name in names:
         scale = load(name).scale
         plain = [make(name, s, data=given.data) for s in sets]
         for patch, strengths in ((None, STRENGTHS), (8, PATCHED)):

@@ -45,7 +45,7 @@ def test_from_the_recipe_s_file_to_an_image(
     numbers = np.random.default_rng(0)
     Image.fromarray(numbers.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(photo)
     store, out, large = tmp_path / "store", tmp_path / "run", tmp_path / "b.png"
-    prepare = ("data", "prepare", photos, "-o", store, "--scales", "2", "--min-side", "8")
+    prepare = ("data", "prepare", photos, "-o", store, "--scales", "2,4", "--min-side", "8")
     assert run_process(*prepare)[0] == 0
     train = ("--store", store, "--out", out, "--set", "data.batch=1")
     limit = ("--time-limit", "0.000001")
@@ -68,6 +68,20 @@ def test_from_the_recipe_s_file_to_an_image(
     assert run_process(*upscale)[0] == 0
     with Image.open(large) as opened:
         assert opened.size == (96, 96)
+    drawn = tmp_path / "crops.png"
+    crops = ("figure", "crops", "bicubic", state, "--hr", photo, "--scale", "2", "-o", drawn)
+    status, _, said = run_process(*crops)
+    assert status == 2 and "--import FILE" in said and not drawn.exists()
+    status, _, said = run_process(*crops, "--import", recipe)
+    assert status == 0, said
+    with Image.open(drawn) as opened:
+        assert opened.width > opened.height > 100  # three panels in a row
+
+    start = ("train", "spsr_small", "--store", store, "--out", tmp_path / "no", "--start", state)
+    status, _, said = run_process(*start, "--import", recipe, "--no-validation")
+    assert status == 2 and "does not fit SPSR" in said
+    assert "that do: spsr, spsr_code" in said and not (tmp_path / "no").exists()
+
     card = run_process("models", "card", state, "--import", recipe)[1].decode()
     assert "after 1 of 9 updates" in card
     # The same command with the Python file goes on: the recipe is the same.

@@ -483,8 +483,10 @@ class TestOptions:
         found = set()
         for style in ("faithful", "sharp", "texture", "restore"):  # the last two by ×4, shrunk
             target = tmp_path / f"{style}.png"
-            assert raw(small, "-o", target, "--style", style, "--scale", "2").status == 0
+            ran = raw(small, "-o", target, "--style", style, "--scale", "2")
+            assert ran.status == 0
             found.add(target.read_bytes())
+            assert ("Sharpness 0.25 changes PSNR by" in ran.err) == (style == "sharp")
         assert len(found) == 4
 
 

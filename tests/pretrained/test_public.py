@@ -13,9 +13,19 @@ import torch
 
 from edgekeeper.data.catalogue import Remote
 from edgekeeper.errors import InputError, UnavailableError
+from edgekeeper.files import sha256_of
 from edgekeeper.models import SRVGGNetCompact
 from edgekeeper.pretrained import public
-from edgekeeper.pretrained.cards import card_lines, line_of, quality_of, speed_of, style_of
+from edgekeeper.pretrained.cards import (
+    PRICES,
+    card_lines,
+    line_of,
+    price_line,
+    prices_of,
+    quality_of,
+    speed_of,
+    style_of,
+)
 from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.public import PUBLIC, HubAddress, hub_address
 from edgekeeper.pretrained.zoo import find, load, networks
@@ -125,7 +135,16 @@ def test_the_table_and_the_cards_can_be_read(command: Command) -> None:
         lines = list(card_lines(network))
         assert all(0 < len(line) < 2_000 for line in lines), network.name
         assert any(line.startswith("  set14") for line in lines), network.name
+        prices = json.loads(PRICES.read_text(encoding="utf-8"))[network.name]
+        assert prices["sha256"] == sha256_of(network.path), f"{network.name}: measure it anew"
+        assert list(prices_of(network.name)) == [0.25, 0.5, 1.0]
+    listed = next(row for row in rows if row[:1] == ["balanced_x4"])
+    assert listed[7] == "-0.04"  # dB of a sharpness of 0.25, as in docs/sharpness.md
     read = command("models", "card", "balanced_x4").out
+    assert "  0.5      -0.17 dB [" in read
+    told = price_line("balanced_x4", 0.375)  # between two that were measured
+    assert told == "Sharpness 0.375 changes PSNR by -0.10 dB (balanced_x4, mean of Set5 and Set14)."
     assert "194,608 parameters" in read and "CC-BY-4.0" in read and "begins from" in read
     card = json.loads(command("models", "card", "balanced_x4", "--json").out)
+    assert card["sharpness"]["0.5"][0] == -0.168
     assert card["scale"] == 4 and len(card["pictures" if "pictures" in card else "images"]) > 100

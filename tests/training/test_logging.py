@@ -3,9 +3,11 @@ import struct
 import sys
 import types
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from edgekeeper.cli.scoring import counted_scores
 from edgekeeper.errors import UnavailableError
 from edgekeeper.recipes import RECIPES
 from edgekeeper.training.logging import JsonLines, WandbCurves, tensorboard_writer
@@ -94,9 +96,18 @@ def test_the_progress_line_is_silent_in_a_pipe(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_total_that_is_not_known_is_no_zero(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    with counted_scores("scoring") as count:
+        count(cast(Any, types.SimpleNamespace(model="x", set="set5", image="a")))
+    assert "1/?" in capfd.readouterr().err
+
+
 def test_a_line_at_times_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
     for every, lines in ((0.0, ["scoring: 1 images, x set5 a", "scoring: 2 images"]), (60.0, [])):
-        with ProgressLine("scoring", total=0, unit="images", piped_every=every) as line:
+        with ProgressLine("scoring", total=None, unit="images", piped_every=every) as line:
             line.update(1, text="x set5 a")
             line.update(2)
         out, err = capfd.readouterr()

@@ -68,7 +68,7 @@ def get_set(name: str, data: Path | None) -> None:
     weights = name == "weights" or name in REFERENCE
     if data is None and not weights:
         raise InputError("Say where to put the set with --data FOLDER.")
-    with ProgressLine(name, total=0, unit="files") as line:
+    with ProgressLine(name, total=None, unit="files") as line:
 
         def progress(done: int, total: int, file: str) -> None:
             line.update(done, total=total, text=file)

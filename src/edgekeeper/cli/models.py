@@ -32,6 +32,7 @@ def list_networks(as_json: bool) -> None:
 
 
 def _list(*, as_json: bool) -> None:
+    from edgekeeper.pretrained.cards import prices_of
     from edgekeeper.pretrained.zoo import networks
 
     if not as_json:
@@ -44,13 +45,21 @@ def _list(*, as_json: bool) -> None:
             "scale": network.scale,
             "file": str(network.path),
             "card": network.card,
+            "sharpness": prices_of(network.name),
         }
         click.echo(json.dumps(record))
 
 
 def _show() -> None:
     from edgekeeper.evaluation.tables import Table
-    from edgekeeper.pretrained.cards import line_of, quality_of, speed_of, style_of
+    from edgekeeper.pretrained.cards import (
+        decibels,
+        line_of,
+        prices_of,
+        quality_of,
+        speed_of,
+        style_of,
+    )
     from edgekeeper.pretrained.public import PUBLIC, public_path
     from edgekeeper.pretrained.zoo import networks
 
@@ -58,6 +67,7 @@ def _show() -> None:
     for network in sorted(networks(), key=lambda found: (found.scale, found.name)):
         quality = quality_of(network)
         numbers = [f"{quality[s]:.2f}" if s in quality else "" for s in ("set5", "set14")]
+        numbers.append(decibels(prices_of(network.name)[0.25][0])[:-3])
         size = network.path.stat().st_size / 1e6
         style, speed = style_of(network.name), speed_of(network)
         scale = f"×{network.scale}"
@@ -66,11 +76,12 @@ def _show() -> None:
         mib = "" if entry.remote.size is None else f"{entry.remote.size / 1e6:.2f}"
         there = "here" if public_path(name).is_file() else "to get"
         line = f"{entry.line}; {entry.licence}"
-        rows.append((name, f"×{entry.scale}", mib, entry.style, "slow", "", there, line))
-    columns = ("name", "scale", ">MB", "style", "speed", ">Set5", ">Set14", "what for")
+        rows.append((name, f"×{entry.scale}", mib, entry.style, "slow", "", there, "", line))
+    columns = ("name", "scale", ">MB", "style", "speed", ">Set5", ">Set14", ">sharp", "what for")
     show_table(Table("", columns, tuple(rows)))
     click.echo(
-        "Set5 and Set14: PSNR in dB under y_matlab. All about one: edgekeeper models card NAME.\n"
+        "Set5 and Set14: PSNR in dB under y_matlab; sharp: what --sharpness 0.25 changes it by.\n"
+        "All about one: edgekeeper models card NAME.\n"
         "The last ones are published by others and are got by: edgekeeper models get NAME."
     )
 
@@ -80,12 +91,13 @@ def _show() -> None:
 @click.option("--json", "as_json", is_flag=True, help="All of it, each image with its licence.")
 def card(network: str, as_json: bool) -> None:
     """Show where NETWORK comes from and what it reaches (name or file)."""
-    from edgekeeper.pretrained.cards import card_lines
+    from edgekeeper.pretrained.cards import card_lines, prices_of
     from edgekeeper.pretrained.zoo import describe, find
 
     found = describe(find(network))
     if as_json:
-        click.echo(json.dumps({"name": found.name, "scale": found.scale, **found.card}, indent=1))
+        record = {"name": found.name, "scale": found.scale, **found.card}
+        click.echo(json.dumps(record | {"sharpness": prices_of(network)}, indent=1))
         return
     for line in card_lines(found):
         click.echo(line)

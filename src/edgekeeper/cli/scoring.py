@@ -177,7 +177,7 @@ def counted_scores(title: str) -> "Iterator[Callable[[Score], None]]":
         done += 1
         line.update(done, text=f"{score.model} {score.set} {score.image}")
 
-    with ProgressLine(title, total=0, unit="images", piped_every=60) as line:
+    with ProgressLine(title, total=None, unit="images", piped_every=60) as line:
         yield count
 
 

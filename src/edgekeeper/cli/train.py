@@ -4,7 +4,7 @@ import dataclasses
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,10 @@ from edgekeeper.cli.options import (
     own_folder,
     settings_option,
 )
-from edgekeeper.errors import EdgekeeperError
+from edgekeeper.errors import CheckpointError, EdgekeeperError
+
+if TYPE_CHECKING:
+    from edgekeeper.training.recipe import Recipe
 
 
 @click.command(
@@ -147,10 +150,12 @@ def train_command(
     )
     try:
         outcome = train(chosen, images, options=options)
-    except EdgekeeperError:
+    except EdgekeeperError as error:
         if is_new:
             with suppress(OSError):  # there is something in it
                 folder.rmdir()
+        if isinstance(error, CheckpointError) and start and (names := _that_start(chosen)):
+            raise CheckpointError(f"{error} Recipes of that network that do: {names}.") from error
         raise
     if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started one speaks
         return
@@ -163,6 +168,14 @@ def train_command(
             f"Stopped ({reason}) after {outcome.step} of {chosen.steps} steps; "
             "the same command goes on from here."
         )
+
+
+def _that_start(recipe: "Recipe") -> str:
+    """Return the names of the recipes that train the same class and begin from another network."""
+    from edgekeeper.recipes import RECIPES
+
+    same = (r for r in RECIPES.values() if r.model.target is recipe.model.target and r.start)
+    return "" if recipe.start else ", ".join(sorted(r.name for r in same))
 
 
 def _device_of_rank(device: str) -> str:

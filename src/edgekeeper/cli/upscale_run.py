@@ -35,6 +35,7 @@ from edgekeeper.inference import (
 )
 from edgekeeper.inference.bulk import MANIFEST, Cluster, upscale_on_cluster
 from edgekeeper.inference.request import is_video
+from edgekeeper.pretrained.cards import price_line
 from edgekeeper.training.progress import Forecast, ProgressLine, StopSignal, duration
 
 OutputStyle = Literal["lines", "json", "quiet"]
@@ -52,7 +53,8 @@ def run_request(
 ) -> int:
     """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt."""
     with _streams(request) as streams, _model_is_quiet():
-        factors = networks_for(request).factors
+        networks = networks_for(request)
+        factors = networks.factors
         pairs = plan_outputs(streams.request, factors=factors)
         sized = request.width or request.height or request.fit
         scale = None if sized else request.scale or max(factors)
@@ -66,6 +68,9 @@ def run_request(
             below = [path for place in filter(Path.is_dir, folders) for path in list_others(place)]
             if others := [path for path in below if not is_video(path)]:
                 reporter.note(not_read_line(others))
+            name = next((n for factor, n in networks.names.items() if factor == scale), None)
+            if name and output_style == "lines" and request.used_sharpness:
+                reporter.note(price_line(name, request.used_sharpness))
 
             def on_step(step: Step) -> None:
                 signal.check()

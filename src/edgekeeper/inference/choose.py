@@ -28,6 +28,7 @@ from edgekeeper.models import SRModel
 from edgekeeper.pretrained.cards import style_of
 from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, Runtime, UsedPrecision, load_exported
 from edgekeeper.pretrained.zoo import (
+    DEFAULTS,
     FACTORS,
     WEIGHTS,
     Accelerable,
@@ -69,7 +70,9 @@ def networks_for(
     def shipped(style: Style) -> Callable[[int], SRModel]:
         return lambda factor: loads(default_name(factor, style=style))
 
-    plain = Networks(factors=FACTORS["faithful"], load=shipped("faithful"))
+    plain = Networks(
+        factors=FACTORS["faithful"], load=shipped("faithful"), names=DEFAULTS["faithful"]
+    )
     if request.guard:  # of its own networks: a faithful one beside each that invents
         chosen = networks_for(replace(request, guard=False), load_one=load_one)
         kept = tuple(factor for factor in chosen.factors if factor in plain.factors)
@@ -80,13 +83,16 @@ def networks_for(
         def guarded(factor: int) -> SRModel:
             return Guarded(plain=plain.load(factor), other=chosen.load(factor))
 
-        return replace(chosen, factors=kept, load=functools.cache(guarded))
+        return replace(chosen, factors=kept, load=functools.cache(guarded), names={})
     if model is not None:
         one = model if isinstance(model, SRModel) else read(check_named(model))
         known = isinstance(model, str | Path) and (WEIGHTS / f"{model}.safetensors").is_file()
         own = Networks(factors=(one.scale,), load=lambda factor: one)
         faithful = known and style_of(str(model)) in ("faithful", "sharp")
-        return replace(own, alpha=plain, flat=FLAT, faithful=faithful) if known else own
+        if not known:
+            return own
+        names = {one.scale: str(model)}
+        return replace(own, alpha=plain, flat=FLAT, faithful=faithful, names=names)
     if load_one is None and request.runtime not in ("auto", "torch"):
         raise InputError("Only an exported network is run by another runtime than torch.")
     find_device(request.device)
@@ -96,11 +102,12 @@ def networks_for(
         alpha=plain,
         flat=FLAT,
         faithful=style != "texture",
+        names=DEFAULTS[style],
     )
     if style not in ("auto", "restore"):
         return own
     restore = Networks(factors=FACTORS["restore"], load=shipped("restore"))
-    return replace(own, load=plain.load, restore=restore)
+    return replace(own, load=plain.load, names=plain.names, restore=restore)
 
 
 def _load(request: Request, name_or_file: str | Path) -> SRModel:

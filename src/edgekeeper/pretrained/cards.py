@@ -1,10 +1,13 @@
 """What a person wants to know of a network file, in lines."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgekeeper.pretrained.zoo import DEFAULTS, Network, Style
+import numpy as np
+
+from edgekeeper.pretrained.zoo import DEFAULTS, WEIGHTS, Network, Style
 
 LINES: dict[Style, str] = {
     "faithful": "least error",
@@ -16,6 +19,9 @@ LINES: dict[Style, str] = {
 
 SPEEDS = ((80_000, "fast"), (250_000, "medium"))
 """Most parameters of each class; all layers work at LR size, so that time follows from them."""
+
+PRICES, PRICED_ON = WEIGHTS / "sharpness.json", "mean of Set5 and Set14"
+"""What ``upscale --sharpness`` costs with each network (``benchmarks/sharpen.py --prices``)."""
 
 
 def style_of(name: str) -> Style:
@@ -44,6 +50,25 @@ def quality_of(network: Network) -> dict[str, float]:
     return {row["set"]: float(row["psnr"]) for row in _results(network.card)}
 
 
+def prices_of(name: str) -> dict[float, list[float]]:
+    """Return what each ``--sharpness`` changes PSNR by, in dB: the mean and its interval's ends."""
+    table = json.loads(PRICES.read_text(encoding="utf-8")).get(name, {"change": {}})
+    return {float(sharpness): row for sharpness, row in table["change"].items()}
+
+
+def price_line(name: str, sharpness: float) -> str:
+    """Return in a sentence what a sharpness costs with a network that ships."""
+    rows = {0.0: [0.0], **prices_of(name)}
+    change = np.interp(sharpness, list(rows), [row[0] for row in rows.values()])
+    return f"Sharpness {sharpness:g} changes PSNR by {decibels(change)} ({name}, {PRICED_ON})."
+
+
+def decibels(change: float) -> str:
+    """Return a change with its sign and unit; of less than half a hundredth: ±0.00 dB."""
+    text = f"{change:+.2f} dB"
+    return text if float(text[:-3]) else "±0.00 dB"
+
+
 def images_of(card: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return what a network was trained on: name, SHA-256 and licence of each image."""
     return card.get("images") or card.get("pictures") or []  # as earlier versions call it
@@ -68,6 +93,10 @@ def card_lines(network: Network) -> Iterator[str]:
             if key in row
         ]
         yield f"  {row['set']:8} {row['psnr']:.2f} dB [{low:.2f}, {high:.2f}]  {'  '.join(more)}"
+    if prices := prices_of(name) if network.path.parent == WEIGHTS else {}:
+        yield f"Change of PSNR by --sharpness, {PRICED_ON}"
+    for sharpness, (change, low, high) in prices.items():
+        yield f"  {sharpness:<8g} {decibels(change)} [{low:+.2f}, {high:+.2f}]"
     yield "Training"
     recipe: Any = card.get("recipe")
     title = recipe.get("name") if isinstance(recipe, dict) else "unknown"

@@ -8,7 +8,7 @@ import dataclasses
 import importlib.util
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -342,6 +342,7 @@ class Networks:
         alpha: networks for alpha; None: it is interpolated.
         flat: LR pixels that must be equal around one for its colour to be kept; 0: none is.
         faithful: whether results, shrunk, are meant to be their image again.
+        names: of those that ship, by factor.
     """
 
     factors: tuple[int, ...]
@@ -350,6 +351,7 @@ class Networks:
     alpha: "Networks | None" = None
     flat: int = 0
     faithful: bool = False
+    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
 def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]:

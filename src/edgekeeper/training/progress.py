@@ -23,15 +23,15 @@ from rich.progress import (
 class ProgressLine:
     """One line on the terminal: bar, count, rate, ETA and a short text. Silent in a pipe.
 
-    A ``transient`` line is gone at the end. With ``piped_every`` a pipe or a log file gets a
-    line of the count, no more often than after so many seconds.
+    A ``total`` of None is not known. A ``transient`` line is gone at the end. With ``piped_every``
+    a pipe or a log file gets a line of the count, no more often than after so many seconds.
     """
 
     def __init__(
         self,
         title: str,
         *,
-        total: int,
+        total: int | None,
         start: int = 0,
         unit: str = "steps",
         transient: bool = False,
