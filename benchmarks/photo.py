@@ -30,8 +30,7 @@ from edgekeeper.data.pairs import load_pairs
 from edgekeeper.figures.images import crops
 from edgekeeper.figures.rows import Panel, Row
 from edgekeeper.image import read_image, to_rgb_tensor
-from edgekeeper.inference.network import infer
-from edgekeeper.inference.runner import enlarged
+from edgekeeper.inference.network import enlarged, infer
 from edgekeeper.metrics import lpips, niqe, psnr
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.pretrained.zoo import DEFAULTS, Style, load

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from edgekeeper.evaluation.evaluate import results
 from edgekeeper.files import sha256_of
-from edgekeeper.inference.runner import Finish
+from edgekeeper.inference.network import Finish
 from edgekeeper.metrics import compare_variances, lpips, psnr, ssim
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.metrics.statistics import interval

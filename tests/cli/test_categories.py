@@ -12,7 +12,7 @@ from PIL import Image
 
 import edgekeeper
 from edgekeeper.inference import Seams, verify_seams
-from edgekeeper.inference.runner import NO_MAP
+from edgekeeper.inference.network import NO_MAP
 from edgekeeper.models import SFTGAN
 from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import spec

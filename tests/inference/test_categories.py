@@ -19,8 +19,8 @@ from edgekeeper.inference import (
     verify_seams,
 )
 from edgekeeper.inference.categories import find_maps
-from edgekeeper.inference.network import choose, infer
-from edgekeeper.inference.runner import NO_MAP, TileRunner
+from edgekeeper.inference.choose import choose
+from edgekeeper.inference.network import NO_MAP, TileRunner, infer
 from edgekeeper.models import SFTGAN
 from edgekeeper.models.sftgan import CATEGORIES
 from edgekeeper.ops.tiles import plan_axis
@@ -163,14 +163,14 @@ class TestResults:
         assert not torch.allclose(eight(lr.flip(-1), maps=maps).flip(-1), result, atol=1e-2)
 
     def test_the_precision_is_tried_with_the_map(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edgekeeper.inference.network.bfloat16_is_fast", lambda device: True)
+        monkeypatch.setattr("edgekeeper.inference.choose.bfloat16_is_fast", lambda device: True)
         model, seen = tiny(), []
 
         def spy(model: SFTGAN, lr: torch.Tensor, *, maps: torch.Tensor, **rest: object) -> object:
             seen.append((lr, maps))
             return infer(model, lr, maps=maps, **rest)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("edgekeeper.inference.network.infer", spy)
+        monkeypatch.setattr("edgekeeper.inference.choose.infer", spy)
         lr = torch.rand(1, 3, 20, 140, generator=torch.Generator().manual_seed(0))
         maps = CategoryMap(labels=labels(40, 280)).whole((20, 140), scale=2)
         assert choose(model, lr, maps=maps).precision in ("float32", "bfloat16")

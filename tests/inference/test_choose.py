@@ -11,9 +11,9 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import Image, from_tensor, write_image
 from edgekeeper.image.quality import Condition, condition_of, estimate
 from edgekeeper.inference import Networks, Request, networks_for, upscale_file, upscale_image
-from edgekeeper.inference.choose import Guarded, Mixture, mix, treatment
-from edgekeeper.inference.network import infer
-from edgekeeper.inference.runner import tile_overlap
+from edgekeeper.inference.choose import treatment
+from edgekeeper.inference.network import infer, tile_overlap
+from edgekeeper.inference.pairs import Guarded, Mixture, mix
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.zoo import DEFAULTS, FACTORS, load
 

@@ -7,7 +7,7 @@ import torch
 import edgekeeper
 from edgekeeper.image import Image
 from edgekeeper.inference import Request, upscale_image
-from edgekeeper.inference.runner import Finish, keep_flat
+from edgekeeper.inference.network import Finish, keep_flat
 from edgekeeper.inference.seams import verify_seams
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.sharpen import back_project, gradient_energy, sharpen

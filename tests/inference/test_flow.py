@@ -14,9 +14,9 @@ from edgekeeper.image import Header, Image, alpha_tensor, from_tensor, to_rgb_te
 from edgekeeper.inference import Networks, Request, flow, upscale_image
 from edgekeeper.inference.images import Collector, image_parts
 from edgekeeper.inference.network import infer
-from edgekeeper.inference.runner import tile_side
 from edgekeeper.models import ESPCN
 from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.tiles import tile_side
 
 
 def several(kind) -> Networks:
@@ -253,7 +253,7 @@ class TestTileSide:
         cpu = torch.device("cpu")
         size, sides = (4000, 4000), []
         for free in (2**40, 2**34, 2**30, 2**28, 0):
-            monkeypatch.setattr("edgekeeper.inference.runner.free_bytes", lambda _, free=free: free)
+            monkeypatch.setattr("edgekeeper.ops.tiles.free_bytes", lambda _, free=free: free)
             sides.append(tile_side("auto", overlap=16, size=size, device=cpu))
         assert sides[0] == sides[1] == 384
         assert sides == sorted(sides, reverse=True)

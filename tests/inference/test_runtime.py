@@ -16,9 +16,9 @@ from edgekeeper.cli.upscale import upscale_command
 from edgekeeper.data.synthetic import synthetic_image
 from edgekeeper.errors import InputError
 from edgekeeper.files import sha256_of
-from edgekeeper.inference import Request, flow, network, networks_for
-from edgekeeper.inference.choose import Mixture
-from edgekeeper.inference.runner import SMALL, TileRunner
+from edgekeeper.inference import Request, choose, flow, networks_for
+from edgekeeper.inference.network import TileRunner
+from edgekeeper.inference.pairs import Mixture
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained import zoo as files
@@ -37,13 +37,13 @@ def photo(height: int = 150, width: int = 140) -> torch.Tensor:
 
 @pytest.fixture
 def slow_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "bfloat16_is_fast", lambda device: False)
+    monkeypatch.setattr(choose, "bfloat16_is_fast", lambda device: False)
 
 
 def runner_after(lr: torch.Tensor, precision: str = "auto", *, switches: bool = True) -> TileRunner:
     file = find(NAME)
     runner = TileRunner(Accelerated(load(NAME), file=file, threads=1), precision=precision)  # type: ignore[arg-type]
-    runner.switches = switches
+    choose.probe_runtime(runner, lr, switches=switches)
     runner.result = runner(lr)  # type: ignore[attr-defined]
     return runner
 
@@ -87,7 +87,7 @@ def test_openvino_in_float32_is_torch(slow_processor: None) -> None:
 
 
 def test_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "bfloat16_is_fast", lambda device: True)
+    monkeypatch.setattr(choose, "bfloat16_is_fast", lambda device: True)
     runner = runner_after(photo())
     assert (runner.runtime, runner.precision) == ("openvino", "bfloat16")
     levels = (runner.result - TileRunner(load(NAME))(photo())).abs().mean() * 255  # type: ignore[attr-defined]
@@ -107,7 +107,7 @@ def test_one_that_differs_is_not_taken(
         return found
 
     monkeypatch.setattr(Accelerated, "in_runtime", wrong)
-    monkeypatch.setattr(network.time, "perf_counter", iter(range(100)).__next__)  # no one is faster
+    monkeypatch.setattr(choose.time, "perf_counter", iter(range(100)).__next__)  # no one is faster
     runner = runner_after(photo())
     assert (runner.runtime, runner.precision, list(runner.notes)) == ("torch", "float32", [])
 
@@ -123,7 +123,7 @@ def test_without_openvino_onnx_runtime_where_it_is_faster(
     )
     for times, runtime in (([0, 5, 5, 6], "onnx"), ([0, 1, 1, 6], "torch")):
         clock = iter([0, *times, *range(6, 100)])
-        monkeypatch.setattr(network.time, "perf_counter", clock.__next__)
+        monkeypatch.setattr(choose.time, "perf_counter", clock.__next__)
         runner = runner_after(photo())
         assert (runner.runtime, runner.precision) == (runtime, "float32"), times
 
@@ -134,7 +134,7 @@ def test_small_images_do_not_wait_for_a_runtime(slow_processor: None) -> None:
 
 
 def test_which_images_are_small(slow_processor: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert SMALL == 800 * 800
+    assert flow.SMALL == 800 * 800
     monkeypatch.setattr(flow, "SMALL", 128 * 128)
     for side, many, runtime in (
         (127, False, "torch"),

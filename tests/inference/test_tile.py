@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.image import colour_difference
-from edgekeeper.inference import network
-from edgekeeper.inference.network import infer
-from edgekeeper.inference.runner import TileError, TileRunner, mean_of_eight, tile_overlap
+from edgekeeper.inference import choose
+from edgekeeper.inference.network import TileError, TileRunner, infer, mean_of_eight, tile_overlap
 from edgekeeper.models import SRModel
 from edgekeeper.ops.resize import imresize
 
@@ -137,13 +136,19 @@ def test_one_value_that_is_not_finite_is_enough(wavy, tile):
         TileRunner(Spotted())(tile)
 
 
+def settled(model: SRModel, tile: Tensor) -> TileRunner:
+    runner = TileRunner(model, precision="auto")
+    choose.probe_runtime(runner, tile)
+    return runner
+
+
 class TestAutomaticPrecision:
     @pytest.fixture(autouse=True)
     def fast(self, monkeypatch):
-        monkeypatch.setattr(network, "bfloat16_is_fast", lambda device: True)
+        monkeypatch.setattr(choose, "bfloat16_is_fast", lambda device: True)
 
     def test_bfloat16_where_it_is_good_enough(self, wavy, tile):
-        runner = TileRunner(wavy(), precision="auto")
+        runner = settled(wavy(), tile)
         runner(tile)
         assert runner.precision == "bfloat16"
         assert not runner.notes
@@ -153,7 +158,7 @@ class TestAutomaticPrecision:
             def forward(self, lr: Tensor) -> Tensor:
                 return (self.layers(lr) - self.layers(lr + 1e-3)) * 100 + 0.5
 
-        runner = TileRunner(Amplified(), precision="auto")
+        runner = settled(Amplified(), tile)
         result = runner(tile)
         assert runner.precision == "float32"
         assert len(runner.notes) == 1
@@ -161,7 +166,7 @@ class TestAutomaticPrecision:
         torch.testing.assert_close(result, infer(Amplified(), tile), atol=2e-3, rtol=0)
 
     def test_float32_where_bfloat16_is_not_finite(self, tile):
-        runner = TileRunner(Odd(np.nan), precision="auto")
+        runner = settled(Odd(np.nan), tile)
         runner(tile)
         assert runner.precision == "float32"
         assert "not finite in bfloat16" in next(iter(runner.notes))
@@ -173,18 +178,18 @@ class TestAutomaticPrecision:
             calls.append(precision)
             return infer(model, lr, precision=precision, **rest)
 
-        monkeypatch.setattr(network, "infer", counted)
+        monkeypatch.setattr(choose, "infer", counted)
         model = wavy().eval()
         for _ in range(3):
-            TileRunner(model, precision="auto")(tile)
+            settled(model, tile)(tile)
         assert calls == ["float32", "bfloat16"]
         with torch.no_grad():
             model.layers[0].weight.mul_(1.1)
-        TileRunner(model, precision="auto")(tile)
+        settled(model, tile)(tile)
         assert calls == ["float32", "bfloat16"] * 2
 
     def test_what_torch_does_not_compute_stays_float32(self, nearest, tile):
-        runner = TileRunner(nearest(), precision="auto")
+        runner = settled(nearest(), tile)
         runner(tile)
         assert runner.precision == "float32"
         assert len(runner.model.seen) == 1
@@ -192,14 +197,14 @@ class TestAutomaticPrecision:
 
 
 def test_without_bfloat16_in_the_processor_it_is_float32(wavy, tile, monkeypatch):
-    monkeypatch.setattr(network, "cpu_capabilities", lambda: {"avx2": True, "avx512_f": True})
-    runner = TileRunner(wavy(), precision="auto")
+    monkeypatch.setattr(choose, "cpu_capabilities", lambda: {"avx2": True, "avx512_f": True})
+    runner = settled(wavy(), tile)
     runner(tile)
     assert runner.precision == "float32"
     assert not runner.notes
     for flag in ("avx512_bf16", "amx_bf16"):
-        monkeypatch.setattr(network, "cpu_capabilities", lambda flag=flag: {flag: True})
-        assert network.bfloat16_is_fast(torch.device("cpu"))
+        monkeypatch.setattr(choose, "cpu_capabilities", lambda flag=flag: {flag: True})
+        assert choose.bfloat16_is_fast(torch.device("cpu"))
 
 
 # ---- The mean over the eight symmetries ----------------------------------------------------------

@@ -9,8 +9,8 @@ from edgekeeper.inference.categories import Categories, CategoryMap
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.files import upscale_file, upscale_files
 from edgekeeper.inference.images import upscale_image
+from edgekeeper.inference.network import Drift
 from edgekeeper.inference.request import Progress, Request, Result, Step, plan_outputs
-from edgekeeper.inference.runner import Drift
 from edgekeeper.inference.seams import add_seams, measure_seams, verify_seams
 from edgekeeper.ops.tiles import Seams
 from edgekeeper.pretrained.zoo import Networks

@@ -30,8 +30,9 @@ from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.files import remove_leftovers
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.files import check_outputs, upscale_files
+from edgekeeper.inference.network import tile_overlap
 from edgekeeper.inference.request import Request, Result, refusal
-from edgekeeper.inference.runner import MOST_PIXEL_BYTES, tile_overlap, tile_side
+from edgekeeper.ops.tiles import MOST_PIXEL_BYTES, tile_side
 
 MANIFEST = "edgekeeper-manifest.jsonl"
 TRIES = 3

@@ -11,22 +11,38 @@ for any two networks and takes the time of both.
 
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.image.quality import Condition
-from edgekeeper.inference.network import Precision, within_border
+from edgekeeper.inference.network import (
+    NO_INT8,
+    Choice,
+    Finish,
+    Precision,
+    TileRunner,
+    as_rgb,
+    infer,
+    is_finite,
+)
+from edgekeeper.inference.pairs import guarded, mix
 from edgekeeper.inference.request import Request
-from edgekeeper.inference.runner import Finish, TileRunner
-from edgekeeper.metrics.artifacts import THRESHOLD, WINDOW, texture_similarity
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.cards import style_of
-from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES, Runtime, UsedPrecision, load_exported
+from edgekeeper.pretrained.exported import (
+    EXPORTED_SUFFIXES,
+    ExportedNetwork,
+    UsedPrecision,
+    load_exported,
+)
 from edgekeeper.pretrained.zoo import (
     DEFAULTS,
     FACTORS,
@@ -37,7 +53,6 @@ from edgekeeper.pretrained.zoo import (
     accelerated,
     check_named,
     choose_passes,
-    default_name,
     find,
     find_device,
     load_network,
@@ -45,9 +60,6 @@ from edgekeeper.pretrained.zoo import (
 
 LEAST = 0.05
 """Strength below which an image counts as clean."""
-
-FADE = 0.1
-"""Similarity of texture over which the guard fades out above the threshold of an artifact."""
 
 # LR pixels around a flat one that are equal. JPEG makes flat blocks of eight, which are to go.
 FLAT, FLAT_RESTORED = 2, 8
@@ -67,23 +79,14 @@ def networks_for(
         return model
     loads = functools.cache(read)
 
-    def shipped(style: Style) -> Callable[[int], SRModel]:
-        return lambda factor: loads(default_name(factor, style=style))
+    def shipped(style: Style) -> Networks:
+        names = DEFAULTS[style]
+        return Networks(factors=FACTORS[style], load=lambda f: loads(names[f]), names=names)
 
-    plain = Networks(
-        factors=FACTORS["faithful"], load=shipped("faithful"), names=DEFAULTS["faithful"]
-    )
+    plain = shipped("faithful")
     if request.guard:  # of its own networks: a faithful one beside each that invents
         chosen = networks_for(replace(request, guard=False), load_one=load_one)
-        kept = tuple(factor for factor in chosen.factors if factor in plain.factors)
-        if not kept:
-            theirs = ", ".join(f"×{one}" for one in plain.factors)
-            raise InputError(f"The guard's faithful networks enlarge by {theirs}, this one not.")
-
-        def guarded(factor: int) -> SRModel:
-            return Guarded(plain=plain.load(factor), other=chosen.load(factor))
-
-        return replace(chosen, factors=kept, load=functools.cache(guarded), names={})
+        return guarded(chosen, plain=plain)
     if model is not None:
         one = model if isinstance(model, SRModel) else read(check_named(model))
         known = isinstance(model, str | Path) and (WEIGHTS / f"{model}.safetensors").is_file()
@@ -96,18 +99,10 @@ def networks_for(
     if load_one is None and request.runtime not in ("auto", "torch"):
         raise InputError("Only an exported network is run by another runtime than torch.")
     find_device(request.device)
-    own = Networks(
-        factors=FACTORS[style],
-        load=shipped(style),
-        alpha=plain,
-        flat=FLAT,
-        faithful=style != "texture",
-        names=DEFAULTS[style],
-    )
+    own = replace(shipped(style), alpha=plain, flat=FLAT, faithful=style != "texture")
     if style not in ("auto", "restore"):
         return own
-    restore = Networks(factors=FACTORS["restore"], load=shipped("restore"))
-    return replace(own, load=plain.load, names=plain.names, restore=restore)
+    return replace(own, load=plain.load, names=plain.names, restore=shipped("restore"))
 
 
 def _load(request: Request, name_or_file: str | Path) -> SRModel:
@@ -129,8 +124,7 @@ def _load(request: Request, name_or_file: str | Path) -> SRModel:
 # ---- How strongly an image is restored -----------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Treatment:
+class Treatment(NamedTuple):
     """How strongly an image is restored, 0 to 1, and what there is to say of it."""
 
     strength: float = 0.0
@@ -164,116 +158,10 @@ def treatment(
     return Treatment(rounded, condition.note)
 
 
-class _Pair(SRModel):
-    """Two networks of one scale and one result; InputError unless scales and colours are equal."""
-
-    def __init__(self, *, plain: SRModel, other: SRModel) -> None:
-        super().__init__()
-        if (plain.scale, plain.channels) != (other.scale, other.channels):
-            raise InputError(
-                f"The results of a network for ×{plain.scale} ({plain.channels}) and of one for "
-                f"×{other.scale} ({other.channels}) cannot be mixed."
-            )
-        self.scale, self.channels = plain.scale, plain.channels
-        self.plain, self.other = plain, other
-        self.receptive_field = max(plain.receptive_field, other.receptive_field)
-        self.multiple = math.lcm(plain.multiple, other.multiple)
-        self.border = self._whole(min(plain.border, other.border))
-
-    def _whole(self, side: int) -> int:
-        return math.ceil(side / self.multiple) * self.multiple
-
-    def _of(self, network: SRModel, lr: Tensor) -> Tensor:
-        """Return what one of the two makes of ``lr`` (B, C, H, W), within its own border.
-
-        Repeated pixels change what a network that is used to zeros makes of the border.
-        """
-        besides = self._whole(max(0, network.border - self.border))
-
-        def run(part: Tensor, _: Tensor | None) -> Tensor:
-            sr: Tensor = network(part)
-            return sr.float()  # in bfloat16 one of the two may be so, and the other not
-
-        return within_border(run, lr, maps=None, border=(besides,) * 4, scale=self.scale)
-
-    @property
-    def overlap(self) -> int:
-        """The larger context of the two."""
-        return max(self.plain.overlap, self.other.overlap)
-
-
-class Mixture(_Pair):
-    """The results of two networks of one scale, mixed: (1 - strength) · plain + strength · other.
-
-    Raises InputError for networks of different scales or colours.
-    """
-
-    def __init__(self, *, plain: SRModel, other: SRModel, strength: float) -> None:
-        super().__init__(plain=plain, other=other)
-        self.strength = strength
-
-    def in_runtime(self, runtime: Runtime, *, precision: UsedPrecision) -> SRModel | None:
-        """Return the mixture of the two in another runtime; None unless both can be had."""
-        parts = [
-            one.in_runtime(runtime, precision=precision) if isinstance(one, Accelerable) else None
-            for one in (self.plain, self.other)
-        ]
-        if parts[0] is None or parts[1] is None:
-            return None
-        return Mixture(plain=parts[0], other=parts[1], strength=self.strength)
-
-    def forward(self, lr: Tensor) -> Tensor:
-        """Return the SR batch, between those of the two networks."""
-        plain, other = self._of(self.plain, lr), self._of(self.other, lr)
-        return torch.lerp(plain, other.to(plain.dtype), self.strength)  # (B, C, rH, rW)
-
-
-class Guarded(_Pair):
-    """The result of a network that invents, ``other``, and of ``plain`` where it has artifacts.
-
-    With D the similarity of their texture (DeSRA, see ``metrics.artifacts``), the faithful result
-    is taken up to D = 0.7, the threshold of an artifact, and fades out until D = 0.8. Raises
-    InputError for networks of different scales, or of luma.
-    """
-
-    def __init__(self, *, plain: SRModel, other: SRModel) -> None:
-        if other.channels != "rgb":
-            raise InputError("The guard compares the texture of RGB results, not of luma alone.")
-        super().__init__(plain=plain, other=other)
-        self.receptive_field += self._context
-
-    @property
-    def _context(self) -> int:
-        return math.ceil((WINDOW - 1) / self.scale)  # of the similarity, in LR pixels
-
-    @property
-    def overlap(self) -> int:
-        """The larger context of the two, and that of the comparison."""
-        return super().overlap + self._context
-
-    def forward(self, lr: Tensor) -> Tensor:
-        """Return the SR batch (B, 3, rH, rW)."""
-        faithful, sr = self._of(self.plain, lr), self._of(self.other, lr)
-        if min(sr.shape[-2:]) <= WINDOW // 2:
-            return sr  # nothing to compare in so few pixels
-        similarity = texture_similarity(sr.clamp(0, 1), faithful.clamp(0, 1))  # (B, 1, rH, rW)
-        artifact = ((THRESHOLD + FADE - similarity) / FADE).clamp(0, 1)
-        return torch.lerp(sr, faithful.to(sr.dtype), artifact.to(sr.dtype))
-
-
-@functools.lru_cache(maxsize=8)
-def mix(plain: SRModel, *, other: SRModel, strength: float) -> SRModel:
-    """Return a network whose result is as far as ``strength``, 0 to 1, from one to the other."""
-    if strength in (0, 1):
-        return other if strength else plain
-    return Mixture(plain=plain, other=other, strength=strength).eval()
-
-
 # ---- The passes of networks over an image that reach a size -------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class PassPlan:
+class PassPlan(NamedTuple):
     """The factors of the ``passes`` of networks, in order; sizes are (height, width)."""
 
     source: tuple[int, int]
@@ -303,17 +191,6 @@ def plan_passes(size: tuple[int, int], request: Request, *, factors: tuple[int, 
     return PassPlan(source=size, passes=passes, size=(height or large[0], width or large[1]))
 
 
-def runner_of(model: SRModel, request: Request, *, finish: Finish | None = None) -> TileRunner:
-    """Return what runs the network on tiles as it was asked for."""
-    return TileRunner(
-        model,
-        precision=request.precision,
-        ensemble=request.ensemble,
-        consistent=request.consistent,
-        finish=finish,
-    )
-
-
 def steps_of(
     networks: Networks, request: Request, *, passes: tuple[int, ...], treated: Treatment
 ) -> Iterator[tuple[SRModel, Finish]]:
@@ -328,12 +205,192 @@ def steps_of(
         yield model, Finish(scale=factor, sharpness=sharpness, back=back, flat=flat)
 
 
-def alpha_runners(
-    networks: Networks, request: Request, *, passes: tuple[int, ...]
-) -> Iterator[TileRunner]:
-    """Yield what makes each pass of alpha, by the networks with the least error."""
+def alpha_steps(networks: Networks, *, passes: tuple[int, ...]) -> Iterator[tuple[SRModel, Finish]]:
+    """Yield the network and the finish of each pass of alpha, with the least error; or none."""
     if networks.alpha is not None and set(passes) <= set(networks.alpha.factors):
-        plain = replace(request, ensemble=False, consistent=False)
         for factor in passes:
-            finish = Finish(scale=factor, flat=FLAT)
-            yield runner_of(networks.alpha.load(factor), plain, finish=finish)
+            yield networks.alpha.load(factor), Finish(scale=factor, flat=FLAT)
+
+
+# ---- The fastest runtime and precision that a processor has and that a network bears ------------
+
+# What bfloat16 may differ from float32: half a grey level of 255 in the mean, and in PSNR. Another
+# runtime in float32: a quarter of one in any pixel.
+_MOST_LEVELS, _LEAST_DB = 0.5, 50.0
+_MOST_OF_A_PIXEL = 1e-3
+_PROBE_SIDE = 128
+
+
+class Verdict(NamedTuple):
+    """The precision to use, a sentence where there is something to tell, and what computes it.
+
+    ``model`` is None where that is the network itself.
+    """
+
+    precision: UsedPrecision
+    note: str = ""
+    model: SRModel | None = None
+
+
+# What was found for a network and a choice, with the weights it had then.
+_Found = dict[tuple[Choice, bool], tuple[object, Verdict]]
+_known: WeakKeyDictionary[SRModel, _Found] = WeakKeyDictionary()
+
+
+def probe_runtime(
+    runner: TileRunner, part: Tensor, *, maps: Tensor | None = None, switches: bool = True
+) -> None:
+    """Choose what computes the network of ``runner``, and how, by a part (1, C, h, w) of an image.
+
+    ``switches``: whether the image is worth the start of another runtime than PyTorch.
+    """
+    if runner.precision is not None:
+        return
+    started = time.perf_counter()
+    verdict = choose(
+        runner.model,
+        as_rgb(part).to(runner.device),
+        wanted=runner.wanted,
+        switches=switches,
+        maps=None if maps is None else maps.to(runner.device),
+    )
+    runner.model, runner.precision = verdict.model or runner.model, verdict.precision
+    if verdict.note:
+        runner.notes[verdict.note] = None
+    runner.seconds += time.perf_counter() - started
+
+
+def choose(
+    model: SRModel,
+    probe: Tensor,
+    *,
+    wanted: Choice = "auto",
+    switches: bool = True,
+    maps: Tensor | None = None,
+) -> Verdict:
+    """Return what computes ``model`` in which precision, tried once for a network and its weights.
+
+    ``probe`` is a part of an image (1, 3, h, w), of which the middle is tried, with ``maps`` as
+    for ``infer``. Of a network with files for other runtimes, if it ``switches``: OpenVINO where
+    it is near enough to PyTorch's float32 there, else ONNX Runtime where it is so and faster,
+    else PyTorch. "auto" is bfloat16 where it is fast and good enough, else float32; "int8" is
+    OpenVINO's.
+    Raises InputError: no file of the network in eight bits, or no OpenVINO.
+    """
+    if not (switches or wanted == "int8") and wanted != "auto":
+        return Verdict(wanted)
+    weights, known, key = _fingerprint(model), _known.setdefault(model, {}), (wanted, switches)
+    if key not in known or known[key][0] != weights:
+        top, left = (max((side - _PROBE_SIDE) // 2, 0) for side in probe.shape[-2:])
+        middle = probe[..., top : top + _PROBE_SIDE, left : left + _PROBE_SIDE]
+        if isinstance(model, Accelerable) and (switches or wanted == "int8"):
+            known[key] = weights, _choose_runtime(model, middle, wanted)
+        elif not bfloat16_is_fast(probe.device) or not _multiplies(model):
+            return Verdict("float32")
+        else:
+            if maps is not None:
+                top, left, side = (model.scale * x for x in (top, left, _PROBE_SIDE))
+                maps = maps[..., top : top + side, left : left + side]
+            known[key] = weights, _choose_precision(model, middle, maps)
+    return known[key][1]
+
+
+def _choose_precision(model: SRModel, middle: Tensor, maps: Tensor | None = None) -> Verdict:
+    full = infer(model, middle, maps=maps, layout="channels last")
+    reduced = infer(model, middle, maps=maps, precision="bfloat16", clamp="none")
+    return _compare(full, reduced)
+
+
+def _choose_runtime(model: SRModel, middle: Tensor, wanted: Choice) -> Verdict:
+    assert isinstance(model, Accelerable)
+    if wanted == "int8":
+        if (found := model.in_runtime("openvino", precision="int8")) is None:
+            raise InputError(NO_INT8)
+        return Verdict("int8", _loss_of(found), found)
+    reduced: list[Precision] = ["bfloat16"] if bfloat16_is_fast(middle.device) else []
+    precisions: list[Precision] = [*reduced, "float32"] if wanted == "auto" else [wanted]
+    started = time.perf_counter()
+    full = infer(model, middle, layout="channels last")
+    in_torch = time.perf_counter() - started
+    for precision in precisions:
+        found = model.in_runtime("openvino", precision=precision)
+        if found is not None and _is_near(infer(found, middle, clamp="none"), full, precision):
+            return Verdict(precision, f"OpenVINO ran the network in {precision}.", found)
+    verdict = Verdict("float32") if wanted == "auto" else Verdict(precisions[0])
+    if wanted == "auto" and reduced and _multiplies(model):
+        started = time.perf_counter()
+        verdict = _choose_precision(model, middle)
+        if verdict.precision == "bfloat16":
+            in_torch = (time.perf_counter() - started) - in_torch  # float32 was in it again
+    found = None if wanted == "bfloat16" else model.in_runtime("onnx", precision="float32")
+    if found is not None and _is_near(infer(found, middle, clamp="none"), full, "float32"):
+        started = time.perf_counter()
+        infer(found, middle)
+        if time.perf_counter() - started < in_torch:
+            return Verdict("float32", "ONNX Runtime ran the network in float32.", found)
+    return verdict
+
+
+def _loss_of(model: SRModel) -> str:
+    """Return the sentence on what eight bits cost, from the cards of the files."""
+    said = []
+    for part in model.modules():
+        if isinstance(part, ExportedNetwork):
+            loss: Any = part.facts["int8"]
+            said.append(
+                f"{part.path.name.partition('.')[0]} loses {max(loss['loss_db'], 0):.3f} dB on "
+                f"{loss['images']} images that did not calibrate"
+            )
+    return f"OpenVINO ran the network in int8: {'; '.join(said)}."
+
+
+def _is_near(sr: Tensor, full: Tensor, precision: Precision) -> bool:
+    """Return whether another runtime's result is near enough to PyTorch's in float32."""
+    if precision == "bfloat16":
+        return _compare(full, sr).precision == "bfloat16"
+    return is_finite(sr) and float((sr.clamp(0, 1) - full).abs().amax()) <= _MOST_OF_A_PIXEL
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Return whether the device multiplies in bfloat16 by itself.
+
+    CUDA from compute capability 8.0; a CPU with AVX512-BF16 or AMX. (Half precision of 16 bits
+    is never used on a CPU: it is many times slower than float32 there.)
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    found = cpu_capabilities()
+    return device.type == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """Return what torch knows of the processor; nothing where it is too old to say."""
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())
+
+
+def _compare(full: Tensor, reduced: Tensor) -> Verdict:
+    if not is_finite(reduced):
+        what = "gives values that are not finite in bfloat16"
+        return Verdict("float32", f"This network {what}; float32 was used.")
+    error = (reduced.clamp(0, 1) - full).double()
+    levels = float(error.abs().mean()) * 255
+    power = float(error.square().mean())
+    decibels = math.inf if power == 0 else -10 * math.log10(power)
+    if levels <= _MOST_LEVELS and decibels >= _LEAST_DB:
+        return Verdict("bfloat16")
+    what = f"differs by {levels:.2f} grey levels in the mean ({decibels:.1f} dB)"
+    return Verdict("float32", f"In bfloat16 this network {what}; float32 was used.")
+
+
+def _multiplies(model: SRModel) -> bool:
+    """Return whether torch computes this network's layers: only then is there a choice."""
+    layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    return any(isinstance(module, layers) for module in model.modules())
+
+
+def _fingerprint(model: SRModel) -> object:
+    """Return something that changes when the weights do."""
+    return tuple(
+        (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+        for weight in model.parameters()
+    )

@@ -29,8 +29,9 @@ from edgekeeper.image.quality import condition_of
 from edgekeeper.inference.categories import MapOf, find_maps
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.flow import Sink, Source, TileProgress, check_takes_maps, run
+from edgekeeper.inference.network import TileError, tile_overlap
 from edgekeeper.inference.request import Progress, Request, Result, Step, plan_outputs, refusal
-from edgekeeper.inference.runner import TileError, tile_overlap, tile_side
+from edgekeeper.ops.tiles import tile_side
 
 # What may wait: parts of some 4 MB when read, of some 1 MB (2 at 16 bits) to be written.
 _PART_BYTES = 2**22

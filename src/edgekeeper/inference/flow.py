@@ -4,6 +4,7 @@ read -> [fill under alpha] -> network, network ... -> exact resize -> round -> w
                            \-> alpha: network ... -> exact resize /
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -19,19 +20,32 @@ from edgekeeper.inference.categories import CategoryMap
 from edgekeeper.inference.choose import (
     PassPlan,
     Treatment,
-    alpha_runners,
+    alpha_steps,
     networks_for,
     plan_passes,
-    runner_of,
+    probe_runtime,
     steps_of,
     treatment,
 )
+from edgekeeper.inference.network import Finish, TileError, TileRunner
 from edgekeeper.inference.request import Request, Result
-from edgekeeper.inference.runner import SMALL, TileError, TileRunner, is_out_of_memory, tile_side
+from edgekeeper.models import SRModel
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.bands import fill_bands, join_alpha, resize_bands, split_alpha
-from edgekeeper.ops.tiles import Grid, RowWindow, Span, Tile, plan_tiles, tiled_bands
+from edgekeeper.ops.tiles import (
+    Grid,
+    RowWindow,
+    Span,
+    Tile,
+    is_out_of_memory,
+    plan_tiles,
+    tile_side,
+    tiled_bands,
+)
 from edgekeeper.pretrained.zoo import Networks
+
+SMALL = 800 * 800
+"""LR pixels of an image below which another runtime takes longer to start than it saves."""
 
 BAND_BYTES = 2**28
 """What the rows that a network makes at a time may take (256 MiB), whatever the width."""
@@ -67,24 +81,25 @@ TileProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
-    """A network's pass over the image."""
+    """A network's pass over the image: in tiles of ``side``, to ``size``."""
 
     runner: TileRunner
     grid: Grid
     side: int
     size: tuple[int, int]
+    switches: bool  # to another runtime than PyTorch, if it is faster
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What is to be done: the passes over colours and alpha, whether hidden colours are filled."""
+    """What is to be done: the passes over the colours, and those over alpha."""
 
     header: Header
     plan: PassPlan
     treated: Treatment
     passes: list[_Pass]
     alpha: list[_Pass]
-    fills: bool
+    keeps_hidden: bool
 
 
 def run(
@@ -168,44 +183,50 @@ def _prepare(
     halvings: int,
 ) -> _Work:
     """Return what is to be done, with the networks read."""
-    treated = treatment(request, networks, passes=plan.passes, look=look)
 
-    def planned(runners: Iterator[TileRunner], colours: int) -> list[_Pass]:
+    def planned(
+        steps: Iterator[tuple[SRModel, Finish]], colours: int, request: Request
+    ) -> list[_Pass]:
         passes: list[_Pass] = []
-        for runner in runners:
+        for model, finish in steps:
             size = passes[-1].size if passes else plan.source
-            passes.append(_plan(runner, size, request, colours, halvings=halvings))
+            passes.append(_plan(model, finish, size, request, colours, halvings=halvings))
         return passes
 
+    treated = treatment(request, networks, passes=plan.passes, look=look)
     steps = steps_of(networks, request, passes=plan.passes, treated=treated)
-    runners = (runner_of(model, request, finish=finish) for model, finish in steps)
-    has_alpha = header.alpha != "none"
-    alphas = alpha_runners(networks, request, passes=plan.passes) if has_alpha else iter(())
+    has_alpha, plain = header.alpha != "none", replace(request, ensemble=False, consistent=False)
+    alpha = alpha_steps(networks, passes=plan.passes) if has_alpha else iter(())
     return _Work(
         header=header,
         plan=plan,
         treated=treated,
-        passes=planned(runners, header.colours),
-        alpha=planned(alphas, 1),
-        fills=header.alpha == "straight" and not request.keep_hidden_colour,
+        passes=planned(steps, header.colours, request),
+        alpha=planned(alpha, 1, plain),
+        keeps_hidden=request.keep_hidden_colour,
     )
 
 
 def _plan(
-    runner: TileRunner, size: tuple[int, int], request: Request, colours: int, *, halvings: int
+    model: SRModel,
+    finish: Finish,
+    size: tuple[int, int],
+    request: Request,
+    colours: int,
+    *,
+    halvings: int,
 ) -> _Pass:
     """Plan the tiles of a pass over an image of ``size``.
 
     They are lower than wide where a band of ``BAND_BYTES`` cannot hold that many rows, but keep at
     least as many rows as they overlap, and eight.
     """
-    model, overlap = runner.model, runner.overlap
-    runner.switches = request.many or size[0] * size[1] >= SMALL
+    runner = runner_of(model, request, finish=finish)
+    overlap, scale = runner.overlap, model.scale
     side = tile_side(request.tile, overlap=overlap, size=size, device=runner.device)
     if halvings:
         side = min(side, max(side >> halvings, _smallest(overlap)))
-    row_bytes = 4 * colours * size[1] * model.scale**2
-    kept = max(BAND_BYTES // row_bytes, overlap, 8)
+    kept = max(BAND_BYTES // (4 * colours * size[1] * scale**2), overlap, 8)
     grid = plan_tiles(
         size,
         tile=side,
@@ -214,20 +235,30 @@ def _plan(
         multiple=model.multiple,
         border=model.border,
     )
-    large = (size[0] * model.scale, size[1] * model.scale)
-    return _Pass(runner=runner, grid=grid, side=side, size=large)
+    large = (size[0] * scale, size[1] * scale)
+    switches = request.many or size[0] * size[1] >= SMALL
+    return _Pass(runner=runner, grid=grid, side=side, size=large, switches=switches)
+
+
+def runner_of(model: SRModel, request: Request, *, finish: Finish) -> TileRunner:
+    """Return what runs the network on tiles as it was asked for."""
+    return TileRunner(
+        model,
+        precision=request.precision,
+        ensemble=request.ensemble,
+        consistent=request.consistent,
+        finish=finish,
+    )
 
 
 def _counter(work: _Work, on_tile: TileProgress | None) -> Callable[[], None]:
     """Return what is to be called after each tile of all frames."""
-    done = 0
     total = work.header.frames * sum(len(one.grid) for one in (*work.passes, *work.alpha))
+    done = itertools.count(1)
 
     def count() -> None:
-        nonlocal done
-        done += 1
         if on_tile is not None:
-            on_tile(done, total)
+            on_tile(next(done), total)
 
     return count
 
@@ -249,22 +280,30 @@ def _flow(
     maps: CategoryMap | None,
 ) -> Bands:
     """Return the bands of the result, which make and read themselves when they are asked for."""
-    plan, header = work.plan, work.header
-    bands, alpha, size = to_bands(source), None, plan.source
-    if header.alpha != "none":
-        bands = fill_bands(bands, height=header.height) if work.fills else bands
-        bands, alpha = split_alpha(bands)
-    for one in work.passes:
+    bands, header = to_bands(source), work.header
+    if header.alpha == "none":
+        return _through(work.passes, bands, plan=work.plan, on_tile=on_tile, maps=maps)
+    if header.alpha == "straight" and not work.keeps_hidden:
+        bands = fill_bands(bands, height=header.height)
+    colours, alpha = split_alpha(bands)
+    colours = _through(work.passes, colours, plan=work.plan, on_tile=on_tile, maps=maps)
+    return join_alpha(colours, _through(work.alpha, alpha, plan=work.plan, on_tile=on_tile))
+
+
+def _through(
+    passes: list[_Pass],
+    bands: Bands,
+    *,
+    plan: PassPlan,
+    on_tile: Callable[[], None],
+    maps: CategoryMap | None = None,
+) -> Bands:
+    """Return the bands after the passes of the networks and the exact resize."""
+    size = plan.source
+    for one in passes:
         bands = _enlarge(bands, one, size=size, on_tile=on_tile, maps=maps)
         size = one.size
-    bands = _resize(bands, size=size, to=plan.size)
-    if alpha is None:
-        return bands
-    size = plan.source
-    for one in work.alpha:
-        alpha = _enlarge(alpha, one, size=size, on_tile=on_tile, maps=None)
-        size = one.size
-    return join_alpha(bands, _resize(alpha, size=size, to=plan.size))
+    return bands if size == plan.size else resize_bands(bands, size=size, to=plan.size)
 
 
 def to_bands(source: Iterator[Header | Pixels]) -> Bands:
@@ -292,10 +331,6 @@ def to_rows(bands: Bands, header: Header) -> Iterator[Pixels]:
         del band, part  # not kept while the next is made
 
 
-def _resize(bands: Bands, *, size: tuple[int, int], to: tuple[int, int]) -> Bands:
-    return bands if size == to else resize_bands(bands, size=size, to=to)
-
-
 def _enlarge(
     bands: Bands,
     one: _Pass,
@@ -320,7 +355,7 @@ def _enlarge(
         first = one.grid.rows[0]
         part = window.rows(first.start, first.stop)
         across = _liveliest(part, one.grid.columns)
-        runner.probe(part[..., across.box], maps=cut(first, across))
+        probe_runtime(runner, part[..., across.box], maps=cut(first, across), switches=one.switches)
         del part
     yield from tiled_bands(enlarge, window, grid=one.grid, scale=scale)
 

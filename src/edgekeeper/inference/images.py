@@ -14,7 +14,7 @@ from edgekeeper.image.quality import condition_of
 from edgekeeper.inference.categories import category_map
 from edgekeeper.inference.flow import TileProgress, run
 from edgekeeper.inference.request import Request, Result
-from edgekeeper.inference.runner import free_bytes
+from edgekeeper.ops.tiles import free_bytes
 
 _ROWS = 256
 

@@ -1,25 +1,28 @@
-"""Run a network on a batch of RGB images (``infer``), and choose what computes it how.
+"""A network on a batch of RGB images (``infer``) and on the tiles of one image (``TileRunner``).
 
-The one place that knows luma networks, borders, layout and precision.
+The one place that knows luma networks, borders, layout, symmetries and consistency.
 """
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Literal, NamedTuple
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass
+from itertools import chain
+from math import ceil
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgekeeper.errors import InputError
-from edgekeeper.models import SRModel
+from edgekeeper.errors import ImageError, InputError
+from edgekeeper.image import colour_difference
+from edgekeeper.models import SFTGAN, SRModel
 from edgekeeper.models.base import in_evaluation
 from edgekeeper.models.sftgan import taking_maps
 from edgekeeper.ops.color import rgb_to_y, rgb_to_ycbcr, ycbcr_to_rgb
 from edgekeeper.ops.resize import imresize
+from edgekeeper.ops.sharpen import STRONGEST, back_project, reach, sharpen
 from edgekeeper.ops.tiles import Sides
 from edgekeeper.pretrained.exported import ExportedNetwork, UsedPrecision
 from edgekeeper.pretrained.zoo import Accelerable
@@ -50,7 +53,9 @@ def infer(
     ``maps`` are those of ``SFTGAN.with_conditions``, which is then called.
     Raises InputError: ``lr`` is not a float RGB batch, or the network takes no such maps.
     """
-    check_batch(lr)
+    if lr.ndim != 4 or lr.shape[1] != 3 or not lr.is_floating_point():
+        wanted = "a float RGB batch (B, 3, H, W) in [0, 1]"
+        raise InputError(f"infer takes {wanted}; got {tuple(lr.shape)} of {lr.dtype}.")
     sides = (model.border,) * 4
 
     def forward(lr: Tensor, maps: Tensor | None) -> Tensor:
@@ -98,13 +103,6 @@ def full_range_luma(rgb: Tensor) -> Tensor:
     return (rgb_to_y(rgb) * 255 - 16) / 219
 
 
-def check_batch(lr: Tensor) -> None:
-    """Raise InputError unless ``lr`` is a float RGB batch."""
-    if lr.ndim != 4 or lr.shape[1] != 3 or not lr.is_floating_point():
-        wanted = "a float RGB batch (B, 3, H, W) in [0, 1]"
-        raise InputError(f"infer takes {wanted}; got {tuple(lr.shape)} of {lr.dtype}.")
-
-
 def _forward(
     model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision, layout: MemoryLayout
 ) -> Tensor:
@@ -118,132 +116,6 @@ def _forward(
         return model(lr).float()
 
 
-# ---- The fastest runtime and precision that a processor has and that a network bears ------------
-
-# What bfloat16 may differ from float32: half a grey level of 255 in the mean, and in PSNR. Another
-# runtime in float32: a quarter of one in any pixel.
-_MOST_LEVELS, _LEAST_DB = 0.5, 50.0
-_MOST_OF_A_PIXEL = 1e-3
-_PROBE_SIDE = 128
-
-
-class Verdict(NamedTuple):
-    """The precision to use, a sentence where there is something to tell, and what computes it.
-
-    ``model`` is None where that is the network itself.
-    """
-
-    precision: UsedPrecision
-    note: str = ""
-    model: SRModel | None = None
-
-
-# What was found for a network and a choice, with the weights it had then.
-_known: "WeakKeyDictionary[SRModel, dict[tuple[Choice, bool], tuple[object, Verdict]]]" = (
-    WeakKeyDictionary()
-)
-
-
-def choose(
-    model: SRModel,
-    probe: Tensor,
-    *,
-    wanted: Choice = "auto",
-    switches: bool = True,
-    maps: Tensor | None = None,
-) -> Verdict:
-    """Return what computes ``model`` in which precision, tried once for a network and its weights.
-
-    ``probe`` is a part of an image (1, 3, h, w), of which the middle is tried, with ``maps`` as
-    for ``infer``. Of a network with files for other runtimes, if it ``switches``: OpenVINO where
-    it is near enough to PyTorch's float32 there, else ONNX Runtime where it is so and faster,
-    else PyTorch. "auto" is bfloat16 where it is fast and good enough, else float32; "int8" is
-    OpenVINO's.
-    Raises InputError: no file of the network in eight bits, or no OpenVINO.
-    """
-    if not (switches or wanted == "int8") and wanted != "auto":
-        return Verdict(wanted)
-    weights, known, key = _fingerprint(model), _known.setdefault(model, {}), (wanted, switches)
-    if key not in known or known[key][0] != weights:
-        top, left = (max((side - _PROBE_SIDE) // 2, 0) for side in probe.shape[-2:])
-        middle = probe[..., top : top + _PROBE_SIDE, left : left + _PROBE_SIDE]
-        if isinstance(model, Accelerable) and (switches or wanted == "int8"):
-            known[key] = weights, _choose_runtime(model, middle, wanted)
-        elif not bfloat16_is_fast(probe.device) or not _multiplies(model):
-            return Verdict("float32")
-        else:
-            if maps is not None:
-                top, left, side = (model.scale * x for x in (top, left, _PROBE_SIDE))
-                maps = maps[..., top : top + side, left : left + side]
-            known[key] = weights, _choose_precision(model, middle, maps)
-    return known[key][1]
-
-
-def _choose_precision(model: SRModel, middle: Tensor, maps: Tensor | None) -> Verdict:
-    full = infer(model, middle, maps=maps, layout="channels last")
-    reduced = infer(model, middle, maps=maps, precision="bfloat16", clamp="none")
-    return _compare(full, reduced)
-
-
-def _choose_runtime(model: SRModel, middle: Tensor, wanted: Choice) -> Verdict:
-    assert isinstance(model, Accelerable)
-    if wanted == "int8":
-        if (found := model.in_runtime("openvino", precision="int8")) is None:
-            raise InputError(NO_INT8)
-        return Verdict("int8", _loss_of(found), found)
-    reduced: list[Precision] = ["bfloat16"] if bfloat16_is_fast(middle.device) else []
-    precisions: list[Precision] = [*reduced, "float32"] if wanted == "auto" else [wanted]
-    started = time.perf_counter()
-    full = infer(model, middle, layout="channels last")
-    in_torch = time.perf_counter() - started
-    for precision in precisions:
-        found = model.in_runtime("openvino", precision=precision)
-        if found is not None and _is_near(infer(found, middle, clamp="none"), full, precision):
-            return Verdict(precision, f"OpenVINO ran the network in {precision}.", found)
-    verdict = Verdict("float32") if wanted == "auto" else Verdict(precisions[0])
-    if wanted == "auto" and reduced and _multiplies(model):
-        started = time.perf_counter()
-        verdict = _choose_precision(model, middle, None)
-        if verdict.precision == "bfloat16":
-            in_torch = (time.perf_counter() - started) - in_torch  # float32 was in it again
-    found = None if wanted == "bfloat16" else model.in_runtime("onnx", precision="float32")
-    if found is not None and _is_near(infer(found, middle, clamp="none"), full, "float32"):
-        started = time.perf_counter()
-        infer(found, middle)
-        if time.perf_counter() - started < in_torch:
-            return Verdict("float32", "ONNX Runtime ran the network in float32.", found)
-    return verdict
-
-
-NO_INT8 = (
-    "--precision int8 needs OpenVINO (pip install 'edgekeeper[fast]') and a file of the network "
-    "in eight bits: those of `edgekeeper upscale` by default and fast_x2, fast_x4 ship; "
-    "make others by `edgekeeper export NETWORK --to openvino --int8 FOLDER`, a file for --model."
-)
-
-
-def _loss_of(model: SRModel) -> str:
-    """Return the sentence on what eight bits cost, from the cards of the files."""
-    said = []
-    for part in model.modules():
-        if isinstance(part, ExportedNetwork):
-            loss: Any = part.facts["int8"]
-            said.append(
-                f"{part.path.name.partition('.')[0]} loses {max(loss['loss_db'], 0):.3f} dB on "
-                f"{loss['images']} images that did not calibrate"
-            )
-    return f"OpenVINO ran the network in int8: {'; '.join(said)}."
-
-
-def _is_near(sr: Tensor, full: Tensor, precision: Precision) -> bool:
-    """Return whether another runtime's result is near enough to PyTorch's in float32."""
-    if not is_finite(sr):
-        return False
-    if precision == "bfloat16":
-        return _compare(full, sr).precision == "bfloat16"
-    return float((sr.clamp(0, 1) - full).abs().amax()) <= _MOST_OF_A_PIXEL
-
-
 def is_finite(x: Tensor) -> bool:
     """Return whether all values are finite."""
     # One pass over the values: a NaN is handed on by both, an infinity is one of them.
@@ -251,47 +123,267 @@ def is_finite(x: Tensor) -> bool:
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
-def bfloat16_is_fast(device: torch.device) -> bool:
-    """Return whether the device multiplies in bfloat16 by itself.
+# ---- The tiles of one image ----------------------------------------------------------------------
 
-    CUDA from compute capability 8.0; a CPU with AVX512-BF16 or AMX. (Half precision of 16 bits
-    is never used on a CPU: it is many times slower than float32 there.)
+BICUBIC_RADIUS = 2
+"""LR pixels over which the colour of luma networks is interpolated."""
+
+# How often the difference to the image is enlarged and added. Five leave less than half a grey
+# level in the mean on each of the 14 images of Set14, with ESPCN, the roughest of the networks that
+# ship; for EDSR two would do on most. See docs/upscale.md.
+PROJECTIONS = 5
+NO_MAP = "The network was given no map of categories and takes all as equally probable everywhere."
+
+# The strength of ``ops.sharpen`` at a sharpness of 1, for a scale of 1: at 2, 3 and 4 it gives
+# results about as much gradient variance as originals have (docs/sharpness.md).
+_FULL = 1 / 2000
+
+_EQUAL = 2e-6  # apart by the rounding of floats; a step of 16 bits is 1.5e-5
+_LEAST_SIDE = 3  # pixels in which a gradient fits
+NO_INT8 = (
+    "--precision int8 needs OpenVINO (pip install 'edgekeeper[fast]') and a file of the network "
+    "in eight bits: those of `edgekeeper upscale` by default and fast_x2, fast_x4 ship; "
+    "make others by `edgekeeper export NETWORK --to openvino --int8 FOLDER`, a file for --model."
+)
+_DARK = 8 / 255  # a tile this dark may well become all black
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How results of a network for ``scale`` are finished.
+
+    Attributes:
+        sharpness: from 0, as the network made it, to 1.
+        back: whether what is sharpened takes a step of back-projection (docs/sharpness.md).
+        flat: LR pixels around one that must be equal to it for it to count as flat; 0: none do.
     """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    found = cpu_capabilities()
-    return device.type == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+    scale: int = 1
+    sharpness: float = 0.0
+    back: bool = False
+    flat: int = 0
+
+    @property
+    def strength(self) -> float:
+        """That of ``ops.sharpen``."""
+        return min(STRONGEST, _FULL * self.sharpness * self.scale**2)
+
+    @property
+    def context(self) -> int:
+        """How many LR pixels around a tile it needs, beside the network's."""
+        if not self.sharpness:
+            return 0
+        step = 2 * BICUBIC_RADIUS if self.back else 0  # it shrinks and enlarges
+        return ceil(reach(self.strength) / self.scale) + step
+
+    def keeps(self, lr: Tensor) -> bool:
+        """Return whether all of ``lr`` is flat: no network need see it."""
+        return self.flat > 0 and bool(((lr - lr[..., :1, :1]).abs() < _EQUAL).all())
+
+    def __call__(self, sr: Tensor, lr: Tensor) -> Tensor:
+        """Return what becomes of ``sr`` (B, C, rH, rW) in [0, 1], made of ``lr`` (B, C, H, W)."""
+        if self.sharpness and min(sr.shape[-2:]) >= _LEAST_SIDE:
+            sr = sharpen(sr, self.strength).clamp_(0, 1)
+            sr = back_project(sr, lr).clamp_(0, 1) if self.back else sr
+        return keep_flat(sr, lr, radius=self.flat) if self.flat else sr
 
 
-def cpu_capabilities() -> dict[str, Any]:
-    """Return what torch knows of the processor; nothing where it is too old to say."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)
-    return dict(capabilities())
+def keep_flat(sr: Tensor, lr: Tensor, *, radius: int) -> Tensor:
+    """Return ``sr`` (B, C, rH, rW) with the colour of ``lr`` (B, C, H, W) where that is flat.
+
+    Flat are pixels with equal ones around them, up to ``radius`` in both directions: what is
+    one colour in a logo stays that colour to the level, whatever the network makes of it.
+    """
+    size = 2 * radius + 1
+    around = F.pad(lr, (radius,) * 4, mode="replicate")
+    most, least = (_extreme(around, size, find) for find in (torch.maximum, torch.minimum))
+    flat = (most - least < _EQUAL).all(dim=1, keepdim=True)  # (B, 1, H, W)
+    if not bool(flat.any()):
+        return sr
+    (height, width), scale = lr.shape[-2:], sr.shape[-1] // lr.shape[-1]
+    pixels = sr.reshape(*sr.shape[:2], height, scale, width, scale)
+    wide, colour = (x[..., None, :, None] for x in (flat, lr))  # (B, C, H, 1, W, 1)
+    return torch.where(wide, colour, pixels).view(sr.shape)
 
 
-def _compare(full: Tensor, reduced: Tensor) -> Verdict:
-    if not is_finite(reduced):
-        what = "gives values that are not finite in bfloat16"
-        return Verdict("float32", f"This network {what}; float32 was used.")
-    error = (reduced.clamp(0, 1) - full).double()
-    levels = float(error.abs().mean()) * 255
-    power = float(error.square().mean())
-    decibels = math.inf if power == 0 else -10 * math.log10(power)
-    if levels <= _MOST_LEVELS and decibels >= _LEAST_DB:
-        return Verdict("bfloat16")
-    what = f"differs by {levels:.2f} grey levels in the mean ({decibels:.1f} dB)"
-    return Verdict("float32", f"In bfloat16 this network {what}; float32 was used.")
+def _extreme(x: Tensor, size: int, find: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the extreme of each ``size`` x ``size`` pixels, 20 times as fast as ``max_pool2d``."""
+    for axis in (-2, -1):
+        covered = 1
+        while covered < size:
+            step = min(covered, size - covered)
+            length = x.shape[axis] - step
+            x = find(x.narrow(axis, 0, length), x.narrow(axis, step, length))
+            covered += step
+    return x
 
 
-def _multiplies(model: SRModel) -> bool:
-    """Return whether torch computes this network's layers: only then is there a choice."""
-    layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    return any(isinstance(module, layers) for module in model.modules())
+def enlarged(x: Tensor, scale: int) -> Tensor:
+    """Return ``x`` (..., H, W) with each pixel repeated: (..., scale·H, scale·W)."""
+    return x.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
 
 
-def _fingerprint(model: SRModel) -> object:
-    """Return something that changes when the weights do."""
-    return tuple(
-        (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
-        for weight in model.parameters()
-    )
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """Mean CIEDE2000 of the image and the shrunk result, without ``consistent`` and with it."""
+
+    before: float
+    after: float
+
+
+def tile_overlap(model: SRModel, *, consistent: bool = False) -> int:
+    """Return the LR pixels of context that a tile of ``model`` needs."""
+    overlap = max(model.overlap, BICUBIC_RADIUS)
+    # One projection shrinks (kernel radius 2 LR pixels) and enlarges (2 again).
+    return overlap + PROJECTIONS * 2 * BICUBIC_RADIUS if consistent else overlap
+
+
+class TileError(ImageError):
+    """A tile could not be made; the message does not say of which image."""
+
+
+class TileRunner:
+    """A network that enlarges the tiles of one image, and what is to be told afterwards.
+
+    Attributes:
+        model: what computes the tiles; the network, until ``choose.probe_runtime`` found a faster runtime.
+        wanted, precision: the one asked for, and the one in use; None until it is chosen.
+        overlap: the context that a tile needs, in LR pixels.
+        notes: sentences for the user, each once.
+        seconds: the time spent in the network.
+    """
+
+    def __init__(
+        self,
+        model: SRModel,
+        *,
+        precision: Choice = "float32",
+        ensemble: bool = False,
+        consistent: bool = False,
+        finish: Finish | None = None,
+    ) -> None:
+        tensors = chain(model.parameters(), model.buffers())
+        self.model = self._torch = in_evaluation(model)
+        self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+        self.wanted, self.precision = precision, _without_choice(self.model, precision)
+        self._finish = finish or Finish(scale=model.scale)
+        self.overlap = tile_overlap(model, consistent=consistent) + self._finish.context
+        self.notes: dict[str, None] = {}
+        self.seconds = 0.0
+        self._ensemble, self._consistent = ensemble, consistent
+        self._drift = torch.zeros(3, dtype=torch.float64)
+
+    @torch.inference_mode()
+    def __call__(
+        self, part: Tensor, *, maps: Tensor | None = None, border: Sides = (0, 0, 0, 0)
+    ) -> Tensor:
+        """Return the SR (1, C, scale·h, scale·w) in [0, 1] on the CPU, of grey or RGB (1, C, h, w).
+
+        ``maps`` (1, 8, scale·h, scale·w) are for networks that take maps of categories; ``border``
+        is where the tile ends with the image, in a network that sees a border there.
+        Raises InputError: maps for a network that takes none; TileError: the network gave values
+        that are not finite, in float32.
+        """
+        if maps is None and isinstance(self.model, SFTGAN):
+            self.notes[NO_MAP] = None
+        if not self._consistent and self._finish.keeps(part):
+            return enlarged(part, self.model.scale)
+        started = time.perf_counter()
+        lr, scale = part.to(self.device), self.model.scale  # (1, C, h, w)
+        maps = None if maps is None else maps.to(self.device)
+        sr = within_border(self._run, as_rgb(lr), maps=maps, border=border, scale=scale)
+        if part.shape[1] == 1:
+            sr = full_range_luma(sr)
+        sr = self._finish(sr.clamp_(0, 1), lr)
+        if self._consistent:
+            sr = self._project(sr, lr)
+        sr = sr.cpu()
+        self.seconds += time.perf_counter() - started
+        return sr
+
+    @property
+    def runtime(self) -> Literal["torch", "onnx", "openvino"]:
+        """What runs the network."""
+        exported = exported_in(self.model)
+        return "torch" if exported is None else exported.runtime
+
+    @property
+    def drift(self) -> Drift | None:
+        """How far the result was, and is, from the image; None without ``consistent``."""
+        before, after, count = self._drift.tolist()
+        return Drift(before=before / count, after=after / count) if count else None
+
+    def _run(self, lr: Tensor, maps: Tensor | None) -> Tensor:
+        """Return what the network gives, in float32 if it fails in less."""
+        assert self.precision is not None
+        reduced = self.precision == "bfloat16" and self.runtime == "torch"
+        sr = self._infer(self.model, lr, maps, "bfloat16" if reduced else "float32")
+        black = float(sr.amax()) <= 0 and float(lr.amax()) > _DARK
+        if self.precision != "float32" and (black or not is_finite(sr)):
+            self.notes[f"A tile that failed in {self.precision} was done again in float32."] = None
+            sr = self._infer(self._torch, lr, maps, "float32")
+        if not is_finite(sr):
+            raise TileError("the network gave values that are not finite; its weights are damaged.")
+        return sr
+
+    def _infer(
+        self, model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision
+    ) -> Tensor:
+        def run(lr: Tensor, maps: Tensor | None = None) -> Tensor:
+            return run_network(model, lr, maps=maps, precision=precision, layout="channels last")
+
+        if not self._ensemble:
+            return run(lr, maps)
+        if maps is None:
+            return mean_of_eight(run, lr)
+        # The image is turned with its map: at the map's size, each pixel repeated.
+        scale = self.model.scale
+        both = torch.cat([enlarged(lr, scale), maps], dim=1)  # (1, 3 + 8, sh, sw)
+        return mean_of_eight(lambda x: run(x[:, :3, ::scale, ::scale], x[:, 3:]), both)
+
+    def _project(self, sr: Tensor, lr: Tensor) -> Tensor:
+        """Project iteratively back (Irani and Peleg 1991); the exact bicubic is the camera."""
+        size = (lr.shape[-2], lr.shape[-1])
+        before = imresize(sr, size=size)  # (1, C, h, w)
+        for _ in range(PROJECTIONS):
+            sr = back_project(sr, lr).clamp_(0, 1)
+        small = imresize(sr, size=size)
+        count = size[0] * size[1]
+        means = [colour_difference(as_rgb(x), as_rgb(lr)) for x in (before, small)]
+        self._drift += torch.tensor([*(mean * count for mean in means), count])
+        return sr
+
+
+def mean_of_eight(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the mean of ``function`` of ``x`` flipped and transposed, turned back each time.
+
+    ``x`` is (B, C, H, W); ``function`` may change the size, by the same factor on both axes. For a
+    function that treats all directions alike this is ``function(x)`` up to rounding. In the
+    literature: geometric self-ensemble (EDSR, Lim et al. 2017, section 3.4).
+    """
+    total = torch.zeros(())
+    for turned in (x, x.transpose(-2, -1)):
+        for flips in ([], [-1], [-2], [-2, -1]):
+            result = function(turned.flip(flips)).flip(flips)
+            total = total + (result if turned is x else result.transpose(-2, -1))
+    return total / 8
+
+
+def exported_in(model: SRModel) -> ExportedNetwork | None:
+    """Return the network itself if another runtime runs it, or one of a mixture of such."""
+    parts = (part for part in model.modules() if isinstance(part, ExportedNetwork))
+    return next(parts, None)
+
+
+def _without_choice(model: SRModel, wanted: Choice) -> UsedPrecision | None:
+    """Return the precision where nothing is left to choose, else None."""
+    if (exported := exported_in(model)) is not None:
+        return exported.precision
+    if wanted == "int8" and not isinstance(model, Accelerable):
+        raise InputError(NO_INT8)
+    return None if wanted == "auto" or isinstance(model, Accelerable) else wanted
+
+
+def as_rgb(part: Tensor) -> Tensor:
+    """Return grey (1, 1, h, w) as three equal channels, RGB as it is."""
+    return part if part.shape[1] == 3 else part.expand(-1, 3, -1, -1)

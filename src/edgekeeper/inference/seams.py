@@ -8,11 +8,12 @@ from torch import Tensor
 
 from edgekeeper.image import Image, open_image, to_tensor
 from edgekeeper.inference.categories import CategoryMap, find_maps
-from edgekeeper.inference.choose import networks_for, plan_passes, runner_of
+from edgekeeper.inference.choose import networks_for, plan_passes, probe_runtime
+from edgekeeper.inference.flow import runner_of
+from edgekeeper.inference.network import Finish, tile_overlap
 from edgekeeper.inference.request import Request, Result
-from edgekeeper.inference.runner import Finish, tile_overlap, tile_side
 from edgekeeper.models import SRModel
-from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tiled_bands
+from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tile_side, tiled_bands
 
 
 def verify_seams(
@@ -33,6 +34,7 @@ def verify_seams(
     runner = runner_of(model, request, finish=finish)
     size = (lr.shape[-2], lr.shape[-1])
     side = tile_side(request.tile, overlap=runner.overlap, size=size, device=runner.device)
+    probe_runtime(runner, lr, maps=maps)
     whole = runner(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)
     grid = plan_tiles(
         size, tile=side, overlap=runner.overlap, multiple=model.multiple, border=model.border

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgekeeper.errors import InputError, UnavailableError, check_choice
-from edgekeeper.inference.network import cpu_capabilities
+from edgekeeper.inference.choose import cpu_capabilities
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext

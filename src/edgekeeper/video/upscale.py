@@ -14,9 +14,8 @@ from edgekeeper.errors import EdgekeeperError, ImageError, InputError
 from edgekeeper.files import Overwrite, check_target, deliver, make_folder
 from edgekeeper.inference import Progress, Request, Result, Step, networks_for, upscale_image
 from edgekeeper.inference.files import ReadAhead, WriteBehind, unexpected
-from edgekeeper.inference.network import infer
+from edgekeeper.inference.network import TileError, infer
 from edgekeeper.inference.request import VIDEO_SUFFIXES, refusal
-from edgekeeper.inference.runner import TileError
 from edgekeeper.models import SRModel
 from edgekeeper.video.codecs import check_options, encoder_options, usual_codec
 from edgekeeper.video.joining import check_streams, join
