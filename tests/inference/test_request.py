@@ -11,7 +11,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.inference import Request, Result, networks_for
 from edgekeeper.inference.choose import plan_passes
 from edgekeeper.models import ESPCN
-from edgekeeper.pretrained.zoo import choose_passes, default_name, load_network
+from edgekeeper.pretrained.zoo import DEFAULTS, choose_passes, load_network
 
 PASSES = {
     (2, 3, 4): {
@@ -127,7 +127,7 @@ def test_networks_are_loaded_once_and_only_when_needed(monkeypatch):
     assert networks.factors == (2, 3, 4)
     assert loaded == []
     assert networks.load(3) is networks.load(3) is networks.alpha.load(3)
-    assert loaded == [default_name(3, style="sharp")]
+    assert loaded == [DEFAULTS["sharp"][3]]
 
 
 def test_networks_that_are_given_stay_what_they_are(nearest):

@@ -23,7 +23,7 @@ from edgekeeper.models import (
 )
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.checkpoint import save_model
-from edgekeeper.pretrained.zoo import FACTORS, default_name, describe, find, load, networks
+from edgekeeper.pretrained.zoo import DEFAULTS, describe, find, load, networks
 from edgekeeper.spec import Spec, spec
 
 
@@ -54,11 +54,7 @@ def test_every_shipped_network_was_trained_on_free_images_only() -> None:
 
 def test_defaults_ship_for_each_style_and_its_scales() -> None:
     names = {network.name for network in networks()}
-    for style, factors in FACTORS.items():
-        for scale in factors:
-            assert default_name(scale, style=style) in names
-    with pytest.raises(InputError, match="No 'texture' network enlarges by 3; its scales: 4"):
-        default_name(3, style="texture")
+    assert all(set(of_style.values()) <= names for of_style in DEFAULTS.values())
 
 
 def test_an_unknown_name_and_a_missing_file() -> None:
@@ -66,8 +62,6 @@ def test_an_unknown_name_and_a_missing_file() -> None:
         find("espcnx3")
     with pytest.raises(InputError, match="no network file"):
         find("folder/mine.safetensors")
-    with pytest.raises(InputError, match="its scales: 2, 3, 4"):
-        default_name(8)
 
 
 def test_a_file_that_is_no_network(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def _upscale(photo: Path, out: Path) -> None:
     from edgekeeper.inference import Request, upscale_file
     from edgekeeper.inference.api import upscale
     from edgekeeper.ops.resize import imresize
-    from edgekeeper.pretrained.zoo import default_name
+    from edgekeeper.pretrained.zoo import DEFAULTS
 
     hr = to_rgb_tensor(read_image(photo))
     lr = make_lr(hr, scale=_SCALE, kernel="matlab_uint8")
@@ -50,9 +50,8 @@ def _upscale(photo: Path, out: Path) -> None:
     write_image(Image(pixels=from_tensor(lr)), small, overwrite="replace")
     result = upscale_file(small, large, request=Request(scale=_SCALE, existing="replace"))
     click.echo(f"Enlarged '{photo.name}', shrunk by {_SCALE} before, in {result.seconds:.1f} s:")
-    click.echo(
-        f"  {small}  the small image\n  {large}  enlarged by the network {default_name(_SCALE)}"
-    )
+    name = DEFAULTS["faithful"][_SCALE]
+    click.echo(f"  {small}  the small image\n  {large}  enlarged by the network {name}")
     figure = out / "comparison.png"
     panels = [
         Panel("bicubic", imresize(lr, scale=_SCALE).clamp(0, 1)),

@@ -246,7 +246,7 @@ class TileRunner:
     """A network that enlarges the tiles of one image, and what is to be told afterwards.
 
     Attributes:
-        model: what computes the tiles; the network, until ``choose.probe_runtime`` found a faster runtime.
+        model: what computes the tiles: the network, or it in a runtime that was found faster.
         wanted, precision: the one asked for, and the one in use; None until it is chosen.
         overlap: the context that a tile needs, in LR pixels.
         notes: sentences for the user, each once.

@@ -47,7 +47,7 @@ class Request:
         guard: take the faithful network's result where the texture of the one that is run is an
             artifact; with the style "texture" or a network of one's own.
         runtime: what runs the network; "auto": what its file is for, and of one that has files
-            for several the fastest that is proved near enough to PyTorch (``choose.probe_runtime``).
+            for several the fastest that is proved near enough to PyTorch (``probe_runtime``).
         many: whether many images follow, so that a faster runtime pays for small ones too.
         device: where torch computes networks that are named, or "auto"; given ones stay in place.
         threads: of the runtime of an exported network.

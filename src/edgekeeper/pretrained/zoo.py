@@ -187,17 +187,6 @@ def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRMode
             raise UnavailableError(f"{unknown} {missing}") from missing
 
 
-def default_name(scale: int, *, style: Style = "faithful") -> str:
-    """Return the name of the network to use for a scale and a style.
-
-    Raises InputError: the style has no network for that scale.
-    """
-    if scale not in FACTORS[style]:
-        factors = ", ".join(map(str, FACTORS[style]))
-        raise InputError(f"No '{style}' network enlarges by {scale}; its scales: {factors}.")
-    return DEFAULTS[style][scale]
-
-
 def find_device(name: str) -> str:
     """Return the device ``name``; for "auto" an accelerator where there is one.
 
