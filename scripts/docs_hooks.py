@@ -54,7 +54,11 @@ def on_config(config: Any) -> Any:
 def on_files(files: Any, *, config: Any) -> Any:
     """Return the files with a page for every package, which names each of its modules."""
     for name in parts():
-        own = [PACKAGE / f"{name}.py"] if (PACKAGE / f"{name}.py").is_file() else [*modules(f"{name}/**")]
+        own = (
+            [PACKAGE / f"{name}.py"]
+            if (PACKAGE / f"{name}.py").is_file()
+            else [*modules(f"{name}/**")]
+        )
         dotted = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in own)
         asked = "\n\n".join(f"::: {module.removesuffix('.__init__')}" for module in dotted)
         text = f"# edgekeeper.{name}\n\n{asked}\n"

@@ -1,5 +1,6 @@
 """Structure against fidelity in a tiny form: cell by cell, beside the sharpened line."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from PIL import Image
 
 from edgekeeper.data.prepare import prepare_store, sources_in
-from edgekeeper.papers import frontier
+from edgekeeper.files import locked
+from edgekeeper.papers import cells, frontier
+from edgekeeper.papers.cells import Event
 from edgekeeper.papers.frontier import _advantage, frontier_table, structure_frontier
 
 
@@ -27,7 +30,15 @@ def test_cells_are_trained_once_and_stand_beside_the_sharpened_line(
     terms = {name: frontier.STRUCTURE_TERMS[name] for name in ("gv", "aesop")}
     monkeypatch.setattr(frontier, "STRUCTURE_TERMS", terms)
     monkeypatch.setattr(frontier, "STRENGTHS", (0.0, 0.002))
+    monkeypatch.setattr(frontier, "FACTORS_OF_WEIGHT", (0.3, 1.0, 3.0))
+    monkeypatch.setattr(cells, "POLL", 0.01)
     told: list[tuple[str, str]] = []
+    other = ExitStack()  # another process, which holds a cell for a while
+
+    def tell(event: Event) -> None:
+        told.append((event.cell, event.what))
+        if event.number == 7:
+            other.close()
 
     def run(limit: float | None = None) -> frontier.Frontier:
         told.clear()
@@ -40,13 +51,17 @@ def test_cells_are_trained_once_and_stand_beside_the_sharpened_line(
             seeds=[0],
             steps=2,
             time_limit=limit,
-            on_event=lambda event: told.append((event.cell, event.what)),
+            on_event=tell,
         )
 
     first = run(1e-9)
     assert not first.points and len(first.unfinished) == 7  # plain, two terms at three weights
+    held = tmp_path / "out" / "espcn_gv_0.03_seed0"
+    held.mkdir(parents=True)
+    other.enter_context(locked(held, wait=False))
     done = run()
-    assert not done.unfinished and [what for _, what in told] == ["training"] * 7
+    assert told[1:3] == [(held.name, "training"), (held.name, "by another process")]
+    assert not done.unfinished and (held / "model.safetensors").is_file()
     assert [(p.term, p.weight) for p in done.points] == [
         *[("sharpened", 0.0), ("sharpened", 0.002)],
         *[("gv", pytest.approx(w)) for w in (0.03, 0.1, 0.3)],

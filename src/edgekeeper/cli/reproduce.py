@@ -103,7 +103,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
 @click.option(
     "--seeds",
     metavar="NUMBERS",
-    help="gv tables: seeds, with commas between. Default: 0; of structure-frontier, the budget's.",
+    help="gv tables: seeds, with commas between. Default: 0; of structure-frontier, 0,1,2.",
 )
 @click.option(
     "--on",

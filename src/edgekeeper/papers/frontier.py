@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +38,7 @@ from edgekeeper.losses import (
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.models import ESPCN, ChainSR, SRModel
 from edgekeeper.ops.sharpen import reach, sharpen
-from edgekeeper.papers.cells import Event, tell_event, train_cell
+from edgekeeper.papers.cells import Ending, Event, Tell, train_cell, trained_cells
 from edgekeeper.pretrained.auto_encoded import auto_encoded
 from edgekeeper.pretrained.checkpoint import load_model
 from edgekeeper.pretrained.zoo import find
@@ -69,11 +68,11 @@ STRUCTURE_TERMS: dict[str, tuple[Spec[Loss], float]] = {
 FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk")
 FACTORS_OF_WEIGHT = (0.1, 0.3, 1.0, 3.0, 10.0)
 STRENGTHS = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.007, 0.01)  # of the plain network's sharpening
-# Updates by network, how many of the weights, seeds.
-_BUDGETS: dict[FrontierBudget, tuple[dict[str, int], int, int]] = {
-    "quick": ({"espcn": 200, "fast": 100, "balanced": 50}, 3, 2),
-    "standard": ({"espcn": 8_000, "fast": 4_000, "balanced": 2_000}, 5, 3),
-    "paper": ({"espcn": 100_000, "fast": 50_000, "balanced": 36_000}, 5, 3),
+# Updates by network.
+_BUDGETS: dict[FrontierBudget, dict[str, int]] = {
+    "quick": {"espcn": 200, "fast": 100, "balanced": 50},
+    "standard": {"espcn": 8_000, "fast": 4_000, "balanced": 2_000},
+    "paper": {"espcn": 100_000, "fast": 50_000, "balanced": 36_000},
 }
 
 
@@ -139,7 +138,7 @@ def structure_frontier(
     budget: FrontierBudget = "quick",
     networks: Sequence[str] = tuple(NETWORKS_OF_FRONTIER),
     sets: Sequence[str] = ("set5", "set14"),
-    seeds: Sequence[int] | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
     device: str = "cpu",
     time_limit: float | None = None,
     steps: int | None = None,
@@ -152,41 +151,41 @@ def structure_frontier(
     """
     for name in networks:
         check_choice("network of structure-frontier", name, known=NETWORKS_OF_FRONTIER)
-    of_network, count, seed_count = _BUDGETS[budget]
-    middle = len(FACTORS_OF_WEIGHT) // 2
-    factors = FACTORS_OF_WEIGHT if count == 5 else FACTORS_OF_WEIGHT[middle - 1 : middle + 2]
-    chosen = tuple(range(seed_count)) if seeds is None else tuple(seeds)
     grid = [
         (network, term, 0.0 if term == "none" else STRUCTURE_TERMS[term][1] * factor)
         for network in networks
         for term in ("none", *STRUCTURE_TERMS)
-        for factor in (factors[:1] if term == "none" else factors)
+        for factor in (FACTORS_OF_WEIGHT[:1] if term == "none" else FACTORS_OF_WEIGHT)
     ]
     until = math.inf if time_limit is None else time.monotonic() + time_limit
-    cells = [
-        (place, _cell(*place, steps=steps or of_network[place[0]], seed=seed))
-        for seed in chosen
+    cells = {
+        _cell(*place, steps=steps or _BUDGETS[budget][place[0]], seed=seed): place
+        for seed in seeds
         for place in grid
-    ]
-    measure = partial(_measured, sets=sets, data_root=data_root, device=device)
-    found: dict[tuple[str, str, float], list[NDArray[np.float64]]] = {}
-    for done, (place, recipe) in enumerate(cells, start=1):
-        tell = partial(tell_event, on_event, cell=recipe.name, place=done, cells=len(cells))
-        folder = Path(out) / recipe.name
-        begin = find(f"{place[0]}_x{FRONTIER_SCALE}")
-        ended = train_cell(
+    }
+
+    def train_one(recipe: Recipe, tell: Tell) -> Ending:
+        begin, folder = find(f"{cells[recipe][0]}_x{FRONTIER_SCALE}"), Path(out) / recipe.name
+        return train_cell(
             recipe, store, folder=folder, start=begin, device=device, until=until, tell=tell
         )
+
+    measured: dict[Recipe, list[NDArray[np.float64]]] = {}
+    for recipe, _, ended in trained_cells([*cells], train_one, on_event=on_event):
         if ended != "finished":
             break
-        network, term, _ = place
-        if term == "none":
-            for strength in STRENGTHS:
-                key = (network, "sharpened", strength)
-                found.setdefault(key, []).append(measure(folder, strength=strength))
-        else:
-            found.setdefault(place, []).append(measure(folder, strength=0.0))
-    left = [r.name for _, r in cells if not (Path(out) / r.name / "model.safetensors").is_file()]
+        measured[recipe] = [
+            _measured(
+                Path(out) / recipe.name, strength=x, sets=sets, data_root=data_root, device=device
+            )
+            for x in (STRENGTHS if cells[recipe][1] == "none" else STRENGTHS[:1])
+        ]
+    found: dict[tuple[str, str, float], list[NDArray[np.float64]]] = {}
+    for recipe, (network, term, weight) in cells.items():
+        for strength, values in zip(STRENGTHS, measured.get(recipe, ()), strict=False):
+            key = ("sharpened", strength) if term == "none" else (term, weight)
+            found.setdefault((network, *key), []).append(values)
+    left = [r.name for r in cells if not (Path(out) / r.name / "model.safetensors").is_file()]
     return Frontier(budget, store.fingerprint, tuple(_points(found)), tuple(left))
 
 
