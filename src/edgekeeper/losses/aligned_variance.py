@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positive
+from edgekeeper.losses.check import as_grey, check_pair, check_positive
 from edgekeeper.losses.gradient_variance import gradient_variances
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.resize import imresize
@@ -44,8 +44,6 @@ class AlignedVariance(nn.Module):
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Return the scalar loss; see the class."""
         check_pair(sr, hr)
-        if sr.shape[1] not in (1, 3):
-            raise InputError(f"Images have 1 or 3 channels here; these have {sr.shape[1]}.")
         sides, multiple = tuple(sr.shape[2:]), self.scale or 1
         if any(side % multiple for side in sides) or min(sides) < self.patch + 2:
             raise InputError(
@@ -53,7 +51,8 @@ class AlignedVariance(nn.Module):
                 f"at least {self.patch + 2}."
             )
         with torch.autocast(sr.device.type, enabled=False):
-            ours, theirs = (_grey(x) for x in (sr, hr.detach()))  # (B, 1, H, W)
+            # (B, 1, H, W) both
+            ours, theirs = (as_grey(x, rgb_to_grey_gv) for x in (sr, hr.detach()))
             if self.scale is not None:
                 missing = imresize(theirs - ours, scale=1 / self.scale)  # D is linear
                 ours = ours + imresize(missing, scale=self.scale)
@@ -70,8 +69,3 @@ class AlignedVariance(nn.Module):
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""
         return f"scale={self.scale}, patch={self.patch}"
-
-
-def _grey(x: Tensor) -> Tensor:
-    x = as_float32_or_more(x)
-    return rgb_to_grey_gv(x) if x.shape[1] == 3 else x

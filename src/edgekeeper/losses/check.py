@@ -1,6 +1,7 @@
 """What every loss asks of its arguments, and the precision it works in."""
 
 import warnings
+from collections.abc import Callable
 from math import isfinite
 
 import torch
@@ -76,3 +77,17 @@ def as_float32_or_more(x: Tensor) -> Tensor:
     bfloat16, so no loss computes in them.
     """
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # float64 stays
+
+
+def as_grey(x: Tensor, convert: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return (B, 1, H, W) in float32 or more: RGB by ``convert``, one channel as it is.
+
+    Raises InputError for other channels.
+    """
+    if x.shape[1] not in (1, 3):
+        raise InputError(
+            f"'sr' and 'hr' have {x.shape[1]} channels; this loss is defined on 1 (grey) or 3 "
+            "(RGB): to treat each channel on its own, pass x.flatten(0, 1).unsqueeze(1) of both."
+        )
+    x = as_float32_or_more(x)
+    return convert(x) if x.shape[1] == 3 else x

@@ -3,7 +3,7 @@
 from torch import Tensor, fft, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.check import as_float32_or_more, check_pair
+from edgekeeper.losses.check import as_float32_or_more, as_grey, check_pair
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.wavelet import wavelet_bands
 
@@ -67,14 +67,7 @@ class Wavelet(nn.Module):
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Return the scalar loss; see the class."""
         check_pair(sr, hr)
-        sr, hr = as_float32_or_more(sr), as_float32_or_more(hr)
-        if sr.shape[1] == 3:
-            sr, hr = rgb_to_y(sr), rgb_to_y(hr)
-        elif sr.shape[1] != 1:
-            raise InputError(
-                f"The images have {sr.shape[1]} channels; the wavelet loss takes 1 (luma) or 3 "
-                "(RGB)."
-            )
+        sr, hr = as_grey(sr, rgb_to_y), as_grey(hr, rgb_to_y)
         # The transform is linear: the bands of the difference are the differences of the bands.
         bands = wavelet_bands(sr - hr)  # four of (B, 1, H, W)
         total = sr.new_zeros(())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError, check_choice
-from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positive
+from edgekeeper.losses.check import as_grey, check_pair, check_positive
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import Operator, central, sobel
 from edgekeeper.ops.structure import patch_variances
@@ -103,8 +103,7 @@ class GradientVariance(nn.Module):
 
     def _statistics(self, x: Tensor) -> Tensor:
         """Return variances or deviations (2, B, patches)."""
-        x = as_float32_or_more(x)  # 4th powers underflow in half
-        grey = rgb_to_grey_gv(x) if x.shape[1] == 3 else x  # (B, 1, H, W)
+        grey = as_grey(x, rgb_to_grey_gv)  # (B, 1, H, W); 4th powers underflow in half
         if self.data_range != 1.0:
             grey = grey / self.data_range  # as in [0, 1]
         variances = gradient_variances(
@@ -115,12 +114,6 @@ class GradientVariance(nn.Module):
         return torch.sqrt(variances + DEVIATION_EPSILON)
 
     def _check(self, x: Tensor) -> None:
-        if x.shape[1] not in (1, 3):
-            raise InputError(
-                f"'sr' and 'hr' have {x.shape[1]} channels; the gradient variance is "
-                "defined on 1 (grey) or 3 (RGB): to treat each channel on its own, pass "
-                "x.flatten(0, 1).unsqueeze(1) of both."
-            )
         height, width = x.shape[2:]
         lost = 2 if self.border == "valid" else 0  # pixels a side
         map_height, map_width = height - lost, width - lost
