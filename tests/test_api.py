@@ -178,7 +178,7 @@ class TestRefusals:
         floats = samples(kind=np.float32)
         for image, words in [
             (samples().transpose(2, 0, 1), ["(3, 20, 30)", "array.transpose(1, 2, 0)"]),
-            (samples()[None], ["one by one"]),
+            (samples()[None], ["one image is (H, W)"]),
             (np.zeros((20, 30, 7), np.uint8), ["1 to 4 channels"]),
             (np.zeros((0, 30), np.uint8), ["(H, W)"]),
             (samples().astype(np.int64), ["int64", "astype(numpy.uint8)"]),
@@ -195,9 +195,9 @@ class TestRefusals:
             (torch.full((1, 3, 4, 4), torch.inf), ["inf"]),
             (PILImage.fromarray(np.full((4, 4), -5, np.int32)), ["mode I", "-5"]),
             (io.StringIO("text"), ["mode 'rb'"]),
-            ([[1, 2], [3, 4]], ["a list", "NumPy array"]),
+            ([[1, 2], [3, 4]], ["type list", "NumPy array"]),
             (None, ["NoneType"]),
-            (7, ["an int"]),
+            (7, ["type int"]),
         ]:
             said = refused(image, model=model)
             assert any(word in said for word in words), (said, words)

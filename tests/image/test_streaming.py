@@ -480,10 +480,7 @@ class TestOptions:
             ({"format": "tif"}, "Did you mean 'tiff'"),
             ({"format": "jxl"}, "no format to write 'jxl'"),
             ({"quality": 0}, "quality must be 1 to 100"),
-            ({"png_level": 10}, "png_level must be 0 to 9"),
-            ({"avif_effort": -1}, "avif_effort must be 0 to 9"),
             ({"metadata": "drop"}, "metadata must be one of keep, strip"),
-            ({"tiff_compression": "jpeg"}, "tiff_compression must be one of"),
         ]:
             with pytest.raises(InputError, match=match):
                 SaveOptions(**wrong)
@@ -501,9 +498,7 @@ class TestOptions:
                 np.testing.assert_array_equal(read_image(path).pixels, samples)
             return path.stat().st_size
 
-        assert size("p.png", png_level=9) < size("p.png", png_level=0)
-        sizes = {way: size("p.tif", tiff_compression=way) for way in ("none", "lzw", "deflate")}
-        assert sizes["deflate"] < sizes["lzw"] < sizes["none"]
+        assert max(size("p.png"), size("p.tif")) < samples.nbytes
         for suffix in (".jpg", ".webp", ".avif"):
             assert size(f"p{suffix}", quality=20) < size(f"p{suffix}", quality=98)
         assert size("p.jpg", format="png") == size("p.png")

@@ -99,7 +99,7 @@ def test_who_says_a_strength_gets_it_without_a_look(photo):
     assert treatment(Request(), networks, passes=(), look=look).strength == 0
     own = Networks(factors=(4,), load=lambda factor: None)
     assert treatment(Request(), own, passes=(4,), look=look).strength == 0
-    seen = Condition(jpeg_quality=99, noise=0, blockiness=0, strength=0.03)
+    seen = Condition(jpeg_quality=99, noise=0, strength=0.03)
     found = treatment(Request(), networks, passes=(4,), look=lambda: seen)
     assert found.strength == 0 and found.note.endswith("kept as it is")
     for wrong in ({"strength": 1.1}, {"sharpness": -0.1}, {"strength": float("nan")}):

@@ -209,7 +209,8 @@ def upscale_command(source: tuple[str, ...], output: str | None, **options: Any)
 def _tracebacks(verbose: bool) -> Iterator[None]:
     """Print to stderr what the library logs of unexpected failures, if that is asked for."""
     log, handler = logging.getLogger("edgekeeper"), logging.StreamHandler()
-    before = log.level
+    in_notes = logging.getLogger("edgekeeper.models.sftgan")  # what it says of a missing map
+    before, in_notes.disabled = log.level, True
     if verbose:
         log.addHandler(handler)
         log.setLevel(logging.DEBUG)
@@ -218,6 +219,7 @@ def _tracebacks(verbose: bool) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
+        in_notes.disabled = False
 
 
 # ---- What does not go together -------------------------------------------------------------------

@@ -4,7 +4,6 @@ Results go to stdout; notes, failures and progress to stderr, progress only on a
 """
 
 import json
-import logging
 import os
 import shutil
 import sys
@@ -52,7 +51,7 @@ def run_request(
     cluster: Cluster | None = None,
 ) -> int:
     """Return the exit status: 0, 1 if an image failed, 130 or 143 after an interrupt."""
-    with _streams(request) as streams, _model_is_quiet():
+    with _streams(request) as streams:
         networks = networks_for(request)
         factors = networks.factors
         pairs = plan_outputs(streams.request, factors=factors)
@@ -135,17 +134,6 @@ def _how_to_go_on(request: Request, *, done: int, cluster: Cluster | None = None
     if request.on_existing == "fail" and done:
         return "To go on, give the command again with --skip-existing."
     return "To go on, give the same command again."
-
-
-@contextmanager
-def _model_is_quiet() -> Iterator[None]:
-    """Silence what SFTGAN logs once without a map: it stands in the notes of the results."""
-    log = logging.getLogger("edgekeeper.models.sftgan")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 def _with_report(result: Result, request: Request) -> Result:

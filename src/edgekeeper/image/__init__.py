@@ -15,20 +15,16 @@ from edgekeeper.files import Overwrite
 from edgekeeper.image.formats import (
     FORMATS,
     MAX_PIXELS,
-    MAX_STREAMED_PIXELS,
-    MAX_TURNED_PIXELS,
     READ_SUFFIXES,
     SAMPLES,
     SUFFIXES,
     Animation,
-    Format,
     Header,
     Metadata,
     Pixels,
     SaveOptions,
     as_unit,
     check_image_target,
-    find_format,
     format_to_write,
     is_grey,
 )
@@ -43,8 +39,8 @@ from edgekeeper.image.image import (
     write_image,
 )
 from edgekeeper.image.listing import NotRead, is_animated, list_images, list_others
-from edgekeeper.image.read import ImageReader, open_image
-from edgekeeper.image.write import ImageWriter, create_image
+from edgekeeper.image.read import open_image
+from edgekeeper.image.write import create_image
 
 # Loaders that are not made for the files of strangers: SVG, PDF, raw samples and the like.
 pyvips.block_untrusted_set(True)
@@ -57,17 +53,12 @@ if "VIPS_WARNING" in os.environ:
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
-    "MAX_STREAMED_PIXELS",
-    "MAX_TURNED_PIXELS",
     "READ_SUFFIXES",
     "SAMPLES",
     "SUFFIXES",
     "Animation",
-    "Format",
     "Header",
     "Image",
-    "ImageReader",
-    "ImageWriter",
     "Metadata",
     "NotRead",
     "Overwrite",
@@ -78,7 +69,6 @@ __all__ = [
     "check_image_target",
     "colour_difference",
     "create_image",
-    "find_format",
     "format_to_write",
     "from_tensor",
     "is_animated",

@@ -135,8 +135,6 @@ MAX_STREAMED_PIXELS = 2**32
 MAX_TURNED_PIXELS = 2**30
 """Largest image that is turned on reading, as its EXIF orientation says (1.07 billion pixels)."""
 
-TiffCompression = Literal["deflate", "lzw", "none"]
-
 
 @dataclass(frozen=True)
 class Format:
@@ -255,29 +253,20 @@ class SaveOptions:
         quality: 1 to 100, for JPEG, WebP and AVIF; at 100 WebP, and AVIF of 8 bits, are lossless.
         metadata: "strip" writes no EXIF, XMP, IPTC and density. The ICC profile always stays:
             without it the numbers would be other colours.
-        png_level: 0 (fast, large) to 9 (slow, small).
-        tiff_compression: all are lossless; "lzw" and "none" are read by the oldest programs too.
-        avif_effort: 0 (fast, large) to 9 (slow, small).
     """
 
     format: str | None = None
     quality: int = 95
     metadata: Literal["keep", "strip"] = "keep"
-    png_level: int = 4
-    tiff_compression: TiffCompression = "deflate"
-    avif_effort: int = 3
 
     def __post_init__(self) -> None:
         writable = [name for name, form in FORMATS.items() if form.writable]
         if self.format is not None and self.format not in writable:
             raise unknown_name("format to write", self.format, known=writable)
-        for name, low, high in (("quality", 1, 100), ("png_level", 0, 9), ("avif_effort", 0, 9)):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} must be {low} to {high}, got {getattr(self, name)}.")
-        compressions = ("deflate", "lzw", "none")
-        for name, known in (("metadata", ("keep", "strip")), ("tiff_compression", compressions)):
-            if (text := getattr(self, name)) not in known:
-                raise InputError(f"{name} must be one of {', '.join(known)}, got '{text}'.")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"quality must be 1 to 100, got {self.quality}.")
+        if self.metadata not in ("keep", "strip"):
+            raise InputError(f"metadata must be one of keep, strip, got '{self.metadata}'.")
 
 
 _threads_of: int | None = None  # the process whose threads libvips has

@@ -184,17 +184,10 @@ class Image:
 def _check_array(array: npt.NDArray[Any]) -> None:
     """Raise InputError, with a cure, unless it is an array that an image can have."""
     shape, kind = array.shape, array.dtype
-    if array.ndim == 4:
-        raise InputError(f"The array is {shape}; give the images (H, W, C) one by one.")
-    if array.ndim == 3 and shape[2] > 4 and shape[0] in (1, 3, 4):
-        raise InputError(
-            f"The array is {shape}, channels first as tensors have them; arrays are (H, W, C): "
-            "use array.transpose(1, 2, 0)."
-        )
     if array.ndim not in (2, 3) or 0 in shape or (array.ndim == 3 and shape[2] > 4):
         raise InputError(
-            f"The array is {shape}; an image is (H, W), or (H, W, C) with 1 to 4 channels: grey "
-            "or RGB, then alpha."
+            f"The array is {shape}; one image is (H, W), or (H, W, C) with 1 to 4 channels: grey "
+            "or RGB, then alpha. One with channels first is turned by array.transpose(1, 2, 0)."
         )
     if kind.type not in (np.uint8, np.uint16) and kind.kind != "f":
         raise InputError(

@@ -81,18 +81,6 @@ def settled_xmp(xmp: bytes, *, size: tuple[int, int]) -> bytes:
 
 _PHOTOMETRIC, _DESCRIPTION, _IPTC, _DETAILS, _PLACE = 262, 270, 33723, 0x8769, 0x8825
 _FURTHER = 338
-_FORM = (258, 259, 284, 322, 339)  # bits, compression, planes, tiles, kind of samples
-_KINDS = {1: "whole numbers", 2: "signed numbers", 3: "floats", 5: "complex numbers", 6: "complex"}
-_COMPRESSIONS = {2: "CCITT", 3: "Group 3", 4: "Group 4", 5: "LZW", 6: "old JPEG", 7: "JPEG"}
-_COMPRESSIONS |= {
-    8: "Deflate",
-    9: "JBIG",
-    32773: "PackBits",
-    32809: "ThunderScan",
-    32946: "Deflate",
-}
-_COMPRESSIONS |= {34661: "JBIG", 34676: "SGILog", 34677: "SGILog", 34712: "JPEG 2000"}
-_COMPRESSIONS |= {34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
 # What tells of the image and not of how the file is laid out: name, description, maker, model,
 # page name, software, date, artist, computer, rating, Windows' title to subject, copyright.
 _DESCRIPTIVE = {269, _DESCRIPTION, 271, 272, 285, 305, 306, 315, 316, 0x4746, 0x4749, 33432}
@@ -137,7 +125,6 @@ class TiffTags(NamedTuple):
         iptc: the records.
         photometric: what its samples mean (tag 262).
         further: what a channel after the colours is: alpha only where the file says so (tag 338).
-        form: how they are stored, in words: kind, bits, compression, tiles and planes.
         overfull: whether they are too many, or name far more bytes than the file has.
     """
 
@@ -145,7 +132,6 @@ class TiffTags(NamedTuple):
     iptc: bytes | None = None
     photometric: int | None = None
     further: Literal["straight", "extra"] = "straight"
-    form: str = ""
     overfull: bool = False
 
 
@@ -155,7 +141,7 @@ def read_tags(file: BinaryIO) -> TiffTags:
     try:
         tiff = _Tiff(file)
         overfull = tiff.named() > 2 * file.seek(0, 2) + 2**20
-        own = tiff.tags(tiff.first, only=(_PHOTOMETRIC, _DESCRIPTION, _IPTC, _FURTHER, *_FORM))
+        own = tiff.tags(tiff.first, only=(_PHOTOMETRIC, _DESCRIPTION, _IPTC, _FURTHER))
         tree = tiff.exif()
     except _DamagedError:
         return TiffTags(overfull=overfull)
@@ -178,24 +164,8 @@ def read_tags(file: BinaryIO) -> TiffTags:
         iptc=records,
         photometric=numbers.get(_PHOTOMETRIC),
         further="straight" if numbers.get(_FURTHER) in (1, 2) else "extra",
-        form=_form_of(numbers),
         overfull=overfull,
     )
-
-
-def _form_of(numbers: Mapping[int, int]) -> str:
-    """Return in words how the samples lie in a TIFF with these first numbers of its tags."""
-    bits, packed, planes, tiled, kind = _FORM
-    samples = _KINDS.get(numbers.get(kind, 1), "samples")
-    compression = numbers.get(packed, 1)
-    parts = [f"{samples} of {numbers.get(bits, 1)} bits"]
-    if compression != 1:
-        parts.append(f"compression {_COMPRESSIONS.get(compression, compression)}")
-    if tiled in numbers:
-        parts.append("tiles")
-    if numbers.get(planes, 1) == 2:
-        parts.append("separate planes")
-    return ", ".join(parts)
 
 
 def add_tags(

@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 INSIDE = 0.05  # least share of blocks that do not clip; a page has fewer
 LUMA = (0.299, 0.587, 0.114)
 _SAMPLES = 40_000  # blocks that are looked at
+_LIBJPEG = quantisation_tables(range(1, 101))[0].double().numpy()  # (100, 8, 8) of qualities 1 ...
 _QUALITIES = list(range(10, 97))  # above, nearly all steps are 1, which leaves no trace
 _ROUNDING = 0.45  # deviation of a coefficient by the rounding of RGB and of luma
 _n = np.arange(8)
@@ -60,14 +61,12 @@ class Condition:
     Attributes:
         jpeg_quality: on libjpeg's scale; None without a trace of JPEG.
         noise: standard deviation in grey levels of 255, in each colour.
-        blockiness: how much larger steps are on a grid of 8 pixels than elsewhere; 0 for none.
         strength: how strongly to restore, from 0 (clean, keep it as it is) to 1.
         subsampling: "4:2:0" and the like where the file says it.
     """
 
     jpeg_quality: int | None
     noise: float
-    blockiness: float
     strength: float
     subsampling: str | None = None
 
@@ -93,18 +92,16 @@ def estimate(image: Tensor, *, path: str | Path | None = None) -> Condition:
         raise InputError(f"estimate takes one image (1, C, H, W); got {tuple(image.shape)}.")
     pixels = image[0].detach().cpu().float().numpy() * 255
     header = None if path is None else read_jpeg_header(path)
-    quality, noise, blockiness = header.quality if header else None, 0.0, 0.0
+    quality, noise = header.quality if header else None, 0.0
     if min(pixels.shape[1:]) >= _SMALLEST:
-        rows, columns = _grid(pixels.swapaxes(1, 2)), _grid(pixels)
-        blockiness = max(0.0, min(rows[0], columns[0]))
-        trace = find_trace(pixels, header, starts={(0, 0), (rows[1], columns[1])})
+        grid = _grid(pixels.swapaxes(1, 2)), _grid(pixels)
+        trace = find_trace(pixels, header, starts={(0, 0), grid})
         quality = trace.quality if trace else quality
         if not _is_drawn(cut_blocks(pixels, step=8)):
             noise = _noise_in(trace) if trace else _white_noise(cut_blocks(pixels, step=1))
     return Condition(
         jpeg_quality=quality,
         noise=noise,
-        blockiness=blockiness,
         strength=_strength(quality, noise),
         subsampling=header.subsampling if header else None,
     )
@@ -223,8 +220,7 @@ def _subsampling(luma: int, chroma: int) -> str:
 
 def nearest_quality(table: Floats) -> int:
     """Return the quality, 1 to 100, whose table of libjpeg is nearest by the ratio of the steps."""
-    standard = quantisation_tables(range(1, 101))[0].double().numpy()
-    return 1 + int(np.abs(np.log(standard / table)).sum(axis=(1, 2)).argmin())
+    return 1 + int(np.abs(np.log(_LIBJPEG / table)).sum(axis=(1, 2)).argmin())
 
 
 # ---- Traces in the pixels ----------------------------------------------------------------------
@@ -264,7 +260,7 @@ def find_trace(
     pixels: Any, header: JpegHeader | None, *, starts: set[tuple[int, int]]
 ) -> Trace | None:
     """Return the table that explains the coefficients best, on the better grid; None for none."""
-    tables, qualities = quantisation_tables(_QUALITIES)[0].double().numpy(), _QUALITIES
+    tables, qualities = _LIBJPEG[_QUALITIES[0] - 1 : _QUALITIES[-1]], _QUALITIES
     if header:  # what lies upright now may have been coded lying
         tables, qualities = np.stack([header.table, header.table.T]), [header.quality] * 2
     best, most = None, 0.0  # gain of the logarithm of the likelihood over no table
@@ -336,14 +332,13 @@ def _white_noise(blocks: Floats) -> float:
     return _without_texture(high, middle, share=0.5)
 
 
-def _grid(pixels: Any) -> tuple[float, int]:
-    """Return how much larger steps at one column in eight are, and the first of these columns."""
+def _grid(pixels: Any) -> int:
+    """Return the first column of that grid of every eighth at which steps are largest."""
     grey = pixels[:, :: max(1, pixels.shape[1] // 512)].mean(axis=0)
     steps = np.diff(grey, axis=1)
     beyond = np.abs(steps[:, 1:-1] - (steps[:, :-2] + steps[:, 2:]) / 2).mean(axis=0)
     phases = [float(beyond[phase::8].mean()) for phase in range(8)]  # of the column phase + 2
-    largest = int(np.argmax(phases))
-    return phases[largest] / max(float(np.median(phases)), 0.1) - 1, (largest + 2) % 8
+    return (int(np.argmax(phases)) + 2) % 8
 
 
 def _noise_in(trace: Trace) -> float:

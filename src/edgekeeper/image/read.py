@@ -233,7 +233,7 @@ class ImageReader:
         """Return the image in grey or RGB, whose numbers stay whatever the profile."""
         profile = _field(image, "icc-profile-data", default=None)
         if image.interpretation not in _PLAIN or image.format not in SAMPLE_KINDS:
-            image, note = to_srgb(image, name=self._name, form=self._tags.form)
+            image, note = to_srgb(image, name=self._name)
             notes, profile = (*notes, note), None  # it described the inks; sRGB needs none
         elif image.format in CONVERTED:
             notes = (*notes, CONVERTED[image.format])

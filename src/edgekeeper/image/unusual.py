@@ -42,17 +42,17 @@ _UNSUPPORTED = re.compile(
 )
 
 
-def to_srgb(image: pyvips.Image, *, name: str, form: str) -> tuple[pyvips.Image, str]:
+def to_srgb(image: pyvips.Image, *, name: str) -> tuple[pyvips.Image, str]:
     """Return an image that is no plain grey or RGB in sRGB, and a note on it.
 
     CMYK goes through the file's own profile, or through that of libvips when there is none that
-    fits. ``form`` says how a TIFF is stored.
+    fits.
     Raises ImageError: other colours, or other samples.
     """
     if image.interpretation in _LAB:
         return image.colourspace("rgb16"), "converted from CIE Lab to sRGB"
     if image.format not in SAMPLE_KINDS:
-        raise not_supported(name, form or f"samples of the kind '{image.format}'")
+        raise not_supported(name, f"samples of the kind '{image.format}'")
     if image.interpretation != "cmyk":
         raise ImageError(f"{name} is in '{image.interpretation}'; grey, RGB or CMYK is needed.")
     depth = 16 if image.format == "ushort" else 8
@@ -60,10 +60,10 @@ def to_srgb(image: pyvips.Image, *, name: str, form: str) -> tuple[pyvips.Image,
     return image, "converted from CMYK to sRGB"
 
 
-def not_supported(name: str, form: str) -> ImageError:
+def not_supported(name: str, why: str) -> ImageError:
     """Return the error of a file that is whole, but of a form that is not read."""
     return ImageError(
-        f"{name} is not supported: {form}. Save it with 8 or 16 bits, or floats of 16 or 32, and "
+        f"{name} is not supported: {why}. Save it with 8 or 16 bits, or floats of 16 or 32, and "
         "LZW or no compression."
     )
 
@@ -167,12 +167,8 @@ def cure_of(form: str, *, tolerant: bool) -> str:
 
 def damaged(why: str, *, name: str, tags: TiffTags, cure: str) -> ImageError:
     """Return the error of a file that libvips could not decode."""
-    if tags.photometric == 8 and tags.form.endswith(" of 8 bits"):
-        return ImageError(
-            f"{name} is in CIE Lab of 8 bits, which libvips does not read; convert it to RGB."
-        )
-    if tags.form and _UNSUPPORTED.search(why):
-        return not_supported(name, tags.form)
+    if tags.photometric is not None and _UNSUPPORTED.search(why):
+        return not_supported(name, why)
     return ImageError(f"{name} cannot be decoded; the file is damaged or cut short ({why}).{cure}")
 
 

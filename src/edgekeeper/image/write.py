@@ -34,7 +34,7 @@ from edgekeeper.image.formats import (
     write_notes,
 )
 from edgekeeper.image.metadata import add_tags, photoshop_block, settled_xmp
-from edgekeeper.image.pillow import describe_frames, pillow, save_png
+from edgekeeper.image.pillow import PNG_LEVEL, describe_frames, pillow, save_png
 from edgekeeper.image.unusual import at_depth
 
 _COLOUR_TYPES = {(1, 1): 0, (3, 3): 2, (1, 2): 4, (3, 4): 6}  # of PNG, by (colours, bands)
@@ -165,8 +165,7 @@ class _Encoder:
         assert animation is not None
         if self._options.metadata == "strip":
             metadata = Metadata(icc=metadata.icc)
-        level = self._options.png_level
-        save_png(image, self._file, animation=animation, metadata=metadata, level=level)
+        save_png(image, self._file, animation=animation, metadata=metadata)
         self._file.flush()
 
     def _described(self, image: pyvips.Image) -> pyvips.Image:
@@ -230,7 +229,7 @@ def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]
         case "png":
             # The row above: of enlarged images as many bytes as with filters chosen line by line
             # (-16 to +15 %), in half the time; no filter makes them 1.4 to 2.3 times as large.
-            found |= {"compression": options.png_level, "filter": "up"}
+            found |= {"compression": PNG_LEVEL, "filter": "up"}
         case "jpeg":
             found["optimize_coding"] = pixels <= _MOST_OPTIMISED
         case "webp":
@@ -238,11 +237,10 @@ def _how(image: pyvips.Image, form: str, options: SaveOptions) -> dict[str, Any]
         case "gif":
             found["keep_duplicate_frames"] = True
         case "tiff":
-            found["compression"] = options.tiff_compression
-            found["predictor"] = "horizontal"
+            found |= {"compression": "deflate", "predictor": "horizontal"}
             found["bigtiff"] = pixels * image.bands * size > _CLASSIC_TIFF
         case "avif":
-            found |= {"compression": "av1", "effort": options.avif_effort}
+            found |= {"compression": "av1", "effort": 3}  # of 9
             found["bitdepth"] = 8 if size == 1 else 12
     return found
 

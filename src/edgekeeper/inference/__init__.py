@@ -5,20 +5,17 @@ of rows from its file to the larger file, so that memory does not grow with its 
 printed; progress goes to a callback, and a folder's results come one by one.
 """
 
-from edgekeeper.inference.categories import Categories, CategoryMap
+from edgekeeper.inference.categories import CategoryMap
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.files import upscale_file, upscale_files
 from edgekeeper.inference.images import upscale_image
-from edgekeeper.inference.network import Drift
 from edgekeeper.inference.request import Progress, Request, Result, Step, plan_outputs
-from edgekeeper.inference.seams import add_seams, measure_seams, verify_seams
+from edgekeeper.inference.seams import add_seams, verify_seams
 from edgekeeper.ops.tiles import Seams
 from edgekeeper.pretrained.zoo import Networks
 
 __all__ = [
-    "Categories",
     "CategoryMap",
-    "Drift",
     "Networks",
     "Progress",
     "Request",
@@ -26,7 +23,6 @@ __all__ = [
     "Seams",
     "Step",
     "add_seams",
-    "measure_seams",
     "networks_for",
     "plan_outputs",
     "upscale_file",

@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 Encoded = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """An image file: its path, its bytes, or an open binary file."""
 
-_KINDS = (
-    "the path of a file, the bytes of one, an open binary file, an edgekeeper.Image, a Pillow "
-    "image, a NumPy array (H, W) or (H, W, C), or a tensor (B, C, H, W)"
-)
-
 
 class UpscaleOptions(TypedDict, total=False):
     """Fields of ``Request`` that ``edgekeeper.upscale`` takes."""
@@ -189,24 +184,31 @@ def _encoded(image: object) -> str | Path | bytes:
         return image
     if isinstance(image, os.PathLike):
         return Path(image)
-    if isinstance(image, bytes | bytearray | memoryview):
-        return bytes(image)
-    if not hasattr(image, "read"):
-        raise InputError(f"upscale takes {_KINDS}; got {_title(image)}.")
-    data = image.read()
-    if not isinstance(data, bytes):
+    data = image.read() if hasattr(image, "read") else image
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    if isinstance(data, str):
         raise InputError("The file was opened as text; open it with mode 'rb'.")
-    return data
-
-
-def _title(thing: object) -> str:
-    kind = type(thing)
-    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
+    raise InputError(
+        "upscale takes the path of a file, the bytes of one, an open binary file, an "
+        "edgekeeper.Image, a Pillow image, a NumPy array (H, W) or (H, W, C), or a tensor "
+        f"(B, C, H, W); got one of type {type(image).__name__}."
+    )
 
 
 def _tensor(batch: Tensor, request: Request) -> Tensor:
-    """Return the batch (B, C, H, W), or the image (C, H, W), enlarged."""
-    _check_tensor(batch)
+    """Return the batch (B, C, H, W), or the image (C, H, W), enlarged; InputError with a cure."""
+    shape, kind = tuple(batch.shape), batch.dtype
+    if not batch.is_floating_point():
+        raise InputError(
+            f"The tensor is of {kind}; give floats in [0, 1]: tensor.float() / 255 of 8 bits."
+        )
+    if batch.ndim not in (3, 4) or 0 in shape or shape[-3] > 4:
+        order = "0, 3, 1, 2" if batch.ndim == 4 else "2, 0, 1"
+        raise InputError(
+            f"The tensor is {shape}; give (B, C, H, W) or (C, H, W), C from 1 to 4: grey or RGB, "
+            f"then alpha. One with channels last is turned by tensor.permute({order})."
+        )
     images = batch if batch.ndim == 4 else batch[None]  # (B, C, H, W)
     made = []
     for one in images:
@@ -215,25 +217,3 @@ def _tensor(batch: Tensor, request: Request) -> Tensor:
         made.append(torch.from_numpy(large).permute(2, 0, 1))
     sr = torch.stack(made).to(batch.device, batch.dtype)  # (B, C, sH, sW)
     return sr if batch.ndim == 4 else sr[0]
-
-
-def _check_tensor(batch: Tensor) -> None:
-    """Raise InputError, with a cure, unless it is a batch or an image of floats."""
-    shape, kind = tuple(batch.shape), batch.dtype
-    if not batch.is_floating_point():
-        raise InputError(
-            f"The tensor is of {kind}; give floats in [0, 1]: tensor.float() / 255 of 8 bits."
-        )
-    if batch.ndim not in (3, 4) or 0 in shape:
-        raise InputError(
-            f"The tensor is {shape}; give (B, C, H, W) or (C, H, W), with 1 to 4 channels."
-        )
-    if shape[-3] not in (1, 2, 3, 4):
-        last = shape[-1] in (1, 2, 3, 4)
-        cure = f"use tensor.permute({'0, 3, 1, 2' if batch.ndim == 4 else '2, 0, 1'})"
-        raise InputError(
-            f"The tensor is {shape}, channels last as arrays have them; tensors are (B, C, H, W): "
-            f"{cure}."
-            if last
-            else f"The tensor is {shape}; C of (B, C, H, W) is 1 to 4: grey or RGB, then alpha."
-        )

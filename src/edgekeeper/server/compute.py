@@ -83,7 +83,7 @@ def look_at(task: Message) -> Message:
         "alpha": header.alpha != "none",
         "profile": header.metadata.icc is not None,
         "notes": list(header.notes),
-        **{name: value for name, value in asdict(condition).items() if name != "blockiness"},
+        **asdict(condition),
         "view": make_view(source, Path(task["view"])),
     }
 
