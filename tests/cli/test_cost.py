@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edgekeeper.cli import COMMANDS, figure_points
 from edgekeeper.cli.figure_points import quoted_points, read_points
+from edgekeeper.data.store import Store
 from edgekeeper.errors import DataError
-from edgekeeper.papers import costs, printed
+from edgekeeper.evaluation.tables import Table
+from edgekeeper.papers import costs, frontier, printed, speedrun, training
 
 SVG = b"<?xml"
 
@@ -137,6 +140,42 @@ class TestReproduce:
         assert found.status == 0, found.err
         assert "30.48" in found.out and "ours" not in found.out.split("Ours")[0].split()
         assert not out.exists()
+        for table in ("dgggan-table3", "spsr-table1"):
+            for form, parts in {
+                "csv": ["\nset5,ESRGAN,paper,", ",30.4"],
+                "latex": ["\\toprule", "\nset5 & NatSR & paper & \\textbf{30.99", "\\end{tabular}"],
+                "markdown": [f"**{table}, protocol", "| set5 | ESRGAN | paper | 30.4"],
+            }.items():
+                found = edgekeeper("reproduce", table, "--out", out, "--format", form)
+                assert found.status == 0 and not found.err, found.err
+                for part in parts:
+                    assert part in f"\n{found.out}", (table, form, part, found.out)
+
+    def test_trained_tables_take_a_format(
+        self, edgekeeper: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "set").mkdir()
+        rows = (("a", "gv", "30"), ("a", "–", "29"))
+        table = Table("title", ("set", "loss", ">PSNR ↑"), rows, keys=2)
+        ended = SimpleNamespace(rows=[1], to_json=dict)
+        monkeypatch.setattr(Store, "open", lambda _: None)
+        for module, run, draw in (
+            (training, "reproduce", "reproduction_table"),
+            (frontier, "structure_frontier", "frontier_table"),
+            (speedrun, "run_speedrun", "speedrun_table"),
+        ):
+            monkeypatch.setattr(module, run, lambda *_, **__: ended)
+            monkeypatch.setattr(module, draw, lambda _: table)
+        monkeypatch.setattr(speedrun, "run_speedrun", lambda *_, **__: {})
+        for name in ("gv-table1", "gv-table2", "spsr-table2", "structure-frontier", "speedrun"):
+            given = ("--store", tmp_path, "--on", tmp_path / "set", "--out", tmp_path / "out")
+            for form, part in {
+                "csv": "set,loss,PSNR ↑\na,gv,30",
+                "latex": r"a & gv & \textbf{30} \\",
+                "markdown": "| a | gv | 30 |",
+            }.items():
+                found = edgekeeper("reproduce", name, *given, "--format", form)
+                assert found.status == 0 and part in found.out, (name, form, found)
 
     def test_mistakes_are_one_line(self, fails: Callable[..., str], tmp_path: Path) -> None:
         assert "give a packed store" in fails("reproduce", "gv-table1")

@@ -253,6 +253,27 @@ def test_a_file_that_is_no_image_fails_by_its_name(server: Server, tmp_path: Pat
     assert answer.status_code == 422 and "cannot be read" in answer.json()["error"]
 
 
+def test_a_damaged_file_is_told_and_enlarged_as_far_as_it_goes(
+    server: Server, photo: Photo, tmp_path: Path
+) -> None:
+    whole = photo(tmp_path / "a.png", 64, 64).read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) * 3 // 4])
+    image = server.looked(server.upload(tmp_path / "a.png"))
+    assert image["state"] == "ready" and image["look"]["damaged"], image
+    assert any("is damaged or cut short" in note for note in image["look"]["notes"]), image
+    for what in (f"images/{image['id']}/foresee", "jobs"):
+        answer = server.api.post(f"/{what}", json={"image": image["id"]} if what == "jobs" else {})
+        reason = (
+            server.finished(answer.json())["reason"] if what == "jobs" else answer.json()["error"]
+        )
+        assert "'a.png'" in reason and "The option 'tolerant' takes what is there." in reason
+    foreseen = server.api.post(f"/images/{image['id']}/foresee", json={"tolerant": True})
+    assert foreseen.json()["allowed"]
+    job = server.finished(server.enlarge(image, tolerant=True, scale=2))
+    assert job["state"] == "done" and job["result"]["risk"], job
+    assert any("is damaged or cut short" in note for note in job["result"]["notes"])
+
+
 def test_cancel_retry_and_remove(server: Server, photo: Photo, tmp_path: Path) -> None:
     image = server.upload(photo(tmp_path / "large.png", 160, 120))
     first = server.enlarge(image, scale=8, risk=False)

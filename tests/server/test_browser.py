@@ -62,7 +62,7 @@ def open_page(browser: Any, server: Server) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     # What the server refuses with a reason the browser notes by itself.
-    assert not [text for text in wrong if "status of 422" not in text], wrong
+    assert not [text for text in wrong if not re.search("status of (422|503)", text)], wrong
 
 
 def small_photo(path: Path, width: int = 240) -> Path:
@@ -170,6 +170,51 @@ def test_drop_paste_folder_and_a_broken_file(open_page: Any, photo: Photo, tmp_p
             document.body.dispatchEvent(event); }"""
     )
     page.get_by_text("“empty.png” was not taken").wait_for()
+
+
+def test_of_a_damaged_file_a_switch_takes_what_is_there(open_page: Any, tmp_path: Path) -> None:
+    page = open_page()
+    assert page.locator("#tolerant").is_hidden()
+    whole = small_photo(tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    page.set_input_files("#files", tmp_path / "a.jpg")
+    switch = page.get_by_label("Use what is there of damaged files")
+    page.get_by_text("is damaged. Switch on “Use what is there of damaged files”.").wait_for()
+    page.get_by_text("The file is damaged or cut short: the rows from about").wait_for()
+    keep(page, "damaged")
+    assert page.locator("#start").is_disabled()
+    switch.check()
+    page.click("#start:enabled")
+    page.get_by_text("done", exact=False).wait_for()
+    assert page.locator("#start").is_disabled()
+    page.click("#language")
+    page.get_by_text(
+        "Die Datei ist beschädigt oder abgeschnitten: die Zeilen ab etwa"
+    ).first.wait_for()
+    page.get_by_label("Von beschädigten Dateien nehmen, was da ist").uncheck()
+    page.get_by_text("ist beschädigt. Der Schalter „Von beschädigten Dateien").wait_for()
+
+
+def test_an_estimate_that_could_not_be_had_is_asked_again(
+    open_page: Any, photo: Photo, tmp_path: Path
+) -> None:
+    page, refused = open_page(), []
+
+    def refuse(route: Any) -> None:
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route)
+            route.fulfill(status=503, json={"error": "Later."})
+
+    page.route("**/foresee", refuse)
+    page.set_input_files("#files", photo(tmp_path / "a.png"))
+    page.get_by_text("Later.").wait_for()
+    page.get_by_text("→ 96 × 64 pixels, about").wait_for()
+    page.select_option("#size", "own")
+    page.fill("#factor", "100")
+    page.press("#factor", "Tab")
+    page.get_by_text("“Factor” is a number above 0, at most 64.").wait_for()
 
 
 def test_the_slider_moves_by_mouse_and_keys_and_the_image_by_both(

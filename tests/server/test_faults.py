@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +124,21 @@ def test_a_worker_that_is_killed_fails_its_job_alone(
         server.api.post(f"/jobs/{jobs[0]['id']}/retry")
         assert server.finished(jobs[0])["state"] == "done"
         count(server, images=2, jobs=2)
+
+
+def test_an_estimate_whose_process_is_killed_is_asked_again(
+    serve: Any, photo: Photo, tmp_path: Path
+) -> None:
+    with serve(tmp_path / "kept") as server:
+        image = server.looked(server.upload(photo(tmp_path / "a.png")))
+        looker = server.workers()[0]
+        looker.suspend()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(server.api.post, f"/images/{image['id']}/foresee", json={})
+            time.sleep(0.5)
+            looker.kill()
+            answer = asked.result()
+        assert answer.status_code == 200 and answer.json()["seconds"] > 0, answer.text
 
 
 def test_a_server_that_is_killed_goes_on_where_it_was(

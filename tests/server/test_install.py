@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import json
 import os
 import re
 import shlex
@@ -76,14 +77,21 @@ def _sentences(path: Path) -> set[str]:
     return {text for text in found if " " in text.strip()}
 
 
-def test_what_the_server_says_is_there_in_german() -> None:
+def test_what_the_server_says_is_there_in_german_and_in_the_words_of_the_page() -> None:
     texts = (PAGE / "texts.js").read_text(encoding="utf-8")
-    said = re.findall(r'^  \["(.*)", "(.*)"\],$', texts, flags=re.MULTILINE)
-    assert len(said) > 80 and len({english for english, _ in said}) == len(said)
-    for english, german in said:
-        places = set(re.findall(r"{\d}", english))
-        assert set(re.findall(r"{\d}", german)) <= places and english != german, english
-    plain = {re.sub(r"{\d}", "{}", english).replace("'", "") for english, _ in said}
+    table = re.findall(r'^  (\[".*"\]),$', texts, flags=re.MULTILINE)
+    said = [json.loads(row) for row in table]
+    assert len(said) > 80 and len({sentence for sentence, *_ in said}) == len(said)
+    for sentence, *shown in said:
+        places = set(re.findall(r"{\d}", sentence))
+        assert all(set(re.findall(r"{\d}", words)) <= places for words in shown), sentence
+        assert sentence not in shown and len(shown) in (1, 2), sentence
+        # The page has neither a command line nor Python, and its options have other names.
+        english = shown[1] if len(shown) == 2 else sentence
+        for words in (english, shown[0]):
+            if not words.startswith(("Say once", "Die Größe bitte")):  # no page asks that
+                assert not re.search(r"--\w|in Python|`|TMPDIR|style '", words), words
+    plain = {re.sub(r"{\d}", "{}", sentence).replace("'", "") for sentence, *_ in said}
     package = Path(edgekeeper.__file__).parent
     library = ("image/read.py", "video/source.py", "video/segments.py", "video/joining.py")
     pages = [p for p in (package / "server").glob("*.py") if p.stem != "study"]  # with its own

@@ -173,6 +173,7 @@ def inspect_files(
     *,
     overlay_path: str | Path | None = None,
     artifacts: bool = False,
+    tolerant: bool = False,
     overwrite: Literal["refuse", "replace"] = "refuse",
 ) -> Inspection:
     """Return the report on the result in one file, given the file of the input it was made from.
@@ -180,14 +181,14 @@ def inspect_files(
     The scale is that of the sizes. Where an image has alpha it is laid on mid-grey, so that what
     nobody sees does not count. With ``overlay_path`` the overlay is written there as well. With
     ``artifacts`` the input is enlarged by the faithful network that ships, and unlike texture is
-    marked. Images are held whole: reckon with about 30 bytes per pixel of the result, 90 with
-    ``artifacts``.
+    marked; with ``tolerant`` a damaged input is taken as far as it goes. Images are held whole:
+    reckon with about 30 bytes per pixel of the result, 90 with ``artifacts``.
     Raises ImageError: a file cannot be read or the overlay not be written; InputError: the result
     is not a whole number of times as large as the input.
     """
     if overlay_path is not None:
         check_image_target(Path(overlay_path), overwrite=overwrite)
-    source = read_image(lr_path)
+    source = read_image(lr_path, tolerant=tolerant)
     lr, sr = _visible(source), _visible(read_image(sr_path))
     scale = sr.shape[-1] // lr.shape[-1]
     if scale < 2 or sr.shape[-2:] != (lr.shape[-2] * scale, lr.shape[-1] * scale):

@@ -98,7 +98,7 @@ def analyse_study(
             f"{people} participants are left, and intervals need two; {out} failed more than half "
             "of their attention checks and are left out."
         )
-    scores = preference_scores(once, methods, seed=seed)
+    scores = preference_scores(once, methods)
     ranked = sorted(zip(methods, scores, strict=True), key=lambda pair: -pair[1].mean)
     pairs = []
     for a, b in combinations([name for name, _ in ranked], 2):
@@ -108,14 +108,14 @@ def analyse_study(
         ties = sum(x.preferred is None for x in asked)
         won = sum(x.preferred is not None and getattr(x, x.preferred) == a for x in asked)
         rate = wilson_interval(won + ties / 2, len(asked))
-        clustered = preference_rate(asked, (a, b), seed=seed)
+        clustered = preference_rate(asked, (a, b))
         pairs.append(PairVotes(a, b, (won, ties, len(asked) - won - ties), rate, clustered))
     same = consistency(repeated)
     told = "not asked" if same is None else f"{same:.0%} of {len(repeated)}"
     notes = (
         f"{people} participants, {len(once)} answers; left out for failed attention checks: {out}. "
         f"The same answer when asked again: {told}. Scores: Bradley-Terry, natural logarithms, "
-        "95 % by cluster bootstrap over participants and images; ties are half a win.",
+        "95 % over other participants and images; ties are half a win.",
     )
     rows = tuple((name, with_interval(score, digits=2)) for name, score in ranked)
     tables = [Table("Scores", ("method", ">score [95 %]"), rows, notes), _pair_table(pairs)]

@@ -46,7 +46,7 @@ class Table:
     """Cells as text, row by row, with a title above and notes below.
 
     columns: their titles; ">" before one sets its cells to the right. keys: how many columns
-    from the left say what a row is about.
+    from the left say what a row is about; names: how many of these, the last, say whose it is.
     """
 
     title: str
@@ -54,6 +54,7 @@ class Table:
     cells: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     keys: int = 1
+    names: int = 1
 
     def __post_init__(self) -> None:
         """Refuse rows that do not fit the columns."""
@@ -272,7 +273,7 @@ def as_latex(table: Table) -> str:
     """Return the table for LaTeX with booktabs: the best of its kind bold, the second underlined.
 
     Ranked are columns whose title ends with the sign of good numbers, among rows that agree in
-    their key columns but the last, which is the network.
+    their key columns but those that say whose they are.
     """
     signs: dict[str, Best] = {SIGNS[best]: best for best in set(ALL_METRICS.values())}
     ranks = [signs.get(name.rpartition(" ")[2]) for name in table.columns]
@@ -294,7 +295,8 @@ def as_latex(table: Table) -> str:
 
 def _rank(table: Table, row: Sequence[str], column: int, best: Best) -> int | None:
     """Return how many cells of the column are better than that of ``row``; None for no number."""
-    group = [other for other in table.cells if other[: table.keys - 1] == row[: table.keys - 1]]
+    same = table.keys - table.names
+    group = [other for other in table.cells if other[:same] == row[:same]]
     values = [_as_number(other[column]) for other in group]
     here = _as_number(row[column])
     if here is None or len(group) < 2:
@@ -305,7 +307,7 @@ def _rank(table: Table, row: Sequence[str], column: int, best: Best) -> int | No
 
 def _as_number(cell: str) -> float | None:
     try:
-        return float(cell.rstrip("* "))
+        return float(cell.rstrip("* ").partition(" [")[0])
     except ValueError:  # a dash, "29.1 (4 of 5)"
         return None
 

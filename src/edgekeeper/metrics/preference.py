@@ -2,11 +2,11 @@
 
 Bradley and Terry, "Rank Analysis of Incomplete Block Designs", Biometrika 39, 1952; fitted by
 Hunter's MM iteration, Annals of Statistics 32(1), 2004. Participants and images differ, so that
-intervals come from a cluster bootstrap over both. Wilson, JASA 22(158), 1927.
+intervals are robust to clusters of both. Wilson, JASA 22(158), 1927.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from edgekeeper.metrics.statistics import Interval
 
 _Z = 1.959963984540054  # of the normal distribution at 97.5 %
 _ITERATIONS = 200
-_SHORT = 0.3  # chosen so that intervals of simulated normal means hold the truth in 95 of 100
+_SHORT = 0.5  # chosen so that in each kind of simulated study 93 to 97 of 100 hold the truth
 _PRIOR = 0.1  # answers added to every pair, so that a method that never wins has a score
 
 _Floats = NDArray[np.float64]
@@ -70,62 +70,57 @@ def _win_cells(answers: Sequence[Answer], methods: Sequence[str]) -> _Floats:
     return wins
 
 
-def _half_width(
-    cells: _Floats, of: Callable[[_Floats], _Floats], *, seed: int, draws: int
-) -> _Floats:
-    """Return half the 95 % interval of a figure ``of`` win matrices, or of several.
+def _half_width(parts: _Floats, answers: _Floats) -> _Floats:
+    """Return half the 95 % interval of figures (K,), from what each cell adds to their error.
 
-    Participants and images are two crossed samples: the variance is that of a bootstrap over
-    participants, plus that over images, less that over cells (P, I, M, M), which is in both
-    (Cameron, Gelbach and Miller, Journal of Business & Economic Statistics 29(2), 2011). Few
-    images make it uncertain itself: Student's t, with Satterthwaite's degrees of freedom. Where
-    by chance people or images vary less than cells do, a share of that is taken off: without it
-    intervals were too wide where neither varies (98 of 100 instead of 95).
+    parts: (P, I, K), linearised; answers: (P, I), how many a cell has. Participants and images are
+    two crossed samples: by the mean squares of a two-way layout the variance has a component of
+    each and one of single answers (Searle, Casella and McCulloch, "Variance Components", 1992);
+    Student's t, with Satterthwaite's degrees of freedom. No component is below 0; for what that
+    adds where people or images happen to vary less than answers do, a share of it is taken off.
     """
-    generator = np.random.Generator(np.random.Philox(seed))
-
-    def variance(parts: _Floats) -> _Floats:
-        count = len(parts)
-        taken = generator.multinomial(count, np.full(count, 1 / count), size=draws)
-        drawn = of(np.tensordot(taken.astype(np.float64), parts, axes=1))  # (draws, ...)
-        # The variance of means of n is (n - 1) / n of what it should be.
-        return np.asarray(drawn.var(axis=0) * count / max(1, count - 1))
-
-    asked = cells.reshape(-1, *cells.shape[2:])
-    alone = variance(asked[asked.any(axis=(1, 2))])
-    people, images = (variance(cells.sum(axis=1 - axis)) for axis in (0, 1))
-    whole = np.maximum(people + images - alone, np.maximum(people, alone))
-    uncertain = np.where(people > alone, people**2 / max(1, cells.shape[0] - 1), 0)
-    uncertain += np.where(images > alone, images**2 / max(1, cells.shape[1] - 1), 0)
-    per = uncertain / np.where(whole > 0, whole, 1) ** 2  # one over the degrees of freedom
-    t = _student(per)
-    short = np.maximum(alone - people, 0) + np.maximum(alone - images, 0)
-    square = np.maximum(t**2 * whole - _Z**2 * _SHORT * short, _Z**2 * alone / 4)
-    return np.asarray(np.sqrt(square))
+    asked = answers > 0
+    count, (people, images) = int(asked.sum()), asked.shape
+    parts = np.where(asked[..., None], parts - parts.sum(axis=(0, 1)) / count, 0)
+    squares = [
+        (parts.sum(axis=k) ** 2 / np.maximum(1, asked.sum(axis=k))[:, None]).sum(axis=0)
+        for k in (1, 0)
+    ]
+    free = np.maximum(1, (people - 1, images - 1))[:, None]
+    groups, left = np.stack(squares) / free, max(1, count - people - images + 1)  # (2, K)
+    rest = np.maximum((parts**2).sum(axis=(0, 1)) - sum(squares), 0) / left  # (K,)
+    whole = rest + np.maximum(groups - rest, 0).sum(axis=0)
+    uncertain = rest**2 / left + (np.where(groups > rest, groups, 0) ** 2 / free).sum(axis=0)
+    t = _student(uncertain / np.where(whole > 0, whole, 1) ** 2)
+    short = np.maximum(rest - groups, 0).sum(axis=0)
+    square = np.maximum(t**2 * whole - _Z**2 * _SHORT * short, _Z**2 * rest / 4)
+    return np.asarray(np.sqrt(count * square))
 
 
 def _student(per: _Floats | float) -> _Floats | float:
     """Return the 97.5 % point of Student's t with one over ``per`` degrees of freedom."""
-    return _Z + (_Z**3 + _Z) / 4 * per + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96 * per**2
+    third = (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384
+    return (
+        _Z
+        + (_Z**3 + _Z) / 4 * per
+        + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96 * per**2
+        + third * per**3
+    )
 
 
-def preference_rate(
-    answers: Sequence[Answer], methods: tuple[str, str], *, seed: int = 0, draws: int = 1000
-) -> Interval:
+def preference_rate(answers: Sequence[Answer], methods: tuple[str, str]) -> Interval:
     """Return how often the first method was preferred to the second; a tie is half a win.
 
-    The 95 % interval is Wilson's for as many independent answers as would vary as much as a
-    cluster bootstrap over participants and images does. Raises InputError for no answers.
+    The 95 % interval is Wilson's for as many independent answers as would vary as much as these
+    do over participants and images. Raises InputError for no answers.
     """
-    cells = _win_cells(answers, methods)
-
-    def rate_of(wins: _Floats) -> _Floats:
-        return np.asarray(wins[..., 0, 1] / (wins[..., 0, 1] + wins[..., 1, 0]))
-
     if not answers:
         return wilson_interval(0, 0)
-    rate = float(rate_of(cells.sum(axis=(0, 1))))
-    half = float(_half_width(cells, rate_of, seed=seed, draws=draws))
+    cells = _win_cells(answers, methods)
+    asked: _Floats = cells.sum(axis=(2, 3))
+    rate = float(cells[..., 0, 1].sum() / asked.sum())
+    parts = (cells[..., 0, 1] - rate * asked) / asked.sum()
+    (half,) = _half_width(parts[..., None], asked)
     total = rate * (1 - rate) * (_Z / half) ** 2 if half else len(answers)
     return wilson_interval(rate * total, total)
 
@@ -148,24 +143,26 @@ def bradley_terry(wins: _Floats) -> _Floats:
     return np.asarray(np.log(strength))
 
 
-def preference_scores(
-    answers: Sequence[Answer], methods: Sequence[str], *, seed: int = 0, draws: int = 1000
-) -> list[Interval]:
+def preference_scores(answers: Sequence[Answer], methods: Sequence[str]) -> list[Interval]:
     """Return the Bradley-Terry score of each method, with a 95 % interval over other studies.
 
-    It is a cluster bootstrap over participants and images.
-
-    Raises InputError for fewer than two participants or a method that nobody was shown.
+    It is robust to clusters of participants and of images. Raises InputError for fewer than two
+    participants or a method that nobody was shown.
     """
     cells = _win_cells(answers, methods)
     if len(cells) < 2:
         raise InputError("Intervals need the answers of two participants or more.")
     wins = cells.sum(axis=(0, 1))
-    shown = (wins + wins.T).sum(axis=0)
-    if not shown.all():
-        raise InputError(f"Nobody was shown {methods[int(shown.argmin())]}.")
+    shown = wins + wins.T
+    if not shown.any(axis=0).all():
+        raise InputError(f"Nobody was shown {methods[int(shown.sum(axis=0).argmin())]}.")
     scores = bradley_terry(wins)
-    spread = _half_width(cells, bradley_terry, seed=seed, draws=draws)
+    likely = 1 / (1 + np.exp(scores - scores[:, None]))  # (M, M), of the row over the column
+    slope = shown * likely * (1 - likely)
+    inverse = np.linalg.pinv(np.diag(slope.sum(axis=0)) - slope)
+    each = cells + np.swapaxes(cells, -1, -2)  # (P, I, M, M)
+    parts = (cells - each * likely).sum(axis=-1) @ inverse
+    spread = _half_width(parts, each.sum(axis=(2, 3)))
     return [
         Interval(float(s), float(s - w), float(s + w)) for s, w in zip(scores, spread, strict=True)
     ]
@@ -243,7 +240,7 @@ def agreement(rated: Sequence[Rated], *, seed: int = 0, draws: int = 1000) -> Me
         ]
         rank = Interval(whole, *_fisher_ends(whole, found, of=len(means)))
     names = ("measure", "other")
-    share = preference_rate(chosen, names, seed=seed, draws=draws) if chosen else None
+    share = preference_rate(chosen, names) if chosen else None
     return MeasureFit(rank, share)
 
 

@@ -346,7 +346,8 @@ def _section_table(section: Section, found: MeasuredTable) -> Table:
     if any(v and not v.stated for line in section.lines for v in line.values.values()):
         notes.append("? the paper does not state which kind of SSIM this is.")
     columns = ("set", "method", "whose", *(f">{titled(measure)}" for measure in section.measures))
-    return Table(f"{found.name}, {HEADINGS[section.name]}", columns, cells, tuple(notes), keys=3)
+    title = f"{found.name}, {HEADINGS[section.name]}"
+    return Table(title, columns, cells, tuple(notes), keys=3, names=2)
 
 
 def _cell(line: TableLine, measure: str, *, digits: int) -> str:

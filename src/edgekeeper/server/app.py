@@ -24,6 +24,7 @@ from edgekeeper.server.archive import extract, is_wanted, is_zip, opened, plain_
 from edgekeeper.server.guard import OWN_NAMES, Guard
 from edgekeeper.server.jobs import NAMED_MODELS, FullError, Job, Options, UploadedImage
 from edgekeeper.server.service import Service
+from edgekeeper.server.worker import WorkerDiedError
 
 PAGE = Path(__file__).parent / "page"
 
@@ -88,7 +89,8 @@ async def _openapi(_: Request) -> Response:
 
 
 async def _on_error(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 503 if isinstance(error, FullError) else 422)
+    later = isinstance(error, FullError | WorkerDiedError)  # worth asking again
+    return JSONResponse({"error": str(error)}, 503 if later else 422)
 
 
 async def on_http_error(_: Request, error: Exception) -> Response:

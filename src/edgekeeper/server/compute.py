@@ -12,7 +12,7 @@ import queue
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -33,10 +33,12 @@ from edgekeeper.image import (
     write_image,
 )
 from edgekeeper.image.quality import estimate
+from edgekeeper.image.unusual import CURE
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
 from edgekeeper.inference.choose import plan_passes
 from edgekeeper.inference.request import VIDEO_SUFFIXES, is_video
 from edgekeeper.pretrained.zoo import Style, find_device
+from edgekeeper.server.jobs import TAKE_THE_REST
 from edgekeeper.video import upscale_video
 from edgekeeper.video.source import read_frames, survey
 
@@ -64,7 +66,7 @@ def look_at(task: Message) -> Message:
     source = Path(task["source"])
     if is_video(source):
         return _look_at_video(source, task)
-    with open_image(source) as reader:
+    with open_image(source, tolerant=True) as reader:
         header = reader.header
         height, width = header.height, header.width
         if height * width > task["max_pixels"]:
@@ -83,13 +85,14 @@ def look_at(task: Message) -> Message:
         "alpha": header.alpha != "none",
         "profile": header.metadata.icc is not None,
         "notes": list(header.notes),
+        "damaged": _is_damaged(header.notes),
         **asdict(condition),
         "view": make_view(source, Path(task["view"])),
     }
 
 
 def _look_at_video(source: Path, task: Message) -> Message:
-    facts = survey(source)
+    facts = survey(source, tolerant=True)
     height, width = facts.size
     if height * width > task["max_pixels"]:
         raise InputError(_too_large(width, height, limit=task["max_pixels"]))
@@ -102,6 +105,7 @@ def _look_at_video(source: Path, task: Message) -> Message:
         "alpha": facts.layout.alpha,
         "profile": False,
         "notes": list(facts.notes),
+        "damaged": _is_damaged(facts.notes),
         "jpeg_quality": None,
         "noise": 0.0,
         "strength": 0.0,
@@ -112,9 +116,13 @@ def _look_at_video(source: Path, task: Message) -> Message:
     }
 
 
+def _is_damaged(notes: Iterable[str]) -> bool:
+    return any("is damaged" in note for note in notes)
+
+
 def _still(video: Path, folder: Path) -> Path:
     """Write the frame that stands for a video, one of its first second, as a PNG in ``folder``."""
-    facts = survey(video)
+    facts = survey(video, tolerant=True)
     number = min(facts.frames // 2, round(facts.rate))
     frames = read_frames(facts, wanted=lambda n: n >= number)
     for frame in itertools.islice(frames, 1):
@@ -172,6 +180,7 @@ def request_of(options: Message, *, device: str) -> Request:
         save=SaveOptions(format=options["form"], quality=options["quality"]),
         existing="replace",
         frames="first",
+        tolerant=options.get("tolerant", False),
         **size,
     )
 
@@ -269,7 +278,12 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
     if options["risk"]:
         overlay = folder / "risk.png"
         try:
-            report = inspect_files(before, after, overlay_path=overlay, overwrite="replace")
+            report = inspect_files(
+                *(before, after),
+                overlay_path=overlay,
+                tolerant=options.get("tolerant", False),
+                overwrite="replace",
+            )
         except (InputError, ImageError) as error:  # a factor of 2.7, an image of 5 x 5 pixels
             answer["notes"].append(f"No structure risk: {error}".replace(str(before), "image"))
         else:
@@ -332,6 +346,7 @@ def answer_tasks() -> None:
 def _sentence(error: Exception, task: Message) -> str:
     """Return what went wrong in one line, without the paths of this machine."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = text.replace(CURE, TAKE_THE_REST)
     for key, word in (("source", "the image"), ("folder", "the result"), ("view", "the view")):
         if key in task:
             text = text.replace(f"'{task[key]}'", word).replace(task[key], word)

@@ -21,6 +21,9 @@ NAMED_MODELS = tuple(
 )
 """The networks inside the package, which a page elsewhere may name; files it may not."""
 
+TAKE_THE_REST = " The option 'tolerant' takes what is there."
+"""The end of a sentence on damage, where what is there of a file can be had."""
+
 MOST_STARTS = 3
 """How often a job is begun when the server keeps dying with it."""
 
@@ -36,7 +39,7 @@ class Options:
     ``strength``, ``model``, ``sharpness`` and ``guard`` are those of the library's ``Request``; a
     model is one of ``NAMED_MODELS``, in the place of a style. ``form`` None keeps the format of the
     image where that can be written; ``risk`` measures where the result has structure that the
-    image does not support.
+    image does not support; ``tolerant`` takes what is there of a damaged file.
     """
 
     scale: float | None = None
@@ -51,6 +54,7 @@ class Options:
     form: Form | None = None
     quality: int = 95
     risk: bool = True
+    tolerant: bool = False
 
     @classmethod
     def from_json(cls, given: object) -> "Options":
@@ -103,6 +107,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "format": (lambda x: x in get_args(Form), f"one of {', '.join(get_args(Form))}"),
     "quality": (lambda x: type(x) is int and 1 <= x <= 100, "a whole number from 1 to 100"),
     "risk": (lambda x: type(x) is bool, "true or false"),
+    "tolerant": (lambda x: type(x) is bool, "true or false"),
 }
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edgekeeper.errors import InputError
-from edgekeeper.server.jobs import Form, FullError, Job, Jobs, Options, UploadedImage
-from edgekeeper.server.worker import TaskCancelledError, Worker, WorkerError
+from edgekeeper.server.jobs import TAKE_THE_REST, Form, FullError, Job, Jobs, Options, UploadedImage
+from edgekeeper.server.worker import TaskCancelledError, Worker, WorkerDiedError, WorkerError
 
 Change = dict[str, Any]
 Changes = asyncio.Queue[Change | None]
@@ -129,9 +129,10 @@ class Service:
         """
         if image.state != "ready":
             raise InputError(image.reason or "The image is still being looked at.")
-        answer = await self.looker.ask(
-            {"do": "foresee", **self._task(image, asdict(options)), **_size(image)}
-        )
+        if image.look.get("damaged") and not options.tolerant:
+            raise InputError(f"'{image.name}' is damaged.{TAKE_THE_REST}")
+        task = {"do": "foresee", **self._task(image, asdict(options)), **_size(image)}
+        answer = await self._ask_looker(task)
         answer["seconds"] *= self.jobs.pace(asdict(options))
         answer["allowed"] = answer["width"] * answer["height"] <= self.limits.pixels
         return answer
@@ -217,13 +218,19 @@ class Service:
                     "max_pixels": self.limits.pixels,
                 }
                 try:
-                    seen = await self.looker.ask(task)
+                    seen = await self._ask_looker(task)
                 except WorkerError as error:
                     self._set(image, state="failed", reason=_named(error, image))
                 else:
                     self._set(image, state="ready", look=seen)
                 self._new_job.set()
             await self._new_image.wait()
+
+    async def _ask_looker(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Return the looker's answer; a process that dies of it is asked again, once."""
+        with contextlib.suppress(WorkerDiedError):
+            return await self.looker.ask(task)
+        return await self.looker.ask(task)
 
     async def _compute(self) -> None:
         await self._start(self.computer)

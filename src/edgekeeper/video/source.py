@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekeeper.errors import ImageError, UnavailableError
 from edgekeeper.image import Image
+from edgekeeper.image.unusual import CURE
 from edgekeeper.pretrained.exported import UsedPrecision
 from edgekeeper.video.codecs import Layout, layout_to_read
 from edgekeeper.video.colour import BT601_525, BT601_625, BT709, MATRICES, Coding, Range, to_image
@@ -202,8 +203,7 @@ def read_frames(facts: Facts, *, wanted: Callable[[int], bool]) -> Generator[Fra
     lost = decoded.failed or (sure and not fields and number < facts.frames)
     if lost and not facts.tolerant:
         raise ImageError(
-            f"'{path}' is damaged: {number} of its {facts.announced} frames can be decoded. Get it "
-            "again, or take what is there with --tolerant (in Python: tolerant=True)."
+            f"'{path}' is damaged: {number} of its {facts.announced} frames can be decoded.{CURE}"
         )
 
 
@@ -265,10 +265,7 @@ def _end(packet: "Packet[Stream]") -> float:
 
 
 def _damaged(path: Path, why: str) -> ImageError:
-    return ImageError(
-        f"'{path}' is cut off or damaged: {why}. Get it again, or take what is there with "
-        "--tolerant (in Python: tolerant=True)."
-    )
+    return ImageError(f"'{path}' is cut off or damaged: {why}.{CURE}")
 
 
 def _coding(frame: "VideoFrame", layout: Layout, *, codec: str) -> tuple[Coding, list[str]]:

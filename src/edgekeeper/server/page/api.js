@@ -9,7 +9,7 @@ async function ask(method, path, body) {
   });
   if (response.status === 204) return null;
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error);
+  if (!response.ok) throw Object.assign(new Error(answer.error), { final: response.status < 500 });
   return answer;
 }
 

@@ -11,6 +11,7 @@ const STYLES = ["auto", "faithful", "sharp", "texture", "restore"];
 const SCREENS = [["1920 × 1080", 1920, 1080], ["2560 × 1440", 2560, 1440], ["3840 × 2160", 3840, 2160]];
 const PRINTS = [["10 × 15 cm", 1181, 1772], ["A4", 2480, 3508], ["A3", 3508, 4961]];
 const SENT_AT_ONCE = 3;
+const ASKED_AGAIN = 5000; // ms after which an estimate is asked again that the server could not give
 const SHARPENED = 25; // percent, of the style "sharp"
 let models = []; // the names of the networks inside
 
@@ -58,6 +59,7 @@ const ownSharpness = () => (chosenStyle() === "sharp" ? SHARPENED : 0);
 
 function optionsFor(image) {
   const options = { style: chosenStyle(), guard: $("guard").checked && !$("guard-row").hidden };
+  options.tolerant = $("tolerant").checked && isDamaged(image);
   if ($("model").value) options.model = $("model").value;
   const sharpness = Number($("sharpness").value);
   if (sharpness !== ownSharpness()) options.sharpness = sharpness / 100;
@@ -73,6 +75,10 @@ function optionsFor(image) {
   }
   return options;
 }
+
+// Whether a part of it cannot be read, as was seen at once or when it was enlarged.
+const isDamaged = ({ id, look }) =>
+  look.damaged || [...jobs.values()].some((job) => job.image === id && job.reason.includes("'tolerant'"));
 
 function showStrength() {
   const strength = Number($("strength").value) / 100;
@@ -110,6 +116,9 @@ async function foreseeAll() {
     if (JSON.stringify(options) !== JSON.stringify(optionsFor(entry.image))) continue; // changed
     entry.foreseen = answer;
     entry.card.update(entry.image, answer);
+    if (answer instanceof Error && !answer.final) {
+      setTimeout(() => { if (entry.foreseen === answer) { entry.foreseen = null; foreseeAll(); } }, ASKED_AGAIN);
+    }
     update();
   }
   asking = false;
@@ -123,7 +132,7 @@ function unasked() {
     if (image.state !== "ready" || foreseen instanceof Error || foreseen?.allowed === false) return false;
     const options = optionsFor(image);
     const asked = (job) => job.image === image.id
-      && ["scale", "fit", "style", "strength", "model", "sharpness", "guard", "format"].every((name) => same(job.options[name], options[name]))
+      && ["scale", "fit", "style", "strength", "model", "sharpness", "guard", "tolerant", "format"].every((name) => same(job.options[name], options[name]))
       && job.options.quality === (options.quality ?? 95);
     return ![...jobs.values()].some((job) => asked(job) && job.state !== "cancelled");
   });
@@ -137,6 +146,7 @@ function update() {
   $("start").disabled = !count;
   const seconds = todo.reduce((sum, { foreseen }) => sum + (foreseen?.seconds ?? 0), 0);
   $("total").textContent = seconds ? text("total", duration(seconds)) : "";
+  $("tolerant-row").hidden = ![...images.values()].some(({ image }) => isDamaged(image));
   $("empty").hidden = images.size > 0;
   document.body.classList.toggle("empty", !images.size);
   $("clear").hidden = !images.size;

@@ -45,6 +45,7 @@ const TEXTS = {
   format: ["Format", "Format"],
   keep_format: ["as the image", "wie das Bild"],
   quality: ["Quality (1 to 100)", "Qualität (1 bis 100)"],
+  tolerant: ["Use what is there of damaged files", "Von beschädigten Dateien nehmen, was da ist"],
   start: ["Enlarge {0}", "{0} vergrößern"],
   start_none: ["Enlarge", "Vergrößern"],
   one_image: ["one image", "Ein Bild"],
@@ -102,8 +103,9 @@ const TEXTS = {
   hours: ["{0} h", "{0} h"],
 };
 
-// What the server says, in both languages: the English is found with any text at {0}, {1} ..., and
-// what stood there is looked for in turn. What is not here is shown as the server says it.
+// What the server says, and that in German, and in English where the page says it in other words:
+// the sentence is found with any text at {0}, {1} ..., and what stood there is looked for in turn.
+// What is not here is shown as the server says it.
 const SAID = [
   // of the server
   ["The process that computed it ended in the middle, perhaps for lack of memory. Try again, or a smaller size.", "Der Prozess, der es berechnete, endete mittendrin, vielleicht aus Mangel an Speicher. Bitte noch einmal oder kleiner versuchen."],
@@ -154,20 +156,27 @@ const SAID = [
   ["{0} cannot be opened: {1}.", "{0} kann nicht geöffnet werden: {1}."],
   ["{0} is damaged: its tags name more bytes than it has.", "{0} ist beschädigt: Seine Felder nennen mehr Bytes, als es hat."],
   ["{0} cannot be decoded; the file is damaged or cut short ({1}).{2}", "{0} kann nicht gelesen werden; die Datei ist beschädigt oder abgeschnitten ({1}).{2}"],
-  [" `edgekeeper upscale --tolerant` takes what is there (in Python: tolerant=True).", " Auf der Befehlszeile nimmt `edgekeeper upscale --tolerant`, was da ist."],
+  ["{0} is damaged.{1}", "{0} ist beschädigt.{1}"],
+  [" The option 'tolerant' takes what is there.", " Der Schalter „Von beschädigten Dateien nehmen, was da ist“ hilft.", " Switch on “Use what is there of damaged files”."],
+  ["is damaged or cut short: {0}", "Die Datei ist beschädigt oder abgeschnitten: {0}", "The file is damaged or cut short: {0}"],
+  ["the rows from about {0} of {1} on are lost", "die Zeilen ab etwa {0} von {1} sind verloren"],
+  ["parts are lost", "Teile sind verloren"],
+  ["its last bytes are missing, but all rows are there", "Die letzten Bytes fehlen, aber alle Zeilen sind da", "The last bytes of the file are missing, but all rows are there"],
   ["{0} stores its samples as '{1}'; convert it to 8 or 16 bits.", "{0} speichert Werte als „{1}“; bitte in 8 oder 16 Bit umwandeln."],
   ["{0} is in '{1}'; grey, RGB or CMYK is needed.", "{0} ist in „{1}“; nötig ist Grau, RGB oder CMYK."],
   ["{0} has {1} channels; grey or RGB is needed.", "{0} hat {1} Kanäle; nötig ist Grau oder RGB."],
   ["Rows {0} to {1} cannot be read: of {2} rows those before {3} are gone.", "Die Zeilen {0} bis {1} können nicht gelesen werden: Von {2} Zeilen sind die vor {3} fort."],
   ["{0} is closed.", "{0} ist geschlossen."],
   ["{0} is in CIE Lab of 8 bits, which libvips does not read; convert it to RGB.", "{0} ist in CIE Lab mit 8 Bit, was libvips nicht liest; bitte in RGB umwandeln."],
-  ["{0} has to be turned, for which '{1}' needs {2} MB and has {3}; make room or set TMPDIR to another folder.", "{0} muss gedreht werden, wofür „{1}“ {2} MB braucht und {3} hat; bitte Platz schaffen oder TMPDIR auf einen anderen Ordner setzen."],
+  ["{0} has to be turned, for which '{1}' needs {2} MB and has {3}; make room or set TMPDIR to another folder.", "{0} muss gedreht werden, wofür auf der Platte des Servers {2} MB frei sein müssen.", "{0} has to be turned, for which {2} MB have to be free on the disk of the server."],
   ["{0} is {1} x {2} pixels; at most {3} million are read. Cut it into parts first.", "{0} hat {1} × {2} Pixel; gelesen werden höchstens {3} Millionen. Bitte erst zerteilen."],
-  ["{0} is {1}, which the libvips at hand does not decode; convert it to PNG, JPEG or AVIF.", "{0} ist {1}, was dieses libvips nicht liest; bitte in PNG, JPEG oder AVIF umwandeln."],
+  ["{0} is {1}, which the libvips at hand does not decode; convert it to PNG, JPEG or AVIF.", "{0} ist {1}, was hier nicht gelesen werden kann; bitte in PNG, JPEG oder AVIF umwandeln.", "{0} is {1}, which cannot be read here; convert it to PNG, JPEG or AVIF."],
+  ["{0} is {1}, which needs the package pillow: pip install 'edgekeeper[image]'.", "{0} ist {1}, was hier nicht gelesen werden kann; bitte in PNG, JPEG oder AVIF umwandeln.", "{0} is {1}, which cannot be read here; convert it to PNG, JPEG or AVIF."],
+  ["{0} is HEIC, which needs pillow-heif: pip install 'edgekeeper[heif]'. Or convert it to PNG, JPEG or AVIF.", "{0} ist HEIC, was hier nicht gelesen werden kann; bitte in PNG, JPEG oder AVIF umwandeln.", "{0} is HEIC, which cannot be read here; convert it to PNG, JPEG or AVIF."],
   ["{0} is a TIFF of a form that is not supported ({1}); save it with 8 or 16 bits and LZW or no compression.", "{0} ist ein TIFF in einer Form, die nicht unterstützt wird ({1}); bitte mit 8 oder 16 Bit und LZW oder ohne Kompression speichern."],
-  ["{0} would be {1} pixels on a side; {2} ends at {3}. Write {4}.", "{0} hätte {1} Pixel auf einer Seite; {2} endet bei {3}. Bitte {4} wählen."],
-  ["{0} would be {1} x {2} pixels; {3} is written up to {4} million. Write {5}.", "{0} hätte {1} × {2} Pixel; {3} wird bis {4} Millionen geschrieben. Bitte {5} wählen."],
-  ["{0} cannot be written: {1} has no transparency. Write PNG, WebP or TIFF.", "{0} kann nicht geschrieben werden: {1} kennt keine Transparenz. Bitte PNG, WebP oder TIFF wählen."],
+  ["{0} would be {1} pixels on a side; {2} ends at {3}. Write {4}.", "{0} hätte {1} Pixel auf einer Seite; {2} endet bei {3}. Bitte als Format {4} wählen.", "{0} would be {1} pixels on a side; {2} ends at {3}. Choose the format {4}."],
+  ["{0} would be {1} x {2} pixels; {3} is written up to {4} million. Write {5}.", "{0} hätte {1} × {2} Pixel; {3} wird bis {4} Millionen geschrieben. Bitte als Format {5} wählen.", "{0} would be {1} x {2} pixels; {3} is written up to {4} million. Choose the format {5}."],
+  ["{0} cannot be written: {1} has no transparency. Write PNG, WebP or TIFF.", "{0} kann nicht geschrieben werden: {1} kennt keine Transparenz. Bitte als Format PNG, WebP oder TIFF wählen.", "{0} cannot be written: {1} has no transparency. Choose the format PNG, WebP or TIFF."],
   ["{0} cannot be written: {1}.", "{0} kann nicht geschrieben werden: {1}."],
   ["{0} cannot be upscaled: {1}", "{0} kann nicht vergrößert werden: {1}"],
   ["there is not enough memory", "der Speicher reicht nicht"],
@@ -180,8 +189,8 @@ const SAID = [
   ["rounded 16 bits to {0}, the most that {1} holds", "16 Bit auf {0} gerundet, mehr fasst {1} nicht"],
   ["wrote grey as equal red, green and blue, since {0} has no grey", "Grau als gleiches Rot, Grün und Blau geschrieben, da {0} kein Grau kennt"],
   ["looks clean: kept as it is", "Sieht sauber aus: so gelassen"],
-  ["looks like {0}: restoring at {1}; style 'faithful' keeps it as it is", "Sieht nach {0} aus: mit Stärke {1} wiederhergestellt; der Stil „Treu“ lässt es, wie es ist"],
-  ["looks like {0}: kept as it is, only {1} restores; style 'restore' goes by way of it", "Sieht nach {0} aus: so gelassen, nur {1} stellt wieder her; der Stil „Wiederherstellen“ nimmt diesen Weg"],
+  ["looks like {0}: restoring at {1}; style 'faithful' keeps it as it is", "Sieht nach {0} aus: mit Stärke {1} wiederhergestellt; der Stil „Treu“ lässt es, wie es ist", "looks like {0}: restored at {1}; the style “Faithful” keeps it as it is"],
+  ["looks like {0}: kept as it is, only {1} restores; style 'restore' goes by way of it", "Sieht nach {0} aus: so gelassen, nur {1} stellt wieder her; der Stil „Wiederherstellen“ nimmt diesen Weg", "looks like {0}: kept as it is, only {1} restores; the style “Restore” goes by way of it"],
   ["looks like {0}: kept as it is", "Sieht nach {0} aus: so gelassen"],
   ["JPEG about quality {0}, noise {1}", "JPEG mit Qualität etwa {0} und Rauschen {1}"],
   ["JPEG about quality {0}", "JPEG mit Qualität etwa {0}"],
@@ -192,9 +201,9 @@ const SAID = [
   ["A tile that failed in bfloat16 was done again in float32.", "Eine Kachel, die in bfloat16 misslang, wurde in float32 neu berechnet."],
   ["This network {0}; float32 was used.", "Dieses Netz liefert in bfloat16 ungültige Werte; es wurde in float32 gerechnet."],
   ["In bfloat16 this network differs by {0} grey levels in the mean ({1} dB); float32 was used.", "In bfloat16 weicht dieses Netz im Mittel um {0} Graustufen ab ({1} dB); es wurde in float32 gerechnet."],
-  ["{0} has {1}x{2} pixels and {3} {4}x{5}: the result must be 2, 3, 4 or another whole number of times as large, the same on both sides. Give the input first, then the result.", "gemessen wird es nur, wo das Ergebnis auf beiden Seiten gleich und um eine ganze Zahl größer ist; hier {1} × {2} und {4} × {5} Pixel."],
+  ["{0} has {1}x{2} pixels and {3} {4}x{5}: the result must be 2, 3, 4 or another whole number of times as large, the same on both sides. Give the input first, then the result.", "gemessen wird es nur, wo das Ergebnis auf beiden Seiten gleich und um eine ganze Zahl größer ist; hier {1} × {2} und {4} × {5} Pixel.", "it is measured where the result is a whole number of times as large, the same on both sides; here {1} × {2} and {4} × {5} pixels."],
   // of videos
-  ["Videos need PyAV, which is not installed; run: pip install 'edgekeeper[video]'", "Videos brauchen PyAV, das nicht installiert ist: pip install 'edgekeeper[video]'"],
+  ["Videos need PyAV, which is not installed; run: pip install 'edgekeeper[video]'", "Videos können hier nicht gelesen werden; wer den Server betreibt, kann es einrichten: pip install 'edgekeeper[video]'", "Videos cannot be read here; whoever runs the server can add that: pip install 'edgekeeper[video]'"],
   ["There is no file {0}.", "Es gibt keine Datei {0}."],
   ["{0} is damaged or no video: {1}.", "{0} ist beschädigt oder kein Video: {1}."],
   ["{0} has a video stream of a codec that is not known.", "{0} hat ein Video in einem Codec, der nicht bekannt ist."],
@@ -202,8 +211,8 @@ const SAID = [
   ["{0} holds no frame that can be decoded.", "{0} enthält kein Bild, das gelesen werden kann."],
   ["{0} has frames of the pixel format '{1}', which cannot be read. Convert it first, for example to yuv420p10le.", "{0} hat Bilder im Pixelformat „{1}“, das nicht gelesen werden kann. Bitte erst umwandeln, etwa in yuv420p10le."],
   ["{0} changes the size of its frames, from {1} x {2} to {3} x {4}; cut it there first.", "{0} ändert die Größe seiner Bilder, von {1} × {2} zu {3} × {4}; bitte dort zerschneiden."],
-  ["{0} is damaged: {1} of its {2} frames can be decoded. Get it again, or take what is there with --tolerant (in Python: tolerant=True).", "{0} ist beschädigt: {1} von {2} Bildern können gelesen werden. Bitte neu beschaffen, oder auf der Befehlszeile mit --tolerant nehmen, was da ist."],
-  ["{0} is cut off or damaged: {1}. Get it again, or take what is there with --tolerant (in Python: tolerant=True).", "{0} ist abgeschnitten oder beschädigt: {1}. Bitte neu beschaffen, oder auf der Befehlszeile mit --tolerant nehmen, was da ist."],
+  ["{0} is damaged: {1} of its {2} frames can be decoded.{3}", "{0} ist beschädigt: {1} von {2} Bildern können gelesen werden.{3}"],
+  ["{0} is cut off or damaged: {1}.{2}", "{0} ist abgeschnitten oder beschädigt: {1}.{2}"],
   ["a part of it is missing or cannot be read", "ein Teil fehlt oder kann nicht gelesen werden"],
   ["the last {0} seconds are missing", "die letzten {0} Sekunden fehlen"],
   ["{0} of its {1} frames are there", "{0} von {1} Bildern sind da"],
@@ -219,13 +228,17 @@ const SAID = [
   ["{0} writes {1} of the {2} bits here.", "{0} schreibt hier {1} der {2} Bit."],
   ["{0} stores colour at a lower resolution ({1}).", "{0} speichert Farbe gröber ({1})."],
   ["Its stream {0} of other data is not copied.", "Der Strom {0} mit anderen Daten wird nicht kopiert."],
-  ["A {0} file cannot be written with what is to be in it: {1}. Choose a name that ends in .mkv, or another codec.", "Eine Datei {0} kann mit diesem Inhalt nicht geschrieben werden: {1}. Auf der Befehlszeile hilft ein Name auf .mkv."],
-  ["A {0} file cannot hold its {1} ({2}). Choose a name that ends in .mkv, or in what the source ends.", "Eine Datei {0} fasst {1} ({2}) nicht. Auf der Befehlszeile hilft ein Name auf .mkv."],
-  ["The unfinished video in '{0}' was begun with another encoder; remove that folder and begin again.", "Das unfertige Video in „{0}“ wurde mit einem anderen Kodierer begonnen; bitte den Ordner entfernen und neu beginnen."],
+  ["A {0} file cannot be written with what is to be in it: {1}. Choose a name that ends in .mkv, or another codec.", "Eine Datei {0} kann mit diesem Inhalt nicht geschrieben werden: {1}. Bitte das Video vorher in .mkv umwandeln.", "A {0} file cannot be written with what is to be in it: {1}. Convert the video to .mkv first."],
+  ["A {0} file cannot hold its {1} ({2}). Choose a name that ends in .mkv, or in what the source ends.", "Eine Datei {0} fasst {1} ({2}) nicht. Bitte das Video vorher in .mkv umwandeln.", "A {0} file cannot hold its {1} ({2}). Convert the video to .mkv first."],
+  ["The unfinished video in '{0}' was begun with another encoder; remove that folder and begin again.", "Das unfertige Video wurde mit einem anderen Kodierer begonnen; bitte diesen Auftrag entfernen und neu beginnen.", "The unfinished video was begun with another encoder; remove this job and begin again."],
   ["The folder '{0}' for the unfinished video cannot be made: {1}.", "Der Ordner „{0}“ für das unfertige Video kann nicht angelegt werden: {1}."],
   ["The encoder {0} lost frames or changed their times.", "Der Kodierer {0} verlor Bilder oder änderte ihre Zeiten."],
   // what an option is
-  ["'{0}' is {1}.", "„{0}“ ist {1}."],
+  ["'{0}' is {1}.", "„{0}“ ist {1}.", "“{0}” is {1}."],
+  ["scale", "Faktor", "Factor"],
+  ["a number above 0, at most 64", "eine Zahl über 0, höchstens 64"],
+  ["quality", "Qualität", "Quality"],
+  ["a whole number from 1 to 100", "eine ganze Zahl von 1 bis 100"],
 ];
 
 const stored = localStorage.getItem("language");
@@ -235,21 +248,20 @@ export function text(key, ...values) {
   return TEXTS[key][LANGUAGES.indexOf(language)].replace(/\{(\d)\}/g, (_, n) => values[n]);
 }
 
-const patterns = SAID.map(([english, german]) => {
-  const places = [...english.matchAll(/\{(\d)\}/g)].map((found) => found[1]);
-  const plain = english.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{\d\}/g, "(.*?)");
-  return { pattern: new RegExp(`^${plain}$`, "is"), places, german };
+const patterns = SAID.map(([sentence, german, english = sentence]) => {
+  const places = [...sentence.matchAll(/\{(\d)\}/g)].map((found) => found[1]);
+  const plain = sentence.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{\d\}/g, "(.*?)");
+  return { pattern: new RegExp(`^${plain}$`, "is"), places, in: { en: english, de: german } };
 });
 
-// A sentence of the server, in the language that is shown.
+// A sentence of the server, in the language that is shown and the words of the page.
 export function said(sentence) {
-  if (language === "en") return sentence;
-  for (const { pattern, places, german } of patterns) {
+  for (const { pattern, places, in: words } of patterns) {
     const found = sentence.match(pattern);
     if (!found) continue;
     const local = (part) => (/^\d+\.\d+$/.test(part) ? number(Number(part), 2) : said(part));
     const values = Object.fromEntries(places.map((place, n) => [place, local(found[n + 1])]));
-    return german.replace(/\{(\d)\}/g, (_, n) => values[n]);
+    return words[language].replace(/\{(\d)\}/g, (_, n) => values[n]);
   }
   return sentence;
 }
