@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, ImageError, InputError
 from edgekeeper.image import Image, SaveOptions, read_image, write_image
+from edgekeeper.image.quality import Condition
 from edgekeeper.inference import Request, upscale_file, upscale_files
 from edgekeeper.inference import files as module
+from edgekeeper.pretrained.zoo import Networks
 
 
 @pytest.fixture(autouse=True)
@@ -306,6 +309,33 @@ def test_the_next_is_read_and_the_last_written_while_the_network_works(
     monkeypatch.setattr(module, "create_image", watched_create)
     results = list(folder_results(folder, tmp_path / "out", model=Patient()))
     assert [result.status for result in results] == ["done"] * 3
+
+
+def test_the_next_is_looked_at_while_the_network_works(folder, tmp_path, nearest, monkeypatch):
+    clean = Condition(jpeg_quality=None, noise=0, strength=0)
+    looked = {name: threading.Event() for name in ("a.png", "b.png", "c.png")}
+    threads = set()
+
+    def look(path, *, tolerant):
+        threads.add(threading.current_thread().name.rstrip("_0123456789"))
+        looked[path.name].set()
+        return clean
+
+    class Patient(nearest):
+        def forward(self, lr: Tensor) -> Tensor:
+            following = ["b.png", "c.png", "c.png"][len(self.seen)]
+            assert threads != {"edgekeeper-read"} or looked[following].wait(10)
+            return super().forward(lr)
+
+    monkeypatch.setattr(module, "condition_of", look)
+    for size, thread in (({}, "edgekeeper-read"), ({"width": 60}, "MainThread")):
+        threads.clear()  # a size may be that of the image, which no network then sees
+        model = Patient()
+        networks = Networks(factors=(2,), load=lambda factor, model=model: model)
+        networks = replace(networks, restore=networks)
+        made = folder_results(folder, tmp_path / "out", model=networks, existing="replace", **size)
+        assert [result.status for result in made] == ["done"] * 3
+        assert threads == {thread}
 
 
 def test_a_image_larger_than_what_may_wait_flows_through(tmp_path, nearest, monkeypatch):

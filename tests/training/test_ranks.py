@@ -201,9 +201,9 @@ def test_what_ranks_cannot_share_is_refused(
         assert words in capfd.readouterr().err
 
 
-# A loss that kills its process once, in update 7 of rank 1, if a file says so.
+# A loss that in update 7 of rank 1 kills its process, or gives torchrun a Ctrl-C, as a file says.
 RECIPE = """
-import os, pathlib, signal
+import os, pathlib, signal, time
 from edgekeeper.losses import L2
 from edgekeeper.models import ESPCN
 from edgekeeper.spec import spec
@@ -215,8 +215,11 @@ class Deadly(L2):
         Deadly.updates += 1
         file = pathlib.Path(os.environ["FAULT"])
         if os.environ["RANK"] == "1" and Deadly.updates == 7 and file.exists():
+            stops = file.read_text() == "stopped"
             file.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+            one, number = (os.getppid(), "SIGINT") if stops else (os.getpid(), "SIGKILL")
+            os.kill(one, getattr(signal, number))
+            time.sleep(3)  # torchrun hands it on to both
         return super().forward(sr, hr)
 
 recipe = Recipe(
@@ -227,7 +230,7 @@ recipe = Recipe(
 
 
 @pytest.mark.slow
-def test_torchrun_starts_anew_after_a_kill_and_ends_in_the_same_bits(
+def test_torchrun_starts_anew_after_a_kill_and_stops_all_ranks_at_one_update(
     store: Store, tmp_path: Path
 ) -> None:
     recipe, fault = tmp_path / "mine.py", tmp_path / "fault"
@@ -235,18 +238,33 @@ def test_torchrun_starts_anew_after_a_kill_and_ends_in_the_same_bits(
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     command += ["2", "--max-restarts", "1", "-m", "edgekeeper", "train", str(recipe)]
     command += ["--store", str(store.path), "--checkpoint-every", "2"]
-    for run in ("straight", "killed"):
-        if run == "killed":
-            fault.touch()
-        done = subprocess.run(
-            [*command, "--out", str(tmp_path / run)],
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, "--out", str(tmp_path / name)],
             capture_output=True,
             text=True,
             check=False,
             env={**os.environ, "FAULT": str(fault), "OMP_NUM_THREADS": "1"},
         )
+
+    for name in ("straight", "killed", "stopped"):
+        if name != "straight":
+            fault.write_text(name)
+        done = run(name)
+        if name == "killed":
+            assert "SIGKILL" in done.stderr or "-9" in done.stderr
+        elif name == "stopped":
+            assert done.returncode != 0
+            assert done.stdout.count("Stopped (on request) after 7 of 10 steps") == 1, done.stdout
+            assert not (tmp_path / name / "model.safetensors").exists()
+            done = run(name)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Finished after 10 steps") == 1
-    assert not fault.exists()  # it was killed indeed
-    assert "SIGKILL" in done.stderr or "-9" in done.stderr
-    equal(*(load_file(tmp_path / run / "last.safetensors") for run in ("straight", "killed")))
+        assert not fault.exists()
+    straight, *others = (
+        load_file(tmp_path / name / "last.safetensors")
+        for name in ("straight", "killed", "stopped")
+    )
+    for other in others:
+        equal(straight, other)

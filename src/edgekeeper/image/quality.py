@@ -27,7 +27,7 @@ from edgekeeper.image.image import Image
 from edgekeeper.image.read import open_image
 from edgekeeper.ops.jpeg import quantisation_tables
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 INSIDE = 0.05  # least share of blocks that do not clip; a page has fewer
 LUMA = (0.299, 0.587, 0.114)
@@ -38,7 +38,7 @@ _ROUNDING = 0.45  # deviation of a coefficient by the rounding of RGB and of lum
 _n = np.arange(8)
 _BASIS = np.cos((2 * _n + 1) * _n[:, None] * np.pi / 16) / 2
 _BASIS[0] /= math.sqrt(2)  # orthonormal
-_BLOCK_BASIS = np.kron(_BASIS, _BASIS).T  # (64 samples, 64 coefficients)
+_BLOCK_BASIS = np.kron(_BASIS, _BASIS).T.astype(np.float32)  # (64 samples, 64 coefficients)
 # The order in which a table is stored: by diagonals, every second one upwards (T.81, figure A.6).
 _ZIGZAG = sorted(np.ndindex(8, 8), key=lambda at: (sum(at), at[0] if sum(at) % 2 else at[1]))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers SOF0 to SOF15
@@ -232,7 +232,7 @@ def cut_blocks(pixels: Any, *, step: int, start: tuple[int, int] = (0, 0)) -> Fl
     step *= math.ceil(math.sqrt(height * width / _SAMPLES) / step)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (8, 8), axis=(1, 2))
     chosen = windows[:, start[0] :: step, start[1] :: step]  # (C, h, w, 8, 8)
-    return chosen.reshape(len(pixels), -1, 8, 8).swapaxes(0, 1).astype(np.float64)
+    return chosen.reshape(len(pixels), -1, 8, 8).swapaxes(0, 1).astype(np.float32)
 
 
 def dct(blocks: Floats) -> Floats:
@@ -260,25 +260,27 @@ def find_trace(
     pixels: Any, header: JpegHeader | None, *, starts: set[tuple[int, int]]
 ) -> Trace | None:
     """Return the table that explains the coefficients best, on the better grid; None for none."""
-    tables, qualities = _LIBJPEG[_QUALITIES[0] - 1 : _QUALITIES[-1]], _QUALITIES
+    tables = _LIBJPEG[_QUALITIES[0] - 1 : _QUALITIES[-1]].astype(np.float32)
+    qualities = _QUALITIES
     if header:  # what lies upright now may have been coded lying
         tables, qualities = np.stack([header.table, header.table.T]), [header.quality] * 2
     best, most = None, 0.0  # gain of the logarithm of the likelihood over no table
     for start in sorted(starts):
         blocks = cut_blocks(pixels, step=8, start=start)
         inside = blocks[((blocks > 1) & (blocks < 254)).all(axis=(1, 2, 3))]
-        weights = LUMA if len(pixels) == 3 else (1.0,)
+        weights = np.array(LUMA if len(pixels) == 3 else (1.0,), np.float32)
         coefficients = dct(np.tensordot(inside, weights, axes=(1, 0)) - 128)
         some = coefficients[:: max(1, len(coefficients) // 2000)]
         used = orders(1, 6) & (np.abs(some) > 1.5)
         kinds = int((used.sum(axis=0) >= 5).sum())  # a smooth ramp has one or two
         if len(inside) < INSIDE * len(blocks) or used.sum() < 100 or kinds < 6:
             continue
+        values, (_, row, column) = some[used], np.nonzero(used)
         for table, quality in zip(tables, qualities, strict=True):
-            steps = np.broadcast_to(table, used.shape)[used]
-            apart = (some[used] - steps * np.rint(some[used] / steps)) / _ROUNDING
-            gain = np.log(steps / (_ROUNDING * math.sqrt(2 * math.pi))) - apart**2 / 2
-            if (mean := float(gain.clip(min=-2).mean())) > most:
+            steps = table[row, column]
+            apart = (values - steps * np.rint(values / steps)) / _ROUNDING
+            likely = np.log(table / (_ROUNDING * math.sqrt(2 * math.pi)))[row, column]
+            if (mean := float(np.maximum(likely - apart**2 / 2, -2).mean())) > most:
                 best, most = Trace(coefficients, table, quality), mean
     return best
 
@@ -301,18 +303,18 @@ def _strength(quality: int | None, noise: float) -> float:
 
 def _is_drawn(blocks: Floats) -> bool:
     """Whether most neighbours that do not clip are equal, or there are few colours at all."""
-    levels = np.rint(blocks).astype(np.int64)  # (N, C, 8, 8)
-    few = len(np.unique(sum(levels[:, c] << 8 * c for c in range(levels.shape[1])))) <= 64
+    levels = np.rint(blocks).astype(np.int32)  # (N, C, 8, 8)
+    colours = sum((levels[:, c] << 8 * c for c in range(levels.shape[1])), np.int32(0)).ravel()
+    few = all(len(np.unique(some)) <= 64 for some in (colours[::64], colours))  # few need all
     equal = np.all(levels[..., 1:] == levels[..., :-1], axis=1)
     inside = np.any((levels > 0) & (levels < 255), axis=1)[..., 1:]
     return few or not inside.any() or float(equal[inside].mean()) > 0.5
 
 
-def _flattest(coefficients: Floats, *, up_to: int, fewest: int) -> Floats:
-    """Return those blocks of (N, 8, 8) with the least energy in the orders 1 to ``up_to``."""
-    count = min(len(coefficients), max(fewest, int(_FLAT * len(coefficients))))
-    energy = (coefficients[:, orders(1, up_to)] ** 2).mean(axis=1)
-    return coefficients[np.argpartition(energy, count - 1)[:count]]
+def _flattest(low: Floats, *, fewest: int) -> NDArray[np.intp]:
+    """Return which blocks have the least energy in their coefficients ``low`` (N, some)."""
+    count = min(len(low), max(fewest, int(_FLAT * len(low))))
+    return np.argpartition(np.einsum("ij,ij->i", low, low), count - 1)[:count]
 
 
 def _without_texture(high: float, low: float, *, share: float) -> float:
@@ -326,7 +328,9 @@ def _white_noise(blocks: Floats) -> float:
     inside = ((planes < 1) | (planes > 254)).sum(axis=(1, 2)) <= 3  # clipped noise is less
     if inside.sum() < max(64, INSIDE * len(planes)):
         return 0.0
-    flat = _flattest(dct(planes[inside]), up_to=4, fewest=64)
+    planes = planes[inside]
+    low = planes.reshape(-1, 64) @ _BLOCK_BASIS[:, orders(1, 4).ravel()]  # of all only these
+    flat = dct(planes[_flattest(low, fewest=64)])
     energy = (flat**2).mean(axis=0) - 1 / 12  # of rounding to levels
     middle, high = (float(energy[orders(*band)].mean()) for band in ((6, 8), (12, 14)))
     return _without_texture(high, middle, share=0.5)
@@ -349,7 +353,8 @@ def _noise_in(trace: Trace) -> float:
     """
     if len(trace.coefficients) < 400:
         return 0.0
-    flat = np.rint(_flattest(trace.coefficients, up_to=3, fewest=12) / trace.table)
+    flattest = _flattest(trace.coefficients[:, orders(1, 3)], fewest=12)
+    flat = np.rint(trace.coefficients[flattest] / trace.table)
 
     def energy(used: NDArray[np.bool_]) -> float:
         zero = float((flat[:, used] == 0).mean())

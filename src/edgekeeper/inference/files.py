@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from edgekeeper.image import (
     is_grey,
     open_image,
 )
-from edgekeeper.image.quality import condition_of
+from edgekeeper.image.quality import Condition, condition_of
 from edgekeeper.inference.categories import MapOf, find_maps
 from edgekeeper.inference.choose import networks_for
 from edgekeeper.inference.flow import Sink, Source, TileProgress, check_takes_maps, run
@@ -214,6 +214,7 @@ class _Job:
     number: int
     size: tuple[int, int] | None = None
     reading: ReadAhead[Header | Pixels] | None = None
+    look: Callable[[], Condition] | None = None
     written: Future[None] | None = None
     started: float = 0.0
     finished: float = 0.0
@@ -289,11 +290,19 @@ def _results(
 def _begun(
     pairs: Sequence[tuple[Path, Path]], request: Request, *, pool: Executor
 ) -> Iterator[_Job]:
-    """Yield the files, each of which begins to be read when it is asked for, or ends here."""
+    """Yield the files, each of which begins to be read when it is asked for, or ends here.
+
+    Where that surely decides how it is treated, the thread first looks what it went through.
+    """
+    chosen = request.style == "auto" and networks_for(request).restore is not None
+    sized = request.width or request.height or request.fit or (request.scale or 2) <= 1
+    ahead = chosen and request.strength is None and not sized
     for number, (source, target) in enumerate(pairs, start=1):
         refused = refusal(source, target, existing=request.on_existing)
         job = _Job(refused or Result(source=source, target=target), number)
         if refused is None:
+            look = partial(condition_of, source, tolerant=request.tolerant)
+            job.look = pool.submit(look).result if ahead else look
             parts = read_parts(source, target=target, request=request)
             job.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
         yield job
@@ -330,8 +339,10 @@ def _enlarge(
     try:
         make_folder(target.parent, error=ImageError)
         map_ = maps and maps(source)
-        look = partial(condition_of, source, tolerant=request.tolerant)
-        made = run(open_source, open_sink, request=request, look=look, maps=map_, on_tile=on_tile)
+        assert job.look is not None
+        made = run(
+            open_source, open_sink, request=request, look=job.look, maps=map_, on_tile=on_tile
+        )
         job.result = replace(made, source=source, target=target, notes=(*made.notes, *notes))
     except Exception as error:
         job.fails(error)
