@@ -1,6 +1,7 @@
-"""Photographs as people have them, ×4: networks against Lanczos and Real-ESRGAN's compact networks.
+"""Photographs as people have them: networks, Lanczos, and at ×4 Real-ESRGAN's compact networks.
 
     OMP_NUM_THREADS=1 python benchmarks/photo.py --data DATA [NETWORK ...] [--images 11] [--all]
+    OMP_NUM_THREADS=1 python benchmarks/photo.py --data DATA --scale 2 --all faithful restore auto
     python benchmarks/photo.py --readme docs/networks.md --picture docs/photo.png
 
 Eleven images of BSD100, made small by the six degradations of ``edgekeeper.data.degrade``. A
@@ -16,6 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -35,15 +37,16 @@ from edgekeeper.metrics import lpips, niqe, psnr
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.pretrained.zoo import DEFAULTS, Style, load
 
-SCALE = 4
 PEERS = ("realesr_general_x4v3", "realesr_general_wdn_x4v3")
 COLUMNS = ("rgb_psnr", "y_psnr", "lpips", "niqe", "risk", "seconds")
 TEXT = "{:10} {:26} {:>9} {:>8} {:>7} {:>7} {:>7} {:>8}"
 
 SHOWN = {
     "Lanczos": "Lanczos",
-    DEFAULTS["faithful"][SCALE]: "`--style faithful`",
+    DEFAULTS["faithful"][4]: "`--style faithful`",
+    "faithful": "`--style faithful`",
     "auto": "`upscale` (`--style auto`)",
+    "restore": "`--style restore`",
     "realesr_general_x4v3": "Real-ESRGAN general",
     "realesr_general_wdn_x4v3": "its wdn",
 }
@@ -55,53 +58,54 @@ WORDS = {
     "noisy": "noise 6, JPEG 70",
     "strong": "blur 2, noise 10, JPEG 40",
 }
-MARKS = "<!-- photo table -->", "<!-- end -->"
+MARKS = "<!-- photo table ×{} -->", "<!-- end -->"
 
 PHOTO = Path("examples/test/canyon-wren.png")  # CC0, in no training
 Subject = Callable[[Tensor], Tensor]
 
 
-def lanczos(lr: Tensor) -> Tensor:
+def lanczos(lr: Tensor, *, scale: int) -> Tensor:
     """libvips' Lanczos with three lobes, on 8 bits."""
     pixels = to_bytes(lr)[0].permute(1, 2, 0).contiguous().numpy()
-    large = pyvips.Image.new_from_array(pixels).resize(SCALE, kernel="lanczos3")
+    large = pyvips.Image.new_from_array(pixels).resize(scale, kernel="lanczos3")
     return torch.from_numpy(large.numpy().astype(np.float32) / 255).permute(2, 0, 1)[None]
 
 
-def subject(name: str) -> Subject:
+def subject(name: str, *, scale: int) -> Subject:
     if name in get_args(Style):
-        return lambda lr: edgekeeper.upscale(lr, scale=SCALE, style=name)
+        return lambda lr: edgekeeper.upscale(lr, scale=scale, style=name)
     model = load(name)
     return lambda lr: infer(model, lr, layout="channels last")
 
 
-def measure(run: Subject, lr: Tensor, hr: Tensor, *, weights: Path) -> list[float]:
+def measure(run: Subject, lr: Tensor, hr: Tensor, *, scale: int, weights: Path) -> list[float]:
     """The values of COLUMNS for one image."""
     start = time.process_time()
     sr = run(lr)
     seconds = time.process_time() - start
     values = (
-        psnr(sr, hr, protocol="rgb_matlab", scale=SCALE),
-        psnr(sr, hr, protocol="y_matlab", scale=SCALE),
+        psnr(sr, hr, protocol="rgb_matlab", scale=scale),
+        psnr(sr, hr, protocol="y_matlab", scale=scale),
         lpips(sr, hr, folder=weights),
         niqe(sr, folder=weights),
-        structure_risk(lr, sr, scale=SCALE).score,
+        structure_risk(lr, sr, scale=scale).score,
     )
     return [*(float(value) for value in values), seconds]
 
 
 def measure_all(options: argparse.Namespace) -> None:
-    weights = options.data / "weights"
+    weights, scale = options.data / "weights", options.scale
     names = options.networks or list(get_args(Style))
-    subjects = {Path(name).stem: subject(name) for name in names}
+    subjects = {Path(name).stem: subject(name, scale=scale) for name in names}
     if options.all:
-        peers = {name: subject(str(weights / f"{name}.safetensors")) for name in PEERS}
-        subjects = {"Lanczos": lanczos} | subjects | peers
-    pairs = load_pairs("bsd100", scale=SCALE, root=options.data)[::9][: options.images]
+        files = {name: str(weights / f"{name}.safetensors") for name in PEERS if scale == 4}
+        peers = {name: subject(file, scale=scale) for name, file in files.items()}
+        subjects = {"Lanczos": partial(lanczos, scale=scale)} | subjects | peers
+    pairs = load_pairs("bsd100", scale=scale, root=options.data)[::9][: options.images]
     about = {
         "set": "BSD100",
         "images": [pair.name for pair in pairs],
-        "scale": SCALE,
+        "scale": scale,
         "protocols": {"rgb_psnr": "rgb_matlab", "y_psnr": "y_matlab"},
         "degradations": [vars(known) for known in KNOWN],
     }
@@ -112,10 +116,10 @@ def measure_all(options: argparse.Namespace) -> None:
             rows = [row for row in before["rows"] if row["subject"] not in subjects]
     print(TEXT.format("", "", "RGB dB", "Y dB", "LPIPS", "NIQE", "risk", "seconds"))
     for known in KNOWN:
-        images = [(degrade_known(pair.hr(), known, scale=SCALE), pair.hr()) for pair in pairs]
+        images = [(degrade_known(pair.hr(), known, scale=scale), pair.hr()) for pair in pairs]
         for name, run in subjects.items():
             run(images[0][0][..., :64, :64])  # warm
-            values = [measure(run, lr, hr, weights=weights) for lr, hr in images]
+            values = [measure(run, lr, hr, scale=scale, weights=weights) for lr, hr in images]
             means = np.mean(values, axis=0).tolist()
             row = dict(zip(COLUMNS, means, strict=True))
             rows.append({"degradation": known.name, "subject": name} | row)
@@ -127,29 +131,31 @@ def measure_all(options: argparse.Namespace) -> None:
 
 def write_table(page: Path, results: Path) -> None:
     """Put the table of the results between the two marks of a page of Markdown."""
-    rows = json.loads(results.read_text())["rows"]
-    found = {(row["degradation"], row["subject"]): row for row in rows}
+    measured = json.loads(results.read_text())
+    found = {(row["degradation"], row["subject"]): row for row in measured["rows"]}
+    shown = {name: title for name, title in SHOWN.items() if (KNOWN[0].name, name) in found}
     lines = [
-        "| degradation | " + " | ".join(SHOWN.values()) + " |",
-        "|---" * (len(SHOWN) + 1) + "|",
+        "| degradation | " + " | ".join(shown.values()) + " |",
+        "|---" * (len(shown) + 1) + "|",
     ]
     for known in KNOWN:
-        cells = [found[known.name, name] for name in SHOWN]
+        cells = [found[known.name, name] for name in shown]
         texts = [f"{cell['rgb_psnr']:.2f} / {cell['lpips']:.3f}" for cell in cells]
         lines.append(f"| {WORDS[known.name]} | {' | '.join(texts)} |")
-    before, _, rest = page.read_text().partition(MARKS[0])
+    mark = MARKS[0].format(measured["scale"])
+    before, _, rest = page.read_text().partition(mark)
     _, _, after = rest.partition(MARKS[1])
-    page.write_text(before + "\n".join([MARKS[0], "", *lines, "", MARKS[1]]) + after)
+    page.write_text(before + "\n".join([mark, "", *lines, "", MARKS[1]]) + after)
 
 
 def draw(path: Path) -> None:
     """Draw the photograph: as the phone kept it, Lanczos, ours, the original."""
     hr = to_rgb_tensor(read_image(PHOTO))
-    lr = degrade_known(hr, find_known("camera"), scale=SCALE)
+    lr = degrade_known(hr, find_known("camera"), scale=4)
     panels = [
-        Panel("JPEG 70, a quarter of the size", enlarged(lr, SCALE)),
-        Panel("Lanczos", lanczos(lr)),
-        Panel("edgekeeper upscale", edgekeeper.upscale(lr, scale=SCALE)),
+        Panel("JPEG 70, a quarter of the size", enlarged(lr, 4)),
+        Panel("Lanczos", lanczos(lr, scale=4)),
+        Panel("edgekeeper upscale", edgekeeper.upscale(lr, scale=4)),
     ]
     crops([Row(hr, panels)], path=path)
 
@@ -160,11 +166,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=11)
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--json", type=Path, default=Path("results/photo.json"))
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--json", type=Path, help="default: results/photo.json, photo_x2.json")
     parser.add_argument("--readme", type=Path)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.json is None:
+        name = "photo.json" if options.scale == 4 else f"photo_x{options.scale}.json"
+        options.json = Path("results") / name
     if options.data is not None:
         measure_all(options)
     if options.readme is not None:

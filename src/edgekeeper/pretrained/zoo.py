@@ -57,7 +57,7 @@ DEFAULTS: dict[Style, dict[int, str]] = {
     "faithful": _FAITHFUL,
     "sharp": _FAITHFUL,
     "texture": {4: "edsr_light_x4_texture"},
-    "restore": {4: "restore_x4"},
+    "restore": {2: "restore_x2", 4: "restore_x4"},
 }
 FACTORS: dict[Style, tuple[int, ...]] = {style: tuple(DEFAULTS[style]) for style in DEFAULTS}
 
