@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image as PILImage
 from safetensors.torch import save_file
+from tests.models.test_all import CASES
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -105,7 +106,7 @@ NETWORKS: dict[str, Callable[[], SRModel]] = {
     "dgggan light": lambda: DGGGANLight(scale=3, width=4, blocks=3, gradient_width=4),
     "chainsr": lambda: ChainSR(scale=3, width=4, blocks=2, depth=2),
     "srvgg": lambda: SRVGGNetCompact(scale=4, width=4, convolutions=2),
-    "branch on srresnet": lambda: branched(
+    "gradientbranch on srresnet": lambda: branched(
         SRResNet(scale=2, width=4, blocks=1), "activation", "blocks.0.conv1", "blocks.0.norm1"
     ),
     "branch on dbpn": lambda: branched(calm(DBPN(scale=4, width=4, stages=2, first=4))),
@@ -129,6 +130,10 @@ NETWORKS: dict[str, Callable[[], SRModel]] = {
         DGGGANLight(scale=3, width=4, blocks=3, gradient_width=0), "blocks.0.chain.1"
     ),
 }
+# A network without a row above is exported as the cases that begin with its name have it.
+_ROWS = {name.partition(" ")[0] for name in NETWORKS}
+_FURTHER = [case for case in CASES if case.partition("_")[0] in MODELS.keys() - _ROWS]
+NETWORKS = {case: CASES[case] for case in _FURTHER} | NETWORKS
 EVERY_RUN = list(NETWORKS).index("branch on dbpn")
 ALL = [
     pytest.param(name, marks=pytest.mark.slow) if number >= EVERY_RUN else name
@@ -264,7 +269,7 @@ def stored_weights(path: Path) -> list[np.ndarray]:
 
 class TestLayers:
     def test_only_those_that_the_image_passes_in_their_order(self) -> None:
-        assert layers("branch on srresnet") == [
+        assert layers("gradientbranch on srresnet") == [
             *("backbone.head", "backbone.blocks.0.conv1", "backbone.blocks.0.conv2"),
             *("backbone.after_blocks", "head"),
             *(f"steps.{step}.conv{k}" for step in range(4) for k in (1, 2)),
@@ -278,7 +283,7 @@ class TestLayers:
         kinds = [node.op_type for node in export.onnx_model(filled("srresnet")).graph.node]
         assert "BatchNormalization" not in kinds
         # One whose convolution a branch reads stays, since that reads what comes before it.
-        graph = export.onnx_model(filled("branch on srresnet")).graph
+        graph = export.onnx_model(filled("gradientbranch on srresnet")).graph
         left = [node.input[1] for node in graph.node if node.op_type == "BatchNormalization"]
         assert left == ["backbone.blocks.0.norm1.weight"]
 
