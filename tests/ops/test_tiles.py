@@ -1,5 +1,8 @@
 """Tiles cover the image once, and the tiled result equals the whole one."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -164,6 +167,30 @@ def test_bands_arrive_one_by_one():
     assert torch.equal(first, nearest(2)(lr)[..., : 2 * grid.rows[0].keep_stop, :])
     assert torch.equal(torch.cat([first, *bands], dim=-2), nearest(2)(lr))
     assert seen == list(grid)
+
+
+def test_a_thread_makes_the_next_tile_while_the_last_is_taken():
+    lr = torch.rand(1, 1, 24, 16)
+    grid = plan_tiles((24, 16), tile=8, overlap=1)
+    begun, taken = threading.Semaphore(0), []
+
+    def network(part, tile):
+        begun.release()
+        return nearest(2)(part)
+
+    with ThreadPoolExecutor(1) as pool:
+        window = RowWindow(iter([lr]))
+        bands = []
+        for band in tiled_bands(
+            network, window, grid=grid, scale=2, pool=pool, on_tile=lambda: taken.append(1)
+        ):
+            bands.append(band)
+            if len(bands) < len(grid.rows):  # the first of the next row is being made already
+                for _ in range(len(grid.columns) + (len(bands) == 1)):
+                    assert begun.acquire(timeout=10)
+                assert len(taken) == len(bands) * len(grid.columns)
+    assert torch.equal(torch.cat(bands, dim=-2), nearest(2)(lr))
+    assert len(taken) == len(grid)
 
 
 @settings(deadline=None)

@@ -7,6 +7,7 @@ read -> [fill under alpha] -> network, network ... -> exact resize -> round -> w
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -49,6 +50,8 @@ SMALL = 800 * 800
 
 BAND_BYTES = 2**28
 """What the rows that a network makes at a time may take (256 MiB), whatever the width."""
+
+_THREAD = "edgekeeper-network"  # which makes a tile while the one before is rounded and written
 
 # Samples that are rounded at a time: as many as stay in the processor's cache.
 _ROUNDED = 2**20
@@ -129,7 +132,7 @@ def run(
     while True:
         work: _Work | None = None
         try:
-            with closing(open_source()) as source:
+            with closing(open_source()) as source, ThreadPoolExecutor(1, _THREAD) as pool:
                 first = next(source)
                 assert isinstance(first, Header)
                 header = first
@@ -144,7 +147,8 @@ def run(
                     count = _counter(work, on_tile)
                     for _ in range(header.frames):
                         frame = _frame(source, header.height) if header.animation else source
-                        for rows in to_rows(_flow(frame, work, on_tile=count, maps=maps), header):
+                        bands = _flow(frame, work, pool, on_tile=count, maps=maps)
+                        for rows in to_rows(bands, header):
                             sink.write(rows)
             seconds = time.perf_counter() - started
             return _result(work, halvings=halvings, seconds=seconds)
@@ -275,6 +279,7 @@ def _frame(source: Iterator[Header | Pixels], height: int) -> Iterator[Header | 
 def _flow(
     source: Iterator[Header | Pixels],
     work: _Work,
+    pool: Executor,
     *,
     on_tile: Callable[[], None],
     maps: CategoryMap | None,
@@ -282,17 +287,18 @@ def _flow(
     """Return the bands of the result, which make and read themselves when they are asked for."""
     bands, header = to_bands(source), work.header
     if header.alpha == "none":
-        return _through(work.passes, bands, plan=work.plan, on_tile=on_tile, maps=maps)
+        return _through(work.passes, bands, pool, plan=work.plan, on_tile=on_tile, maps=maps)
     if header.alpha == "straight" and not work.keeps_hidden:
         bands = fill_bands(bands, height=header.height)
     colours, alpha = split_alpha(bands)
-    colours = _through(work.passes, colours, plan=work.plan, on_tile=on_tile, maps=maps)
-    return join_alpha(colours, _through(work.alpha, alpha, plan=work.plan, on_tile=on_tile))
+    colours = _through(work.passes, colours, pool, plan=work.plan, on_tile=on_tile, maps=maps)
+    return join_alpha(colours, _through(work.alpha, alpha, pool, plan=work.plan, on_tile=on_tile))
 
 
 def _through(
     passes: list[_Pass],
     bands: Bands,
+    pool: Executor,
     *,
     plan: PassPlan,
     on_tile: Callable[[], None],
@@ -301,7 +307,7 @@ def _through(
     """Return the bands after the passes of the networks and the exact resize."""
     size = plan.source
     for one in passes:
-        bands = _enlarge(bands, one, size=size, on_tile=on_tile, maps=maps)
+        bands = _enlarge(bands, one, pool, size=size, on_tile=on_tile, maps=maps)
         size = one.size
     return bands if size == plan.size else resize_bands(bands, size=size, to=plan.size)
 
@@ -334,6 +340,7 @@ def to_rows(bands: Bands, header: Header) -> Iterator[Pixels]:
 def _enlarge(
     bands: Bands,
     one: _Pass,
+    pool: Executor,
     *,
     size: tuple[int, int],
     on_tile: Callable[[], None],
@@ -346,9 +353,7 @@ def _enlarge(
         return None if maps is None else maps.cut(rows.box, columns.box, size=size, scale=scale)
 
     def enlarge(part: Tensor, tile: Tile) -> Tensor:
-        sr = runner(part, maps=cut(tile.rows, tile.columns), border=tile.border)
-        on_tile()
-        return sr
+        return runner(part, maps=cut(tile.rows, tile.columns), border=tile.border)
 
     window = RowWindow(bands)
     if runner.precision is None:
@@ -357,7 +362,8 @@ def _enlarge(
         across = _liveliest(part, one.grid.columns)
         probe_runtime(runner, part[..., across.box], maps=cut(first, across), switches=one.switches)
         del part
-    yield from tiled_bands(enlarge, window, grid=one.grid, scale=scale)
+    several, grid = pool if len(one.grid) > 1 else None, one.grid
+    yield from tiled_bands(enlarge, window, grid=grid, scale=scale, pool=several, on_tile=on_tile)
 
 
 def _liveliest(part: Tensor, columns: list[Span]) -> Span:

@@ -8,6 +8,7 @@ the receptive field's radius no contributed pixel has seen a cut, and nothing ne
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -213,35 +214,66 @@ class RowWindow:
 
 
 def tiled_bands(
-    function: Callable[[Tensor, Tile], Tensor], window: RowWindow, *, grid: Grid, scale: int
+    function: Callable[[Tensor, Tile], Tensor],
+    window: RowWindow,
+    *,
+    grid: Grid,
+    scale: int,
+    pool: Executor | None = None,
+    on_tile: Callable[[], None] = lambda: None,
 ) -> Iterator[Tensor]:
     """Yield the result of ``function`` as bands (B, C', h, scale·W), one for each row of tiles.
 
     ``window`` gives the rows of the image; ``function`` maps what is read of a tile (B, C, h, w)
-    to (B, C', scale·h, scale·w).
+    to (B, C', scale·h, scale·w). A thread of ``pool`` makes the next tile while the last one is
+    taken; ``on_tile`` is called after each, by the caller's.
     Raises InputError: ``function`` gave another size than that.
     """
+    band = torch.empty(0)
+    for tile, result in _made(function, window, grid=grid, pool=pool):
+        on_tile()
+        rows, columns = tile.rows, tile.columns
+        read = rows.stop - rows.start, columns.stop - columns.start
+        expected = (read[0] * scale, read[1] * scale)
+        if tuple(result.shape[-2:]) != expected:
+            raise InputError(
+                f"The network made {tuple(result.shape[-2:])} of a tile of {read}; at scale "
+                f"{scale} it must be {expected}."
+            )
+        if columns is grid.columns[0]:
+            height = (rows.keep_stop - rows.keep_start) * scale
+            band = result.new_empty(*result.shape[:2], height, grid.columns[-1].stop * scale)
+        kept = result[..., rows.crop(scale=scale), columns.crop(scale=scale)]
+        band[..., columns.kept(scale=scale)] = kept
+        del result, kept
+        if columns is grid.columns[-1]:
+            yield band
+            band = torch.empty(0)  # not kept while the next is made
+
+
+def _made(
+    function: Callable[[Tensor, Tile], Tensor],
+    window: RowWindow,
+    *,
+    grid: Grid,
+    pool: Executor | None,
+) -> Iterator[tuple[Tile, Tensor]]:
+    """Yield the tiles and what ``function`` makes of them, of which ``pool`` makes one ahead."""
+    ahead: deque[tuple[Tile, Future[Tensor]]] = deque()
     for rows in grid.rows:
         part = window.rows(rows.start, rows.stop)  # (B, C, h, W)
-        band: Tensor | None = None
         for columns in grid.columns:
-            box = part[..., columns.box]  # (B, C, h, w)
-            result = function(box, Tile(rows=rows, columns=columns))
-            expected = (box.shape[-2] * scale, box.shape[-1] * scale)
-            if tuple(result.shape[-2:]) != expected:
-                raise InputError(
-                    f"The network made {tuple(result.shape[-2:])} of a tile of "
-                    f"{tuple(box.shape[-2:])}; at scale {scale} it must be {expected}."
-                )
-            if band is None:
-                height = (rows.keep_stop - rows.keep_start) * scale
-                band = result.new_empty(*result.shape[:2], height, part.shape[-1] * scale)
-            kept = result[..., rows.crop(scale=scale), columns.crop(scale=scale)]
-            band[..., columns.kept(scale=scale)] = kept
-        del part, box, result, kept
-        assert band is not None  # a grid has at least one column
-        yield band
-        del band  # not kept while the next is made
+            tile, box = Tile(rows=rows, columns=columns), part[..., columns.box]  # (B, C, h, w)
+            if pool is None:
+                yield tile, function(box, tile)
+                continue
+            ahead.append((tile, pool.submit(function, box, tile)))
+            if len(ahead) > 1:
+                done, future = ahead.popleft()
+                yield done, future.result()
+        del part, box
+    for done, future in ahead:
+        yield done, future.result()
 
 
 # ---- How large a tile may be --------------------------------------------------------------------
