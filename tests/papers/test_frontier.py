@@ -1,6 +1,7 @@
 """Structure against fidelity in a tiny form: cell by cell, beside the sharpened line."""
 
 from contextlib import ExitStack
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.files import locked
 from edgekeeper.papers import cells, frontier
 from edgekeeper.papers.cells import Event
-from edgekeeper.papers.frontier import _advantage, frontier_table, structure_frontier
+from edgekeeper.papers.frontier import _advantage, _area, frontier_tables, structure_frontier
 
 
 def smooth(path: Path, *, side: int, seed: int) -> None:
@@ -69,7 +70,9 @@ def test_cells_are_trained_once_and_stand_beside_the_sharpened_line(
     ]
     again = run()
     assert again == done and {what for _, what in told} == {"already trained"}
-    assert len(frontier_table(done).cells) == len(done.to_json()["points"]) == 8  # type: ignore[arg-type]
+    points, areas = frontier_tables(done)
+    assert len(points.cells) == len(done.points) == 8
+    assert [row[:2] for row in areas.cells] == [("espcn", "gv"), ("espcn", "aesop")]
 
 
 def test_the_advantage_is_the_gap_at_equal_psnr() -> None:
@@ -80,15 +83,32 @@ def test_the_advantage_is_the_gap_at_equal_psnr() -> None:
     line[:, :, 4] = np.array([0.1, 0.3, 0.4])[:, None]  # its risk
     values = np.zeros((3, 5))
     values[:, 0], values[:, 3] = 29.5, 0.40
-    assert _advantage(values, line, of="gv_gap") == pytest.approx((0.05,) * 3)  # 0.45 on the line
-    assert _advantage(values, line, of="risk") == pytest.approx((0.2,) * 3)
+    assert astuple(_advantage(values, line, of="gv_gap")) == pytest.approx(
+        (0.05,) * 3
+    )  # 0.45 on the line
+    assert astuple(_advantage(values, line, of="risk_percent")) == pytest.approx((0.2,) * 3)
     turned = np.insert(line, 0, line[0], axis=0)  # a little sharpening gains dB, as it may
     turned[0, :, [0, 3]] = [[29.5] * 3, [0.6] * 3]
-    assert _advantage(values, turned, of="gv_gap") == pytest.approx((0.05,) * 3)
+    assert astuple(_advantage(values, turned, of="gv_gap")) == pytest.approx((0.05,) * 3)
     values[:, 0] = 30.2  # no sharpening gets there: beside the line's best, in every draw
-    assert _advantage(values, line, of="gv_gap") == pytest.approx((0.1,) * 3)
+    assert astuple(_advantage(values, line, of="gv_gap")) == pytest.approx((0.1,) * 3)
     values[:, 0] = 27.0  # beside the sharpest; not if that has a larger gap than at 29 dB
-    assert _advantage(values, line, of="gv_gap") == pytest.approx((-0.05,) * 3)
+    assert astuple(_advantage(values, line, of="gv_gap")) == pytest.approx((-0.05,) * 3)
     line[2, :, 3] = 0.6
-    assert _advantage(values, line, of="gv_gap") == pytest.approx((0.0,) * 3)
-    assert _advantage(values, line, of="risk") == pytest.approx((0.3,) * 3)
+    assert astuple(_advantage(values, line, of="gv_gap")) == pytest.approx((0.0,) * 3)
+    assert astuple(_advantage(values, line, of="risk_percent")) == pytest.approx((0.3,) * 3)
+
+
+def test_the_area_lies_between_the_term_s_frontier_and_the_line() -> None:
+    line = np.zeros((3, 2, 5))
+    line[:, :, 0] = np.array([30.0, 29.0, 28.0])[:, None]
+    line[:, :, 3] = np.array([0.5, 0.4, 0.3])[:, None]
+    cells = np.zeros((3, 2, 5))
+    cells[:, :, 0] = np.array([29.5, 27.0, 28.5])[:, None]  # in any order; the line ends at 28
+    cells[:, :, 3] = np.array([0.40, 0.30, 0.30])[:, None]
+    # at 28.0, 28.5 and 29.5 dB the line has 0.3, 0.35 and 0.45, the cells 0.3, 0.3 and 0.4
+    expected = 0.5 * (0 + 0.05) / 2 + 1.0 * 0.05
+    assert astuple(_area(cells, line)) == pytest.approx((expected,) * 3, rel=0.02)
+    assert astuple(_area(line, line)) == pytest.approx((0,) * 3)
+    cells[:, :, 0] = 30.5  # beyond what the line reaches
+    assert astuple(_area(cells, line)) == (0, 0, 0)

@@ -1,5 +1,6 @@
 """``edgekeeper reproduce``."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +189,7 @@ def _train(table: str, options: dict[str, Any], *, form: TableForm | None) -> di
     sets = split_names(options["sets"] or "set5,set14")
     root = sets_root(options["data"], sets=sets)
     from edgekeeper.data.store import Store
-    from edgekeeper.papers.frontier import frontier_table, structure_frontier
+    from edgekeeper.papers.frontier import frontier_tables, structure_frontier
     from edgekeeper.papers.training import reproduce, reproduction_table
     from edgekeeper.pretrained.zoo import find
 
@@ -202,8 +203,8 @@ def _train(table: str, options: dict[str, Any], *, form: TableForm | None) -> di
         frontier = structure_frontier(
             store=store, data_root=root, sets=sets, on_event=_say_event, **chosen
         )
-        show_table(frontier_table(frontier), form)
-        return frontier.to_json()
+        show_tables(frontier_tables(frontier), form)
+        return asdict(frontier)
     found = reproduce(
         table.replace("-", "_"),  # type: ignore[arg-type]
         store=store,

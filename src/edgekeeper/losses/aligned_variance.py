@@ -1,16 +1,16 @@
 """Gradient variance that is in phase with the original's: the project's own structure loss."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.check import as_grey, check_pair, check_positive
+from edgekeeper.losses.check import PairLoss, as_grey, check_pair, check_positive
 from edgekeeper.losses.gradient_variance import gradient_variances
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.resize import imresize
 
 
-class AlignedVariance(nn.Module):
+class AlignedVariance(PairLoss):
     """Mean over patches and both directions of the variance that ``sr`` lacks in phase.
 
     With g the Sobel gradient of grey inside the image, v its variance in a patch of ``patch`` ×
@@ -65,7 +65,3 @@ class AlignedVariance(nn.Module):
         return gradient_variances(
             grey, patch=self.patch, stride=self.patch, operator="sobel", border="valid"
         )
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for ``repr``."""
-        return f"scale={self.scale}, patch={self.patch}"

@@ -1,16 +1,26 @@
 """What every loss asks of its arguments, and the precision it works in."""
 
+import inspect
 import warnings
 from collections.abc import Callable
 from math import isfinite
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 
 _EIGHT_BITS = 10.0  # images in [0, 1], normalised ones too, do not reach it; 0 to 255 does
 _range_was_seen = False
+
+
+class PairLoss(nn.Module):
+    """A loss of two images that is shown with its arguments, attributes of the same names."""
+
+    def extra_repr(self) -> str:
+        """Return the arguments, for ``repr``."""
+        names = inspect.signature(type(self)).parameters
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
 
 def check_pair(sr: Tensor, hr: Tensor, *, data_range: float = 1.0) -> None:

@@ -3,12 +3,12 @@
 from torch import Tensor, fft, nn
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.check import as_float32_or_more, as_grey, check_pair
+from edgekeeper.losses.check import PairLoss, as_float32_or_more, as_grey, check_pair
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.wavelet import wavelet_bands
 
 
-class FocalFrequency(nn.Module):
+class FocalFrequency(PairLoss):
     """Mean of w |F(sr) - F(hr)|², F the orthonormal Fourier transform of each channel.
 
     w = |F(sr) - F(hr)|^alpha, divided by its largest value in the spectrum of that channel and
@@ -35,10 +35,6 @@ class FocalFrequency(nn.Module):
         weight = squares.detach() ** (self.alpha / 2)  # |F(sr) - F(hr)|^alpha
         largest = weight.amax(dim=(2, 3), keepdim=True)  # (B, C, 1, 1), of each spectrum
         return (weight / largest.clamp_min(1e-30) * squares).mean()
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for ``repr``."""
-        return f"alpha={self.alpha}"
 
 
 class Wavelet(nn.Module):

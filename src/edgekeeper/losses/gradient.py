@@ -2,17 +2,17 @@
 
 from typing import Literal, get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from edgekeeper.errors import InputError, check_choice
-from edgekeeper.losses.check import as_float32_or_more, check_pair
+from edgekeeper.losses.check import PairLoss, as_float32_or_more, check_pair
 from edgekeeper.ops.gradient import Operator, gradient_map
 
 MapNorm = Literal["l1", "mse"]
 
 
-class Gradient(nn.Module):
+class Gradient(PairLoss):
     """Mean difference of the gradient maps, M(x) = sqrt(gx² + gy² + 1e-6) of each channel.
 
     - ``norm`` "l1": mean |M(sr) - M(hr)| (SPSR, eq. 7; DGGGAN); "mse": mean of its square
@@ -45,7 +45,3 @@ class Gradient(nn.Module):
     def _map(self, x: Tensor) -> Tensor:
         x = as_float32_or_more(x)  # 1e-6 under the root is lost in half
         return gradient_map(x, operator=self.operator, padding=self.padding)  # M, (B, C, H, W)
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for ``repr``."""
-        return f"norm={self.norm!r}, operator={self.operator!r}, padding={self.padding}"

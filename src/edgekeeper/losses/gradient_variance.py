@@ -3,10 +3,10 @@
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekeeper.errors import InputError, check_choice
-from edgekeeper.losses.check import as_grey, check_pair, check_positive
+from edgekeeper.losses.check import PairLoss, as_grey, check_pair, check_positive
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import Operator, central, sobel
 from edgekeeper.ops.structure import patch_variances
@@ -21,7 +21,7 @@ Statistic = Literal["variance", "deviation"]
 DEVIATION_EPSILON = 1e-6
 
 
-class GradientVariance(nn.Module):
+class GradientVariance(PairLoss):
     """How far the gradients of ``sr`` spread differently from those of ``hr``, per patch.
 
     Grey, its x and y gradient, cut from the top left into ``patch`` × ``patch`` patches, the
@@ -92,14 +92,6 @@ class GradientVariance(nn.Module):
             else:
                 per_image = difference.square().mean(2)  # (2, B)
             return per_image.mean(1).sum()  # over images, then both directions
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for ``repr``."""
-        return (
-            f"patch={self.patch}, operator={self.operator!r}, border={self.border!r}, "
-            f"remainder={self.remainder!r}, norm={self.norm!r}, statistic={self.statistic!r}, "
-            f"data_range={self.data_range}, stride={self.stride}"
-        )
 
     def _statistics(self, x: Tensor) -> Tensor:
         """Return variances or deviations (2, B, patches)."""

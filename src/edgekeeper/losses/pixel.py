@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positive
+from edgekeeper.losses.check import PairLoss, as_float32_or_more, check_pair, check_positive
 from edgekeeper.ops.resize import imresize
 
 
@@ -35,7 +35,7 @@ class L2(nn.Module):
         return functional.mse_loss(as_float32_or_more(sr), as_float32_or_more(hr))  # scalar
 
 
-class Charbonnier(nn.Module):
+class Charbonnier(PairLoss):
     """Mean of sqrt((sr - hr)² + epsilon²): L1 whose corner at zero is rounded.
 
     ``epsilon`` is in the units of the input (1e-3 is a quarter of a grey level in [0, 1]);
@@ -53,10 +53,6 @@ class Charbonnier(nn.Module):
         check_pair(sr, hr)  # (B, C, H, W) both
         difference = as_float32_or_more(sr) - as_float32_or_more(hr)  # (B, C, H, W)
         return torch.sqrt(difference.square() + self.epsilon**2).mean()  # scalar
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for ``repr``."""
-        return f"epsilon={self.epsilon}"
 
 
 class AutoEncoded(nn.Module):

@@ -2,16 +2,16 @@
 
 from typing import Literal, get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekeeper.errors import check_choice
-from edgekeeper.losses.check import as_float32_or_more, check_pair, check_positive
+from edgekeeper.losses.check import PairLoss, as_float32_or_more, check_pair, check_positive
 from edgekeeper.ops.structure import ssim_map
 
 SSIMBorder = Literal["valid", "zero", "symmetric"]
 
 
-class SSIM(nn.Module):
+class SSIM(PairLoss):
     """One minus the mean of the SSIM map over batch, channels and pixels: 0 for equal images.
 
     Each channel on its own; Gaussian window 11×11, sigma 1.5; constants (0.01 ``data_range``)²
@@ -39,7 +39,3 @@ class SSIM(nn.Module):
             border=self.border,  # of the window
         )
         return 1 - similarity.mean()  # scalar
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for ``repr``."""
-        return f"data_range={self.data_range}, border={self.border!r}"

@@ -2,15 +2,15 @@
 
 from typing import Literal, get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekeeper.errors import check_choice
-from edgekeeper.losses.check import as_float32_or_more, check_pair
+from edgekeeper.losses.check import PairLoss, as_float32_or_more, check_pair
 
 Reduction = Literal["sum", "mean"]
 
 
-class TV(nn.Module):
+class TV(PairLoss):
     """Sum of squared differences of neighbouring pixels of ``sr``, across and down.
 
     sum (x[i, j+1] - x[i, j])² + sum (x[i+1, j] - x[i, j])², over batch, channels and pixels.
@@ -34,7 +34,3 @@ class TV(nn.Module):
         down = (x[..., 1:, :] - x[..., :-1, :]).square().sum()  # (B, C, H - 1, W) -> scalar
         total = across + down
         return total / x.numel() if self.reduction == "mean" else total
-
-    def extra_repr(self) -> str:
-        """Return the arguments, for ``repr``."""
-        return f"reduction={self.reduction!r}"

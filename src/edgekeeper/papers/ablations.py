@@ -14,13 +14,13 @@ the sign of a difference, not for its size.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, get_args
 
 from edgekeeper.errors import check_choice
 from edgekeeper.papers.printed import PRINTED
 from edgekeeper.recipes.dgggan import dgggan
-from edgekeeper.recipes.gv_tables import Budget, Comparison
+from edgekeeper.recipes.gv_tables import Budget, Comparison, Printed
 from edgekeeper.recipes.spsr import SPSRForm, SPSRVariant, spsr
 from edgekeeper.training.recipe import Recipe
 
@@ -43,16 +43,6 @@ _SPSR_PAIRS: tuple[tuple[str, str, SPSRVariant], ...] = (
 )
 _QUICK_STEPS = (300, 100)  # of DGGGAN's two stages
 _QUICK_BATCH = 4
-
-
-@dataclass(frozen=True)
-class PrintedPair:
-    """What a table prints without and with a part; None for what it does not print."""
-
-    psnr: tuple[float, float] | None = None
-    ssim: tuple[float, float] | None = None
-    pi: tuple[float, float] | None = None
-    note: str = ""
 
 
 def ablations(
@@ -133,7 +123,7 @@ def _pair(
         return None if found[0] is None or found[1] is None else (found[0], found[1])
 
     numbers = {
-        name: PrintedPair(psnr=both(name, "psnr"), ssim=both(name, "ssim"), pi=both(name, "pi"))
+        name: Printed(psnr=both(name, "psnr"), ssim=both(name, "ssim"), pi=both(name, "pi"))
         for name in printed.sets
     }
     return Comparison(network, 4, rows[0], part, without, added, numbers)

@@ -36,12 +36,11 @@ class Event:
     cells: int
 
 
-def tell_event(
-    on_event: Callable[[Event], None] | None, what: What, *, cell: str, place: int, cells: int
+def _tell(
+    on_event: Callable[[Event], None] | None, cell: str, number: int, cells: int, what: What
 ) -> None:
-    """Tell ``on_event``, if there is one, what happened to a cell."""
     if on_event is not None:
-        on_event(Event(cell, what, place, cells))
+        on_event(Event(cell, what, number, cells))
 
 
 def trained_cells(
@@ -54,13 +53,10 @@ def trained_cells(
     waiting, elsewhere = deque(enumerate(cells, start=1)), set[str]()
     while waiting:
         place, recipe = waiting.popleft()
-        tell, quiet = (
-            partial(tell_event, to, cell=recipe.name, place=place, cells=len(cells))
-            for to in (on_event, None)
-        )
+        tell = partial(_tell, on_event, recipe.name, place, len(cells))
         again = recipe.name in elsewhere  # all others are done, or elsewhere too
         time.sleep(POLL if again else 0)
-        told = quiet if again else tell
+        told: Tell = (lambda _: None) if again else tell
         try:
             ended = train_one(recipe, told)
         except HeldError:

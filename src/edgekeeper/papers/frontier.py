@@ -11,8 +11,8 @@ scores are kept: the same call goes on.
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from edgekeeper.data.store import Store
 from edgekeeper.errors import check_choice
 from edgekeeper.evaluation.evaluate import results, score_result
-from edgekeeper.evaluation.tables import Table, number
+from edgekeeper.evaluation.tables import Table, number, with_interval
 from edgekeeper.files import parse_json, read_text, write_text
 from edgekeeper.losses import (
     L1,
@@ -36,6 +36,7 @@ from edgekeeper.losses import (
     Wavelet,
 )
 from edgekeeper.metrics.risk import structure_risk
+from edgekeeper.metrics.statistics import Interval
 from edgekeeper.models import ESPCN, ChainSR, SRModel
 from edgekeeper.ops.sharpen import reach, sharpen
 from edgekeeper.papers.cells import Ending, Event, Tell, train_cell, trained_cells
@@ -65,7 +66,7 @@ STRUCTURE_TERMS: dict[str, tuple[Spec[Loss], float]] = {
     "aligned": (spec(AlignedVariance, scale=FRONTIER_SCALE), 0.3),  # ours
     "aesop": (spec(auto_encoded, decoder="espcn_x4"), 1.0),  # the decoder is the cell's beginning
 }
-FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk")
+FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk_percent")
 FACTORS_OF_WEIGHT = (0.1, 0.3, 1.0, 3.0, 10.0)
 STRENGTHS = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.007, 0.01)  # of the plain network's sharpening
 # Updates by network.
@@ -76,13 +77,13 @@ _BUDGETS: dict[FrontierBudget, dict[str, int]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FrontierPoint:
     """Means over the images of all sets and the seeds of one term at one weight, or a strength.
 
     ``advantage``: the GV gap of the sharpened plain network at the same PSNR minus this one's, with
-    its 95 % bootstrap interval over images; ``saved`` is that of the risk. The line reaches from
-    its best PSNR to its least gap; what is above or below is compared with that end.
+    its 95 % bootstrap interval over images; ``saved_percent`` is that of the risk. The line reaches
+    from its best PSNR to its least gap; what is above or below is compared with that end.
     """
 
     network: str
@@ -93,13 +94,26 @@ class FrontierPoint:
     ssim: float
     gv_ratio: float
     gv_gap: float
-    risk: float
-    advantage: float | None = None
-    low: float | None = None
-    high: float | None = None
-    saved: float | None = None
-    saved_low: float | None = None
-    saved_high: float | None = None
+    risk_percent: float
+    _: KW_ONLY
+    advantage: Interval | None = None
+    saved_percent: Interval | None = None
+
+
+@dataclass(frozen=True)
+class FrontierArea:
+    """The area, dB times GV gap, by which a term's frontier lies below the line, and its interval.
+
+    Between the PSNRs that its weights span, as far as the line reaches; above 0 it is better.
+    """
+
+    network: str
+    term: str
+    area: Interval
+
+
+_Place = tuple[str, str, float]  # network, term, weight
+_Points = tuple[tuple[FrontierPoint, ...], tuple[FrontierArea, ...]]
 
 
 @dataclass(frozen=True)
@@ -109,11 +123,8 @@ class Frontier:
     budget: FrontierBudget
     store: str
     points: tuple[FrontierPoint, ...]
+    areas: tuple[FrontierArea, ...]
     unfinished: tuple[str, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """Everything as plain values."""
-        return asdict(self)
 
 
 class Sharpened(SRModel):
@@ -180,13 +191,16 @@ def structure_frontier(
             )
             for x in (STRENGTHS if cells[recipe][1] == "none" else STRENGTHS[:1])
         ]
-    found: dict[tuple[str, str, float], list[NDArray[np.float64]]] = {}
+    found: dict[_Place, list[NDArray[np.float64]]] = {}
     for recipe, (network, term, weight) in cells.items():
         for strength, values in zip(STRENGTHS, measured.get(recipe, ()), strict=False):
             key = ("sharpened", strength) if term == "none" else (term, weight)
             found.setdefault((network, *key), []).append(values)
     left = [r.name for r in cells if not (Path(out) / r.name / "model.safetensors").is_file()]
-    return Frontier(budget, store.fingerprint, tuple(_points(found)), tuple(left))
+    # Over the seeds; the last column is a share.
+    means = {place: np.mean(x, axis=0) * [1, 1, 1, 1, 100] for place, x in found.items()}
+    points, areas = _points(means, {place: len(tables) for place, tables in found.items()})
+    return Frontier(budget, store.fingerprint, points, areas, tuple(left))
 
 
 def _cell(network: str, term: str, weight: float, *, steps: int, seed: int) -> Recipe:
@@ -235,67 +249,94 @@ def _measured(
     return np.array(rows)
 
 
-def _points(found: dict[tuple[str, str, float], list[NDArray[np.float64]]]) -> list[FrontierPoint]:
-    """Return a point per term and weight, against the sharpened line of its network."""
-    points = []
-    for (network, term, weight), tables in found.items():
-        values = np.mean(tables, axis=0)  # (images, measures), over the seeds
-        means = dict(zip(FRONTIER_MEASURES, map(float, values.mean(0)), strict=True))
-        point = FrontierPoint(network=network, term=term, weight=weight, seeds=len(tables), **means)
-        line = [found.get((network, "sharpened", s)) for s in STRENGTHS]
-        if term != "sharpened" and all(line):
-            plain = np.array([np.mean(tables, axis=0) for tables in line if tables])
-            advantage, low, high = _advantage(values, plain, of="gv_gap")
-            saved, saved_low, saved_high = _advantage(values, plain, of="risk")
-            point = replace(point, advantage=advantage, low=low, high=high)
-            point = replace(point, saved=saved, saved_low=saved_low, saved_high=saved_high)
+def _points(found: Mapping[_Place, NDArray[np.float64]], seeds: Mapping[_Place, int]) -> _Points:
+    """Return a point per term and weight, against the sharpened line of its network, and areas."""
+    points, areas = list[FrontierPoint](), list[FrontierArea]()
+    for (network, term, weight), values in found.items():
+        count = seeds[network, term, weight]
+        point = FrontierPoint(network, term, weight, count, *values.mean(0).tolist())
+        line = np.array([v for (n, t, _), v in found.items() if (n, t) == (network, "sharpened")])
+        if term != "sharpened" and len(line):
+            gap, risk = (_advantage(values, line, of=x) for x in ("gv_gap", "risk_percent"))
+            point = replace(point, advantage=gap, saved_percent=risk)
+            if (network, term) not in [(area.network, area.term) for area in areas]:
+                own = [v for (n, t, _), v in found.items() if (n, t) == (network, term)]
+                areas.append(FrontierArea(network, term, _area(np.array(own), line)))
         points.append(point)
-    return points
+    return tuple(points), tuple(areas)
 
 
-def _advantage(
-    values: NDArray[np.float64], line: NDArray[np.float64], *, of: str, draws: int = 2_000
-) -> tuple[float, float, float]:
+def _advantage(values: NDArray[np.float64], line: NDArray[np.float64], *, of: str) -> Interval:
     """Return how much less ``of`` there is than on ``line`` (strengths, images, measures)."""
-    columns = [FRONTIER_MEASURES.index(measure) for measure in ("psnr", of)]
 
     def at(chosen: NDArray[np.int64]) -> float:
-        psnr, mine = (values[chosen, column].mean() for column in columns)
-        xs, ys = (line[:, chosen, column].mean(1) for column in columns)  # (strengths,)
-        gaps = line[:, chosen, FRONTIER_MEASURES.index("gv_gap")].mean(1)
-        best = int(xs.argmax())  # weaker sharpening costs dB and gap: nobody's choice,
-        end = best + int(gaps[best:].argmin())  # nor is stronger than at the least gap
-        line_at = np.interp(psnr, xs[best : end + 1][::-1], ys[best : end + 1][::-1])
-        return float(line_at - mine)
+        own, column = values[chosen].mean(0), FRONTIER_MEASURES.index(of)
+        reach = _reach(line, chosen)
+        return float(np.interp(own[0], reach[:, 0], reach[:, column]) - own[column])
 
-    images = np.arange(len(values))
+    return _with_interval(at, images=len(values))
+
+
+def _area(cells: NDArray[np.float64], line: NDArray[np.float64]) -> Interval:
+    """Return the area between the line and ``cells`` (weights, images, measures)."""
+    gap = FRONTIER_MEASURES.index("gv_gap")
+
+    def at(chosen: NDArray[np.int64]) -> float:
+        reach, own = _reach(line, chosen), cells[:, chosen].mean(1)  # (weights, measures)
+        own = own[own[:, 0].argsort()]
+        low, high = max(own[0, 0], reach[0, 0]), min(own[-1, 0], reach[-1, 0])
+        psnr = np.linspace(low, max(low, high), 64)
+        found = (np.interp(psnr, x[:, 0], x[:, gap]) for x in (reach, own))
+        return float(np.subtract(*found).mean() * (psnr[-1] - psnr[0]))
+
+    return _with_interval(at, images=cells.shape[1])
+
+
+def _reach(line: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the measures along the part of the line that one would choose, PSNR rising."""
+    means = line[:, chosen].mean(1)  # (strengths, measures)
+    best = int(means[:, 0].argmax())  # weaker sharpening costs dB and gap: nobody's choice,
+    gaps = means[best:, FRONTIER_MEASURES.index("gv_gap")]
+    return means[best : best + int(gaps.argmin()) + 1][::-1]  # nor is stronger than at least gap
+
+
+def _with_interval(
+    at: Callable[[NDArray[np.int64]], float], *, images: int, draws: int = 2_000
+) -> Interval:
     generator = np.random.default_rng(0)
-    drawn = [at(generator.integers(0, len(images), len(images))) for _ in range(draws)]
+    drawn = [at(generator.integers(0, images, images)) for _ in range(draws)]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return at(images), float(low), float(high)
+    return Interval(at(np.arange(images)), float(low), float(high))
 
 
-def frontier_table(found: Frontier) -> Table:
-    """Return the points as a table, by network and term."""
+def frontier_tables(found: Frontier) -> list[Table]:
+    """Return the points as a table, by network and term, and the areas as another."""
     columns = (
         *("network", "term", ">weight", ">PSNR", ">GV ratio", ">GV gap", ">risk %"),
         *(">advantage [95 %]", ">less risk % [95 %]"),
     )
-    cells = []
-    for p in found.points:
-        gain, less = "-", "-"
-        if p.advantage is not None:
-            gain = f"{p.advantage:+.3f} [{p.low:+.3f}, {p.high:+.3f}]"
-        if p.saved is not None and p.saved_low is not None and p.saved_high is not None:
-            low, high = 100 * p.saved_low, 100 * p.saved_high
-            less = f"{100 * p.saved:+.2f} [{low:+.2f}, {high:+.2f}]"
-        numbers = [number(v, digits=n) for v, n in ((p.psnr, 2), (p.gv_ratio, 3))]
-        numbers += [number(p.gv_gap, digits=3), number(100 * p.risk, digits=2), gain, less]
-        cells.append((p.network, p.term, f"{p.weight:g}", *numbers))
+    cells = [
+        (
+            *(p.network, p.term, f"{p.weight:g}"),
+            *(number(p.psnr, digits=2), number(p.gv_ratio, digits=3), number(p.gv_gap, digits=3)),
+            number(p.risk_percent, digits=2),
+            with_interval(p.advantage, digits=3, sign="always"),
+            with_interval(p.saved_percent, digits=2, sign="always"),
+        )
+        for p in found.points
+    ]
     notes = (
         "advantage: GV gap of the plain network sharpened to the same PSNR, minus this one's.",
         "less risk: the same for the risk. The line ends at its best PSNR and at its least gap.",
         "Intervals over images; chance in training is in them only through the mean over seeds.",
     )
+    areas = [
+        (a.network, a.term, with_interval(a.area, digits=5, sign="always")) for a in found.areas
+    ]
+    note = "Over the dB that the term's weights span, as far as the line reaches; above 0: better."
     title = f"structure-frontier, budget {found.budget}"
-    return Table(title, columns, tuple(cells), notes, keys=3)
+    of_areas = ("network", "term", ">dB x GV gap between it and the line [95 %]")
+    return [
+        Table(title, columns, tuple(cells), notes, keys=3),
+        Table("Areas between the frontiers", of_areas, tuple(areas), (note,), keys=2),
+    ]

@@ -275,6 +275,7 @@ def _notes(table: str, *, budget: Budget, protocol: Protocol, seeds: int) -> tup
         differences = ", ".join(
             f"{base.upper()}+{str(added).upper()} {printed.psnr[1] - printed.psnr[0]:+.2f}"
             for (_, base, added), printed in TABLE2.items()
+            if printed.psnr
         )
         notes.append(
             "The paper's Table 2 is on DIV2K ×2 (set 'div2k_valid'); for other sets it has no "

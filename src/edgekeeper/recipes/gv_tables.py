@@ -19,7 +19,7 @@ differs. The paper leaves open whether its runs with the loss went on from train
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from edgekeeper.errors import unknown_name
 from edgekeeper.losses import L1, L2, SSIM, TV, GradientVariance
@@ -158,22 +158,22 @@ def _model(network: GVNetwork, *, scale: int, degradation: Degradation) -> Spec[
 
 @dataclass(frozen=True)
 class Printed:
-    """What the paper prints for a pair of cells: PSNR in dB and SSIM, without and with the loss.
+    """What a paper prints without and with a part, None for what it does not print.
 
     ``note`` says what is odd about the numbers.
     """
 
-    psnr: tuple[float, float]
-    ssim: tuple[float, float]
+    psnr: tuple[float, float] | None = None
+    ssim: tuple[float, float] | None = None
     note: str = ""
+    pi: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Two cells of a table that differ in one term: a recipe for each seed, without and with it.
 
-    ``base`` and ``term`` name the losses; ``printed`` holds the paper's numbers, by set: each
-    has ``psnr`` and the like, a pair, and a ``note``.
+    ``base`` and ``term`` name the losses; ``printed`` holds the paper's numbers, by set.
     """
 
     network: str
@@ -182,7 +182,7 @@ class Comparison:
     term: str
     without: tuple[Recipe, ...]
     added: tuple[Recipe, ...]
-    printed: Mapping[str, Any]
+    printed: Mapping[str, Printed]
 
 
 def comparisons(
