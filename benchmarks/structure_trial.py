@@ -1,11 +1,12 @@
 """Structure terms against the sharpened line: the trial of docs/frontier.md.
 
     python benchmarks/structure_trial.py --store photos.store --data DATA [--updates 150]
-    python benchmarks/structure_trial.py --figure docs/structure_frontier.svg
+    python benchmarks/structure_trial.py --figure docs/structure_frontier.svg --json FILE
 
 ``espcn_x4`` is trained on with L1 and one term, every cell from the same weights on the same
 batches; Set5 and Set14 x4, luma rounded to 8 bits, border 4. The first form writes the means over
-the images to --json (results/structure_trial.json), the second draws that file.
+the images to --json (results/structure_trial.json), the second draws what
+``edgekeeper reproduce structure-frontier --json`` wrote (results/structure_frontier.json).
 """
 
 import argparse
@@ -45,7 +46,7 @@ CELLS = {  # term: weights beside L1
     "in phase": (0.12, 0.24, 0.4),
     "in phase on the null space": (0.12, 0.24, 0.6),
 }
-MARKS = dict(zip(CELLS, "vsPD<>^*", strict=True))
+MARKS, ENDS = "vsPD<>^*o", ("low", "high")
 
 Term = Callable[[Tensor, Tensor, Tensor], Tensor]  # of sr, hr (B, 1, rH, rW) and lr (B, 1, H, W)
 
@@ -217,25 +218,39 @@ def run(options: argparse.Namespace) -> None:
 
 
 def draw(results: Path, figure: Path) -> None:
+    """Draw the gap over PSNR of each network's line and terms, the bars against the line."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     mpl.use("svg")
     plt.rcParams["svg.hashsalt"] = "edgekeeper"
-    cells = json.loads(results.read_text())["cells"]
-    canvas, axes = plt.subplots(figsize=(7, 4.2))
-    line = [cells["plain"], *(cells[f"sharpened {x}"] for x in STRENGTHS[:-1])]
-    axes.plot(*([p[m] for p in line] for m in ("psnr", "gv_gap")), "k.-", label="plain, sharpened")
-    for term, weights in CELLS.items():
-        points = [cells[f"{term} {weight}"] for weight in weights]
-        points = [point for point in points if point["psnr"] > line[-1]["psnr"] - 0.1]
-        both = ([point[m] for point in points] for m in ("psnr", "gv_gap"))
-        axes.plot(*both, MARKS[term], label=term, alpha=0.85)
-    axes.set(xlabel="PSNR in dB", ylabel="GV gap")
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
+    points = json.loads(results.read_text())["points"]
+    networks = list(dict.fromkeys(point["network"] for point in points))
+    canvas, panels = plt.subplots(1, len(networks), figsize=(5.5 * len(networks), 4.5))
+    for axes, network in zip(np.atleast_1d(panels), networks, strict=True):
+        own = [point for point in points if point["network"] == network]
+        line = [point for point in own if point["term"] == "sharpened"]
+        best = max(range(len(line)), key=lambda at: line[at]["psnr"])
+        end = min(range(len(line)), key=lambda at: line[at]["gv_gap"]) + 1
+        for part, style in ((line[best:end], "k.-"), (line[end - 1 :], "k.:")):
+            label = "plain, sharpened" if part[0] is line[best] else None
+            axes.plot(*([p[m] for p in part] for m in ("psnr", "gv_gap")), style, label=label)
+        for number, term in enumerate(dict.fromkeys(p["term"] for p in own if p["advantage"])):
+            cells = sorted((p for p in own if p["term"] == term), key=lambda p: p["psnr"])
+            ends = [[p["advantage"][x] - p["advantage"]["mean"] for p in cells] for x in ENDS]
+            x, y = ([p[m] for p in cells] for m in ("psnr", "gv_gap"))
+            # an advantage above the mean is a gap below it
+            form = {"fmt": MARKS[number] + "-", "color": f"C{number}", "alpha": 0.8}
+            axes.errorbar(x, y, yerr=[ends[1], np.negative(ends[0])], label=term, lw=1, **form)
+        axes.set(title=network, xlabel="PSNR in dB", xlim=(line[end - 1]["psnr"] - 0.5, None))
+        axes.set_ylim(
+            min(p["gv_gap"] for p in own) - 0.03, max(p["gv_gap"] for p in line[best:end]) + 0.06
+        )
+        axes.grid(alpha=0.3)
+    canvas.axes[0].set_ylabel("GV gap")
+    canvas.axes[0].legend(fontsize=8)
     canvas.tight_layout()
-    canvas.savefig(figure, metadata={"Date": None})
+    canvas.savefig(figure, metadata=None if figure.suffix == ".png" else {"Date": None})
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ class FocalFrequency(PairLoss):
 
     ``loss(sr, hr)``: both (B, C, H, W) float of one shape, any C. Half precision is computed in
     float32. Errors: InputError.
-    Source: Jiang et al., "Focal Frequency Loss for Image Reconstruction and Synthesis", ICCV 2021.
+    Source: Jiang et al., "Focal Frequency Loss for Image Reconstruction and Synthesis", ICCV 2021,
+    arXiv 2012.12821.
     """
 
     def __init__(self, *, alpha: float = 1.0) -> None:
@@ -49,7 +50,7 @@ class Wavelet(nn.Module):
 
     The paper's discriminator, relativistic, sees ``lh``, ``hl`` and ``hh`` of luma side by side.
     Source: Korkmaz, Tekalp, Dogan, "Training Generative Image Super-Resolution Models by
-    Wavelet-Domain Losses Enables Better Control of Artifacts", CVPR 2024.
+    Wavelet-Domain Losses Enables Better Control of Artifacts", CVPR 2024, arXiv 2402.19215.
     """
 
     def __init__(

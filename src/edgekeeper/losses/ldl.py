@@ -20,7 +20,7 @@ class LDL(nn.Module):
     The paper's weights: this loss 1, L1 0.01, perceptual 1, relativistic GAN 0.005. It does not say
     whether a derivative goes through M; here none does, or flattening M would lower the loss.
     Source: Liang, Zeng, Zhang, "Details or Artifacts: A Locally Discriminative Learning Approach
-    to Realistic Image Super-Resolution", CVPR 2022.
+    to Realistic Image Super-Resolution", CVPR 2022, arXiv 2203.09195.
     """
 
     needs_ema = True  # training passes sr_ema

@@ -7,8 +7,8 @@ generator's first stage, then it has a learning rate of 0 and a weight. Either l
   ``StructureTasks`` contrastive prediction and jigsaw puzzles, on HR images alone.
 - what the generator is asked for: mean |N(sr) - N(hr)|, N the network.
 
-Lee et al., "Auto-Encoded Supervision for Perceptual Image Super-Resolution", CVPR 2025; Ma et al.,
-"Structure-Preserving Image Super-Resolution", TPAMI 2021, https://arxiv.org/abs/2109.12530. Of the
+Lee et al., "Auto-Encoded Supervision for Perceptual Image Super-Resolution", CVPR 2025, arXiv
+2412.00124; Ma et al., "Structure-Preserving Image Super-Resolution", TPAMI 2021, 2109.12530. Of the
 second the two tasks are the paper's; the details below are chosen here. An image is cut into 3 x 3
 cells and a tile is taken from a random place of each, so that no edge runs on from tile to tile.
 Each tile is seen alone and embedded as its mean map z. Contrastive prediction (van den Oord et al.,

@@ -183,8 +183,10 @@ def structure_frontier(
 
     measured: dict[Recipe, list[NDArray[np.float64]]] = {}
     for recipe, _, ended in trained_cells([*cells], train_one, on_event=on_event):
-        if ended != "finished":
+        if ended == "interrupted":
             break
+        if ended == "time limit":
+            continue  # what was trained before is still told
         measured[recipe] = [
             _measured(
                 Path(out) / recipe.name, strength=x, sets=sets, data_root=data_root, device=device
