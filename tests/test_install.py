@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from edgekeeper.cli import group
@@ -46,13 +48,22 @@ def test_docker_copies_what_is_there_and_serves_as_the_command_does() -> None:
     lines = (ROOT / "scripts/docker/Dockerfile").read_text().splitlines()
     copied = [w for line in lines if line.startswith("COPY ") for w in line.split()[1:-1]]
     assert copied and all((ROOT / name).exists() for name in copied)
+    sent = (ROOT / "scripts/docker/Dockerfile.dockerignore").read_text().split()
+    assert sent == ["*", *(f"!{name}" for name in copied)]
+    # All that is written while it runs lies in the volume: compose makes the rest read-only.
+    kept = re.findall(r"/data\S*", " ".join(lines))
+    assert {"/data", "/data/cache"} <= {text.strip('",]') for text in kept}
     (command,) = [json.loads(line[4:]) for line in lines if line.startswith("CMD ")]
     shown = CliRunner().invoke(group, [command[0], "--help"]).output
     assert all(option in shown for option in command if option.startswith("--"))
-    compose = (ROOT / "scripts/docker/compose.yaml").read_text()
-    assert "dockerfile: scripts/docker/Dockerfile" in compose
+    compose = yaml.safe_load((ROOT / "scripts/docker/compose.yaml").read_text())
+    service = compose["services"]["edgekeeper"]
+    assert service["build"] == {"context": "../..", "dockerfile": "scripts/docker/Dockerfile"}
     (port,) = [line.split()[1] for line in lines if line.startswith("EXPOSE ")]
-    assert f'"127.0.0.1:{port}:{port}"' in compose
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"] and service["read_only"]
+    volumes = [volume.split(":") for volume in service["volumes"]]
+    assert volumes == [["data", "/data"]] and "data" in compose["volumes"]
+    assert service["environment"]["EDGEKEEPER_TOKEN"].startswith("${EDGEKEEPER_TOKEN:?")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sh")

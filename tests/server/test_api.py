@@ -14,9 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from edgekeeper.errors import InputError
 from edgekeeper.image import SaveOptions, read_image
 from edgekeeper.inference import Request, upscale_file
 from edgekeeper.server.app import _Api, _routes
+from edgekeeper.server.compute import _sentence
 from edgekeeper.server.jobs import _ALLOWED
 
 Photo = Callable[..., Path]
@@ -272,6 +274,16 @@ def test_a_damaged_file_is_told_and_enlarged_as_far_as_it_goes(
     job = server.finished(server.enlarge(image, tolerant=True, scale=2))
     assert job["state"] == "done" and job["result"]["risk"], job
     assert any("is damaged or cut short" in note for note in job["result"]["notes"])
+
+
+def test_no_sentence_holds_a_path() -> None:
+    task = {"source": "/kept/images/1f/source.png", "folder": "/kept/jobs/2e"}
+    for said, shown in {
+        "'/kept/jobs/2e/result.tif' is full: no.": "The result is full: no.",
+        "'/kept/images/1f/source.png' is no image.": "The image is no image.",
+        "/kept/jobs/2e/result.png: no room.\nand more": "The result: no room.",
+    }.items():
+        assert _sentence(InputError(said), task) == shown
 
 
 def test_cancel_retry_and_remove(server: Server, photo: Photo, tmp_path: Path) -> None:

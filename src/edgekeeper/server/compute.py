@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import queue
+import re
 import shutil
 import sys
 import threading
@@ -349,7 +350,8 @@ def _sentence(error: Exception, task: Message) -> str:
     text = text.replace(CURE, TAKE_THE_REST)
     for key, word in (("source", "the image"), ("folder", "the result"), ("view", "the view")):
         if key in task:
-            text = text.replace(f"'{task[key]}'", word).replace(task[key], word)
+            path = re.escape(task[key])
+            text = re.sub(rf"'{path}(/[^']*)?'|{path}(/[\w.-]*\w)?", word, text)
     return text[:1].upper() + text[1:]
 
 

@@ -179,6 +179,8 @@ const SAID = [
   ["{0} cannot be written: {1} has no transparency. Write PNG, WebP or TIFF.", "{0} kann nicht geschrieben werden: {1} kennt keine Transparenz. Bitte als Format PNG, WebP oder TIFF wählen.", "{0} cannot be written: {1} has no transparency. Choose the format PNG, WebP or TIFF."],
   ["{0} cannot be written: {1}.", "{0} kann nicht geschrieben werden: {1}."],
   ["{0} cannot be upscaled: {1}", "{0} kann nicht vergrößert werden: {1}"],
+  ["the result", "das Ergebnis"],
+  ["no space left on device", "die Platte des Servers ist voll", "the disk of the server is full"],
   ["there is not enough memory", "der Speicher reicht nicht"],
   ["converted from CIE Lab to sRGB", "Von CIE Lab in sRGB umgewandelt"],
   ["converted from CMYK to sRGB", "Von CMYK in sRGB umgewandelt"],

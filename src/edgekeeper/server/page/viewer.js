@@ -3,6 +3,7 @@
 import { levelsOf, tileOf } from "./api.js";
 
 const TILE = 512;
+const KEPT = 200; // tiles of one image, 1 MB each when decoded
 const MOST = 16; // screen pixels per pixel of the result
 const GRIP = 22; // CSS pixels beside the slider's line that grip it
 
@@ -19,8 +20,10 @@ class Layer {
       image = new Image();
       image.onload = this.onLoad;
       image.src = tileOf(this.base, level, x, y);
-      this.tiles.set(key, image);
     }
+    this.tiles.delete(key); // the last used stand last
+    this.tiles.set(key, image);
+    if (this.tiles.size > KEPT) this.tiles.delete(this.tiles.keys().next().value);
     return image.complete && image.naturalWidth ? image : null;
   }
 
