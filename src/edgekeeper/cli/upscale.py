@@ -185,10 +185,6 @@ def upscale_command(source: tuple[str, ...], output: str | None, **options: Any)
         )
     elif options["workers"] or options["resume"]:
         raise InputError("--workers and --resume are for --engine ray.")
-    elif request.runtime in ("onnx", "openvino"):
-        from edgekeeper.inference.api import networks_of
-
-        request = replace(request, model=networks_of(request))  # exports one that has no such file
     else:
         request = replace(request, model=networks_for(request))
     silent = options["quiet"] or output == STREAM

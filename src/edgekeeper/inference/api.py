@@ -16,11 +16,9 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import Image, read_image
 from edgekeeper.inference import Request, networks_for, upscale_image
 from edgekeeper.inference.categories import Categories
-from edgekeeper.inference.export import with_runtime
 from edgekeeper.inference.network import Choice
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.exported import EXPORTED_SUFFIXES
-from edgekeeper.pretrained.zoo import Networks, Style, find, find_device, is_own, load_network
+from edgekeeper.pretrained.zoo import Networks, Style, find_device
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -107,7 +105,7 @@ def upscale(
         raise TypeError(f"upscale() got an unexpected keyword argument '{min(unknown)}'")
     options.setdefault("precision", "auto")
     request = Request(device=str(device), **options)
-    request = replace(request, model=networks_of(request))
+    request = replace(request, model=_networks(request))
     if isinstance(image, Tensor):
         return _tensor(image, request)
     if isinstance(image, np.ndarray):
@@ -123,46 +121,16 @@ def upscale(
     return _made(image, request)
 
 
-def networks_of(request: Request) -> Networks:
-    """Return the networks to choose from, on their device or in their runtime.
-
-    As ``networks_for``, but for runtimes that need an export, and a network that is given is put
-    on the device.
-    """
-    model, runtime, device = request.model, request.runtime, request.device
+def _networks(request: Request) -> Networks:
+    """Return the networks to choose from; one that is given is put on the device."""
+    model, device = request.model, request.device
     if isinstance(model, Networks) and request.guard:
         raise InputError("A guard goes with one network, not with several that are given.")
-    exported = (
-        isinstance(model, str | Path) and Path(str(model)).suffix.lower() in EXPORTED_SUFFIXES
-    )
-    if isinstance(model, Networks) or exported or runtime == "auto" or runtime == "torch":
-        if isinstance(model, SRModel):
-            there = "cpu" if device == "auto" else find_device(device)
-            on_device = model if device == "auto" else _on_device(model, torch.device(there))
-            request = replace(request, model=on_device, device=there)
-        return networks_for(request)
-    if request.precision == "int8":
-        raise InputError(
-            "In eight bits OpenVINO runs a file of its own: leave the runtime at 'auto'."
-        )
-    if device not in ("auto", "cpu"):
-        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {device}.")
-
-    def load_one(name_or_file: str | Path) -> SRModel:
-        path = find(name_or_file)
-        return exported_network(path if is_own(path) else load_network(path, factor=request.scale))
-
-    def exported_network(given: Path | SRModel) -> SRModel:
-        return with_runtime(
-            given,
-            runtime=runtime,
-            precision="bfloat16" if request.precision == "bfloat16" else "float32",
-            threads=request.threads,
-        )
-
-    if isinstance(model, SRModel):
-        request = replace(request, model=exported_network(model))
-    return networks_for(request, load_one=load_one)
+    if isinstance(model, SRModel) and request.runtime in ("auto", "torch"):
+        there = "cpu" if device == "auto" else find_device(device)
+        on_device = model if device == "auto" else _on_device(model, torch.device(there))
+        request = replace(request, model=on_device, device=there)
+    return networks_for(request)
 
 
 def _on_device(model: SRModel, device: torch.device) -> SRModel:

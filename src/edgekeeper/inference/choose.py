@@ -4,9 +4,7 @@ The style "auto" is faithful where an image is clean and restores as far as it w
 
 pixels and file -> estimate -> strength s -> (1 - s) · faithful + s · restoring
 
-What is mixed are the results, not the weights: on photographs kept out of training that has up to
-0.3 dB less error than either network alone and than weights mixed alike (docs/diary.md). It works
-for any two networks and takes the time of both.
+What computes them, and in which precision, is chosen too, by a part of the image.
 """
 
 import functools
@@ -55,6 +53,7 @@ from edgekeeper.pretrained.zoo import (
     choose_passes,
     find,
     find_device,
+    is_own,
     load_network,
 )
 
@@ -65,19 +64,16 @@ LEAST = 0.05
 FLAT, FLAT_RESTORED = 2, 8
 
 
-def networks_for(
-    request: Request, *, load_one: Callable[[str | Path], SRModel] | None = None
-) -> Networks:
+def networks_for(request: Request) -> Networks:
     """Return the networks to choose from, each read once, when it is needed, on its device.
 
-    ``load_one`` reads the one of a name or a file, where that is not done as the request says.
     Raises InputError: no such network, or it cannot be run as asked. CheckpointError: a file holds
     no network that is known. UnavailableError: an extra is needed; it is named.
     """
-    model, style, read = request.model, request.style, load_one or functools.partial(_load, request)
+    model, style = request.model, request.style
     if isinstance(model, Networks):
         return model
-    loads = functools.cache(read)
+    loads = functools.cache(functools.partial(_load, request))
 
     def shipped(style: Style) -> Networks:
         names = DEFAULTS[style]
@@ -85,19 +81,16 @@ def networks_for(
 
     plain = shipped("faithful")
     if request.guard:  # of its own networks: a faithful one beside each that invents
-        chosen = networks_for(replace(request, guard=False), load_one=load_one)
+        chosen = networks_for(replace(request, guard=False))
         return guarded(chosen, plain=plain)
     if model is not None:
-        one = model if isinstance(model, SRModel) else read(check_named(model))
-        known = isinstance(model, str | Path) and (WEIGHTS / f"{model}.safetensors").is_file()
+        one = loads(model if isinstance(model, SRModel) else check_named(model))
         own = Networks(factors=(one.scale,), load=lambda factor: one)
-        faithful = known and style_of(str(model)) in ("faithful", "sharp")
-        if not known:
+        if isinstance(model, SRModel) or not (WEIGHTS / f"{model}.safetensors").is_file():
             return own
+        faithful = style_of(str(model)) in ("faithful", "sharp")
         names = {one.scale: str(model)}
         return replace(own, alpha=plain, flat=FLAT, faithful=faithful, names=names)
-    if load_one is None and request.runtime not in ("auto", "torch"):
-        raise InputError("Only an exported network is run by another runtime than torch.")
     find_device(request.device)
     own = replace(shipped(style), alpha=plain, flat=FLAT, faithful=style != "texture")
     if style not in ("auto", "restore"):
@@ -105,20 +98,33 @@ def networks_for(
     return replace(own, load=plain.load, names=plain.names, restore=shipped("restore"))
 
 
-def _load(request: Request, name_or_file: str | Path) -> SRModel:
-    needs = EXPORTED_SUFFIXES.get(Path(name_or_file).suffix.lower(), "torch")
-    if request.runtime not in ("auto", needs):
-        raise InputError(f"'{name_or_file}' is run by {needs}, not by {request.runtime}.")
-    if needs == "torch":
-        device = find_device(request.device)
-        model = load_network(name_or_file, factor=request.scale).to(device)
-        if request.runtime == "torch" or request.categories is not None:
+def _load(request: Request, given: str | Path | SRModel) -> SRModel:
+    """Return the network of a name or a file, or the one that is given, as it is to be run."""
+    runtime, device = request.runtime, request.device
+    needs = EXPORTED_SUFFIXES.get("" if isinstance(given, SRModel) else Path(given).suffix.lower())
+    if needs is None and runtime in ("auto", "torch"):
+        if isinstance(given, SRModel):
+            return given
+        model = load_network(given, factor=request.scale).to(find_device(device))
+        if runtime == "torch" or request.categories is not None:
             return model
-        return accelerated(model, file=find(name_or_file), threads=request.threads)
-    if request.device not in ("auto", "cpu"):
-        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {request.device}.")
+        return accelerated(model, file=find(given), threads=request.threads)
+    if needs and runtime not in ("auto", needs):
+        raise InputError(f"'{given}' is run by {needs}, not by {runtime}.")
+    if device not in ("auto", "cpu"):
+        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {device}.")
     precision: Precision = "bfloat16" if request.precision == "bfloat16" else "float32"
-    return load_exported(find(name_or_file), threads=request.threads, precision=precision)
+    file = given if isinstance(given, SRModel) else find(given)
+    if needs and isinstance(file, Path):
+        return load_exported(file, threads=request.threads, precision=precision)
+    if request.precision == "int8":
+        raise InputError("In int8 OpenVINO runs a file of its own: leave the runtime at 'auto'.")
+    from edgekeeper.inference.export import with_runtime  # makes the file that there is not
+
+    if isinstance(file, Path) and not is_own(file):
+        file = load_network(file, factor=request.scale)
+    assert runtime != "auto" and runtime != "torch"
+    return with_runtime(file, runtime=runtime, precision=precision, threads=request.threads)
 
 
 # ---- How strongly an image is restored -----------------------------------------------------------
@@ -222,10 +228,7 @@ _PROBE_SIDE = 128
 
 
 class Verdict(NamedTuple):
-    """The precision to use, a sentence where there is something to tell, and what computes it.
-
-    ``model`` is None where that is the network itself.
-    """
+    """The precision, a sentence if there is one to tell, and what computes (None: the network)."""
 
     precision: UsedPrecision
     note: str = ""
@@ -270,11 +273,10 @@ def choose(
 ) -> Verdict:
     """Return what computes ``model`` in which precision, tried once for a network and its weights.
 
-    ``probe`` is a part of an image (1, 3, h, w), of which the middle is tried, with ``maps`` as
-    for ``infer``. Of a network with files for other runtimes, if it ``switches``: OpenVINO where
-    it is near enough to PyTorch's float32 there, else ONNX Runtime where it is so and faster,
-    else PyTorch. "auto" is bfloat16 where it is fast and good enough, else float32; "int8" is
-    OpenVINO's.
+    ``probe`` is a part of an image (1, 3, h, w), of which the middle is tried. Of a network with
+    files for other runtimes, if it ``switches``: OpenVINO where it is near enough to PyTorch's
+    float32, else ONNX Runtime where it is so and faster, else PyTorch. "auto" is bfloat16 where it
+    is fast and good enough, else float32; "int8" is OpenVINO's.
     Raises InputError: no file of the network in eight bits, or no OpenVINO.
     """
     if not (switches or wanted == "int8") and wanted != "auto":
@@ -354,8 +356,7 @@ def _is_near(sr: Tensor, full: Tensor, precision: Precision) -> bool:
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Return whether the device multiplies in bfloat16 by itself.
 
-    CUDA from compute capability 8.0; a CPU with AVX512-BF16 or AMX. (Half precision of 16 bits
-    is never used on a CPU: it is many times slower than float32 there.)
+    CUDA from compute capability 8.0; a CPU with AVX512-BF16 or AMX.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -1,4 +1,9 @@
-"""Two networks of one scale as one: their results mixed, or one guarded by the other."""
+"""Two networks of one scale as one: their results mixed, or one guarded by the other.
+
+What is mixed are the results, not the weights: on photographs kept out of training that has up to
+0.3 dB less error than either network alone and than weights mixed alike (docs/diary.md). It works
+for any two networks and takes the time of both.
+"""
 
 import functools
 import math
