@@ -101,6 +101,7 @@ class TestKinds:
             "RGBA": "RGBA",
             "L": "L",
             "LA": "LA",
+            "La": "LA",
             "P": "RGB",
             "1": "L",
             "CMYK": "RGB",
@@ -208,10 +209,10 @@ class TestRefusals:
 
         image = samples()
         for asked, words in [
-            ({"scale": "4"}, "'4', a str"),
-            ({"scale": True}, "a bool"),
-            ({"scale": 0}, "positive"),
-            ({"scale": float("nan")}, "positive"),
+            ({"scale": "4"}, "scale is '4'; give a number"),
+            ({"scale": True}, "scale is True; give a number"),
+            ({"scale": 0}, "above 0"),
+            ({"scale": float("nan")}, "above 0"),
             ({"style": "sharpe"}, "Did you mean 'sharp'?"),
             ({"precision": "float16"}, "bfloat16"),
             ({"runtime": "tensorrt"}, "auto, torch, onnx, openvino"),
@@ -228,7 +229,14 @@ class TestRefusals:
             assert words in refused(image, **asked), asked
 
     def test_a_file_that_is_none_is_one_sentence(self, tmp_path: Path) -> None:
-        for given in (tmp_path / "none.png", tmp_path, b"", b"nothing", io.BytesIO(b"x" * 99)):
+        for given in (
+            tmp_path / "none.png",
+            "a\0.png",
+            tmp_path,
+            b"",
+            b"no",
+            io.BytesIO(b"x" * 99),
+        ):
             with pytest.raises(EdgekeeperError):
                 edgekeeper.upscale(given, model="espcn_x2")
 

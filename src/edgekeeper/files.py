@@ -168,7 +168,11 @@ def open_plain(path: str | Path) -> BufferedReader:
     Reading those could wait for ever, or never end.
     Raises OSError: the file cannot be opened, or is something else than a file.
     """
-    _check_plain(Path(path).stat().st_mode, path)  # opening a device may already do something
+    try:
+        mode = Path(path).stat().st_mode
+    except ValueError as problem:  # a zero byte in the name
+        raise OSError(errno.EINVAL, str(problem), str(path)) from problem
+    _check_plain(mode, path)  # opening a device may already do something
     descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)
     try:
         _check_plain(os.fstat(descriptor).st_mode, path)

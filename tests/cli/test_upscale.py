@@ -15,6 +15,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from edgekeeper.cli import main
 from edgekeeper.cli.upscale import shortened, shown
 from edgekeeper.cli.upscale_run import Reporter
 from edgekeeper.errors import CheckpointError, UnavailableError
@@ -684,6 +685,25 @@ class TestTerminal:
     ) -> None:
         monkeypatch.setattr(sys, "stdin", Terminal())
         assert "the keyboard" in upscale("-", "-o", tmp_path / "b.png").err
+
+    def test_streams_that_are_closed(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        # Python has None for a stream that was closed before it began: `upscale - >&- <&-`
+        for target, words in (("-", "standard output, which is closed"), ("b.png", "is empty")):
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    sys, "argv", ["edgekeeper", "upscale", "-", "--format", "png", "-o", target]
+                )
+                for name in ("stdin", "stdout"):
+                    patch.setattr(sys, name, None)
+                patch.chdir(tmp_path)
+                with pytest.raises(SystemExit) as stopped:
+                    main()
+                for stream in (sys.stdin, sys.stdout):
+                    stream.close()
+            assert stopped.value.code in (1, 2)
+            assert words in capfd.readouterr().err
 
     def test_what_cannot_be_shown_is_escaped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert shown("a\nb\x1b[0m\udcff ü") == r"a\nb\x1b[0m\udcff ü"

@@ -201,6 +201,23 @@ def test_what_libvips_does_not_read_pillow_does(tmp_path, rng):
             read_image(tmp_path / name)
 
 
+def test_what_pillow_has_in_fewer_bits_is_said(tmp_path, rng):
+    size = b"P6 20 12 %d\n"
+    for name, top in (("a.ppm", 255), ("b.ppm", 1023)):
+        (tmp_path / name).write_bytes(size % top + bytes(20 * 12 * (3 if top == 255 else 6)))
+    for name, bits in (("a.jp2", 8), ("b.jp2", 12), ("b.j2k", 16)):
+        pillow_image(rng, "RGB").save(tmp_path / name, irreversible=False)
+        content = bytearray((tmp_path / name).read_bytes())
+        sizes = content.index(b"\xff\x51")  # SIZ, then 40 bytes on bits less one, for each channel
+        content[sizes + 40 : sizes + 49 : 3] = bytes([bits - 1]) * 3
+        (tmp_path / name).write_bytes(content)
+    for path in sorted(tmp_path.iterdir()):
+        with open_image(path) as reader:
+            assert reader.header.depth == 8
+            said = ("took 8 bits of the samples, which have more",) if path.stem == "b" else ()
+            assert reader.header.notes == said, path
+
+
 def test_without_pillow_they_are_named(tmp_path, rng, monkeypatch):
     pillow_image(rng, "RGB").save(tmp_path / "a.bmp")
     monkeypatch.setattr("edgekeeper.image.formats.has_pillow", lambda: False)

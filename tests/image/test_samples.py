@@ -99,6 +99,20 @@ def test_signed_and_long_numbers_become_16_bits(tmp_path, rng):
         read_image(path)
 
 
+def test_white_as_zero_is_turned_or_refused(tmp_path, rng):
+    path, given = tmp_path / "a.tif", unit(rng, 1)[..., 0]
+    for kind, full in ((np.uint8, 255), (np.uint16, 65535), (np.uint32, 2**32 - 1)):
+        samples = (given.astype(np.float64) * full).astype(kind)
+        tifffile.imwrite(path, samples, photometric="miniswhite")
+        made = read_image(path)
+        wanted = (1 - samples / full) * (255 if made.depth == 8 else 65535)
+        assert np.abs(made.pixels[..., 0] - wanted).max() <= 0.5 + 1e-6, kind
+    for kind in (np.int16, np.float16, np.float32):  # libvips takes them as they are
+        tifffile.imwrite(path, given.astype(kind), photometric="miniswhite")
+        with pytest.raises(ImageError, match=r"not supported.*with 0 as white"):
+            read_image(path)
+
+
 def test_a_channel_that_is_no_alpha_stays_one(tmp_path, rng):
     """Photoshop's saved selections, and files that do not say what their fourth channel is."""
     out = tmp_path / "out.tif"

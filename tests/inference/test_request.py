@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekeeper.errors import InputError
@@ -101,18 +102,25 @@ def test_without_a_size_it_is_the_largest_factor_of_the_networks():
 
 
 def test_what_cannot_be_asked_for():
-    for asked in [
-        {"scale": 2, "width": 9},
-        {"scale": 0},
-        {"scale": -1},
-        {"scale": math.inf},
-        {"scale": math.nan},
-        {"width": 0},
-        {"fit": (0, 4)},
-        {"fit": (4, 4), "height": 4},
+    for name, wrong in [
+        ("scale", [0, -1, math.inf, math.nan, 1e308, "4", True, (2, 2)]),
+        ("width", [0, 100.5, 10**400, "a"]),
+        ("height", [3.2, -1]),
+        ("fit", [(0, 4), (100.5, 200), (100,), (1, 2, 3), [4, 4], 100]),
+        ("strength", [-0.1, 1.5, math.nan, "0.5", (1,)]),
+        ("sharpness", [2, math.nan, "a"]),
+        ("tile", [0, 64.0, True, None]),
+        ("threads", [0, -3, "a"]),
+        ("frames", ["some"]),
     ]:
-        with pytest.raises(InputError, match=r"positive number|Say once"):
+        for value in wrong:
+            with pytest.raises(InputError, match=name):
+                Request(**{name: value})
+    for asked in [{"scale": 2, "width": 9}, {"fit": (4, 4), "height": 4}]:
+        with pytest.raises(InputError, match="Say once"):
             Request(**asked)
+    number = np.int64(64)
+    assert Request(width=number, tile=number, threads=number).label((4,)) == "_w64"
 
 
 def test_networks_are_loaded_once_and_only_when_needed(monkeypatch):

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -117,6 +118,7 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit status 2."""
+    _fill_streams()
     try:
         group(standalone_mode=False)
     except click.exceptions.Abort:
@@ -144,6 +146,13 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _stop(f"Error: Standard output or a file cannot be written: {reason(error)}.", status=2)
         _stop(f"Error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), status=2)
+
+
+def _fill_streams() -> None:
+    """Put the null device in the place of streams that are closed, which no file may take."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - to the end
 
 
 def _stop(message: str, *, status: int) -> None:

@@ -362,6 +362,8 @@ def _streams(request: Request) -> Iterator[_Streams]:
     reads, writes = STREAM in request.sources, request.output == STREAM
     if reads and sys.stdin.isatty():
         raise InputError("'-' reads an image from standard input, which is the keyboard here.")
+    if writes and getattr(sys.stdout, "name", "") == os.devnull:
+        raise InputError("'-o -' writes an image to standard output, which is closed here.")
     if writes and sys.stdout.isatty():
         raise InputError("'-o -' writes an image to standard output, which is the screen here.")
     if not reads and not writes:

@@ -43,7 +43,7 @@ def samples_of(image: "PILImage") -> npt.NDArray[Any]:
             )
         return numbers.astype(np.uint16)
     if image.has_transparency_data and mode not in ("LA", "RGBA"):
-        image = image.convert("RGBA")
+        image = image.convert("LA" if mode == "La" else "RGBA")
     elif mode not in ("L", "LA", "RGB", "RGBA", "F"):
         image = image.convert("L" if mode == "1" else "RGB")
     return np.asarray(image)
@@ -73,6 +73,7 @@ def load_with_pillow(
                 file.seek(0)
                 filled = io.BytesIO(file.read() + bytes(_SAMPLES * image.width * image.height))
                 return load_with_pillow(filled, form=form, name=name, limit=limit)
+            bits = _bits(image, file)
             frames, delays = [], []
             for number in range(count):
                 if number:
@@ -87,6 +88,7 @@ def load_with_pillow(
             ).copy()
             x, y = (float(number) / 25.4 or 1.0 for number in image.info.get("dpi", (25.4, 25.4)))
             made = made.copy(xres=x, yres=y)
+            made.set_type(pyvips.GValue.gint_type, "bits-per-sample", bits)
             if image.info.get("icc_profile") and image.mode != "CMYK":
                 made.set_type(
                     pyvips.GValue.blob_type, "icc-profile-data", image.info["icc_profile"]
@@ -102,6 +104,18 @@ def load_with_pillow(
         raise ImageError(
             f"{name} cannot be decoded; the file is damaged or cut short ({error}).{cure}"
         ) from error
+
+
+def _bits(image: Any, file: BinaryIO) -> int:
+    """Return 16 for a PPM or JPEG 2000 of more than 8 bits, of which Pillow keeps 8 in RGB."""
+    if image.format == "PPM":
+        most = image.tile[0].args[-1]
+        return 16 if isinstance(most, int) and most > 255 else 8
+    at = file.tell()
+    file.seek(0)
+    _, begin, sizes = file.read(2**16).partition(b"\xff\x4f\xff\x51")  # ISO/IEC 15444-1, A.5.1
+    file.seek(at)
+    return 16 if begin and len(sizes) > 38 and sizes[38] & 127 > 7 else 8
 
 
 def _with_bands(frame: npt.NDArray[Any], bands: int) -> npt.NDArray[Any]:

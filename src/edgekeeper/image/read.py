@@ -47,6 +47,7 @@ from edgekeeper.image.unusual import (
     density_of,
     ended_jpeg,
     not_readable,
+    not_supported,
     page_notes,
     to_samples,
     to_srgb,
@@ -237,6 +238,8 @@ class ImageReader:
             notes, profile = (*notes, note), None  # it described the inks; sRGB needs none
         elif image.format in CONVERTED:
             notes = (*notes, CONVERTED[image.format])
+        if self._tags.photometric == 0 and image.format in ("short", "float"):
+            raise not_supported(self._name, "floats or signed numbers with 0 as white")
         bands = image.bands
         colours = bands - 1 if image.hasalpha() else bands
         if colours not in (1, 3) or bands - colours > 1:
@@ -246,6 +249,8 @@ class ImageReader:
         depth = SAMPLE_KINDS[image.format][1]
         self._kind, self._bands = str(image.format), int(bands)
         bits = _field(image, "bits-per-sample", default=depth)  # 10 or 12 in AVIF and HEIC
+        if depth == 8 < bits:
+            notes = (*notes, "took 8 bits of the samples, which have more")
         self._bits = bits if 8 < bits < 16 and image.format == "ushort" else depth
         self.header = Header(
             height=image.height // (1 if animation is None else animation.frames),
@@ -371,7 +376,6 @@ def _metadata_of(image: pyvips.Image, *, profile: bytes | None, tags: TiffTags) 
 
 
 def _field(image: pyvips.Image, name: str, *, default: Any) -> Any:
-    """Return a field of libvips' image, or the default where there is none."""
     return image.get(name) if image.get_typeof(name) != 0 else default
 
 

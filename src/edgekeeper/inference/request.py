@@ -6,7 +6,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -57,8 +57,7 @@ class Request:
         tile: the side in LR pixels of what the network sees at once, context included.
         categories: for SFTGAN, what can be seen: see ``find_maps``.
         save: format, quality and so on; the file extension decides where they do not.
-        existing: what becomes of an image whose target exists; None: "skip" when a folder is among
-            the sources, else "fail".
+        existing: what becomes of a target that exists; None: "skip" with a folder, else "fail".
         keep_hidden_colour: keep the colours of fully transparent pixels, not those around them.
         frames: how many of an animation are made where the format that is written takes them.
         tolerant: what is there of a damaged file is used.
@@ -100,20 +99,8 @@ class Request:
         given = [x for x in (self.scale, self.width, self.height, self.fit) if x is not None]
         if len(given) > 1:
             raise InputError(
-                "Say once how large the image is to become: a factor, a width, a height or a "
-                f"box to fit into; {len(given)} of them were given."
+                "Say once how large the image is to become: a factor, a width, a height or a box."
             )
-        for one in given:
-            for number in one if isinstance(one, tuple) else (one,):
-                if isinstance(number, bool) or not isinstance(number, Real):
-                    kind = type(number).__name__
-                    raise InputError(f"A size is a number, such as 4; got {number!r}, a {kind}.")
-                if not (math.isfinite(number) and number > 0):
-                    raise InputError(f"No image can become {one}; give a positive number.")
-        for name in ("strength", "sharpness"):
-            share = getattr(self, name)
-            if share is not None and not 0 <= share <= 1:
-                raise InputError(f"The {name} is {share:g}; it must be a number from 0 to 1.")
         if self.strength is not None and (
             isinstance(self.model, str | Path | SRModel) or self.style not in ("auto", "restore")
         ):
@@ -150,25 +137,43 @@ class Request:
         """Return what is put after the names of results: what was asked for, known before."""
         if self.fit is not None:
             return f"_{self.fit[0]}x{self.fit[1]}"
-        if self.width is not None:
-            return f"_w{self.width}"
-        if self.height is not None:
-            return f"_h{self.height}"
+        if self.width or self.height:
+            return f"_w{self.width}" if self.width else f"_h{self.height}"
         return f"_x{max(factors) if self.scale is None else self.scale:g}"
 
 
+# Fields that are numbers: what they may be in words, their kind, the least and the most.
+_SIDE = ("a whole number of pixels above 0", Integral, 1, 10**7)  # no format has longer sides
+_NUMBERS: dict[str, tuple[str, type[Any], float, float]] = {
+    "scale": ("a number above 0, such as 2.5", Real, 1e-7, 1e7),
+    "fit": ("two whole numbers of pixels above 0, such as (3840, 2160)", *_SIDE[1:]),
+    "tile": (f"'auto' or {_SIDE[0]}", Integral, 1, math.inf),
+    "threads": ("a whole number above 0", Integral, 1, math.inf),
+    **dict.fromkeys(("width", "height"), _SIDE),
+    **dict.fromkeys(("strength", "sharpness"), ("a number from 0 to 1", Real, 0, 1)),
+}
+
+
 def _check_choices(request: Request) -> None:
-    """Raise InputError, with the nearest name, for a choice that there is not."""
+    """Raise InputError for a number out of range, or, with the nearest name, for no such choice."""
     for name, known in (
         ("style", tuple(FACTORS)),
         ("runtime", ("auto", "torch", "onnx", "openvino")),
         ("precision", get_args(Choice)),
         ("existing", (None, "skip", "fail", "replace")),
+        ("frames", ("first", "all")),
     ):
         if (value := getattr(request, name)) not in known:
             raise unknown_name(name, str(value), known=filter(None, known))
-    if request.tile != "auto" and (type(request.tile) is not int or request.tile < 1):
-        raise InputError(f"tile is {request.tile!r}; give 'auto' or the side, a whole number.")
+    for name, (wanted, kind, least, most) in _NUMBERS.items():
+        value, pair = getattr(request, name), name == "fit"
+        numbers = value if pair and isinstance(value, tuple) else (value,)
+        if value != Request.__dataclass_fields__[name].default and not (
+            len(numbers) == 1 + pair
+            and all(isinstance(x, kind) and least <= x <= most for x in numbers)
+            and bool not in map(type, numbers)
+        ):
+            raise InputError(f"{name} is {value!r}; give {wanted}.")
 
 
 # ---- What is told meanwhile and afterwards -------------------------------------------------------
@@ -253,9 +258,7 @@ class Result:
             "output_size": after,
             "seconds": round(self.seconds, 4),
             "network_seconds": round(self.network_seconds, 4),
-            "precision": self.precision,
-            "runtime": self.runtime,
-            "strength": self.strength,
+            **{name: getattr(self, name) for name in ("precision", "runtime", "strength")},
             "notes": list(self.notes),
             "drift": None if self.drift is None else asdict(self.drift),
             "report": None if self.report is None else dict(self.report),
