@@ -214,33 +214,19 @@ class TestEdge:
     ) -> None:
         options = ("edge", "bicubic", edsr, "--hr", leaf, "--scale", "2", "-o", tmp_path / "e.png")
         assert "The line runs" in draw(*options, "--length", "9")
-        printed = draw(*options, "--at", "30,40", "--direction", "down", "--length", "11")
-        assert "The line runs down through row 30, column 40." in printed
+        printed = draw(*options, "--box", "30,40,1,1", "--length", "11")
+        assert "through row 30, column 40." in printed
         assert titles(drawn[0]) == titles(drawn[1]) == ["original", "bicubic", "edsr"]
         assert len(drawn[1].axes[1].get_lines()[0].get_ydata()) == 11
 
     def test_mistakes(self, leaf: Path, tmp_path: Path) -> None:
         out = ("-o", tmp_path / "e.png")
-        with pytest.raises(InputError, match="needs both"):
-            draw("edge", "bicubic", *out)
-        with pytest.raises(InputError, match="needs both"):
-            draw("edge", "--hr", leaf, *out)
-        with pytest.raises(InputError, match="ROW,COLUMN"):
-            draw("edge", "bicubic", "--hr", leaf, "--at", "3", *out)
-        with pytest.raises(InputError, match="not inside the image"):
-            draw("edge", "bicubic", "--hr", leaf, "--at", "3,4", *out)
-
-    def test_options_that_would_do_nothing_are_refused(self, leaf: Path, tmp_path: Path) -> None:
-        out = ("-o", tmp_path / "e.png")
-        alone = (("--at", "3,4"), ("--direction", "down"), ("--length", "9"), ("--box", "9"))
-        for options in alone:
-            with pytest.raises(InputError, match=f"no line to choose; leave out {options[0]}"):
-                draw("edge", *options, *out)
-        line = ("edge", "bicubic", "--hr", leaf, *out)
-        with pytest.raises(InputError, match="give --at ROW,COLUMN, or leave"):
-            draw(*line, "--direction", "across")
-        with pytest.raises(InputError, match="--box is where to look"):
-            draw(*line, "--at", "30,40", "--box", "20")
+        line = ("--hr", leaf)
+        for given in (("bicubic",), line, ("--length", "9"), ("--box", "9")):
+            with pytest.raises(InputError, match="needs both"):
+                draw("edge", *given, *out)
+        with pytest.raises(InputError, match="No line of 24 pixels"):
+            draw("edge", "bicubic", *line, "--box", "3,4,1,1", *out)
         assert not (tmp_path / "e.png").exists()
 
 
@@ -256,10 +242,8 @@ class TestBranches:
     ) -> None:
         options = ("--hr", leaf, "--hr", twig, "--scale", "2", "-o", tmp_path / "b.svg")
         draw("branch", spsr, wrapped, *options)
-        columns = ["M(original)", "M(bicubic)", "spsr: branch", "wrapped: branch"]
-        assert titles(drawn[0]) == columns
-        draw("branch", spsr, "--columns", "image,original,branch", *options)
-        assert titles(drawn[1]) == ["original", "M(original)", "spsr: branch"]
+        maps = ["M(original)", "M(bicubic)", "spsr: branch", "wrapped: branch"]
+        assert titles(drawn[0]) == ["original", *maps]
 
     def test_dgggan(self, hr: Tensor, tmp_path: Path, drawn: list[Any]) -> None:
         net = network(spec(DGGGAN, width=4, blocks=3), tmp_path / "dgggan.safetensors")
@@ -293,7 +277,7 @@ class TestBranches:
 
     def test_networks_without_a_branch(self, leaf: Path, edsr: Path, tmp_path: Path) -> None:
         for figure in ("branch", "guidance"):
-            with pytest.raises(InputError, match="has no gradient branch: this figure"):
+            with pytest.raises(InputError, match="has no gradient branch that serves here"):
                 draw(figure, edsr, "--hr", leaf, "--scale", "2", "-o", tmp_path / "b.svg")
 
 

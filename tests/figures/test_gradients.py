@@ -76,7 +76,8 @@ class TestBranchMaps:
         self, row: Row, tmp_path: Path, drawn: list[Any]
     ) -> None:
         draw_branches(row, path=tmp_path / "b.pdf")
-        axes = with_images(drawn[0])[:3]
+        image, *axes = with_images(drawn[0])[:4]
+        assert torch.equal(shown(image).permute(2, 0, 1), row.hr[0, :, 1:-1, 1:-1])
         assert [a.get_title() for a in axes] == ["M(original)", "M(bicubic)", "net: branch"]
         sources = (gradient_map(row.hr), gradient_map(interpolated(row)), row.panels[0].image)
         for axis, expected in zip(axes, sources, strict=True):
@@ -87,7 +88,7 @@ class TestBranchMaps:
 
     def test_distances(self, row: Row, tmp_path: Path, drawn: list[Any]) -> None:
         draw_branches(row, path=tmp_path / "b.svg")
-        target, other, made = (axis.texts[0] for axis in with_images(drawn[0])[:3])
+        target, other, made = (axis.texts[0] for axis in with_images(drawn[0])[1:4])
         assert target.get_text() == "mean |difference| ↓"
         assert (made.get_text(), made.get_weight()) == ("0.0100", "bold")
         distance = (gradient_map(interpolated(row)) - gradient_map(row.hr)).abs()
@@ -95,37 +96,16 @@ class TestBranchMaps:
         assert float(other.get_text()) == pytest.approx(inner, abs=6e-5)
         assert other.get_weight() == "normal"
 
-    def test_the_original_itself_may_stand_first(
-        self, row: Row, tmp_path: Path, drawn: list[Any]
-    ) -> None:
-        draw_branches(row, path=tmp_path / "b.svg", columns=("image", "original", "branch"))
-        axes = with_images(drawn[0])[:3]
-        assert [a.get_title() for a in axes] == ["original", "M(original)", "net: branch"]
-        assert torch.equal(shown(axes[0]).permute(2, 0, 1), row.hr[0, :, 1:-1, 1:-1])
-
-    def test_the_scale_is_the_originals_without_its_column_too(
-        self, row: Row, tmp_path: Path, drawn: list[Any]
-    ) -> None:
-        for columns in (("original", "branch"), ("branch",)):
-            draw_branches(row, path=tmp_path / "b.png", columns=columns)
-        with_it, without = (with_images(figure) for figure in drawn)
-        assert with_it[1].images[0].get_clim() == without[0].images[0].get_clim()
-
     def test_luma_networks_are_compared_on_luma(
         self, row: Row, tmp_path: Path, drawn: list[Any]
     ) -> None:
         output = Panel("y: branch", gradient_map(rgb_to_y(row.hr)))
         luma = Row(row.hr, [output], box=row.box)
         draw_branches(luma, path=tmp_path / "b.svg")
-        assert with_images(drawn[0])[2].texts[0].get_text() == "0.0000"
+        assert with_images(drawn[0])[3].texts[0].get_text() == "0.0000"
         mixed = Row(row.hr, [*row.panels, output])
         with pytest.raises(InputError, match="all work on RGB or all on luma"):
             draw_branches(mixed, path=tmp_path / "b.svg")
-
-    @pytest.mark.parametrize("columns", [(), ("branchy",), ("branch", "branch")])
-    def test_wrong_columns(self, row: Row, tmp_path: Path, columns: tuple[str, ...]) -> None:
-        with pytest.raises(InputError, match="choose from image, original, bicubic, branch"):
-            draw_branches(row, path=tmp_path / "b.svg", columns=columns)
 
     def test_a_map_of_another_size(self, row: Row, tmp_path: Path) -> None:
         wrong = Row(row.hr, [Panel("net", row.panels[0].image[..., 1:])])

@@ -1,16 +1,29 @@
 """``edgekeeper figure NAME``: one command for each figure."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgekeeper.cli.figure_options import Chosen, numbers_option, of_images, whole_option
-from edgekeeper.cli.figure_points import frontier_command, quality_cost_command
-from edgekeeper.cli.options import Subcommands, split_names, split_numbers
+from edgekeeper.cli.cost import Record, threads
+from edgekeeper.cli.figure_options import (
+    Chosen,
+    numbers_option,
+    of_images,
+    output_option,
+    whole_option,
+)
+from edgekeeper.cli.options import PATH, Subcommands, split_names
 from edgekeeper.cli.scoring import protocol_option
-from edgekeeper.errors import InputError
+from edgekeeper.errors import DataError, InputError
+from edgekeeper.files import parse_json, read_text
+
+if TYPE_CHECKING:
+    from edgekeeper.figures.points import CostPoint
+
+QUOTED_SCALE = 4
 
 # ---- Rows of images -----------------------------------------------------------------------------
 
@@ -117,68 +130,24 @@ def variances_command(chosen: Chosen, *, output: Path, patch: int) -> None:
     example="bicubic edsr_light_x4 edsr_light_x4_gv --hr set14/comic -o edge.svg",
     needs=False,
 )
-@click.option(
-    "--at",
-    metavar="ROW,COLUMN",
-    help="The middle of the line. Default: the original's strongest edge, in --box if given.",
-)
-@click.option("--length", type=click.IntRange(3), default=24, help="Pixels of the line.")
-@click.option(
-    "--direction",
-    type=click.Choice(["across", "down"]),
-    default="across",
-    help="Where the line through --at runs; without --at it crosses the edge.",
-)
-def edge_command(
-    chosen: Chosen,
-    *,
-    output: Path,
-    at: str | None,
-    length: int,
-    direction: Literal["across", "down"],
-) -> None:
+@click.option("--length", type=click.IntRange(3), help="Pixels of the line; by default 24.")
+def edge_command(chosen: Chosen, *, output: Path, length: int | None) -> None:
     """Draw values along a line and their differences (SPSR 3).
 
     Without SUBJECTS it is the explanation: a step, blurry and sharp. With them, and --hr, it is a
-    line through the original and what each subject makes of it.
+    line across the original's strongest edge (in --box), and what each subject makes of it.
     """
     from edgekeeper.figures import curves
 
-    _check_line(chosen)
-    if not chosen.subjects:
+    if not chosen.subjects and not chosen.samples and length is None and not chosen.asked_boxes:
         curves.edge(curves.STEP, path=output)
         return
+    if not (chosen.subjects and chosen.samples):
+        raise InputError("A line through real images needs both: subjects, and --hr.")
     row = chosen.only_row("edge")
-    if at is None:
-        line = curves.strongest_line(row.hr, length=length, part=row.box)
-    else:
-        numbers = split_numbers("--at", at)
-        if len(numbers) != 2:
-            raise InputError(f"--at is '{at}'; give two numbers: ROW,COLUMN.")
-        line = curves.EdgeLine(numbers[0], numbers[1], length, direction)
+    line = curves.strongest_line(row.hr, length=length or 24, part=row.box)
     curves.edge(curves.profiles_along(row.hr, row.panels, line=line), path=output)
     click.echo(f"The line runs {line.direction} through row {line.row}, column {line.column}.")
-
-
-def _check_line(chosen: Chosen) -> None:
-    context = click.get_current_context()
-    sources = {o: context.get_parameter_source(o) for o in ("at", "length", "direction", "boxes")}
-    default = (None, click.core.ParameterSource.DEFAULT)
-    given = [f"--{o}".replace("boxes", "box") for o, s in sources.items() if s not in default]
-    if bool(chosen.subjects) != bool(chosen.samples):
-        raise InputError("A line through real images needs both: subjects, and --hr.")
-    if not chosen.subjects and given:
-        raise InputError(
-            "Without subjects and --hr there is no line to choose; leave out "
-            f"{', '.join(given)}, or give both."
-        )
-    if "--direction" in given and "--at" not in given:
-        raise InputError(
-            "--direction says where the line through --at runs: give --at ROW,COLUMN, or leave "
-            "--direction out, and the line crosses the strongest edge."
-        )
-    if "--at" in given and "--box" in given:
-        raise InputError("--box is where to look for an edge, --at the place itself; give one.")
 
 
 # ---- What a gradient branch sees, and what the image is without it ------------------------------
@@ -187,17 +156,11 @@ def _check_line(chosen: Chosen) -> None:
 @of_images(
     "branch",
     short="What a gradient branch predicts.",
-    example="spsr.safetensors --hr set14/comic --columns image,original,branch -o branch.pdf",
-)
-@click.option(
-    "--columns",
-    default="original,bicubic,branch",
-    help="Of image, original, bicubic and branch: the original itself, then the gradient "
-    "maps of the original and of the interpolation, and the branch's own.",
+    example="spsr.safetensors --hr set14/comic -o branch.pdf",
 )
 @whole_option
-def branch_command(chosen: Chosen, *, output: Path, columns: str, whole: bool) -> None:
-    """Show the map that a gradient branch predicts (SPSR 6; DGGGAN 5: see the example).
+def branch_command(chosen: Chosen, *, output: Path, whole: bool) -> None:
+    """Show the map that a gradient branch predicts (SPSR 6, DGGGAN 5).
 
     SUBJECTS are networks with a gradient branch, such as SPSR or any in a GradientBranch.
     """
@@ -205,14 +168,12 @@ def branch_command(chosen: Chosen, *, output: Path, columns: str, whole: bool) -
     from edgekeeper.figures.rows import Row
     from edgekeeper.figures.subjects import gradient_output
 
-    names = split_names(columns)
-    images.check_columns(names)  # before any network runs
     rows = [
         Row(s.hr, [gradient_output(each, s) for each in chosen.subjects], s.name, box)
         for s, box in zip(chosen.samples, chosen.boxes, strict=True)
     ]
     bicubic = [sample.bicubic() for sample in chosen.samples]
-    images.branch_maps(rows, bicubic=bicubic, path=output, columns=names, whole=whole)
+    images.branch_maps(rows, bicubic=bicubic, path=output, whole=whole)
 
 
 @of_images(
@@ -239,6 +200,149 @@ def _guidance(chosen: Chosen, **options: Any) -> None:
             replace(each, label=f"{start}with the branch"),
         ]
     _draw_crops(replace(chosen, subjects=subjects), **options)
+
+
+# ---- Networks as points -------------------------------------------------------------------------
+
+
+@click.command(
+    "frontier",
+    short_help="Fidelity against sharpness, a point for each network.",
+    epilog="Example: edgekeeper figure frontier results/frontier.json -o frontier.svg",
+)
+@click.argument("files", nargs=-1, required=True, type=PATH)
+@output_option
+def frontier_command(files: tuple[Path, ...], output: Path) -> None:
+    """Draw PSNR against gradient variance ratio from the JSON of benchmarks/frontier.py."""
+    from edgekeeper.figures.points import Point, frontier
+
+    points = []
+    for file in files:
+        try:
+            rows = parse_json(read_text(file))["points"]
+            points += [Point(f"{r['weight']:g}", r["psnr"], r["gv_ratio"], r["form"]) for r in rows]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"'{file}' is not a file of benchmarks/frontier.py: {error}."
+            ) from error
+    frontier(points, path=output)
+    click.echo(f"Wrote {output}")
+
+
+@click.command("quality-cost", epilog="Example: edgekeeper figure quality-cost cost.json -o c.svg")
+@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.option(
+    "--quoted/--not-quoted", default=True, help="Whether to add the papers' networks, at x4."
+)
+@output_option
+def quality_cost_command(files: tuple[Path, ...], quoted: bool, output: Path) -> None:
+    """Draw PSNR and LPIPS against MACs per LR pixel and against seconds.
+
+    FILES are JSON of `edgekeeper cost --on SET --json`, or of benchmarks/ladder.py, whose times are
+    relative to one network's. The papers give no seconds: their networks are in the panels with
+    MACs only.
+    """
+    from edgekeeper.figures.points import quality_cost
+
+    placed = [each for file in files for each in read_points(file)]
+    shared = {(each.set_name, each.scale) for each in placed}
+    clocks = {each.clock for each in placed if each.clock}  # "" of those without seconds
+    if len(shared) != 1 or len(clocks) > 1:
+        found = [*(f"{name} ×{scale}" for name, scale in sorted(shared)), *sorted(clocks)]
+        raise InputError(
+            "All networks of the figure must be scored on one set at one scale, and timed on one "
+            f"size, device and number of threads; these are {found or 'not scored'}."
+        )
+    [(scored_on, scale)] = shared
+    points = [each.point for each in placed]
+    points += quoted_points(scored_on) if quoted and scale == QUOTED_SCALE else []
+    notes = dict.fromkeys(each.note for each in placed if each.note)
+    title = "; ".join([f"{scored_on} ×{scale}, y_matlab", *notes])
+    quality_cost(points, path=output, title=title, clock="".join(clocks))
+    click.echo(f"Wrote {output}")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A scored network of the figure, and the conditions that all must share."""
+
+    point: "CostPoint"
+    scale: int
+    set_name: str
+    clock: str = ""  # on what seconds were taken
+    note: str = ""  # for the title
+
+
+def read_points(file: Path) -> list[Placed]:
+    """Return the scored networks in a file of ``cost --json``; DataError for what is wrong."""
+    try:
+        content = parse_json(read_text(file))
+        if "points" in content:  # of benchmarks/ladder.py
+            return [_relative(point, content) for point in content["points"]]
+        return [_placed(one) for one in content["networks"] if one["quality"] is not None]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"'{file}' is not a file of `edgekeeper cost --json`: {error}. Write it anew."
+        ) from error
+
+
+def _relative(point: dict[str, Any], content: dict[str, Any]) -> Placed:
+    from edgekeeper.figures.points import CostPoint
+
+    found = CostPoint(
+        str(point["network"]),
+        psnr=_above_0(point["psnr"]),
+        origin="others" if point.get("by") == "others" else "measured",
+        time=_above_0(point["time"]),
+    )
+    note = str(content.get("note", ""))
+    return Placed(found, int(content["scale"]), str(content["set"]), note=note)
+
+
+def _placed(record: Record) -> Placed:
+    from edgekeeper.figures.points import CostPoint
+
+    measured, quality = record["measured"], record["quality"]
+    clock = ""
+    if measured is not None:
+        height, width = measured["size"]
+        clock = f"LR {height}x{width}, {measured['device']}, {threads(measured)}"
+    point = CostPoint(
+        str(record["network"]),
+        macs=_above_0(record["macs_per_lr_pixel"]),
+        seconds=None if measured is None else _above_0(measured["seconds"]),
+        psnr=_above_0(quality["psnr"]),
+        lpips=_above_0(quality["lpips"]),
+    )
+    return Placed(point, int(record["scale"]), str(quality["set"]), clock)
+
+
+def _above_0(value: Any) -> float | None:
+    """Return a number above 0, or None as it is; TypeError or ValueError for anything else."""
+    if value is None:
+        return None
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{value!r} is no number above 0")
+    return float(value)
+
+
+def quoted_points(set_name: str) -> list["CostPoint"]:
+    """Return the papers' networks: printed quality on the set, MACs of our count."""
+    from edgekeeper.evaluation.cost import count
+    from edgekeeper.figures.points import CostPoint
+    from edgekeeper.papers.costs import shapes_of
+    from edgekeeper.papers.printed import quoted_networks
+
+    return [
+        CostPoint(
+            each.method,
+            macs=count(shapes_of(each.model)).macs_per_pixel,
+            psnr=each.psnr,
+            lpips=each.lpips,
+            origin="quoted",
+        )
+        for each in quoted_networks(set_name)
+    ]
 
 
 FIGURES: tuple[click.Command, ...] = (

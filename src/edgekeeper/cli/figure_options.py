@@ -37,6 +37,7 @@ class Chosen:
     samples: "list[Sample]"
     subjects: "list[Subject]"
     boxes: "list[Box | None]"
+    asked_boxes: bool
 
     def rows(self) -> "list[Row]":
         """Return each original with what every subject makes of it; says which results are missing.
@@ -125,7 +126,7 @@ def of_images(
             texts = boxes if len(boxes) > 1 else (boxes or ("auto",)) * len(samples)
             parts = [_box(text, sample) for text, sample in zip(texts, samples, strict=True)]
             opened = [open_subject(s, label=n) for s, n in zip(subjects, names, strict=True)]
-            function(Chosen(scale, samples, opened, parts), output=output, **own)
+            function(Chosen(scale, samples, opened, parts, bool(boxes)), output=output, **own)
             click.echo(f"Wrote {output}")
 
         command: Callable[..., None] = run

@@ -80,8 +80,7 @@ class EdgeLine:
 def strongest_line(hr: Tensor, *, length: int = 24, part: Box | None = None) -> EdgeLine:
     """Return the line across the strongest edge of the original, in ``part`` or anywhere.
 
-    It runs across or down, whichever is nearer to the edge's normal, and lies in the image as
-    a whole. Raises InputError when the line does not fit.
+    It runs across or down, whichever is nearer to the edge's normal; InputError if none fits.
     """
     height, width = hr.shape[-2:]
     before, after = length // 2, length - length // 2
@@ -180,9 +179,8 @@ def variance_curves(
 ) -> VarianceCurves:
     """Return the curves drawn: gradient variance of every patch, x and y direction.
 
-    All on the same axes; the arrays are also written beside the figure as JSON. Gradients are
-    taken in the whole image, then ``box`` (by default ``structured_box`` of 128 pixels) is cut
-    into patches. Expected order of the means: original > with the loss > without it.
+    The arrays are also written beside the figure as JSON. Gradients are taken in the whole image,
+    then ``box`` is cut into patches. Expected means: original > with the loss > without it.
     """
     part = box or structured_box(hr, side=128)
     if min(part.height, part.width) < patch:

@@ -47,7 +47,6 @@ MEASURES: dict[str, Callable[..., Tensor]] = {  # (sr, hr, protocol=, scale=) ->
 }
 """What can stand below an image, by name."""
 
-COLUMNS = ("image", "original", "bicubic", "branch")
 _SIDE = 128  # of the part of maps that is shown, in pixels
 
 
@@ -83,9 +82,8 @@ def crops(
     """Return the file with the same part of each panel and of the original, a row an original.
 
     Panels of the same label stand in one column; where a row has none, its place stays empty.
-    numbers: names of ``MEASURES``, written below each panel, of the whole images under
-    ``protocol`` (which needs ``scale``), the best of each row in bold. whole: the original
-    with a frame around the part, left of each row. per_line: panels in a line.
+    numbers: names of ``MEASURES``, below each panel, of the whole images under ``protocol``; the
+    best in bold. whole: the original with a frame around the part too. per_line: panels in a line.
     """
     check_measures(numbers)
     chosen = find_protocol(protocol)
@@ -111,9 +109,7 @@ def comparison(
 ) -> Path:
     """Return the file with each panel and the original: enlarged part, gradients and numbers.
 
-    The numbers (PSNR, SSIM, gradient variance gap; the best of each is bold) are of the whole
-    image under ``protocol``. Gradient magnitudes share the scale of the original. ``box`` is by
-    default chosen in the original alone.
+    The numbers (PSNR, SSIM, gradient variance gap) are of the whole image under ``protocol``.
     """
     chosen, part = find_protocol(protocol), box or enlarged_box(hr)
     images = with_original(hr, panels, first=False)
@@ -131,10 +127,7 @@ def comparison(
 
 
 def worst_places(found: PairedComparison, *, path: str | Path) -> Path:
-    """Return the file with the places where ``b`` is worst: A, B and the original side by side.
-
-    Raises InputError when ``b`` is nowhere worse, UnavailableError without matplotlib.
-    """
+    """Return the file with the places where ``b`` is worst: A, B and the original side by side."""
     if not found.places:
         raise InputError(f"'{found.b}' is nowhere worse than '{found.a}': nothing to draw.")
     labels = (f"A: {found.a}", f"B: {found.b}", ORIGINAL)
@@ -202,9 +195,7 @@ def gradient_maps(
 
     kind: "directions" draws the absolute Sobel maps x and y of the grey image; "length" draws
     M of SPSR, the length of the central differences, the mean over R, G and B. All are on one
-    scale, from 0 to the largest value in the originals' parts. Borders are repeated: with zeros
-    around it the frame of an image would be its strongest edge. A row's part is by default the
-    ``structured_box`` of 128 pixels.
+    scale, from 0 to the largest value in the originals' parts.
     """
     strips, top = [], 0.0
     for row, images in zip(rows, in_columns(rows, first=True), strict=True):
@@ -232,14 +223,9 @@ def _maps(image: Tensor, kind: Literal["directions", "length"]) -> dict[str, Ten
 
 
 def branch_maps(
-    rows: Sequence[Row],
-    *,
-    bicubic: Sequence[Tensor],
-    path: str | Path,
-    columns: Sequence[str] = ("original", "bicubic", "branch"),
-    whole: bool = False,
+    rows: Sequence[Row], *, bicubic: Sequence[Tensor], path: str | Path, whole: bool = False
 ) -> Path:
-    """Return the file with M of the original, M of its interpolation and the branches' own maps.
+    """Return the file with the original, its M, M of its interpolation, and the branches' maps.
 
     The images of a row's panels are the gradient maps that branches made, (1, 3, H, W) of networks
     on RGB, (1, 1, H, W) on luma; ``bicubic`` holds its interpolation (1, 3, H, W).
@@ -247,39 +233,21 @@ def branch_maps(
     M is the map that branches are trained to give; all maps are drawn clamped to [0, 1], averaged
     over colours and on one scale, up to the largest value in the originals' parts. Below them
     stands the mean absolute difference from M of the original, not clamped, over the whole map but
-    for its outermost ring, where M sees the zeros beyond the border. columns: what is drawn, in
-    this order; the default is SPSR's figure 6, ("image", "original", "branch") is DGGGAN's 5.
+    for its outermost ring, where M sees the zeros beyond the border.
     """
-    check_columns(columns)
     strips, top = [], 0.0
     for row, interpolated in zip(rows, bicubic, strict=True):
         part = _within(row.box or structured_box(row.hr, side=_SIDE), row.hr)
-        cells = _branch_cells(row, interpolated, compare_bicubic="bicubic" in columns)
-        target, *others = [replace(cell, image=_cut(part, cell.image)) for cell in cells]
-        assert target.image is not None
-        top = max(top, float(target.image.max()))
-        by_column = {
-            "image": [Cell(ORIGINAL, part.cut(row.hr))],
-            "original": [target],
-            "bicubic": others[:1],
-            "branch": others[1:],
-        }
-        drawn = [cell for column in columns for cell in by_column[column]]
-        strips.append(Strip(drawn, row.name, (row.hr, part) if whole else None))
+        made = _branch_cells(row, interpolated)
+        maps = [replace(cell, image=_cut(part, cell.image)) for cell in made]
+        assert maps[0].image is not None
+        top = max(top, float(maps[0].image.max()))
+        cells = [Cell(ORIGINAL, part.cut(row.hr)), *maps]
+        strips.append(Strip(cells, row.name, (row.hr, part) if whole else None))
     return draw_grid(strips, path=path, top=top, bar="length of the gradient M\nin 0..1")
 
 
-def check_columns(columns: Sequence[str]) -> None:
-    """Raise InputError unless ``columns`` are names of ``COLUMNS``, each once at most."""
-    known = all(name in COLUMNS for name in columns)
-    if not columns or not known or len(set(columns)) < len(columns):
-        raise InputError(
-            f"The columns are {', '.join(columns) or 'none'}; choose from {', '.join(COLUMNS)}, "
-            "each once."
-        )
-
-
-def _branch_cells(row: Row, bicubic: Tensor, *, compare_bicubic: bool) -> list[Cell]:
+def _branch_cells(row: Row, bicubic: Tensor) -> list[Cell]:
     """Return the whole maps: of the original, of its interpolation, and those of the branches."""
     colours = {panel.image.shape[1] for panel in row.panels}
     if len(colours) != 1:
@@ -300,8 +268,7 @@ def _branch_cells(row: Row, bicubic: Tensor, *, compare_bicubic: bool) -> list[C
             )
     inner = (..., slice(1, -1), slice(1, -1))
     distances = [float((x[inner] - target[inner]).abs().mean()) for _, x in made]
-    compared = distances[1 if compare_bicubic else 2 :]
-    best = min(compared) if len(compared) > 1 else -1.0
+    best = min(distances[1:])
     lines = [Line(f"{d:.4f}", "bold" if d == best else "normal") for d in distances]
     lines[0] = Line("mean |difference| ↓")
     return [

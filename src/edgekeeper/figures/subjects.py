@@ -19,7 +19,7 @@ from edgekeeper.evaluation.evaluate import result_files
 from edgekeeper.figures.rows import Panel
 from edgekeeper.image import SUFFIXES, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
-from edgekeeper.models import DGGGANLight, SRModel
+from edgekeeper.models import SRModel
 from edgekeeper.models.base import in_evaluation
 from edgekeeper.ops.color import rgb_to_y
 from edgekeeper.ops.resize import imresize
@@ -73,12 +73,7 @@ class _WithoutBranch(SRModel):
 
 
 def read_sample(image: str, *, scale: int, data: str | Path | None = None) -> Sample:
-    """Return the image of a file, or of a set below the data folder: ``"set14/comic"``.
-
-    A file is cropped to a multiple of ``scale`` and shrunk as the papers do; a set brings its
-    own LR. Raises InputError for a set without ``data`` or an image that it does not hold,
-    ImageError for a file that cannot be read.
-    """
+    """Return the image of a file, shrunk as the papers do, or of a set: ``"set14/comic"``."""
     set_name, _, name = image.replace("\\", "/").rpartition("/")
     if Path(image).is_file() or set_name.lower() not in names():
         hr = crop_to_multiple(to_rgb_tensor(read_image(image)), scale)
@@ -97,10 +92,7 @@ def read_sample(image: str, *, scale: int, data: str | Path | None = None) -> Sa
 
 
 def open_subject(text: str, *, label: str) -> Subject:
-    """Return the subject that ``text`` names: "bicubic", a folder, an image file, or a network.
-
-    Raises InputError for an unknown network, CheckpointError for a damaged file.
-    """
+    """Return the subject that ``text`` names: "bicubic", a folder, an image file, or a network."""
     path = Path(text)
     if text == "bicubic":
         return Subject(label, text)
@@ -133,11 +125,7 @@ def result(subject: Subject, sample: Sample) -> Panel | None:
 
 
 def gradient_output(subject: Subject, sample: Sample) -> Panel:
-    """Return the gradient map (1, 1 or 3, H, W) that the network's branch predicts, not clamped.
-
-    Raises InputError when the subject is not a network with a gradient branch, or of another
-    scale.
-    """
+    """Return the gradient map (1, 1 or 3, H, W) that the network's branch predicts, not clamped."""
     model = subject.source
     if not isinstance(model, SRModel) or not isinstance(model, GradientNetwork):
         raise _no_branch(subject, "with_gradient")
@@ -150,17 +138,8 @@ def gradient_output(subject: Subject, sample: Sample) -> Panel:
 
 
 def without_branch(subject: Subject) -> Subject:
-    """Return the subject's network with its gradient branch switched off, under the same label.
-
-    Raises InputError when it is not a network with a gradient branch, or its image cannot be had
-    without it.
-    """
+    """Return the subject's network with its gradient branch switched off, under the same label."""
     model = subject.source
-    if isinstance(model, DGGGANLight):
-        raise InputError(
-            f"The image of '{subject.label}' (DGGGANLight) does not depend on its gradient "
-            "branch, which serves training alone: without it the image is the same."
-        )
     if not isinstance(model, SRModel) or not isinstance(model, BranchedNetwork):
         raise _no_branch(subject, "sr_branch_only")
     return Subject(subject.label, _WithoutBranch(model, model))
@@ -169,12 +148,9 @@ def without_branch(subject: Subject) -> Subject:
 def _no_branch(subject: Subject, method: str) -> InputError:
     source = subject.source
     what = type(source).__name__ if isinstance(source, SRModel) else "not a network"
-    has_one = isinstance(source, SRModel) and isinstance(source, GradientNetwork)
-    wrong = "has a gradient branch that cannot be left out" if has_one else "has no gradient branch"
     return InputError(
-        f"'{subject.label}' ({what}) {wrong}: this figure takes networks with a method {method}, "
-        "such as SPSR, DGGGAN or any network in a GradientBranch. Exported files keep the image "
-        "alone."
+        f"'{subject.label}' ({what}) has no gradient branch that serves here: this figure takes "
+        f"networks with a method {method}, such as SPSR, DGGGAN or any in a GradientBranch."
     )
 
 
