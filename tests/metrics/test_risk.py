@@ -270,7 +270,7 @@ class TestProperties:
             structure_risk(sr, lr, scale=4)
         with pytest.raises(InputError, match="floating-point RGB"):
             structure_risk(lr[:, :1], sr[:, :1], scale=4)
-        with pytest.raises(InputError, match="from 8x8 pixels on"):
+        with pytest.raises(InputError, match="needs 8x8"):
             structure_risk(lr[..., :4], sr[..., :16], scale=4)
         with pytest.raises(InputError, match="scale is 1"):
             structure_risk(lr, lr, scale=1)

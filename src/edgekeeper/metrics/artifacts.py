@@ -11,29 +11,18 @@ from edgekeeper.metrics.protocol import OVERSHOOT, check_range
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.structure import local_variance
 
-WINDOW = 11
-"""Side in pixels of the square over which texture is measured, and the mask is smoothed."""
-
-THRESHOLD = 0.7
-"""Similarity below which a place counts as an artifact."""
-
-CONSTANT = 0.03**2
-"""Squared level, in [0, 1], below which a difference of texture is not seen."""
+WINDOW = 11  # pixels a side over which texture is measured, and the mask is smoothed
+THRESHOLD = 0.7  # similarity below which a place counts as an artifact
+CONSTANT = 0.03**2  # squared level, in [0, 1], below which a difference of texture is not seen
 
 
 @dataclass(frozen=True)
 class TextureDifference:
-    """Where two results of one LR image have unlike texture.
+    """Where two results of one LR image have unlike texture."""
 
-    Attributes:
-        similarity: (B, 1, H, W) in (0, 1], smoothed; 1 is as much texture in both.
-        mask: (B, 1, H, W) bool, where ``similarity`` is below the threshold.
-        share: (B,) float64, the share of ``mask`` in the image.
-    """
-
-    similarity: Tensor
-    mask: Tensor
-    share: Tensor
+    similarity: Tensor  # (B, 1, H, W) in (0, 1], smoothed; 1 is as much texture in both
+    mask: Tensor  # (B, 1, H, W) bool, where it is below the threshold
+    share: Tensor  # (B,) float64, of the mask in the image
 
 
 @torch.no_grad()
@@ -42,21 +31,18 @@ def texture_difference(
 ) -> TextureDifference:
     """Return where the texture of ``sr`` is not that of ``faithful``, a squared-error network's.
 
-    With a, b the standard deviations of grey over ``window`` × ``window`` pixels in both,
-
-        D = (2 a b + C) / (a² + b² + C),   C = (0.03)² for values in [0, 1]
-
-    averaged over ``window`` × ``window`` pixels. ``sr`` and ``faithful`` are RGB (B, 3, H, W) in
-    [0, 1] of one size. Xie et al., "DeSRA: Detect and Delete the Artifacts of GAN-based Real-World
-    Super-Resolution Models", ICML 2023, arXiv 2307.02457, section 3, without its thresholds by
-    semantic class; the mean stands for its morphology. Raises InputError for other shapes.
+    With a, b the standard deviations of grey over ``window`` × ``window`` pixels in both, D = (2 a
+    b + C) / (a² + b² + C), C = (0.03)², averaged over as many. Both are RGB (B, 3, H, W) in [0, 1].
+    Xie et al., "DeSRA: Detect and Delete the Artifacts of GAN-based Real-World Super-Resolution
+    Models", ICML 2023, arXiv 2307.02457, section 3, without its thresholds by semantic class; the
+    mean stands for its morphology.
+    morphology.
     """
     for x in (sr, faithful):
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or x.shape != sr.shape:
             raise InputError(
-                f"Two results of one size are compared, floating-point RGB (B, 3, H, W) in [0, 1]; "
-                f"got {tuple(sr.shape)} of {sr.dtype} and {tuple(faithful.shape)} of "
-                f"{faithful.dtype}."
+                "Two results of one size are compared, floating-point RGB (B, 3, H, W) in [0, 1]; "
+                f"got {tuple(sr.shape)} of {sr.dtype}, {tuple(faithful.shape)} of {faithful.dtype}."
             )
         check_range("A result", x, beyond=OVERSHOOT)
     if not 0 < threshold <= 1:
@@ -67,10 +53,7 @@ def texture_difference(
 
 
 def texture_similarity(sr: Tensor, faithful: Tensor, *, window: int = WINDOW) -> Tensor:
-    """Return the smoothed D (B, 1, H, W) of two RGB batches, unchecked, in float32.
-
-    A value depends on no pixel farther away than ``window - 1``, mirrored at the border.
-    """
+    """Return the smoothed D (B, 1, H, W) of two RGB batches, unchecked, in float32."""
     own, other = (local_variance(rgb_to_grey_gv(x.float()), window=window) for x in (sr, faithful))
     similarity = (2 * torch.sqrt(own * other) + CONSTANT) / (own + other + CONSTANT)
     around = functional.pad(similarity, (window // 2,) * 4, mode="reflect")

@@ -21,33 +21,20 @@ TOLERANCE_DB = 0.02
 
 @dataclass(frozen=True)
 class Canary:
-    """How many images a set has, and the bicubic Y-PSNR in dB of its first and last, by scale.
-
-    ``mean``: over the whole set, as a paper prints it.
-    """
+    """How many images a set has, and the bicubic Y-PSNR in dB of its first and last, by scale."""
 
     images: int
     first: dict[int, float] = field(default_factory=dict)
     last: dict[int, float] = field(default_factory=dict)
-    mean: dict[int, float] = field(default_factory=dict)
+    mean: dict[int, float] = field(default_factory=dict)  # over the set, as a paper prints it
 
 
 # Measured on the public files (HR and LR by Huang et al., SelfExSR) under "y_matlab".
 CANARIES: dict[str, Canary] = {
-    "set5": Canary(
-        images=5,
-        first={2: 37.0369, 3: 33.9018, 4: 31.7722},
-        last={2: 32.1375, 3: 28.5608, 4: 26.4648},
-    ),
-    "set14": Canary(
-        images=14,
-        first={2: 24.8580, 3: 23.2092, 4: 22.4364},
-        last={2: 30.6446, 3: 26.6265, 4: 24.0633},
-    ),
+    "set5": Canary(5, {2: 37.0369, 3: 33.9018, 4: 31.7722}, {2: 32.1375, 3: 28.5608, 4: 26.4648}),
+    "set14": Canary(14, {2: 24.8580, 3: 23.2092, 4: 22.4364}, {2: 30.6446, 3: 26.6265, 4: 24.0633}),
     "bsd100": Canary(
-        images=100,
-        first={2: 25.8117, 3: 23.9729, 4: 23.0758},
-        last={2: 27.1299, 3: 24.6324, 4: 23.3606},
+        100, {2: 25.8117, 3: 23.9729, 4: 23.0758}, {2: 27.1299, 3: 24.6324, 4: 23.3606}
     ),
     # SPSR, Table 1, row "Bicubic", from LR that was never rounded: 0.005 dB more than of uint8.
     "urban100": Canary(images=100, mean={4: 23.145}),
@@ -66,7 +53,7 @@ class End:
 
 
 def check_canary(set_name: str, *, scale: int, images: int, ends: tuple[End, End]) -> None:
-    """Raise DataError unless bicubic scores as it must or the set is none of ``CANARIES``.
+    """Raise DataError unless bicubic scores as it must, or the set is none of ``CANARIES``.
 
     ``images`` is the number of images found, ``ends`` the first and the last pair.
     """
@@ -86,10 +73,7 @@ def check_canary(set_name: str, *, scale: int, images: int, ends: tuple[End, End
 def check_mean(
     set_name: str, *, scale: int, pairs: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[float, float] | None:
-    """Return the mean bicubic Y-PSNR over ``pairs`` of HR and LR, and the one that is known.
-
-    None when nothing is known. Raises DataError when they differ.
-    """
+    """Return the mean bicubic Y-PSNR over ``pairs`` of HR and LR, and the known one if any."""
     canary = CANARIES.get(set_name.lower())
     if canary is None or scale not in canary.mean:
         return None

@@ -29,12 +29,9 @@ _C = 1e-6
 def dists(sr: Tensor, hr: Tensor, *, folder: str | Path | None = None) -> Tensor:
     """Return the DISTS of each image, (B,) float64; 0 for equal images, lower is better.
 
-    Both are clipped and rounded to the uint8 grid; nothing is cut off or resized. ``folder`` holds
-    ``dists_weights.pt`` (alpha and beta) and ``vgg16-397923af.pth`` (torchvision's); by default it
-    is the folder ``weights`` of EDGEKEEPER_DATA.
-
-    sr, hr: RGB (B, 3, H, W) in [0, 1], 16 pixels a side or more. Raises UnavailableError without
-    the files, CheckpointError for damaged ones, InputError for unlike or too small images.
+    Both are clipped and rounded to the uint8 grid; nothing is cut off or resized. sr, hr: RGB (B,
+    3, H, W) in [0, 1], 16 pixels a side or more. ``folder`` holds ``dists_weights.pt`` and
+    ``vgg16-397923af.pth``; by default it is the folder ``weights`` of EDGEKEEPER_DATA.
     """
     pair = images(sr, hr, protocol=find_protocol("rgb_matlab"))
     if min(sr.shape[-2:]) < SMALLEST_DISTS:

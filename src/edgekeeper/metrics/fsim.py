@@ -35,16 +35,12 @@ def fsim(sr: Tensor, hr: Tensor, *, colour: bool = False) -> Tensor:
     """Return the FSIM of each image, (B,) float64; 1 for equal images, higher is better.
 
     ``colour`` gives FSIMc. Both are clipped and rounded to the uint8 grid; nothing is cut off.
-    Images whose smaller side is above 384 are shrunk first, as in the paper's code.
-
-    sr, hr: RGB (B, 3, H, W) in [0, 1], 16 pixels a side or more. Raises InputError.
+    Images whose smaller side is above 384 are shrunk first, as in the paper's code. sr, hr: RGB (B,
+    3, H, W) in [0, 1], 16 pixels a side or more.
     """
     pair = images(sr, hr, protocol=find_protocol("rgb_matlab"))
     if min(pair.sr.shape[-2:]) < SMALLEST_FSIM:
-        raise InputError(
-            f"FSIM needs {SMALLEST_FSIM} pixels a side; these images have {pair.sr.shape[-1]}x"
-            f"{pair.sr.shape[-2]}."
-        )
+        raise InputError(f"FSIM needs {SMALLEST_FSIM} pixels a side; got {tuple(sr.shape[-2:])}.")
     matrix = torch.tensor(_YIQ, dtype=torch.float64, device=sr.device)
     factor = max(1, math.floor(min(sr.shape[-2:]) / 256 + 0.5))
     first, second = (
@@ -115,11 +111,8 @@ def _filters(height: int, width: int, *, device: torch.device) -> Tensor:
 
 
 def _threshold(finest: Tensor, bank: Tensor) -> Tensor:
-    """Return the energy (B, 1, 1, 1) that noise alone reaches, told by the finest scale.
-
-    Its squared amplitude has a chi-square distribution, whose median tells the mean.
-    """
-    middle = _median(finest.square().flatten(1))
+    """Return the energy (B, 1, 1, 1) that noise alone reaches, told by the finest scale."""
+    middle = _median(finest.square().flatten(1))  # of a chi-square distribution: tells the mean
     power = middle / math.log(2) / bank[0].square().sum()  # (B,)
     height, width = bank.shape[-2:]
     kernels = fft.ifft2(bank).real * math.sqrt(height * width)  # (S, H, W)

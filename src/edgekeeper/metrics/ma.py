@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from edgekeeper.models.backbones import weights_file
 MA_FILE = "model.mat"
 _SMALLEST = 100  # pixels a side after shaving: 25 patches of 5 x 5 at the third scale
 
+N = TypeVar("N", float, Tensor)
 _LEAF = -1  # the status of a node without children
 
 
@@ -35,12 +37,10 @@ def ma(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor
     """Ma's score of each image, (B,) float64; about 3 (blurred) to 9 (sharp), higher is better.
 
     Luma rounded to uint8 and ``shave`` pixels left out on each side, as for NIQE. Three random
-    forests, trained on what people said of SR images, judge three groups of features: local
-    frequency, wavelets, singular values; the score is a linear function of their answers.
-
-    x: RGB (B, 3, H, W) in [0, 1]. folder: where the authors' ``model.mat`` with the forests
-    lies; by default the folder ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError without
-    that file and for images below 100 pixels a side after shaving; InputError for another shape.
+    forests judge local frequency, wavelets and singular values; the score is a linear function of
+    their answers. x: RGB (B, 3, H, W) in [0, 1]. folder: where the authors' ``model.mat`` lies; by
+    default the folder ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError without that file and
+    for images below 100 pixels a side after shaving.
     """
     # First of all: without the forests there is nothing to be had.
     file = weights_file(MA_FILE, folder=folder, purpose="Ma's score", how="put it there")
@@ -50,25 +50,19 @@ def ma(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor
 
 
 def pi(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor:
-    """Return the perceptual index of each image, ((10 - Ma) + NIQE) / 2, (B,) float64; low is good.
-
-    Arguments and errors are those of ``ma`` and ``niqe``; both files must lie in ``folder``.
-    """
+    """Return the perceptual index of each image, ((10 - Ma) + NIQE) / 2, (B,); low is good."""
     return perceptual_index(
         ma=ma(x, shave=shave, folder=folder), niqe=niqe(x, shave=shave, folder=folder)
     )
 
 
-def perceptual_index(*, ma: Tensor, niqe: Tensor) -> Tensor:
+def perceptual_index(*, ma: N, niqe: N) -> N:
     """((10 - Ma) + NIQE) / 2, of numbers that are at hand."""
     return (10 - ma + niqe) / 2
 
 
 def ma_features(luma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the three groups of features of luma (H, W) in 0..255: (18,), (45,), (75,) float64.
-
-    Local frequency and singular values of three scales, wavelets of the image itself.
-    """
+    """Return the three groups of features of luma (H, W) in 0..255: (18,), (45,), (75,) float64."""
     scales = pyramid(luma.double() / 255)
     return (
         torch.cat([frequency_features(scale) for scale in scales]),
@@ -79,25 +73,20 @@ def ma_features(luma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Forest:
-    """Regression trees as arrays (nodes, trees); nodes and features are counted from 0.
+    """Regression trees as arrays (nodes, trees); nodes and features are counted from 0."""
 
-    left, right: the next nodes. leaf: where a tree ends. feature, threshold: a node goes left
-    where feature <= threshold. value: the answer of a leaf.
-    """
-
-    left: Tensor
+    left: Tensor  # the next node where feature <= threshold
     right: Tensor
-    leaf: Tensor
+    leaf: Tensor  # where a tree ends
     feature: Tensor
     threshold: Tensor
-    value: Tensor
+    value: Tensor  # the answer of a leaf
 
     def predict(self, features: Tensor) -> Tensor:
         """Return the mean answer of all trees for ``features`` (F,), a scalar."""
         trees = torch.arange(self.left.shape[1])
         node = torch.zeros_like(trees)
-        # No way down is longer than the number of nodes.
-        for _ in range(len(self.left)):
+        for _ in range(len(self.left)):  # no way down is longer
             leaf = self.leaf[node, trees]
             if bool(leaf.all()):
                 break
@@ -111,17 +100,13 @@ class Forest:
 def _forests(path: Path) -> tuple[list[Forest], Tensor]:
     """Return the forests of ``model.mat``, and (4,) a constant and the weight of each."""
     model = read_mat(path).get("model")
-    trees = model.get("rf") if isinstance(model, dict) else None
-    linear = model.get("linear") if isinstance(model, dict) else None
-    sizes = (18, 45, 75)
-    if not isinstance(trees, list) or len(trees) != 3 or not isinstance(linear, np.ndarray):
-        raise CheckpointError(
-            f"'{path}' is not the model of Ma's score: it needs a struct 'model' with three "
-            "forests 'rf' and 'linear'."
-        )
+    found = model if isinstance(model, dict) else {}
+    trees, linear = found.get("rf"), found.get("linear")
+    if not (isinstance(trees, list) and len(trees) == 3 and isinstance(linear, np.ndarray)):
+        raise CheckpointError(f"'{path}' is no model of Ma's score: three forests and 'linear'.")
     if linear.size != 4:
         raise CheckpointError(f"'{path}': 'linear' has {linear.size} numbers, not 4.")
-    pairs = zip(trees, sizes, strict=True)
+    pairs = zip(trees, (18, 45, 75), strict=True)
     forests = [_forest(tree, features=size, origin=path) for tree, size in pairs]
     return forests, torch.from_numpy(linear.reshape(-1).astype("f8"))
 

@@ -32,10 +32,7 @@ _ORIENTATIONS = ("-AAAAAA", "CBAAAAA", "CCBBAAA", "CCBBBAA", "CCCBBBB", "CCCCBBB
 
 
 def pyramid(grey: Tensor) -> list[Tensor]:
-    """Return the image (H, W), then twice blurred and halved: three of them.
-
-    3 x 3 Gaussian of sigma 0.5 with zeros around; rows and columns 2, 4, ... are kept.
-    """
+    """Return the image (H, W), then twice blurred (3 x 3, sigma 0.5, zeros around) and halved."""
     found = [grey]
     side = math.exp(-2.0)  # exp(-1 / (2 * 0.5²))
     window = torch.tensor([side, 1.0, side], dtype=grey.dtype, device=grey.device)
@@ -51,10 +48,9 @@ def pyramid(grey: Tensor) -> list[Tensor]:
 def frequency_features(grey: Tensor) -> Tensor:
     """f1 of one scale, (6,) float64, of an image (H, W) in [0, 1].
 
-    Of every 7 x 7 window of a 3 x 3 block the DCT without its constant; pooled over windows, as
-    the mean of the most extreme tenth and the mean of all: the shape of a generalised Gaussian
-    (lowest tenth), the relative deviation of the sizes (highest), and how much that deviation
-    differs between three orientations (highest).
+    Of every 7 x 7 window of a 3 x 3 block the DCT without its constant; pooled over windows, as the
+    mean of the most extreme tenth and of all: the shape of a generalised Gaussian (lowest), the
+    relative deviation of the sizes, and how much it differs between orientations (highest).
     """
     coefficients = _windows(grey.double()) @ _transform().T.to(grey.device)  # (windows, 49)
     alternating = coefficients[:, 1:]
@@ -64,23 +60,12 @@ def frequency_features(grey: Tensor) -> Tensor:
     orientation = torch.stack(
         [_relative_deviation(sizes[:, group], epsilon=1e-8) for group in _groups()]
     ).var(dim=0)
-    return torch.stack(
-        [
-            _lowest(shape),
-            shape.mean(),
-            _highest(deviation),
-            deviation.mean(),
-            _highest(orientation),
-            orientation.mean(),
-        ]
-    )
+    found = [_lowest(shape), shape.mean(), _highest(deviation), deviation.mean()]
+    return torch.stack([*found, _highest(orientation), orientation.mean()])
 
 
 def generalised_shape(values: Tensor) -> Tensor:
-    """Return the shape of the generalised Gaussian of each row of ``values`` (N, samples), (N,).
-
-    The one of 0.03, 0.031 .. 10 whose ratio of variance to squared mean size is nearest.
-    """
+    """Return the shape of the generalised Gaussian of each row of ``values`` (N, samples), (N,)."""
     centred = values - values.mean(dim=1, keepdim=True)
     ratio = values.var(dim=1) / (centred.abs().mean(dim=1).square() + 1e-7)
     return nearest_shape(ratio, of="square over mean", smallest=30)
@@ -89,8 +74,7 @@ def generalised_shape(values: Tensor) -> Tensor:
 def singular_values(grey: Tensor) -> Tensor:
     """f3 of one scale, (25,) float64: singular values of the 5 x 5 patches of (H, W) in [0, 1].
 
-    The patches do not overlap; zeros fill the last ones. Fewer than 25 patches have as many
-    singular values, and zeros follow.
+    The patches do not overlap; zeros fill the last ones, and the values of fewer than 25 patches.
     """
     height, width = grey.shape
     padded = functional.pad(grey.double(), (0, -width % PATCH, 0, -height % PATCH))
@@ -155,9 +139,9 @@ class SteerablePyramid:
 def band_features(grey: Tensor) -> Tensor:
     """f2, (45,) float64, of an image (H, W) in 0..255 of at least 64 pixels a side.
 
-    Twelve shapes of generalised Gaussians of the normalised bands; six of both scales' bands of
-    an orientation together; twelve contrast-structure terms of SSIM between a band (resized) and
-    the high-pass residual; fifteen between the normalised bands of the first scale.
+    Shapes of generalised Gaussians of the normalised bands (12) and of both scales together (6);
+    contrast-structure terms of SSIM between bands and the residual (12), and between the bands
+    (15).
     """
     pyramid = steerable_pyramid(grey.double())
     first, second = (

@@ -36,10 +36,9 @@ class _Element:
 def read_mat(path: Path) -> dict[str, MatValue]:
     """Return the variables of a MATLAB level 5 file, by name.
 
-    Number arrays keep their shape and come as float64, or float32 where MATLAB calls them
-    single; text is one str; a cell is a flat list in MATLAB's order; a 1 × 1 struct is a dict and
-    any other struct array a flat list of dicts.
-    Raises CheckpointError: a missing or damaged file, another format, sparse or complex arrays.
+    Number arrays keep their shape, as float64 or, of MATLAB's single, float32; text is one str; a
+    cell is a flat list in MATLAB's order; a 1 × 1 struct is a dict, any other struct array a list
+    of dicts. Raises CheckpointError: a damaged file, another format, sparse or complex arrays.
     """
     with reading(path, error=CheckpointError):
         data = read_bytes(path)
@@ -67,10 +66,7 @@ def _numbers(element: _Element) -> NDArray[np.generic]:
 
 
 class _Reader:
-    """Takes a file's elements apart, nothing of it copied, within limits for the whole file.
-
-    ``left`` bytes may be unpacked and made into arrays.
-    """
+    """Takes a file's elements apart, nothing copied; ``left`` bytes may be unpacked."""
 
     def __init__(self, *, left: int) -> None:
         self._left, self._elements_left = left, _MOST_ELEMENTS

@@ -40,14 +40,11 @@ def niqe(
     """NIQE of each image, (B,) float64; lower is better, photographs score 2 to 6.
 
     Luma rounded to uint8, ``shave`` pixels left out on each side (4 in the PIRM and SPSR
-    toolboxes), then as many whole blocks of 96 x 96 pixels as there are, in float64.
-
-    x: RGB (B, 3, H, W) in [0, 1]; one image, no original. folder: where
-    ``niqe_modelparameters.mat`` lies; by default the folder ``weights`` of EDGEKEEPER_DATA.
-    grey: "y" is luma from 16 to 235; "rgb2gray" MATLAB's grey from 0 to 255; "stored" the first
-    channel as it is, for files that are grey.
-    Raises UnavailableError without that file, for images with fewer than two blocks, and where
-    fewer than two blocks have any texture; InputError for another shape.
+    toolboxes), then as many whole blocks of 96 x 96 pixels as there are, in float64. x: RGB (B, 3,
+    H, W) in [0, 1]. folder: where ``niqe_modelparameters.mat`` lies; by default the folder
+    ``weights`` of EDGEKEEPER_DATA. grey: "y" is luma from 16 to 235; "rgb2gray" MATLAB's grey from
+    0 to 255; "stored" the first channel as it is, for files that are grey. Raises UnavailableError
+    without that file and with fewer than two blocks that have any texture.
     """
     luma = shaved_luma(x, shave=shave, grey=grey)
     pristine = _pristine(weights_file(NIQE_FILE, folder=folder, purpose="NIQE").resolve())
@@ -65,10 +62,7 @@ def _grey(x: Tensor, grey: Grey) -> Tensor:
 
 
 def shaved_luma(x: Tensor, *, shave: int, grey: Grey = "y") -> Tensor:
-    """MATLAB's uint8 luma in 0..255 without ``shave`` pixels on each side, (B, H', W') float64.
-
-    What NIQE and Ma look at. x: RGB (B, 3, H, W) in [0, 1]. Raises InputError.
-    """
+    """MATLAB's uint8 luma in 0..255 without ``shave`` pixels on each side, (B, H', W') float64."""
     check_rgb(x)
     check_range("The image", x, beyond=OVERSHOOT)
     height, width = x.shape[2:]
@@ -126,12 +120,11 @@ class AsymmetricFit:
 def fit_asymmetric(values: Tensor) -> AsymmetricFit:
     """The asymmetric generalised Gaussian of each row of ``values`` (N, samples), by moments.
 
-    The shape is the nearest of 0.2, 0.201 .. 10. Without a sample on one side the spreads are
-    NaN and the shape is 0.2. Lasmar, Stitou, Berthoumieu, ICIP 2009.
+    Without a sample on one side the spreads are NaN. Lasmar, Stitou, Berthoumieu, ICIP 2009.
     """
     above = values.clamp(min=0)
     below = above - values
-    square_above, square_below = _dot(above, above), _dot(below, below)
+    square_above, square_below = (torch.linalg.vecdot(x, x) for x in (above, below))
     right = (square_above / torch.count_nonzero(above, dim=1)).sqrt()
     left = (square_below / torch.count_nonzero(below, dim=1)).sqrt()
     mean_size = (above.sum(dim=1) + below.sum(dim=1)) / values.shape[1]
@@ -151,11 +144,10 @@ def nearest_shape(
 ) -> Tensor:
     """Return the shapes (N,), in steps of 0.001, whose ratio of moments is nearest to ``ratio``.
 
-    For the density exp(-|x/s|^g): E[x²] / E[|x|]² = G(1/g) G(3/g) / G(2/g)², which falls with g.
-
-    of: "square over mean" compares E[x²] / E[|x|]², "mean over square" its inverse; the nearest
-    entry is not always the same. ``smallest`` is the first shape in thousandths, the last is 10.
-    NaN gives the first shape, as the search of the published code does.
+    For the density exp(-|x/s|^g) E[x²] / E[|x|]² = G(1/g) G(3/g) / G(2/g)², which falls with g;
+    "mean over square" compares its inverse, whose nearest entry is not always the same.
+    ``smallest`` is the first shape in thousandths, the last is 10. NaN gives the first, as in the
+    published code.
     """
     grid, table = _table(smallest, of)
     wanted = ratio.double().cpu()
@@ -172,11 +164,6 @@ def _table(smallest: int, of: str) -> tuple[Tensor, Tensor]:
     grid = torch.from_numpy(np.arange(smallest, 10 * _STEPS + 1) / _STEPS)
     logarithm = torch.lgamma(1 / grid) + torch.lgamma(3 / grid) - 2 * torch.lgamma(2 / grid)
     return grid, torch.exp(logarithm if of == "square over mean" else -logarithm)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    products: Tensor = torch.linalg.vecdot(a, b)
-    return products
 
 
 def _scale_features(luma: Tensor, block: int) -> Tensor:
@@ -219,9 +206,7 @@ def _pristine(path: Path) -> tuple[Tensor, Tensor]:
         raise CheckpointError(f"'{path}' does not hold 'mu_prisparam' and 'cov_prisparam'.")
     if mean.size != 2 * FEATURES or covariance.shape != (2 * FEATURES, 2 * FEATURES):
         raise CheckpointError(f"'{path}' is not the model of NIQE: it needs 36 features.")
-    return torch.from_numpy(mean.reshape(-1).astype(np.float64)), torch.from_numpy(
-        covariance.astype(np.float64)
-    )
+    return torch.from_numpy(mean.reshape(-1)).double(), torch.from_numpy(covariance).double()
 
 
 def _score(luma: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
@@ -229,17 +214,11 @@ def _score(luma: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     rows, columns = (side // NIQE_BLOCK for side in luma.shape)
     size = f"{luma.shape[0]}x{luma.shape[1]} pixels after shaving"
     if rows * columns < 2:
-        raise UnavailableError(
-            f"NIQE needs two blocks of {NIQE_BLOCK}x{NIQE_BLOCK} pixels or more; this image has "
-            f"{size}."
-        )
+        raise UnavailableError(f"NIQE needs two blocks of 96x96 pixels or more; this has {size}.")
     features = block_features(luma.cpu())
     complete = features[~features.isnan().any(dim=1)]
     if len(complete) < 2:
-        raise UnavailableError(
-            f"NIQE needs two blocks with texture; of this image ({size}) {len(complete)} "
-            "of them have any: it is flat."
-        )
+        raise UnavailableError(f"NIQE needs two blocks with texture; this image ({size}) is flat.")
     difference = mean - features.nanmean(dim=0)
     covariance = (covariance + torch.cov(complete.T)) / 2
     distance: Tensor = difference @ torch.linalg.pinv(covariance, hermitian=True) @ difference

@@ -29,14 +29,9 @@ _EPSILON = 1e-10  # added to the length of a feature vector
 def lpips(sr: Tensor, hr: Tensor, *, folder: str | Path | None = None) -> Tensor:
     """LPIPS 0.1 with AlexNet of each image, (B,) float64; 0 for equal images, lower is better.
 
-    Both images are clipped and rounded to the uint8 grid; nothing is cut off or resized. The
-    maps after the five ReLUs are normalised over channels, the squared differences weighted by
-    the learned heads, averaged over the image and summed. The networks compute in float32.
-
-    sr, hr: RGB (B, 3, H, W) in [0, 1], 31 pixels a side or more. folder: where
-    ``alexnet_conv.safetensors`` and ``lpips_alex_v0.1.safetensors`` lie; by default the folder
-    ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError without them, InputError for unlike
-    shapes or images that are too small.
+    Both images are clipped and rounded to the uint8 grid; nothing is cut off or resized. sr, hr:
+    RGB (B, 3, H, W) in [0, 1], 31 pixels a side or more. folder: where ``alexnet_conv.safetensors``
+    and ``lpips_alex_v0.1.safetensors`` lie; by default the folder ``weights`` of EDGEKEEPER_DATA.
     """
     pair = images(sr, hr, protocol=find_protocol("rgb_matlab"))
     # Looked up at each call, so that a file that went away is not answered from memory.
@@ -111,32 +106,33 @@ def measure_perceptual(
 ) -> PerceptualNumbers:
     """Those of ``PERCEPTUAL`` that ``metrics`` names, of one result (1, 3, H, W) in [0, 1].
 
-    Each under its own rule, whatever the protocol: LPIPS, DISTS and FSIM on the whole images, NIQE
-    and Ma on luma (``niqe_rgb2gray`` on MATLAB's grey, ``niqe_stored`` on the first channel as it
-    is) without 4 pixels on each side, all rounded to uint8. ``folder`` holds their weights.
+    Each under its own rule, whatever the protocol; see the metrics. ``folder`` holds their weights.
     Without a weight file, or for an image that is too small, the reason stands in the number's
-    place. Raises CheckpointError for a damaged file.
+    place.
     """
-    values: dict[str, Tensor] = {}
+    values: dict[str, float] = {}
     unavailable: dict[str, str] = {}
+    asked = {metric for metric in PERCEPTUAL if metric in metrics}
     # Ma comes before NIQE: without its forests, PI need not wait for NIQE.
     for metric in ("lpips", "dists", "fsim", "ma", "niqe", "niqe_rgb2gray", "niqe_stored"):
-        for_index = "pi" in metrics and metric in ("ma", "niqe") and not unavailable.get("ma")
-        if metric not in metrics and not for_index:
-            continue
-        try:
-            values[metric] = _measure(metric, sr, hr, folder=folder)
-        except UnavailableError as error:
-            unavailable[metric] = str(error)
-    if "pi" in metrics and {"ma", "niqe"} <= values.keys():
+        for_index = "pi" in asked and metric in ("ma", "niqe") and "ma" not in unavailable
+        if metric in asked or for_index:
+            try:
+                values[metric] = _measure(metric, sr, hr, folder=folder).item()
+            except UnavailableError as error:
+                unavailable[metric] = str(error)
+    if "pi" in asked and {"ma", "niqe"} <= values.keys():
         values["pi"] = perceptual_index(ma=values["ma"], niqe=values["niqe"])
-    elif "pi" in metrics:
+    elif "pi" in asked:
         reasons = " ".join(unavailable[m] for m in ("ma", "niqe") if m in unavailable)
         unavailable["pi"] = f"PI is made of Ma and NIQE. {reasons}"
-    asked = [metric for metric in PERCEPTUAL if metric in metrics]
     return PerceptualNumbers(
-        values={metric: values[metric].item() for metric in asked if metric in values},
-        unavailable={metric: unavailable[metric] for metric in asked if metric in unavailable},
+        {metric: values[metric] for metric in PERCEPTUAL if metric in asked & values.keys()},
+        {
+            metric: unavailable[metric]
+            for metric in PERCEPTUAL
+            if metric in asked & unavailable.keys()
+        },
     )
 
 

@@ -30,34 +30,21 @@ Side = Annotated[BorderWidth, Allowed("a number of pixels or 'scale'", _is_borde
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(Checked):
-    """What is compared: colour, rounding, border, form of SSIM, and how the LR was made.
+    """What is compared: colour, rounding, border, form of SSIM, and how the LR was made."""
 
-    name: the name the numbers are published under.
-    colour: "y" compares BT.601 studio luma, "rgb" the three channels together.
-    rounding: "none" leaves the network's output as it is, beyond [0, 1] too; "rgb" clips
-        and rounds both images to the uint8 grid; "rgb_and_y" rounds the luma as well.
-    border: HR pixels left out on each side for PSNR and structure; "scale" means as many
-        as the scale.
-    ssim_colour: "same" as ``colour``, or "edsr_grey" (no offset, weights over 256).
-    ssim_border: HR pixels left out on each side for SSIM.
-    ssim_window: "valid" keeps whole windows only; "symmetric" filters with mirrored borders.
-    ssim_downsampling: "auto" shrinks large images first, as Wang's ssim.m does.
-    lr: "stored" takes the set's own LR files, made by MATLAB's bicubic on uint8 images;
-        "matlab_float" and "pillow_bilinear" make LR anew (see data.degrade).
-    baseline: how the row without a network is made from LR: "bicubic_uint8" rounds after
-        each of the two passes, as MATLAB did on uint8 images; "bicubic" does not;
-        "bicubic_unrounded" is that of an LR that was never rounded; "pillow_bilinear".
-    """
-
-    name: str
-    colour: Literal["y", "rgb"]
+    name: str  # under which the numbers are published
+    colour: Literal["y", "rgb"]  # BT.601 studio luma, or the three channels together
+    # Left as it is, beyond [0, 1] too; clipped and rounded to the uint8 grid; the luma as well.
     rounding: Literal["none", "rgb", "rgb_and_y"]
-    border: Side = "scale"
-    ssim_colour: Literal["same", "edsr_grey"] = "same"
+    border: Side = "scale"  # HR pixels left out on each side for PSNR and structure
+    ssim_colour: Literal["same", "edsr_grey"] = "same"  # without offset, weights over 256
     ssim_border: Side = "scale"
-    ssim_window: Literal["valid", "symmetric"] = "valid"
-    ssim_downsampling: Literal["none", "auto"] = "none"
+    ssim_window: Literal["valid", "symmetric"] = "valid"  # whole windows only, or mirrored borders
+    ssim_downsampling: Literal["none", "auto"] = "none"  # shrinks large images, as Wang's ssim.m
+    # The set's own LR files, made by MATLAB's bicubic on uint8 images, or made anew.
     lr: Literal["stored", "matlab_float", "pillow_bilinear"] = "stored"
+    # The row without a network: rounded after each of the two passes, as MATLAB did on uint8
+    # images; not rounded; of an LR that was never rounded; Pillow's.
     baseline: Literal["bicubic_uint8", "bicubic", "bicubic_unrounded", "pillow_bilinear"] = (
         "bicubic_uint8"
     )
@@ -174,9 +161,7 @@ def converted_once() -> Iterator[None]:
 def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     """Both images as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
 
-    Raises InputError for what is no tensor, when shapes differ, are not (B, 3, H, W), ``hr`` leaves
-    [0, 1], or ``sr`` is not finite or plainly on another range: what a network gives may leave
-    [0, 1].
+    What a network gives, ``sr``, may leave [0, 1], but not plainly be on another range.
     """
     made, rounded = _made.get(), protocol.rounding != "none"
     if made is not None and rounded in made:
@@ -216,17 +201,14 @@ def compared(
     """Return what ``metric`` looks at under ``protocol``: float64, colour chosen, border cut.
 
     (B, 1, H', W') for luma and grey, (B, 3, H', W') for RGB and for "structure".
-    ``scale`` is needed when a border is "scale".
     """
     pair = images(sr, hr, protocol=protocol)
     border = protocol.ssim_border if metric == "ssim" else protocol.border
     pixels = _pixels(border, scale=scale, protocol=protocol)
+    sr, hr = (_cut(x, border=pixels) for x in (pair.sr, pair.hr))
     if metric == "structure":
-        return ImagePair(_cut(pair.sr, border=pixels), _cut(pair.hr, border=pixels))
-    return ImagePair(
-        _colour(_cut(pair.sr, border=pixels), protocol=protocol, metric=metric),
-        _colour(_cut(pair.hr, border=pixels), protocol=protocol, metric=metric),
-    )
+        return ImagePair(sr, hr)
+    return ImagePair(*(_colour(x, protocol=protocol, metric=metric) for x in (sr, hr)))
 
 
 def _colour(x: Tensor, *, protocol: Protocol, metric: Literal["psnr", "ssim"]) -> Tensor:

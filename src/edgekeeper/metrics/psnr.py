@@ -10,11 +10,9 @@ def psnr(
 ) -> Tensor:
     """PSNR in dB of each image, (B,) float64; inf where the compared pixels are equal.
 
-    10 log10(1 / MSE) over the channels and pixels that the protocol compares, peak 1 (255
-    in uint8). The score of a set is the mean of its images' values, not the PSNR of a mean.
-
-    sr, hr: RGB (B, 3, H, W) in [0, 1]. scale: needed where the border is as wide as the scale.
-    Raises InputError for unlike shapes, an unknown protocol, a missing scale.
+    10 log10(1 / MSE) over the channels and pixels that the protocol compares, peak 1. The score of
+    a set is the mean of its images' values. sr, hr: RGB (B, 3, H, W) in [0, 1]. scale: needed where
+    the border is as wide as the scale.
     """
     pair = compared(sr, hr, protocol=find_protocol(protocol), scale=scale, metric="psnr")
     return mean_square_psnr(pair.sr, pair.hr)

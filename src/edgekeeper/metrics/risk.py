@@ -29,27 +29,14 @@ from edgekeeper.errors import InputError
 from edgekeeper.ops.gradient import sobel
 from edgekeeper.ops.resize import imresize
 
-STRONGER = 1.5
-"""How many times as strong as the input's own a gradient may be: sharper is not different."""
-
-FLOOR = 0.25
-"""Levels per LR pixel of contradiction that rounding the input to 8 bits explains."""
-
+STRONGER = 1.5  # times the input's own gradient: sharper is not different
+FLOOR = 0.25  # levels per LR pixel of contradiction that rounding the input to 8 bits explains
+# Edges of originals stay below 2 + 12 U and below 1 + 20 sqrt(U), with U the edges of the
+# interpolated input. In smooth places the first is the lower, in textured ones the second.
 CEILING = ((2.0, 12.0), (1.0, 20.0))
-"""Edges of originals stay below 2 + 12 U and below 1 + 20 sqrt(U), with U the edges of the
-interpolated input. In smooth places the first is the lower, in textured ones the second."""
-
-ROUNDING = 0.502 / 255
-"""Difference between the shrunk result and the input that rounding to 8 bits leaves, and a little
-for arithmetic."""
-
-RING = 2
-"""LR pixels along the border that are not judged for contradiction: how the input's maker treated
-the border is not known, and the kernel reaches so far."""
-
-SMALLEST = 8
-"""Least side of an input, in pixels."""
-
+ROUNDING = 0.502 / 255  # between shrunk result and input, of rounding to 8 bits and of arithmetic
+RING = 2  # LR pixels along the border that are not judged: how the maker treated it is not known
+SMALLEST = 8  # least side of an input, in pixels
 _REACH = 2  # LR pixels within which contrast of the input supports fine detail
 _MARGIN = 1 + _REACH + 3  # LR rows a band needs beside its own: window, reach, interpolation
 _BAND_PIXELS = 2**18  # SR pixels worked on at a time
@@ -61,20 +48,15 @@ _Gradient = tuple[Tensor, Tensor]  # rightwards and upwards
 class StructureRisk:
     """What the input does not support in a result.
 
-    Attributes:
-        score: (B,) float64 in [0, 1], the share of all edge strength that contradicts the input.
-        undecided: (B,) float64 in [0, 1], the share that the input cannot decide.
-        edges: (B, 1, h, w) edge strength of the result around each LR pixel: the root of the mean
-            square gradient in grey levels (of 255) per SR pixel, over 3 × 3 LR pixels.
-        unsupported: (B, 1, h, w) how much of ``edges`` contradicts the input, same unit.
-        beyond: (B, 1, h, w) how much of ``edges`` the input cannot decide, same unit.
+    The maps (B, 1, h, w) are in grey levels (of 255) per SR pixel: the root of the mean square
+    gradient over 3 × 3 LR pixels.
     """
 
-    score: Tensor
-    undecided: Tensor
-    edges: Tensor
-    unsupported: Tensor
-    beyond: Tensor
+    score: Tensor  # (B,) float64 in [0, 1], the share of all edge strength that contradicts
+    undecided: Tensor  # (B,) float64 in [0, 1], the share that the input cannot decide
+    edges: Tensor  # edge strength of the result around each LR pixel
+    unsupported: Tensor  # how much of it contradicts the input
+    beyond: Tensor  # how much of it the input cannot decide
 
 
 def shrink(sr: Tensor, *, scale: int) -> Tensor:
@@ -100,8 +82,7 @@ def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
       that of E.
 
     A flat result scores 0. ``lr`` (B, 3, h, w) and ``sr`` (B, 3, scale·h, scale·w) are RGB in
-    [0, 1]. The memory needed beside both is about that of ``sr`` over ``scale``: the rest is worked
-    on in bands. Raises InputError for shapes that do not fit or an input below 8 × 8.
+    [0, 1]; 8 × 8 pixels at least. Worked on in bands: little memory is needed beside both.
     """
     _check(lr, sr, scale=scale)
     contradiction = _contradiction(lr.float(), shrink(sr.float(), scale=scale))
@@ -145,10 +126,7 @@ def _check(lr: Tensor, sr: Tensor, *, scale: int) -> None:
             f"must be {(len(lr), 3, height * scale, width * scale)}. Give the input first."
         )
     if min(height, width) < SMALLEST:
-        raise InputError(
-            f"The input has {width}x{height} pixels; structure is judged from "
-            f"{SMALLEST}x{SMALLEST} pixels on."
-        )
+        raise InputError(f"The input has {width}x{height} pixels; structure needs 8x8 or more.")
 
 
 def _gradient(image: Tensor) -> _Gradient:

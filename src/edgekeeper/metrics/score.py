@@ -40,12 +40,10 @@ COMPARED: dict[str, Best] = {**ALL_METRICS, "risk": "lowest"}
 class Score:
     """The numbers of one image, and the conditions they were measured under.
 
-    psnr, gradient_psnr: dB, inf for equal images. gv_ratio, gv_gap: mean of the x and y
-    direction, which follow under their own names. lr_kernel: how the LR image was made
-    (the names of data.degrade), "unknown" for a folder of results. lpips, niqe, ma, pi, dists,
-    fsim: None unless asked for and available; they follow their own rules, not the protocol (see
-    metrics.perceptual). unavailable: of those asked for, the ones without a number, each with
-    the reason.
+    psnr, gradient_psnr: dB, inf for equal images. gv_ratio, gv_gap: mean of the x and y direction,
+    which follow. lr_kernel: a name of data.degrade, "unknown" for a folder of results. The
+    perceptual ones follow their own rules and are None unless asked for and available. unavailable:
+    those asked for without a number, each with the reason.
     """
 
     set: str
@@ -88,8 +86,7 @@ class Score:
     def to_json(self) -> str:
         """One line of JSON; the protocol by name and in full, infinity as the string "inf".
 
-        Perceptual metrics are there when they were asked for: null, with the reason under
-        "unavailable", where there is no number.
+        Perceptual metrics are there when asked for: null, with a reason, where there is no number.
         """
         left_out = {*PERCEPTUAL, "unavailable"} - {*self.asked}
         record: dict[str, Any] = {
@@ -107,22 +104,19 @@ class Score:
     def from_json(cls, line: str) -> "Score":
         """The score written by ``to_json``; DataError when it is damaged or has other fields."""
         try:
-            record = parse_json(line)
-        except ValueError as error:
-            raise DataError(f"A score must be a line of JSON: {error}.") from error
-        if not isinstance(record, dict):
-            raise DataError("A score must be a JSON object.")
+            record = dict(parse_json(line))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"A score must be a JSON object in a line: {error}.") from error
         protocol = record.pop("protocol_in_full", {})
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         known = {field.name for field in fields(cls)}
         odd = (needed - record.keys()) | (record.keys() - known)
         unavailable = record.pop("unavailable", {})
-        if odd or not isinstance(unavailable, dict):
-            raise DataError(
-                f"A score lacks, or has too much of, the fields {', '.join(sorted(odd))}."
-                if odd
-                else "The field 'unavailable' of a score is an object of reasons by metric."
-            )
+        if odd:
+            wrong = ", ".join(sorted(odd))
+            raise DataError(f"A score lacks, or has too much of, the fields {wrong}.")
+        if not isinstance(unavailable, dict):
+            raise DataError("The field 'unavailable' of a score is an object of reasons by metric.")
         numbers = {key: float(record[key]) for key in needed if _is_number(key)}
         numbers |= {key: float(record[key]) for key in PERCEPTUAL if record.get(key) is not None}
         return cls(
@@ -135,9 +129,8 @@ class Score:
 class SetMean:
     """Means over the images of one set, for one model, scale and protocol: a row of a table.
 
-    means: by metric; a perceptual one that no image has is not there. counted: how many of the
-    ``images`` entered the mean of each perceptual metric that was asked for. notes: a sentence
-    on each of these that some image lacks, with the reason.
+    counted: how many of the ``images`` entered the mean of each perceptual metric that was asked
+    for. notes: a sentence on each of these that some image lacks, with the reason.
     """
 
     set: str
@@ -164,11 +157,7 @@ def score_image(
     metrics: Collection[str] = (),
     weights: str | Path | None = None,
 ) -> Score:
-    """Return the score of one result (1, 3, H, W) against its HR image, both in [0, 1].
-
-    metrics: those of ``PERCEPTUAL`` among them are measured too. weights: the folder of their
-    files, by default ``weights`` of EDGEKEEPER_DATA. Raises DataError when the sizes differ.
-    """
+    """Return the score of one result (1, 3, H, W) against its HR image, both in [0, 1]."""
     if sr.shape != hr.shape:
         raise DataError(
             f"{set_name} '{image}': the result of {model} is {_size(sr)}, the HR image "
@@ -212,13 +201,12 @@ def find_metrics(names: Iterable[str]) -> tuple[str, ...]:
 def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
     """Return the mean of each metric over ``scores``, which must share model, scale and protocol.
 
-    The mean of a perceptual metric is over the images that have it; without any it is not there.
+    The mean of a perceptual metric is over the images that have it.
     """
     conditions = {(score.model, score.scale, score.protocol) for score in scores}
     if len(conditions) != 1:
         raise InputError(
-            f"A mean is over the images of one model, scale and protocol; {len(conditions)} "
-            "combinations were given. Use summarise for several."
+            f"A mean is of one model, scale and protocol; {len(conditions)} combinations came."
         )
     means = {}
     for metric in ALL_METRICS:
@@ -263,18 +251,14 @@ def _lacking(metric: str, scores: Sequence[Score]) -> list[str]:
         reason = dict(score.unavailable).get(metric)
         if reason is not None:
             by_reason.setdefault(reason, []).append(score.image)
-    title = "PI" if metric == "pi" else metric.upper() if metric != "ma" else "Ma"
-    return [
-        f"{scores[0].set}: {title} is unavailable for {_images(names, of=len(scores))}. {reason}"
-        for reason, names in by_reason.items()
-    ]
-
-
-def _images(names: Sequence[str], *, of: int) -> str:
-    if len(names) == of:
-        return "every image"
-    shown = ", ".join(f"'{name}'" for name in names[:4])
-    return f"{len(names)} of {of} images ({shown}{' and others' if len(names) > 4 else ''})"
+    title = "Ma" if metric == "ma" else metric.upper()
+    notes = []
+    for reason, names in by_reason.items():
+        shown = ", ".join(f"'{name}'" for name in names[:4]) + " and others" * (len(names) > 4)
+        of = f"{len(names)} of {len(scores)} images ({shown})"
+        images = "every image" if len(names) == len(scores) else of
+        notes.append(f"{scores[0].set}: {title} is unavailable for {images}. {reason}")
+    return notes
 
 
 def write_scores(scores: Iterable[Score], path: str | Path) -> None:

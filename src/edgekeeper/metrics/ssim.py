@@ -20,12 +20,9 @@ def ssim(
 ) -> Tensor:
     """SSIM of each image, (B,) float64, 1 for equal images.
 
-    Gaussian window 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03; the mean of the map, and for RGB
-    the mean of the three channels. The protocol says which colour, border and window, and
-    whether large images are shrunk first (``downsampled``).
-
-    sr, hr: RGB (B, 3, H, W) in [0, 1]. scale: needed where the border is as wide as the scale.
-    Raises InputError for unlike shapes, a missing scale, images smaller than the window.
+    Gaussian window 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03; the mean of the map, for RGB of the
+    three channels. The protocol says which colour, border and window, and whether large images are
+    shrunk first. sr, hr: RGB (B, 3, H, W) in [0, 1]. scale: needed where the border is as wide.
     """
     chosen = find_protocol(protocol)
     pair = compared(sr, hr, protocol=chosen, scale=scale, metric="ssim")
@@ -34,10 +31,7 @@ def ssim(
         prediction, target = downsampled(prediction), downsampled(target)
     height, width = prediction.shape[-2:]
     if min(height, width) < _WINDOW:
-        raise InputError(
-            f"SSIM needs {_WINDOW}x{_WINDOW} pixels after the border is cut; {height}x{width} "
-            "remain."
-        )
+        raise InputError(f"SSIM needs 11x11 pixels after the border is cut; got {height}x{width}.")
     # A map of the same size for every channel, so one mean is the mean of channel means.
     return ssim_map(prediction, target, data_range=1.0, border=chosen.ssim_window).mean(
         dim=(1, 2, 3)

@@ -49,11 +49,9 @@ class Difference(Interval):
 def interval(
     values: ArrayLike, *, seed: int = 0, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
-    """Mean of ``values`` and its bootstrap interval.
+    """Mean of ``values`` (images,) or (seeds, images), and its bootstrap interval.
 
-    values: (images,) or (seeds, images). With two axes both are resampled, seeds and
-    images each with replacement. With few seeds (two or three) the interval is too narrow.
-    Raises InputError for other shapes, fewer than two images, and numbers not finite.
+    With two axes both are resampled; with few seeds (two or three) the interval is too narrow.
     """
     table = _table("values", values)
     means = _resampled_means([table], seed=seed, draws=draws)[0]
@@ -65,18 +63,14 @@ def paired_difference(
 ) -> Difference:
     """Return how much ``a`` is above ``b``, image by image, with a bootstrap interval.
 
-    a, b: (images,) in the same order of images, or (seeds, images) when each method
-    was trained several times; the numbers of seeds may differ. One set of images is drawn
-    for both (paired), seeds are drawn for each on its own.
-    best: which numbers are good ones (PSNR: "highest", GMSD: "lowest").
-    Raises InputError for unlike numbers of images, fewer than two, and numbers not finite:
-    leave out an image that is reproduced exactly (PSNR inf) and say so.
+    a, b: (images,) in the same order, or (seeds, images). One set of images is drawn for both
+    (paired), seeds for each on its own. best: which numbers are good ones (PSNR: "highest", GMSD:
+    "lowest"). Leave out an image that is reproduced exactly (PSNR inf) and say so.
     """
     first, second = _table("a", a), _table("b", b)
     if first.shape[1] != second.shape[1]:
         raise InputError(
-            f"Paired comparison needs the same images: a has {first.shape[1]}, "
-            f"b has {second.shape[1]}."
+            f"The same images are needed: a has {first.shape[1]}, b {second.shape[1]}."
         )
     if best not in ("highest", "lowest"):
         raise InputError(f"best is 'highest' or 'lowest'; got {best!r}.")
@@ -100,16 +94,13 @@ class SignedRank:
 def wilcoxon(a: ArrayLike, b: ArrayLike) -> SignedRank:
     """Return the signed-rank test of ``a`` against ``b``, each (images,) in the same order.
 
-    Pairs without a difference are left out; equal sizes share their mean rank. p is how likely
-    sums as unlike as these are when each difference is as likely to be up as down: exact, ties
-    included, up to 500 pairs, by the normal distribution above. Without any difference p is 1.
-    Raises InputError for unlike lengths and numbers not finite.
+    Pairs without a difference are left out; equal sizes share their mean rank. p is two-sided:
+    exact, ties included, up to 500 pairs, by the normal distribution above; 1 without any
+    difference.
     """
     first, second = (np.asarray(values, dtype=np.float64) for values in (a, b))
     if first.ndim != 1 or first.shape != second.shape:
-        raise InputError(
-            f"The signed-rank test needs two equally long lists; got {np.shape(a)}, {np.shape(b)}."
-        )
+        raise InputError(f"Two equally long lists are needed; got {np.shape(a)}, {np.shape(b)}.")
     difference = first - second
     if not np.isfinite(difference).all():
         raise InputError("The signed-rank test needs finite numbers; leave the others out.")
@@ -190,13 +181,7 @@ def _counts(generator: np.random.Generator, *, size: int, draws: int) -> _Floats
 def _table(name: str, values: ArrayLike) -> _Floats:
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if table.ndim != 2 or table.shape[1] < 2:
-        raise InputError(
-            f"{name} must be (images,) or (seeds, images) with at least two images; "
-            f"got shape {np.shape(values)}."
-        )
+        raise InputError(f"{name} must be (images,) or (seeds, images), of two images or more.")
     if not np.isfinite(table).all():
-        raise InputError(
-            f"{name} holds numbers that are not finite, so no interval can be given. Leave out "
-            "images that are reproduced exactly (PSNR inf) and say so beside the number."
-        )
+        raise InputError(f"{name} holds numbers that are not finite; leave those images out.")
     return table

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics.protocol import ImagePair, Protocol, compared, find_protocol
+from edgekeeper.metrics.protocol import Protocol, compared, find_protocol
 from edgekeeper.metrics.psnr import mean_square_psnr
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import central, magnitude, sobel
@@ -54,13 +54,11 @@ def compare_variances(
 ) -> VarianceComparison:
     """Gradient variances of SR against HR in x and y direction, each (B,) float64.
 
-    Grey image, Sobel maps, unbiased variance in each patch of ``patch`` x ``patch`` pixels
-    (a remainder on the right and below is dropped): the quantity of the gradient variance
-    loss ("Gradient Variance Loss for Structure-Enhanced Image Super-Resolution", ICASSP
-    2022, eq. 1), taken relative to the HR image. Where the HR image has no gradient at
-    all, equal images give ratio 1 and gap 0, others inf.
-
-    sr, hr: RGB (B, 3, H, W) in [0, 1]. Raises InputError when no whole patch fits.
+    Grey image, Sobel maps, unbiased variance in each patch of ``patch`` x ``patch`` pixels (a
+    remainder is dropped): the quantity of the gradient variance loss ("Gradient Variance Loss for
+    Structure-Enhanced Image Super-Resolution", ICASSP 2022, eq. 1), relative to the HR image. Where
+    that has no gradient at all, equal images give ratio 1 and gap 0, others inf. sr, hr: RGB (B, 3,
+    H, W) in [0, 1].
     """
     pair = compared(sr, hr, protocol=find_protocol(protocol), scale=scale, metric="structure")
     if min(pair.sr.shape[-2:]) < patch + 2:
@@ -68,45 +66,28 @@ def compare_variances(
             f"No patch of {patch}x{patch} fits the Sobel map of what remains of the image, "
             f"{pair.sr.shape[-2]}x{pair.sr.shape[-1]}. Use a larger image."
         )
-    prediction = sobel(rgb_to_grey_gv(pair.sr), border="valid")
-    target = sobel(rgb_to_grey_gv(pair.hr), border="valid")
-    x, y = (
-        _variances(prediction.x, target.x, patch=patch),
-        _variances(prediction.y, target.y, patch=patch),
-    )
-    return VarianceComparison(
-        ratio_x=_relative(x.sr.mean(dim=1), x.hr.mean(dim=1), when_flat=1.0),
-        ratio_y=_relative(y.sr.mean(dim=1), y.hr.mean(dim=1), when_flat=1.0),
-        gap_x=_relative((x.sr - x.hr).abs().mean(dim=1), x.hr.mean(dim=1), when_flat=0.0),
-        gap_y=_relative((y.sr - y.hr).abs().mean(dim=1), y.hr.mean(dim=1), when_flat=0.0),
-    )
+    maps = [sobel(rgb_to_grey_gv(image), border="valid") for image in (pair.sr, pair.hr)]
+    ratios, gaps = [], []
+    for of_sr, of_hr in (tuple(one.x for one in maps), tuple(one.y for one in maps)):
+        sr_v, hr_v = (patch_variances(one, patch=patch).flatten(1) for one in (of_sr, of_hr))
+        mean = hr_v.mean(dim=1)  # (B, patches) -> (B,)
+        ratios.append(_relative(sr_v.mean(dim=1), mean, when_flat=1.0))
+        gaps.append(_relative((sr_v - hr_v).abs().mean(dim=1), mean, when_flat=0.0))
+    return VarianceComparison(*ratios, *gaps)
 
 
 def gv_ratio(
-    sr: Tensor,
-    hr: Tensor,
-    *,
-    patch: int = 8,
-    protocol: str | Protocol = "y_matlab",
-    scale: int | None = None,
+    sr: Tensor, hr: Tensor, *, protocol: str | Protocol = "y_matlab", scale: int | None = None
 ) -> Tensor:
     """Gradient variance of SR over that of HR, mean of x and y, (B,); 1 is the aim."""
-    return compare_variances(sr, hr, patch=patch, protocol=protocol, scale=scale).ratio
+    return compare_variances(sr, hr, protocol=protocol, scale=scale).ratio
 
 
 def gv_gap(
-    sr: Tensor,
-    hr: Tensor,
-    *,
-    patch: int = 8,
-    protocol: str | Protocol = "y_matlab",
-    scale: int | None = None,
+    sr: Tensor, hr: Tensor, *, protocol: str | Protocol = "y_matlab", scale: int | None = None
 ) -> Tensor:
-    """Mean absolute gap of the patches' gradient variances over their mean in HR, (B,); 0 is best.
-
-    The mean of x and y direction; see ``compare_variances``.
-    """
-    return compare_variances(sr, hr, patch=patch, protocol=protocol, scale=scale).gap
+    """Mean absolute gap of the patches' gradient variances over their mean in HR, (B,)."""
+    return compare_variances(sr, hr, protocol=protocol, scale=scale).gap
 
 
 def gradient_psnr(
@@ -139,14 +120,6 @@ def gmsd(
         prediction.square() + target.square() + GMSD_CONSTANT
     )
     return similarity.flatten(1).std(dim=1, correction=0)
-
-
-def _variances(prediction: Tensor, target: Tensor, *, patch: int) -> ImagePair:
-    # (B, patches) each
-    return ImagePair(
-        sr=patch_variances(prediction, patch=patch).flatten(1),
-        hr=patch_variances(target, patch=patch).flatten(1),
-    )
 
 
 def _relative(value: Tensor, reference: Tensor, *, when_flat: float) -> Tensor:
