@@ -24,21 +24,16 @@ _Subject = SRModel | str | Path
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRow:
-    """How ``b`` differs from ``a`` in one metric on one set.
-
-    metric: its name; "gv_ratio_error" is |gv_ratio - 1|. images: how many entered. a, b: their
-    means; difference: of b - a, paired by image. p: of Wilcoxon's signed-rank test, two-sided.
-    better, worse: on how many images ``b`` is. None where there are too few images.
-    """
+    """How ``b`` differs from ``a`` in one metric on one set; None where images are too few."""
 
     set: str
-    metric: str
-    images: int
-    a: float | None
+    metric: str  # "gv_ratio_error" is |gv_ratio - 1|
+    images: int  # that entered
+    a: float | None  # their means
     b: float | None
-    difference: Difference | None
-    p: float | None
-    better: int
+    difference: Difference | None  # of b - a, paired by image
+    p: float | None  # of Wilcoxon's signed-rank test, two-sided
+    better: int  # on how many images b is
     worse: int
 
     @property
@@ -49,19 +44,15 @@ class MetricRow:
 
 @dataclass(frozen=True, kw_only=True)
 class WorstPlace:
-    """A square in which ``b`` is worse than ``a``: where, its PSNR in dB, and what it looks like.
-
-    excess: how much larger b's mean squared error is there, for values in [0, 1]. PSNR under the
-    protocol's colour and rounding. crops: of a, b and the original, each (1, 3, h, w).
-    """
+    """A square in which ``b`` is worse than ``a``; PSNR in dB under the protocol."""
 
     set: str
     image: str
     box: Box
-    excess: float
+    excess: float  # of b's mean squared error, for values in [0, 1]
     psnr_a: float
     psnr_b: float
-    crops: tuple[Tensor, Tensor, Tensor]
+    crops: tuple[Tensor, Tensor, Tensor]  # of a, b and the original, each (1, 3, h, w)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +87,8 @@ def compare(
     """Return how ``b`` differs from ``a`` on every image of ``sets``; each as in ``evaluate``.
 
     metrics: which differences are wanted, in this order. names: what a and b are called. places:
-    how many of the worst regressions to keep, one an image. on_image: called after each
-    image with both scores. One image of each is held at a time.
-
-    Raises the errors of ``evaluate``, and InputError for places below 0.
+    how many of the worst regressions to keep, one an image. on_image: called after each image with
+    both scores.
     """
     asked, chosen = find_metrics(metrics), find_protocol(protocol)
     if places < 0:
@@ -182,10 +171,9 @@ def direction(metric: str) -> Literal["highest", "lowest"]:
 
 
 def paired(a: ArrayLike, b: ArrayLike, *, metric: str, digits: int | None = None) -> Difference:
-    """Return how much ``a`` is above ``b`` in a metric; see ``describe``.
+    """Return how much ``a`` is above ``b`` in a metric.
 
-    A difference whose whole interval is 0 in the digits that tables have, or in ``digits``, is
-    not distinguishable.
+    A difference that is 0 in the digits of tables, or ``digits``, is not distinguishable.
     """
     found = paired_difference(a, b, best=direction(metric))
     half = 0.5 * 10.0 ** -(DIGITS[metric] if digits is None else digits)
@@ -203,10 +191,9 @@ def metric_row(scores: Sequence[tuple[Score, Score]], *, metric: str, label: str
     differences = [y - x for x, y in zip(a, b, strict=True)]
     good = 1 if direction(metric) == "highest" else -1
     enough = len(kept) > 1
+    difference = Difference(differences[0]) if kept else None
     if enough:
-        difference: Difference | None = paired(b, a, metric=metric)
-    else:
-        difference = Difference(differences[0]) if kept else None
+        difference = paired(b, a, metric=metric)
     return MetricRow(
         set=label,
         metric=row_name(metric),
@@ -257,10 +244,7 @@ _STEP = 4  # pixels between two of them
 
 
 def worst_place(a: PairResult, b: PairResult, *, hr: Tensor) -> WorstPlace | None:
-    """Return the square in which b's squared error exceeds a's most, None where it nowhere does.
-
-    ``hr``: the original (1, 3, H, W) in [0, 1]. The errors are those of PSNR under the protocol.
-    """
+    """Return the square in which b's squared error exceeds a's most, None where it nowhere does."""
     errors = []
     for result in (a, b):
         pair = compared(result.image, hr, protocol=a.protocol, scale=a.pair.scale, metric="psnr")
@@ -274,6 +258,7 @@ def worst_place(a: PairResult, b: PairResult, *, hr: Tensor) -> WorstPlace | Non
     border = (hr.shape[-2] - errors[0].shape[-2]) // 2
     row, column = divmod(at, error_a.shape[-1])
     box = Box(_STEP * row + border, _STEP * column + border, side, side)
+    one, other, original = (box.cut(x).clamp(0, 1).float() for x in (a.image, b.image, hr))
     return WorstPlace(
         set=a.set,
         image=a.pair.name,
@@ -281,12 +266,8 @@ def worst_place(a: PairResult, b: PairResult, *, hr: Tensor) -> WorstPlace | Non
         excess=float(excess[at]),
         psnr_a=_decibel(float(error_a.flatten()[at])),
         psnr_b=_decibel(float(error_b.flatten()[at])),
-        crops=(_crop(a.image, box), _crop(b.image, box), _crop(hr, box)),
+        crops=(one, other, original),
     )
-
-
-def _crop(image: Tensor, box: Box) -> Tensor:
-    return box.cut(image).clamp(0, 1).float()
 
 
 def _decibel(error: float) -> float:

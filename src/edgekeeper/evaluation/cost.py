@@ -14,7 +14,6 @@ import ctypes
 import re
 import statistics
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -31,11 +30,8 @@ from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.pretrained.zoo import WEIGHTS, load
 from edgekeeper.spec import Spec, from_json
 
-TABLE5_SIZE = (50, 50)
-"""Height and width in LR pixels at which Table 5's FLOPs come out."""
-
-MOST_PIXELS = 10**8
-"""The largest LR image that is counted or measured, three times one of 8K."""
+TABLE5_SIZE = (50, 50)  # height and width in LR pixels at which Table 5's FLOPs come out
+MOST_PIXELS = 10**8  # of an LR image that is counted or measured, three times one of 8K
 
 _WORDS = {"True": True, "False": False}  # as Python has them; JSON has true and false
 
@@ -53,15 +49,12 @@ _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 @dataclass(frozen=True)
 class Count:
-    """What one pass costs; nothing here depends on a machine.
-
-    size: height and width of the LR image. bias_outputs: results to which a bias is added.
-    """
+    """What one pass costs; nothing here depends on a machine."""
 
     parameters: int
-    size: tuple[int, int]
+    size: tuple[int, int]  # of the LR image
     macs: int
-    bias_outputs: int
+    bias_outputs: int  # results to which a bias is added
 
     @property
     def macs_per_pixel(self) -> float:
@@ -76,20 +69,16 @@ class Count:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one pass took on this machine, in float32.
-
-    seconds: the median of ``repeats`` passes; fastest, slowest: the ends. peak_bytes: the most
-    that was held beyond the loaded network and the input, None where the system does not say.
-    """
+    """What one pass took on this machine, in float32."""
 
     size: tuple[int, int]
-    seconds: float
+    seconds: float  # the median of the passes
     fastest: float
     slowest: float
     repeats: int
     threads: int
     device: str
-    peak_bytes: int | None
+    peak_bytes: int | None  # beyond network and input; None where the system does not say
 
 
 def find_network(text: str, *, scale: int = 4) -> SRModel:
@@ -98,8 +87,6 @@ def find_network(text: str, *, scale: int = 4) -> SRModel:
     A network that ships, a network file, or a class of MODELS with arguments, as in
     ``edsr:width=256,blocks=32``, whose weights are those that training starts with. ``scale`` is
     for classes and for foreign files that do not say theirs.
-
-    Raises InputError for what does not exist, CheckpointError for a damaged file.
     """
     if not has_trained_weights(text):
         return _built(parse_network(text, scale=scale))
@@ -123,8 +110,7 @@ def has_trained_weights(text: str) -> bool:
 def parse_network(text: str, *, scale: int = 4) -> Spec[SRModel]:
     """Return the class of MODELS and its arguments that ``text`` names.
 
-    Arguments are separated by commas, values are JSON or else words; ``scale`` is added where the
-    class has it and ``text`` does not. Raises InputError for what does not exist.
+    Values are JSON or else words; ``scale`` is added where the class has it and ``text`` does not.
     """
     name, _, rest = text.partition(":")
     check_choice("network class", name, known=MODELS)
@@ -167,8 +153,8 @@ def count(
     """Parameters, MACs and outputs with a bias of one pass over an LR image of ``size``.
 
     Nothing is computed: the network is run on shapes alone. ``of``: SPSR and DGGGAN make the SR
-    gradient map in training only; the papers count it.
-    Raises UnavailableError for a network whose layers cannot be seen (an exported file).
+    gradient map in training only; the papers count it. Raises UnavailableError for a network whose
+    layers cannot be seen (an exported file).
     """
     _check_size(size)
     if not any(isinstance(module, _LAYERS) for module in model.modules()):
@@ -213,9 +199,7 @@ def count_with_gradient(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE) 
 def measure(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE, repeats: int = 5) -> Measured:
     """Seconds and memory of enlarging one LR image of ``size``, colour included.
 
-    Before the ``repeats`` that are timed one pass warms up and one more gives the memory. Threads
-    are PyTorch's; the device is the model's.
-    Raises InputError for an image that does not fit into memory.
+    Before the ``repeats`` that are timed one pass warms up and one more gives the memory.
     """
     _check_size(size)
     if repeats < 1:
@@ -265,26 +249,21 @@ def _peak_bytes(model: SRModel, lr: Tensor) -> int | None:
         before = torch.cuda.memory_allocated(lr.device)
         infer(model, lr)
         return torch.cuda.max_memory_allocated(lr.device) - before
-    started = _resident_from_now() if lr.device.type == "cpu" else None
-    infer(model, lr)
-    return None if started is None else max(0, _status()["VmHWM"] - started)
-
-
-def _resident_from_now() -> int | None:
-    """Return the bytes resident now, from which Linux counts a new peak; None elsewhere."""
-    try:
+    try:  # Linux counts a new peak from where it is told to
         library = ctypes.CDLL(None)
         if hasattr(library, "malloc_trim"):  # what is free would be taken again unseen
             library.malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        return _status()["VmRSS"]
+        before = _status("VmRSS")
+        infer(model, lr)
+        return max(0, _status("VmHWM") - before) if lr.device.type == "cpu" else None
     except (OSError, TypeError, KeyError):
         return None
 
 
-def _status() -> Mapping[str, int]:
+def _status(name: str) -> int:
     text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    return {name: 1024 * int(number) for name, number in re.findall(r"(\w+):\s+(\d+) kB", text)}
+    return 1024 * int(dict(re.findall(r"(\w+):\s+(\d+) kB", text))[name])
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -44,22 +44,16 @@ def evaluate(
 ) -> list[Score]:
     """Scores of ``subject`` on every image of ``sets``, in the order of the sets.
 
-    subject: a network, its name or its file; the word "bicubic" (the protocol's own
-        interpolation of the LR image); or a folder of result images, which are matched to the set
-        by name. For several sets it may hold one folder for each: ``Set5`` or ``Set5_x4``.
-    sets: sets of the catalogue, looked for below ``data_root``, or folders of one's own.
-    lr_folder: the LR images of the one set, where they do not lie in its folder.
-    scale: by default the network's.
-    data_root: by default the folder in the environment's EDGEKEEPER_DATA.
-    metrics: those of ``METRICS`` are always measured; those of ``PERCEPTUAL`` when they
-        are named here. Where one is unavailable, the score has the reason.
-    weights: the folder of their weight files; by default ``weights`` of EDGEKEEPER_DATA.
-    model_name: what the scores are filed under; by default the network's name or class, or the
-        folder.
+    subject: a network, its name or its file; the word "bicubic" (the protocol's own interpolation);
+    or a folder of result images, matched to the set by name, which may hold one folder for each
+    set: ``Set5`` or ``Set5_x4``. sets: sets of the catalogue below ``data_root`` (by default
+    EDGEKEEPER_DATA), or folders of one's own. scale: by default the network's. metrics: those of
+    ``METRICS`` are always measured, those of ``PERCEPTUAL`` when named; where one is unavailable,
+    the score has the reason. weights: the folder of their files. model_name: what the scores are
+    filed under. lr_folder: the LR images of the one set, where they do not lie in its folder.
     on_image: called after each image with its score and the result (1, 3, H, W).
 
-    Raises DataError for a wrongly made set, missing or ambiguous result files and sizes that
-    differ, InputError for an unknown set, protocol or metric or a network of another scale.
+    Raises DataError for a wrongly made set, missing or ambiguous results and sizes that differ.
     """
     asked = find_metrics(metrics)
     scores = []
@@ -101,11 +95,12 @@ def results(
     model_name: str | None = None,
     lr_folder: str | Path | None = None,
 ) -> Iterator[PairResult]:
-    """The images of ``subject`` one by one, not scored. Arguments and errors as ``evaluate``.
+    """The images of ``subject`` one by one, not scored; arguments and errors as ``evaluate``.
 
     All sets and result files are looked up before the first image is made.
     """
-    chosen, root = find_protocol(protocol), _root(data_root)
+    chosen = find_protocol(protocol)
+    root = os.environ.get("EDGEKEEPER_DATA", ".") if data_root is None else data_root
     found = find_subject(subject, scale=scale)
     if isinstance(found, SRModel):
         if scale not in (None, found.scale):
@@ -140,10 +135,7 @@ def results(
 def input_results(
     subject: SRModel | str | Path, *, inputs: str | Path, scale: int
 ) -> Iterator[tuple[Pair, Tensor]]:
-    """Return what ``subject`` makes of the images in a folder, which have no originals.
-
-    The pairs have ``lr()`` alone. Result folders are matched by name; errors as ``evaluate``.
-    """
+    """Return what ``subject`` makes of the images in a folder, which have no originals."""
     folder = Path(inputs)
     if not folder.is_dir():
         raise InputError(f"There is no folder '{folder}' of images to enlarge.")
@@ -177,20 +169,11 @@ def score_result(
 def find_subject(
     subject: SRModel | str | Path, *, scale: int | None = None
 ) -> SRModel | str | Path:
-    """Return what to score: the word bicubic, a folder of results, or else a network.
-
-    ``scale`` is for network files that do not say theirs.
-    Raises InputError: no such network; CheckpointError: a file is none.
-    """
+    """Return what to score: the word bicubic, a folder of results, or else a network."""
     if isinstance(subject, SRModel) or subject == "bicubic":
         return subject
     path = Path(check_named(subject))
     return path if path.is_dir() else load_network(subject, factor=scale)
-
-
-def _root(data_root: str | Path | None) -> str | Path:
-    """Return the folder of the benchmark sets; sets that are folders need none."""
-    return os.environ.get("EDGEKEEPER_DATA", ".") if data_root is None else data_root
 
 
 def _label(given: str | Path) -> str:
@@ -254,11 +237,7 @@ def interpolation_name(protocol: Protocol) -> str:
 def result_files(
     folder: Path, *, set_name: str, names: Sequence[str], scale: int
 ) -> dict[str, Path]:
-    """Return the result file of each image, as ``match_results``, from a folder of results.
-
-    For several sets it may hold a folder for each, ``Set5`` or ``Set5_x4``, and these one for
-    each scale, ``x4``.
-    """
+    """Return the result file of each image, as ``match_results``, from a folder of results."""
     of_set = (set_name.lower(), f"{set_name.lower()}_x{scale}")
     for wanted in (of_set, (f"x{scale}",)):
         inner = [path for path in sorted(folder.iterdir()) if path.name.lower() in wanted]
@@ -271,12 +250,9 @@ def match_results(
 ) -> dict[str, Path]:
     """Return the result file of each image, matched by name and never by order.
 
-    A file belongs to an image when the image's name, or the other name or number it is
-    published under, stands in the file's name as a word: ``baby.png``, ``babyx4.png``,
-    ``baby_RCAN_x4.png``, ``img_001_SRF_4_HR.png``. Files that say another scale are left
-    out, and so are files that belong to no image of the set.
-
-    Raises DataError listing every image without a file or with several.
+    A file belongs to an image when the image's name, or the other name or number it is published
+    under, stands in the file's name as a word: ``baby.png``, ``babyx4.png``, ``baby_RCAN_x4.png``,
+    ``img_001_SRF_4_HR.png``. Files that say another scale, or belong to no image, are left out.
     """
     ways = _ways(set_name, names)
     found = {name: [f for f in files if _says(f, ways[name], scale)] for name in names}

@@ -38,14 +38,10 @@ from edgekeeper.ops.resize import imresize
 
 RiskVerdict = Literal["supported", "undecided", "doubtful", "invented"]
 
-DOUBTFUL, INVENTED = 0.005, 0.02
-"""Scores from which a result counts as doubtful, and as invented."""
-
-ORIGINALS = 1767
-"""Originals whose score was measured: photographs and images of repeating structure."""
-
+DOUBTFUL, INVENTED = 0.005, 0.02  # scores from which a result counts as such
+ORIGINALS = 1767  # photographs and images of repeating structure, whose score was measured
+# How many of these, shrunk by Pillow's bicubic, reach each limit (benchmarks/risk.py).
 FALSE_ALARMS = {DOUBTFUL: 4, INVENTED: 0}
-"""How many of these, shrunk by Pillow's bicubic, reach each limit (benchmarks/risk.py)."""
 
 # Vermilion, green and blue: told from grey and from each other by colour-blind eyes too.
 RISK_COLOUR, UNDECIDED_COLOUR = (1.0, 94 / 213, 0.0), (0.0, 1.0, 115 / 158)
@@ -71,41 +67,23 @@ class Place:
 class Inspection:
     """What can be said of a result without its original.
 
-    Consistency, of the result shrunk by MATLAB's bicubic against the input, in grey levels of 255:
-
-    Attributes:
-        scale: the factor between the images.
-        difference_mean, difference_max: absolute difference over all pixels and colours.
-        colour_error: mean colour difference, CIEDE2000; about 1 is just noticeable side by side.
-        colour_shift: mean difference of red, green and blue, above 0 where the result has more.
-        psnr: in dB over RGB, inf when both are equal.
-        risk: the structure risk in [0, 1]: the share of the result's edge strength that
-            contradicts the input.
-        undecided: the share finer than the input can show, which may be right or invented.
-        verdict: "invented" from a risk of 0.02 on, "doubtful" from 0.005; else "undecided" where
-            ``undecided`` is 0.005 or more, or "supported".
-        worst: the place with the most edges of both kinds, None when there are none.
-        damaged: the input's file is compressed or noisy, so that its own original contradicts it
-            and the risk says how far the result departs from the input, not what is invented.
-        unsupported, beyond: (1, 1, h, w) where both are, in grey levels per pixel, one value per
-            pixel of the input.
-        artifacts: (1, 1, H, W) bool, where the texture is not that of a faithful result (DeSRA);
-            None without one.
+    The first five compare the result, shrunk by MATLAB's bicubic, with the input, in grey levels.
     """
 
-    scale: int
-    difference_mean: float
+    scale: int  # the factor between the images
+    difference_mean: float  # over all pixels and colours
     difference_max: float
-    colour_error: float
-    colour_shift: tuple[float, float, float]
-    psnr: float
-    risk: float
-    undecided: float
-    verdict: RiskVerdict
-    worst: Place | None
-    damaged: bool = False
-    unsupported: Tensor = field(repr=False, compare=False)
-    beyond: Tensor = field(repr=False, compare=False)
+    colour_error: float  # mean CIEDE2000; about 1 is just noticeable side by side
+    colour_shift: tuple[float, float, float]  # above 0 where the result has more
+    psnr: float  # in dB over RGB
+    risk: float  # the share of the result's edge strength that contradicts the input
+    undecided: float  # the share finer than the input can show: right or invented
+    verdict: RiskVerdict  # by the risk, DOUBTFUL and INVENTED; else by ``undecided``
+    worst: Place | None  # with the most edges of both kinds
+    damaged: bool = False  # the input is compressed or noisy: its original contradicts it too
+    unsupported: Tensor = field(repr=False, compare=False)  # (1, 1, h, w) levels per pixel
+    beyond: Tensor = field(repr=False, compare=False)  # (1, 1, h, w), undecided
+    # (1, 1, H, W) bool, where the texture is not that of a faithful result (DeSRA)
     artifacts: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -137,7 +115,7 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int, faithful: Tensor | None = Non
     """The report on the result ``sr`` (1, 3, scale·h, scale·w) of the input ``lr`` (1, 3, h, w).
 
     Both are float RGB in [0, 1], and so is ``faithful``, the result of a network for fidelity, with
-    which artifacts are looked for. Raises InputError for other shapes or an input below 8 × 8.
+    which artifacts are looked for.
     """
     if len(lr) != 1 or len(sr) != 1:
         raise InputError(
@@ -146,6 +124,7 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int, faithful: Tensor | None = Non
     found = structure_risk(lr, sr, scale=scale)
     prediction, target = shrink(sr.float(), scale=scale).double(), lr.double()
     difference = (prediction - target) * 255
+    red, green, blue = difference.mean(dim=(0, 2, 3)).tolist()
     risk, undecided = float(found.score), float(found.undecided)
     verdict: RiskVerdict = "undecided" if undecided >= DOUBTFUL else "supported"
     if risk >= DOUBTFUL:
@@ -155,7 +134,7 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int, faithful: Tensor | None = Non
         difference_mean=float(difference.abs().mean()),
         difference_max=float(difference.abs().max()),
         colour_error=colour_difference(prediction, target),
-        colour_shift=_mean_rgb(difference),
+        colour_shift=(red, green, blue),
         psnr=float(mean_square_psnr(prediction, target)),
         risk=risk,
         undecided=undecided,
@@ -178,13 +157,10 @@ def inspect_files(
 ) -> Inspection:
     """Return the report on the result in one file, given the file of the input it was made from.
 
-    The scale is that of the sizes. Where an image has alpha it is laid on mid-grey, so that what
-    nobody sees does not count. With ``overlay_path`` the overlay is written there as well. With
-    ``artifacts`` the input is enlarged by the faithful network that ships, and unlike texture is
-    marked; with ``tolerant`` a damaged input is taken as far as it goes. Images are held whole:
-    reckon with about 30 bytes per pixel of the result, 90 with ``artifacts``.
-    Raises ImageError: a file cannot be read or the overlay not be written; InputError: the result
-    is not a whole number of times as large as the input.
+    Where an image has alpha it is laid on mid-grey, so that what nobody sees does not count.
+    ``artifacts`` enlarges the input by the faithful network and marks unlike texture; ``tolerant``
+    takes a damaged input as far as it goes. Images are
+    held whole: about 30 bytes per pixel of the result, 90 with ``artifacts``.
     """
     if overlay_path is not None:
         check_image_target(Path(overlay_path), overwrite=overwrite)
@@ -214,22 +190,15 @@ def inspect_files(
 def overlay(report: Inspection, sr: Tensor) -> Tensor:
     """Return the result in grey, (1, 3, H, W) in [0, 1], edges against the input in vermilion.
 
-    What the input cannot decide is green; artifacts, where they were looked for, are tinted blue.
-
-    A colour covers 63 % where the edge strength in question is 4 grey levels per pixel, and more
-    the stronger it is. Raises InputError when ``sr`` is not the result that was inspected.
+    What the input cannot decide is green, artifacts blue. A colour covers 63 % where the edge
+    strength in question is 4 grey levels per pixel.
     """
     height, width = (n * report.scale for n in report.unsupported.shape[-2:])
     if sr.shape != (1, 3, height, width):
         raise InputError(
             f"The report is on a result {(1, 3, height, width)}; {tuple(sr.shape)} was given."
         )
-    painted = torch.empty_like(sr)
-    top = 0
-    for band in _painted(report, sr):
-        painted[..., top : top + band.shape[-2], :] = band
-        top += band.shape[-2]
-    return painted
+    return torch.cat(list(_painted(report, sr)), dim=-2)
 
 
 def _painted(report: Inspection, sr: Tensor) -> Iterator[Tensor]:
@@ -259,11 +228,6 @@ def _visible(image: Image) -> Tensor:
     if image.alpha is None:
         return colours
     return 0.5 + (colours - 0.5) * alpha_tensor(image)
-
-
-def _mean_rgb(difference: Tensor) -> tuple[float, float, float]:
-    red, green, blue = difference.mean(dim=(0, 2, 3)).tolist()
-    return red, green, blue
 
 
 def _worst(unsupported: Tensor, edges: Tensor, *, scale: int) -> Place | None:

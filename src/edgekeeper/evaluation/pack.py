@@ -22,10 +22,9 @@ def pack(
 ) -> Network:
     """Return a network file at ``target``, made from a run's ``model.safetensors`` or its state.
 
-    Weights are rounded to half precision first and the rounded network is scored on ``sets``, so
-    that the results on the card are those of the file. Each mean has a 95 % bootstrap interval
-    over the images. LPIPS is among them where its weight files are. A gradient branch that only
-    training needs (``DGGGANLight``) is left out.
+    Weights are rounded to half precision first, so that the results on the card are those of the
+    file, with 95 % bootstrap intervals over the images; LPIPS where its weight files are. A
+    gradient branch that only training needs (``DGGGANLight``) is left out.
     """
     file = read_network(source)
     network = file.spec

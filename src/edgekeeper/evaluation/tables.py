@@ -71,8 +71,7 @@ class Table:
 def number(value: object, *, digits: int, sign: Literal["negative", "always"] = "negative") -> str:
     """Return the number with so many digits; "inf" for infinity, a dash for None.
 
-    Minus is the hyphen, so that the text can be copied into a program. Raises InputError for
-    anything else.
+    Minus is the hyphen, so that the text can be copied into a program.
     """
     if value is None:
         return NOTHING
@@ -111,10 +110,8 @@ def score_table(
 ) -> Table:
     """Return the means of one protocol, a row for each model and set; the best of a set is starred.
 
-    metrics: the columns; by default those that every score has and all others that were asked
-    for. A mean over fewer images than the set has carries their number, and a note says why.
-    Raises InputError when the means are under different protocols: their numbers must not share
-    a column.
+    metrics: the columns; by default those that every score has and all others that were asked for.
+    A mean over fewer images than the set has carries their number, and a note says why.
     """
     protocols = list(dict.fromkeys(mean.protocol for mean in means))
     if len(protocols) != 1:
