@@ -16,44 +16,33 @@ from edgekeeper.errors import unknown_name
 
 @dataclass(frozen=True)
 class Remote:
-    """One file of a set: its path in the set's folder, its address, and what it must be.
+    """One file of a set; what is None is not known, and not checked."""
 
-    ``size`` (bytes) and ``sha256`` are None when unknown. ``unpack``: a zip whose images go
-    into the set's folder.
-    """
-
-    path: str
+    path: str  # in the set's folder
     address: str
-    size: int | None = None
+    size: int | None = None  # bytes
     sha256: str | None = None
-    unpack: Literal["no", "zip"] = "no"
+    unpack: Literal["no", "zip"] = "no"  # whose images go into the set's folder
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set of images and the facts about it.
-
-    ``folder`` is where it lies below the data root. ``licence`` is what its source states.
-    ``may_ship``: whether networks trained on it may be published with the project.
-    ``bases``: (beginning of the path, address before the rest) for the files of ``digests.txt``.
-    ``how``: what to do when it cannot be fetched. ``names``: the images' usual names, in order.
-    ``hr_scale``: the scale whose HR images serve for all scales (None: each scale its own).
-    ``caution``: what to know before using it.
-    """
+    """A set of images and the facts about it."""
 
     name: str
     title: str
     kind: Literal["test", "train"]
     count: int
     origin: str
-    folder: str
+    folder: str  # where it lies below the data root
     licence: str = "none stated; research use only"
-    may_ship: bool = False
+    may_ship: bool = False  # whether networks trained on it may be published with the project
+    # Beginning of the path, address before the rest, for the files of digests.txt.
     bases: tuple[tuple[str, str], ...] = ()
     archives: tuple[Remote, ...] = ()
-    how: str = ""
-    names: tuple[str, ...] = ()
-    hr_scale: int | None = None
+    how: str = ""  # what to do when it cannot be fetched
+    names: tuple[str, ...] = ()  # the images' usual ones, in order
+    hr_scale: int | None = None  # whose HR images serve for all scales; None: each has its own
     caution: str = ""
 
 

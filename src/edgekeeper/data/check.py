@@ -17,8 +17,6 @@ from edgekeeper.data.copies import Look, find_copies, look
 from edgekeeper.data.degrade import LR_KERNELS, LrKernel, make_lr
 from edgekeeper.data.pairs import Pair
 from edgekeeper.errors import ImageError
-from edgekeeper.ops.color import rgb_to_y
-from edgekeeper.ops.resize import imresize
 
 FindingKind = Literal["unreadable", "size", "unaligned", "kernel", "copy"]
 
@@ -37,10 +35,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class KernelMatch:
-    """The kernel that comes nearest to how an LR image was made.
-
-    ``largest`` and ``mean`` are absolute differences in grey levels (of 255).
-    """
+    """The kernel that comes nearest to how an LR image was made; differences are in levels."""
 
     image: str
     kernel: LrKernel
@@ -55,11 +50,6 @@ class Report:
     images: int
     findings: tuple[Finding, ...]
     kernels: tuple[KernelMatch, ...]
-
-    @property
-    def fine(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
 
     def lines(self) -> list[str]:
         """Return the report as sentences to print."""
@@ -113,9 +103,7 @@ def _check_pair(pair: Pair, *, lr_kernel: LrKernel) -> tuple[list[Finding], list
             )
             return [Finding("unaligned", pair.name, message)], [match]
     if match.largest > SAME_LEVELS or match.kernel != lr_kernel:
-        findings.append(
-            Finding("kernel", pair.name, kernel_message(match, lr_kernel, hr=hr, lr=lr))
-        )
+        findings.append(Finding("kernel", pair.name, _kernel_message(match, lr_kernel)))
     return findings, [match]
 
 
@@ -123,79 +111,37 @@ def nearest_kernel(hr: Tensor, lr: Tensor, *, name: str, scale: int) -> KernelMa
     """The kernel with the smallest mean difference between ``lr`` and what it makes of ``hr``."""
     matches = []
     for kernel in LR_KERNELS:
-        levels = difference(make_lr(hr, scale=scale, kernel=kernel), lr)
+        levels = ((make_lr(hr, scale=scale, kernel=kernel) - lr) * 255).abs().round()
         matches.append(KernelMatch(name, kernel, int(levels.max()), float(levels.mean())))
     return min(matches, key=lambda match: match.mean)
 
 
-def difference(first: Tensor, second: Tensor) -> Tensor:
-    """Absolute differences in grey levels, rounded to whole ones."""
-    return ((first - second) * 255).abs().round()
-
-
-def kernel_message(match: KernelMatch, expected: LrKernel, *, hr: Tensor, lr: Tensor) -> str:
-    """Return how LR was made instead of by the ``expected`` kernel."""
-    scale = hr.shape[-1] // lr.shape[-1]
-    largest = int(difference(make_lr(hr, scale=scale, kernel=expected), lr).max())
+def _kernel_message(match: KernelMatch, expected: LrKernel) -> str:
+    size = f"largest difference {match.largest} of 255"
     if match.largest <= SAME_LEVELS:
-        return (
-            f"LR was made by {match.kernel} (largest difference {match.largest} of 255), not by "
-            f"{expected} (largest difference {largest})."
-        )
-    return (
-        f"LR was made by no known kernel: nearest is {match.kernel} (largest difference "
-        f"{match.largest} of 255, mean {match.mean:.2f}); by {expected} it is {largest}."
-    )
+        return f"LR was made by {match.kernel} ({size}), not by {expected}."
+    mean = f"mean {match.mean:.2f}"
+    return f"LR was made by no known kernel: nearest is {match.kernel} ({size}, {mean})."
 
 
 def shift(
     hr: Tensor, lr: Tensor, *, scale: int, kernel: LrKernel = "matlab_uint8"
 ) -> tuple[int, int]:
-    """Rows and columns of HR by which the content of ``lr`` lies below and right of that of ``hr``.
+    """Rows and columns of HR by which ``lr`` lies below and right of ``hr``, up to an LR pixel.
 
-    First the peak of the correlation of the enlarged LR image with what it should be, up to
-    four LR pixels each way; then, near the peak and near (0, 0), the shift of HR of which
-    ``kernel`` makes the LR image most alike.
+    It is that by which HR is moved before ``kernel`` makes the LR image most like ``lr``.
     """
-    down, right = correlation_peak(hr, lr, scale=scale)
-    near = {(y, x) for y, x in product((-1, 0, 1), repeat=2)}
-    near |= {(down + y, right + x) for y, x in product(range(-2, 3), repeat=2)}
-    border = 5  # LR pixels that the moved image's other side may reach into
-    inner = (..., slice(border, -border), slice(border, -border))
+    border = 4  # LR pixels that the moved image's other side may reach into
     if min(lr.shape[-2:]) <= 2 * border + 4:
         return 0, 0
+    inner = (..., slice(border, -border), slice(border, -border))
     means: dict[tuple[int, int], float] = {}
-    for move in sorted(near):
-        moved = make_lr(torch.roll(hr, move, dims=(-2, -1)), scale=scale, kernel=kernel)
-        means[move] = float((moved - lr)[inner].abs().mean())
+    for down, right in product(range(-scale, scale + 1), repeat=2):
+        moved = make_lr(torch.roll(hr, (down, right), dims=(-2, -1)), scale=scale, kernel=kernel)
+        means[down, right] = float((moved - lr)[inner].abs().mean())
     best = min(means, key=lambda move: means[move])
     # A shift must explain the image clearly better than none does.
     return best if means[best] < 0.9 * means[0, 0] else (0, 0)
-
-
-def correlation_peak(hr: Tensor, lr: Tensor, *, scale: int) -> tuple[int, int]:
-    """The peak of the correlation of enlarged ``lr`` with enlarged LR of ``hr``, in HR pixels."""
-    size = (hr.shape[-2], hr.shape[-1])
-    should = imresize(make_lr(hr, scale=scale, kernel="matlab_uint8"), size=size)
-    spectra = []
-    for image in (imresize(lr, size=size), should):
-        luma = rgb_to_y(image)[0, 0].double()
-        spectra.append(torch.fft.rfft2(sharp(luma)))
-    correlation = torch.fft.irfft2(spectra[0] * spectra[1].conj(), s=size)
-    reach = min(4 * scale, (min(size) - 1) // 2)
-    near = torch.roll(correlation, (reach, reach), dims=(0, 1))[: 2 * reach + 1, : 2 * reach + 1]
-    down, right = divmod(int(near.argmax()), 2 * reach + 1)
-    return down - reach, right - reach
-
-
-def sharp(luma: Tensor) -> Tensor:
-    """Return the Laplacian of ``luma`` (H, W), faded out at the border."""
-    detail = torch.zeros_like(luma)
-    inner = luma[1:-1, 1:-1]
-    around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
-    detail[1:-1, 1:-1] = around - 4 * inner
-    windows = [torch.hann_window(side, periodic=False, dtype=luma.dtype) for side in luma.shape]
-    return detail * windows[0][:, None] * windows[1]
 
 
 def check_copies(test: Sequence[Path], train: Sequence[Path]) -> list[Finding]:

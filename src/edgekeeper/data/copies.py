@@ -38,30 +38,23 @@ CopyKind = Literal["same file", "same image", "part"]
 
 @dataclass(frozen=True)
 class Look:
-    """What is remembered of an image file: digest, thumbnail, descriptions of whole and parts.
-
-    ``thumb`` (THUMB, THUMB); ``whole`` (D,) and ``parts`` (N, D) are unit vectors.
-    """
+    """What is remembered of an image file: digest, thumbnail, descriptions of whole and parts."""
 
     path: Path
     sha256: str
-    thumb: Tensor
-    whole: Tensor
-    parts: Tensor
+    thumb: Tensor  # (THUMB, THUMB)
+    whole: Tensor  # (D,), a unit vector
+    parts: Tensor  # (N, D)
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A training image that shows what a test image shows.
-
-    ``likeness`` is 1 for the same file and else the cosine of the two descriptions.
-    ``kind``: "part" when one is cut out of the other.
-    """
+    """A training image that shows what a test image shows."""
 
     test: Path
     train: Path
-    likeness: float
-    kind: CopyKind
+    likeness: float  # 1 for the same file, else the cosine of the two descriptions
+    kind: CopyKind  # "part": one is cut out of the other
 
 
 def look(path: str | Path) -> Look:

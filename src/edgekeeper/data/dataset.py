@@ -11,10 +11,9 @@ from edgekeeper.data.store import Store
 class Patches(Dataset[tuple[Tensor, Tensor]]):
     """Aligned patches (lr, hr) of a store, for ``torch.utils.data.DataLoader``.
 
-    Item i is patch 0 of the batch of step i, float in [0, 1]: the same for any number of workers,
-    forked or spawned. ``length`` is what an epoch is; another ``seed`` gives other patches.
-    ``asked`` are arguments of ``Store.batch``: ``patch``, ``scale``, ``augment``, ``crop``; an item
-    raises InputError, as that does, for one that the store cannot give.
+    Item i is patch 0 of the batch of step i, float in [0, 1]: the same for any number of workers.
+    ``length`` is what an epoch is. ``asked`` are arguments of ``Store.batch``: ``patch``,
+    ``scale``, ``augment``, ``crop``.
     """
 
     def __init__(self, store: Store, *, length: int, seed: int = 0, **asked: Any) -> None:

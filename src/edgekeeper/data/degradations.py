@@ -48,9 +48,8 @@ class DegradationRound:
     """Probabilities and ranges of one round; every value is uniform in its range.
 
     ``sigma`` and ``lens`` are in LR pixels, ``gaussian`` in grey levels of 255. ``lens`` is an
-    isotropic Gaussian that is folded into the resize and costs nothing; ``blur`` is the probability
-    of a two-dimensional kernel, which costs an FFT. ``peak`` is the decimal logarithm of the number
-    of photons at white (BSRGAN takes 2 to 4).
+    isotropic Gaussian folded into the resize, which costs nothing; ``blur`` is the probability of a
+    two-dimensional kernel, which costs an FFT. ``peak``: log10 of the photons at white.
     """
 
     blur: float = 0.0
@@ -252,17 +251,13 @@ def _normals(device: torch.device) -> Tensor:
 def _noise(x: Tensor, rows: list[int], *, drawn: Drawn, grey: bool) -> Tensor:
     """Images ``x`` (n, 3, H, W), the patches ``rows`` of ``drawn``, with noise.
 
-    The standard deviation is sqrt(gaussian^2 + photon x): the sum of Gaussian noise and of Poisson
-    noise, whose counts are large enough (100 and more at white) to be taken as normal. Grey noise
-    is one field for the three channels, of the variance at their mean.
+    The standard deviation is sqrt(gaussian^2 + photon x): Poisson noise, of 100 counts and more at
+    white, is taken as normal. Grey noise is one field, of the variance at the channels' mean.
     """
     channels = 1 if grey else 3
     count = channels * x.shape[-2] * x.shape[-1]
     if count > _NORMALS:
-        raise InputError(
-            f"Noise is made for patches of up to {_NORMALS // 3} pixels, not for "
-            f"{x.shape[-2]}x{x.shape[-1]}."
-        )
+        raise InputError(f"Noise is made for patches of up to {_NORMALS // 3} pixels.")
     normals = _normals(x.device)
     places = (drawn.place[rows] * (_NORMALS - count)).astype(np.int64).tolist()
     field = torch.stack([normals[p : p + count] for p in places])
@@ -360,10 +355,8 @@ def degrade(
     """LR patches (B, 3, H / scale, W / scale) on the grid of 1/255, made of ``hr`` (B, 3, H, W).
 
     ``hr`` is floating point in [0, 1] on any device; the result has its dtype and device. It is a
-    pure function of ``hr``, ``settings`` and, for the patch at row i of the batch, of
-    (``seed``, ``step``, ``first_index`` + i). No gradient passes.
-
-    Raises InputError for another shape or dtype, or sides that ``scale`` does not divide.
+    function of ``hr``, ``settings`` and, for the patch at row i of the batch, of (``seed``,
+    ``step``, ``first_index`` + i). No gradient passes.
     """
     if hr.ndim != 4 or hr.shape[1] != 3 or not hr.is_floating_point():
         raise InputError(

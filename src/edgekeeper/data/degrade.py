@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.errors import InputError, check_choice
 from edgekeeper.ops.blur import filter_each, gaussian_kernels
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.jpeg import jpeg
@@ -25,10 +25,9 @@ def make_lr(hr: Tensor, *, scale: int, kernel: LrKernel) -> Tensor:
     """LR images (..., H / scale, W / scale) on the 1/255 grid from ``hr`` (..., H, W) in [0, 1].
 
     ``matlab_uint8``: bicubic as MATLAB's imresize on uint8 once did it: border samples repeated,
-    rounding after each of the two passes (the public Set5, Set14 and BSD100 LR files).
-    ``matlab_float``: bicubic as MATLAB's imresize on double: mirrored border, one rounding.
-    ``pillow_bicubic``, ``pillow_bilinear``: Pillow's resize of uint8. ``box``: mean of each
-    scale x scale block. H and W must be multiples of ``scale``.
+    rounding after each pass (the public Set5, Set14 and BSD100 LR files). ``matlab_float``: as on
+    double: mirrored border, one rounding. ``pillow_bicubic``, ``pillow_bilinear``: Pillow's resize
+    of uint8. ``box``: mean of each scale x scale block.
     """
     height, width = hr.shape[-2], hr.shape[-1]
     if height % scale or width % scale or not height or not width:
@@ -41,10 +40,9 @@ def make_lr(hr: Tensor, *, scale: int, kernel: LrKernel) -> Tensor:
         return imresize(hr, size=size, boundary="replicate", quantise="uint8")
     if kernel == "matlab_float":
         return round_uint8(imresize(hr, size=size, boundary="symmetric", quantise="none"))
-    if kernel == "pillow_bicubic":
-        return pillow_resize(hr, size=size, method="bicubic")
-    if kernel == "pillow_bilinear":
-        return pillow_resize(hr, size=size, method="bilinear")
+    if kernel in ("pillow_bicubic", "pillow_bilinear"):
+        bicubic = kernel == "pillow_bicubic"
+        return pillow_resize(hr, size=size, method="bicubic" if bicubic else "bilinear")
     if kernel == "box":
         blocks = hr.reshape(*hr.shape[:-2], size[0], scale, size[1], scale)
         return round_uint8(blocks.mean(dim=(-3, -1)))
@@ -69,18 +67,12 @@ _REACH = 4  # standard deviations of the blur
 
 @dataclass(frozen=True)
 class KnownDegradation:
-    """What is done to an image; 0 leaves a step out.
-
-    Attributes:
-        blur: standard deviation in HR pixels.
-        noise: standard deviation in grey levels of 255, independent in each colour.
-        quality: of the JPEG at the end, with 4:2:0 subsampling.
-    """
+    """What is done to an image; 0 leaves a step out."""
 
     name: str
-    blur: float = 0.0
-    noise: float = 0.0
-    quality: int = 0
+    blur: float = 0.0  # standard deviation in HR pixels
+    noise: float = 0.0  # standard deviation in grey levels of 255, independent in each colour
+    quality: int = 0  # of the JPEG at the end, with 4:2:0 subsampling
 
 
 KNOWN: tuple[KnownDegradation, ...] = (
@@ -97,16 +89,14 @@ KNOWN: tuple[KnownDegradation, ...] = (
 def find_known(name: str) -> KnownDegradation:
     """Return the degradation of that name; raise InputError that names the nearest."""
     found = {known.name: known for known in KNOWN}
-    if name not in found:
-        raise unknown_name("degradation", name, known=list(found))
+    check_choice("degradation", name, known=found)
     return found[name]
 
 
 def degrade_known(hr: Tensor, known: KnownDegradation, *, scale: int = 4, seed: int = 0) -> Tensor:
-    """Return the LR images (B, 3, H // scale, W // scale) on the grid of 1/255.
+    """Return the LR images (B, 3, H // scale, W // scale) on the grid of 1/255, of RGB in [0, 1].
 
-    ``hr`` (B, 3, H, W) is RGB in [0, 1]. Every image of a batch gets the same noise field, that of
-    NumPy's default generator from ``seed``.
+    Every image of a batch gets the same noise field, that of NumPy's generator from ``seed``.
     """
     x = round_uint8(crop_to_multiple(hr, scale))
     if known.blur:

@@ -44,7 +44,6 @@ def fetch_set(
     """Return the folder below ``root`` that now holds the set ``wanted``.
 
     Files already there are checked. ``timeout`` is in seconds and counts while nothing arrives.
-    Raises DataError, also with what to do by hand when a set has no public direct address.
     """
     entry = wanted if isinstance(wanted, ImageSet) else find_set(wanted)
     folder = Path(root) / entry.folder
@@ -87,8 +86,6 @@ def fetch(remote: Remote, folder: Path, *, timeout: float = 30.0) -> Path:
     """Return the file of ``remote`` in ``folder``, fetched from its address unless it is there.
 
     A file that is there is kept when size and digest agree and refused when they do not.
-    Raises InputError: the address is not of ``SCHEMES``; DataError: it cannot be reached or
-    written, or is not what was expected.
     """
     if urlsplit(remote.address).scheme not in SCHEMES:
         schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES)

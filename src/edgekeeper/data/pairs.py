@@ -38,10 +38,7 @@ class Pair:
     lr_kernel: LrKernel | Literal["own files"] = DEFAULT_KERNEL
 
     def hr(self) -> Tensor:
-        """Return the HR image (1, 3, H, W) in [0, 1], cropped from the top left to a multiple of s.
-
-        Grey becomes RGB by replication. ImageError when the file cannot be read.
-        """
+        """Return the HR image (1, 3, H, W) in [0, 1], cropped to multiples of the scale."""
         return round_uint8(crop_to_multiple(to_rgb_tensor(read_image(self.hr_path)), self.scale))
 
     def lr(self) -> Tensor:
@@ -62,11 +59,10 @@ def load_pairs(
 ) -> list[Pair]:
     """Return the pairs of a set at ``scale``, sorted by file name.
 
-    ``set_name`` is a set of the catalogue, looked for below the data folder ``root``, or the
-    folder of one's own images. ``lr="stored"`` takes the set's LR files where it has them and
-    makes the others by ``matlab_uint8``, which is how the stored ones were made; a kernel's name
-    makes all LR images with that kernel. ``lr_folder`` holds the LR images of a folder of one's
-    own. Raises DataError when images are missing or LR images could not be used.
+    ``set_name`` is a set of the catalogue, below the data folder ``root``, or the folder of one's
+    own images. ``lr="stored"`` takes the set's LR files where it has them and makes the others by
+    ``matlab_uint8``; a kernel's name makes all of them. ``lr_folder`` holds the LR images of a
+    folder of one's own. Raises DataError when images are missing or LR images could not be used.
     """
     if scale < 2:
         raise InputError(f"scale is {scale}; it must be a whole number from 2 on.")
@@ -95,9 +91,9 @@ def load_pairs(
         )
     if entry is not None and entry.names:
         files = [(n, hr, low) for n, (_, hr, low) in zip(entry.names, files, strict=True)]
-    if lr == "stored":
-        return [Pair(name, scale, hr, low) for name, hr, low in files]
-    return [Pair(name, scale, hr, None, lr) for name, hr, _ in files]
+    stored = lr == "stored"
+    kernel = DEFAULT_KERNEL if lr == "stored" else lr
+    return [Pair(name, scale, hr, low if stored else None, kernel) for name, hr, low in files]
 
 
 Files = list[tuple[str, Path, Path | None]]
@@ -129,10 +125,7 @@ HIGH, LOW = ("hr", "gt"), ("lr", "lq", "lr_bicubic")
 def _own(
     folder: Path, *, scale: int, lr_folder: str | Path | None
 ) -> list[tuple[Path, Path]] | None:
-    """Return HR and LR files of a folder of one's own; None where it has no LR images.
-
-    Raises DataError when a file has no partner, or the LR images are for other scales.
-    """
+    """Return HR and LR files of a folder of one's own; None where it has no LR images."""
     if list(folder.glob("image_SRF_*")):
         return None
     below = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}

@@ -154,21 +154,15 @@ def symmetries(words: NDArray[np.uint64], *, augment: Augment) -> Integers:
 def windows(places: Places, regions: list[Region], *, patch: int, factor: int) -> Windows:
     """Walks over ``factor * patch`` pixels at ``factor`` times the LR places, in ``regions``."""
     size = patch * factor
-    offset = np.array([regions[i].offset for i in places.image], dtype=np.int64)
-    height = np.array([regions[i].height for i in places.image], dtype=np.int64)
-    width = np.array([regions[i].width for i in places.image], dtype=np.int64)
+    of = [regions[i] for i in places.image]
+    offset, height, width = np.array([(r.offset, r.height, r.width) for r in of], np.int64).T
     flip_columns, flip_rows = places.symmetry & 1 == 1, places.symmetry & 2 == 2
     transpose = places.symmetry & 4 == 4
     origin = offset + (factor * places.top) * width + factor * places.left
     origin += np.where(flip_columns, size - 1, 0) + np.where(flip_rows, (size - 1) * width, 0)
     row, column = np.where(flip_rows, -width, width), np.where(flip_columns, -1, 1)
-    return Windows(
-        origin,
-        height * width,
-        np.where(transpose, column, row),
-        np.where(transpose, row, column),
-        size,
-    )
+    row, column = np.where(transpose, column, row), np.where(transpose, row, column)
+    return Windows(origin, height * width, row, column, size)
 
 
 def read_memory(pixels: NDArray[np.uint8], walks: Windows, *, pinned: bool = False) -> Tensor:

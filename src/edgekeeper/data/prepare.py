@@ -51,9 +51,8 @@ def sources_in(
 ) -> list[SourceImage]:
     """Return the image files in and below ``folder``, sorted, as sources; DataError for none.
 
-    A file ``ORIGIN.csv`` in a folder gives each of its images its own licence (with the names that
-    it asks for); ``licence`` is that of the others. ``on_left_out`` is told of folders below that
-    cannot be read; without it they are an error.
+    A file ``ORIGIN.csv`` in a folder gives each of its images its own licence; ``licence`` is that
+    of the others. ``on_left_out`` is told of folders that cannot be read.
     """
     found = list_images(folder, depth="tree", suffixes=READ_SUFFIXES, on_unread=on_left_out)
     if not found:
@@ -87,15 +86,13 @@ def prepare_store(
 ) -> Store:
     """Return the store made of ``images`` in the new folder ``target``.
 
-    Each source gives one HR image per factor of ``shrink``: 1 is the source itself, 2 or 3 a
-    copy shrunk by MATLAB's bicubic (float, one rounding), which removes the marks of JPEG from
-    large photographs. With ``long_sides`` it gives one per length instead, shrunk to so many
-    pixels on its long side (a smaller source gives itself, once): a whole scene in 500 pixels
-    teaches more than a sky in 1,800. HR images are cropped from the top left to a multiple of
-    all ``scales``; those with a side below ``min_side`` are left out. Alpha is dropped, grey
-    becomes RGB. A file that cannot be read is left out where ``on_left_out`` is there to be told,
-    and else an error.
-    The store is written beside ``target`` and renamed when complete: a failure leaves nothing.
+    Each source gives one HR image per factor of ``shrink``: 1 is the source itself, 2 or 3 a copy
+    shrunk by MATLAB's bicubic, which removes the marks of JPEG from large photographs. With
+    ``long_sides`` it gives one per length instead, shrunk to so many pixels on its long side: a
+    whole scene in 500 pixels teaches more than a sky in 1,800. HR images are cropped to a multiple
+    of all ``scales``; those with a side below ``min_side`` are left out. Alpha is dropped, grey
+    becomes RGB. A file that cannot be read is told to ``on_left_out``, or an error without it. The
+    store is written beside ``target`` and renamed when complete: a failure leaves nothing.
     """
     folder = follow(Path(target))
     _check_arguments(images, scales=scales, shrink=shrink)
@@ -194,19 +191,10 @@ class Writer:
                 scale: self.write(make_lr(hr, scale=scale, kernel=self.lr_kernel))
                 for scale in sorted(self.scales)
             }
-            name = source.path.stem if factor == 1 else f"{source.path.stem}_shrunk{factor:g}"
-            self.entries.append(
-                Entry(
-                    name,
-                    source.path.name,
-                    sha256,
-                    source.licence,
-                    factor,
-                    region,
-                    lr,
-                    self.of_image.hexdigest(),
-                )
-            )
+            path, own = source.path, self.of_image.hexdigest()
+            name = path.stem if factor == 1 else f"{path.stem}_shrunk{factor:g}"
+            entry = Entry(name, path.name, sha256, source.licence, factor, region, lr, own)
+            self.entries.append(entry)
 
     def shrunk(self, image: Tensor, factors: Sequence[float]) -> Iterator[tuple[float, Tensor]]:
         """(factor, HR image) for each factor whose copy is large enough."""
@@ -232,8 +220,8 @@ class Writer:
         """Return the index of all that was written; DataError when nothing was large enough."""
         if not self.entries:
             raise DataError(
-                f"No image is large enough for the store: after shrinking, the short side must "
-                f"be at least {max(self.min_side, math.lcm(*self.scales))} pixels."
+                "No image is large enough: after shrinking, the short side must be at least "
+                f"{max(self.min_side, math.lcm(*self.scales))} pixels."
             )
         return Index(
             scales=tuple(sorted(self.scales)),

@@ -36,11 +36,7 @@ def cached(address: str, *, what: str) -> Path:
 
 
 class RemoteFolder:
-    """A folder at an address. An error of its storage is one of ours that names the file.
-
-    Raises InputError: there is no such kind of address; UnavailableError: what speaks to this
-    storage is not installed.
-    """
+    """A folder at an address. An error of its storage is one of ours that names the file."""
 
     def __init__(self, address: str) -> None:
         from fsspec.core import url_to_fs  # torch brings it; 0.1 s
@@ -85,10 +81,7 @@ class RemoteFolder:
     def fetch(
         self, name: str, target: Path, *, digest: str, error: type[EdgekeeperError] = InputError
     ) -> None:
-        """Copy a file to ``target``, by ranges, unless it is there; its SHA-256 is ``digest``.
-
-        Raises EdgekeeperError: of the type ``error``: it cannot be read, or has another digest.
-        """
+        """Copy a file to ``target``, by ranges, unless it is there; its SHA-256 is ``digest``."""
         if target.is_file() and sha256_of(target) == digest:
             return
         place, found = f"{self.path}/{name}", sha256()
@@ -117,9 +110,8 @@ class RemoteFolder:
 def fetch_store(address: str) -> Path:
     """Return the folder of a local copy of the store at ``address``, such as ``s3://b/p.store``.
 
-    Every rank draws from all images, so the whole store is copied, by ranges; the copy has the
-    name of its pixels' SHA-256, and is checked against it when it is made.
-    Raises DataError: there is no store, it cannot be read, or is not what its index says.
+    Every rank draws from all images, so the whole store is copied, by ranges; the copy has the name
+    of its pixels' SHA-256, and is checked against it when it is made.
     """
     remote = RemoteFolder(address)
     content = remote.read(INDEX, error=DataError)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -44,11 +44,10 @@ PIXELS, INDEX = "pixels.bin", "index.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One HR image of a store with its LR images and where it came from.
+    """One HR image of a store with its LR images, by scale, and where it came from.
 
-    ``lr`` maps the scale to the LR image; ``shrink`` is the factor by which the source was
-    shrunk before it became this HR image (1: not at all; no whole number where the long side
-    was asked for). ``sha256`` is the digest of its HR and LR bytes ("" in earlier stores).
+    ``shrink`` is the factor by which the source was shrunk before (no whole number where the long
+    side was asked for). ``sha256``: of its HR and LR bytes ("" in earlier stores).
     """
 
     name: str
@@ -88,27 +87,19 @@ def read_index(path: Path) -> Index:
     """The index in the file ``path``, checked; raises DataError when it is not a sound one."""
     try:
         content = parse_json(read_text(path))
+        if content.get("format") != _FORMAT:
+            raise ValueError("it is not the index of a packed store")
+        if content.get("version") != VERSION:
+            raise ValueError(f"version {content.get('version')} of the format; {VERSION} is read")
+        index = _index_from(content)
     except FileNotFoundError:
         raise DataError(
             f"'{path.parent}' is not a packed store: it has no {path.name}. "
             "Make one with `edgekeeper data prepare` (in Python: data.prepare.prepare_store)."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"The index '{path}' cannot be read ({error}). Prepare the store anew."
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise DataError(f"'{path}' is not the index of a packed store.")
-    if content.get("version") != VERSION:
-        raise DataError(
-            f"'{path}' has version {content.get('version')} of the store format; this program "
-            f"reads version {VERSION}. Prepare the store anew."
-        )
-    try:
-        index = _index_from(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"The index '{path}' is damaged ({type(error).__name__}: {error}). "
+            f"The index '{path}' cannot be read or is damaged ({type(error).__name__}: {error}). "
             "Prepare the store anew."
         ) from error
     _check_index(index, path)
@@ -175,12 +166,20 @@ class Batch:
         return Batch(self.lr.float() / 255, self.hr.float() / 255)
 
 
-class Store:
-    """A packed store opened for reading; get one from ``Store.open``.
+class Asked(TypedDict):
+    """What each batch of a run is asked for; see ``Store.batch``."""
 
-    ``index`` says what it holds. ``fingerprint`` is the SHA-256 of its pixels and identifies the
-    store in checkpoints and results.
-    """
+    seed: int
+    size: int
+    patch: int
+    scale: int
+    augment: NotRequired[Augment]
+    crop: NotRequired[Crop]
+    memory: NotRequired[Memory]
+
+
+class Store:
+    """A packed store opened for reading, by ``Store.open``; ``fingerprint`` identifies it."""
 
     def __init__(
         self, path: Path, index: Index, mapped: mmap.mmap, *, resident: Tensor | None = None
@@ -294,13 +293,11 @@ class Store:
     ) -> Batch:
         """``size`` aligned patches, a pure function of the arguments and the stored pixels.
 
-        ``patch`` is the HR side in pixels, a multiple of ``scale``. Patch i of the batch depends
-        on (seed, step, rank * size + i) alone: ``ranks`` processes, each asking for ``size``
-        patches under its own ``rank``, share one batch of ``ranks * size``.
-        ``memory="pinned"`` makes the copy to a CUDA device faster.
-        ``crop="random"``: all positions are equally likely, so an image counts by its area.
-        ``crop="centre"``: one centre crop per image and epoch; then patch i is number
-        ``(step * ranks + rank) * size + i`` of the endless sequence of epochs.
+        ``patch`` is the HR side in pixels. Patch i depends on (seed, step, rank * size + i) alone:
+        ``ranks`` processes share one batch of ``ranks * size``. ``memory="pinned"`` makes the copy
+        to a CUDA device faster. ``crop="random"``: an image counts by its area. ``crop="centre"``:
+        one centre crop per image and epoch; then patch i is number ``(step * ranks + rank) * size +
+        i`` of the endless sequence of epochs.
         """
         self._check_scale(scale)
         if size < 1 or patch < scale or patch % scale or not 0 <= rank < ranks:
@@ -330,35 +327,16 @@ class Store:
         )
 
     def batches(
-        self,
-        *,
-        seed: int,
-        size: int,
-        patch: int,
-        scale: int,
-        start: int = 0,
-        augment: Augment = "eight",
-        crop: Crop = "random",
-        memory: Memory = "pageable",
-        workers: int = 0,
+        self, *, start: int = 0, workers: int = 0, **asked: Unpack[Asked]
     ) -> Iterator[Batch]:
-        """Return the endless batches of the steps start, start + 1, ...
+        """Return the endless batches of the steps start, start + 1, ...; ``asked`` as in ``batch``.
 
         ``workers`` threads read up to four batches in advance; the batches are the same for any
         number of them. Close the iterator (or drop it) to stop the threads.
         """
 
         def read(step: int) -> Batch:
-            return self.batch(
-                seed=seed,
-                step=step,
-                size=size,
-                patch=patch,
-                scale=scale,
-                augment=augment,
-                crop=crop,
-                memory=memory,
-            )
+            return self.batch(step=step, **asked)
 
         if workers < 0:
             raise InputError(f"workers is {workers}; it is a number of threads, from 0 on.")

@@ -35,11 +35,7 @@ Distance = Callable[[Array, Array], Array]
 
 
 def synthetic_image(*, size: int, seed: int, number: int) -> Tensor:
-    """Return the generated image ``number`` (1, 3, size, size) in [0, 1], float32.
-
-    The kinds take turns by ``number``.
-    Raises InputError: ``size`` is below 32 pixels.
-    """
+    """Return the generated image ``number`` (1, 3, size, size) in [0, 1]; kinds take turns."""
     if size < 32:
         raise InputError(f"The size of a generated image is {size}; it must be at least 32 pixels.")
     random = np.random.default_rng([seed, number])
@@ -307,10 +303,7 @@ def _reading_svg() -> Iterator[None]:
 
 
 def find_drawings(folder: Path) -> dict[Path, list[Path]]:
-    """Return the SVG files below ``folder`` by the folder that holds them, in order of name.
-
-    Raises InputError: there is none.
-    """
+    """Return the SVG files below ``folder`` by the folder that holds them, in order of name."""
     found: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*.svg")):
         found.setdefault(path.parent, []).append(path)
@@ -322,8 +315,8 @@ def find_drawings(folder: Path) -> dict[Path, list[Path]]:
 def collage(*, drawings: dict[Path, list[Path]], size: int, seed: int, number: int) -> Tensor:
     """Return collage ``number`` (1, 3, size, size) in [0, 1], float32.
 
-    A folder of ``drawings`` is drawn first and then one of its files, so that a folder of two
-    hundred flags counts no more than one of three cats. A file that does not render is left out.
+    A folder of ``drawings`` is drawn first and then one of its files: two hundred flags count no
+    more than three cats. A file that does not render is left out.
     """
     random = np.random.default_rng([seed, number, 2])
     folders = list(drawings)
