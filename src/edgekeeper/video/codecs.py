@@ -15,14 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """A way to encode: its name in FFmpeg, the default of ``crf`` and its end, and options.
+    """A way to encode."""
 
-    ``crf`` is None where the codec has no such number.
-    """
-
-    encoder: str
-    crf: int | None
-    most: int = 0
+    encoder: str  # FFmpeg's name
+    crf: int | None  # the default; None where there is no such number
+    most: int = 0  # the end of crf
     options: tuple[tuple[str, str], ...] = ()
 
 
@@ -56,11 +53,7 @@ def usual_codec(target: Path) -> str:
 
 
 def check_options(codec: str, crf: int | None) -> None:
-    """Raise an error for a codec that is not known or not there, or a quality that it has not.
-
-    Raises InputError: there is no such codec, or ``crf`` is out of its range or has no meaning;
-    UnavailableError: the FFmpeg at hand has no such encoder.
-    """
+    """Raise an error for a codec that is not known or not there, or a quality that it has not."""
     check_choice("video codec", codec, known=CODECS)
     known = CODECS[codec]
     if crf is not None and known.crf is None:
@@ -91,14 +84,7 @@ class Layout:
 
 
 # Chroma samples: one for so many pixels across and down.
-_SAMPLING = {
-    "444": (1, 1),
-    "422": (2, 1),
-    "420": (2, 2),
-    "440": (1, 2),
-    "411": (4, 1),
-    "410": (4, 4),
-}
+_CHROMA = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
 _PLANAR = re.compile(r"(yuv|yuva|yuvj)(4\d\d)p(\d+le)?|(gbra?)p(\d+le)?|(gray)(\d+le)?")
 
 # Formats whose samples are only ordered in another way -> the layout with the same samples.
@@ -127,15 +113,11 @@ def layout_of(name: str) -> Layout | None:
         return None
     kind, sampling, depth, rgb, rgb_depth, _, grey_depth = found.groups()
     bits = int((depth or rgb_depth or grey_depth or "8le")[:-2])
-    if kind:
-        if sampling not in _SAMPLING:
-            return None
-        across, down = _SAMPLING[sampling]
-        return Layout(
-            name=name, family="yuv", depth=bits, across=across, down=down, alpha=kind == "yuva"
-        )
-    family: Literal["gbr", "grey"] = "gbr" if rgb else "grey"
-    return Layout(name=name, family=family, depth=bits, across=1, down=1, alpha=rgb == "gbra")
+    across, down = _CHROMA.get(sampling, (0, 0)) if kind else (1, 1)
+    family: Literal["yuv", "gbr", "grey"] = "yuv" if kind else "gbr" if rgb else "grey"
+    alpha = kind == "yuva" or rgb == "gbra"
+    layout = Layout(name=name, family=family, depth=bits, across=across, down=down, alpha=alpha)
+    return layout if across else None
 
 
 def layout_to_read(name: str) -> Layout | None:
@@ -148,7 +130,6 @@ def layout_to_write(source: Layout, codec: str) -> Layout:
     """Return the layout of ``codec`` that keeps most of ``source``, and of those the smallest.
 
     Grey is written as 4:2:0, since many players show nothing else. Alpha is left out.
-    Raises UnavailableError: the FFmpeg at hand has no such encoder.
     """
     if source.family == "grey":
         source = replace(source, family="yuv", across=2, down=2)

@@ -39,23 +39,15 @@ MATRICES = tuple(_WEIGHTS)
 
 @dataclass(frozen=True, kw_only=True)
 class Coding:
-    """How numbers in planes stand for colours.
+    """How numbers in planes stand for colours."""
 
-    Attributes:
-        family: planes Y, Cb, Cr; G, B, R; or Y alone.
-        matrix: code of H.273, one of ``MATRICES``; it does not matter for "gbr".
-        span: "limited" has black at 16 and white at 235 (times 2^(depth - 8)).
-        across, down: chroma planes have one sample for so many pixels.
-        chroma: whether a sample of chroma lies at the first of its columns ("left"), or between
-            them; it always lies between its rows.
-    """
-
-    family: Literal["yuv", "gbr", "grey"]
+    family: Literal["yuv", "gbr", "grey"]  # planes Y, Cb, Cr; G, B, R; or Y alone
     depth: int
-    matrix: int = BT709
-    span: Range = "limited"
-    across: int = 1
+    matrix: int = BT709  # code of H.273, one of MATRICES; it does not matter for "gbr"
+    span: Range = "limited"  # has black at 16 and white at 235 (times 2^(depth - 8))
+    across: int = 1  # chroma planes have one sample for so many pixels
     down: int = 1
+    # At the first of its columns, or between them; it always lies between its rows.
     chroma: Literal["left", "centre"] = "left"
 
     @property
@@ -71,10 +63,7 @@ class Coding:
 
 
 def to_image(frame: "VideoFrame", coding: Coding) -> Image:
-    """Return the frame as an RGB image of 16 bits; ``coding`` is that of its samples.
-
-    Raises ImageError: the pixel format cannot be read.
-    """
+    """Return the frame as an RGB image of 16 bits; ``coding`` is that of its samples."""
     layout = layout_to_read(frame.format.name)
     if layout is None:
         raise ImageError(f"Frames of the pixel format '{frame.format.name}' cannot be read.")
@@ -188,15 +177,10 @@ def _interpolated(plane: Tensor, axis: int, *, length: int, factor: int, offset:
         return plane
     place = (torch.arange(length, dtype=torch.float32) - offset) / factor
     place = place.clamp_(0, plane.shape[axis] - 1)
-    before = place.floor()
-    shape = (-1, 1) if axis == 0 else (1, -1)
-    first = before.long()
+    first = place.floor().long()
     second = (first + 1).clamp_(max=plane.shape[axis] - 1)
-    return torch.lerp(
-        plane.index_select(axis, first),
-        plane.index_select(axis, second),
-        (place - before).reshape(shape),
-    )
+    weight = (place - first).reshape((-1, 1) if axis == 0 else (1, -1))
+    return torch.lerp(plane.index_select(axis, first), plane.index_select(axis, second), weight)
 
 
 def _averaged(plane: Tensor, axis: int, *, factor: int, offset: float) -> Tensor:

@@ -26,10 +26,7 @@ _OWN = ("major_brand", "minor_version", "compatible_brands", "encoder", "DURATIO
 
 
 def check_streams(folder: SegmentFolder, encoding: Encoding) -> tuple[str, ...]:
-    """Return notes on what cannot be kept, found before the work by writing a file without frames.
-
-    Raises ImageError: the kind of file takes some stream not.
-    """
+    """Return notes on what cannot be kept, found before the work by a file without frames."""
     with (
         open_video(encoding.facts.path) as source,
         _output(folder.joined, source, encoding) as (_, _, _, notes),
@@ -40,10 +37,7 @@ def check_streams(folder: SegmentFolder, encoding: Encoding) -> tuple[str, ...]:
 
 
 def join(folder: SegmentFolder, encoding: Encoding) -> None:
-    """Write the segments and the source's other streams to ``folder.joined``.
-
-    Raises ImageError: a file cannot be read or written, or segments do not belong together.
-    """
+    """Write the segments and the source's other streams to ``folder.joined``."""
     with (
         open_video(encoding.facts.path) as source,
         _output(folder.joined, source, encoding) as (output, video, copies, _),
@@ -63,8 +57,8 @@ def join(folder: SegmentFolder, encoding: Encoding) -> None:
 def decoding_times(times: Sequence[int]) -> list[int]:
     """Return when packets with ``times`` to be shown, in that order, are to be decoded.
 
-    The times to be shown, sorted, moved back by as many frames as the encoder reorders, so that
-    they grow and none is later than its packet's own; what lies before the first is extrapolated.
+    The times to be shown, sorted, moved back by as many frames as the encoder reorders: they grow
+    and none is later than its packet's own; what lies before the first is extrapolated.
     """
     shown = sorted(times)
     place = {time: index for index, time in enumerate(shown)}

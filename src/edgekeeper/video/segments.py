@@ -33,34 +33,23 @@ _SEGMENT_SECONDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How the frames of the result are encoded.
-
-    Attributes:
-        size: (height, width) of what is written; ``wanted`` before the layout took its last pixel.
-        coding: how the numbers in the planes stand for colours.
-        matrix: what the file says of their matrix, as a code of H.273.
-        length: the frames of a segment.
-        notes: sentences on what is not kept.
-    """
+    """How the frames of the result are encoded."""
 
     facts: Facts
     codec: str
     crf: int | None
     layout: Layout
-    size: tuple[int, int]
-    wanted: tuple[int, int]
+    size: tuple[int, int]  # (height, width) of what is written
+    wanted: tuple[int, int]  # before the layout took its last pixel
     passes: tuple[int, ...]
-    coding: Coding
-    matrix: int
-    length: int
-    notes: tuple[str, ...]
+    coding: Coding  # how the numbers in the planes stand for colours
+    matrix: int  # what the file says of them, as a code of H.273
+    length: int  # the frames of a segment
+    notes: tuple[str, ...]  # sentences on what is not kept
 
 
 def plan_encoding(facts: Facts, request: Request) -> Encoding:
-    """Return how the frames are encoded.
-
-    Raises InputError: nothing would be left of a frame.
-    """
+    """Return how the frames are encoded; InputError where nothing would be left of one."""
     codec = request.codec
     assert codec is not None  # upscale_video has chosen one
     layout = layout_to_write(facts.layout, codec)
@@ -118,30 +107,20 @@ _LONGEST = 240  # bytes of a name that leave room for what the folder's has besi
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """What is known of an encoded segment.
+    """What is known of an encoded segment."""
 
-    Attributes:
-        times: of its frames, in order, in units of the source's time base.
-        duration: of its last frame.
-        packets: (time, size in bytes, 1 for a key frame) in the order of decoding.
-        header: what a decoder needs before the packets, in hexadecimal.
-        digest: SHA-256 of the packets.
-        precision: of the networks.
-    """
-
-    times: list[int]
-    duration: int
-    packets: list[tuple[int, int, int]]
-    header: str
-    digest: str
-    precision: UsedPrecision | None
+    times: list[int]  # of its frames, in order, in units of the source's time base
+    duration: int  # of its last frame
+    packets: list[tuple[int, int, int]]  # time, bytes, 1 for a key frame, in decoding order
+    header: str  # what a decoder needs before the packets, in hexadecimal
+    digest: str  # SHA-256 of the packets
+    precision: UsedPrecision | None  # of the networks
 
 
 class SegmentFolder:
     """The hidden folder of one video, beside the file that it becomes.
 
-    What is found there is used only if ``about`` (the source, the networks and how they are run,
-    the codec) is the same; otherwise it is thrown away.
+    What is found there is thrown away unless ``about`` (source, networks, codec) is the same.
     """
 
     def __init__(self, target: Path, about: dict[str, object]) -> None:
@@ -197,10 +176,7 @@ class SegmentFolder:
 
 
 class SegmentWriter:
-    """Frames encoded segment by segment, to be used with ``with``.
-
-    What is unfinished when the block ends with an error is thrown away.
-    """
+    """Frames encoded segment by segment, to be used with ``with``; an error drops the last."""
 
     def __init__(self, folder: SegmentFolder, encoding: Encoding) -> None:
         self._folder, self._encoding = folder, encoding
@@ -215,7 +191,7 @@ class SegmentWriter:
             self._finish()
 
     def write(self, frame: Frame) -> None:
-        """Encode the next frame; raises ImageError as ``_finish`` does."""
+        """Encode the next frame."""
         number = frame.number // self._encoding.length
         if number != self._number:
             self._finish()
@@ -239,10 +215,7 @@ class SegmentWriter:
         self._times: list[int] = []
 
     def _finish(self) -> None:
-        """Encode what is still waiting and write the segment.
-
-        Raises ImageError: the encoder did not give one packet for each frame.
-        """
+        """Encode what is still waiting and write the segment."""
         if self._context is None:
             return
         self._collect(None)

@@ -34,49 +34,33 @@ _FASTEST = 300  # frames a second
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a video before it is made larger.
-
-    Attributes:
-        size: (height, width) of the frames as they are stored.
-        frames: how many there are.
-        rate: frames a second in the mean.
-        time_base: the unit of the timestamps, in seconds.
-        primaries, transfer: of its colours, as codes of H.273.
-        aspect: width of a sample over its height; None when the file does not say.
-        display: the nine numbers of the display matrix (rotation, mirroring), or None.
-        notes: sentences for the user.
-        announced: how many frames there should be, as far as the file says.
-        tolerant: frames that cannot be decoded are left out.
-    """
+    """What is known of a video before it is made larger."""
 
     path: Path
-    size: tuple[int, int]
+    size: tuple[int, int]  # (height, width) of the frames as they are stored
     frames: int
-    rate: Fraction
-    time_base: Fraction
+    rate: Fraction  # frames a second in the mean
+    time_base: Fraction  # the unit of the timestamps, in seconds
     layout: Layout
     coding: Coding
-    primaries: int
+    primaries: int  # of its colours, as codes of H.273
     transfer: int
-    aspect: Fraction | None
-    display: tuple[int, ...] | None
-    notes: tuple[str, ...]
-    announced: int
-    tolerant: bool
+    aspect: Fraction | None  # width of a sample over its height; None where nothing says it
+    display: tuple[int, ...] | None  # the nine numbers of the display matrix (rotation, mirroring)
+    notes: tuple[str, ...]  # for the user
+    announced: int  # how many frames there should be, as far as the file says
+    tolerant: bool  # frames that cannot be decoded are left out
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A frame as an image, with its number, and its time and duration in units of the time base.
-
-    ``precision`` is that of the networks that enlarged it.
-    """
+    """A frame as an image; time and duration are in units of the time base."""
 
     number: int
     time: int
     duration: int
     image: Image
-    precision: UsedPrecision | None = None
+    precision: UsedPrecision | None = None  # of the networks that enlarged it
 
 
 def address(path: Path) -> str:
@@ -86,11 +70,7 @@ def address(path: Path) -> str:
 
 @contextmanager
 def open_video(path: Path) -> Iterator["InputContainer"]:
-    """Yield the file, open for reading; what FFmpeg says against it becomes an ImageError.
-
-    Raises UnavailableError: PyAV is not installed; ImageError: the file is not there, or is damaged
-    or no video.
-    """
+    """Yield the file, open for reading; what FFmpeg says against it becomes an ImageError."""
     try:
         import av
     except ImportError as error:
@@ -104,15 +84,13 @@ def open_video(path: Path) -> Iterator["InputContainer"]:
         with av.open(address(path), "r", options=only, metadata_errors="replace") as container:
             yield container
     except av.error.FFmpegError as error:
-        why = (error.strerror or type(error).__name__).lower()
-        raise ImageError(f"'{path}' is damaged or no video: {why}.") from error
+        raise ImageError(
+            f"'{path}' is damaged or no video: {str(error.strerror).lower()}."
+        ) from error
 
 
 def main_stream(container: "InputContainer", path: Path) -> "VideoStream":
-    """Return the first stream of moving images.
-
-    Raises ImageError: there is none that can be decoded.
-    """
+    """Return the first stream of moving images; ImageError where none can be decoded."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
@@ -126,8 +104,7 @@ def main_stream(container: "InputContainer", path: Path) -> "VideoStream":
 def survey(path: Path, *, tolerant: bool = False) -> Facts:
     """Return what the file is, found by reading it once without decoding more than the first frame.
 
-    ``tolerant``: what is missing of the file is a note.
-    Raises ImageError: it has no video stream, is damaged or cut off, or cannot be read.
+    ``tolerant``: what is missing of the file is a note, else an ImageError.
     """
     missing: tuple[str, ...] = ()
     with open_video(path) as container:
@@ -171,7 +148,6 @@ def read_frames(facts: Facts, *, wanted: Callable[[int], bool]) -> Generator[Fra
     """Yield the frames whose numbers are ``wanted``, with times that always grow.
 
     Decoding is quick, so that the rest is read over.
-    Raises ImageError: the file is damaged, or its frames change their size.
     """
     from av.codec.context import ThreadType
 

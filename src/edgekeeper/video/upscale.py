@@ -33,8 +33,6 @@ def upscale_videos(
     """Yield one result after another for ``pairs`` of a video and the file to write.
 
     A video that fails is reported and the rest goes on; see ``upscale_video``.
-    Raises InputError: an argument is out of range; UnavailableError: PyAV is not installed or lacks
-    the encoder.
     """
     request = _for_frames(request)
     for number, (source, target) in enumerate(pairs, start=1):
@@ -73,15 +71,11 @@ def upscale_video(
     """Return the result of writing the video ``source``, enlarged, to the file ``target``.
 
     Frames go the way of images, in 16 bits; sound, subtitles and attachments are copied bit for
-    bit; times, rotation, shape of the samples, chapters and colour tags stay. Sides that the
-    layout of the chroma cannot have lose their last pixel.
+    bit; times, rotation, shape of the samples, chapters and colour tags stay. Sides that the layout
+    of the chroma cannot have lose their last pixel.
 
-    What is finished lies in a hidden folder beside the target. When the run is stopped and
-    started again with the same arguments it goes on there, and the frames are those of a run that
-    was not stopped. The target appears when all is done.
-    Raises InputError: source and target are the same file, or an argument is out of range;
-    UnavailableError: PyAV is not installed or lacks the encoder; ImageError: the source cannot be
-    read or the target cannot be written.
+    What is finished lies in a hidden folder beside the target. Stopped and started again with the
+    same arguments it goes on there, with the frames of a run that was not stopped.
     """
     source, target, request = Path(source), Path(target), request or Request()
     request = _for_frames(request)
@@ -133,11 +127,7 @@ def upscale_video(
 
 
 def check_video_target(source: Path, target: Path, *, overwrite: Overwrite) -> None:
-    """Raise the error of a target that cannot be written, whatever the video.
-
-    Raises InputError: it is the source, or its file extension is none of a video that is written;
-    ImageError: it exists or is a folder, or its folder is not there.
-    """
+    """Raise the error of a target that cannot be written, whatever the video."""
     if source.resolve() == target.resolve():
         raise InputError(f"'{source}' cannot be its own target; choose another name.")
     if target.suffix.lower() not in VIDEO_SUFFIXES:
@@ -154,8 +144,6 @@ def _make_segments(
     """Yield what became of the video so far, first of all and after each frame that is made.
 
     The precision is chosen on the first frame, then kept, also by later runs.
-    Raises ImageError: the source is damaged, or a segment cannot be written; TileError: a frame
-    cannot be upscaled.
     """
     yield result
     kept, notes = set(folder.segments), dict.fromkeys(result.notes)
@@ -199,11 +187,8 @@ def _about(encoding: Encoding, request: Request) -> dict[str, object]:
         "wanted": encoding.wanted,
         "networks": [[n, _identity(networks.load(n))] for n in encoding.passes],
         "run": [request.precision, request.ensemble, request.consistent, request.tile],
-        "codec": [
-            encoding.codec,
-            encoder_options(encoding.codec, encoding.crf),
-            encoding.layout.name,
-        ],
+        "codec": [encoding.codec, encoder_options(encoding.codec, encoding.crf)],
+        "layout": encoding.layout.name,
         "ffmpeg": [list(version) for version in av.library_versions.values()],
     }
 
@@ -217,7 +202,7 @@ def _identity(model: SRModel) -> str:
     digest = hashlib.sha256(type(model).__name__.encode())
     for weight in weights:
         digest.update(
-            weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
         )
     return digest.hexdigest()
 
