@@ -63,7 +63,7 @@ class TestBlend:
         mixed = blend(Counting(mean=1.0, count=3), Counting(mean=2.0, count=3), alpha=0.25)
         assert state(mixed)["mean"].item() == 1.25
         assert state(mixed)["count"].item() == 3
-        with pytest.raises(InputError, match="the whole numbers count differ"):
+        with pytest.raises(InputError, match="count is 3 in A and 4 in B"):
             blend(Counting(mean=1.0, count=3), Counting(mean=2.0, count=4), alpha=0.5)
 
     @pytest.mark.parametrize("alpha", [-0.01, 1.01, math.nan, math.inf])
@@ -72,7 +72,7 @@ class TestBlend:
             blend(edsr(0), edsr(1), alpha=alpha)
 
     def test_unlike_networks_are_refused_with_the_difference(self) -> None:
-        with pytest.raises(InputError, match="A is an EDSR, B is an ESPCN"):
+        with pytest.raises(InputError, match="A is of the class EDSR, B of ESPCN"):
             blend(edsr(0), ESPCN(scale=2), alpha=0.5)
         with pytest.raises(InputError, match="scale is 2 in A and 4 in B"):
             blend(edsr(0), edsr(1, scale=4), alpha=0.5)
@@ -189,7 +189,7 @@ class TestFiles:
         target = tmp_path / "c.safetensors"
         with pytest.raises(InputError, match=r"head.out_channels is 8 in A and 16 in B"):
             blend_files(a, b, alpha=0.5, target=target)
-        with pytest.raises(InputError, match="A is an EDSR, B is an ESPCN"):
+        with pytest.raises(InputError, match="A is of the class EDSR, B of ESPCN"):
             blend_files(a, "espcn_x2", alpha=0.5, target=target)
         with pytest.raises(InputError, match="alpha is 2"):
             blend_files(a, b, alpha=2, target=target)

@@ -27,10 +27,8 @@ Plain = bool | int | float | str
 def blend(a: SRModel, b: SRModel, *, alpha: float) -> SRModel:
     """Return a new network with the weights (1 - alpha) · a + alpha · b, in evaluation mode.
 
-    alpha: from 0, which gives ``a`` exactly, to 1, which gives ``b`` exactly. Buffers of floats
-    are mixed as the weights are; others must be equal. The sums are made in float64.
-    Raises InputError for another alpha and for networks that are not of one kind, with the
-    first difference.
+    Buffers of floats are mixed as the weights are; others must be equal. The sums are made in
+    float64. Raises InputError for networks that are not of one kind, with the first difference.
     """
     _check_alpha(alpha)
     ours, theirs = _tensors(a), _tensors(b)
@@ -53,9 +51,8 @@ def blend_files(
 ) -> Network:
     """Return the network file written to ``target`` (.safetensors): two networks blended.
 
-    a, b: names of networks that ship, or files that ``networks.load`` reads; ``scale`` is for
-    foreign ones that do not say theirs. The card holds alpha, and name, SHA-256 and card of both
-    parents. Raises InputError as ``blend``, and for networks that a file cannot describe.
+    a, b: names of networks that ship, or files; ``scale`` is for foreign ones that do not say
+    theirs. The card holds alpha, and name, SHA-256 and card of both parents.
     """
     _check_alpha(alpha)
     target = Path(target)
@@ -107,45 +104,31 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 def _first_difference(a: nn.Module, b: nn.Module) -> str | None:
     """Return what makes the two networks unlike, but for their floats; None when nothing does."""
     if type(a) is not type(b):
-        return f"A is {_article(type(a).__name__)}, B is {_article(type(b).__name__)}"
-    settings = _settings(a), _settings(b)
-    for name in [*settings[0], *settings[1]]:
-        one, other = (found.get(name) for found in settings)
+        return f"A is of the class {type(a).__name__}, B of {type(b).__name__}"
+    ours, theirs = _settings(a), _settings(b)
+    for name in [*ours, *theirs]:
+        one, other = (found.get(name) for found in (ours, theirs))
         if one != other:
             return f"{name} is {one!r} in A and {other!r} in B"
-    ours, theirs = _tensors(a), _tensors(b)
-    for name in [*ours, *theirs]:
-        if name not in ours or name not in theirs:
-            return f"{name} is in {'A' if name in ours else 'B'} alone"
-        one, other = ours[name], theirs[name]
-        if one.shape != other.shape or one.dtype != other.dtype:
-            return (
-                f"{name} is {tuple(one.shape)} of {one.dtype} in A and {tuple(other.shape)} of "
-                f"{other.dtype} in B"
-            )
-        if not one.is_floating_point() and not torch.equal(one, other.to(one.device)):
-            return f"the whole numbers {name} differ"
     return None
 
 
 def _settings(model: nn.Module) -> dict[str, object]:
-    """Return what the modules hold besides tensors, such as scale or stride, by dotted name.
+    """Return what the modules hold besides floats, such as scale or stride, by dotted name.
 
     Two networks with weights of the same shapes may still differ in these.
     """
     found: dict[str, object] = {}
     for name, module in model.named_modules():
         for key, value in vars(module).items():
-            plain = isinstance(value, Plain) or (
-                isinstance(value, tuple) and all(isinstance(item, Plain) for item in value)
-            )
+            parts = value if isinstance(value, tuple) else (value,)
+            plain = all(isinstance(part, Plain) for part in parts)
             if plain and key != "training" and not key.startswith("_"):
                 found[f"{name}.{key}" if name else key] = value
+    for name, tensor in _tensors(model).items():
+        floats = tensor.is_floating_point()
+        found[name] = (tuple(tensor.shape), tensor.dtype) if floats else tensor.tolist()
     return found
-
-
-def _article(name: str) -> str:
-    return f"{'an' if name[0] in 'AEFHILMNORSX' else 'a'} {name}"
 
 
 def _spec(path: Path, *, scale: int | None) -> Spec[SRModel] | None:

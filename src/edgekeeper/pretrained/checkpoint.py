@@ -77,10 +77,7 @@ class NetworkFile:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], *, facts: Mapping[str, object]
 ) -> None:
-    """Write tensors and facts to ``path``, whole or not at all.
-
-    Raises CheckpointError: the file cannot be written; what stood at ``path`` is still there.
-    """
+    """Write tensors and facts to ``path``, whole or not at all."""
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     said = json.dumps(dict(facts))
     metadata = {KEY: said, DIGEST: _digest(packed, said)}
@@ -93,10 +90,7 @@ def write_tensors(
 
 
 def check_whole(path: Path) -> bytes:
-    """Return the first bytes of a file of weights; raise CheckpointError for what is plainly none.
-
-    That is an empty file, a web page, a pointer of Git LFS, or one that says it were longer.
-    """
+    """Return the first bytes of a file of weights; CheckpointError for what is plainly none."""
     with reading(path, error=CheckpointError), open_plain(path) as file:
         size = path.stat().st_size
         head = file.read(512)
@@ -105,21 +99,14 @@ def check_whole(path: Path) -> bytes:
     if not size:
         raise CheckpointError(f"'{path}' is empty (0 bytes); download it again.")
     if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            f"'{path}' is a pointer of Git LFS, not the weights; get them with `git lfs pull`, or "
-            "download the file by itself."
-        )
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        raise CheckpointError(f"'{path}' is a pointer of Git LFS; get the file by `git lfs pull`.")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         raise CheckpointError(
             f"'{path}' is a web page, not weights; download the file itself (its raw form)."
         )
     header = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and header > _MOST_HEADER:
-        raise CheckpointError(
-            f"'{path}' is damaged: its header would be of {header:,} bytes; {_MOST_HEADER:,} are "
-            "read. Download it again."
-        )
+        raise CheckpointError(f"'{path}' is damaged: its header would be of {header:,} bytes.")
     archive = head.startswith(b"PK\x03\x04")
     cut_zip = archive and b"PK\x05\x06" not in tail
     if cut_zip or (head[8:9] == b"{" and header + 8 > size):
@@ -148,11 +135,7 @@ def is_safetensors(head: bytes) -> bool:
 
 
 def read_tensors(path: Path) -> TensorFile:
-    """Return the tensors and facts of a file that ``write_tensors`` wrote.
-
-    Raises CheckpointError: no such file, not safetensors, without edgekeeper's facts, or with a bit
-    that is not as it was written.
-    """
+    """Return the tensors and facts of a file that ``write_tensors`` wrote, as it wrote them."""
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint '{path}'.")
     check_whole(path)
@@ -162,8 +145,7 @@ def read_tensors(path: Path) -> TensorFile:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"'{path}' is not a readable safetensors file: {error}. It may be cut off; "
-            "use an earlier checkpoint."
+            f"'{path}' is not a readable safetensors file: {error}. Use an earlier checkpoint."
         ) from error
     try:
         facts = parse_json(metadata[KEY])
@@ -220,10 +202,7 @@ def save_model(
 
 
 def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
-    """Return the Spec of a network that ``save_model`` wrote.
-
-    Raises InputError: a class or an argument that this version does not know.
-    """
+    """Return the Spec of a network that ``save_model`` wrote."""
     known = {network.__name__: network for network in MODELS.values()}
     return from_json(description, known=known, unknown=load_entry_point)
 
@@ -232,7 +211,6 @@ def read_network(path: Path) -> NetworkFile:
     """Return the network of a file from ``save_model``, or of a training state.
 
     Of a state it is the EMA of the weights, where there is one.
-    Raises CheckpointError: the file is missing or damaged, or holds no network that is known here.
     """
     file = read_tensors(path)
     recipe = file.facts.get("recipe")  # states of earlier versions say it there
@@ -256,7 +234,6 @@ def load_model(path: Path) -> SRModel:
     """Return the network of a file from ``save_model`` or of a training state, ready to use.
 
     It is float32 and in evaluation mode.
-    Raises CheckpointError: the file is missing, damaged, or its tensors do not fit its network.
     """
     file = read_network(path)
     try:
@@ -289,10 +266,7 @@ def _check_numbers(file: NetworkFile) -> None:
 
 
 def load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], *, origin: str) -> None:
-    """Load ``tensors`` into ``model``; every name and shape must fit.
-
-    Raises CheckpointError: names the missing, the unknown or the misshapen entries.
-    """
+    """Load ``tensors`` into ``model``; every name and shape must fit, what does not is named."""
     _check_shapes(model, tensors, origin=origin)
     model.load_state_dict(dict(tensors))
 
@@ -335,10 +309,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, *, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give each parameter that learns the optimizer state that ``optimizer_tensors`` saved.
-
-    Raises CheckpointError: the state of some parameters is missing.
-    """
+    """Give each parameter that learns the optimizer state that ``optimizer_tensors`` saved."""
     saved = {key.rpartition("/")[0] for key in tensors}
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     missing = sorted(learning.keys() - saved)

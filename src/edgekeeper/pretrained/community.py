@@ -27,11 +27,7 @@ class CommunityModel(SRModel):
     """A network that spandrel runs, for images in RGB or, if it takes one channel, in luma.
 
     For use only: it cannot be trained, its results are clamped to [0, 1], and it has no
-    ``features``. ``receptive_field`` and ``overlap`` are ``OVERLAP``, as nothing better is known.
-
-    Attributes:
-        multiple: the network sees blocks of so many pixels; tiles that start at multiples of it
-            give the image as a whole.
+    ``features``. ``multiple``: tiles that start at multiples of it give the image as a whole.
     """
 
     def __init__(self, descriptor: Any) -> None:  # spandrel's ImageModelDescriptor
@@ -57,12 +53,7 @@ class CommunityModel(SRModel):
 
 
 def load_community(path: str | Path) -> CommunityModel:
-    """Return the network in a file that spandrel knows, float32 on the CPU, in evaluation mode.
-
-    Raises UnavailableError: spandrel or its torchvision is not installed, or does not fit torch;
-    CheckpointError: the file is missing or damaged, its architecture is unknown, or its network
-    does not enlarge images.
-    """
+    """Return the network in a file that spandrel knows, float32 on the CPU, in evaluation mode."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edgekeeper.models import DBPN, EDSR, IMDN, RCAN, RDN
 from edgekeeper.models.dbpn import PADDING
-from edgekeeper.pretrained.layers import SHIFTS, Plan, Published, PublishedFormat, unit_range
+from edgekeeper.pretrained.layers import SHIFTS, Plan, Published, PublishedFormat, same, unit_range
 from edgekeeper.spec import spec
 
 RESIDUAL_SCALES = {64: 1.0, 256: 0.1}  # the published EDSRs by width
@@ -92,9 +92,8 @@ def read_rcan(file: Published) -> Plan:
 def _rcan_range(name: str, tensor: Tensor) -> Tensor:
     """Return RCAN's tensor for [0, 1].
 
-    Maps follow a factor (see ``unit_range``), but the attention's sigmoid needs its numbers as
-    they were: of it nothing changes but the weights of its first layer, which reads means that
-    are 255 times smaller.
+    Maps follow a factor (see ``unit_range``), but the attention's sigmoid needs its numbers as they
+    were: the weights of its first layer read means that are 255 times smaller.
     """
     if ".attention." in name:
         return tensor * 255.0 if name.endswith("squeeze.weight") else tensor
@@ -128,27 +127,26 @@ def read_rdn(file: Published) -> Plan:
         layers=file.count(conv.replace("{b}", "0").replace("{l}", "{i}")),
         growth=growth,
     )
-    if not official:
-        return Plan(network, layers | tail)
-    return Plan(network, layers | tail, adapt=unit_range)
+    return Plan(network, layers | tail, adapt=unit_range if official else same)
 
 
 _DBPN_FIRST = "up1.up_conv1.deconv"
+_UP, _DOWN = ("deconv", "conv", "deconv"), ("conv", "deconv", "conv")  # the layers of a projection
 _DBPN = {
     "head.{i}.0": "feat{i}.conv",  # each a convolution and a PReLU
     "head.{i}.1": "feat{i}.act",
-    "ups.{i}.layer1.0": "up{i+1}.up_conv1.deconv",
-    "ups.{i}.layer2.0": "up{i+1}.up_conv2.conv",
-    "ups.{i}.layer3.0": "up{i+1}.up_conv3.deconv",
+    **{f"ups.{{i}}.layer{k}.0": f"up{{i+1}}.up_conv{k}.{kind}" for k, kind in enumerate(_UP, 1)},
+    **{
+        f"downs.{{i}}.layer{k}.0": f"down{{i+1}}.down_conv{k}.{kind}"
+        for k, kind in enumerate(_DOWN, 1)
+    },
     "ups.{i}.layer{k}.1": "up{i+1}.up_conv{k}.act",
-    "ups.{i}.narrow.0": "up{i+1}.conv.conv",
-    "ups.{i}.narrow.1": "up{i+1}.conv.act",
-    "downs.{i}.layer1.0": "down{i+1}.down_conv1.conv",
-    "downs.{i}.layer2.0": "down{i+1}.down_conv2.deconv",
-    "downs.{i}.layer3.0": "down{i+1}.down_conv3.conv",
     "downs.{i}.layer{k}.1": "down{i+1}.down_conv{k}.act",
-    "downs.{i}.narrow.0": "down{i+1}.conv.conv",
-    "downs.{i}.narrow.1": "down{i+1}.conv.act",
+    **{
+        f"{ours}s.{{i}}.narrow.{n}": f"{ours}{{i+1}}.conv.{part}"
+        for ours in ("up", "down")
+        for n, part in enumerate(("conv", "act"))
+    },
     "last": "output_conv.conv",
 }
 

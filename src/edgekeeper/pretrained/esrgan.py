@@ -28,22 +28,19 @@ from edgekeeper.spec import spec
 TAPS = (5, 10, 15, 20)
 _OLD_BLOCK = "model.1.sub.{i}.RDB{j+1}.conv{k+1}.0"
 _BLOCKS = (_OLD_BLOCK, "RRDB_trunk.{i}.RDB{j+1}.conv{k+1}", "body.{i}.rdb{j+1}.conv{k+1}")
-_ENDS = (  # of the new names and of BasicSR's
+_ENDS = [  # of the new names and of BasicSR's
     {
         "head": "conv_first",
-        "after_blocks": "trunk_conv",
-        "enlarge.convs.{n}": "upconv{n+1}",
-        "refine": "HRconv",
-        "last": "conv_last",
-    },
-    {
-        "head": "conv_first",
-        "after_blocks": "conv_body",
-        "enlarge.convs.{n}": "conv_up{n+1}",
-        "refine": "conv_hr",
-        "last": "conv_last",
-    },
-)
+        "after_blocks": trunk,
+        "enlarge.convs.{n}": up,
+        "refine": hr,
+        "last": end,
+    }
+    for trunk, up, hr, end in (
+        ("trunk_conv", "upconv{n+1}", "HRconv", "conv_last"),
+        ("conv_body", "conv_up{n+1}", "conv_hr", "conv_last"),
+    )
+]
 _UNSHUFFLES: dict[int, Literal[1, 2]] = {3: 1, 12: 2}  # by channels in
 _SPSR = {
     "sr.head": "model.0",

@@ -39,10 +39,7 @@ _LARGEST = 10_000  # of what a file says of scale and context, in pixels
 class ExportedNetwork(SRModel):
     """A network in a file of another program's format: takes and gives what the torch one does.
 
-    Attributes:
-        facts: what the file says of itself, the card included.
-        path: the file; ``runtime`` runs it, in ``precision``.
-        multiple: tiles start at multiples of so many LR pixels.
+    ``facts`` is what the file says of itself, the card included; ``runtime`` runs it.
     """
 
     def __init__(
@@ -80,10 +77,7 @@ class ExportedNetwork(SRModel):
         return self._overlap
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W) of an LR batch in [0, 1], computed on the CPU.
-
-        Raises InputError: under autocast; the precision belongs to the loading of the file.
-        """
+        """The SR batch (B, C, scale·H, scale·W) of an LR batch in [0, 1], computed on the CPU."""
         if torch.is_autocast_enabled(lr.device.type):
             raise InputError(
                 "An exported network cannot change its precision; leave it at float32 here and "
@@ -117,12 +111,8 @@ def load_exported(
 ) -> ExportedNetwork:
     """Return the network in an exported file: ``.onnx`` runs in ONNX Runtime, ``.xml`` in OpenVINO.
 
-    runtime: "openvino" runs ``.onnx`` too.
-    threads: how many to compute with; by default as many as this process may use.
+    runtime: "openvino" runs ``.onnx`` too. threads: by default as many as this process may use.
     precision: ``"bfloat16"`` lets OpenVINO compute in it where the processor can.
-    Raises InputError: no such file, another file extension, a precision that the runtime does not
-    have; UnavailableError: the runtime is not installed; CheckpointError: the file is damaged or
-    was not exported by edgekeeper.
     """
     path = Path(path)
     if path.suffix.lower() not in EXPORTED_SUFFIXES:

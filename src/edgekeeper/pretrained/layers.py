@@ -35,23 +35,20 @@ SHIFTS = frozenset(
 _HOLE = re.compile(r"\{(?:(\d+)\*)?(\w)(?:\+(\d+))?\}")  # {i}, {i+1}, {3*i+3}
 
 
+def same(_name: str, tensor: Tensor) -> Tensor:
+    """Return the published tensor, which is ours."""
+    return tensor
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Which network a file holds, and where its weights are.
-
-    Attributes:
-        spec: the network.
-        layers: our names of layers (or of single tensors) -> the published ones, as patterns.
-        adapt: what our tensor of a name is, from the published one.
-        required: names that must be there too, but are no weights.
-        ignored: names that may be there, and are no weights.
-    """
+    """Which network a file holds, and where its weights are."""
 
     spec: Spec[SRModel]
-    layers: Mapping[str, str]
-    adapt: Callable[[str, Tensor], Tensor] = lambda _name, tensor: tensor
-    required: frozenset[str] = frozenset()
-    ignored: frozenset[str] = frozenset()
+    layers: Mapping[str, str]  # our names of layers (or tensors) -> the published ones, as patterns
+    adapt: Callable[[str, Tensor], Tensor] = same  # what our tensor is, from the published one
+    required: frozenset[str] = frozenset()  # names that must be there too, but are no weights
+    ignored: frozenset[str] = frozenset()  # names that may be there, and are no weights
 
 
 @dataclass(frozen=True)
@@ -68,16 +65,13 @@ class Published:
         return CheckpointError(f"'{self.origin}' {what}")
 
     def count(self, pattern: str) -> int:
-        """Return one more than the largest i of the names that begin as ``pattern``.
-
-        At most the number of tensors: an absurd number is found missing, one by one.
-        """
+        """Return one more than the largest i of the names that begin as ``pattern``, in bounds."""
         form = re.compile(re.escape(pattern).replace(r"\{i\}", r"(\d+)"))
         largest = max((int(m[1]) for name in self.tensors if (m := form.match(name))), default=-1)
         return min(largest + 1, len(self.tensors))
 
     def channels(self, layer: str) -> tuple[int, int]:
-        """Return the channels out and in of a convolution; raises CheckpointError if it is none."""
+        """Return the channels out and in of a convolution; CheckpointError if it is none."""
         weight = f"{layer}.weight"
         if weight not in self.tensors:
             raise self.error(f"looks like {self.title}, but lacks {weight}.")
@@ -87,10 +81,7 @@ class Published:
         return int(shape[0]), int(shape[1])
 
     def scale(self, found: float | None) -> int:
-        """Return the scale of the network: the one that its layers show, else the one asked for.
-
-        Raises CheckpointError: the layers are plainly those of another scale, or nothing says it.
-        """
+        """Return the scale of the network: the one that its layers show, else the one asked for."""
         if found in PUBLISHED_SCALES:
             if self.asked not in (None, found):
                 raise self.error(f"is a network for scale {found:.0f}, not {self.asked}.")
@@ -106,8 +97,8 @@ class Published:
     ) -> tuple[float, dict[str, str]]:
         """Return the scale of a ``subpixel_tail``, and the published names of its layers.
 
-        ``steps`` are the names of its one or two enlarging convolutions, ``last`` that of the
-        last convolution where there are one or two of them.
+        ``steps`` are the names of its one or two enlarging convolutions, ``last`` that of the last
+        convolution where there are one or two of them.
         """
         mark = last[1] if last[0] != last[1] else steps[1]
         two = f"{mark}.weight" in self.tensors
@@ -123,15 +114,12 @@ class Published:
         mean = 255 * torch.tensor(DIV2K_MEAN)
         for name, sign in (("sub_mean", -1), ("add_mean", 1)):
             weight, bias = (self.tensors[f"{name}.{part}"].float() for part in ("weight", "bias"))
-            if not (
-                torch.equal(weight.reshape(-1), torch.eye(3).reshape(-1))
-                and bias.shape == mean.shape
-                and torch.allclose(bias, sign * mean, atol=1e-2)
-            ):
-                raise CheckpointError(
-                    f"'{self.origin}': {name} is not the official "
-                    f"{self.title.removeprefix('the official ')}'s shift by DIV2K's mean colour "
-                    f"on 0..255 (bias {bias.tolist()}), which edgekeeper's network subtracts."
+            identity = torch.equal(weight.reshape(-1), torch.eye(3).reshape(-1))
+            shifts = bias.shape == mean.shape and torch.allclose(bias, sign * mean, atol=1e-2)
+            if not (identity and shifts):
+                raise self.error(
+                    f"has another {name} (bias {bias.tolist()}) than the shift by DIV2K's mean "
+                    "colour on 0..255 that edgekeeper's network subtracts."
                 )
 
 
@@ -149,10 +137,7 @@ class PublishedFormat:
 
 
 def fill(file: Published, plan: Plan) -> SRModel:
-    """Return the network with the weights of the file, in evaluation mode.
-
-    Raises CheckpointError: a name is missing or unknown, or a shape does not fit; it is named.
-    """
+    """Return the network with the weights of the file; what does not fit is named."""
     model = plan.spec.build()
     own = {name: t for name, t in model.state_dict().items() if not name.endswith(COUNTER)}
     names = {published_name(name, plan.layers): name for name in own}
@@ -204,7 +189,6 @@ def check_names(found: Iterable[str], expected: Iterable[str], *, origin: Path) 
 def unit_range(name: str, tensor: Tensor) -> Tensor:
     """Return the tensor for colours on [0, 1] of a network of convolutions, ReLUs, sums on 0..255.
 
-    ReLU and sums follow a factor, so with all biases over 255 every map is the old one over 255:
-    the same network, and its weights stay as they were trained.
+    ReLU and sums follow a factor: with all biases over 255 every map is the old one over 255.
     """
     return tensor / 255 if name.endswith(".bias") else tensor

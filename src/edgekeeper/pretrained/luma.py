@@ -35,8 +35,7 @@ _VARIANTS = {(1, 1): "y", (3, 1): "gv", (3, 3): "rgb"}  # by colours in and out
 class YCbCrESPCN(SRModel):
     """An ESPCN on the three channels of JPEG's YCbCr, which takes and gives RGB.
 
-    The colour conversion stays a step of its own: folded into the first convolution it would
-    pad the border with another colour than the published network does.
+    Folded into the first convolution the conversion would pad the border with another colour.
     """
 
     matrix: Tensor

@@ -69,11 +69,7 @@ def public_path(name: str) -> Path:
 
 
 def get_public(name: str) -> Path:
-    """Return the file of the public network ``name``, or of an ``hf://`` address, got and kept.
-
-    Raises InputError: an unknown name; DataError: it cannot be reached, or is another file;
-    UnavailableError: the extra ``hub`` is needed.
-    """
+    """Return the file of the public network ``name``, or of an ``hf://`` address, got and kept."""
     address = hub_address(name)
     if address is not None:
         return download(address)
@@ -82,10 +78,7 @@ def get_public(name: str) -> Path:
 
 
 def download(address: HubAddress) -> Path:
-    """Return a file of the Hub in the Hub's own cache, got if it is not there.
-
-    Raises UnavailableError: huggingface_hub is missing, or the Hub does not give the file.
-    """
+    """Return a file of the Hub in the Hub's own cache, got if it is not there."""
     hub = _hub()
     try:
         path = hub.hf_hub_download(address.repository, address.file, revision=address.revision)
@@ -99,9 +92,7 @@ def download(address: HubAddress) -> Path:
 def push(path: Path, address: HubAddress, *, card: str) -> str:
     """Upload the network file ``path`` with ``card`` as README.md; return the page's address.
 
-    The repository is made if there is none. Who may do that is known to huggingface_hub
-    (`hf auth login`).
-    Raises UnavailableError: huggingface_hub is missing, or the Hub refuses.
+    The repository is made if there is none. Who may do that is known to huggingface_hub.
     """
     hub = _hub().HfApi()
     try:

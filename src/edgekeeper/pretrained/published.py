@@ -84,10 +84,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.pth``, ``.pt``, ``.safetensors``, ``.mat`` or ``.h5`` file, on the CPU.
 
     Training states are looked through (``state_dict``, ``params_ema``, ``net_g`` and so on), and
-    the ``module.`` of ``nn.DataParallel`` is left out of the names. ``a.b.0`` is the first
-    cell of field b of variable a of a MATLAB file, ``a/b`` the array b of group a of an HDF5 file.
-    Raises CheckpointError: no such file, a damaged one, or one that holds something else;
-    UnavailableError: h5py is needed for it and not installed.
+    the ``module.`` of ``nn.DataParallel`` is left out of the names. ``a.b.0`` is the first cell of
+    field b of variable a of a MATLAB file, ``a/b`` the array b of group a of an HDF5 file.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
@@ -117,10 +115,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_plain(path: Path) -> object:
-    """Return what a PyTorch or safetensors file holds, read without running code of the file.
-
-    Raises CheckpointError: the file is damaged, or cannot be read without running its code.
-    """
+    """Return what a PyTorch or safetensors file holds, read without running code of the file."""
     head = check_whole(path)
     try:
         if is_safetensors(head):
@@ -197,9 +192,7 @@ def load_published(path: str | Path, *, scale: int, kind: str = "auto") -> SRMod
     """Return the network in a file of published weights, float32 on the CPU, in evaluation mode.
 
     ``kind`` is one of ``PUBLISHED_FORMATS``, told from the names in the file when it is "auto".
-    Raises CheckpointError: the file is missing or damaged, is for another scale, or has missing,
-    unknown or misshapen entries, which are named; InputError: no such kind, or the network does not
-    exist at this scale.
+    What is missing, unknown or misshapen in it is named.
     """
     if kind != "auto" and kind not in PUBLISHED_FORMATS:
         raise unknown_name("kind of published weights", kind, known=["auto", *PUBLISHED_FORMATS])
@@ -209,9 +202,8 @@ def load_published(path: str | Path, *, scale: int, kind: str = "auto") -> SRMod
 def load_foreign(path: str | Path, *, scale: int | None = None) -> SRModel:
     """Return the network in any file of weights that is known, as ``load_published``.
 
-    Which network, how large and for which scale is told from the names and shapes in the file;
-    ``scale`` is needed only where these do not say it: for VDSR, which has one file for all
-    scales, and for an ESRGAN or SPSR made for x3, which else is taken for x2.
+    ``scale`` is needed only where the names and shapes do not say it: for VDSR, which has one file
+    for all scales, and for an ESRGAN or SPSR made for x3, which else is taken for x2.
     """
     return fill(*_plan(Path(path), scale=scale))
 

@@ -40,20 +40,16 @@ _OXFORD_MEAN = (103.939, 116.779, 123.68)  # of B, G and R, in 0..255
 
 @dataclass(frozen=True)
 class ReferenceWeights:
-    """One file that losses or metrics need, and how to get it.
-
-    ``convert`` makes its tensors of those of ``remote``; without it the file is kept as it is.
-    ``beside`` are files that only the check needs. ``value`` computes a number from the folder,
-    ``expected`` is what it must be, up to a share ``within``.
-    """
+    """One file that losses or metrics need, and how to get it."""
 
     file: str
     licence: str
     remote: Remote
+    # Makes its tensors of those of ``remote``; without it the file is kept as it is.
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
-    beside: tuple[Remote, ...] = ()
-    value: Callable[[Path], float] | None = None
-    expected: float = 0.0
+    beside: tuple[Remote, ...] = ()  # files that only the check needs
+    value: Callable[[Path], float] | None = None  # computes a number from the folder
+    expected: float = 0.0  # what it must be, up to a share
     within: float = 0.0
 
 
@@ -165,9 +161,7 @@ def fetch_reference(
 ) -> list[str]:
     """Get the files of ``names`` (all of them by default) into ``folder``; return what was checked.
 
-    What is there already is only checked.
-    Raises InputError: an unknown name. DataError: an origin cannot be reached, or sends another
-    file. CheckpointError: a file does not compute what it must; it is kept under ``downloads``.
+    What is there already is only checked. One that does not compute what it must is an error.
     """
     for name in names:
         check_choice("weight file", name, known=REFERENCE)

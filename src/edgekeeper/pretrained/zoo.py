@@ -116,8 +116,6 @@ def find(name_or_path: str | Path) -> Path:
     """Return the file of a network that ships, by name, or of one's own, by path.
 
     So are those that others published: by name once `models get` got them, or by ``hf://``.
-    Raises InputError: none of these; names the nearest network that ships. UnavailableError: a file
-    of the Hugging Face Hub cannot be had.
     """
     path = Path(check_named(name_or_path))
     if path.is_file():
@@ -146,10 +144,8 @@ def load(name_or_path: str | Path, *, scale: int | None = None) -> SRModel:
     """A network ready to use (float32, evaluation mode), by shipped name or by path of a file.
 
     The file is one of edgekeeper, one exported by it (.onnx, .xml), weights that another program
-    published (``published.FORMATS``), or, with the extra ``community``, whatever spandrel knows.
-    ``scale`` is for foreign files that do not say theirs. Nothing in a file is ever run.
-    Raises InputError: no such network. CheckpointError: the file is damaged or unknown.
-    UnavailableError: an extra is needed; it is named.
+    published, or, with the extra ``community``, whatever spandrel knows. ``scale`` is for foreign
+    files that do not say theirs. Nothing in a file is ever run.
     """
     path = find(name_or_path)
     if path.suffix.lower() in EXPORTED_SUFFIXES:
@@ -169,11 +165,7 @@ def is_own(path: Path) -> bool:
 
 
 def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRModel:
-    """Return the network of weights that other programs published.
-
-    Raises CheckpointError: the file is damaged or unknown; UnavailableError: the file may be one
-    for the extra ``community``, which is missing.
-    """
+    """Return the network of weights that other programs published, by spandrel if need be."""
     try:
         return load_foreign(path, scale=scale)
     except CheckpointError as unknown:
@@ -188,10 +180,7 @@ def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRMode
 
 
 def find_device(name: str) -> str:
-    """Return the device ``name``; for "auto" an accelerator where there is one.
-
-    Raises InputError: it is not there.
-    """
+    """Return the device ``name``; for "auto" an accelerator where there is one."""
     kind, _, number = name.partition(":")
     there = {
         "cpu": True,
@@ -212,8 +201,6 @@ def load_network(name_or_file: str | Path, *, factor: float | None = None) -> SR
     """Return the network of a name that ships, or of a file of any kind that ``load`` takes.
 
     ``factor`` is the enlargement asked for, tried where a file does not say its own.
-    Raises InputError: no such name or file. CheckpointError: it holds no network that is known.
-    UnavailableError: an extra is needed; it is named.
     """
     # A file that says its scale is right about it; the one asked for is for those that do not.
     nearest = None if factor is None else min(4, max(2, math.ceil(factor)))
@@ -322,34 +309,22 @@ def is_export_of(exported: ExportedNetwork, digest: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Networks:
-    """Networks to choose from: the ``factors`` there are, and ``load`` gives the one of a factor.
-
-    ``load`` is asked once for each factor that an image needs; let it remember what it has read.
-
-    Attributes:
-        restore: networks whose results are mixed in for an image that was damaged.
-        alpha: networks for alpha; None: it is interpolated.
-        flat: LR pixels that must be equal around one for its colour to be kept; 0: none is.
-        faithful: whether results, shrunk, are meant to be their image again.
-        names: of those that ship, by factor.
-    """
+    """Networks to choose from, by the factors that there are."""
 
     factors: tuple[int, ...]
-    load: Callable[[int], SRModel]
-    restore: "Networks | None" = None
-    alpha: "Networks | None" = None
-    flat: int = 0
-    faithful: bool = False
-    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    load: Callable[[int], SRModel]  # asked once for each factor that an image needs
+    restore: "Networks | None" = None  # mixed in for an image that was damaged
+    alpha: "Networks | None" = None  # for alpha; None: it is interpolated
+    flat: int = 0  # LR pixels around one that must be equal for its colour to be kept
+    faithful: bool = False  # whether results, shrunk, are meant to be their image again
+    names: Mapping[int, str] = dataclasses.field(default_factory=dict)  # that ship, by factor
 
 
 def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]:
     """Return the factors of the passes that reach ``wanted``, the fewest, of these the smallest.
 
-    None for a factor of 1 or less, one where a network suffices, and several for more: 6 is
-    2 x 3, 16 is 4 x 4. The smaller factor comes first, since the second pass works on an image
-    that the first has enlarged.
-    Raises InputError: no factor is above 1 while ``wanted`` is.
+    None for a factor of 1 or less, several for more than one network's: 6 is 2 x 3. The smaller
+    factor comes first, since the second pass works on an image that the first has enlarged.
     """
     # A network is used for up to 1 % more than its factor; the exact resize adds what is missing.
     # Otherwise 2001 pixels made of 1000 would need the network for three times the size.
