@@ -24,10 +24,7 @@ _Gradients = Sequence[Tensor | None]
 def check_recipe(
     recipe: Recipe, model: SRModel, *, data_root: Path | None, accumulate: int = 1
 ) -> None:
-    """Raise InputError for what would fail only in a later stage, at the first validation or later.
-
-    So does a network that could not be loaded again from the file that the run writes.
-    """
+    """Raise InputError for what would fail only in a later stage, at validation or on loading."""
     _check_network(recipe.model, model)
     check_shares(model, batch=recipe.data.batch, accumulate=accumulate)
     for stage in recipe.stages:
@@ -91,22 +88,16 @@ def _check_network(spec: Spec[SRModel], model: SRModel) -> None:
 class GradientCheck:
     """The gradients of one update's weighted losses with respect to what learns.
 
-    A loss that is written down but reaches nothing (a discriminator whose opinion never comes back
-    to the generator, a branch that no loss looks at) goes unnoticed in a log of losses. Here the
+    A loss that is written down but reaches nothing goes unnoticed in a log of losses. Here the
     gradient of each is taken by itself, so that a dead one ends the run at its first update.
-
-    Attributes:
-        norms: for each loss of the generator with a weight, its gradient's length in each part
-            (direct child) of the network that it reaches, and over all under ``"all"``.
-        cosines: between the gradients of two losses, under both names with " and " between.
-        discriminators: for each discriminator the length of the gradient of its own loss.
-        unreached: modules with parameters that learn but that no loss reaches.
     """
 
+    # Of each loss with a weight: the gradient's length in each part (direct child) of the network
+    # that it reaches, and over all under "all".
     norms: dict[str, dict[str, float]] = field(default_factory=dict)
-    cosines: dict[str, float] = field(default_factory=dict)
-    discriminators: dict[str, float] = field(default_factory=dict)
-    unreached: tuple[str, ...] = ()
+    cosines: dict[str, float] = field(default_factory=dict)  # of two losses, "a and b"
+    discriminators: dict[str, float] = field(default_factory=dict)  # length, of its own loss
+    unreached: tuple[str, ...] = ()  # modules that learn but that no loss reaches
 
     def generator(
         self, losses: Mapping[str, Tensor], *, weights: Mapping[str, float], network: nn.Module
@@ -150,10 +141,7 @@ class GradientCheck:
         self.discriminators[name] = _length(_gradients(loss, learning))
 
     def verify(self, *, stage: str) -> None:
-        """Check that every loss, discriminator and part that learns takes part.
-
-        Raises TrainingError: names what is dead; NotFiniteError: a gradient is infinite or NaN.
-        """
+        """Check that every loss, discriminator and part that learns takes part."""
         own = {name: parts["all"] for name, parts in self.norms.items()}  # weighted lengths
         for name, length in (own | self.discriminators).items():
             if not math.isfinite(length):

@@ -28,9 +28,8 @@ def held(
 ) -> Iterator[Callable[[], None]]:
     """Hold what ``name`` stands for; a file that is read and written says by whom, and beats.
 
-    What is given raises InputError when another process has taken it over, because this one
-    showed no sign of life for long. One whose sign of life stands still is taken over.
-    Raises HeldError: another process holds it.
+    What is given raises InputError when another process has taken it over, because this one showed
+    no sign of life for long. One whose sign of life stands still is taken over.
     """
     own, stop = {"host": socket.gethostname(), "process": os.getpid()}, threading.Event()
     own["token"] = secrets.token_hex(8)

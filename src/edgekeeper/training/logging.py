@@ -128,15 +128,8 @@ class RunReport:
             )
         stage, _ = self.recipe.stage_at(state.step - 1)
         learning_rate = state.optimizer.param_groups[0]["lr"]  # as the last update had it
-        self.log.write(
-            {
-                "step": state.step,
-                "stage": stage.name,
-                "learning_rate": learning_rate,
-                "seconds": state.seconds,
-                **means,
-            }
-        )
+        record = {"step": state.step, "stage": stage.name, "learning_rate": learning_rate}
+        self.log.write({**record, "seconds": state.seconds, **means})
         self.line.update(state.step, text=f"loss {means['total']:.5f}")
         self._draw("train", {**means, "learning_rate": learning_rate}, step=state.step)
 
@@ -171,8 +164,7 @@ class RunReport:
 class JsonLines:
     """A log of one JSON object a line, each with its ``step``.
 
-    Opening it for a run that resumes after ``keep_until`` updates drops later lines, so that the
-    log of an interrupted run reads like the log of a straight one.
+    Opened for a run that resumes after ``keep_until`` updates it drops later lines.
     """
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
@@ -216,10 +208,7 @@ class Curves(Protocol):
 
 
 class WandbCurves:
-    """Curves for Weights & Biases, in the project of that name; the recipe is the run's config.
-
-    Raises UnavailableError: wandb is not installed.
-    """
+    """Curves for Weights & Biases, in the project of that name; the recipe is the run's config."""
 
     def __init__(self, project: str, *, recipe: Recipe) -> None:
         try:
@@ -241,10 +230,7 @@ class WandbCurves:
 
 
 def tensorboard_writer(folder: Path) -> "SummaryWriter":
-    """Return a writer of curves into ``folder`` that TensorBoard shows.
-
-    Raises UnavailableError: tensorboardX is not installed.
-    """
+    """Return a writer of curves into ``folder`` that TensorBoard shows."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:

@@ -21,10 +21,7 @@ class Mirror:
         self.remote, self.folder = RemoteFolder(address), folder
 
     def pull(self) -> None:
-        """Make the local state that of the last complete checkpoint; none where there is none.
-
-        Raises CheckpointError: the marker or the state is damaged, or cannot be read.
-        """
+        """Make the local state that of the last complete checkpoint; none where there is none."""
         marker = self._marker()
         if marker is None:
             for name in (LAST, LOG):

@@ -26,45 +26,30 @@ HOLDER, HELD = ".process", "process.json"  # what says who holds the folder, her
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a recipe is run; nothing here changes the result.
+    """Where and how a recipe is run; nothing here changes the result (but for rounding)."""
 
-    ``out`` is the run's folder; a run found there is resumed. With ``remote``, an address, it is
-    the local copy of the run that is there. ``resume_from`` continues from
-    another run's checkpoint, allowed when both recipes agree up to that step. ``start_from`` is
-    the network file that the recipe's ``start`` asks for. ``time_limit`` is in seconds.
-    The state is saved every ``checkpoint_every`` updates, and every ``checkpoint_seconds`` too.
-    ``gradient_check_every`` updates the log tells each loss's gradients anew (0: never).
-    ``tensorboard`` and ``wandb``, a project there, draw curves besides the log.
-    ``graph``: the update is recorded once and replayed (`edgekeeper.training.graph`); the result
-    is the same up to rounding. ``accumulate``: the network takes a batch in so many parts, of which
-    one lies in memory with what its gradient needs; the same up to rounding too. ``compile``: the
-    network is compiled by ``torch.compile``, again the same up to rounding.
-    ``until``: the run ends once the validation reaches so many dB. ``store_on``: where an
-    accelerator finds the images: on itself, or read from memory by threads; "auto": on itself
-    where they take no more than half of what is free. ``deterministic``: it computes with those
-    kernels alone that give the same bits again.
-    """
-
-    out: Path
+    out: Path  # the run's folder; a run found there is resumed
     device: str = "cpu"
     workers: int = 1  # threads that read ahead
     time_limit: float | None = None  # seconds
-    checkpoint_every: int = 500
-    checkpoint_seconds: float = 300.0
+    checkpoint_every: int = 500  # updates, and the state is saved
+    checkpoint_seconds: float = 300.0  # so often too
     log_every: int = 50
-    gradient_check_every: int = 500
-    resume_from: Path | None = None
-    start_from: Path | None = None
+    gradient_check_every: int = 500  # updates, and the log tells each loss's gradients; 0: never
+    resume_from: Path | None = None  # a checkpoint whose recipe agrees up to that step
+    start_from: Path | None = None  # the network file that the recipe's ``start`` asks for
     data_root: Path | None = None
-    tensorboard: bool = False
-    wandb: str | None = None
-    graph: bool = False
-    accumulate: int = 1
-    remote: str | None = None
-    until: float | None = None  # dB
+    tensorboard: bool = False  # curves besides the log
+    wandb: str | None = None  # a project there
+    graph: bool = False  # the update is recorded once and replayed (`edgekeeper.training.graph`)
+    accumulate: int = 1  # parts of a batch, of which one lies in memory at a time
+    remote: str | None = None  # the address of the run, of which ``out`` is the local copy
+    until: float | None = None  # dB of the validation at which the run ends
+    # Where an accelerator finds the images: read from memory by threads, or on itself; "auto": on
+    # itself where they take no more than half of what is free.
     store_on: Literal["auto", "host", "device"] = "auto"
-    deterministic: bool = False
-    compile: bool = False
+    deterministic: bool = False  # kernels alone that give the same bits again
+    compile: bool = False  # by torch.compile
 
 
 def is_resident(store: Store, *, options: RunOptions) -> bool:

@@ -31,7 +31,6 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Return ``recipe`` with each of ``settings``, ``"data.batch=8"``, in turn.
 
     Values are as in TOML; a text needs no quotes, ``none`` is nothing.
-    Raises InputError: no such field (the nearest is named), or a value that it cannot have.
     """
     for setting in settings:
         path, equals, text = setting.partition("=")  # the value may hold an =
@@ -45,18 +44,12 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 
 def recipe_from_plain(data: Mapping[str, object]) -> Recipe:
-    """Return the recipe that ``spec.to_plain`` made plain; fields with defaults may be missing.
-
-    Raises InputError: a field, class or argument that does not exist, or a value of another type.
-    """
+    """Return the recipe that ``spec.to_plain`` made plain; fields with defaults may be missing."""
     return _typed(data, Recipe, where="recipe", known=known_classes())
 
 
 def read_toml(path: Path) -> Recipe:
-    """Return the recipe of a TOML file; it runs no code.
-
-    Raises InputError: no such file, no TOML, or no recipe; says what is wrong where.
-    """
+    """Return the recipe of a TOML file; it runs no code. InputError says what is wrong where."""
     try:
         data = tomllib.loads(read_text(path))
     except OSError as error:

@@ -36,9 +36,8 @@ SETTLING = 10
 class SOAP(torch.optim.Optimizer):
     """SOAP for the weights of convolutions and linear layers; Adam for vectors.
 
-    ``lr``, ``betas`` and ``epsilon`` as in Adam; ``weight_decay`` as in AdamW, apart from the
-    gradient; ``every``: updates between renewals of the basis. All state is in tensors, so a
-    restored optimizer goes on with the same bits.
+    ``weight_decay`` as in AdamW, apart from the gradient; ``every``: updates between renewals of
+    the basis. All state is in tensors, so a restored optimizer goes on with the same bits.
     """
 
     def __init__(
@@ -56,10 +55,7 @@ class SOAP(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update each parameter with a gradient (but the first time, which only measures).
-
-        ``closure`` is not used.
-        """
+        """Update each parameter with a gradient (but the first time, which only measures)."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -167,10 +163,7 @@ class StackedSOAP(SOAP):
     """SOAP that goes on from ``optimizer``, whose first updates have been made.
 
     Before each update ``advance`` says which it is; ``step`` then only computes, and ``renew``
-    after it turns the bases when it is time. Equal to SOAP up to rounding. The states stay those
-    of the parameters, so that they are saved and restored as ever.
-
-    Raises ValueError when a parameter has no state yet.
+    after it turns the bases when it is time. The states stay those of the parameters.
     """
 
     def __init__(self, optimizer: SOAP) -> None:

@@ -17,8 +17,6 @@ def start(recipe: Recipe, model: SRModel, *, file: Path | None) -> dict[str, obj
 
     What may be new is ``recipe.start``'s to say. Without one nothing may be, but that the network
     may fit one part of the recipe's as a whole (``"backbone."``), around which all is new.
-    Raises InputError: the recipe needs a file and there is none. CheckpointError: the file is
-    damaged or unknown, or does not fit; names what does not.
     """
     if file is None:
         if recipe.start is None:
@@ -91,11 +89,11 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
 def _misfit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], *, start: Start) -> str:
     """Return what does not fit where ``start`` puts it, or nothing."""
     into, fresh = start.into, start.fresh
-    wanted = {
-        name.removeprefix(into): tensor for name, tensor in own.items() if name.startswith(into)
-    }
-    wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(fresh)}
-    given = {name: tensor for name, tensor in given.items() if not name.startswith(fresh)}
+    wanted = {k.removeprefix(into): tensor for k, tensor in own.items() if k.startswith(into)}
+    wanted, given = (
+        {name: tensor for name, tensor in found.items() if not name.startswith(fresh)}
+        for found in (wanted, given)
+    )
     shapes = [
         f"{name} is {tuple(given[name].shape)} and should be {tuple(wanted[name].shape)}"
         for name in wanted

@@ -88,12 +88,7 @@ class State:
 
 
 def begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
-    """Return the state of the run's last checkpoint, else of that to resume from, else a new one.
-
-    Raises CheckpointError: the checkpoint belongs to another recipe or store, or is damaged; the
-    network to start from does not fit. InputError: the recipe starts from a trained network and
-    none is given.
-    """
+    """Return the state of the run's last checkpoint, else of that to resume from, or a new one."""
     last = options.out / "last.safetensors"  # wins over --resume-from: the same command goes on
     checkpoint = last if last.is_file() else options.resume_from
     model = _build(recipe.model, seed=recipe.seed, recipe=recipe, device=options.device)
@@ -197,11 +192,9 @@ def build_losses(recipe: Recipe, *, device: str) -> Mapping[Spec[Loss], Loss]:
 
 
 def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
-    """Write the whole state to ``path``, once it is known to be finite.
+    """Write the whole state to ``path``, once it is known to be finite; it is a network file too.
 
-    The file is a network file too: that of ``state.result``.
-    Raises NotFiniteError: a weight is not finite; nothing is written. CheckpointError: the file
-    cannot be written; an earlier one is unchanged.
+    An earlier file is unchanged where it is not, or cannot be written.
     """
     # names as "model.head.weight": the prefix says whose they are
     tensors = {
@@ -234,12 +227,12 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
 def card_of(state: State, *, recipe: Recipe, store: Store) -> dict[str, object]:
     """Return where the network of a run comes from."""
     images = {
-        entry.source_sha256: {
-            "name": Path(entry.source).name,
-            "sha256": entry.source_sha256,
-            "licence": entry.licence,
+        (digest := e.source_sha256): {
+            "name": Path(e.source).name,
+            "sha256": digest,
+            "licence": e.licence,
         }
-        for entry in store.images
+        for e in store.images
     }
     whole = state.step == recipe.steps
     return {
@@ -273,8 +266,7 @@ def _restore(state: State, recipe: Recipe, store: Store, *, path: Path) -> None:
         raise CheckpointError(
             f"'{path}' belongs to another recipe than '{recipe.name}', or the recipe has changed "
             "since. Choose another --out folder to start anew. To train for longer raise the steps "
-            "of the last stage, or add a stage behind it where its learning rate is a cosine, "
-            "which depends on the steps from the first update on."
+            "of the last stage, or add a stage where its learning rate is a cosine over its steps."
         )
     if card.get("store") != store.fingerprint:
         raise CheckpointError(f"'{path}' was trained on another image store than this one.")
