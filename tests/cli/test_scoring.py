@@ -136,8 +136,8 @@ class TestEvaluate:
         assert [row[2] for row in rows] == ["espcn_x3", "espcn_x3_gv", "bicubic"]
         assert sum("*" in row[4] for row in rows) == 1
         for subjects, said in (
-            (("bicubic",), "give the scale, --scale 2, 3 or 4"),
-            (("espcn_x2", "espcn_x3"), "One network enlarges by 2, another by 3"),
+            (("bicubic",), "give --scale 2, 3 or 4; networks say nothing"),
+            (("espcn_x2", "espcn_x3"), "networks say 2 and 3"),
         ):
             status, _, err = run("evaluate", *subjects, *given)
             assert (status, said in err) == (2, True)

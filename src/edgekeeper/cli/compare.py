@@ -95,10 +95,10 @@ def compare_command(
 def _names(a: str, b: str, *, labels: str | None) -> tuple[str, str]:
     """What the two are called: by --labels, else the shortest part of their paths that differs."""
     if labels is not None:
-        given = split_names(labels)
-        if len(given) != 2:
+        names = split_names(labels)
+        if len(names) != 2:
             raise InputError(f"--labels is '{labels}'; give two names with a comma between.")
-        return given[0], given[1]
+        return names[0], names[1]
     if a == b:
         return f"{Path(a).stem} (A)", f"{Path(b).stem} (B)"
     first, second = subject_names((a, b))

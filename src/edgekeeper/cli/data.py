@@ -168,28 +168,20 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
 @click.option("-o", "--output", type=PATH, required=True, help="The store to write.")
 @click.option("--scales", default="2,3,4", help="Factors to make LR images for.")
 @click.option(
-    "--shrink",
-    default="1",
-    help="Shrink each image by each of these first, to take the JPEG marks off.",
+    "--shrink", default="1", help="Shrink by each of these first, to take the JPEG marks off."
 )
 @click.option(
-    "--long-side",
-    default="",
-    metavar="PIXELS",
-    help="Shrink each image to each of these long sides instead, as in 512,768.",
+    "--long-side", default="", metavar="PIXELS", help="Shrink to each of these long sides instead."
 )
 @click.option("--kernel", type=click.Choice(KERNELS), default=KERNELS[0], help="How LR is made.")
 @click.option(
     "--min-side", type=click.IntRange(1), default=100, help="Leave out images with a smaller side."
 )
-@click.option(
-    "--exclude", default="", metavar="NAMES", help="File names to leave out, with commas between."
-)
+@click.option("--exclude", default="", metavar="NAMES", help="File names to leave out.")
 @click.option(
     "--licence",
     multiple=True,
-    help="Licence of each folder's images, in order (again, or with commas between), or one for "
-    "all; written into every card.",
+    help="Licence of each folder's images, in order, or one for all; written into every card.",
 )
 @click.option("--strict", is_flag=True, help="End with status 1 if a file was left out as broken.")
 @force_option("Replace a store that exists.")
@@ -210,10 +202,8 @@ def prepare(
 
     A file that cannot be read is left out and named.
     """
-    if len(licence) == 1 < len(folders):
-        (one,) = licence
-        names = split_names(one)
-        licence = tuple(names) if len(names) == len(folders) else (one,) * len(folders)
+    if len(licence) == 1:
+        licence *= len(folders)
     if licence and len(licence) != len(folders):
         raise InputError(f"{len(folders)} folders but {len(licence)} --licence; give one for each.")
     from edgekeeper.data.prepare import ORIGIN, prepare_store, sources_in

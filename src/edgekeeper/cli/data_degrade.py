@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -50,30 +50,25 @@ def degrade_command(
     Files and folders. The middle itself is written too, at most 768 pixels a side, so that
     `edgekeeper upscale` and `evaluate` can be tried on the pairs.
     """
-    from edgekeeper.image import (
-        Image,
-        from_tensor,
-        list_images,
-        read_image,
-        to_rgb_tensor,
-        write_image,
-    )
+    from edgekeeper import image as files
+    from edgekeeper.image import Image, from_tensor
 
-    paths = [p for path in images for p in (list_images(path) if path.is_dir() else [path])]
+    paths = [p for path in images for p in (files.list_images(path) if path.is_dir() else [path])]
     if not paths:
         raise InputError(f"'{images[0]}' holds no images.")
     make_folder(output)
     unread = 0
     for path in paths:
         try:
-            hr = _middle(to_rgb_tensor(read_image(path)), multiple=scale)
+            hr = _middle(files.to_rgb_tensor(files.read_image(path)), multiple=scale)
         except ImageError as error:
             unread += 1
             click.echo(f"failed: {shown(error)}", err=True)
             continue
         for name, image, done in _examples(hr, mixture, count=count, scale=scale, seed=seed):
             target, pixels = output / f"{path.stem}_{name}.png", from_tensor(image)
-            write_image(Image(pixels=pixels), target, overwrite="replace" if force else "refuse")
+            existing: Literal["replace", "refuse"] = "replace" if force else "refuse"
+            files.write_image(Image(pixels=pixels), target, overwrite=existing)
             click.echo(f"{target}  {done}")
     if unread:
         raise SystemExit(1)

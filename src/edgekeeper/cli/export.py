@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekeeper.cli.options import PATH
+from edgekeeper.cli.options import PATH, force_option
 
 if TYPE_CHECKING:
     from edgekeeper.inference.export import Exported
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     required=True,
     help="The format: one .onnx file, or OpenVINO's .xml with a .bin beside it.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=PATH,
-    help="The file to write. Default: the network's name, in this folder.",
-)
+@click.option("-o", "--output", type=PATH, help="The file to write. Default: the network's name.")
 @click.option(
     "--int8",
     "calibration",
@@ -46,9 +41,9 @@ if TYPE_CHECKING:
     type=float,
     default=0.2,
     metavar="DB",
-    help="With --int8: leave no file that loses more.",
+    help="Leave no int8 file that loses more.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@force_option()
 def export_command(
     model: str,
     runtime: str,

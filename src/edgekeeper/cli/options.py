@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekeeper.errors import InputError, check_choice, did_you_mean, unknown_name
+from edgekeeper.errors import InputError, check_choice, unknown_name
 from edgekeeper.files import check_target, is_plain, make_folder
 
 if TYPE_CHECKING:
@@ -23,10 +23,7 @@ SCALES = click.IntRange(2, 4)
 
 
 class Subcommands(click.Group):
-    """A group in the order it is written, whose help says the whole first sentence of each command.
-
-    An unknown command is answered with the nearest.
-    """
+    """A group in the order it is written, whose help says the first sentence of each command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands."""
@@ -41,15 +38,13 @@ class Subcommands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands."""
-        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [
+            (name, command.get_short_help_str(limit=1000))
+            for name, command in self.commands.items()
+            if not command.hidden
+        ]
         with formatter.section("Commands"):
-            formatter.write_dl(
-                [
-                    (name, command.get_short_help_str(limit=1000))
-                    for name, command in found.items()
-                    if command is not None and not command.hidden
-                ]
-            )
+            formatter.write_dl(rows)
 
 
 PATH = click.Path(path_type=Path)
@@ -124,8 +119,8 @@ def check_new_file(path: Path | None, *, option: str, force: bool | None = None)
     """Raise InputError when ``path`` cannot be written, before work is done.
 
     A file that exists is replaced only with ``force``, by default what the ``--force`` of
-    ``new_file_option`` says; devices and FIFOs are written to. Where it is standard output, what
-    is meant for people goes to standard error.
+    ``new_file_option`` says; devices and FIFOs are written to. Where it is standard output, what is
+    meant for people goes to standard error.
     """
     if path is None:
         return
@@ -185,11 +180,7 @@ def split_numbers(option: str, text: str) -> list[int]:
 
 
 def find_recipe(name_or_file: str) -> "Recipe":
-    """Return a recipe by name, of a TOML file, or the value ``recipe`` of a Python file.
-
-    The networks that the Python file defines are known from then on.
-    Raises InputError: no such recipe or file, or the file has no Recipe named ``recipe``.
-    """
+    """Return a recipe by name, of a TOML file, or the value ``recipe`` of a Python file."""
     from edgekeeper.models.own import adopt, run_file
     from edgekeeper.recipes import RECIPES
     from edgekeeper.training.recipe import Recipe
@@ -201,31 +192,12 @@ def find_recipe(name_or_file: str) -> "Recipe":
     if path.suffix != ".py":
         check_choice("recipe", name_or_file, known=RECIPES)
         return RECIPES[name_or_file]
-    try:
-        module = run_file(path, kind="recipe file")
-    except InputError as error:
-        raise InputError(f"{error}{_nearest_field(error.__cause__)}") from error
+    module = run_file(path, kind="recipe file")
     adopt(module)
     recipe = getattr(module, "recipe", None)
     if not isinstance(recipe, Recipe):
         raise InputError(f"'{path}' must define `recipe = Recipe(...)`.")
     return recipe
-
-
-def _nearest_field(error: BaseException | None) -> str:
-    """Return a hint for a misspelt field of a recipe, or nothing."""
-    import dataclasses
-    import re
-
-    from edgekeeper.training import recipe
-
-    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    kind = getattr(recipe, found[1], None) if found else None
-    if found is None or not dataclasses.is_dataclass(kind):
-        return ""
-    fields = [field.name for field in dataclasses.fields(kind)]
-    hint = did_you_mean(found[2], fields)
-    return f"{hint} {found[1]} takes: {', '.join(fields)}."
 
 
 def console() -> "Console":
@@ -245,10 +217,7 @@ def own_folder(path: Path) -> Path:
 
 
 def subject_names(subjects: Sequence[str]) -> list[str]:
-    """Return how each network or folder is called: as shortly as tells them all apart.
-
-    Raises InputError: one was given twice.
-    """
+    """Return how each network or folder is called: as shortly as tells them all apart."""
     called: list[str] = []
     for number, subject in enumerate(subjects):
         if subject in subjects[:number]:

@@ -49,8 +49,7 @@ COUNTED = "dgggan-table5"
 ABLATED = ("spsr-table2", "dgggan-table1", "dgggan-table2")
 # The options that belong to one kind of table, by the name of their argument.
 OF_TRAINED = (
-    *("store", "start", "budget", "networks", "scales", "seeds", "protocol", "time_limit"),
-    "to",
+    *("store", "start", "budget", "networks", "scales", "seeds", "protocol", "time_limit", "to"),
 )
 OF_MEASURED = ("ours", "weights")
 OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
@@ -230,15 +229,8 @@ def _speedrun(
     (network, *more) = chosen.get("networks", ["fast"])
     if network not in GOALS or more:
         raise InputError(f"--networks: a speedrun is of one network, of {', '.join(GOALS)}.")
-    record = run_speedrun(
-        network,
-        store,
-        data_root=root,
-        goal=to,
-        out=chosen["out"],
-        device=chosen["device"],
-        time_limit=chosen.get("time_limit"),
-    )
+    asked: dict[str, Any] = {key: chosen.get(key) for key in ("out", "device", "time_limit")}
+    record = run_speedrun(network, store, data_root=root, goal=to, **asked)
     show_table(speedrun_table(record), form)
     return record
 

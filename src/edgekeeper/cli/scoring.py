@@ -75,12 +75,10 @@ class Scoring:
         if self.scale is not None:
             return self.scale
         scales = sorted({subject.scale for subject in subjects if isinstance(subject, SRModel)})
-        if not scales:
-            raise InputError("There is no network that says it: give the scale, --scale 2, 3 or 4.")
-        if len(scales) > 1:
+        if len(scales) != 1:
+            found = " and ".join(map(str, scales)) or "nothing"
             raise InputError(
-                f"One network enlarges by {scales[0]}, another by {scales[1]}; all must be of one "
-                "scale."
+                f"The scale is one for all: give --scale 2, 3 or 4; networks say {found}."
             )
         return scales[0]
 
@@ -155,10 +153,7 @@ def weights_folder(weights: Path | None, *, data: Path) -> Path | None:
 
 
 def subject_on(device: str, *, subject: str, scale: int | None = None) -> "SRModel | str | Path":
-    """Return what to score, a network on the device that ``--device`` says.
-
-    ``scale`` is for network files that do not say theirs.
-    """
+    """Return what to score, a network on the device that ``--device`` says."""
     from edgekeeper.evaluation.evaluate import find_subject
 
     found = find_subject(subject, scale=scale)

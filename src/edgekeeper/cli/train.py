@@ -32,12 +32,9 @@ if TYPE_CHECKING:
 @click.option(
     "--store",
     required=True,
-    help="A packed store, made by `edgekeeper data prepare`; a folder or an address "
-    "(s3://bucket/photos.store).",
+    help="A store of `edgekeeper data prepare`: a folder or an address (s3://bucket/photos.store).",
 )
-@click.option(
-    "--out", required=True, help="Folder of the run, or an address; a run found there goes on."
-)
+@click.option("--out", required=True, help="Folder or address of the run; one found there goes on.")
 @data_option("Folder with the benchmark sets, for validation.")
 @device_option()
 @settings_option
@@ -67,16 +64,10 @@ if TYPE_CHECKING:
     "shipped network.  [default: the shipped network that the recipe names]",
 )
 @click.option(
-    "--resume-from",
-    type=PATH,
-    help="Checkpoint of another run whose recipe agrees up to that step.",
+    "--resume-from", type=PATH, help="Checkpoint of a run whose recipe agrees up to that step."
 )
 @click.option("--no-validation", is_flag=True, help="Do not score a benchmark set during the run.")
-@click.option(
-    "--graph",
-    is_flag=True,
-    help="Record the update as a CUDA graph and replay it; for recipes with SOAP alone.",
-)
+@click.option("--graph", is_flag=True, help="Replay the update as a CUDA graph; SOAP alone.")
 @click.option(
     "--accumulate",
     type=click.IntRange(1),
@@ -91,11 +82,7 @@ if TYPE_CHECKING:
     default="auto",
     help="Accelerators: where the images lie; auto: there, if half of its free memory suffices.",
 )
-@click.option(
-    "--deterministic",
-    is_flag=True,
-    help="Accelerators: only kernels that give the same bits again.",
-)
+@click.option("--deterministic", is_flag=True, help="Accelerators: kernels that repeat their bits.")
 @click.option("--compile", is_flag=True, help="Compile the network with torch.compile.")
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard too.")
 @click.option("--wandb", metavar="PROJECT", help="Send curves to Weights & Biases too.")
