@@ -6,6 +6,8 @@ that one line and exits with status 2.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
 
 
 class EdgekeeperError(Exception):
@@ -38,6 +40,17 @@ class NotFiniteError(TrainingError):
 
 class UnavailableError(EdgekeeperError):
     """Something optional is needed and not installed or not downloaded."""
+
+
+def import_extra(package: str, *, extra: str, what: str) -> Any:
+    """Return an optional package; UnavailableError that says how to install it for ``what``."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise UnavailableError(
+            f"{what} needs {package}, which is not installed; "
+            f"run: pip install 'edgekeeper[{extra}]'"
+        ) from error
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from edgekeeper.errors import ImageError, InputError, UnavailableError
+from edgekeeper.errors import ImageError, InputError, import_extra
 from edgekeeper.files import new_file
 from edgekeeper.ops.box import Box
 
@@ -54,13 +54,9 @@ def figure_file(
     around the figure is cut off.
     """
     target = checked_target(path)
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnavailableError(
-            "matplotlib is not installed; run: pip install 'edgekeeper[figures]'"
-        ) from error
+    matplotlib = import_extra("matplotlib", extra="figures", what="A figure")
+    from matplotlib.figure import Figure
+
     style = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
     with matplotlib.rc_context(style), new_file(target, error=ImageError) as draft:
         figure = Figure(figsize=(width, height), layout=layout)

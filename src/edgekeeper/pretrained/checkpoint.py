@@ -100,7 +100,8 @@ def check_whole(path: Path) -> bytes:
         raise CheckpointError(f"'{path}' is empty (0 bytes); download it again.")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"'{path}' is a pointer of Git LFS; get the file by `git lfs pull`.")
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
         raise CheckpointError(
             f"'{path}' is a web page, not weights; download the file itself (its raw form)."
         )

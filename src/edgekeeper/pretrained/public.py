@@ -14,7 +14,7 @@ from typing import Any
 
 from edgekeeper.data.catalogue import Remote
 from edgekeeper.data.fetch import fetch
-from edgekeeper.errors import InputError, UnavailableError, check_choice
+from edgekeeper.errors import InputError, UnavailableError, check_choice, import_extra
 from edgekeeper.files import user_cache
 
 
@@ -112,14 +112,7 @@ def push(path: Path, address: HubAddress, *, card: str) -> str:
 
 
 def _hub() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise UnavailableError(
-            "Addresses hf:// need huggingface_hub, which is not installed; "
-            "run: pip install 'edgekeeper[hub]'"
-        ) from error
-    return huggingface_hub
+    return import_extra("huggingface_hub", extra="hub", what="An address hf://")
 
 
 def _first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgekeeper.errors import CheckpointError, InputError, UnavailableError, unknown_name
+from edgekeeper.errors import CheckpointError, InputError, import_extra, unknown_name
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained import edsr, esrgan, luma, srgan
@@ -145,13 +145,7 @@ def _check_room(loaded: object, size: int) -> None:
 
 
 def _read_hdf5(path: Path) -> dict[str, Tensor]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise UnavailableError(
-            f"'{path}' is an HDF5 file, for which h5py is not installed; "
-            "run: pip install 'edgekeeper[keras]'"
-        ) from error
+    h5py = import_extra("h5py", extra="keras", what=f"The HDF5 file '{path}'")
     found: dict[str, Tensor] = {}
     left, names = _MOST_UNPACKED * path.stat().st_size + 2**20, _MOST_NAMES
 

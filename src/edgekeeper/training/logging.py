@@ -5,13 +5,13 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from edgekeeper.data.store import Store
-from edgekeeper.errors import NotFiniteError, UnavailableError
+from edgekeeper.errors import NotFiniteError, import_extra
 from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.files import not_written, parse_json, write_text
 from edgekeeper.metrics.score import mean_scores
@@ -25,9 +25,6 @@ from edgekeeper.training.ranks import agreed, is_first
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.start import describe_start
 from edgekeeper.training.state import State, card_of, save, training_mode
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
 
 
 class RunReport:
@@ -211,13 +208,7 @@ class WandbCurves:
     """Curves for Weights & Biases, in the project of that name; the recipe is the run's config."""
 
     def __init__(self, project: str, *, recipe: Recipe) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UnavailableError(
-                "wandb, which sends curves to Weights & Biases, is not installed; "
-                "run: pip install 'edgekeeper[wandb]'"
-            ) from error
+        wandb = import_extra("wandb", extra="wandb", what="--wandb")
         self.run = wandb.init(project=project, name=recipe.name, config=to_plain(recipe))
 
     def add_scalar(self, tag: str, scalar_value: float, *, global_step: int) -> None:
@@ -229,13 +220,7 @@ class WandbCurves:
         self.run.finish()
 
 
-def tensorboard_writer(folder: Path) -> "SummaryWriter":
+def tensorboard_writer(folder: Path) -> Any:
     """Return a writer of curves into ``folder`` that TensorBoard shows."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise UnavailableError(
-            "tensorboardX, which writes curves for TensorBoard, is not installed; "
-            "run: pip install 'edgekeeper[tensorboard]'"
-        ) from error
-    return SummaryWriter(str(folder))
+    made = import_extra("tensorboardX", extra="tensorboard", what="--tensorboard")
+    return made.SummaryWriter(str(folder))

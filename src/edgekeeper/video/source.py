@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from edgekeeper.errors import ImageError, UnavailableError
+from edgekeeper.errors import ImageError, import_extra
 from edgekeeper.image import Image
 from edgekeeper.image.unusual import CURE
 from edgekeeper.pretrained.exported import UsedPrecision
@@ -71,12 +71,7 @@ def address(path: Path) -> str:
 @contextmanager
 def open_video(path: Path) -> Iterator["InputContainer"]:
     """Yield the file, open for reading; what FFmpeg says against it becomes an ImageError."""
-    try:
-        import av
-    except ImportError as error:
-        raise UnavailableError(
-            "Videos need PyAV, which is not installed; run: pip install 'edgekeeper[video]'"
-        ) from error
+    av = import_extra("av", extra="video", what="A video")
     if not path.is_file():
         raise ImageError(f"There is no file '{path}'.")
     try:

@@ -205,7 +205,7 @@ const SAID = [
   ["In bfloat16 this network differs by {0} grey levels in the mean ({1} dB); float32 was used.", "In bfloat16 weicht dieses Netz im Mittel um {0} Graustufen ab ({1} dB); es wurde in float32 gerechnet."],
   ["{0} has {1}x{2} pixels and {3} {4}x{5}: the result must be 2, 3, 4 or another whole number of times as large, the same on both sides. Give the input first, then the result.", "gemessen wird es nur, wo das Ergebnis auf beiden Seiten gleich und um eine ganze Zahl größer ist; hier {1} × {2} und {4} × {5} Pixel.", "it is measured where the result is a whole number of times as large, the same on both sides; here {1} × {2} and {4} × {5} pixels."],
   // of videos
-  ["Videos need PyAV, which is not installed; run: pip install 'edgekeeper[video]'", "Videos können hier nicht gelesen werden; wer den Server betreibt, kann es einrichten: pip install 'edgekeeper[video]'", "Videos cannot be read here; whoever runs the server can add that: pip install 'edgekeeper[video]'"],
+  ["A video needs av, which is not installed; run: pip install 'edgekeeper[video]'", "Videos können hier nicht gelesen werden; wer den Server betreibt, kann es einrichten: pip install 'edgekeeper[video]'", "Videos cannot be read here; whoever runs the server can add that: pip install 'edgekeeper[video]'"],
   ["There is no file {0}.", "Es gibt keine Datei {0}."],
   ["{0} is damaged or no video: {1}.", "{0} ist beschädigt oder kein Video: {1}."],
   ["{0} has a video stream of a codec that is not known.", "{0} hat ein Video in einem Codec, der nicht bekannt ist."],
