@@ -78,20 +78,12 @@ def test_equal_numbers_are_equally_bold(hr: Tensor, tmp_path: Path, drawn: list[
     assert {axes[name].texts[0].get_weight() for name in ("a", "b")} == {"normal"}
 
 
-@pytest.mark.parametrize("per_line", [None, 2])
 def test_all_crops_have_one_size_and_do_not_overlap(
-    hr: Tensor, tmp_path: Path, drawn: list[Any], per_line: int | None
+    hr: Tensor, tmp_path: Path, drawn: list[Any]
 ) -> None:
     panels = [Panel(f"a network with a long name, number {k}", hr * (k / 5)) for k in range(4)]
     rows = [Row(hr, panels, "one", Box(0, 0, 20, 24)), Row(hr, panels, "two", Box(9, 9, 24, 20))]
-    crops(
-        rows,
-        path=tmp_path / "c.png",
-        numbers=("psnr", "ssim"),
-        scale=2,
-        whole=True,
-        per_line=per_line,
-    )
+    crops(rows, path=tmp_path / "c.png", numbers=("psnr", "ssim"), scale=2, whole=True)
     figure = drawn[0]
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [axis.get_tightbbox(renderer) for axis in figure.axes]

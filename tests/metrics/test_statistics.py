@@ -98,7 +98,7 @@ def test_many_images_are_drawn_in_blocks() -> None:
 
 
 def test_wrong_input_is_refused() -> None:
-    with pytest.raises(InputError, match="a has 4, b has 5"):
+    with pytest.raises(InputError, match="a has 4, b 5"):
         paired_difference(scores(4), scores(5))
     with pytest.raises(InputError, match="of two images or more"):
         interval([1.0])

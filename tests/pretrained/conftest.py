@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError
-from edgekeeper.pretrained.published import load_foreign
+from edgekeeper.pretrained.published import load_published
 
 
 @pytest.fixture
@@ -39,6 +39,6 @@ def refuses(saved: Callable[..., Path]) -> Callable[..., None]:
         else:
             changed = found | {name: torch.zeros(shape)}
         with pytest.raises(CheckpointError, match=sentence):
-            load_foreign(saved(changed))
+            load_published(saved(changed))
 
     return check

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgekeeper.errors import CheckpointError, UnavailableError
 from edgekeeper.inference.network import infer
 from edgekeeper.pretrained.community import OVERLAP, CommunityModel, load_community
-from edgekeeper.pretrained.published import load_foreign
+from edgekeeper.pretrained.published import load_published
 
 # ---- ours: a network described as spandrel describes one -----------------------------------------
 
@@ -186,13 +186,13 @@ class TestSpandrel:
 
     def test_an_rrdb_is_the_same_through_spandrel_and_through_us(self, tmp_path: Path) -> None:
         path = self.saved(rrdb_weights(), tmp_path)
-        ours, theirs = load_foreign(path), load_community(path)
+        ours, theirs = load_published(path), load_community(path)
         lr = torch.rand(1, 3, 5, 7)
         torch.testing.assert_close(infer(theirs, lr), infer(ours, lr), rtol=0, atol=1e-5)
 
     def test_unshuffled_x2_of_any_size(self, tmp_path: Path) -> None:
         path = self.saved(rrdb_weights(colours=12), tmp_path)
-        ours, theirs = load_foreign(path), load_community(path)
+        ours, theirs = load_published(path), load_community(path)
         assert ours.scale == theirs.scale == 2 and theirs.multiple % 2 == 0
         full = torch.rand(1, 3, 8, 4)
         torch.testing.assert_close(infer(theirs, full), infer(ours, full), rtol=0, atol=1e-5)

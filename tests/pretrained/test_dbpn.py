@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import DBPN
-from edgekeeper.pretrained.published import load_foreign, load_published
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 WIDTH, FIRST, STAGES = 3, 5, 4
@@ -84,7 +84,7 @@ def restated(found: Weights, x: Tensor, *, scale: int, stages: int = STAGES) -> 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_it_equals_the_official_network(saved: Callable[..., Path], scale: int) -> None:
     found = weights(scale=scale)
-    model = load_foreign(saved(found))
+    model = load_published(saved(found))
     assert isinstance(model, DBPN) and not model.training
     assert (model.scale, model.channels, len(model.ups)) == (scale, "rgb", STAGES)
     lr = torch.rand(2, 3, 3, 5, generator=torch.Generator().manual_seed(9)).double()
@@ -129,4 +129,4 @@ def test_another_scale_is_refused(saved: Callable[..., Path]) -> None:
     for scale in (2, 8):
         path = saved(weights(scale=scale))
         with pytest.raises(CheckpointError, match=f"a network for scale {scale}, not 4"):
-            load_foreign(path, scale=4)
+            load_published(path, scale=4)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.models import RRDB
-from edgekeeper.pretrained.published import load_foreign, load_published
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 WIDTH, GROWTH, BLOCKS = 6, 3, 2
@@ -77,7 +77,7 @@ def restated(found: Weights, lr: Tensor, *, factors: tuple[int, ...]) -> Tensor:
 @pytest.mark.parametrize("naming", ["old", "new", "basicsr"])
 def test_each_naming_gives_the_network(saved: Callable[..., Path], naming: str) -> None:
     found = weights(naming)
-    model = load_foreign(saved(found))
+    model = load_published(saved(found))
     assert isinstance(model, RRDB) and not model.training
     assert (model.scale, model.channels, len(model.blocks)) == (4, "rgb", BLOCKS)
     lr = torch.rand(2, 3, 5, 4)
@@ -90,7 +90,7 @@ def test_each_naming_gives_the_network(saved: Callable[..., Path], naming: str) 
 
 
 def test_the_three_namings_are_one_network(saved: Callable[..., Path]) -> None:
-    models = [load_foreign(saved(weights(n))) for n in ("old", "new", "basicsr")]
+    models = [load_published(saved(weights(n))) for n in ("old", "new", "basicsr")]
     lr = torch.rand(1, 3, 6, 5)
     with torch.no_grad():
         one, two, three = (model(lr) for model in models)
@@ -104,23 +104,23 @@ def test_one_enlargement_is_x2_unless_x3_is_asked_for(
     found = weights(naming, enlargements=1)
     path, lr = saved(found), torch.rand(1, 3, 4, 5)
     for asked, scale in ((None, 2), (2, 2), (3, 3)):
-        model = load_foreign(path, scale=asked)
+        model = load_published(path, scale=asked)
         assert model.scale == scale
         with torch.no_grad():
             expected = restated(found, lr, factors=(scale,))
             torch.testing.assert_close(model(lr), expected, rtol=1e-5, atol=1e-5)
     with pytest.raises(CheckpointError, match="a network for scale 2, not 4"):
-        load_foreign(path, scale=4)
+        load_published(path, scale=4)
     with pytest.raises(CheckpointError, match="a network for scale 4, not 3"):
-        load_foreign(saved(weights(naming)), scale=3)
+        load_published(saved(weights(naming)), scale=3)
     with pytest.raises(InputError, match="no scale 5"):
-        load_foreign(path, scale=5)
+        load_published(path, scale=5)
 
 
 @pytest.mark.parametrize("naming", ["old", "basicsr"])
 def test_x2_of_real_esrgan_shows_by_its_channels(saved: Callable[..., Path], naming: str) -> None:
     found = weights(naming, colours=12)
-    model = load_foreign(saved({"params_ema": found}))
+    model = load_published(saved({"params_ema": found}))
     assert isinstance(model, RRDB)
     assert (model.scale, model.unshuffle) == (2, 2)
     lr = torch.rand(1, 3, 6, 4)
@@ -133,7 +133,7 @@ def test_training_states_and_safetensors_are_looked_through(
     tmp_path: Path, saved: Callable[..., Path]
 ) -> None:
     found = weights("basicsr")
-    plain = load_foreign(saved(found)).state_dict()
+    plain = load_published(saved(found)).state_dict()
     other = {name: tensor + 1 for name, tensor in found.items()}
     contents = [
         {"params": other, "params_ema": found},  # the running average is what its authors use
@@ -144,13 +144,13 @@ def test_training_states_and_safetensors_are_looked_through(
     paths = [saved(content, name=f"{i}.pth") for i, content in enumerate(contents)]
     save_file(found, str(tmp_path / "x.safetensors"))
     for path in (*paths, tmp_path / "x.safetensors"):
-        again = load_foreign(path).state_dict()
+        again = load_published(path).state_dict()
         assert all(torch.equal(again[name], tensor) for name, tensor in plain.items()), path
 
 
 def test_half_precision_becomes_float32(saved: Callable[..., Path]) -> None:
     found = {name: tensor.half() for name, tensor in weights("old").items()}
-    model = load_foreign(saved(found))
+    model = load_published(saved(found))
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
     assert torch.equal(model.state_dict()["head.weight"], found["model.0.weight"].float())
 
@@ -199,7 +199,7 @@ def test_other_factors_are_refused(
 ) -> None:
     found = weights("old", enlargements=enlargements)
     with pytest.raises(CheckpointError, match=f"enlarges by {factor}; edgekeeper has 2, 3 and 4"):
-        load_foreign(saved(found))
+        load_published(saved(found))
 
 
 def test_what_is_not_known_is_described(saved: Callable[..., Path]) -> None:
@@ -208,7 +208,7 @@ def test_what_is_not_known_is_described(saved: Callable[..., Path]) -> None:
         "layers.0.attention.bias": torch.ones(2),
     }
     with pytest.raises(CheckpointError) as caught:
-        load_foreign(saved(content))
+        load_published(saved(content))
     sentence = str(caught.value)
     assert "2 tensors (layers.0.attention.bias, layers.0.attention.weight)" in sentence
     assert "Real-ESRGAN" in sentence and "extra 'community'" in sentence
@@ -222,13 +222,13 @@ def test_files_of_known_scale_need_none_and_vdsr_needs_one(saved: Callable[..., 
         "conv_3": (27, 32, 3, 3),
     }.items():
         espcn |= {f"{name}.weight": torch.zeros(shape), f"{name}.bias": torch.zeros(shape[0])}
-    assert load_foreign(saved(espcn)).scale == 3
+    assert load_published(saved(espcn)).scale == 3
     vdsr = {"input.weight": torch.zeros(64, 1, 3, 3), "output.weight": torch.zeros(1, 64, 3, 3)}
     for index in range(18):
         vdsr[f"residual_layer.{index}.conv.weight"] = torch.zeros(64, 64, 3, 3)
     path = saved(vdsr)
-    assert load_foreign(path, scale=3).scale == 3
+    assert load_published(path, scale=3).scale == 3
     with pytest.raises(
         CheckpointError, match=r"does not say by how much .* give the scale: 2, 3 or 4"
     ):
-        load_foreign(path)
+        load_published(path)

@@ -15,7 +15,7 @@ from edgekeeper.inference.network import infer
 from edgekeeper.metrics import psnr
 from edgekeeper.models import IMDN
 from edgekeeper.pretrained import zoo
-from edgekeeper.pretrained.published import load_foreign, load_published
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 WIDTH, KEPT, BLOCKS = 32, 8, 2
@@ -78,14 +78,14 @@ def restated(found: Weights, lr: Tensor, *, scale: int) -> Tensor:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_published_names_give_the_network(saved: Callable[..., Path], scale: int) -> None:
     found = weights(scale)
-    model = load_foreign(saved(found))
+    model = load_published(saved(found))
     assert isinstance(model, IMDN) and not model.training
     assert (model.scale, model.channels, len(model.blocks)) == (scale, "rgb", BLOCKS)
     lr = torch.rand(2, 3, 5, 6)
     with torch.no_grad():
         expected = restated(found, lr, scale=scale)
         torch.testing.assert_close(model.double()(lr.double()), expected)
-    parallel = load_foreign(saved(weights(scale, prefix="module.")))
+    parallel = load_published(saved(weights(scale, prefix="module.")))
     again = load_published(saved({"params": found}), scale=scale, kind="imdn")
     for name, tensor in parallel.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
@@ -117,15 +117,15 @@ def test_what_does_not_fit_is_named(saved: Callable[..., Path], case: str) -> No
     found = weights(4)
     change(found)
     with pytest.raises(CheckpointError, match=message):
-        load_foreign(saved(found))
+        load_published(saved(found))
 
 
 def test_another_scale_than_the_file_s_is_refused(saved: Callable[..., Path]) -> None:
     path = saved(weights(3))
     with pytest.raises(CheckpointError, match="a network for scale 3, not 4"):
-        load_foreign(path, scale=4)
+        load_published(path, scale=4)
     with pytest.raises(InputError, match="no scale 5"):
-        load_foreign(path, scale=5)
+        load_published(path, scale=5)
 
 
 def test_files_of_other_networks_are_refused(saved: Callable[..., Path]) -> None:

@@ -118,7 +118,7 @@ def test_edsr_of_another_mean_colour_is_refused(tmp_path: Path) -> None:
     for name, factor in (("sub_mean.bias", 1 / 255), ("add_mean.weight", 2.0)):
         weights = official_edsr_weights(scale=2, width=64, blocks=1)
         weights[name] *= factor
-        sentence = rf"{name.split('.')[0]} is not the official EDSR's shift"
+        sentence = rf"has another {name.split('.')[0]} .* than the shift"
         with pytest.raises(CheckpointError, match=sentence):
             load_published(saved(weights, tmp_path), scale=2)
 

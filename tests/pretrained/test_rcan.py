@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import EDSR, RCAN
-from edgekeeper.pretrained.published import load_foreign, load_published
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 MEAN = torch.tensor([0.4488, 0.4371, 0.4040]) * 255
@@ -103,7 +103,7 @@ def test_it_equals_the_network_on_0_to_255(
     saved: Callable[..., Path], scale: int, naming: str
 ) -> None:
     found = weights(naming, scale=scale)
-    model = load_foreign(saved(found))
+    model = load_published(saved(found))
     assert isinstance(model, RCAN) and not model.training
     assert (model.scale, model.channels, len(model.groups)) == (scale, "rgb", GROUPS)
     lr = torch.rand(2, 3, 5, 6, generator=torch.Generator().manual_seed(9)).double()
@@ -128,9 +128,9 @@ def test_attention_matters_in_that_comparison() -> None:
 
 
 def test_a_training_state_of_several_devices(saved: Callable[..., Path]) -> None:
-    plain = load_foreign(saved(weights())).state_dict()
+    plain = load_published(saved(weights())).state_dict()
     wrapped = {"params": {f"module.{k}": v for k, v in weights("basicsr").items()}}
-    again = load_foreign(saved(wrapped, name="state.pth")).state_dict()
+    again = load_published(saved(wrapped, name="state.pth")).state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in plain.items())
 
 
@@ -142,7 +142,7 @@ def test_an_edsr_is_still_one(saved: Callable[..., Path]) -> None:
     for name in ("body.0.body.0", "body.0.body.2"):
         found |= {f"{name}.weight": torch.zeros(64, 64, 3, 3), f"{name}.bias": torch.zeros(64)}
     found["head.0.bias"] = torch.zeros(64)
-    assert isinstance(load_foreign(saved(found)), EDSR)
+    assert isinstance(load_published(saved(found)), EDSR)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_an_edsr_is_still_one(saved: Callable[..., Path]) -> None:
         ("official", "tail.0.0", None, r"looks like RCAN, but lacks tail\.0\.0\.weight"),
         ("official", "tail.1.weight", (3,), r"tail\.1\.weight is \(3,\), no convolution"),
         ("official", "extra.weight", (1,), r"missing none; unknown extra\.weight"),
-        ("official", "sub_mean.bias", (3,), "sub_mean is not the official RCAN's shift"),
+        ("official", "sub_mean.bias", (3,), "has another sub_mean .* than the shift"),
         ("basicsr", "conv_after_body", None, r"missing conv_after_body\.bias"),
         ("basicsr", "body.1.conv", None, r"missing body\.1\.conv\.bias, body\.1\.conv\.weight"),
         (
@@ -189,4 +189,4 @@ def test_what_does_not_fit_is_named(
 
 def test_another_scale_is_refused(saved: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match="a network for scale 2, not 3"):
-        load_foreign(saved(weights()), scale=3)
+        load_published(saved(weights()), scale=3)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import RDN
-from edgekeeper.pretrained.published import load_foreign, load_published
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 WIDTH, GROWTH, BLOCKS, LAYERS = 6, 5, 3, 2
@@ -91,7 +91,7 @@ def test_it_equals_the_published_network(
     saved: Callable[..., Path], scale: int, naming: str
 ) -> None:
     found, top = weights(naming, scale=scale), RANGES[naming]
-    model = load_foreign(saved(found))
+    model = load_published(saved(found))
     assert isinstance(model, RDN) and not model.training
     assert (model.scale, model.channels, len(model.blocks)) == (scale, "rgb", BLOCKS)
     lr = torch.rand(2, 3, 5, 6, generator=torch.Generator().manual_seed(9)).double()
@@ -137,4 +137,4 @@ def test_what_does_not_fit_is_named(
 
 def test_another_scale_is_refused(saved: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match="a network for scale 4, not 2"):
-        load_foreign(saved(weights(scale=4)), scale=2)
+        load_published(saved(weights(scale=4)), scale=2)

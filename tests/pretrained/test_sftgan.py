@@ -10,7 +10,7 @@ from torch import Tensor
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import SFTGAN
 from edgekeeper.models.sftgan import Variant
-from edgekeeper.pretrained.published import load_foreign, load_published
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 
@@ -95,7 +95,7 @@ def run(w: Weights, lr: Tensor, maps: Tensor, *, variant: Variant, blocks: int =
 @pytest.mark.parametrize("variant", ["pytorch", "torch"])
 def test_the_published_names_give_the_network(tmp_path: Path, variant: Variant) -> None:
     found = weights(variant)
-    model = load_foreign(saved(found, tmp_path))
+    model = load_published(saved(found, tmp_path))
     assert isinstance(model, SFTGAN) and model.scale == 4 and not model.training
     generator = torch.Generator().manual_seed(5)
     lr = torch.rand(1, 3, 5, 4, generator=generator)
@@ -121,7 +121,7 @@ def test_every_kind_and_scale_that_is_asked_for(tmp_path: Path) -> None:
     path = saved(weights("torch"), tmp_path)
     assert load_published(path, scale=4, kind="sftgan").scale == 4
     with pytest.raises(CheckpointError, match="for scale 4, not 2"):
-        load_foreign(path, scale=2)
+        load_published(path, scale=2)
 
 
 Change = Callable[[Weights], object]
@@ -148,4 +148,4 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: Change, sentence: st
     found = weights("pytorch")
     change(found)
     with pytest.raises(CheckpointError, match=sentence):
-        load_foreign(saved(found, tmp_path))
+        load_published(saved(found, tmp_path))

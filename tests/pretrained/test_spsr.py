@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import SPSR
-from edgekeeper.pretrained.published import load_foreign, load_published
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 BLOCKS = 20  # the fewest with which the paper's taps exist
@@ -70,7 +70,7 @@ def test_the_published_names_give_the_network(
     saved: Callable[..., Path], scale: int, asked: int | None
 ) -> None:
     model = network(scale)
-    again = load_foreign(saved(published(model)), scale=asked)
+    again = load_published(saved(published(model)), scale=asked)
     assert isinstance(again, SPSR) and again.scale == scale and again.taps == (5, 10, 15, 20)
     lr = torch.rand(1, 3, 4, 5)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_either_name_of_the_layer_with_two_will_do(saved: Callable[..., Path]) -
 
 def test_without_the_constant_kernels_too(saved: Callable[..., Path]) -> None:
     found = {k: v for k, v in published(network(4)).items() if not k.startswith("get_g")}
-    assert load_foreign(saved(found)).scale == 4
+    assert load_published(saved(found)).scale == 4
 
 
 Change = Callable[[Weights], object]
@@ -122,14 +122,14 @@ def test_what_does_not_fit_is_named(
     found = published(network(4))
     change(found)
     with pytest.raises(CheckpointError, match=sentence):
-        load_foreign(saved(found))
+        load_published(saved(found))
 
 
 def test_another_factor_is_refused(saved: Callable[..., Path]) -> None:
     found = published(network(4))
     with pytest.raises(CheckpointError, match="for scale 4, not 2"):
-        load_foreign(saved(found), scale=2)
+        load_published(saved(found), scale=2)
     for part in ("weight", "bias"):
         found[f"model.11.{part}"] = found.pop(f"model.8.{part}")
     with pytest.raises(CheckpointError, match="an SPSR that enlarges by 8"):
-        load_foreign(saved(found))
+        load_published(saved(found))

@@ -15,7 +15,7 @@ from edgekeeper.inference.network import infer
 from edgekeeper.metrics import lpips, psnr
 from edgekeeper.models import MSRResNet, SRResNet
 from edgekeeper.pretrained import zoo
-from edgekeeper.pretrained.published import load_foreign, load_published, read_weights
+from edgekeeper.pretrained.published import load_published, read_weights
 
 Weights = dict[str, Tensor]
 WIDTH = 8
@@ -118,7 +118,7 @@ def keras(found: Weights, images: Tensor, *, blocks: int = 2) -> Tensor:
 @pytest.mark.parametrize("norm", ["batch_normalization", "batch_normalization_v1"])
 def test_keras_is_run_as_it_was_trained(saved: Callable[..., Path], norm: str, first: int) -> None:
     path = saved(keras_weights(first=first, norm=norm))
-    model = load_foreign(path)
+    model = load_published(path)
     assert isinstance(model, SRResNet) and not model.training
     assert (model.scale, model.channels, len(model.blocks)) == (4, "rgb", 2)
     images = torch.randint(0, 256, (2, 5, 6, 3))
@@ -133,7 +133,7 @@ def test_keras_is_run_as_it_was_trained(saved: Callable[..., Path], norm: str, f
 
 def test_keras_files_are_for_x4(saved: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match="a network for scale 4, not 2"):
-        load_foreign(saved(keras_weights()), scale=2)
+        load_published(saved(keras_weights()), scale=2)
 
 
 # ---- PyTorch -------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def pytorch(found: Weights, lr: Tensor, *, times: int) -> Tensor:
 @pytest.mark.parametrize("times", [1, 2])
 def test_pytorch_s_five_blocks(saved: Callable[..., Path], times: int, counters: bool) -> None:
     found = pytorch_weights(times=times, counters=counters)
-    model = load_foreign(saved(found))
+    model = load_published(saved(found))
     assert isinstance(model, SRResNet) and not model.training
     assert (model.scale, len(model.blocks)) == (2**times, 5)
     lr = torch.rand(2, 3, 6, 5)
@@ -213,7 +213,7 @@ def test_pytorch_s_five_blocks(saved: Callable[..., Path], times: int, counters:
 
 def test_pytorch_s_x8_is_refused(saved: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match="an SRGAN that enlarges by 8"):
-        load_foreign(saved(pytorch_weights(times=3)))
+        load_published(saved(pytorch_weights(times=3)))
 
 
 # ---- MSRResNet -----------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def basicsr(found: Weights, lr: Tensor, *, scale: int, blocks: int = 3) -> Tenso
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_basicsr_s_msrresnet(saved: Callable[..., Path], scale: int, trunk: str) -> None:
     found = basicsr_weights(scale, trunk=trunk)
-    model = load_foreign(saved({"params": found}))
+    model = load_published(saved({"params": found}))
     assert isinstance(model, MSRResNet) and not model.training
     assert (model.scale, len(model.blocks)) == (scale, 3)
     lr = torch.rand(2, 3, 5, 6)
@@ -269,7 +269,7 @@ def test_basicsr_s_msrresnet(saved: Callable[..., Path], scale: int, trunk: str)
         expected = basicsr(found, lr, scale=scale)
         torch.testing.assert_close(model.double()(lr.double()), expected)
     with pytest.raises(CheckpointError, match=f"a network for scale {scale}, not"):
-        load_foreign(saved(found), scale=5 - scale if scale < 4 else 3)
+        load_published(saved(found), scale=5 - scale if scale < 4 else 3)
 
 
 # ---- what does not fit ---------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_what_does_not_fit_is_named(saved: Callable[..., Path], case: str) -> No
     if unknown:
         found[unknown] = torch.zeros(1)
     with pytest.raises(CheckpointError, match=message):
-        load_foreign(saved(found))
+        load_published(saved(found))
 
 
 # whose weights, which entry gets another shape
@@ -355,7 +355,7 @@ def test_wrong_shapes_are_named(
     found = make()
     found[name] = torch.zeros(shape)
     with pytest.raises(CheckpointError) as caught:
-        load_foreign(saved(found))
+        load_published(saved(found))
     assert "network.pth" in str(caught.value)
     assert name in str(caught.value) or shape == (5, 4, 3, 3)  # of which the others do not fit
 

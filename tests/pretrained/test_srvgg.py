@@ -17,7 +17,7 @@ from edgekeeper.metrics import psnr
 from edgekeeper.metrics.perceptual import lpips
 from edgekeeper.models import SRVGGNetCompact
 from edgekeeper.pretrained import zoo
-from edgekeeper.pretrained.published import load_foreign, load_published
+from edgekeeper.pretrained.published import load_published
 
 Weights = dict[str, Tensor]
 WIDTH, CONVOLUTIONS = 6, 3
@@ -43,7 +43,7 @@ def test_the_published_names_give_the_network(
     saved: Callable[..., Path], wrapper: str | None, scale: int
 ) -> None:
     found = weights(scale)
-    model = load_foreign(saved({wrapper: found} if wrapper else found))
+    model = load_published(saved({wrapper: found} if wrapper else found))
     assert isinstance(model, SRVGGNetCompact) and not model.training
     assert (model.scale, model.receptive_field) == (scale, CONVOLUTIONS + 2)
     state = model.state_dict()

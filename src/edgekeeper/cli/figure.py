@@ -42,7 +42,6 @@ QUOTED_SCALE = 4
     default="last",
     help="Where the original stands.",
 )
-@click.option("--per-line", type=click.IntRange(1), help="Images in a line. Default: all.")
 @whole_option
 def _crops(chosen: Chosen, **options: Any) -> None:
     """Show the same part of many results (SPSR 1 and 4, DGGGAN 6, gradient variance 3).

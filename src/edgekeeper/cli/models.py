@@ -20,18 +20,8 @@ from edgekeeper.errors import InputError
 @click.pass_context
 def models_command(context: click.Context, as_json: bool) -> None:
     """Networks: list them (the default), show a card, get public ones, pack or push your own."""
-    if context.invoked_subcommand is None:
-        _list(as_json=as_json)
-
-
-@models_command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per network.")
-def list_networks(as_json: bool) -> None:
-    """List the networks inside the package, and the public ones that `models get` knows."""
-    _list(as_json=as_json)
-
-
-def _list(*, as_json: bool) -> None:
+    if context.invoked_subcommand is not None:
+        return
     from edgekeeper.pretrained.cards import prices_of
     from edgekeeper.pretrained.zoo import networks
 

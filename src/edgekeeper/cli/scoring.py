@@ -77,9 +77,7 @@ class Scoring:
         scales = sorted({subject.scale for subject in subjects if isinstance(subject, SRModel)})
         if len(scales) != 1:
             found = " and ".join(map(str, scales)) or "nothing"
-            raise InputError(
-                f"The scale is one for all: give --scale 2, 3 or 4; networks say {found}."
-            )
+            raise InputError(f"All are of one scale: give --scale 2, 3 or 4; networks say {found}.")
         return scales[0]
 
 

@@ -77,13 +77,12 @@ def crops(
     protocol: str | Protocol = "y_matlab",
     original: Literal["first", "last"] = "last",
     whole: bool = False,
-    per_line: int | None = None,
 ) -> Path:
     """Return the file with the same part of each panel and of the original, a row an original.
 
     Panels of the same label stand in one column; where a row has none, its place stays empty.
     numbers: names of ``MEASURES``, below each panel, of the whole images under ``protocol``; the
-    best in bold. whole: the original with a frame around the part too. per_line: panels in a line.
+    best in bold. whole: the original with a frame around the part too.
     """
     check_measures(numbers)
     chosen = find_protocol(protocol)
@@ -94,7 +93,7 @@ def crops(
         cells = [Cell(label, _cut(part, x), below[label]) for label, x in images.items()]
         strips.append(Strip(cells, row.name, (row.hr, part) if whole else None))
     note = _condition(chosen, scale=scale) if numbers else ""
-    return draw_grid(strips, path=path, per_line=per_line, note=note)
+    return draw_grid(strips, path=path, note=note)
 
 
 def comparison(

@@ -29,7 +29,7 @@ from edgekeeper.models.backbones import weights_file
 MA_FILE = "model.mat"
 _SMALLEST = 100  # pixels a side after shaving: 25 patches of 5 x 5 at the third scale
 
-N = TypeVar("N", float, Tensor)
+_N = TypeVar("_N", float, Tensor)
 _LEAF = -1  # the status of a node without children
 
 
@@ -56,7 +56,7 @@ def pi(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor
     )
 
 
-def perceptual_index(*, ma: N, niqe: N) -> N:
+def perceptual_index(*, ma: _N, niqe: _N) -> _N:
     """((10 - Ma) + NIQE) / 2, of numbers that are at hand."""
     return (10 - ma + niqe) / 2
 

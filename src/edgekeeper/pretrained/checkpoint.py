@@ -146,7 +146,7 @@ def read_tensors(path: Path) -> TensorFile:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"'{path}' is not a readable safetensors file: {error}. Use an earlier checkpoint."
+            f"'{path}' is not a readable safetensors file: {error}. It may be cut off."
         ) from error
     try:
         facts = parse_json(metadata[KEY])

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgekeeper.errors import CheckpointError, InputError, import_extra, unknown_name
+from edgekeeper.errors import CheckpointError, InputError, check_choice, import_extra
 from edgekeeper.metrics.matfile import MatValue, read_mat
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained import edsr, esrgan, luma, srgan
@@ -182,28 +182,21 @@ def _flatten(value: MatValue, *, name: str, into: dict[str, Tensor]) -> None:
         _flatten(part, name=f"{name}.{key}", into=into)
 
 
-def load_published(path: str | Path, *, scale: int, kind: str = "auto") -> SRModel:
+def load_published(path: str | Path, *, scale: int | None = None, kind: str = "auto") -> SRModel:
     """Return the network in a file of published weights, float32 on the CPU, in evaluation mode.
 
     ``kind`` is one of ``PUBLISHED_FORMATS``, told from the names in the file when it is "auto".
-    What is missing, unknown or misshapen in it is named.
+    ``scale`` is needed only where names and shapes do not say it: for VDSR, which has one file for
+    all, and for an ESRGAN or SPSR made for x3, which else is taken for x2. What is missing, unknown
+    or misshapen is named.
     """
-    if kind != "auto" and kind not in PUBLISHED_FORMATS:
-        raise unknown_name("kind of published weights", kind, known=["auto", *PUBLISHED_FORMATS])
+    if kind != "auto":
+        check_choice("kind of published weights", kind, known=PUBLISHED_FORMATS)
     return fill(*_plan(Path(path), scale=scale, kind=kind))
 
 
-def load_foreign(path: str | Path, *, scale: int | None = None) -> SRModel:
-    """Return the network in any file of weights that is known, as ``load_published``.
-
-    ``scale`` is needed only where the names and shapes do not say it: for VDSR, which has one file
-    for all scales, and for an ESRGAN or SPSR made for x3, which else is taken for x2.
-    """
-    return fill(*_plan(Path(path), scale=scale))
-
-
 def published_spec(path: str | Path, *, scale: int | None = None) -> Spec[SRModel]:
-    """Return how to build the network of a file that ``load_foreign`` reads."""
+    """Return how to build the network of a file that ``load_published`` reads."""
     return _plan(Path(path), scale=scale)[1].spec
 
 

@@ -37,7 +37,7 @@ from edgekeeper.pretrained.exported import (
     load_exported,
 )
 from edgekeeper.pretrained.public import PUBLIC, download, hub_address, public_path
-from edgekeeper.pretrained.published import UnknownNetworkError, load_foreign
+from edgekeeper.pretrained.published import UnknownNetworkError, load_published
 from edgekeeper.spec import Spec
 
 _NOT_COMMUNITY = (".mat", ".h5", ".hdf5")  # what spandrel does not read
@@ -167,7 +167,7 @@ def is_own(path: Path) -> bool:
 def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRModel:
     """Return the network of weights that other programs published, by spandrel if need be."""
     try:
-        return load_foreign(path, scale=scale)
+        return load_published(path, scale=scale)
     except CheckpointError as unknown:
         if path.suffix.lower() in _NOT_COMMUNITY:
             raise
