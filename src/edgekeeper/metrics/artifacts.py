@@ -36,7 +36,6 @@ def texture_difference(
     Xie et al., "DeSRA: Detect and Delete the Artifacts of GAN-based Real-World Super-Resolution
     Models", ICML 2023, arXiv 2307.02457, section 3, without its thresholds by semantic class; the
     mean stands for its morphology.
-    morphology.
     """
     for x in (sr, faithful):
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or x.shape != sr.shape:
