@@ -161,11 +161,12 @@ class TestReproduce:
         monkeypatch.setattr(Store, "open", lambda _: None)
         for module, run, draw in (
             (training, "reproduce", "reproduction_table"),
-            (frontier, "structure_frontier", "frontier_table"),
+            (frontier, "structure_frontier", "frontier_tables"),
             (speedrun, "run_speedrun", "speedrun_table"),
         ):
             monkeypatch.setattr(module, run, lambda *_, **__: ended)
-            monkeypatch.setattr(module, draw, lambda _: table)
+            made = [table] if draw.endswith("s") else table
+            monkeypatch.setattr(module, draw, lambda _, made=made: made)
         monkeypatch.setattr(speedrun, "run_speedrun", lambda *_, **__: {})
         for name in ("gv-table1", "gv-table2", "spsr-table2", "structure-frontier", "speedrun"):
             given = ("--store", tmp_path, "--on", tmp_path / "set", "--out", tmp_path / "out")
