@@ -71,6 +71,8 @@ def test_one_file_with_everything_inside(
     ):
         assert f"<h2>{heading}</h2>" in text
     assert len(text) < 20e6
+    card = text.partition("<h2>Cards</h2>")[2].partition("<details>")[0]  # what is printed too
+    assert "recipe espcn_x4: " in card and re.search(r"\d+ images: \d+ CC0", card), card
     shown = re.findall(r"<p>([^<]*): structure risk", text)
     assert len(shown) == len(set(shown)) == 3  # once, where it invents most or as typical
     assert text.count("left the original, right espcn_x4</figcaption>") == 3

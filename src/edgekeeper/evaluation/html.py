@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,6 +10,7 @@ import pyvips
 
 from edgekeeper.evaluation.tables import Table
 from edgekeeper.image import Pixels
+from edgekeeper.pretrained.cards import training_lines
 
 SLIDER_STYLE = """
 .slider { position: relative; --at: 50%; } .slider img { width: 100%; display: block; }
@@ -39,7 +41,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
   :root { color-scheme: light; --soft: #333; --line: #999; }
   body { max-width: none; margin: 0; font-size: 10pt; } h2 { margin-top: 1.5rem; }
   .wide { overflow: visible; } table { font-size: 8pt; }
-  th, td { padding: .1rem .3rem; } figure { width: 7.8rem; }
+  th, td { padding: .1rem .3rem; } figure { width: 7.2rem; } details { display: none; }
   svg { max-width: 32rem; } h2, h3, p { break-after: avoid; }
   .crops figure:has(.slider) { display: none; }  /* both of its images stand beside it */
   .crops, figure, tr, svg { break-inside: avoid; }
@@ -67,10 +69,12 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
-def preformatted(summary: str, text: str) -> str:
-    """Return a text as it is, below a line that opens it."""
-    inside = f"<summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre>"
-    return f"<details>{inside}</details>"
+def card_section(name: str, card: Mapping[str, object]) -> str:
+    """Return how and on what a network was trained, and below it a line that opens its card."""
+    said = html.escape("\n".join(line.strip() for line in training_lines(card)))
+    whole = html.escape(json.dumps(card, indent=1, ensure_ascii=False))
+    inside = f"<summary>The whole card</summary><pre>{whole}</pre>"
+    return f"<h3>{html.escape(name)}</h3><pre>{said}</pre><details>{inside}</details>"
 
 
 def html_table(table: Table) -> str:

@@ -4,7 +4,6 @@ Scores with intervals against the first one, gradient variance by region, spectr
 typical places with what the input does not support, cost, and cards.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +18,12 @@ from edgekeeper.evaluation.compare import by_set, compared_title, direction, met
 from edgekeeper.evaluation.cost import TABLE5_SIZE, count, measure
 from edgekeeper.evaluation.evaluate import results, score_result
 from edgekeeper.evaluation.html import (
+    card_section,
     curves,
     html_page,
     html_table,
     image_figure,
     paragraph,
-    preformatted,
     scatter,
     slider,
 )
@@ -193,11 +192,7 @@ def _page(
         one.name: list(total.power[0] / np.maximum(total.power[1], 1e-12))
         for one, total in zip(subjects, sums, strict=True)
     }
-    cards = [
-        preformatted(one.name, json.dumps(one.card, indent=1, ensure_ascii=False))
-        for one in subjects
-        if one.card
-    ]
+    cards = [card_section(one.name, one.card) for one in subjects if one.card]
     worst = sorted(places, key=lambda place: -place.risk)
     inventing = [place for place in worst if place.risk >= DOUBTFUL]
     clean = len(worst) - len(inventing)

@@ -98,6 +98,11 @@ def card_lines(network: Network) -> Iterator[str]:
     for sharpness, (change, low, high) in prices.items():
         yield f"  {sharpness:<8g} {decibels(change)} [{low:+.2f}, {high:+.2f}]"
     yield "Training"
+    yield from training_lines(card)
+
+
+def training_lines(card: Mapping[str, object]) -> Iterator[str]:
+    """Yield what a card says of how and on what a network was trained."""
     recipe: Any = card.get("recipe")
     title = recipe.get("name") if isinstance(recipe, dict) else "unknown"
     minutes = float(str(card.get("seconds") or 0)) / 60
