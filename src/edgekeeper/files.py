@@ -158,8 +158,11 @@ def write_bytes(
 
 
 def write_text(path: str | Path, text: str, *, error: type[EdgekeeperError] = InputError) -> None:
-    """Write the file ``path`` as UTF-8, whole or not at all; raises ``error``."""
-    write_bytes(path, text.encode(), error=error)
+    """Write the file ``path`` as UTF-8, whole or not at all; raises ``error``.
+
+    What a name has of bytes that are no UTF-8 is escaped, in JSON's way.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"), error=error)
 
 
 def open_plain(path: str | Path) -> BufferedReader:

@@ -100,12 +100,23 @@ def test_separate_hr_folder_with_index(tmp_path: Path, index: str) -> None:
 def test_wrong_arguments(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Did you mean 'set14'"):
         load_pairs("set-14", scale=2, root=tmp_path)
-    with pytest.raises(InputError, match="scale is 1"):
-        load_pairs("set5", scale=1, root=tmp_path)
+    for wrong in (1, 2.5):
+        with pytest.raises(InputError, match=f"scale is {wrong}"):
+            load_pairs("set5", scale=wrong, root=tmp_path)
     with pytest.raises(DataError, match="no folder"):
         load_pairs(tmp_path / "none", scale=2)
     with pytest.raises(DataError, match="holds no images"):
         load_pairs(tmp_path, scale=2)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    for folder, other in (("own", "a.bmp"), ("HR", "a.ppm"), ("pair/HR", "A_HR.png")):
+        for name in ("a.png", other):
+            save(tmp_path / folder / name, height=12, width=12)
+    save(tmp_path / "pair" / "LR" / "a.png", height=6, width=6)
+    for folder in ("own", ".", "pair"):
+        with pytest.raises(DataError, match="are both called 'a'"):
+            load_pairs(tmp_path / folder, scale=2)
 
 
 @pytest.mark.data

@@ -104,7 +104,8 @@ def test_means_per_set_model_and_protocol() -> None:
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    scores = [score(), score(equal=True, image="bird")]
+    # Line ends of Unicode, and a byte that is no UTF-8, as Python has it in a name.
+    scores = [score(), *(score(equal=True, image=name) for name in ("b\u2028\x85d", "b\udcff"))]
     path = tmp_path / "scores.jsonl"
     write_scores(scores, path)
     assert read_scores(path) == scores

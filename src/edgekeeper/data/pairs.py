@@ -9,7 +9,11 @@ LR images that are there are used or refused, never passed over.
 """
 
 import csv
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +68,7 @@ def load_pairs(
     ``matlab_uint8``; a kernel's name makes all of them. ``lr_folder`` holds the LR images of a
     folder of one's own. Raises DataError when images are missing or LR images could not be used.
     """
-    if scale < 2:
+    if not isinstance(scale, Integral) or scale < 2:
         raise InputError(f"scale is {scale}; it must be a whole number from 2 on.")
     folder, entry = _folder(set_name, root=Path(root))
     own = _own(folder, scale=scale, lr_folder=lr_folder) if entry is None or lr_folder else None
@@ -84,6 +88,7 @@ def load_pairs(
         files = [(path.stem, path, None) for path in list_images(folder)]
     if not files:
         raise DataError(f"'{folder}' holds no images for scale {scale}.")
+    by_name([high for _, high, _ in files])
     if entry is not None and len(files) != entry.count:
         raise DataError(
             f"'{folder}' holds {len(files)} images at scale {scale}; {entry.title} has "
@@ -141,14 +146,15 @@ def _own(
         raise DataError(f"There is no folder '{low}' of LR images.")
     inner = {p.name.lower(): p for p in low.iterdir() if p.is_dir()}
     low = inner.get(f"x{scale}", low)
-    lr_files = {_plain(path, scale=scale): path for path in list_images(low)}
+    plain = partial(_plain, scale=scale)
+    lr_files = by_name(list_images(low), name=plain)
     if not lr_files:
         raise DataError(
             f"'{low}' has no LR images for scale {scale}"
             + (f", only {', '.join(sorted(inner))}" if inner else "")
             + "; choose another scale, or give the folder of HR images alone."
         )
-    hr_files = {_plain(path, scale=scale): path for path in list_images(found(HIGH) or folder)}
+    hr_files = by_name(list_images(found(HIGH) or folder), name=plain)
     alone = sorted(hr_files.keys() ^ lr_files.keys())
     if alone:
         raise DataError(
@@ -157,6 +163,18 @@ def _own(
             f"0001x{scale}.png or 0001_LR.png."
         )
     return [(hr_files[name], lr_files[name]) for name in sorted(hr_files)]
+
+
+def by_name(
+    files: Sequence[Path], *, name: Callable[[Path], str] = attrgetter("stem")
+) -> dict[str, Path]:
+    """Return the files by their names; DataError where one would hide another."""
+    found: dict[str, Path] = {}
+    for path in files:
+        if found.setdefault(name(path), path) is not path:
+            both = f"'{found[name(path)]}' and '{path}'"
+            raise DataError(f"{both} are both called '{name(path)}': rename or remove one.")
+    return found
 
 
 def _plain(path: Path, *, scale: int) -> str:

@@ -25,7 +25,7 @@ from edgekeeper.files import (
     sha256_of,
     staging,
 )
-from edgekeeper.image import READ_SUFFIXES, NotRead, list_images, read_image, to_rgb_tensor
+from edgekeeper.image import NotRead, list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize
 
@@ -54,7 +54,7 @@ def sources_in(
     A file ``ORIGIN.csv`` in a folder gives each of its images its own licence; ``licence`` is that
     of the others. ``on_left_out`` is told of folders that cannot be read.
     """
-    found = list_images(folder, depth="tree", suffixes=READ_SUFFIXES, on_unread=on_left_out)
+    found = list_images(folder, depth="tree", on_unread=on_left_out)
     if not found:
         raise DataError(f"The folder '{folder}' holds no images.")
     own = {place: _licences(place / ORIGIN) for place in {path.parent for path in found}}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from edgekeeper.data.pairs import Pair, load_pairs
+from edgekeeper.data.pairs import Pair, by_name, load_pairs
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
@@ -139,7 +139,10 @@ def input_results(
     folder = Path(inputs)
     if not folder.is_dir():
         raise InputError(f"There is no folder '{folder}' of images to enlarge.")
-    pairs = [Pair(file.stem, scale, file, file, "own files") for file in list_images(folder)]
+    pairs = [
+        Pair(file.stem, scale, file, file, "own files")
+        for file in by_name(list_images(folder)).values()
+    ]
     if not pairs:
         raise DataError(f"'{folder}' holds no images.")
     protocol, label = find_protocol("y_matlab"), folder.resolve().name

@@ -17,7 +17,7 @@ from edgekeeper.errors import DataError, InputError, did_you_mean
 from edgekeeper.evaluation.cost import GradientNetwork
 from edgekeeper.evaluation.evaluate import result_files
 from edgekeeper.figures.rows import Panel
-from edgekeeper.image import SUFFIXES, read_image, to_rgb_tensor
+from edgekeeper.image import READ_SUFFIXES, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.models import SRModel
 from edgekeeper.models.base import in_evaluation
@@ -96,7 +96,7 @@ def open_subject(text: str, *, label: str) -> Subject:
     path = Path(text)
     if text == "bicubic":
         return Subject(label, text)
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+    if path.is_dir() or path.suffix.lower() in READ_SUFFIXES:
         return Subject(label, path)
     return Subject(label, load(text))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekeeper.errors import EdgekeeperError, ImageError
-from edgekeeper.image.formats import READ_SUFFIXES, SUFFIXES, vips_reason
+from edgekeeper.image.formats import READ_SUFFIXES, vips_reason
 from edgekeeper.image.read import ImageReader
 
 NotRead = Callable[[Path, str], None]
@@ -17,18 +17,17 @@ def list_images(
     folder: str | Path,
     *,
     depth: Literal["folder", "tree"] = "folder",
-    suffixes: tuple[str, ...] = SUFFIXES,
     on_unread: NotRead | None = None,
 ) -> list[Path]:
     """Return the image files in ``folder`` (for "tree" below it too), sorted, by file extension.
 
-    Hidden files and folders are left out. ``suffixes=READ_SUFFIXES`` lists also what is only read.
+    Hidden files and folders are left out.
     ``on_unread`` is told of each folder below that cannot be read, and why; without it that is an
     error too.
     Raises ImageError: there is no such folder, or it cannot be read.
     """
     found = _files(Path(folder), depth=depth, on_unread=on_unread)
-    return sorted(path for path in found if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if path.suffix.lower() in READ_SUFFIXES)
 
 
 def list_others(folder: str | Path) -> list[Path]:

@@ -346,12 +346,7 @@ def _images_below(folder: Path, *, outside: Path) -> list[Path]:
     if inside == Path(os.path.realpath(folder)):
         raise InputError(f"'{folder}' cannot be its own target; choose another folder.")
     unread: list[Path] = []  # each will be a failure of its own
-    found = list_images(
-        folder,
-        depth="tree",
-        suffixes=READ_SUFFIXES,
-        on_unread=lambda path, why: unread.append(path),
-    )
+    found = list_images(folder, depth="tree", on_unread=lambda path, why: unread.append(path))
     found = sorted([*found, *unread])
     return [p for p in found if not Path(os.path.realpath(p.parent)).is_relative_to(inside)]
 

@@ -269,7 +269,7 @@ def write_scores(scores: Iterable[Score], path: str | Path) -> None:
 def read_scores(path: str | Path) -> list[Score]:
     """Return the scores in a file of ``write_scores``; DataError when it is missing or damaged."""
     with reading(path, error=DataError, what="The scores "):
-        lines = read_text(path).splitlines()
+        lines = read_text(path).removesuffix("\n").split("\n")  # a name may hold other ends
     scores = []
     for number, line in enumerate(lines, start=1):
         try:
