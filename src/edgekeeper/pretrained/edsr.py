@@ -17,7 +17,15 @@ from torch import Tensor
 
 from edgekeeper.models import DBPN, EDSR, IMDN, RCAN, RDN
 from edgekeeper.models.dbpn import PADDING
-from edgekeeper.pretrained.layers import SHIFTS, Plan, Published, PublishedFormat, same, unit_range
+from edgekeeper.pretrained.layers import (
+    LAYERS,
+    SHIFTS,
+    Plan,
+    Published,
+    PublishedFormat,
+    same,
+    unit_range,
+)
 from edgekeeper.spec import spec
 
 RESIDUAL_SCALES = {64: 1.0, 256: 0.1}  # the published EDSRs by width
@@ -131,24 +139,6 @@ def read_rdn(file: Published) -> Plan:
 
 
 _DBPN_FIRST = "up1.up_conv1.deconv"
-_UP, _DOWN = ("deconv", "conv", "deconv"), ("conv", "deconv", "conv")  # the layers of a projection
-_DBPN = {
-    "head.{i}.0": "feat{i}.conv",  # each a convolution and a PReLU
-    "head.{i}.1": "feat{i}.act",
-    **{f"ups.{{i}}.layer{k}.0": f"up{{i+1}}.up_conv{k}.{kind}" for k, kind in enumerate(_UP, 1)},
-    **{
-        f"downs.{{i}}.layer{k}.0": f"down{{i+1}}.down_conv{k}.{kind}"
-        for k, kind in enumerate(_DOWN, 1)
-    },
-    "ups.{i}.layer{k}.1": "up{i+1}.up_conv{k}.act",
-    "downs.{i}.layer{k}.1": "down{i+1}.down_conv{k}.act",
-    **{
-        f"{ours}s.{{i}}.narrow.{n}": f"{ours}{{i+1}}.conv.{part}"
-        for ours in ("up", "down")
-        for n, part in enumerate(("conv", "act"))
-    },
-    "last": "output_conv.conv",
-}
 
 
 def read_dbpn(file: Published) -> Plan:
@@ -165,19 +155,7 @@ def read_dbpn(file: Published) -> Plan:
         raise file.error(f"is a network for scale {scale}, not {file.asked}.")
     width, first = file.channels("feat1.conv")
     stages = max(file.count("up{i}.up_conv") - 1, 1)
-    return Plan(spec(DBPN, scale=scale, width=width, stages=stages, first=first), _DBPN)
-
-
-_IMDN = {
-    "head": "fea_conv",
-    "blocks.{i}.convs.{k}": "IMDB{i+1}.c{k+1}",
-    "blocks.{i}.join": "IMDB{i+1}.c5",
-    "blocks.{i}.attention.squeeze": "IMDB{i+1}.cca.conv_du.0",
-    "blocks.{i}.attention.excite": "IMDB{i+1}.cca.conv_du.2",
-    "join": "c.0",
-    "after_blocks": "LR_conv",
-    "last": "upsampler.0",
-}
+    return Plan(spec(DBPN, scale=scale, width=width, stages=stages, first=first), LAYERS["dbpn"])
 
 
 def read_imdn(file: Published) -> Plan:
@@ -186,7 +164,7 @@ def read_imdn(file: Published) -> Plan:
     colours, _ = file.channels("upsampler.0")  # 3 · scale²
     blocks = max(1, file.count("IMDB{i}.") - 1)  # they count from 1
     scale = file.scale((colours / 3) ** 0.5)
-    return Plan(spec(IMDN, scale=scale, width=width, blocks=blocks), _IMDN)
+    return Plan(spec(IMDN, scale=scale, width=width, blocks=blocks), LAYERS["imdn"])
 
 
 OFFICIAL_EDSR = PublishedFormat("the official EDSR", (r"head\.0\.weight",), read_edsr)

@@ -22,42 +22,13 @@ import torch
 
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import RRDB, SPSR, SRVGGNetCompact
-from edgekeeper.pretrained.layers import Plan, Published, PublishedFormat
+from edgekeeper.pretrained.layers import LAYERS, Plan, Published, PublishedFormat
 from edgekeeper.spec import spec
 
 TAPS = (5, 10, 15, 20)
 _OLD_BLOCK = "model.1.sub.{i}.RDB{j+1}.conv{k+1}.0"
 _BLOCKS = (_OLD_BLOCK, "RRDB_trunk.{i}.RDB{j+1}.conv{k+1}", "body.{i}.rdb{j+1}.conv{k+1}")
-_ENDS = [  # of the new names and of BasicSR's
-    {
-        "head": "conv_first",
-        "after_blocks": trunk,
-        "enlarge.convs.{n}": up,
-        "refine": hr,
-        "last": end,
-    }
-    for trunk, up, hr, end in (
-        ("trunk_conv", "upconv{n+1}", "HRconv", "conv_last"),
-        ("conv_body", "conv_up{n+1}", "conv_hr", "conv_last"),
-    )
-]
 _UNSHUFFLES: dict[int, Literal[1, 2]] = {3: 1, 12: 2}  # by channels in
-_SPSR = {
-    "sr.head": "model.0",
-    "sr.blocks.{i}.dense.{j}.convs.{k}": _OLD_BLOCK,
-    "sr.enlarge.convs.{n}": "model.{3*n+3}",
-    "sr.finish": "HR_conv1_new.0",
-    "gradient.head": "b_fea_conv.0",
-    "gradient.blocks.{t}.dense.{j}.convs.{k}": "b_block_{t+1}.RDB{j+1}.conv{k+1}.0",
-    "gradient.narrow.{t}": "b_concat_{t+1}.0",
-    "gradient.after_blocks": "b_LR_conv.0",
-    "gradient.enlarge.convs.{n}": "b_module.{3*n+1}",
-    "gradient.last": "conv_w.0",
-    "fusion.block.dense.{j}.convs.{k}": "f_block.RDB{j+1}.conv{k+1}.0",
-    "fusion.narrow": "f_concat.0",
-    "fusion.refine": "f_HR_conv0.0",
-    "fusion.last": "f_HR_conv1.0",
-}
 # What the kernels of SPSR's code hold: neighbours right minus left, below minus above.
 _KERNELS = {
     "get_g_nopadding.weight_h": (0, 0, 0, -1, 0, 1, 0, 0, 0),
@@ -80,7 +51,7 @@ def read_rrdb(file: Published) -> Plan:
             "last": f"model.{3 * times + 4}",
         }
     else:
-        layers = _ENDS[_BLOCKS.index(block) - 1]
+        layers = LAYERS["rrdb_new" if block.startswith("RRDB") else "rrdb_basicsr"]
         step = layers["enlarge.convs.{n}"].partition("{")[0]
         times = max(1, sum(f"{step}{n}.weight" in file.tensors for n in (1, 2, 3)))
     width, colours = file.channels(layers["head"])
@@ -148,7 +119,7 @@ def read_spsr(file: Published) -> Plan:
     )
     first, second = f"model.{3 * times + 2}", "HR_conv0_new.0"
     repeats = _check_repeats(file, first=first, second=second)
-    layers = _SPSR | {
+    layers = LAYERS["spsr"] | {
         "sr.after_blocks": f"model.1.sub.{blocks}",
         "sr.refine": second if f"{second}.weight" in file.tensors else first,
         "gradient.refine": f"b_module.{3 * times}",

@@ -6,8 +6,10 @@ value that was measured once with a file known to be right.
 """
 
 import shutil
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -22,15 +24,9 @@ from edgekeeper.files import make_folder, write_bytes
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.losses import Perceptual
 from edgekeeper.metrics import lpips
-from edgekeeper.metrics.niqe import NIQE_FILE, niqe
-from edgekeeper.metrics.perceptual import HEADS_FILE
-from edgekeeper.models.backbones import ALEXNET_FILE, VGG19_FILES, vgg19_names
+from edgekeeper.metrics.niqe import niqe
+from edgekeeper.models.backbones import vgg19_names
 from edgekeeper.pretrained.published import read_weights
-
-TORCHVISION = "https://download.pytorch.org/models"
-LPIPS = "https://github.com/richzhang/PerceptualSimilarity/raw/master"
-KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19"
-IQA = "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights"
 
 EXAMPLES = ("ex_ref.png", "ex_p0.png")
 """Two images of LPIPS' authors, between which it is 0.7219 by their own program."""
@@ -88,71 +84,21 @@ def _vgg19_of_leaves(folder: Path) -> float:
     return Perceptual(folder=folder)(one, other).item()
 
 
-REFERENCE: dict[str, ReferenceWeights] = {
-    "alexnet": ReferenceWeights(
-        ALEXNET_FILE,
-        "BSD-3-Clause (torchvision)",
-        Remote(
-            "alexnet-owt-7be5be79.pth",
-            f"{TORCHVISION}/alexnet-owt-7be5be79.pth",
-            244_408_911,
-            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-        ),
-        convert=_features,
-    ),
-    "lpips": ReferenceWeights(
-        HEADS_FILE,
-        "BSD-2-Clause (LPIPS 0.1)",
-        Remote(
-            "alex.pth",
-            f"{LPIPS}/lpips/weights/v0.1/alex.pth",
-            6_009,
-            "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
-        ),
-        convert=dict,
-        beside=tuple(Remote(name, f"{LPIPS}/imgs/{name}") for name in EXAMPLES),
-        value=_lpips_of_examples,
-        expected=0.7219,
-        within=2e-4,
-    ),
-    "niqe": ReferenceWeights(
-        NIQE_FILE,
-        "free with acknowledgement (University of Texas at Austin)",
-        Remote(
-            NIQE_FILE,
-            f"{IQA}/niqe_modelparameters.mat",
-            8_347,
-            "fa2aa4d12dd9595c3fb6bf8b4e1a15c79d5d1469238d0901c88dead195be578d",
-        ),
-        value=_niqe_of_leaves,
-        expected=5.850720,
-        within=1e-4,
-    ),
-    "vgg19": ReferenceWeights(
-        VGG19_FILES["oxford"],
-        "CC BY 4.0 (Visual Geometry Group, Oxford)",
-        # Keras publishes an MD5 alone, which is not checked; the value below is.
-        Remote(
-            "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            f"{KERAS}/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            80_134_624,
-        ),
-        convert=_from_keras,
-        value=_vgg19_of_leaves,
-        expected=21.394,
-        within=1e-2,
-    ),
-    "vgg19_torchvision": ReferenceWeights(
-        VGG19_FILES["torchvision"],
-        "BSD-3-Clause (torchvision)",
-        Remote(
-            VGG19_FILES["torchvision"],
-            f"{TORCHVISION}/vgg19-dcbb9e9d.pth",
-            574_673_361,
-            "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
-        ),
-    ),
-}
+_CONVERT: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]]
+_CONVERT = {"alexnet": _features, "lpips": dict, "vgg19": _from_keras}
+_VALUE = {"lpips": _lpips_of_examples, "niqe": _niqe_of_leaves, "vgg19": _vgg19_of_leaves}
+
+
+def _read() -> Iterator[tuple[str, ReferenceWeights]]:
+    text = files("edgekeeper.pretrained").joinpath("reference.toml").read_text(encoding="utf-8")
+    for name, facts in tomllib.loads(text).items():
+        remote = Remote(**facts.pop("remote"))
+        beside = tuple(Remote(**one) for one in facts.pop("beside", ()))
+        more = {"convert": _CONVERT.get(name), "value": _VALUE.get(name), **facts}
+        yield name, ReferenceWeights(remote=remote, beside=beside, **more)
+
+
+REFERENCE: dict[str, ReferenceWeights] = dict(_read())
 """By name, in the order in which they are got: the check of LPIPS needs AlexNet."""
 
 

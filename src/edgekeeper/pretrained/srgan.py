@@ -19,35 +19,12 @@ from torch import Tensor
 from edgekeeper.errors import CheckpointError
 from edgekeeper.models import SFTGAN, MSRResNet, SRResNet
 from edgekeeper.models.sftgan import CATEGORIES, Variant
-from edgekeeper.pretrained.layers import Plan, Published, PublishedFormat
+from edgekeeper.pretrained.layers import LAYERS, Plan, Published, PublishedFormat
 from edgekeeper.spec import spec
 
 KERAS_EPSILON = 1e-3  # what its normalisations add to the variance; not in the file
 _KERAS = re.compile(r"(conv2d|p_re_lu|batch_normalization(?:_v1)?)(?:_(\d+))?/.*")
-_KERAS_PARTS = {
-    "conv2d": {"kernel": "weight", "bias": "bias"},
-    "p_re_lu": {"alpha": "weight"},
-    "batch_normalization": {
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-    },
-}
 _PYTORCH_BLOCKS = 5
-_PYTORCH = {
-    "head": "block1.0",
-    "activation": "block1.1",
-    "blocks.{i}.conv{k}": "block{i+2}.conv{k}",
-    "blocks.{i}.norm{k}": "block{i+2}.bn{k}",
-    "blocks.{i}.activation": "block{i+2}.prelu",
-    "after_blocks": "block7.0",
-    "after_norm": "block7.1",
-    "upsampler.0": "block8.0.conv",
-    "upsampler.2": "block8.0.prelu",
-    "upsampler.3": "block8.1.conv",
-    "upsampler.5": "block8.1.prelu",
-}
 
 
 def read_keras(file: Published) -> Plan:
@@ -67,7 +44,7 @@ def read_keras(file: Published) -> Plan:
         first = min(kinds.get(kind, [0]))  # not 0 where other networks were made before
         for number, layer in enumerate(layers, start=first):
             theirs = f"{kind}_{number}" if number else kind
-            for leaf, part in _KERAS_PARTS[kind.removesuffix("_v1")].items():
+            for leaf, part in LAYERS[f"keras_{kind.removesuffix('_v1')}"].items():
                 names[f"{layer}.{part}"] = f"{theirs}/{theirs}/{leaf}:0"
     head = file.tensors.get(names["head.weight"])  # height, width, in, out
     network = spec(
@@ -122,7 +99,7 @@ def _read_pytorch(file: Published) -> Plan:
         bias=True,
         output="tanh",
     )
-    return Plan(network, _PYTORCH | {"last": f"block8.{times}"})
+    return Plan(network, LAYERS["srgan_pytorch"] | {"last": f"block8.{times}"})
 
 
 def read_msrresnet(file: Published) -> Plan:
@@ -146,26 +123,6 @@ def read_msrresnet(file: Published) -> Plan:
         "last": "conv_last",
     }
     return Plan(network, layers)
-
-
-_SFTGAN = {
-    "head": "conv0",
-    "condition.{k}": "CondNet.{k}",
-    "blocks.{i}.conv1": "sft_branch.{i}.conv0",
-    "blocks.{i}.conv2": "sft_branch.{i}.conv1",
-    # an SFT has two convolutions, 0 and 2, for the factor and two for the shift
-    "blocks.{i}.sft1.scale.0": "sft_branch.{i}.sft0.SFT_scale_conv0",
-    "blocks.{i}.sft1.scale.2": "sft_branch.{i}.sft0.SFT_scale_conv1",
-    "blocks.{i}.sft1.shift.0": "sft_branch.{i}.sft0.SFT_shift_conv0",
-    "blocks.{i}.sft1.shift.2": "sft_branch.{i}.sft0.SFT_shift_conv1",
-    "blocks.{i}.sft2.scale.0": "sft_branch.{i}.sft1.SFT_scale_conv0",
-    "blocks.{i}.sft2.scale.2": "sft_branch.{i}.sft1.SFT_scale_conv1",
-    "blocks.{i}.sft2.shift.0": "sft_branch.{i}.sft1.SFT_shift_conv0",
-    "blocks.{i}.sft2.shift.2": "sft_branch.{i}.sft1.SFT_shift_conv1",
-    "enlarge.{k}": "HR_branch.{k}",
-    "refine": "HR_branch.6",
-    "last": "HR_branch.8",
-}
 
 
 def read_sftgan(file: Published) -> Plan:
@@ -197,7 +154,7 @@ def read_sftgan(file: Published) -> Plan:
         hidden=hidden,
         variant=variant,
     )
-    return Plan(network, _SFTGAN | end)
+    return Plan(network, LAYERS["sftgan"] | end)
 
 
 KERAS_SRGAN = PublishedFormat("SRGAN in Keras", (r"p_re_lu",), read_keras)
