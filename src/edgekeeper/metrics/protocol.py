@@ -5,10 +5,12 @@ left out, what is rounded, which kernel made the small image. A ``Protocol`` say
 it, is stored beside each number, and numbers under unlike protocols are never compared.
 """
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from torch import Tensor
@@ -71,36 +73,10 @@ class Protocol(Checked):
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        # What most papers print: MATLAB's uint8 luma, border = scale.
-        Protocol(name="y_matlab", colour="y", rounding="rgb_and_y"),
-        # BasicSR's: the luma stays float after the uint8 image.
-        Protocol(name="y_float", colour="y", rounding="rgb"),
-        Protocol(name="rgb_matlab", colour="rgb", rounding="rgb"),
-        # SPSR, Table 1 (x4): border 4, SSIM downsampled, "Bicubic" row from an unrounded LR.
-        Protocol(
-            name="spsr_toolbox",
-            colour="y",
-            rounding="rgb_and_y",
-            border=4,
-            ssim_border=4,
-            ssim_downsampling="auto",
-            baseline="bicubic_unrounded",
-        ),
-        # The code published with the gradient variance loss: its tables need the same.
-        Protocol(
-            name="gv_repo",
-            colour="rgb",
-            rounding="none",
-            border=0,
-            ssim_colour="edsr_grey",
-            ssim_border=2,
-            ssim_window="symmetric",
-            lr="pillow_bilinear",
-            baseline="pillow_bilinear",
-        ),
-    )
+    name: Protocol(name=name, **facts)
+    for name, facts in tomllib.loads(
+        files("edgekeeper.metrics").joinpath("protocols.toml").read_text(encoding="utf-8")
+    ).items()
 }
 
 
