@@ -11,8 +11,9 @@ without files, and MAC/s are given as a share of what this machine's own matrix 
 the same precision. Peers that are not installed are named and left out.
 
 The network has the size of the EDSR baseline (1,517,571 weights and a bicubic skip) and small
-random weights: speed does not depend on training. `--network NAME` takes one that ships, and shows
-what `upscale` does by default ("edgekeeper") and in eight bits.
+random weights: speed does not depend on training. `--network NAME` takes one that ships, or a file
+(Real-ESRGAN's compact network), and shows what `upscale` does by default ("edgekeeper") and in
+eight bits.
 With `--device cuda` it is PyTorch as it comes and ours alone, on the GPU.
 `--folder 6` enlarges so many photographs of 2 megapixels by default instead, and prints the share
 of the time that was spent in the network.
@@ -22,11 +23,14 @@ import argparse
 import importlib.util
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -78,66 +82,28 @@ def by_pillow(
     return run
 
 
-def ncnn_network(model: EDSR, *, threads: int, folder: Path) -> Callable[[Tensor], Tensor]:
-    """The EDSR in ncnn, float32, written in its text and binary form."""
+def ncnn_network(model: SRModel, *, threads: int, folder: Path) -> Callable[[Tensor], Tensor]:
+    """The network in ncnn, float32, converted by pnnx, with our bicubic skip where it has one."""
     import ncnn
+    import pnnx
 
-    layers: list[str] = []
-    weights = bytearray()
-    blob = "in0"
-
-    def add(kind: str, inputs: list[str], outputs: list[str], settings: str = "") -> None:
-        number = len(layers)
-        names = " ".join([*inputs, *outputs])
-        layers.append(f"{kind} l{number} {len(inputs)} {len(outputs)} {names} {settings}")
-
-    def convolution(layer: nn.Conv2d, source: str, *, relu: bool = False) -> str:
-        target = f"b{len(layers)}"
-        settings = f"0={layer.out_channels} 1=3 4=1 5=1 6={layer.weight.numel()}"
-        add("Convolution", [source], [target], settings + (" 9=1" if relu else ""))
-        assert layer.bias is not None
-        weights.extend(bytes(4))
-        weights.extend(layer.weight.detach().numpy().tobytes())
-        weights.extend(layer.bias.detach().numpy().tobytes())
-        return target
-
-    def split(source: str) -> tuple[str, str]:
-        first, second = f"s{len(layers)}a", f"s{len(layers)}b"
-        add("Split", [source], [first, second])
-        return first, second
-
-    add("Input", [], ["in0"])
-    blob, shallow = split(convolution(model.head, blob))
-    for block in model.blocks:
-        inner, kept = split(blob)
-        inner = convolution(block.conv2, convolution(block.conv1, inner, relu=True))
-        add("BinaryOp", [kept, inner], [f"b{len(layers)}"], "0=0")
-        blob = f"b{len(layers) - 1}"
-    deep = convolution(model.after_blocks, blob)
-    add("BinaryOp", [shallow, deep], [f"b{len(layers)}"], "0=0")
-    blob = f"b{len(layers) - 1}"
-    for layer in model.upsampler:
-        if isinstance(layer, nn.Conv2d):
-            blob = convolution(layer, blob)
-        else:
-            add("PixelShuffle", [blob], [f"b{len(layers)}"], f"0={layer.upscale_factor}")
-            blob = f"b{len(layers) - 1}"
-    blobs = len({name for line in layers for name in line.split()[4:] if "=" not in name})
-    text = "\n".join(["7767517", f"{len(layers)} {blobs}", *layers]) + "\n"
-    (folder / "net.param").write_text(text)
-    (folder / "net.bin").write_bytes(bytes(weights))
+    module = sys.modules[type(model).__module__]
+    has_skip = hasattr(module, "imresize")
+    with patch.object(module, "imresize", lambda lr, scale: 0.0) if has_skip else nullcontext():
+        pnnx.export(model, str(folder / "net.pt"), (torch.rand(1, 3, 64, 64),), fp16=False)
     net = ncnn.Net()
     net.opt.num_threads = threads
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
-    net.load_param(str(folder / "net.param"))
-    net.load_model(str(folder / "net.bin"))
+    net.load_param(str(folder / "net.ncnn.param"))
+    net.load_model(str(folder / "net.ncnn.bin"))
 
     def run(lr: Tensor) -> Tensor:
         extractor = net.create_extractor()
-        pixels = (lr - model.mean)[0].contiguous().numpy()  # a Mat does not keep its memory
+        pixels = lr[0].contiguous().numpy()  # a Mat does not keep its memory
         extractor.input("in0", ncnn.Mat(pixels))
-        _, found = extractor.extract(blob)
-        return torch.from_numpy(np.array(found))[None] + imresize(lr, scale=model.scale)
+        _, found = extractor.extract("out0")
+        sr = torch.from_numpy(np.array(found))[None]
+        return sr + imresize(lr, scale=model.scale) if has_skip else sr
 
     return run
 
@@ -176,8 +142,8 @@ def ways(model: SRModel, *, name: str | None, threads: int, folder: Path, device
             continue
         exported = with_runtime(model, runtime=runtime, threads=threads)  # type: ignore[arg-type]
         found.append(Way(f"{extra} float32", by_pillow(exported), exported))
-    if importlib.util.find_spec("ncnn") is None or not isinstance(model, EDSR):
-        print("ncnn is not installed, or the network is no EDSR: left out")
+    if None in map(importlib.util.find_spec, ("ncnn", "pnnx")):
+        print("ncnn or pnnx is not installed: left out")
     else:
         network = ncnn_network(model, threads=threads, folder=folder)
         found.append(Way("ncnn float32", by_pillow(network), network))

@@ -1,6 +1,7 @@
 """The commands that count and measure costs, and those that put ours beside a paper's table."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,12 +179,44 @@ class TestReproduce:
                 found = edgekeeper("reproduce", name, *given, "--format", form)
                 assert found.status == 0 and part in found.out, (name, form, found)
 
+        begun: list[tuple[object, ...]] = []
+        ended_by: list[str] = []
+
+        class Process:
+            def __init__(self, *, target: object, args: tuple[object, ...]) -> None:
+                self.args = args
+
+            def start(self) -> None:
+                begun.append(self.args)
+
+            def terminate(self) -> None:
+                ended_by.append("terminate")
+
+            def join(self) -> None:
+                ended_by.append("join")
+
+        context = SimpleNamespace(Process=Process)
+        monkeypatch.setattr("multiprocessing.get_context", lambda _: context)
+        monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+        threads: list[int] = []
+        monkeypatch.setattr("torch.set_num_threads", threads.append)
+        found = edgekeeper("reproduce", "gv-table1", *given, "--processes", "3")
+        assert found.status == 0 and ended_by == ["join"] * 2 and threads == [2]
+        assert [args[:2] for args in begun] == [(2, "gv-table1")] * 2
+        assert pickle.loads(pickle.dumps(begun[0]))[2]["store"] == tmp_path
+        monkeypatch.setattr(training, "reproduce", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            edgekeeper("reproduce", "gv-table1", *given, "--processes", "2")
+        assert ended_by[2:] == ["terminate", "join"]
+
     def test_mistakes_are_one_line(self, fails: Callable[..., str], tmp_path: Path) -> None:
         assert "give a packed store" in fails("reproduce", "gv-table1")
         assert "--ours is not for it" in fails(
             "reproduce", "gv-table1", "--store", tmp_path, "--ours", "a=b"
         )
         assert "--budget is not for it" in fails("reproduce", "spsr-table1", "--budget", "quick")
+        speedrun = ("reproduce", "speedrun", "--processes", "2", "--store", tmp_path)
+        assert "--processes is not for it" in fails(*speedrun)
         assert "--ours is not for it" in fails(
             "reproduce", "spsr-table2", "--store", tmp_path, "--ours", "a=b"
         )

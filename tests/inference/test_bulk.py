@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from PIL import Image as PILImage
 
 from edgekeeper.errors import InputError
 from edgekeeper.inference import Request, Result, bulk
-from edgekeeper.inference.bulk import MANIFEST, TRIES, Cluster, _read, memory_of, upscale_on_cluster
+from edgekeeper.inference.bulk import (
+    MANIFEST,
+    TRIES,
+    Cluster,
+    _read,
+    memory_of,
+    shares_of,
+    upscale_on_cluster,
+)
 
 pytest.importorskip("ray", reason="needs the extra ray")
 FILES, MANY, BROKEN = 100, 3000, (3, 30, 50, 77, 99)
@@ -277,6 +286,28 @@ def test_files_that_no_row_came_for_are_listed_and_an_interrupt_keeps_what_is_do
     assert [result.status for result in found] == ["skipped", "skipped", "failed"]
     assert "its worker died each time" in found[2].reason
     assert not [p for p in manifest.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_workers_share_processors_memory_and_gpus() -> None:
+    """As they are scheduled: all of them fit at once."""
+    request, memory = Request(model="espcn_x2"), 64 * 2**30
+    for gpus, asked, batches, workers, part in (
+        (1, 0, 99, 8, 1 / 8),
+        (2, 0, 99, 8, 1 / 4),
+        (2, 3, 99, 3, 1 / 2),
+        (4, 2, 99, 2, 1),
+        (1, 0, 5, 5, 1 / 5),
+    ):
+        there = {"CPU": 16, "GPU": gpus, "memory": memory}
+        cluster = Cluster(workers=asked, threads=2)
+        on_gpu = replace(request, device="cuda")
+        found, takes = shares_of(there, on_gpu, cluster=cluster, batches=batches)
+        assert (found, takes["num_gpus"]) == (workers, part)
+        assert takes["num_gpus"] * found <= gpus and takes["num_cpus"] * found <= 16
+        assert takes["memory"] * found <= memory
+        assert "num_gpus" not in shares_of(there, request, cluster=cluster, batches=batches)[1]
+    with pytest.raises(InputError, match="no GPU"):
+        shares_of({"CPU": 4}, replace(request, device="cuda"), cluster=Cluster(), batches=1)
 
 
 def test_memory_grows_with_the_tile() -> None:

@@ -1,5 +1,9 @@
 """``edgekeeper reproduce``."""
 
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +54,7 @@ ABLATED = ("spsr-table2", "dgggan-table1", "dgggan-table2")
 # The options that belong to one kind of table, by the name of their argument.
 OF_TRAINED = (
     *("store", "start", "budget", "networks", "scales", "seeds", "protocol", "time_limit", "to"),
+    "processes",
 )
 OF_MEASURED = ("ours", "weights")
 OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
@@ -129,6 +134,12 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     metavar="DB",
     help="speedrun: end at this PSNR on Set5 x2. Default: 36.5, 37.5, 37.8 by network.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    help="Trained tables: so many share the cells, each with its part of the processors.",
+)
 @form_option
 @click.option("--json", "json_file", type=PATH, help="Write the table as JSON too.")
 @force_option()
@@ -149,7 +160,8 @@ def reproduce_command(
     _check_options(table, kind=kind)
     check_new_file(json_file, option="--json", force=force or kind == "trained")  # it goes on
     if kind == "trained":
-        record = _train(table, options, form=form)
+        with _beside(options.pop("processes"), table, options):
+            record = _train(table, options, form=form)
     elif kind == "counted":
         record = _count(form)
     else:
@@ -171,6 +183,45 @@ def _check_options(table: str, *, kind: str) -> None:
         given = context.get_parameter_source(str(parameter.name))
         if parameter.name in foreign and given == click.core.ParameterSource.COMMANDLINE:
             raise InputError(f"{table} is {kind}: {parameter.opts[-1]} is not for it.")
+
+
+@contextmanager
+def _beside(processes: int, table: str, options: dict[str, Any]) -> Iterator[None]:
+    """Within the block others train and score the same table, sharing the processors with us."""
+    if processes == 1:
+        yield
+        return
+    if table == SPEEDRUN:
+        raise InputError("A speedrun is one training: --processes is not for it.")
+    import torch
+
+    threads = max(1, torch.get_num_threads() // processes)
+    context = multiprocessing.get_context("spawn")
+    others = [
+        context.Process(target=_train_quietly, args=(threads, table, options))
+        for _ in range(1, processes)
+    ]
+    torch.set_num_threads(threads)
+    for other in others:
+        other.start()
+    try:
+        yield
+    except BaseException:
+        for other in others:
+            other.terminate()  # which saves and stops
+        raise
+    finally:
+        for other in others:
+            other.join()
+
+
+def _train_quietly(threads: int, table: str, options: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    # A Ctrl-C in the terminal comes here too.
+    with suppress(KeyboardInterrupt), Path(os.devnull).open("w") as out, redirect_stdout(out):
+        _train(table, options, form=None)
 
 
 def _train(table: str, options: dict[str, Any], *, form: TableForm | None) -> dict[str, Any]:

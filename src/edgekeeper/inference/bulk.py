@@ -215,19 +215,15 @@ def _pass(
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # what is lost is tried again
     context.print_on_execution_start = False
-    there = ray.cluster_resources()
-    fits = max(1, int(there.get("CPU", 1) // cluster.threads))
-    workers = min(cluster.workers or fits, math.ceil(len(left) / rows))
-    memory = min(memory_of(request), int(0.9 * there.get("memory", 2**40) / workers))
+    batches = math.ceil(len(left) / rows)
+    workers, takes = shares_of(ray.cluster_resources(), request, cluster=cluster, batches=batches)
     items = [{"source": source, "target": str(target)} for source, target in left.items()]
-    made = ray.data.from_items(items, override_num_blocks=math.ceil(len(items) / rows)).map_batches(
+    made = ray.data.from_items(items, override_num_blocks=batches).map_batches(
         _Actor,
         fn_constructor_args=(request, stop),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=cluster.threads,
-        num_gpus=1 if request.device.startswith("cuda") else None,
-        memory=memory,
+        **takes,
         max_restarts=TRIES,
         max_task_retries=TRIES,
     )
@@ -235,9 +231,28 @@ def _pass(
         yield row["result"]
 
 
+def shares_of(
+    there: Mapping[str, float], request: Request, *, cluster: Cluster, batches: int
+) -> tuple[int, dict[str, float]]:
+    """Return how many workers there are on a cluster that has ``there``, and what each takes.
+
+    GPUs are shared: one worker's reading and writing would leave most of a GPU idle.
+    Raises InputError: a GPU is asked for where none is.
+    """
+    fits = max(1, int(there.get("CPU", 1) // cluster.threads))
+    workers = min(cluster.workers or fits, batches)
+    takes: dict[str, float] = {"num_cpus": cluster.threads}
+    takes["memory"] = min(memory_of(request), int(0.9 * there.get("memory", 2**40) / workers))
+    if request.device.startswith("cuda"):
+        if not (gpus := there.get("GPU", 0)):
+            raise InputError("The cluster has no GPU; leave --device cuda away.")
+        takes["num_gpus"] = 1 / math.ceil(workers / gpus)
+    return workers, takes
+
+
 def memory_of(request: Request) -> int:
     """Return the bytes that an actor may take: of the largest tile that is planned, and beside."""
-    networks = networks_for(request)
+    networks = networks_for(replace(request, device="cpu"))  # this machine may have no GPU
     overlap = max(
         tile_overlap(networks.load(factor), consistent=request.consistent)
         for factor in networks.factors
