@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,7 +159,7 @@ class TestReproduce:
         (tmp_path / "set").mkdir()
         rows = (("a", "gv", "30"), ("a", "–", "29"))
         table = Table("title", ("set", "loss", ">PSNR ↑"), rows, keys=2)
-        ended = SimpleNamespace(rows=[1], to_json=dict)
+        ended = make_dataclass("Ended", ["rows"], namespace={"to_json": lambda _: {}})([1])
         monkeypatch.setattr(Store, "open", lambda _: None)
         for module, run, draw in (
             (training, "reproduce", "reproduction_table"),
