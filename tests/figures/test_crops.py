@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.figures.images import crops, default_measures
-from edgekeeper.figures.rows import Panel, Row, enlarged_box, structured_box, whole_box
+from edgekeeper.figures.rows import Panel, Row, enlarged_box, structured_box
 from edgekeeper.metrics import psnr, ssim
 from edgekeeper.ops.box import Box
 
@@ -118,7 +118,6 @@ def test_the_part_is_chosen_in_the_original(hr: Tensor, tmp_path: Path, drawn: l
     part = structured_box(hr, side=48)
     assert part == enlarged_box(hr)
     assert torch.equal(shown, part.cut(other)[0])
-    assert whole_box(hr).cut(hr).shape == hr.shape
 
 
 def test_numbers_need_the_scale(hr: Tensor, tmp_path: Path) -> None:

@@ -40,11 +40,7 @@ class Chosen:
     asked_boxes: bool
 
     def rows(self) -> "list[Row]":
-        """Return each original with what every subject makes of it; says which results are missing.
-
-        A subject may lack an image of several, and its place then stays empty; DataError for
-        one that lacks all, or the only one.
-        """
+        """Return each original with what every subject makes of it; say which are missing."""
         from edgekeeper.figures.rows import Row
         from edgekeeper.figures.subjects import result
 
@@ -148,13 +144,13 @@ def _checked_labels(labels: str | None, subjects: tuple[str, ...]) -> list[str]:
 
 
 def _box(text: str, sample: "Sample") -> "Box | None":
-    from edgekeeper.figures.rows import structured_box, whole_box
+    from edgekeeper.figures.rows import structured_box
     from edgekeeper.ops.box import Box
 
     if text == "auto":
         return None
     if text == "whole":
-        return whole_box(sample.hr)
+        return Box(0, 0, *sample.hr.shape[-2:])
     numbers = split_numbers("--box", text)
     if len(numbers) == 1 and numbers[0] > 0:
         return structured_box(sample.hr, side=numbers[0])

@@ -31,8 +31,7 @@ def checked_target(path: str | Path) -> Path:
     target = Path(path)
     if target.suffix.lower() not in FIGURE_FORMATS:
         raise InputError(
-            f"The file '{target}' ends in '{target.suffix}'; figures are "
-            f"{', '.join(FIGURE_FORMATS)}."
+            f"The file '{target}' ends in '{target.suffix}'; figures are .svg, .pdf, .png."
         )
     if not target.parent.is_dir():
         raise ImageError(f"Cannot write '{target}': there is no folder '{target.parent}'.")

@@ -52,14 +52,13 @@ _SIDE = 128  # of the part of maps that is shown, in pixels
 
 def default_measures(images: Sequence[Tensor]) -> tuple[str, ...]:
     """Return PSNR, and LPIPS where its weights are at hand and the images large enough for it."""
-    if any(min(image.shape[-2:]) < SMALLEST_LPIPS for image in images):
-        return ("psnr",)
     try:
         for name in (ALEXNET_FILE, HEADS_FILE):
             weights_file(name, purpose="LPIPS")
     except UnavailableError:
         return ("psnr",)
-    return ("psnr", "lpips")
+    large = all(min(image.shape[-2:]) >= SMALLEST_LPIPS for image in images)
+    return ("psnr", "lpips") if large else ("psnr",)
 
 
 def check_measures(names: Sequence[str]) -> None:

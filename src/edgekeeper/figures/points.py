@@ -15,7 +15,6 @@ from edgekeeper.figures.canvas import COLOURS, PALE, figure_file, settle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
 
 Quality = Literal["psnr", "lpips"]
 Price = Literal["macs", "seconds", "time"]
@@ -197,7 +196,7 @@ def label_points(
     axis: "Axes", labels: Sequence[tuple[str, float, float]], *, size: float = 8
 ) -> None:
     """Write each label (text, x, y) beside its point, where things lie after ``settle``."""
-    drawn = _drawn(axis)
+    drawn, frame = _drawn(axis), axis.get_window_extent()
     for label, x, y in labels:
         candidates = []
         for dx, dy in PLACES:
@@ -212,7 +211,10 @@ def label_points(
             )
             extent = text.get_window_extent().padded(2)
             inside = ((drawn >= extent.min) & (drawn <= extent.max)).all(axis=1)
-            covered = int(inside.sum()) + 1000 * _outside(axis, extent)
+            outside = (
+                np.less(extent.min, frame.min).any() or np.greater(extent.max, frame.max).any()
+            )
+            covered = int(inside.sum()) + 1000 * bool(outside)
             candidates.append((covered, text, extent))
             if covered == 0:
                 break
@@ -230,11 +232,6 @@ def label_points(
                 arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.6, "shrinkB": 4},
                 zorder=1,
             )
-
-
-def _outside(axis: "Axes", extent: "Bbox") -> bool:
-    frame = axis.get_window_extent()
-    return bool(np.less(extent.min, frame.min).any() or np.greater(extent.max, frame.max).any())
 
 
 def _drawn(axis: "Axes") -> NDArray[np.float64]:

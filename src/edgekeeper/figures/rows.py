@@ -90,11 +90,6 @@ def enlarged_box(hr: Tensor) -> Box:
     return structured_box(hr, side=max(48, min(128, min(hr.shape[-2:]) // 5)))
 
 
-def whole_box(hr: Tensor) -> Box:
-    """Return the box that is the image."""
-    return Box(0, 0, *hr.shape[-2:])
-
-
 def grey_gradients(image: Tensor) -> Gradients:
     """Return the Sobel maps (1, 1, H, W) of the grey image, on the CPU."""
     # "replicate": with zeros around it the frame of the image would be its strongest edge.
