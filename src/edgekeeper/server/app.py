@@ -305,15 +305,11 @@ class _Api:
 
     def _thing(self, request: Request) -> UploadedImage | Job:
         """Return the image or the job that the address names."""
-        params = request.path_params
-        thing: UploadedImage | Job | None
-        if "image" in params:
-            thing = self._jobs.images.get(params["image"])
-        else:
-            thing = self._jobs.jobs.get(params["job"])
-        if thing is None:
-            raise HTTPException(404, "There is nothing of that id.")
-        return thing
+        given = dict(request.path_params)
+        known = self._jobs.images if "image" in given else self._jobs.jobs
+        if thing := known.get(given.get("image") or given["job"]):
+            return thing
+        raise HTTPException(404, "There is nothing of that id.")
 
     def _job(self, request: Request) -> Job:
         job = self._thing(request)

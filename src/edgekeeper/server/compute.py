@@ -70,8 +70,7 @@ def look_at(task: Message) -> Message:
     with open_image(source, tolerant=True) as reader:
         header = reader.header
         height, width = header.height, header.width
-        if height * width > task["max_pixels"]:
-            raise InputError(_too_large(width, height, limit=task["max_pixels"]))
+        _check_size(width, height, task)
         top, left = (max(0, n - _LOOKED_AT) // 16 * 8 for n in (height, width))
         rows = reader.rows(top, min(height, top + _LOOKED_AT))
         part = rows[:, left : left + _LOOKED_AT, : header.colours]
@@ -95,8 +94,7 @@ def look_at(task: Message) -> Message:
 def _look_at_video(source: Path, task: Message) -> Message:
     facts = survey(source, tolerant=True)
     height, width = facts.size
-    if height * width > task["max_pixels"]:
-        raise InputError(_too_large(width, height, limit=task["max_pixels"]))
+    _check_size(width, height, task)
     return {
         "width": width,
         "height": height,
@@ -132,11 +130,12 @@ def _still(video: Path, folder: Path) -> Path:
     return folder / "still.png"
 
 
-def _too_large(width: int, height: int, *, limit: int) -> str:
-    return (
-        f"An image of {width} x {height} pixels ({width * height / 1e6:.0f} megapixels) is too "
-        f"large here: at most {limit / 1e6:.0f} megapixels are taken."
-    )
+def _check_size(width: int, height: int, task: Message) -> None:
+    if width * height > task["max_pixels"]:
+        raise InputError(
+            f"An image of {width} x {height} pixels ({width * height / 1e6:.0f} megapixels) is too "
+            f"large here: at most {task['max_pixels'] / 1e6:.0f} megapixels are taken."
+        )
 
 
 def make_view(path: Path, folder: Path) -> Message:
@@ -250,8 +249,7 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
     source, folder, options = Path(task["source"]), Path(task["folder"]), task["options"]
     foreseen = foresee(task)
     width, height = foreseen["width"], foreseen["height"]
-    if width * height > task["max_pixels"]:
-        raise InputError(_too_large(width, height, limit=task["max_pixels"]))
+    _check_size(width, height, task)
     folder.mkdir(parents=True, exist_ok=True)
     request = request_of(options, device=task["device"])
     before, after = source, folder / f"result{FORMATS[options['form']].suffixes[0]}"

@@ -142,6 +142,10 @@ class Job:
     created: float = field(default_factory=time.time)
 
 
+def _table(thing: UploadedImage | Job) -> str:
+    return "images" if isinstance(thing, UploadedImage) else "jobs"
+
+
 class Jobs:
     """The images and jobs of a folder, in memory and in its SQLite file.
 
@@ -189,12 +193,11 @@ class Jobs:
 
     def place(self, thing: UploadedImage | Job) -> Path:
         """Return the folder of an image or a job."""
-        return self.folder / ("images" if isinstance(thing, UploadedImage) else "jobs") / thing.id
+        return self.folder / _table(thing) / thing.id
 
     def save(self, thing: UploadedImage | Job) -> None:
         """Write an image or a job, a new one too; raises FullError when the disk is full."""
-        table = "images" if isinstance(thing, UploadedImage) else "jobs"
-        record = json.dumps(asdict(thing))
+        table, record = _table(thing), json.dumps(asdict(thing))
         # REPLACE would put it at the end; the order of the rows is the order of the queue.
         try:
             self._file.execute(
@@ -210,8 +213,7 @@ class Jobs:
 
     def remove(self, thing: UploadedImage | Job) -> None:
         """Forget an image or a job, with its files."""
-        table = "images" if isinstance(thing, UploadedImage) else "jobs"
-        self._file.execute(f"DELETE FROM {table} WHERE id = ?", (thing.id,))
+        self._file.execute(f"DELETE FROM {_table(thing)} WHERE id = ?", (thing.id,))
         (self.images if isinstance(thing, UploadedImage) else self.jobs).pop(thing.id, None)
         shutil.rmtree(self.place(thing), ignore_errors=True)
 

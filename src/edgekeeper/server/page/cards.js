@@ -12,7 +12,7 @@ function make(tag, properties = {}, ...children) {
 
 function button(key, name, action) {
   const node = make("button", { type: "button", textContent: text(key), onclick: action });
-  node.setAttribute("aria-label", text("of_what", text(key), name));
+  node.setAttribute("aria-label", `${text(key)}: ${name}`);
   return node;
 }
 
@@ -112,7 +112,7 @@ class Row {
     this.progress.setAttribute("aria-label", name);
     this.compare = button("compare", name, () => onCompare(job.id));
     this.download = make("a", { className: "button", href: resultOf(job.id), textContent: text("download") });
-    this.download.setAttribute("aria-label", text("of_what", text("download"), name));
+    this.download.setAttribute("aria-label", `${text("download")}: ${name}`);
     this.download.download = "";
     this.cancel = button("cancel", name, () => cancel(job.id));
     this.retry = button("retry", name, () => retry(job.id));

@@ -78,7 +78,6 @@ const TEXTS = {
   cancel: ["Cancel", "Abbrechen"],
   retry: ["Again", "Noch einmal"],
   remove: ["Remove", "Entfernen"],
-  of_what: ["{0}: {1}", "{0}: {1}"],
   risk_show: ["What may be invented", "Was erfunden sein kann"],
   risk_legend: ["Orange: edges that contradict the image. Green: finer than it can show.", "Orange: Kanten, die dem Bild widersprechen. Grün: feiner, als es zeigen kann."],
   risk_share: ["{0} unsupported", "{0} nicht gedeckt"],
@@ -98,14 +97,11 @@ const TEXTS = {
   api: ["For programs: the API", "Für Programme: die API"],
   offline: ["The server does not answer. This page goes on when it does.", "Der Server antwortet nicht. Sobald er es tut, geht es hier weiter."],
   not_sent: ["“{0}” was not taken: {1}", "„{0}“ wurde nicht angenommen: {1}"],
-  seconds: ["{0} s", "{0} s"],
-  minutes: ["{0} min", "{0} min"],
-  hours: ["{0} h", "{0} h"],
 };
 
 // What the server says, and that in German, and in English where the page says it in other words:
 // the sentence is found with any text at {0}, {1} ..., and what stood there is looked for in turn.
-// What is not here is shown as the server says it.
+// What is not here, such as what no page asks for, is shown as the server says it.
 const SAID = [
   // of the server
   ["The process that computed it ended in the middle, perhaps for lack of memory. Try again, or a smaller size.", "Der Prozess, der es berechnete, endete mittendrin, vielleicht aus Mangel an Speicher. Bitte noch einmal oder kleiner versuchen."],
@@ -113,24 +109,13 @@ const SAID = [
   ["Cancelled.", "Abgebrochen."],
   ["{0} jobs are waiting, which is the most; try again later.", "{0} Aufträge warten, mehr geht nicht; bitte später noch einmal versuchen."],
   ["The image is still being looked at.", "Das Bild wird noch angesehen."],
-  ["The options are a JSON object.", "Die Optionen sind ein JSON-Objekt."],
-  ["There is no option '{0}'. Known: {1}.", "Es gibt keine Option „{0}“. Bekannt: {1}."],
-  ["Say once how large: scale, width, height or fit.", "Die Größe bitte nur einmal angeben: scale, width, height oder fit."],
-  ["Say a style or a model, not both.", "Bitte einen Stil oder ein Netz angeben, nicht beides."],
-  ["'guard' is for the style texture, or for a model.", "„guard“ gibt es für den Stil texture oder für ein Netz."],
   ["The guard compares the texture of RGB results, not of luma alone.", "Der Schutz vergleicht die Textur von RGB-Ergebnissen, nicht von Helligkeit allein."],
   ["The guard's faithful networks enlarge by {0}, this one not.", "Die treuen Netze des Schutzes vergrößern {0}, dieses nicht."],
-  ["'strength' is for the styles auto and restore.", "„strength“ gibt es für die Stile auto und restore."],
-  ["'image' is the id of an image that was uploaded.", "„image“ ist die Kennung eines hochgeladenen Bildes."],
-  ["Another server uses the folder '{0}'.", "Ein anderer Server benutzt den Ordner „{0}“."],
-  ["The folder '{0}' cannot be used: {1}.", "Der Ordner „{0}“ kann nicht benutzt werden: {1}."],
   ["The disk of the server is full or fails ({0}).", "Die Platte des Servers ist voll oder defekt ({0})."],
   ["The disk of the server is full.", "Die Platte des Servers ist voll."],
   ["The server ended {0} times while it was being computed.", "Der Server endete {0}-mal, während es berechnet wurde."],
   ["An image of {0} x {1} pixels ({2} megapixels) is too large here: at most {3} megapixels are taken.", "Ein Bild von {0} × {1} Pixeln ({2} Megapixel) ist hier zu groß: Angenommen werden höchstens {3} Megapixel."],
   ["No structure risk: {0}", "Kein Strukturrisiko: {0}"],
-  ["This server does not go by that name.", "Dieser Server heißt nicht so."],
-  ["Requests of other pages are not answered.", "Anfragen anderer Seiten werden nicht beantwortet."],
   ["This server asks for its token: open the address it printed.", "Dieser Server verlangt sein Kennwort: Bitte die Adresse öffnen, die er ausgegeben hat."],
   ["The upload came to a stop, or is too slow.", "Das Hochladen ist stehen geblieben oder zu langsam."],
   ["The upload was cut short.", "Das Hochladen wurde abgebrochen."],
@@ -144,12 +129,8 @@ const SAID = [
   ["file {0} is encrypted, password required for extraction", "die Datei ist verschlüsselt"],
   ["invalid data found when processing input", "die Daten sind keines"],
   ["The server cannot keep the file: {0}.", "Der Server kann die Datei nicht behalten: {0}."],
-  ["There is no such tile.", "Diese Kachel gibt es nicht."],
-  ["There is no result: the job is {0}.", "Es gibt kein Ergebnis: Zustand des Auftrags: {0}."],
   ["There are no results.", "Es gibt keine Ergebnisse."],
   ["There is nothing of that id.", "Unter dieser Kennung gibt es nichts."],
-  ["The request is too long.", "Die Anfrage ist zu lang."],
-  ["The options are no JSON.", "Die Optionen sind kein JSON."],
   // of images
   ["{0} is empty (0 bytes).", "{0} ist leer (0 Byte)."],
   ["{0} is not an image (of {1} and {2}).", "{0} ist kein Bild (in {1} oder {2})."],
@@ -279,9 +260,9 @@ export function switchLanguage() {
 }
 
 export function duration(seconds) {
-  if (seconds < 90) return text("seconds", number(Math.max(1, Math.round(seconds))));
-  if (seconds < 5400) return text("minutes", number(Math.round(seconds / 60)));
-  return text("hours", number(seconds / 3600, 1));
+  if (seconds < 90) return `${number(Math.max(1, Math.round(seconds)))} s`;
+  if (seconds < 5400) return `${number(Math.round(seconds / 60))} min`;
+  return `${number(seconds / 3600, 1)} h`;
 }
 
 export function number(value, digits = 0) {
