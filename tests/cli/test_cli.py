@@ -119,6 +119,16 @@ class TestTrain:
         assert used.returncode == 0, used.stderr
         assert size_of(large) == (48, 48)
 
+    def test_what_is_to_stay_out_of_a_store_stays_out(self, tmp_path: Path) -> None:
+        (tmp_path / "photos").mkdir()
+        for name in ("a", "val1", "val2"):
+            image(tmp_path / f"photos/{name}.png", side=24)
+        ask = ("data", "prepare", tmp_path / "photos", "-o", tmp_path / "s", "--min-side", "8")
+        ask = (*ask, "--scales", "2", "--exclude")
+        assert "no image 'val1' in these folders. Did you mean 'val1.png'?" in fails(*ask, "val1")
+        made = edgekeeper(*ask, "val1.png", "--exclude", "val2.png")
+        assert "1 images" in made.stdout, made.stderr
+
     def test_a_misspelt_recipe_and_a_misspelt_field(self, tmp_path: Path) -> None:
         options = ("--store", tmp_path / "s", "--out", tmp_path / "o", "--no-validation")
         assert "Did you mean 'espcn_x3'?" in fails("train", "espcn_x3x", *options)

@@ -16,7 +16,7 @@ from edgekeeper.cli.options import (
 )
 from edgekeeper.cli.scoring import show_table
 from edgekeeper.cli.upscale import not_read_line, shown
-from edgekeeper.errors import InputError
+from edgekeeper.errors import InputError, did_you_mean
 from edgekeeper.files import make_folder
 
 KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
@@ -177,7 +177,9 @@ def generate(output: Path, count: int, size: int, seed: int, drawings: Path | No
 @click.option(
     "--min-side", type=click.IntRange(1), default=100, help="Leave out images with a smaller side."
 )
-@click.option("--exclude", default="", metavar="NAMES", help="File names to leave out.")
+@click.option(
+    "--exclude", multiple=True, metavar="NAMES", help="File names to leave out; again for more."
+)
 @click.option(
     "--licence",
     multiple=True,
@@ -193,7 +195,7 @@ def prepare(
     long_side: str,
     kernel: str,
     min_side: int,
-    exclude: str,
+    exclude: tuple[str, ...],
     licence: tuple[str, ...],
     strict: bool,
     force: bool,
@@ -213,12 +215,17 @@ def prepare(
     if output.exists() and not force:
         raise InputError(f"'{output}' exists; give another name, or --force to replace it.")
     left_out: list[str] = []
-    excluded, others = {ORIGIN, *split_names(exclude)}, []
+    asked, others = split_names(",".join(exclude)), []
     sources = []
     for folder, terms in zip(folders, licence or ("unknown",) * len(folders), strict=True):
         sources += sources_in(folder, licence=terms, on_left_out=lambda _, y: left_out.append(y))
-        others += [path for path in list_others(folder) if path.name not in excluded]
-    sources = [source for source in sources if source.path.name not in excluded]
+        others += [path for path in list_others(folder) if path.name not in {ORIGIN, *asked}]
+    names = {source.path.name for source in sources}
+    for name in asked:  # what is meant to stay out, such as validation images, must not slip in
+        if name not in names:
+            hint = did_you_mean(name, sorted(names))
+            raise InputError(f"--exclude: there is no image '{name}' in these folders.{hint}")
+    sources = [source for source in sources if source.path.name not in asked]
     try:
         with ProgressLine("packing", total=len(sources), unit="images") as line:
             store = prepare_store(

@@ -10,11 +10,12 @@ The mean colour of DIV2K is subtracted first and added last.
     paper     width 256, 32 blocks, residual_scale 0.1  40,729,603 / 43,680,003 / 43,089,923
 
 Differences: colours are in [0, 1], where the official code works in 0..255 (the loader of
-published weights rescales). Two options that the paper does not have make short trainings and
+published weights rescales). Three options that the paper does not have make short trainings and
 small machines happy: ``upsampler="direct"`` is one convolution to 3·scale² maps and one pixel
 shuffle, so that every multiplication happens at LR size and a network of another scale differs
 in its last layer only; ``skip="bicubic"`` adds the interpolated input, so that an untrained
-network is already as good as interpolation.
+network is already as good as interpolation; ``border=2`` repeats pixels around an image, so that
+flat colours stay flat to its rim.
 """
 
 from typing import Literal
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.models.base import SRModel
+from edgekeeper.models.base import SRModel, ZeroOrMore
 from edgekeeper.models.enlarge import DIRECT_RADIUS, SUBPIXEL_RADIUS, direct_tail, subpixel_tail
 from edgekeeper.ops.resize import imresize
 
@@ -60,9 +61,10 @@ class EDSR(SRModel):
         residual_scale: float = 1.0,
         upsampler: Literal["steps", "direct"] = "steps",
         skip: Literal["none", "bicubic"] = "none",
+        border: ZeroOrMore = 0,
     ) -> None:
         super().__init__()
-        self.scale, self.channels = scale, "rgb"
+        self.scale, self.channels, self.border = scale, "rgb", border
         self.skip = skip
         self.register_buffer("mean", torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1), persistent=False)
         self.head = nn.Conv2d(3, width, 3, padding=1)  # 3 -> F
