@@ -118,9 +118,8 @@ def new_file_option(
 def check_new_file(path: Path | None, *, option: str, force: bool | None = None) -> None:
     """Raise InputError when ``path`` cannot be written, before work is done.
 
-    A file that exists is replaced only with ``force``, by default what the ``--force`` of
-    ``new_file_option`` says; devices and FIFOs are written to. Where it is standard output, what is
-    meant for people goes to standard error.
+    A file that exists is replaced only with ``force``, by default what ``--force`` says. Where it
+    is standard output, what is meant for people goes to standard error.
     """
     if path is None:
         return

@@ -91,8 +91,7 @@ def cosines(side: int, frequencies: int) -> Tensor:
 def describe_squares(squares: Tensor, *, frequencies: int = COARSE) -> Tensor:
     """Unit vectors (N, frequencies²) describing ``squares`` (N, side, side).
 
-    Each coefficient is weighted by its frequency (the mean by 0): amplitudes in photographs fall
-    as 1 / frequency, so all frequencies count alike.
+    Coefficients are weighted by their frequency: amplitudes in photographs fall as 1 / frequency.
     """
     basis = cosines(squares.shape[-1], frequencies)
     frequency = torch.arange(frequencies, dtype=torch.float32)

@@ -85,8 +85,7 @@ def find_network(text: str, *, scale: int = 4) -> SRModel:
     """Return the network that ``text`` names, in evaluation mode.
 
     A network that ships, a network file, or a class of MODELS with arguments, as in
-    ``edsr:width=256,blocks=32``, whose weights are those that training starts with. ``scale`` is
-    for classes and for foreign files that do not say theirs.
+    ``edsr:width=256,blocks=32``. ``scale`` is for those that do not say theirs.
     """
     if not has_trained_weights(text):
         return _built(parse_network(text, scale=scale))

@@ -48,9 +48,7 @@ def figure_file(
 ) -> Iterator["Figure"]:
     """Give a new figure of so many inches; written to ``path``, whole or not at all, at the end.
 
-    ``layout`` is matplotlib's: "constrained" moves subplots until nothing overlaps,
-    "compressed" also takes out the space beside images of a fixed aspect. What is left empty
-    around the figure is cut off.
+    ``layout`` is matplotlib's: "compressed" also takes out the space beside images.
     """
     target = checked_target(path)
     matplotlib = import_extra("matplotlib", extra="figures", what="A figure")
@@ -79,10 +77,7 @@ def write_title(axis: "Axes", label: str, *, width: float) -> None:
 def show(
     axis: "Axes", image: Tensor, *, top: float | None = None, averaged: bool = False
 ) -> "AxesImage":
-    """Draw an RGB image, or a map (1, 1, H, W) from black (0) to bright (``top``).
-
-    Each pixel is a square; ``averaged`` is for images drawn smaller than they are.
-    """
+    """Draw an RGB image, or a map (1, 1, H, W) from black to ``top``; each pixel is a square."""
     hide_axis(axis)
     values = image[0].detach().cpu().float()
     interpolation = "antialiased" if averaged else "nearest"

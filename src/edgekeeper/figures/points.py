@@ -53,8 +53,7 @@ class Point:
 def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> Path:
     """Return the file with PSNR against gradient variance ratio; at 1 it is as the original's.
 
-    Points of one group share a colour and are joined in the order given; a group of one point
-    has its label in the legend. All numbers must be of the same set, scale and protocol.
+    Points of one group are joined in the order given; one point has its label in the legend.
     """
     if not points:
         raise InputError("There are no points to draw; give at least one.")
@@ -115,9 +114,8 @@ def quality_cost(
 ) -> Path:
     """Return the file with PSNR and LPIPS against MACs per LR pixel, seconds and relative time.
 
-    A row or column for which no point has numbers is left out; up is always better. All qualities
-    must be of one set, scale and protocol, all seconds of one machine and image size, which
-    ``title`` and ``clock`` say. Raises InputError when no point can be drawn.
+    A row or column for which no point has numbers is left out; up is always better. ``title`` and
+    ``clock`` say of what set, scale, machine and size all are.
     """
     qualities = [q for q in QUALITIES if any(p.at(price, q) for p in points for price in PRICES)]
     prices = [price for price in PRICES if any(p.at(price, q) for p in points for q in QUALITIES)]
@@ -261,11 +259,7 @@ def _filled(low: ArrayLike, high: ArrayLike, *, count: int = 12) -> NDArray[np.f
 
 
 def votes(found: StudyResult, *, path: str | Path) -> Path:
-    """Return the file with the Bradley-Terry scores beside the shares of votes.
-
-    Ties stand between both methods of a pair; an interval of the rate that holds one half makes
-    the line at one half lie within the black bar.
-    """
+    """Return the file with the Bradley-Terry scores beside the shares of votes, ties in between."""
     rows = max(len(found.scores), len(found.pairs))
     with figure_file(path, width=8.0, height=0.9 + 0.38 * rows) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(2, 3))

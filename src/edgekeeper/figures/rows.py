@@ -62,9 +62,8 @@ class Row:
 def structured_box(hr: Tensor, *, side: int = 64) -> Box:
     """Return the square with the most structure: strong gradients that keep a direction.
 
-    Edge strength times the coherence of the structure tensor, so that whiskers count for more
-    than fur; a little more in the middle of the image. It is found in the original alone, so that
-    the choice favours no result.
+    Edge strength times the coherence of the structure tensor, so that whiskers count for more than
+    fur; a little more in the middle. It is found in the original alone: it favours no result.
     """
     side = min(side, *hr.shape[-2:])
     gradients = grey_gradients(hr)
@@ -180,8 +179,8 @@ def draw_grid(
 ) -> Path:
     """Return the file with the strips below each other.
 
-    per_line: images in a line; by default all of a strip. top: the brightest value of maps;
-    bar: what maps show, beside a colour bar. note: a line at the foot.
+    per_line: images in a line, by default all. top: the brightest value of maps; bar: what maps
+    show. note: a line at the foot.
     """
     if not strips:
         raise InputError("There are no images to draw; give at least one original.")

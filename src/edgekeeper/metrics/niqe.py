@@ -81,10 +81,7 @@ def shaved_luma(x: Tensor, *, shave: int, grey: Grey = "y") -> Tensor:
 
 
 def block_features(luma: Tensor) -> Tensor:
-    """The 36 features of each block of 96 x 96, (blocks, 36) float64, row by row; some may be NaN.
-
-    luma: (H, W) in 0..255. The first 18 are of the image, the others of its half size.
-    """
+    """The 36 features of each block of 96 x 96, (blocks, 36), row by row; some may be NaN."""
     rows, columns = (side // NIQE_BLOCK for side in luma.shape)
     luma = luma[: rows * NIQE_BLOCK, : columns * NIQE_BLOCK].double()
     half = imresize(luma[None], scale=0.5)[0]
@@ -96,8 +93,8 @@ def block_features(luma: Tensor) -> Tensor:
 def fit_features(blocks: Tensor) -> Tensor:
     """Return the 18 features of normalised blocks (N, H, W): (N, 18).
 
-    Shape and mean spread of the values; then for the products with the neighbour to the right,
-    below, below right and below left (the block closed to a ring) shape, mean, left, right spread.
+    Shape and mean spread of the values; then, for the products with four neighbours (the block
+    closed to a ring), shape, mean, left and right spread.
     """
     own = fit_asymmetric(blocks.flatten(1))
     found = [own.shape, (own.left + own.right) / 2]

@@ -39,8 +39,7 @@ class Interval:
 class Difference(Interval):
     """Mean of a - b, the ends of its interval, and whether ``a`` is the better one.
 
-    verdict: "better" or "worse" when the interval leaves out 0, else "not distinguishable";
-    "too few images" without an interval.
+    "better" or "worse" where the interval leaves out 0.
     """
 
     verdict: DifferenceVerdict = "too few images"

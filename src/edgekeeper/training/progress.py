@@ -92,8 +92,7 @@ class ProgressLine:
 class StopSignal:
     """Ctrl-C and a request to terminate, taken note of until the present step is done.
 
-    A second one ends the process at once, as without this, but for who is ``patient``. Outside of
-    the main thread nothing is taken note of.
+    A second one ends the process at once, but for who is ``patient``.
     """
 
     def __init__(self, *, message: str = "", patient: bool = False) -> None:
@@ -138,10 +137,7 @@ class StopSignal:
 
 
 class Forecast:
-    """How long all parts of a thing take, by those that are done.
-
-    The first does not count: what is done once happens in it.
-    """
+    """How long all parts of a thing take, by those that are done; the first does not count."""
 
     def __init__(self) -> None:
         self._begun: float | None = None

@@ -57,8 +57,8 @@ def share(batch: Tensor) -> Tensor:
 def whole(part: Tensor, *, like: Tensor) -> Tensor:
     """Return the batch (B, ...) of which ``part`` is this rank's share of the size of ``like``.
 
-    The graph goes through ``part`` alone; its gradient is taken ``ranks()`` times, as gradients are
-    averaged afterwards and each rank has only its own share of the sum.
+    The graph goes through ``part`` alone; its gradient is taken ``ranks()`` times, as means are
+    taken.
     """
     if ranks() == 1:
         return part
@@ -146,10 +146,7 @@ class RanksBatchNorm(_BatchNorm):
 
 
 def normalise_together(network: nn.Module) -> None:
-    """Let all batch normalisations of ``network`` see the shares of all ranks, if there are some.
-
-    Names of tensors and what is saved stay as they are.
-    """
+    """Let all batch normalisations of ``network`` see the shares of all ranks."""
     for module in network.modules() if ranks() > 1 else ():
         if isinstance(module, _BatchNorm):
             module.__class__ = RanksBatchNorm  # same parameters, another forward
