@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from PIL import ImageOps
 
 from edgekeeper.errors import ImageError, UnavailableError
 from edgekeeper.image import (
@@ -80,6 +81,34 @@ def test_all_frames_come_back_in_every_format(tmp_path, rng):
                     assert np.abs(shown).max() <= close, (case, to)
                     with PILImage.open(out) as theirs:
                         assert theirs.n_frames == 3
+
+
+def test_frames_are_turned_as_their_exif_says(tmp_path, rng):
+    frames = [PILImage.fromarray(a) for a in rng.integers(0, 255, (3, 12, 20, 3), dtype=np.uint8)]
+    for suffix in (".webp", ".png"):
+        for turn in (2, 3, 6, 7):
+            exif = PILImage.Exif()
+            exif.update({0x010E: "a name", 0x0112: turn})
+            path, out = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+            options = {**LOSSLESS[suffix], "exif": exif, "duration": 50}
+            frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+            with open_image(path, frames="all") as reader:
+                header, samples = reader.header, reader.read_rest()
+            upright = [ImageOps.exif_transpose(_oriented(one, turn)) for one in frames]
+            np.testing.assert_array_equal(samples, np.concatenate(upright), f"{suffix} {turn}")
+            assert (header.width, header.height) == upright[0].size
+            out.unlink(missing_ok=True)
+            with create_image(out, header, options=SaveOptions(quality=100)) as writer:
+                writer.write(samples)
+            with PILImage.open(out) as made:
+                assert made.getexif().get(0x0112, 1) == 1
+                assert made.getexif()[0x010E] == "a name"
+
+
+def _oriented(image: PILImage.Image, turn: int) -> PILImage.Image:
+    image = image.copy()
+    image.getexif()[0x0112] = turn
+    return image
 
 
 def test_one_frame_is_no_animation(tmp_path, rng):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 PNG_LEVEL = 4  # of 9, in speed and size
+_ORIENTATION = 0x0112  # of EXIF
 _SAMPLES = 6  # bytes of a pixel at most
 
 
@@ -89,10 +90,7 @@ def load_with_pillow(
             x, y = (float(number) / 25.4 or 1.0 for number in image.info.get("dpi", (25.4, 25.4)))
             made = made.copy(xres=x, yres=y)
             made.set_type(pyvips.GValue.gint_type, "bits-per-sample", bits)
-            if image.info.get("icc_profile") and image.mode != "CMYK":
-                made.set_type(
-                    pyvips.GValue.blob_type, "icc-profile-data", image.info["icc_profile"]
-                )
+            _describe(made, image)
             if count > 1:
                 describe_frames(
                     made, Animation(delays=tuple(delays), loop=image.info.get("loop", 0))
@@ -104,6 +102,17 @@ def load_with_pillow(
         raise ImageError(
             f"{name} cannot be decoded; the file is damaged or cut short ({error}).{cure}"
         ) from error
+
+
+def _describe(made: pyvips.Image, image: "PILImage") -> None:
+    """Give libvips' image the profile, the EXIF block and the orientation of Pillow's."""
+    profile, exif = image.info.get("icc_profile"), image.info.get("exif")
+    if profile and image.mode != "CMYK":
+        made.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    if exif:
+        made.set_type(pyvips.GValue.blob_type, "exif-data", exif)
+        turn = image.getexif().get(_ORIENTATION, 1)
+        made.set_type(pyvips.GValue.gint_type, "orientation", turn if turn in range(1, 9) else 1)
 
 
 def _bits(image: Any, file: BinaryIO) -> int:
@@ -153,7 +162,10 @@ def save_png(
         for frame in np.split(tall, animation.frames)
     )
     about: dict[str, Any] = {"icc_profile": metadata.icc} if metadata.icc else {}
-    about |= {"exif": metadata.exif} if metadata.exif else {}
+    if metadata.exif:
+        about["exif"] = exif = pillow().Exif()
+        exif.load(metadata.exif)
+        exif.pop(_ORIENTATION, None)  # they are upright
     first.save(
         file,
         "PNG",

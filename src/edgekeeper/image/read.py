@@ -51,6 +51,7 @@ from edgekeeper.image.unusual import (
     page_notes,
     to_samples,
     to_srgb,
+    turned,
 )
 
 _STEP = 2**24  # samples decoded at once where the caller asks for no rows of its own
@@ -215,7 +216,7 @@ class ImageReader:
         animation = _animation(image) if self._all else None
         if animation is None and (frames > 1 or head[8:12] == b"avis"):
             notes += page_notes(form, frames=frames, all_wanted=self._all)
-        turn = _field(image, "orientation", default=1) if animation is None else 1
+        turn = _field(image, "orientation", default=1)
         if turn > 1 or form == "webp":
             need_threads()
         if turn > 2:
@@ -223,9 +224,9 @@ class ImageReader:
             check_room(image, name=self._name)
             # What is empty is not decoded at length.
             self._lines(pyvips.Region.new(image), 0, rows=1, width=image.width)
-            image = self._load(file, "random")
+            image = self._load(file, "random", frames=frames)
         if turn > 1:
-            image = image.autorot()
+            image = turned(image, frames=1 if animation is None else animation.frames)
         return self._described(image, animation=animation, notes=notes)
 
     def _described(
@@ -249,8 +250,7 @@ class ImageReader:
         depth = SAMPLE_KINDS[image.format][1]
         self._kind, self._bands = str(image.format), int(bands)
         bits = _field(image, "bits-per-sample", default=depth)  # 10 or 12 in AVIF and HEIC
-        if depth == 8 < bits:
-            notes = (*notes, "took 8 bits of the samples, which have more")
+        notes += ("took 8 bits of the samples, which have more",) if depth == 8 < bits else ()
         self._bits = bits if 8 < bits < 16 and image.format == "ushort" else depth
         self.header = Header(
             height=image.height // (1 if animation is None else animation.frames),

@@ -63,6 +63,16 @@ def to_srgb(image: pyvips.Image, *, name: str) -> tuple[pyvips.Image, str]:
     return image, "converted from CMYK to sRGB"
 
 
+def turned(image: pyvips.Image, *, frames: int) -> pyvips.Image:
+    """Return the frames, which stand below each other, turned upright each."""
+    if frames == 1:
+        return image.autorot()
+    height = image.height // frames
+    tops = range(0, image.height, height)
+    upright = [image.crop(0, top, image.width, height).autorot() for top in tops]
+    return pyvips.Image.arrayjoin(upright, across=1)
+
+
 def not_supported(name: str, why: str) -> ImageError:
     """Return the error of a file that is whole, but of a form that is not read."""
     return ImageError(
