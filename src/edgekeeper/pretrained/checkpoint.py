@@ -97,7 +97,7 @@ def check_whole(path: Path) -> bytes:
         file.seek(max(0, size - 2**16))
         tail = file.read()
     if not size:
-        raise CheckpointError(f"'{path}' is empty (0 bytes); download it again.")
+        raise CheckpointError(f"'{path}' is empty (0 bytes); get it anew.")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"'{path}' is a pointer of Git LFS; get the file by `git lfs pull`.")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -111,7 +111,7 @@ def check_whole(path: Path) -> bytes:
     archive = head.startswith(b"PK\x03\x04")
     cut_zip = archive and b"PK\x05\x06" not in tail
     if cut_zip or (head[8:9] == b"{" and header + 8 > size):
-        raise CheckpointError(f"'{path}' is cut off after {size:,} bytes; download it again.")
+        raise CheckpointError(f"'{path}' is cut off after {size:,} bytes; get it anew.")
     if archive:
         _check_archive(path, size=size)
     return head

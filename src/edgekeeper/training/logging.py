@@ -120,8 +120,9 @@ class RunReport:
         first = self._names[int(torch.isfinite(values).sum(0).argmin())]  # that went wrong first
         if not math.isfinite(means[first]):
             raise NotFiniteError(
-                f"The loss term '{first}' became {means[first]} near step {state.step}. The last "
-                f"good checkpoint is kept in '{self.options.out}'; lower the learning rate or clip."
+                f"The loss term '{first}' became {means[first]} near step {state.step}. A "
+                f"good checkpoint, if one was saved, is in '{self.options.out}'; lower the "
+                "learning rate or clip."
             )
         stage, _ = self.recipe.stage_at(state.step - 1)
         learning_rate = state.optimizer.param_groups[0]["lr"]  # as the last update had it

@@ -206,8 +206,8 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
         if not bool(torch.isfinite(tensor).all()):
             raise NotFiniteError(
                 f"The weights '{name.removeprefix('model.')}' are not finite after step "
-                f"{state.step}. The last good checkpoint is kept in '{path.parent}'; lower the "
-                "learning rate or clip."
+                f"{state.step}. A good checkpoint, if one was saved, is in '{path.parent}'; lower "
+                "the learning rate or clip."
             )
     for prefix, (optimizer, network) in state.optimizers().items():
         found = optimizer_tensors(optimizer, network)
