@@ -53,7 +53,6 @@ class Rung:
     rate: float
     start: str | None = None
     degraded: bool = False
-    deepened: int = 0  # blocks that the network it begins from is given first
 
     def recipe(self, *, steps: int, tiny: bool) -> str:
         """Return the recipe file's text."""
@@ -72,7 +71,7 @@ class Rung:
 BALANCED = "balanced_x4_gpu"
 PLAN = (
     Rung(BALANCED, "balanced", 4, 30, 400),
-    Rung("best_x4_gpu", "best", 4, 25, 180, start=BALANCED, deepened=14),
+    Rung("best_x4_gpu", "best", 4, 25, 180),
     Rung("restore_x4_gpu", "balanced", 4, 15, 60, start=BALANCED, degraded=True),
     Rung("fast_x4_gpu", "fast", 4, 12, 450),
     Rung("balanced_x2_gpu", "balanced", 2, 10, 600, start=BALANCED),
@@ -80,20 +79,14 @@ PLAN = (
 )
 
 
-# The network of a file or a training state as a file of its own, deepened if blocks are asked for.
+# The network of a training state as a file of its own.
 EXTRACT = """
 import sys
 from pathlib import Path
 from edgekeeper.pretrained.checkpoint import load_model, read_network, save_model
-from edgekeeper.models.chainsr import deepen
-from edgekeeper.spec import Spec
-source, target, blocks = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+source, target = Path(sys.argv[1]), Path(sys.argv[2])
 file = read_network(source)
-model, arguments = load_model(source), dict(file.spec.arguments)
-if blocks:
-    model, arguments["blocks"] = deepen(model, blocks=blocks), blocks
-spec = Spec(file.spec.target, tuple(sorted(arguments.items())))
-save_model(target, model, spec=spec, card=file.card)
+save_model(target, load_model(source), spec=file.spec, card=file.card)
 """
 
 
@@ -353,11 +346,6 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
     if seconds < 5 or (rung.start and not start.is_file()):
         here.note(f"{rung.name}: not begun, {seconds:.0f} s for it")
         return
-    if rung.deepened and start.is_file():
-        deeper = start.with_name(f"deepened_{rung.deepened}.safetensors")
-        arguments = [str(start), str(deeper), str(rung.deepened)]
-        here.run(f"{rung.name}-deepened", ["-c", EXTRACT, *arguments], seconds=60)
-        start = deeper
     recipe = folder / "recipe.py"
     kind = "restore" if rung.degraded else rung.size
     unknown = -rung.rate / WITHOUT_GRAPH  # nothing was measured: do not count on the graph
@@ -388,7 +376,7 @@ def score(here: Session, rung: Rung) -> None:
     network, state = folder / "model.safetensors", folder / "last.safetensors"
     if not network.is_file() and state.is_file():
         network = folder / "network.safetensors"
-        command = ["-c", EXTRACT, str(state), str(network), "0"]
+        command = ["-c", EXTRACT, str(state), str(network)]
         here.run(f"{rung.name}-network", command, seconds=60)
     if not network.is_file() or not (KIT / "benchmarks" / "Set5").is_dir():
         return

@@ -47,19 +47,18 @@ def test_the_plan_s_recipes_are_recipes(kit: ModuleType, tmp_path: Path) -> None
             assert recipe.data.batch == (2 if tiny else 32)
             model = dict(recipe.model.arguments)
             assert model["blocks"] == SHAPES[rung.size].blocks
-            assert rung.deepened in (0, model["blocks"])
 
 
-def test_a_network_is_deepened_in_a_file(kit: ModuleType, tmp_path: Path) -> None:
+def test_a_network_is_taken_out_of_a_file(kit: ModuleType, tmp_path: Path) -> None:
     small = spec(ChainSR, scale=4, width=4, blocks=3, depth=1)
     save_model(
         tmp_path / "a.safetensors", small.build(), spec=small, card={"recipe": {"name": "r"}}
     )
-    command = [sys.executable, "-c", kit.EXTRACT, "a.safetensors", "b.safetensors", "5"]
+    command = [sys.executable, "-c", kit.EXTRACT, "a.safetensors", "b.safetensors"]
     paths = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     subprocess.run(command, cwd=tmp_path, env=paths, check=True, timeout=300)
-    deep = load_model(tmp_path / "b.safetensors")
-    assert isinstance(deep, ChainSR) and len(deep.blocks) == 5
+    taken = load_model(tmp_path / "b.safetensors")
+    assert isinstance(taken, ChainSR) and len(taken.blocks) == 3
     assert read_network(tmp_path / "b.safetensors").card == {"recipe": {"name": "r"}}
 
 

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel
 from edgekeeper.ops.resize import enlarging_maps, imresize
 
@@ -84,34 +83,3 @@ class ChainSR(SRModel):
         residual = self.shuffle(self.last(features))  # (B, 3·scale², H, W) -> HR size
         # Not in place: under autocast the residual is bfloat16, and the sum stays in float32.
         return residual + imresize(lr, scale=self.scale)  # (B, 3, rH, rW)
-
-
-def deepen(network: ChainSR, *, blocks: int) -> ChainSR:
-    """Return a chain of more blocks with the same output, to train on from where ``network`` is.
-
-    The new blocks stand evenly between the first block and the last but one, whose maps are joined;
-    their last convolution is 0, so each passes its input on.
-    Raises InputError: ``blocks`` is below the number that ``network`` has, or it has fewer than
-    three.
-    """
-    old = len(network.blocks)
-    if not 3 <= old <= blocks:
-        raise InputError(
-            f"A chain of {old} blocks cannot become one of {blocks}; give no fewer, from 3 on."
-        )
-    width, depth = network.head.out_channels, network.depth
-    deep = ChainSR(scale=network.scale, width=width, blocks=blocks, depth=depth)
-    spread = (round(n * (blocks - 2) / (old - 2)) for n in range(old - 2))
-    places = [*spread, blocks - 2, blocks - 1]  # new number of each old block
-    for name, parameter in deep.named_parameters():
-        if f".convolutions.{depth - 1}." in name:
-            nn.init.zeros_(parameter)
-    state = {}
-    for name, value in network.state_dict().items():
-        part, _, rest = name.partition(".")
-        if part == "blocks":  # blocks.N.convolutions.M.weight: block N moves to its place
-            number, _, rest = rest.partition(".")
-            name = f"blocks.{places[int(number)]}.{rest}"
-        state[name] = value
-    deep.load_state_dict(deep.state_dict() | state)
-    return deep

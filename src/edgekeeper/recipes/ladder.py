@@ -1,15 +1,16 @@
-"""The ladder: three sizes of ChainSR for each scale, the networks to use by default.
+"""The ladder: three sizes for each scale, the networks to use by default, and restoration.
 
-    size       width, blocks, depth   begins from
-    fast       16, 8, 3               nothing (``fast_x4_trunk``)
-    balanced   32, 6, 3               nothing (``balanced_x4_trunk``)
-    best       32, 14, 3              balanced_x4, made deeper by ``models.chainsr.deepen``
+    size       network                          begins from
+    fast       ChainSR, 16 maps, 8 blocks       nothing (``fast_x4_trunk``)
+    balanced   x4: EDSR, 48 maps, 4 blocks      4 of the 10 blocks of a light EDSR
+               x2, x3: ``chain``
+    best       EDSR, 48 maps, 10 blocks         the light EDSR of its scale; x3: ``chain``, deeper
+    chain      ChainSR, 32 maps, 6 blocks       nothing (``chain_x4_trunk``)
 
-SOAP, mean absolute error, of three patches drawn the one with the strongest edges is kept. At ×4 a
-trunk learns on 8 patches of 24 LR pixels and a short run on patches of 64 ends it; ``best``, whose
-receptive field is larger than 24, has patches of 48 from the beginning. ×2 and ×3 go on from ×4 of
-their size with a new last layer. Beside it ``restore`` and ``restore_texture``: the balanced size
-for photographs that were blurred, noisy and compressed. What was tried: docs/diary.md.
+Chains learn by SOAP on 8 patches of 24 LR pixels, of three drawn the one with the strongest edges,
+and end on patches of 64; ×2 and ×3 go on from ×4 with a new last layer. The EDSRs learn by Adam on
+patches of 64. ``restore`` and ``restore_texture``, for photographs that were blurred, noisy and
+compressed, are chains. What was tried: docs/diary.md.
 """
 
 from dataclasses import dataclass, replace
@@ -17,10 +18,10 @@ from typing import Literal
 
 from edgekeeper.data.degradations import PHOTO
 from edgekeeper.losses import L1, LDL, Gradient, Perceptual, RelativisticGAN
-from edgekeeper.models import ChainSR
+from edgekeeper.models import EDSR, ChainSR, SRModel
 from edgekeeper.models.discriminators import VGGDiscriminator
 from edgekeeper.recipes.shipped import SOAP_OPTIM
-from edgekeeper.spec import spec
+from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import (
     Data,
     Discriminator,
@@ -32,23 +33,37 @@ from edgekeeper.training.recipe import (
     Validation,
 )
 
-LadderSize = Literal["fast", "balanced", "best"]
+LadderSize = Literal["fast", "chain", "balanced", "best"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The arguments of ChainSR for one size, and how long it is trained at ×4."""
+    """The arguments of a size's network, and how long it is trained at ×4."""
 
+    kind: Literal["chain", "edsr"]
     width: int
     blocks: int
-    constant_steps: int  # of the trunk
+    constant_steps: int
     falling_steps: int
+
+    def network(self, *, scale: int) -> Spec[SRModel]:
+        """Return how the network of one scale is built."""
+        if self.kind == "chain":
+            return spec(ChainSR, scale=scale, width=self.width, blocks=self.blocks, depth=3)
+        head_and_tail = {"upsampler": "direct", "skip": "bicubic", "border": 2}
+        return spec(EDSR, scale=scale, width=self.width, blocks=self.blocks, **head_and_tail)
+
+    @property
+    def last(self) -> str:
+        """How the names of the last layer begin, which is new at another scale."""
+        return "last." if self.kind == "chain" else "upsampler."
 
 
 SHAPES: dict[LadderSize, Shape] = {
-    "fast": Shape(width=16, blocks=8, constant_steps=10_000, falling_steps=12_000),
-    "balanced": Shape(width=32, blocks=6, constant_steps=20_000, falling_steps=16_000),
-    "best": Shape(width=32, blocks=14, constant_steps=6_000, falling_steps=14_000),
+    "fast": Shape("chain", width=16, blocks=8, constant_steps=10_000, falling_steps=12_000),
+    "chain": Shape("chain", width=32, blocks=6, constant_steps=20_000, falling_steps=16_000),
+    "balanced": Shape("edsr", width=48, blocks=4, constant_steps=3_500, falling_steps=5_500),
+    "best": Shape("edsr", width=48, blocks=10, constant_steps=6_000, falling_steps=7_000),
 }
 
 _SOAP = replace(SOAP_OPTIM, learning_rate=4e-3, warmup=100)
@@ -63,7 +78,7 @@ def trunk(*, size: LadderSize, scale: int = 4, patch: int = 24, batch: int = 8) 
     falling = Stage("falling", shape.falling_steps, FALLING, PIXEL, candidates=3)
     return Recipe(
         name=f"{size}_x{scale}_trunk",
-        model=spec(ChainSR, scale=scale, width=shape.width, blocks=shape.blocks, depth=3),
+        model=shape.network(scale=scale),
         data=Data(patch=patch * scale, batch=batch),
         stages=(constant, falling),
         validation=Validation(every=5_000),
@@ -84,18 +99,35 @@ def large_patches(*, size: LadderSize) -> Recipe:
     )
 
 
-def best_trunk() -> Recipe:
-    """Return the long run of the largest size, from the balanced one made deeper."""
-    return replace(trunk(size="best", patch=48, batch=4), start=Start("balanced_x4"))
+def on_large_patches(*, size: LadderSize, scale: int) -> Recipe:
+    """Return the training of an EDSR: on from the light one, by Adam, on patches of 64 LR pixels.
+
+    The balanced size begins from blocks 0, 3, 6 and 9 of it (``models.edsr.shorten``); the shipped
+    one from an early state of ``best_x4``, and that in all 14,500 updates, ``best_x2`` and
+    ``best_x3`` fewer, as their cards say.
+    """
+    shape = SHAPES[size]
+    rate = 1e-3 if size == "balanced" else 5e-4
+    optim = Optim(learning_rate=rate, warmup=50, clip="norm", clip_limit=1.0)
+    falling = replace(optim, schedule="cosine", warmup=0)
+    return replace(
+        trunk(size=size, scale=scale, patch=64, batch=4),
+        name=f"{size}_x{scale}",
+        stages=(
+            Stage("constant", shape.constant_steps, optim, PIXEL, candidates=2),
+            Stage("falling", shape.falling_steps, falling, PIXEL, candidates=2),
+        ),
+        start=Start(f"edsr_light_x{scale}"),
+    )
 
 
-def other_scale(*, size: LadderSize, scale: int) -> Recipe:
+def other_scale(*, size: LadderSize, scale: int, name: str) -> Recipe:
     """Return the training at ×2 or ×3, from ×4 of the same size with a new last layer."""
     optim = replace(FALLING, learning_rate=3e-3, warmup=100)
     steps = {2: 9_000, 3: 7_000}[scale]
     return replace(
         trunk(size=size, scale=scale, patch=48, batch=4),
-        name=f"{size}_x{scale}",
+        name=name,
         stages=(Stage("from scale 4", steps, optim, PIXEL, candidates=3),),
         start=Start(f"{size}_x4", fresh=("last.",)),
     )
@@ -104,9 +136,9 @@ def other_scale(*, size: LadderSize, scale: int) -> Recipe:
 def restore(*, scale: int) -> Recipe:
     """Return the recipe of the network for photographs as they are: blurred, noisy, compressed.
 
-    It begins from the balanced network of its scale, so that both can be blended.
+    It begins from the chain of its scale.
     """
-    base = trunk(size="balanced", scale=scale)
+    base = trunk(size="chain", scale=scale)
     return replace(
         base,
         name=f"restore_x{scale}",
@@ -120,7 +152,7 @@ def restore(*, scale: int) -> Recipe:
                 candidates=3,
             ),
         ),
-        start=Start(f"balanced_x{scale}"),
+        start=Start("chain_x4" if scale == 4 else f"balanced_x{scale}"),
     )
 
 
@@ -177,17 +209,18 @@ def gpu_rung(
         data=Data(patch=64 * scale, batch=32, degradations=photo if degraded else None),
         stages=(Stage("falling", steps, optim, PIXEL, candidates=1 if degraded else 2),),
         validation=None,
-        start=Start(start, fresh=("last.",) if new_scale else ()) if start else None,
+        start=Start(start, fresh=(SHAPES[size].last,) if new_scale else ()) if start else None,
     )
 
 
 LADDER: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        *(trunk(size=size) for size in ("fast", "balanced")),
-        best_trunk(),
-        *(large_patches(size=size) for size in SHAPES),
-        *(other_scale(size=size, scale=scale) for size in SHAPES for scale in (2, 3)),
+        *(run(size=size) for size in ("fast", "chain") for run in (trunk, large_patches)),
+        *(other_scale(size="fast", scale=scale, name=f"fast_x{scale}") for scale in (2, 3)),
+        *(other_scale(size="chain", scale=scale, name=f"balanced_x{scale}") for scale in (2, 3)),
+        on_large_patches(size="balanced", scale=4),
+        *(on_large_patches(size="best", scale=scale) for scale in (2, 3, 4)),
         *(restore(scale=scale) for scale in (2, 4)),
         restore_texture(),
     )
