@@ -36,7 +36,6 @@ from edgekeeper.models import (
     SRVGGNetCompact,
     parameter_count,
 )
-from edgekeeper.models.edsr import shorten
 from edgekeeper.ops.resize import imresize
 
 CASES: dict[str, Callable[[], SRModel]] = {
@@ -344,15 +343,3 @@ def test_parameter_count_leaves_out_what_is_not_learnt() -> None:
     layer = nn.Conv2d(2, 3, 1)
     layer.bias.requires_grad_(False)  # type: ignore[union-attr]
     assert parameter_count(layer) == 6
-
-
-def test_a_shortened_edsr_keeps_the_named_blocks() -> None:
-    network = EDSR(scale=2, width=8, blocks=5, upsampler="direct")
-    short = shorten(network, blocks=(0, 3))
-    whole = EDSR(scale=2, width=8, blocks=2, upsampler="direct")
-    whole.load_state_dict(short.state_dict())
-    assert whole.receptive_field == short.receptive_field
-    kept = network.blocks[3].conv2.weight
-    assert torch.equal(whole.blocks[1].conv2.weight, kept) and len(network.blocks) == 5
-    lr = torch.rand(1, 3, 8, 8)
-    torch.testing.assert_close(whole(lr), short(lr))

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from edgekeeper.recipes.ladder import LADDER, gpu_rung
+from edgekeeper.recipes.ladder import LADDER, SHAPES, gpu_rung
 from edgekeeper.training.recipe import Recipe
 
 
 def test_every_size_has_every_scale() -> None:
-    sizes = {f"{size}_x{scale}" for size in ("fast", "balanced", "best") for scale in (2, 3, 4)}
-    trunks = {"fast_x4_trunk", "chain_x4_trunk", "chain_x4"}
+    sizes = {f"{size}_x{scale}" for size in SHAPES for scale in (2, 3, 4)}
+    trunks = {"fast_x4_trunk", "balanced_x4_trunk"}
     assert set(LADDER) == sizes | trunks | {"restore_x2", "restore_x4", "restore_x4_texture"}
 
 
@@ -37,7 +37,7 @@ def test_a_rung_for_a_gpu_trains_and_begins_from_one_of_another_scale(
     assert first.stages[0].optim.learning_rate_at(8, steps=600) < 4e-3  # warms up
     run(reduced(first), out="first")
     other = gpu_rung(size="balanced", scale=2, steps=9, start=first.name)
-    assert other.start is not None and other.start.fresh == ("upsampler.",)
+    assert other.start is not None and other.start.fresh == ("last.",)
     restore = gpu_rung(size="balanced", scale=4, steps=9, degraded=True, start=first.name)
     assert restore.name == "restore_x4_gpu" and restore.data.degradations is not None
     assert restore.start is not None and restore.start.fresh == ()

@@ -18,7 +18,6 @@ network is already as good as interpolation; ``border=2`` repeats pixels around 
 flat colours stay flat to its rim.
 """
 
-import copy
 from typing import Literal
 
 import torch
@@ -93,11 +92,3 @@ class EDSR(SRModel):
         sr = self.upsampler(features)  # (B, 3, rH, rW)
         base = imresize(lr, scale=self.scale) if self.skip == "bicubic" else self.mean  # to RGB
         return sr + base  # (B, 3, rH, rW)
-
-
-def shorten(network: EDSR, *, blocks: tuple[int, ...]) -> EDSR:
-    """Return an EDSR of the named ``blocks`` of another, from 0, to train on from there."""
-    short = copy.deepcopy(network)
-    short.blocks = nn.Sequential(*(short.blocks[number] for number in blocks))
-    short.receptive_field -= 2 * (len(network.blocks) - len(blocks))
-    return short

@@ -1,16 +1,15 @@
 """The ladder: three sizes for each scale, the networks to use by default, and restoration.
 
-    size       network                          begins from
-    fast       ChainSR, 16 maps, 8 blocks       nothing (``fast_x4_trunk``)
-    balanced   x4: EDSR, 48 maps, 4 blocks      4 of the 10 blocks of a light EDSR
-               x2, x3: ``chain``
-    best       EDSR, 48 maps, 10 blocks         the light EDSR of its scale; x3: ``chain``, deeper
-    chain      ChainSR, 32 maps, 6 blocks       nothing (``chain_x4_trunk``)
+    size       network                        begins from
+    fast       ChainSR, 16 maps, 8 blocks     nothing (``fast_x4_trunk``)
+    balanced   ChainSR, 32 maps, 6 blocks     nothing (``balanced_x4_trunk``)
+    best       EDSR, 48 maps, 10 blocks       the light EDSR of its scale
 
 Chains learn by SOAP on 8 patches of 24 LR pixels, of three drawn the one with the strongest edges,
-and end on patches of 64; ×2 and ×3 go on from ×4 with a new last layer. The EDSRs learn by Adam on
-patches of 64. ``restore`` and ``restore_texture``, for photographs that were blurred, noisy and
-compressed, are chains. What was tried: docs/diary.md.
+and end on patches of 64, at last by Adam; ×2 and ×3 go on from ×4 with a new last layer. The
+largest size learns by Adam on patches of 64. ``restore`` and ``restore_texture`` are of the
+balanced size, for photographs that were blurred, noisy and compressed. What was tried:
+docs/diary.md.
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from edgekeeper.training.recipe import (
     Validation,
 )
 
-LadderSize = Literal["fast", "chain", "balanced", "best"]
+LadderSize = Literal["fast", "balanced", "best"]
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ class Shape:
 
 SHAPES: dict[LadderSize, Shape] = {
     "fast": Shape("chain", width=16, blocks=8, constant_steps=10_000, falling_steps=12_000),
-    "chain": Shape("chain", width=32, blocks=6, constant_steps=20_000, falling_steps=16_000),
-    "balanced": Shape("edsr", width=48, blocks=4, constant_steps=3_500, falling_steps=5_500),
+    "balanced": Shape("chain", width=32, blocks=6, constant_steps=20_000, falling_steps=16_000),
     "best": Shape("edsr", width=48, blocks=10, constant_steps=6_000, falling_steps=7_000),
 }
 
 _SOAP = replace(SOAP_OPTIM, learning_rate=4e-3, warmup=100)
 FALLING = replace(_SOAP, schedule="cosine", warmup=0)
+_ADAM = Optim(learning_rate=8e-4, warmup=50, schedule="cosine", clip="norm", clip_limit=1.0)
 PIXEL = (Term("pixel", spec(L1)),)
 
 
@@ -94,40 +93,36 @@ def large_patches(*, size: LadderSize) -> Recipe:
     return replace(
         trunk(size=size, patch=64, batch=4),
         name=f"{size}_x4",
-        stages=(Stage("large patches", 2_500, optim, PIXEL, candidates=2),),
+        stages=(
+            Stage("large patches", 2_500, optim, PIXEL, candidates=2),
+            Stage("Adam", 3_000, _ADAM, PIXEL, candidates=2),
+        ),
         start=Start(f"{size}_x4_trunk"),
     )
 
 
-def on_large_patches(*, size: LadderSize, scale: int) -> Recipe:
-    """Return the training of an EDSR: on from the light one, by Adam, on patches of 64 LR pixels.
-
-    The balanced size begins from blocks 0, 3, 6 and 9 of it (``models.edsr.shorten``); the shipped
-    one from an early state of ``best_x4``, and that in all 14,500 updates, ``best_x2`` and
-    ``best_x3`` fewer, as their cards say.
-    """
-    shape = SHAPES[size]
-    rate = 1e-3 if size == "balanced" else 5e-4
-    optim = Optim(learning_rate=rate, warmup=50, clip="norm", clip_limit=1.0)
-    falling = replace(optim, schedule="cosine", warmup=0)
+def best(*, scale: int) -> Recipe:
+    """Return the training of the largest size, on from the light EDSR; see cards for updates."""
+    shape, falling = SHAPES["best"], replace(_ADAM, learning_rate=5e-4, warmup=0)
+    constant = replace(falling, warmup=50, schedule="constant")
     return replace(
-        trunk(size=size, scale=scale, patch=64, batch=4),
-        name=f"{size}_x{scale}",
+        trunk(size="best", scale=scale, patch=64, batch=4),
+        name=f"best_x{scale}",
         stages=(
-            Stage("constant", shape.constant_steps, optim, PIXEL, candidates=2),
+            Stage("constant", shape.constant_steps, constant, PIXEL, candidates=2),
             Stage("falling", shape.falling_steps, falling, PIXEL, candidates=2),
         ),
         start=Start(f"edsr_light_x{scale}"),
     )
 
 
-def other_scale(*, size: LadderSize, scale: int, name: str) -> Recipe:
+def other_scale(*, size: LadderSize, scale: int) -> Recipe:
     """Return the training at ×2 or ×3, from ×4 of the same size with a new last layer."""
     optim = replace(FALLING, learning_rate=3e-3, warmup=100)
     steps = {2: 9_000, 3: 7_000}[scale]
     return replace(
         trunk(size=size, scale=scale, patch=48, batch=4),
-        name=name,
+        name=f"{size}_x{scale}",
         stages=(Stage("from scale 4", steps, optim, PIXEL, candidates=3),),
         start=Start(f"{size}_x4", fresh=("last.",)),
     )
@@ -136,9 +131,9 @@ def other_scale(*, size: LadderSize, scale: int, name: str) -> Recipe:
 def restore(*, scale: int) -> Recipe:
     """Return the recipe of the network for photographs as they are: blurred, noisy, compressed.
 
-    It begins from the chain of its scale.
+    It begins from the balanced network of its scale, so that both can be blended.
     """
-    base = trunk(size="chain", scale=scale)
+    base = trunk(size="balanced", scale=scale)
     return replace(
         base,
         name=f"restore_x{scale}",
@@ -152,7 +147,7 @@ def restore(*, scale: int) -> Recipe:
                 candidates=3,
             ),
         ),
-        start=Start("chain_x4" if scale == 4 else f"balanced_x{scale}"),
+        start=Start(f"balanced_x{scale}"),
     )
 
 
@@ -216,11 +211,9 @@ def gpu_rung(
 LADDER: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        *(run(size=size) for size in ("fast", "chain") for run in (trunk, large_patches)),
-        *(other_scale(size="fast", scale=scale, name=f"fast_x{scale}") for scale in (2, 3)),
-        *(other_scale(size="chain", scale=scale, name=f"balanced_x{scale}") for scale in (2, 3)),
-        on_large_patches(size="balanced", scale=4),
-        *(on_large_patches(size="best", scale=scale) for scale in (2, 3, 4)),
+        *(run(size=size) for size in ("fast", "balanced") for run in (trunk, large_patches)),
+        *(other_scale(size=size, scale=n) for size in ("fast", "balanced") for n in (2, 3)),
+        *(best(scale=scale) for scale in (2, 3, 4)),
         *(restore(scale=scale) for scale in (2, 4)),
         restore_texture(),
     )
