@@ -51,7 +51,7 @@ Style = Literal["auto", "faithful", "sharp", "texture", "restore"]
 # "faithful" networks have the smallest error; "sharp" sharpens what they make; "texture" looks most
 # like a photograph and invents detail to do so; "restore" takes blur, noise and the marks of JPEG
 # away, and "auto" does so as far as an image has them.
-_FAITHFUL = {2: "edsr_light_x2", 3: "edsr_light_x3", 4: "balanced_x4"}
+_FAITHFUL = {2: "best_x2", 3: "best_x3", 4: "balanced_x4"}
 DEFAULTS: dict[Style, dict[int, str]] = {
     "auto": _FAITHFUL,
     "faithful": _FAITHFUL,
