@@ -49,8 +49,15 @@ class Shape:
         """Return how the network of one scale is built."""
         if self.kind == "chain":
             return spec(ChainSR, scale=scale, width=self.width, blocks=self.blocks, depth=3)
-        head_and_tail = {"upsampler": "direct", "skip": "bicubic", "border": 2}
-        return spec(EDSR, scale=scale, width=self.width, blocks=self.blocks, **head_and_tail)
+        return spec(
+            EDSR,
+            scale=scale,
+            width=self.width,
+            blocks=self.blocks,
+            upsampler="direct",
+            skip="bicubic",
+            border=2,
+        )
 
     @property
     def last(self) -> str:
