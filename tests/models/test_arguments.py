@@ -65,6 +65,7 @@ def test_some_arguments_of_each_kind_by_hand() -> None:
     assert types("srresnet")["epsilon"] is float
     assert {(n, a) for n in MODELS for a, kind in types(n).items() if kind == ZeroOrMore} == {
         ("rrdb", "blocks"),
+        ("edsr", "border"),
         ("fsrcnn", "mapping"),
         ("dggganlight", "gradient_width"),
     }

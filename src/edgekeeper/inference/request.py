@@ -145,7 +145,7 @@ class Request:
 # Fields that are numbers: what they may be in words, their kind, the least and the most.
 _SIDE = ("a whole number of pixels above 0", Integral, 1, 10**7)  # no format has longer sides
 _NUMBERS: dict[str, tuple[str, type[Any], float, float]] = {
-    "scale": ("a number above 0, such as 2.5", Real, 1e-7, 1e7),
+    "scale": ("a number from 1e-7 to 1e7, such as 2.5", Real, 1e-7, 1e7),
     "fit": ("two whole numbers of pixels above 0, such as (3840, 2160)", *_SIDE[1:]),
     "tile": (f"'auto' or {_SIDE[0]}", Integral, 1, math.inf),
     "threads": ("a whole number above 0", Integral, 1, math.inf),
