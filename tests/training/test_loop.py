@@ -643,7 +643,7 @@ class TestInterrupted:
         run(of(steady, 8), store, tmp_path / "straight")
         assert same_run(tmp_path / "grown", tmp_path / "straight")
         run(of(falling, 4), store, tmp_path / "fallen")
-        with pytest.raises(CheckpointError, match="add a stage where .* is a cosine"):
+        with pytest.raises(CheckpointError, match=r"add a stage where .* is a cosine"):
             run(of(falling, 8), store, tmp_path / "fallen")
 
 
