@@ -211,8 +211,8 @@ class TestRefusals:
         for asked, words in [
             ({"scale": "4"}, "scale is '4'; give a number"),
             ({"scale": True}, "scale is True; give a number"),
-            ({"scale": 0}, "above 0"),
-            ({"scale": float("nan")}, "above 0"),
+            ({"scale": 0}, "from 1e-7 to 1e7"),
+            ({"scale": float("nan")}, "from 1e-7 to 1e7"),
             ({"style": "sharpe"}, "Did you mean 'sharp'?"),
             ({"precision": "float16"}, "bfloat16"),
             ({"runtime": "tensorrt"}, "auto, torch, onnx, openvino"),
