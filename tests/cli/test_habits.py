@@ -27,6 +27,8 @@ from edgekeeper.recipes import RECIPES
         ("photos", "Did you mean: edgekeeper upscale photos"),
         ("upscal a.png", "Did you mean 'upscale'?"),
         ("upscale *.jpg -o photos", "There is no file or folder '*.jpg'."),
+        ("upscale a.png --style sharp --model fast_x4", "a model, not both"),
+        ("upscale a.png --style sharp --model fast_x4 -o o --engine ray", "a model, not both"),
         ("train espcn_x3 --lr 1e-4", "Did you mean --set stages.0.optim.learning_rate=...?"),
         ("train espcn_x3 --batch-size 8", "Did you mean --set data.batch=...?"),
         ("train espcn_x3 --steps 9", "Did you mean --set stages.0.steps=...?"),

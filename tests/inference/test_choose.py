@@ -108,6 +108,10 @@ def test_who_says_a_strength_gets_it_without_a_look(photo):
     for wrong in ({"style": "faithful"}, {"model": "espcn_x4"}):
         with pytest.raises(InputError, match="edgekeeper blend"):
             Request(strength=0.5, **wrong)
+    for style in ("faithful", "sharp", "texture", "restore"):  # a model would leave it unused
+        for model in ("espcn_x4", "own.pth", load("espcn_x4")):
+            with pytest.raises(InputError, match=f"style '{style}' or a model, not both"):
+                Request(style=style, model=model)
 
 
 def test_mixture_lies_between_and_knows_its_context():

@@ -13,7 +13,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import Header, Image, alpha_tensor, from_tensor, to_rgb_tensor, to_tensor
 from edgekeeper.inference import Networks, Request, flow, upscale_image
 from edgekeeper.inference.images import Collector, image_parts
-from edgekeeper.inference.network import infer
+from edgekeeper.inference.network import TileError, infer
 from edgekeeper.models import ESPCN
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.tiles import tile_side
@@ -200,6 +200,16 @@ def test_memory_running_out_in_a_later_pass_halves_all_tiles(nearest, image):
     assert made[3].seen[:4] == [(60, 60), (30, 30), (30, 30), (15, 15)]  # one is made ahead
     assert result.notes == ("Memory ran out; the image was made in tiles of 7 pixels.",)
     assert result.tile == 7
+
+
+def test_memory_running_out_before_the_first_tile_is_told(image):
+    def spent(*_):
+        raise MemoryError
+
+    networks = Networks(factors=(2,), load=spent)
+    for source in (lambda: (spent() for _ in "a"), lambda: image_parts(image())):
+        with pytest.raises(TileError, match="The image needs more memory than there is"):
+            flow.run(source, spent, request=Request(model=networks), look=spent)
 
 
 def test_a_result_says_how_it_was_made(networks, image):

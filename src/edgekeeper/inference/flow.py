@@ -133,9 +133,8 @@ def run(
         work: _Work | None = None
         try:
             with closing(open_source()) as source, ThreadPoolExecutor(1, _THREAD) as pool:
-                first = next(source)
-                assert isinstance(first, Header)
-                header = first
+                header = next(source)
+                assert isinstance(header, Header)
                 size = header.height, header.width
                 plan = plan_passes(size, request, factors=networks.factors)
                 if maps is not None and plan.passes:
@@ -155,13 +154,15 @@ def run(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            passes = [] if work is None else [*work.passes, *work.alpha]
+            cure = "Close other programs or cut it into parts."
+            if work is None:
+                raise TileError(f"The image needs more memory than there is. {cure}") from error
+            passes = [*work.passes, *work.alpha]
             if all(one.side <= _smallest(one.runner.overlap) for one in passes):
                 side = max((one.side for one in passes), default=0)
                 raise TileError(
-                    f"An image of {header.width} x {header.height} pixels needs more memory than "
-                    f"there is, even in tiles of {side} pixels. Close other programs or cut it "
-                    "into parts."
+                    f"An image of {work.plan.source[1]} x {work.plan.source[0]} pixels needs more "
+                    f"memory than there is, even in tiles of {side} pixels. {cure}"
                 ) from error
         # Outside the except clause, where the failed attempt's tensors are already freed.
         halvings += 1

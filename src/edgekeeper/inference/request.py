@@ -101,9 +101,13 @@ class Request:
             raise InputError(
                 "Say once how large the image is to become: a factor, a width, a height or a box."
             )
-        if self.strength is not None and (
-            isinstance(self.model, str | Path | SRModel) or self.style not in ("auto", "restore")
-        ):
+        named = isinstance(self.model, str | Path | SRModel)
+        if named and self.style != "auto":
+            raise InputError(
+                f"A style chooses among the networks that ship: give the style '{self.style}' or "
+                "a model, not both."
+            )
+        if self.strength is not None and (named or self.style not in ("auto", "restore")):
             raise InputError(
                 "A strength mixes the faithful and the restoring network that ship, with the "
                 "styles auto and restore; edgekeeper blend mixes other networks."
@@ -119,7 +123,7 @@ class Request:
         """The sharpness that was asked for, or the style's."""
         if self.sharpness is not None:
             return self.sharpness
-        return 0.25 if self.style == "sharp" and not isinstance(self.model, str | Path) else 0.0
+        return 0.25 if self.style == "sharp" else 0.0
 
     @property
     def overwrite(self) -> Overwrite:
