@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgekeeper.evaluation.network_report import _power, regions_of
+from edgekeeper.evaluation.network_report import _power
 from edgekeeper.evaluation.tables import Table, as_csv, as_latex
 from edgekeeper.image import Image, write_image
+from edgekeeper.metrics.structure import regions_of
 from edgekeeper.ops.gradient import sobel
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 from edgekeeper.metrics import PROTOCOLS, compare_variances, gmsd, gradient_psnr, gv_gap, gv_ratio
+from edgekeeper.metrics.structure import variances_by_region
 
 PLAIN = replace(PROTOCOLS["gv_repo"], name="plain")  # no border, no rounding
 
@@ -57,6 +58,33 @@ def test_gradient_variance_against_loops(patch: int, border: int) -> None:
     ratio = (whole.ratio_x + whole.ratio_y) / 2
     torch.testing.assert_close(gv_ratio(sr, hr, protocol=protocol), ratio)
     torch.testing.assert_close(gv_gap(sr, hr, protocol=protocol), (whole.gap_x + whole.gap_y) / 2)
+
+
+def test_variances_by_region_against_loops() -> None:
+    """A flat part, an edge, and noise, each of which some patches lie in altogether."""
+    kernel, generator = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]]), torch.Generator()
+    hr = torch.full((1, 3, 34, 50), 0.5, dtype=torch.float64)
+    hr[..., 20:34] = 0.9
+    hr[..., 34:] = torch.rand(34, 16, dtype=torch.float64, generator=generator)
+    sr = hr * 0.8 + 0.1
+    expected = np.zeros((3, 3))
+    maps = [
+        [convolve(grey(x[0]), k, mode="constant") for k in (kernel, kernel.T)] for x in (sr, hr)
+    ]
+    for i in range(4):
+        for j in range(6):
+            cut = [[m[1 + 8 * i : 9 + 8 * i, 1 + 8 * j : 9 + 8 * j] for m in of] for of in maps]
+            ours, theirs = (sum(m.var(ddof=1) for m in of) for of in cut)
+            x, y = cut[1]
+            tensor = np.array([[(x * x).sum(), (x * y).sum()], [(x * y).sum(), (y * y).sum()]])
+            low, high = np.linalg.eigvalsh(tensor)
+            coherent = high - low >= 0.5 * (high + low)
+            region = 2 if np.trace(tensor) / 64 < (4 / 255) ** 2 else 0 if coherent else 1
+            expected[region] += (ours, theirs, abs(ours - theirs))
+    found = variances_by_region(sr, hr)
+    assert (expected[:2] > 0).all()
+    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-9, atol=1e-20)
+    assert not variances_by_region(sr[..., :9, :], hr[..., :9, :]).any()
 
 
 def test_halved_contrast_quarters_the_variance() -> None:

@@ -1,15 +1,18 @@
 """Structure against fidelity in a tiny form: cell by cell, beside the sharpened line."""
 
+import json
 from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.files import locked
+from edgekeeper.metrics import perceptual
 from edgekeeper.papers import cells, frontier
 from edgekeeper.papers.cells import Event
 from edgekeeper.papers.frontier import _advantage, _area, frontier_tables, structure_frontier
@@ -41,6 +44,8 @@ def test_cells_are_trained_once_and_stand_beside_the_sharpened_line(
         if event.number == 7:
             other.close()
 
+    weights = tmp_path / "weights"  # none, to begin with
+
     def run(limit: float | None = None) -> frontier.Frontier:
         told.clear()
         return structure_frontier(
@@ -50,6 +55,7 @@ def test_cells_are_trained_once_and_stand_beside_the_sharpened_line(
             networks=["espcn"],
             sets=[str(tmp_path / "test")],
             seeds=[0],
+            weights=weights,
             steps=2,
             time_limit=limit,
             on_event=tell,
@@ -70,9 +76,18 @@ def test_cells_are_trained_once_and_stand_beside_the_sharpened_line(
     ]
     again = run()
     assert again == done and {what for _, what in told} == {"already trained"}
-    points, areas = frontier_tables(done)
-    assert len(points.cells) == len(done.points) == 8
+    points, further, areas = frontier_tables(done)
+    assert len(points.cells) == len(further.cells) == len(done.points) == 8
     assert [row[:2] for row in areas.cells] == [("espcn", "gv"), ("espcn", "aesop")]
+    for point, row in zip(done.points, further.cells, strict=True):
+        assert point.lpips is None and row[4] == "–"
+        assert point.gap_edges and point.gap_texture and point.gap_flat is None  # nothing is flat
+    # What was scored before these measures, or before the weights were there, is scored anew.
+    (scores := held / "scores-frontier-test-0.jsonl").write_text("[30, 0.9, 0.5, 0.4, 0]\n" * 2)
+    assert run() == done and len(json.loads(scores.read_text().splitlines()[0])) == 12
+    monkeypatch.setattr(frontier, "is_there", lambda name, folder: folder == weights)
+    monkeypatch.setattr(perceptual, "lpips", lambda sr, hr, *, folder: torch.tensor([0.25]))
+    assert {p.lpips for p in run().points} == {0.25}
 
 
 def test_the_advantage_is_the_gap_at_equal_psnr() -> None:

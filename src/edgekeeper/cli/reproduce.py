@@ -175,7 +175,7 @@ def reproduce_command(
 def _check_options(table: str, *, kind: str) -> None:
     context = click.get_current_context()
     foreign = [*(OF_MEASURED if kind == "trained" else OF_TRAINED)]
-    if kind == "trained" and table in ABLATED:
+    if kind == "trained" and table in (*ABLATED, FRONTIER):
         foreign.remove("weights")
     if kind == "counted":
         foreign += [*OF_MEASURED, *OF_BOTH]
@@ -246,12 +246,12 @@ def _train(table: str, options: dict[str, Any], *, form: TableForm | None) -> di
     own_folder(chosen["out"])
     if table == FRONTIER and "scales" in chosen:
         raise InputError("structure-frontier is at x4: --scales is not for it.")
-    store = Store.open(options["store"])
+    store, weights = Store.open(options["store"]), weights_folder(options["weights"], data=root)
     if table == SPEEDRUN:
         return _speedrun(store, root=root, to=options["to"], form=form, chosen=chosen)
     if table == FRONTIER:
         frontier = structure_frontier(
-            store=store, data_root=root, sets=sets, on_event=_say_event, **chosen
+            store=store, data_root=root, sets=sets, weights=weights, on_event=_say_event, **chosen
         )
         show_tables(frontier_tables(frontier), form)
         return asdict(frontier)
@@ -259,7 +259,7 @@ def _train(table: str, options: dict[str, Any], *, form: TableForm | None) -> di
         table.replace("-", "_"),  # type: ignore[arg-type]
         store=store,
         data_root=root,
-        weights=weights_folder(options["weights"], data=root),
+        weights=weights,
         start=None if options["start"] is None else find(options["start"]),
         sets=sets,
         protocol=options["protocol"],

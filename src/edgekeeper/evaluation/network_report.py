@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,18 +32,12 @@ from edgekeeper.evaluation.tables import DIGITS, SIGNS, Table, number, score_tab
 from edgekeeper.image import Pixels, from_tensor
 from edgekeeper.metrics.protocol import Protocol
 from edgekeeper.metrics.score import METRICS, Score, summarise
+from edgekeeper.metrics.structure import REGION_PATCH, REGIONS, variances_by_region
 from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
-from edgekeeper.ops.gradient import sobel
-from edgekeeper.ops.structure import patch_variances
 from edgekeeper.pretrained.zoo import load, networks
 
-REGIONS = ("edges", "texture", "flat")
-
-_PATCH = 8
-_FLAT = (4 / 255) ** 2  # a patch with less mean squared Sobel gradient (8 times a slope) is flat
-_COHERENT = 0.5  # from here on the gradients of a patch have one direction: an edge
 _BANDS = 24
 _SIDE = 128  # pixels of a crop
 _SHOWN = 3  # images of each kind
@@ -289,39 +282,10 @@ def _place(made: Sequence[Tensor], hr: Tensor, lr: Tensor, score: Score) -> _Pla
 
 def _add(total: _Sums, sr: Tensor, hr: Tensor) -> None:
     """Add an image's gradient variances by region, and its power by frequency."""
+    total.variance += variances_by_region(sr, hr).numpy()
     first, second = (rgb_to_grey_gv(x.clamp(0, 1)).double() for x in (sr, hr))  # (1, 1, H, W)
-    if min(hr.shape[-2:]) >= _PATCH + 2:
-        maps = [sobel(grey, border="valid") for grey in (first, second)]  # (1, 1, H - 2, W - 2)
-        sr_v, hr_v = (
-            torch.cat([patch_variances(m, patch=_PATCH) for m in (one.x, one.y)])
-            .sum(0)
-            .numpy()
-            .ravel()
-            for one in maps
-        )
-        region = regions_of(maps[1].x, maps[1].y).flatten().numpy()  # (patches,) as the variances
-        for number in range(len(REGIONS)):
-            inside = region == number
-            gap = np.abs(sr_v[inside] - hr_v[inside]).sum()
-            total.variance[number] += (sr_v[inside].sum(), hr_v[inside].sum(), gap)
     for row, grey in enumerate((first, second)):
         total.power[row] += _power(grey[0, 0].numpy())
-
-
-def regions_of(x: Tensor, y: Tensor) -> Tensor:
-    """Return the region (1, 1, nH, nW) of each patch of 8 x 8 of gradients (1, 1, H, W).
-
-    0, edges: gradients of one direction, by the coherence of the structure tensor; 1, texture:
-    of several; 2, flat: hardly any.
-    """
-    xx, yy, xy = (
-        torch.nn.functional.avg_pool2d(product, _PATCH) for product in (x * x, y * y, x * y)
-    )
-    energy = xx + yy
-    # The difference of the structure tensor's eigenvalues over their sum.
-    coherence = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / energy.clamp_min(1e-12)
-    region = torch.where(coherence >= _COHERENT, 0, 1)
-    return torch.where(energy < _FLAT, 2, region)
 
 
 def _power(grey: _Floats) -> _Floats:
@@ -368,9 +332,9 @@ def _regions(names: Sequence[str], sums: Sequence[_Sums]) -> Table:
         cells.append(tuple(row))
     shares = ", ".join(f"{region} {part:.0%}" for region, part in zip(REGIONS, share, strict=True))
     note = (
-        f"Patches of {_PATCH} pixels; of the originals' variance: {shares}. Flat: mean squared "
-        "Sobel gradient below 16 levels² of 255; edges: coherence of the structure tensor 0.5 or "
-        "more."
+        f"Patches of {REGION_PATCH} pixels; of the originals' variance: {shares}. Flat: mean "
+        "squared Sobel gradient below 16 levels² of 255; edges: coherence of the structure tensor "
+        "0.5 or more."
     )
     return Table("", ("network", *columns), tuple(cells), (note,))
 

@@ -18,6 +18,10 @@ from edgekeeper.ops.gradient import central, magnitude, sobel
 from edgekeeper.ops.structure import patch_variances
 
 GMSD_CONSTANT = 170.0  # for luminance in 0..255 (Xue et al., section III)
+REGIONS = ("edges", "texture", "flat")
+REGION_PATCH = 8
+_FLAT = (4 / 255) ** 2  # a patch with less mean squared Sobel gradient (8 times a slope) is flat
+_COHERENT = 0.5  # from here on the gradients of a patch have one direction: an edge
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,37 @@ def gv_gap(
 ) -> Tensor:
     """Mean absolute gap of the patches' gradient variances over their mean in HR, (B,)."""
     return compare_variances(sr, hr, protocol=protocol, scale=scale).gap
+
+
+def variances_by_region(sr: Tensor, hr: Tensor) -> Tensor:
+    """Return sums over patches of the gradient variances of SR, of HR, and of their absolute gap.
+
+    (3, 3) float64: a row for each of ``REGIONS``, which are those of the original ``hr``, as ``sr``
+    RGB (1, 3, H, W). Zeros where no patch fits.
+    """
+    if min(hr.shape[-2:]) < REGION_PATCH + 2:
+        return torch.zeros(3, 3, dtype=torch.float64)
+    maps = [sobel(rgb_to_grey_gv(x.clamp(0, 1)).double(), border="valid") for x in (sr, hr)]
+    sr_v, hr_v = (
+        patch_variances(torch.cat([one.x, one.y]), patch=REGION_PATCH).sum(0).flatten()
+        for one in maps
+    )  # (patches,)
+    inside = F.one_hot(regions_of(maps[1].x, maps[1].y).flatten(), 3).double()  # (patches, 3)
+    return inside.T @ torch.stack([sr_v, hr_v, (sr_v - hr_v).abs()], 1)
+
+
+def regions_of(x: Tensor, y: Tensor) -> Tensor:
+    """Return the region (1, 1, nH, nW) of each patch of 8 x 8 of gradients (1, 1, H, W).
+
+    0, edges: gradients of one direction, by the coherence of the structure tensor; 1, texture:
+    of several; 2, flat: hardly any.
+    """
+    xx, yy, xy = (F.avg_pool2d(product, REGION_PATCH) for product in (x * x, y * y, x * y))
+    energy = xx + yy
+    # The difference of the structure tensor's eigenvalues over their sum.
+    coherence = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / energy.clamp_min(1e-12)
+    region = torch.where(coherence >= _COHERENT, 0, 1)
+    return torch.where(energy < _FLAT, 2, region)
 
 
 def gradient_psnr(

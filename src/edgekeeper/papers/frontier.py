@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -35,11 +36,15 @@ from edgekeeper.losses import (
     GradientVariance,
     Wavelet,
 )
+from edgekeeper.metrics.perceptual import HEADS_FILE
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.metrics.statistics import Interval
+from edgekeeper.metrics.structure import REGIONS, variances_by_region
 from edgekeeper.models import ESPCN, ChainSR, SRModel
+from edgekeeper.models.backbones import ALEXNET_FILE
 from edgekeeper.ops.sharpen import reach, sharpen
 from edgekeeper.papers.cells import Ending, Event, Tell, train_cell, trained_cells
+from edgekeeper.papers.scored import is_there
 from edgekeeper.pretrained.auto_encoded import auto_encoded
 from edgekeeper.pretrained.checkpoint import load_model
 from edgekeeper.pretrained.zoo import find
@@ -66,7 +71,10 @@ STRUCTURE_TERMS: dict[str, tuple[Spec[Loss], float]] = {
     "aligned": (spec(AlignedVariance, scale=FRONTIER_SCALE), 0.3),  # ours
     "aesop": (spec(auto_encoded, decoder="espcn_x4"), 1.0),  # the decoder is the cell's beginning
 }
-FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk_percent")
+FRONTIER_MEASURES = ("psnr", "ssim", "gv_ratio", "gv_gap", "risk_percent", "lpips")
+# And of each image the gap and the variance of HR, summed over the patches of each region.
+_NUMBERS = len(FRONTIER_MEASURES) + 2 * len(REGIONS)
+_GAPS = tuple(f"gap_{region}" for region in REGIONS)
 FACTORS_OF_WEIGHT = (0.1, 0.3, 1.0, 3.0, 10.0)
 STRENGTHS = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.007, 0.01)  # of the plain network's sharpening
 # Updates by network.
@@ -84,6 +92,8 @@ class FrontierPoint:
     ``advantage``: the GV gap of the sharpened plain network at the same PSNR minus this one's, with
     its 95 % bootstrap interval over images; ``saved_percent`` is that of the risk. The line reaches
     from its best PSNR to its least gap; what is above or below is compared with that end.
+    ``lpips`` is None where a weight file was not there; the gaps by region (None where the region
+    has no variance) are those of ``report``: over all patches of the region, in all images.
     """
 
     network: str
@@ -96,6 +106,10 @@ class FrontierPoint:
     gv_gap: float
     risk_percent: float
     _: KW_ONLY
+    lpips: float | None = None
+    gap_edges: float | None = None
+    gap_texture: float | None = None
+    gap_flat: float | None = None
     advantage: Interval | None = None
     saved_percent: Interval | None = None
 
@@ -150,6 +164,7 @@ def structure_frontier(
     networks: Sequence[str] = tuple(NETWORKS_OF_FRONTIER),
     sets: Sequence[str] = ("set5", "set14"),
     seeds: Sequence[int] = (0, 1, 2),
+    weights: Path | None = None,
     device: str = "cpu",
     time_limit: float | None = None,
     steps: int | None = None,
@@ -158,7 +173,7 @@ def structure_frontier(
     """Return the frontier as far as it is done: all, or what ``time_limit`` seconds allowed.
 
     ``steps``: updates of every cell instead of the budget's. Network, log and scores of a cell lie
-    in ``out/<cell>/``. Raises as ``reproduce``.
+    in ``out/<cell>/``. ``weights`` is the folder of LPIPS. Raises as ``reproduce``.
     """
     for name in networks:
         check_choice("network of structure-frontier", name, known=NETWORKS_OF_FRONTIER)
@@ -181,26 +196,22 @@ def structure_frontier(
             recipe, store, folder=folder, start=begin, device=device, until=until, tell=tell
         )
 
+    score = partial(_measured, sets=sets, data_root=data_root, device=device, weights=weights)
     measured: dict[Recipe, list[NDArray[np.float64]]] = {}
     for recipe, _, ended in trained_cells([*cells], train_one, on_event=on_event):
         if ended == "interrupted":
             break
         if ended == "time limit":
             continue  # what was trained before is still told
-        measured[recipe] = [
-            _measured(
-                Path(out) / recipe.name, strength=x, sets=sets, data_root=data_root, device=device
-            )
-            for x in (STRENGTHS if cells[recipe][1] == "none" else STRENGTHS[:1])
-        ]
+        strengths = STRENGTHS if cells[recipe][1] == "none" else STRENGTHS[:1]
+        measured[recipe] = [score(Path(out) / recipe.name, strength=x) for x in strengths]
     found: dict[_Place, list[NDArray[np.float64]]] = {}
     for recipe, (network, term, weight) in cells.items():
         for strength, values in zip(STRENGTHS, measured.get(recipe, ()), strict=False):
             key = ("sharpened", strength) if term == "none" else (term, weight)
             found.setdefault((network, *key), []).append(values)
     left = [r.name for r in cells if not (Path(out) / r.name / "model.safetensors").is_file()]
-    # Over the seeds; the last column is a share.
-    means = {place: np.mean(x, axis=0) * [1, 1, 1, 1, 100] for place, x in found.items()}
+    means = {place: np.mean(x, axis=0) for place, x in found.items()}  # over the seeds
     points, areas = _points(means, {place: len(tables) for place, tables in found.items()})
     return Frontier(budget, store.fingerprint, points, areas, tuple(left))
 
@@ -228,27 +239,37 @@ def _cell(network: str, term: str, weight: float, *, steps: int, seed: int) -> R
 
 
 def _measured(
-    folder: Path, *, strength: float, sets: Sequence[str], data_root: str | Path, device: str
+    folder: Path,
+    *,
+    strength: float,
+    sets: Sequence[str],
+    data_root: str | Path,
+    device: str,
+    weights: Path | None,
 ) -> NDArray[np.float64]:
-    """Return (images, measures) of a trained cell, from its file where it was measured before."""
+    """Return (images, numbers) of a trained cell, from its file where all of them are there."""
+    lpips = all(is_there(name, weights) for name in (ALEXNET_FILE, HEADS_FILE))
+    metrics = FRONTIER_MEASURES[:4] + FRONTIER_MEASURES[5:] * lpips
     label = "-".join(Path(name).name for name in sets)
     path = folder / f"scores-frontier-{label}-{strength:g}.jsonl"
     if path.is_file():
-        lines = read_text(path).splitlines()
-        return np.array([parse_json(line) for line in lines])
+        rows = [parse_json(line) for line in read_text(path).splitlines()]
+        if all(len(row) == _NUMBERS and (row[5] is not None or not lpips) for row in rows):
+            return np.array(rows, float)
     network: SRModel = load_model(folder / "model.safetensors").to(device)
     if strength:
         network = Sharpened(network=network, strength=strength)
     rows = []
     for result in results(network, sets=sets, scale=FRONTIER_SCALE, data_root=data_root):
-        score = score_result(result, result.pair.hr(), metrics=FRONTIER_MEASURES[:-1])
-        risk = structure_risk(
-            result.pair.lr(), result.image.clamp(0, 1), scale=FRONTIER_SCALE
-        ).score
-        values = [float(score.value(name) or 0.0) for name in FRONTIER_MEASURES[:-1]]
-        rows.append([*values, float(risk)])
+        hr, lr = result.pair.hr(), result.pair.lr()
+        score = score_result(result, hr, metrics=metrics, weights=weights)
+        risk = structure_risk(lr, result.image.clamp(0, 1), scale=FRONTIER_SCALE).score
+        _, of_hr, gap = variances_by_region(result.image, hr).T
+        values = [score.value(name) for name in FRONTIER_MEASURES if name != "risk_percent"]
+        values.insert(4, 100 * float(risk))
+        rows.append([*values, *gap.tolist(), *of_hr.tolist()])
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return np.array(rows)
+    return np.array(rows, float)
 
 
 def _points(found: Mapping[_Place, NDArray[np.float64]], seeds: Mapping[_Place, int]) -> _Points:
@@ -256,7 +277,15 @@ def _points(found: Mapping[_Place, NDArray[np.float64]], seeds: Mapping[_Place, 
     points, areas = list[FrontierPoint](), list[FrontierArea]()
     for (network, term, weight), values in found.items():
         count = seeds[network, term, weight]
-        point = FrontierPoint(network, term, weight, count, *values.mean(0).tolist())
+        mean = values.mean(0)
+        edges, texture, flat = (float(a / b) if b else None for a, b in mean[6:].reshape(2, 3).T)
+        point = FrontierPoint(
+            *(network, term, weight, count, *mean[:5].tolist()),
+            lpips=None if math.isnan(mean[5]) else float(mean[5]),
+            gap_edges=edges,
+            gap_texture=texture,
+            gap_flat=flat,
+        )
         line = np.array([v for (n, t, _), v in found.items() if (n, t) == (network, "sharpened")])
         if term != "sharpened" and len(line):
             gap, risk = (_advantage(values, line, of=x) for x in ("gv_gap", "risk_percent"))
@@ -332,6 +361,16 @@ def frontier_tables(found: Frontier) -> list[Table]:
         "less risk: the same for the risk. The line ends at its best PSNR and at its least gap.",
         "Intervals over images; chance in training is in them only through the mean over seeds.",
     )
+    further = {"ssim": 4, "lpips": 3, **dict.fromkeys(_GAPS, 3)}
+    more = [
+        (
+            *(p.network, p.term, f"{p.weight:g}"),
+            *(number(getattr(p, name), digits=digits) for name, digits in further.items()),
+        )
+        for p in found.points
+    ]
+    of_more = (*columns[:3], ">SSIM", ">LPIPS", *(f">GV gap, {region}" for region in REGIONS))
+    regions = "GV gap by region: of all patches of that kind in the originals, over their variance."
     areas = [
         (a.network, a.term, with_interval(a.area, digits=5, sign="always")) for a in found.areas
     ]
@@ -340,5 +379,6 @@ def frontier_tables(found: Frontier) -> list[Table]:
     of_areas = ("network", "term", ">dB x GV gap between it and the line [95 %]")
     return [
         Table(title, columns, tuple(cells), notes, keys=3),
+        Table("Further measures", of_more, tuple(more), (regions,), keys=3),
         Table("Areas between the frontiers", of_areas, tuple(areas), (note,), keys=2),
     ]

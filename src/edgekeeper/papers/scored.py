@@ -120,12 +120,13 @@ def _file(
     """Return where the scores are kept: under another name when anything they depend on differs."""
     if out is None or not ours.key:
         return None
-    there = "".join("1" if _is_there(name, weights) else "0" for name in _FILES)
+    there = "".join("1" if is_there(name, weights) else "0" for name in _FILES)
     name = re.sub(r"[^\w.-]+", "_", f"{ours.name}-{ours.key}-{there}-{protocol}-{set_name}")
     return out / f"{name}.jsonl"
 
 
-def _is_there(name: str, weights: Path | None) -> bool:
+def is_there(name: str, weights: Path | None) -> bool:
+    """Return whether a weight file is in the folder ``weights``, or where it is by default."""
     try:
         return weights_file(name, folder=weights, purpose="scoring").is_file()
     except UnavailableError:
