@@ -4,11 +4,13 @@ Scores with intervals against the first one, gradient variance by region, spectr
 typical places with what the input does not support, cost, and cards.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,16 +18,7 @@ from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.evaluation.compare import by_set, compared_title, direction, metric_row
 from edgekeeper.evaluation.cost import TABLE5_SIZE, count, measure
 from edgekeeper.evaluation.evaluate import results, score_result
-from edgekeeper.evaluation.html import (
-    card_section,
-    curves,
-    html_page,
-    html_table,
-    image_figure,
-    paragraph,
-    scatter,
-    slider,
-)
+from edgekeeper.evaluation.html import curves, html_page, scatter
 from edgekeeper.evaluation.inspect import DOUBTFUL, inspect, overlay
 from edgekeeper.evaluation.profiles import REACH, edge_profiles
 from edgekeeper.evaluation.tables import DIGITS, SIGNS, Table, number, score_table, with_interval
@@ -36,6 +29,7 @@ from edgekeeper.metrics.structure import REGION_PATCH, REGIONS, variances_by_reg
 from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
 from edgekeeper.ops.color import rgb_to_grey_gv
+from edgekeeper.pretrained.cards import training_lines
 from edgekeeper.pretrained.zoo import load, networks
 
 _BANDS = 24
@@ -133,14 +127,19 @@ def network_report(
     lines = {one.name: total.profile for one, total in zip(subjects, sums, strict=True)}
     across = {name: list(line / max(1, edges)) for name, line in lines.items()}
     across["original"] = list(original / max(1, edges))
-    drawn = _standing(subjects, scores, scale=scale)
-    page = _page(subjects, tables, places, sums, across=across, standing=drawn)
+    reach = f"{REACH} pixels before to {REACH} behind the edge"
+    more: dict[str, object] = {
+        "across": curves(across, x=reach, y="grey", top=1.2, bottom=-0.2),
+        "standing": _standing(subjects, scores, scale=scale),
+        "measured": scores[0][0],
+    }
+    page = _page(subjects, tables, places, sums, more)
     return page, [table for table in tables if table.cells]  # of folders no cost
 
 
 def _standing(
     subjects: Sequence[ReportSubject], scores: Sequence[Sequence[Score]], *, scale: int
-) -> list[str]:
+) -> Markup | None:
     """Return where networks stand on PSNR over MACs, beside those that ship, on the first set."""
     first = scores[0][0]
     points: dict[str, tuple[float, float]] = {}
@@ -164,10 +163,9 @@ def _standing(
             points[one.name] = (macs, float(np.mean(values)))
     marked = [one.name for one in subjects if one.name in points]
     if not marked:
-        return []
-    told = f"Mean PSNR on {first.set} ({first.protocol.name}); the other networks ship."
+        return None
     x, y = "multiply-accumulates per LR pixel", "PSNR in dB"
-    return [paragraph(told), scatter(points, marked=marked, x=x, y=y)]
+    return scatter(points, marked=marked, x=x, y=y)
 
 
 def _page(
@@ -175,79 +173,42 @@ def _page(
     tables: Sequence[Table],
     places: Sequence[_Place],
     sums: Sequence[_Sums],
-    *,
-    across: Mapping[str, Sequence[float]],
-    standing: Sequence[str],
+    more: dict[str, object],
 ) -> str:
-    names = [one.name for one in subjects]
     scores, *differences, regions, costs = tables
     spectra = {
         one.name: list(total.power[0] / np.maximum(total.power[1], 1e-12))
         for one, total in zip(subjects, sums, strict=True)
     }
-    cards = [card_section(one.name, one.card) for one in subjects if one.card]
+    top = 2.0 if max(map(max, spectra.values())) > 1.25 else 1.25
+    cards = [
+        (
+            one.name,
+            "\n".join(line.strip() for line in training_lines(one.card)),
+            json.dumps(one.card, indent=1, ensure_ascii=False),
+        )
+        for one in subjects
+        if one.card
+    ]
     worst = sorted(places, key=lambda place: -place.risk)
     inventing = [place for place in worst if place.risk >= DOUBTFUL]
-    clean = len(worst) - len(inventing)
-    told = f"In {clean} of {len(worst)} images {names[-1]} invents nothing above the threshold"
-    most = [_gallery(names, place) for place in inventing[:_SHOWN]]
-    most += [paragraph(f"{told} (a risk of {DOUBTFUL:.1%}).")] if clean else []
     middle = max(len(inventing[:_SHOWN]), (len(worst) - _SHOWN) // 2)  # none is shown twice
-    typical = [_gallery(names, place) for place in worst[middle : middle + _SHOWN]]
-    return html_page(
-        f"{names[-1]}: what it does to structure",
-        sections={
-            "Scores": [html_table(scores), *map(html_table, differences)],
-            "Structure by region": [
-                paragraph(
-                    "Gradient variance of the result over that of the original (1: as steep; "
-                    "below: blurred; above: too sharp or invented), and the gap patch by patch "
-                    "(0: equal). Regions are those of the original."
-                ),
-                html_table(regions),
-            ],
-            "Spectrum": [
-                paragraph(
-                    "Power of the result over that of the original by spatial frequency, luma, "
-                    "all images together. 1 is as much as the original has."
-                ),
-                curves(
-                    spectra,
-                    x="0 to 0.5 cycles per pixel",
-                    y="power ratio",
-                    top=2.0 if max(map(max, spectra.values())) > 1.25 else 1.25,
-                ),
-            ],
-            "Across edges": [
-                paragraph(
-                    "The mean profile across the originals' strongest edges, all images together: "
-                    "0 and 1 are the original's least and greatest value beside the edge. A "
-                    "flatter rise is blur; what goes beyond the original is overshoot."
-                ),
-                curves(
-                    across,
-                    x=f"{REACH} pixels before to {REACH} behind the edge",
-                    y="grey",
-                    top=1.2,
-                    bottom=-0.2,
-                ),
-            ],
-            "Where it invents most": most,
-            **({"Typical": typical} if typical else {}),
-            "Cost": [*([html_table(costs)] if costs.cells else []), *standing],
-            **({"Cards": cards} if cards else {}),
-        },
-    )
-
-
-def _gallery(names: Sequence[str], place: _Place) -> str:
-    title = paragraph(f"{place.image}: structure risk {place.risk:.2%}, {place.psnr:.2f} dB")
-    last = f"left the original, right {names[-1]}"
-    shown = [slider(place.sr[-1], place.hr, caption=last)]
-    shown += [image_figure(sr, caption=name) for name, sr in zip(names, place.sr, strict=True)]
-    shown += [image_figure(place.hr, caption="original")]
-    shown += [image_figure(place.overlay, caption="orange: not supported by the input")]
-    return f'{title}<div class="crops">{"".join(shown)}</div>'
+    drawn = {
+        "names": [one.name for one in subjects],
+        "last": subjects[-1].name,
+        "scores": scores,
+        "differences": differences,
+        "regions": regions,
+        "costs": costs,
+        "spectrum": curves(spectra, x="0 to 0.5 cycles per pixel", y="power ratio", top=top),
+        "inventing": inventing[:_SHOWN],
+        "clean": len(worst) - len(inventing),
+        "places": len(worst),
+        "threshold": DOUBTFUL,
+        "typical": worst[middle : middle + _SHOWN],
+        "cards": cards,
+    }
+    return html_page("report.html", drawn | more)
 
 
 # ---- One image -----------------------------------------------------------------------------------
