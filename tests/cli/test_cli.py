@@ -1,3 +1,4 @@
+import gc
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from PIL import Image
 
 from edgekeeper import __version__
 from edgekeeper.cli import COMMANDS
+from edgekeeper.cli.options import quick_imports
 
 NO_TORCH = "import sys, edgekeeper.cli as c; c.COMMANDS; sys.exit('torch' in sys.modules)"
 TINY_RECIPE = """
@@ -67,6 +69,25 @@ def test_every_command_has_a_help_with_an_example(command: str) -> None:
     shown = edgekeeper(command, "--help")
     assert shown.returncode == 0
     assert "Example: edgekeeper " in " ".join(shown.stdout.split())
+
+
+def test_garbage_is_searched_for_again_after_torch_was_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Even if the import fails; where torch is there already nothing is frozen for ever."""
+    frozen = gc.get_freeze_count()
+    with quick_imports():
+        assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen
+    monkeypatch.delitem(sys.modules, "torch")
+    try:
+        with pytest.raises(ImportError), quick_imports():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
 
 
 def test_version() -> None:

@@ -1,5 +1,7 @@
 """The command line: ``edgekeeper COMMAND``. Each command's module is imported only when it runs."""
 
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -48,6 +50,8 @@ _FIELDS = {
     "--steps": "stages.0.steps",
     "--iterations": "stages.0.steps",
 }
+
+atexit.register(gc.freeze)  # the end of a process need not look through all of torch for garbage
 
 
 class LazyGroup(click.Group):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgekeeper.cli.options import device_option
+from edgekeeper.cli.options import device_option, quick_imports
 from edgekeeper.errors import InputError
 from edgekeeper.files import is_standard_output
 
@@ -155,10 +155,11 @@ def upscale_command(source: tuple[str, ...], output: str | None, **options: Any)
     if force and skip:
         raise InputError("--force replaces files that exist, --skip-existing keeps them; give one.")
 
-    from edgekeeper.cli.upscale_run import OutputLostError, run_request
-    from edgekeeper.image import SaveOptions
-    from edgekeeper.inference import Request, networks_for
-    from edgekeeper.inference.bulk import Cluster
+    with quick_imports():
+        from edgekeeper.cli.upscale_run import OutputLostError, run_request
+        from edgekeeper.image import SaveOptions
+        from edgekeeper.inference import Request, networks_for
+        from edgekeeper.inference.bulk import Cluster
 
     click.get_current_context().with_resource(_tracebacks(options["verbose"]))
     threads = options["threads"]
