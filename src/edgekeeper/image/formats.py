@@ -49,15 +49,10 @@ class Metadata:
 
 @dataclass(frozen=True, kw_only=True)
 class Animation:
-    """How the frames of an image follow each other.
+    """How the frames of an image follow each other."""
 
-    Attributes:
-        delays: milliseconds that each frame is shown, one number a frame.
-        loop: how often all are shown; 0 for ever.
-    """
-
-    delays: tuple[int, ...]
-    loop: int = 0
+    delays: tuple[int, ...]  # milliseconds that each frame is shown, one number a frame
+    loop: int = 0  # how often all are shown; 0 for ever
 
     @property
     def frames(self) -> int:
@@ -67,28 +62,18 @@ class Animation:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What is known of an image before its pixels, upright.
+    """What is known of an image before its pixels, upright."""
 
-    Attributes:
-        height: rows, of one frame.
-        width: columns.
-        colours: 1 (grey) or 3 (RGB).
-        alpha: what channel follows the colours.
-        depth: bits per channel; 32 are floats in [0, 1].
-        metadata: what is written back with the pixels.
-        format: where it came from, one of FORMATS.
-        animation: of several frames, whose rows follow each other; None for one image.
-        notes: what was left out or converted on reading, each for the user to read.
-    """
-
-    height: int
-    width: int
-    colours: Literal[1, 3]
-    alpha: Further = "none"
-    depth: Depth = 8
-    metadata: Metadata = field(default_factory=Metadata)
-    format: str = ""
+    height: int  # rows, of one frame
+    width: int  # columns
+    colours: Literal[1, 3]  # 1 (grey) or 3 (RGB)
+    alpha: Further = "none"  # what channel follows the colours
+    depth: Depth = 8  # bits per channel; 32 are floats in [0, 1]
+    metadata: Metadata = field(default_factory=Metadata)  # what is written back with the pixels
+    format: str = ""  # where it came from, one of FORMATS
+    # Of several frames, whose rows follow each other; None for one image
     animation: Animation | None = None
+    # What was left out or converted on reading, each for the user to read
     notes: tuple[str, ...] = ()
 
     @property
@@ -138,32 +123,21 @@ MAX_TURNED_PIXELS = 2**30
 
 @dataclass(frozen=True)
 class Format:
-    """What a format of files can do.
+    """What a format of files can do."""
 
-    Attributes:
-        title: its name in sentences.
-        suffixes: file extensions, in lower case.
-        name: what libvips calls it; empty where it has no loader for it.
-        pillow: what Pillow calls it, where that may read it instead.
-        written: whether libvips is asked to write it.
-        animated: whether all frames of an animation are read and written.
-        side: the most pixels on a side.
-        pixels: the most pixels that are written; fewer where libvips holds the image whole.
-        depth: the bits per channel that are written at most; 32 are floats.
-        rgb: whether a grey image is written as RGB.
-        alpha: what can be written after the colours: no transparency, alpha, or any channel.
-    """
-
-    title: str
-    suffixes: tuple[str, ...]
-    name: str = ""
-    pillow: str = ""
-    written: bool = True
-    animated: bool = False
-    side: int = 10_000_000
+    title: str  # its name in sentences
+    suffixes: tuple[str, ...]  # file extensions, in lower case
+    name: str = ""  # what libvips calls it; empty where it has no loader for it
+    pillow: str = ""  # what Pillow calls it, where that may read it instead
+    written: bool = True  # whether libvips is asked to write it
+    animated: bool = False  # whether all frames of an animation are read and written
+    side: int = 10_000_000  # the most pixels on a side
+    # The most pixels that are written; fewer where libvips holds the image whole
     pixels: int = MAX_STREAMED_PIXELS
+    # The bits per channel that are written at most; 32 are floats
     depth: Literal[8, 12, 16, 32] = 16
-    rgb: bool = False
+    rgb: bool = False  # whether a grey image is written as RGB
+    # What can be written after the colours: no transparency, alpha, or any channel
     alpha: Further = "straight"
 
     @property
@@ -246,17 +220,13 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 @dataclass(frozen=True, kw_only=True)
 class SaveOptions:
-    """How an image is written.
+    """How an image is written."""
 
-    Attributes:
-        format: one of the writable FORMATS; None: as the file extension says.
-        quality: 1 to 100, for JPEG, WebP and AVIF; at 100 WebP, and AVIF of 8 bits, are lossless.
-        metadata: "strip" writes no EXIF, XMP, IPTC and density. The ICC profile always stays:
-            without it the numbers would be other colours.
-    """
-
-    format: str | None = None
+    format: str | None = None  # one of the writable FORMATS; None: as the file extension says
+    # 1 to 100, for JPEG, WebP and AVIF; at 100 WebP, and AVIF of 8 bits, are lossless
     quality: int = 95
+    # "strip" writes no EXIF, XMP, IPTC and density. The ICC profile always stays: without it the
+    # numbers would be other colours
     metadata: Literal["keep", "strip"] = "keep"
 
     def __post_init__(self) -> None:

@@ -42,18 +42,15 @@ class Image:
     """A decoded image, upright.
 
     NumPy takes it for an array, a notebook shows it, ``save`` writes it.
-
-    Attributes:
-        pixels: (H, W, C), uint8, uint16 or float32 in [0, 1], C = 1 (grey) or 3 (RGB), not
-            multiplied by alpha.
-        alpha: (H, W) of the same type, 0 is transparent; None when the image has no alpha.
-        metadata: what is written back with the pixels.
-        alpha_is: "extra" where ``alpha`` is another channel, that says nothing of transparency.
     """
 
+    # (H, W, C), uint8, uint16 or float32 in [0, 1], C = 1 (grey) or 3 (RGB), not multiplied by
+    # alpha
     pixels: Pixels
+    # (H, W) of the same type, 0 is transparent; None when the image has no alpha
     alpha: Pixels | None = None
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = field(default_factory=Metadata)  # what is written back with the pixels
+    # "extra" where ``alpha`` is another channel, that says nothing of transparency
     alpha_is: Literal["straight", "extra"] = "straight"
 
     def __post_init__(self) -> None:

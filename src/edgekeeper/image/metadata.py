@@ -118,21 +118,14 @@ class _DamagedError(ValueError):
 
 
 class TiffTags(NamedTuple):
-    """What a TIFF file's first page says beside its pixels; None for what it does not say.
+    """What a TIFF file's first page says beside its pixels; None for what it does not say."""
 
-    Attributes:
-        exif: as an EXIF block.
-        iptc: the records.
-        photometric: what its samples mean (tag 262).
-        further: what a channel after the colours is: alpha only where the file says so (tag 338).
-        overfull: whether they are too many, or name far more bytes than the file has.
-    """
-
-    exif: bytes | None = None
-    iptc: bytes | None = None
-    photometric: int | None = None
+    exif: bytes | None = None  # as an EXIF block
+    iptc: bytes | None = None  # the records
+    photometric: int | None = None  # what its samples mean (tag 262)
+    # What a channel after the colours is: alpha only where the file says so (tag 338)
     further: Literal["straight", "extra"] = "straight"
-    overfull: bool = False
+    overfull: bool = False  # whether they are too many, or name far more bytes than the file has
 
 
 def read_tags(file: BinaryIO) -> TiffTags:

@@ -56,19 +56,12 @@ _WIDTH = 2**13
 
 @dataclass(frozen=True)
 class Condition:
-    """What an image went through.
+    """What an image went through."""
 
-    Attributes:
-        jpeg_quality: on libjpeg's scale; None without a trace of JPEG.
-        noise: standard deviation in grey levels of 255, in each colour.
-        strength: how strongly to restore, from 0 (clean, keep it as it is) to 1.
-        subsampling: "4:2:0" and the like where the file says it.
-    """
-
-    jpeg_quality: int | None
-    noise: float
-    strength: float
-    subsampling: str | None = None
+    jpeg_quality: int | None  # on libjpeg's scale; None without a trace of JPEG
+    noise: float  # standard deviation in grey levels of 255, in each colour
+    strength: float  # how strongly to restore, from 0 (clean, keep it as it is) to 1
+    subsampling: str | None = None  # "4:2:0" and the like where the file says it
 
     @property
     def note(self) -> str:

@@ -79,12 +79,9 @@ class ImageReader:
     turned (EXIF orientation 3 to 8) are decoded whole too, above 100 MB to a file in the
     temporary folder, and end at MAX_TURNED_PIXELS. It may be handed from thread to thread, and be
     used by one at a time.
-
-    Attributes:
-        header: what is known of the image before its pixels.
     """
 
-    header: Header
+    header: Header  # what is known of the image before its pixels
 
     def __init__(
         self,

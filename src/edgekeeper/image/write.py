@@ -252,14 +252,10 @@ class ImageWriter:
     otherwise nothing is left. Encoding goes on in a thread while the next rows are computed.
     Memory is bounded whatever the size for TIFF, PNG and JPEG; libvips holds WebP and AVIF whole.
     It may be handed from thread to thread, and be used by one at a time.
-
-    Attributes:
-        header: what was announced of the image.
-        notes: what the format does not keep, each for the user to read.
     """
 
-    header: Header
-    notes: tuple[str, ...]
+    header: Header  # what was announced of the image
+    notes: tuple[str, ...]  # what the format does not keep, each for the user to read
 
     def __init__(
         self,

@@ -73,15 +73,10 @@ class SRModel(nn.Module):
 
 @dataclass(frozen=True)
 class GradientGuided:
-    """What ``with_gradient`` of a network with a gradient branch gives.
+    """What ``with_gradient`` of a network with a gradient branch gives."""
 
-    Attributes:
-        sr: the SR batch (B, C, scale·H, scale·W).
-        gradient: the predicted ``gradient_map`` of the HR batch, of the same shape.
-    """
-
-    sr: Tensor
-    gradient: Tensor
+    sr: Tensor  # the SR batch (B, C, scale·H, scale·W)
+    gradient: Tensor  # the predicted ``gradient_map`` of the HR batch, of the same shape
 
 
 def check_arguments(network: type[SRModel], arguments: Mapping[str, object]) -> None:
