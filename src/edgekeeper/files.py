@@ -79,8 +79,7 @@ def check_target(
         raise error(f"'{path}' cannot be written: it is a disk or a socket.")
 
 
-Target = str | Path | BinaryIO
-"""Where a file goes: a path, or an open binary stream."""
+Target = str | Path | BinaryIO  # where a file goes: a path, or an open binary stream
 
 
 @contextmanager

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from edgekeeper.evaluation.tables import Table
     from edgekeeper.models import SRModel
 
+# What is known of a network's cost and quality: plain values, as they go into the JSON
 Record = dict[str, Any]
-"""What is known of a network's cost and quality: plain values, as they go into the JSON."""
-
 QUALITY_PROTOCOL = "y_matlab"
 QUALITY_METRICS = ("psnr", "ssim", "lpips")
 

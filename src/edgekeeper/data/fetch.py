@@ -21,12 +21,9 @@ from edgekeeper.data.catalogue import ImageSet, Remote, find_set
 from edgekeeper.errors import DataError, InputError
 from edgekeeper.files import BAD_ZIP, make_folder, new_file, sha256_of, write_bytes
 
-SCHEMES = ("https", "file")
-"""Kinds of addresses that are fetched."""
-
+SCHEMES = ("https", "file")  # kinds of addresses that are fetched
+# Called with (files done, files in all, name of the file just done)
 FetchProgress = Callable[[int, int, str], None]
-"""Called with (files done, files in all, name of the file just done)."""
-
 _CHUNK = 2**20
 _MOST = 2**26  # bytes of a file whose size nobody published, and of an image in an archive
 _UNREACHABLE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)

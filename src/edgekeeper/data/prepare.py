@@ -38,12 +38,12 @@ class SourceImage:
     licence: str = "unknown"
 
 
+# Called with (sources done, sources in all, name of the source just done)
 _Progress = Callable[[int, int, str], None]
-"""Called with (sources done, sources in all, name of the source just done)."""
 
 
+# Beside images: their licences, one by one, in the columns ``file`` and ``licence``
 ORIGIN = "ORIGIN.csv"
-"""Beside images: their licences, one by one, in the columns ``file`` and ``licence``."""
 
 
 def sources_in(

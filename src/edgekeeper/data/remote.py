@@ -20,8 +20,7 @@ from edgekeeper.files import (
     write_bytes,
 )
 
-PIECE = 2**26
-"""Bytes of one request."""
+PIECE = 2**26  # bytes of one request
 
 
 def is_address(place: str | Path) -> bool:

@@ -27,11 +27,10 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 
-_LEAST = 32
-"""Longer side of the smallest drawing in pixels: of smaller ones nothing is left at ×4."""
+_LEAST = 32  # longer side of the smallest drawing in pixels: of smaller ones nothing is left at ×4
 Array = NDArray[Any]
+# Signed distance in pixels of the points (x, y): negative inside a shape
 Distance = Callable[[Array, Array], Array]
-"""Signed distance in pixels of the points (x, y): negative inside a shape."""
 
 
 def synthetic_image(*, size: int, seed: int, number: int) -> Tensor:

@@ -25,15 +25,13 @@ from edgekeeper.models import SRModel
 from edgekeeper.ops.box import Box
 from edgekeeper.ops.resize import imresize
 
+# What attention checks show: the original beside the interpolated image, or stand-ins for both
 ORIGINAL, BICUBIC = "original", "bicubic"
-"""What attention checks show: the original beside the interpolated image, or stand-ins for both."""
-
 Ask = Literal["pairs", "rankings"]
 Crops = Literal["random", "worst", "differ"]
 
+# What answers are compared with, and whether more (1) or less (-1) of it is better
 STUDY_MEASURES = {"psnr": 1, "lpips": -1, "risk": -1}
-"""What answers are compared with, and whether more (1) or less (-1) of it is better."""
-
 _REPEATED = 0.1  # share of the pairs that come twice, sides exchanged
 
 _BLUR = 4  # factor by which a stand-in for bicubic is made smaller and larger again

@@ -327,8 +327,8 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
+# The forms in which a table can be written as text
 TABLE_FORMS = {"csv": as_csv, "latex": as_latex, "markdown": as_markdown}
-"""The forms in which a table can be written as text."""
 
 
 # ---- Rows as plain values -----------------------------------------------------------------------

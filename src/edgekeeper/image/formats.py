@@ -19,17 +19,13 @@ from edgekeeper import files
 from edgekeeper.errors import ImageError, InputError, unknown_name
 from edgekeeper.files import Overwrite
 
+# Samples from 0 to 255, to 65535, or of floats to 1
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
-"""Samples from 0 to 255, to 65535, or of floats to 1."""
-
-Depth = Literal[8, 16, 32]
-"""Bits of a sample; 32 are those of a float."""
-
+Depth = Literal[8, 16, 32]  # bits of a sample; 32 are those of a float
+# A channel after the colours: alpha, not multiplied into them, or one that is no alpha
 Further = Literal["none", "straight", "extra"]
-"""A channel after the colours: alpha, not multiplied into them, or one that is no alpha."""
-
+# The type of a sample by its bits
 SAMPLES: dict[Depth, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.float32}
-"""The type of a sample by its bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +107,12 @@ def is_grey(rows: Pixels) -> bool:
 
 # ---- Formats of files ----------------------------------------------------------------------------
 
+# Largest image that is kept in memory whole (134 million pixels, 400 MB as 8-bit RGB)
 MAX_PIXELS = 2**27
-"""Largest image that is kept in memory whole (134 million pixels, 400 MB as 8-bit RGB)."""
-
+# Largest image that is read or written row by row (4.3 billion pixels, 65536 x 65536)
 MAX_STREAMED_PIXELS = 2**32
-"""Largest image that is read or written row by row (4.3 billion pixels, 65536 x 65536)."""
-
+# Largest image that is turned on reading, as its EXIF orientation says (1.07 billion pixels)
 MAX_TURNED_PIXELS = 2**30
-"""Largest image that is turned on reading, as its EXIF orientation says (1.07 billion pixels)."""
 
 
 @dataclass(frozen=True)
@@ -183,15 +177,11 @@ FORMATS = {
 }
 """Every format by its short name."""
 
+# File extensions of the formats that can be written, in lower case
 SUFFIXES = tuple(s for form in FORMATS.values() if form.writable for s in form.suffixes)
-"""File extensions of the formats that can be written, in lower case."""
-
+# File extensions of the formats that can be read, in lower case
 READ_SUFFIXES = tuple(s for form in FORMATS.values() if form.readable for s in form.suffixes)
-"""File extensions of the formats that can be read, in lower case."""
-
-HEAD = 64
-"""The first bytes of a file by which its format is told."""
-
+HEAD = 64  # the first bytes of a file by which its format is told
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png"),
     (0, b"\xff\xd8\xff", "jpeg"),

@@ -9,8 +9,8 @@ from edgekeeper.errors import EdgekeeperError, ImageError
 from edgekeeper.image.formats import READ_SUFFIXES, vips_reason
 from edgekeeper.image.read import ImageReader
 
+# Called with a file or a folder that is not read, and a sentence that says why
 NotRead = Callable[[Path, str], None]
-"""Called with a file or a folder that is not read, and a sentence that says why."""
 
 
 def list_images(

@@ -109,8 +109,7 @@ class _Tag(NamedTuple):
     data: bytes
 
 
-_Tree = dict[int, "_Tag | dict[int, _Tag]"]
-"""A directory with those that hang from it."""
+_Tree = dict[int, "_Tag | dict[int, _Tag]"]  # A directory with those that hang from it
 
 
 class _DamagedError(ValueError):

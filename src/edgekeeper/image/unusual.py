@@ -34,9 +34,8 @@ CONVERTED = {
 
 END_OF_JPEG = b"\xff\xd9"
 _BEYOND = 1e-3  # floats that were computed may leave [0, 1] by so much
+# The end of a sentence on damage, where what is there of a file can be had
 CURE = " `edgekeeper upscale --tolerant` takes what is there (in Python: tolerant=True)."
-"""The end of a sentence on damage, where what is there of a file can be had."""
-
 _USED_IN_PART = ("jpeg", "png", "webp", "tiff", "gif", "bmp", "tga", "ppm")
 # What libvips and libtiff say of TIFF files that are whole but of a form that they do not read.
 _UNSUPPORTED = re.compile(

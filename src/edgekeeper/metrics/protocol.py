@@ -96,8 +96,7 @@ class ImagePair:
     hr: Tensor
 
 
-OVERSHOOT = 10.0
-"""How far a network's output may leave [0, 1]; an image from 0 to 255 is beyond."""
+OVERSHOOT = 10.0  # how far a network's output may leave [0, 1]; an image from 0 to 255 is beyond
 
 
 def check_range(name: str, image: Tensor, *, beyond: float) -> None:

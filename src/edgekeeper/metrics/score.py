@@ -29,11 +29,10 @@ METRICS: dict[str, Best] = {
 }
 """The numbers that every score has, and which of them are good ones."""
 
+# These and the perceptual ones, which a score has when they were asked for
 ALL_METRICS: dict[str, Best] = {**METRICS, **PERCEPTUAL}
-"""These and the perceptual ones, which a score has when they were asked for."""
-
+# And the structure risk, which is measured beside a score: it needs the LR image
 COMPARED: dict[str, Best] = {**ALL_METRICS, "risk": "lowest"}
-"""And the structure risk, which is measured beside a score: it needs the LR image."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,8 @@ from collections.abc import Callable
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
+# By what a factor is enlarged, one step after the other
 STEPS: dict[int, tuple[int, ...]] = {2: (2,), 3: (3,), 4: (2, 2)}
-"""By what a factor is enlarged, one step after the other."""
-
 SLOPE = 0.2  # of an Enlarger's LeakyReLUs, and of all others in the networks that have one
 SUBPIXEL_RADIUS = 2  # LR pixels that a subpixel_tail looks away, at each scale
 DIRECT_RADIUS = 1  # the same of a direct_tail

@@ -43,9 +43,8 @@ from edgekeeper.models.enlarge import STEPS, subpixel_steps, tail_radius
 
 Variant = Literal["pytorch", "torch"]
 
+# What the channels of a map are the probabilities of, in this order
 CATEGORIES = ("background", "sky", "water", "grass", "mountain", "building", "plant", "animal")
-"""What the channels of a map are the probabilities of, in this order."""
-
 CONDITION_SLOPE = 0.1  # of the LeakyReLUs of the condition network
 SFT_SLOPE: dict[Variant, float] = {"pytorch": 0.1, "torch": 0.01}
 SUM_TOLERANCE = 0.01  # maps may come from half precision or from 8 bits

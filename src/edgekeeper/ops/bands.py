@@ -54,9 +54,8 @@ def _along(band: Tensor, taps: Taps, *, axis: Axis) -> Tensor:
 
 # ---- Colours for pixels that have none to show, taken from around them --------------------------
 
+# Side of the largest blocks over which colours are spread; rows of context that a band needs
 BLOCK = 64
-
-"""Side of the largest blocks over which colours are spread; rows of context that a band needs."""
 
 # Pixels this near to something visible take the colour of their visible neighbours, not a block's.
 _NEAR = 4

@@ -28,14 +28,11 @@ from edgekeeper.ops.gradient import check_floats, sobel
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.structure import patch_variances
 
+# Bound of Q: 32 (1 + cos u) (1 + cos v) (1 - cos u cos v) is at most 64, at (u, v) = (90°, 0)
 LARGEST_EIGENVALUE = 64.0
-"""Bound of Q: 32 (1 + cos u) (1 + cos v) (1 - cos u cos v) is at most 64, at (u, v) = (90°, 0)."""
-
+# Largest strength: amplifies no wave more than twenty times. The system is singular at 1/64
 STRONGEST = 0.95 / LARGEST_EIGENVALUE
-"""Largest strength: amplifies no wave more than twenty times. The system is singular at 1/64."""
-
-TOLERANCE = 1e-4
-"""Bound of the solver's error, relative to the change |z - m|."""
+TOLERANCE = 1e-4  # bound of the solver's error, relative to the change |z - m|
 
 
 def sharpen(x: Tensor, strength: float | Tensor, *, patch: int | None = None) -> Tensor:

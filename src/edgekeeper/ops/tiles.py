@@ -20,8 +20,8 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 
+# LR pixels on the left, on the right, above and below, in the order of ``F.pad``
 Sides = tuple[int, int, int, int]
-"""LR pixels on the left, on the right, above and below, in the order of ``F.pad``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,7 @@ class Seams:
         return self.levels <= ALLOWED_LEVELS
 
 
-ALLOWED_LEVELS = 0.5
-"""The largest difference that tiles may make anywhere, in grey levels of 255."""
+ALLOWED_LEVELS = 0.5  # the largest difference that tiles may make anywhere, in grey levels of 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,10 @@ LINES: dict[Style, str] = {
 }
 """What each style is for."""
 
+# Most parameters of each class; all layers work at LR size, so that time follows from them
 SPEEDS = ((80_000, "fast"), (250_000, "medium"))
-"""Most parameters of each class; all layers work at LR size, so that time follows from them."""
-
+# What ``upscale --sharpness`` costs with each network (``benchmarks/sharpen.py --prices``)
 PRICES, PRICED_ON = WEIGHTS / "sharpness.json", "mean of Set5 and Set14"
-"""What ``upscale --sharpness`` costs with each network (``benchmarks/sharpen.py --prices``)."""
 
 
 def style_of(name: str) -> Style:

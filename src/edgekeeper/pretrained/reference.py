@@ -28,9 +28,8 @@ from edgekeeper.metrics.niqe import niqe
 from edgekeeper.models.backbones import vgg19_names
 from edgekeeper.pretrained.published import read_weights
 
+# Two images of LPIPS' authors, between which it is 0.7219 by their own program
 EXAMPLES = ("ex_ref.png", "ex_p0.png")
-"""Two images of LPIPS' authors, between which it is 0.7219 by their own program."""
-
 _OXFORD_MEAN = (103.939, 116.779, 123.68)  # of B, G and R, in 0..255
 
 
@@ -98,8 +97,8 @@ def _read() -> Iterator[tuple[str, ReferenceWeights]]:
         yield name, ReferenceWeights(remote=remote, beside=beside, **more)
 
 
+# By name, in the order in which they are got: the check of LPIPS needs AlexNet
 REFERENCE: dict[str, ReferenceWeights] = dict(_read())
-"""By name, in the order in which they are got: the check of LPIPS needs AlexNet."""
 
 
 def fetch_reference(

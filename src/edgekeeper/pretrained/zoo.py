@@ -43,9 +43,8 @@ from edgekeeper.spec import Spec
 _NOT_COMMUNITY = (".mat", ".h5", ".hdf5")  # what spandrel does not read
 WEIGHTS = Path(__file__).parent / "weights"
 EXPORTS = WEIGHTS / "exported"
+# Goes up when files of the same network change; those of before are then passed over
 EXPORT_FORMAT = 4
-"""Goes up when files of the same network change; those of before are then passed over."""
-
 Style = Literal["auto", "faithful", "sharp", "texture", "restore"]
 
 # "faithful" networks have the smallest error; "sharp" sharpens what they make; "texture" looks most

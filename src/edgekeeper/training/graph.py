@@ -21,11 +21,10 @@ from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.soap import SETTLING, SOAP, StackedSOAP
 from edgekeeper.training.state import State, ema_decay_at
 
+# ``update(state, batch, gradient_check=...)`` of the training loop; returns losses by name
 Update = Callable[..., dict[str, Tensor]]
-"""``update(state, batch, gradient_check=...)`` of the training loop; returns losses by name."""
-
+# Updates in the form that is recorded, before the recording: libraries choose their kernels
 WARM_UP = 3
-"""Updates in the form that is recorded, before the recording: libraries choose their kernels."""
 
 
 def check_recordable(recipe: Recipe, *, accumulate: int = 1) -> None:

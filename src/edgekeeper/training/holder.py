@@ -14,8 +14,7 @@ import psutil
 
 from edgekeeper.errors import EdgekeeperError, InputError
 
-BEAT = 10.0
-"""Seconds between two signs of life of who holds a folder."""
+BEAT = 10.0  # seconds between two signs of life of who holds a folder
 
 
 class HeldError(InputError):

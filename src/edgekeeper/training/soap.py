@@ -26,11 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Longest side of a matrix whose eigenvectors are followed: the work grows with its cube
 LONGEST = 1024
-"""Longest side of a matrix whose eigenvectors are followed: the work grows with its cube."""
-
-SETTLING = 10
-"""So many updates at the start renew the basis each time."""
+SETTLING = 10  # so many updates at the start renew the basis each time
 
 
 class SOAP(torch.optim.Optimizer):

@@ -12,14 +12,10 @@ from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
 
+# Height and width of the LR images that are compared: odd and even, upright and lying
 SIZES = ((33, 47), (24, 64), (61, 18))
-"""Height and width of the LR images that are compared: odd and even, upright and lying."""
-
-BOUND = 1e-3
-"""Largest difference of a pixel, and of a gradient's length, of images in [0, 1]."""
-
-BOUND_INT8_DB = 30.0
-"""Smallest PSNR in dB between the 8-bit network and the float one at each size."""
+BOUND = 1e-3  # largest difference of a pixel, and of a gradient's length, of images in [0, 1]
+BOUND_INT8_DB = 30.0  # smallest PSNR in dB between the 8-bit network and the float one at each size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from edgekeeper.pretrained.exported import EXPORTED_KEY, import_openvino
 
 OPSET = 18
 
+# The facts that stand by themselves as well, for other programs
 SHORT = ("scale", "channels", "value_range", "receptive_field", "overlap", "precision")
-"""The facts that stand by themselves as well, for other programs."""
 
 
 def onnx_model(network: SRModel) -> Any:

@@ -26,14 +26,9 @@ from edgekeeper.pretrained.exported import Runtime
 
 Keep = Literal["none", "first", "ends"]
 
-IMAGES = 32
-"""At most so many images of a folder are used, evenly spread over its names."""
-
-_SIDE = 256
-"""The middle of an image that is used, in HR pixels a side."""
-
-_LEAST = 64
-"""HR pixels a side that an image must have."""
+IMAGES = 32  # at most so many images of a folder are used, evenly spread over its names
+_SIDE = 256  # the middle of an image that is used, in HR pixels a side
+_LEAST = 64  # HR pixels a side that an image must have
 
 
 @dataclass(frozen=True, kw_only=True)
