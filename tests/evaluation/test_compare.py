@@ -12,9 +12,15 @@ from scipy import stats
 from torch import Tensor
 
 from edgekeeper.errors import DataError, InputError
-from edgekeeper.evaluation.compare import PairedComparison, compare, paired
+from edgekeeper.evaluation.compare import (
+    PairedComparison,
+    compare,
+    comparison_table,
+    paired,
+    worst_table,
+    write_comparison,
+)
 from edgekeeper.evaluation.evaluate import evaluate
-from edgekeeper.evaluation.report import comparison_table, worst_table, write_comparison
 from edgekeeper.figures.images import worst_places
 from edgekeeper.metrics.statistics import Difference, paired_difference
 from edgekeeper.models.base import SRModel

@@ -154,7 +154,7 @@ def test_evaluate_in_three_forms(command: Callable[..., Any], data_root: Path) -
 
 
 def test_profiles_tell_blur_and_overshoot() -> None:
-    from edgekeeper.evaluation.profiles import REACH, edge_profiles
+    from edgekeeper.evaluation.network_report import REACH, edge_profiles
 
     step = torch.zeros(1, 1, 40, 40)
     step[..., 20:] = 0.5

@@ -7,7 +7,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics.artifacts import texture_difference
+from edgekeeper.metrics.risk import texture_difference
 
 
 def smooth_image(batch: int, side: int) -> Tensor:

@@ -21,9 +21,9 @@ from edgekeeper.errors import CheckpointError, DataError, InputError, Unavailabl
 from edgekeeper.losses import L1
 from edgekeeper.models import ESPCN
 from edgekeeper.spec import spec
-from edgekeeper.training import holder
-from edgekeeper.training.holder import held
+from edgekeeper.training import process
 from edgekeeper.training.loop import RunOptions, train
+from edgekeeper.training.process import held
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term
 
 RUN = "memory://bucket/run"
@@ -156,7 +156,7 @@ def test_a_store_and_a_run_on_an_s3_server(
 def test_a_second_run_says_who_holds_the_first_and_one_without_life_is_taken_over(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holder, "BEAT", 0.05)
+    monkeypatch.setattr(process, "BEAT", 0.05)
     there, other = RemoteFolder(RUN), {"host": "elsewhere", "process": 7, "token": "t"}
     done = threading.Event()
 

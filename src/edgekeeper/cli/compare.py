@@ -55,7 +55,7 @@ def compare_command(
     Each is a network (name or file), a folder of result images, or `bicubic`. The verdict on
     each metric goes by the 95 % interval of the mean difference.
     """
-    from edgekeeper.evaluation import compare, report
+    from edgekeeper.evaluation import compare
     from edgekeeper.evaluation.evaluate import interpolation_name
     from edgekeeper.figures.images import worst_places
 
@@ -77,10 +77,10 @@ def compare_command(
             places=worst,
             on_image=lambda score, _: count(score),
         )
-    tables = report.comparison_table(found), report.worst_table(found, images=worst)
+    tables = compare.comparison_table(found), compare.worst_table(found, images=worst)
     show_tables(tables, form)
     if json_file is not None:
-        report.write_comparison(found, json_file)
+        compare.write_comparison(found, json_file)
         say_written(json_file, form=form)
     if crops is not None and not found.places:
         text = f"B is nowhere worse than A, so '{crops}' is not written."

@@ -223,7 +223,6 @@ def _tracebacks(verbose: bool) -> Iterator[None]:
 
 
 def _check_videos(request: "Request", *, measured: bool) -> None:
-    """Raise InputError for options that have no meaning for the videos, or for lack of one."""
     from edgekeeper.inference.request import is_video
 
     if not any(map(is_video, request.sources)):
@@ -239,7 +238,6 @@ def _check_videos(request: "Request", *, measured: bool) -> None:
 
 
 def _check_cluster(request: "Request", *, measured: bool) -> None:
-    """Raise InputError for what workers of a cluster do not do."""
     from edgekeeper.inference.request import is_video
 
     if request.output in (None, STREAM) or Path(str(request.output)).suffix:
@@ -261,7 +259,6 @@ def _expanded(sources: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
-    """Raise InputError for sources that are not there, or standard input misused."""
     for source in sources:
         if source != STREAM and not os.path.lexists(source):
             hint = ""
@@ -279,7 +276,6 @@ def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
 
 
 def _check_standard_output(sources: tuple[str, ...], options: Mapping[str, Any]) -> None:
-    """Raise InputError for what does not go together with the image on standard output."""
     if len(sources) > 1 or Path(sources[0]).is_dir():
         raise InputError("'-o -' (standard output) takes one image.")
     if options["form"] is None:

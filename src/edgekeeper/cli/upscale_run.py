@@ -109,7 +109,6 @@ def _results(
     check: Callable[[], None],
     cluster: Cluster | None,
 ) -> Generator[Result, None, None]:
-    """Yield the results of the videos and then of the images."""
     if cluster is not None:
         manifest = Path(str(request.output)) / MANIFEST
         yield from upscale_on_cluster(
@@ -280,7 +279,6 @@ class Reporter:
 
 
 def _facts(result: Result) -> Sequence[str]:
-    """Return what a line says of an image or a video after the name of its file."""
     facts = []
     if result.size is not None:
         facts.append(f"{result.size[1]}x{result.size[0]}")

@@ -243,7 +243,6 @@ def _resize(
 
 @lru_cache(maxsize=4)
 def _normals(device: torch.device) -> Tensor:
-    """Return the fixed standard normal values that all noise is cut from."""
     values = np.random.Generator(np.random.Philox(key=0)).standard_normal(_NORMALS, np.float32)
     return torch.from_numpy(values).to(device)
 
@@ -330,7 +329,6 @@ def _one_round(
 
 
 def _groups(first: int, count: int, group: int) -> Iterator[tuple[int, int]]:
-    """The runs [start, stop) of the indices from ``first`` on that share ``index // group``."""
     start = first
     while start < first + count:
         stop = min((start // group + 1) * group, first + count)

@@ -201,7 +201,6 @@ def _selfexsr(folder: Path, *, scale: int, hr_scale: int) -> Files:
 
 
 def _separate_hr(folder: Path, *, scale: int) -> Files:
-    """HR images in ``HR``, LR images in ``image_SRF_s`` where there are any."""
     images = list_images(folder / "HR")
     low = folder / f"image_SRF_{scale}"
     if not low.is_dir():

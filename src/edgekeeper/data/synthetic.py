@@ -293,7 +293,6 @@ def _power_law(random: Generator, count: int, *, least: float, most: float) -> A
 
 @contextmanager
 def _reading_svg() -> Iterator[None]:
-    """Let libvips read SVG, which ``edgekeeper.image`` forbids: the folder is the user's own."""
     pyvips.operation_block_set("VipsForeignLoadSvgFile", False)
     try:
         yield

@@ -277,7 +277,6 @@ def match_results(
 
 
 def _ways(set_name: str, names: Sequence[str]) -> dict[str, set[str]]:
-    """Return the names, in lower case, that each image of the set goes by."""
     ways = {name: {name.lower(), OTHER_SPELLINGS.get(name, name.lower())} for name in names}
     if set_name.lower() in NUMBERED:
         for number, name in enumerate(names, start=1):

@@ -24,7 +24,6 @@ def html_page(template: str, values: Mapping[str, object]) -> str:
 
 
 def _jpeg(pixels: Pixels) -> str:
-    """Return the address of an image (H, W, 3) of 8 bits: a JPEG of quality 92."""
     packed = pyvips.Image.new_from_array(pixels).jpegsave_buffer(Q=92, subsample_mode="off")
     return f"data:image/jpeg;base64,{base64.b64encode(packed).decode()}"
 

@@ -28,10 +28,9 @@ from edgekeeper.image import (
 )
 from edgekeeper.image.quality import estimate
 from edgekeeper.inference import Request, upscale_image
-from edgekeeper.metrics.artifacts import texture_difference
 from edgekeeper.metrics.preference import wilson_interval
 from edgekeeper.metrics.psnr import mean_square_psnr
-from edgekeeper.metrics.risk import shrink, structure_risk
+from edgekeeper.metrics.risk import shrink, structure_risk, texture_difference
 from edgekeeper.metrics.statistics import Interval
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.resize import imresize

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.evaluation.compare import by_set, compared_title, direction, metric_row
@@ -20,7 +22,6 @@ from edgekeeper.evaluation.cost import TABLE5_SIZE, count, measure
 from edgekeeper.evaluation.evaluate import results, score_result
 from edgekeeper.evaluation.html import curves, html_page, scatter
 from edgekeeper.evaluation.inspect import DOUBTFUL, inspect, overlay
-from edgekeeper.evaluation.profiles import REACH, edge_profiles
 from edgekeeper.evaluation.tables import DIGITS, SIGNS, Table, number, score_table, with_interval
 from edgekeeper.image import Pixels, from_tensor
 from edgekeeper.metrics.protocol import Protocol
@@ -32,6 +33,10 @@ from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.pretrained.cards import training_lines
 from edgekeeper.pretrained.zoo import load, networks
 
+REACH = 8  # pixels on either side of an edge
+_EDGES = 64  # of an image and direction, the strongest
+_APART = 9  # pixels within which the strongest stands for all
+_LEAST = 16 / 255  # grey levels from one side of an edge to the other
 _BANDS = 24
 _SIDE = 128  # pixels of a crop
 _SHOWN = 3  # images of each kind
@@ -62,8 +67,6 @@ class _Place:
 
 @dataclass
 class _Sums:
-    """Sums over images, for one subject."""
-
     variance: _Floats = field(default_factory=lambda: np.zeros((3, 3)))  # region x (SR, HR, |gap|)
     power: _Floats = field(default_factory=lambda: np.zeros((2, _BANDS)))  # of SR, of HR
     profile: _Floats = field(default_factory=lambda: np.zeros(2 * REACH + 1))
@@ -317,3 +320,36 @@ def _costs(subjects: Sequence[ReportSubject]) -> Table:
     size = f"{TABLE5_SIZE[1]} × {TABLE5_SIZE[0]}"
     note = f"Seconds and memory: this machine, float32, {size} LR pixels."
     return Table("", columns, tuple(cells), (note,))
+
+
+# ---- Profiles across edges -----------------------------------------------------------------------
+
+
+def edge_profiles(hr: Tensor, images: list[Tensor]) -> tuple[_Floats, int]:
+    """Return sums of profiles (1 + images, 2 REACH + 1) across edges of ``hr``, and their number.
+
+    All are grey (1, 1, H, W) of one size; the first profile is the original's. Each edge rises
+    from 0 to 1, the least and the greatest value of the original's profile; below 0 and above 1 is
+    overshoot. Lines run across or down, where the gradient is strongest.
+    """
+    total, number = np.zeros((1 + len(images), 2 * REACH + 1)), 0
+    both = torch.cat([hr, *images]).double()[:, 0]  # (1 + images, H, W)
+    for stack in (both, both.transpose(1, 2)):
+        if min(stack.shape[1:]) < 2 * REACH + 3:
+            continue
+        slope = torch.zeros_like(stack[0])  # (H, W): central differences along rows
+        slope[:, REACH:-REACH] = (stack[0, :, 2:] - stack[0, :, :-2])[:, REACH - 1 : 1 - REACH]
+        size = slope.abs()[None, None]
+        peaks = torch.where(max_pool2d(size, _APART, 1, _APART // 2) == size, size, 0.0)[0, 0]
+        for place in peaks.flatten().topk(min(_EDGES, peaks.numel())).indices.tolist():
+            row, column = divmod(place, peaks.shape[1])
+            if not peaks[row, column]:
+                break
+            lines = stack[:, row, column - REACH : column + REACH + 1]
+            low, high = lines[0].min(), lines[0].max()
+            if high - low < _LEAST:
+                break
+            scaled = ((lines - low) / (high - low)).numpy()
+            total += scaled if slope[row, column] > 0 else scaled[:, ::-1]
+            number += 1
+    return total, number

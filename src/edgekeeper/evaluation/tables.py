@@ -237,7 +237,6 @@ def _widths(table: Table, column: int) -> tuple[int, int]:
 
 
 def _around(columns: int) -> int:
-    """Return how much a table of so many columns is wider than they are."""
     return 3 * columns - 1
 
 

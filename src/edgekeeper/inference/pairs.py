@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError
 from edgekeeper.inference.network import within_border
-from edgekeeper.metrics.artifacts import THRESHOLD, WINDOW, texture_similarity
+from edgekeeper.metrics.risk import THRESHOLD, WINDOW, texture_similarity
 from edgekeeper.models import SRModel
 from edgekeeper.pretrained.exported import Runtime, UsedPrecision
 from edgekeeper.pretrained.zoo import Accelerable, Networks

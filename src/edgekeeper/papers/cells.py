@@ -12,8 +12,8 @@ from typing import Literal
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError
 from edgekeeper.pretrained.checkpoint import agrees, read_network
-from edgekeeper.training.holder import HeldError
 from edgekeeper.training.loop import RunOptions, train
+from edgekeeper.training.process import HeldError
 from edgekeeper.training.recipe import Recipe
 
 POLL = 5.0

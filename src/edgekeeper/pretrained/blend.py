@@ -97,7 +97,6 @@ def _check_alpha(alpha: float) -> None:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return all parameters and buffers by name, those that no file holds too."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 

@@ -167,7 +167,6 @@ def read_tensors(path: Path) -> TensorFile:
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
-    """Return the SHA-256 of the names, types, shapes and bytes of ``tensors`` and of ``facts``."""
     digest = hashlib.sha256(facts.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -212,7 +212,6 @@ def _plan(path: Path, *, scale: int | None, kind: str = "auto") -> tuple[Publish
 
 
 def _recognise(tensors: Tensors, path: Path) -> tuple[PublishedFormat, Tensors]:
-    """Return the format, and the tensors without what a program put before their names."""
     waiting, depth = [tensors], 3  # prefixes before prefixes
     for _ in range(depth):
         for one in waiting:
@@ -228,7 +227,6 @@ def _recognise(tensors: Tensors, path: Path) -> tuple[PublishedFormat, Tensors]:
 
 
 def _without_prefixes(tensors: Tensors) -> Iterator[Tensors]:
-    """Yield, for each prefix that there is, the tensors behind it by the rest of their names."""
     for prefix in _PREFIXES:
         inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         if inner:

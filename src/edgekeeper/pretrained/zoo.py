@@ -90,7 +90,6 @@ def describe(path: Path) -> Network:
 
 
 def _scale(spec: Spec[object]) -> int:
-    """Return what a network enlarges by; one around another has that one's scale."""
     arguments = dict(spec.arguments)
     inner = [value for value in arguments.values() if isinstance(value, Spec)]
     if inner:

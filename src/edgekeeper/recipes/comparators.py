@@ -140,7 +140,6 @@ def comparator(network: str, *, form: ComparatorForm = "paper", seed: int = 0) -
 
 
 def _adam(learning_rate: float, *milestones: int, gamma: float = 0.5, decay: float = 0.0) -> Optim:
-    """Adam, its rate multiplied by ``gamma`` after each of ``milestones``."""
     return Optim(
         learning_rate=learning_rate,
         schedule="steps" if milestones else "constant",
@@ -176,7 +175,6 @@ def _perceptual(size: StageSizes, *, weight: float, srgan: bool) -> Term:
 
 
 def _srgan(size: StageSizes) -> tuple[Stage, ...]:
-    """SRGAN, section 3.2 of the paper."""
     optim = _adam(1e-4, 100_000, gamma=0.1)
     discriminator = spec(SRGANDiscriminator, size=size.patch, width=size.discriminator_width)
     gan = Discriminator("gan", discriminator, spec(VanillaGAN), optim=optim, weight=1e-3)
@@ -185,7 +183,6 @@ def _srgan(size: StageSizes) -> tuple[Stage, ...]:
 
 
 def _sftgan(size: StageSizes) -> tuple[Stage, ...]:
-    """SFTGAN as BasicSR trains it, but for the categories."""
     optim = _adam(1e-4, 50_000, 100_000, 150_000, 200_000)
     discriminator = spec(VGGDiscriminator, size=size.patch, width=size.discriminator_width)
     gan = Discriminator("gan", discriminator, spec(VanillaGAN), optim=optim, weight=5e-3)

@@ -177,7 +177,6 @@ class GradientCheck:
 
 
 def _gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> _Gradients:
-    """Return the gradient of ``loss`` for each parameter, None where the graph does not lead."""
     wanted = list(parameters)
     if not loss.requires_grad:
         return [None] * len(wanted)  # a constant: nothing led to it

@@ -18,8 +18,7 @@ from edgekeeper.metrics.score import mean_scores
 from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import to_plain
 from edgekeeper.training.checks import GradientCheck
-from edgekeeper.training.mirror import Mirror
-from edgekeeper.training.process import RunOptions
+from edgekeeper.training.process import Mirror, RunOptions
 from edgekeeper.training.progress import ProgressLine
 from edgekeeper.training.ranks import agreed, is_first
 from edgekeeper.training.recipe import Recipe

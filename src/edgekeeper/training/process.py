@@ -1,26 +1,32 @@
 """What a run needs of the machine: options, a folder of its own, and a way to be stopped."""
 
+import json
 import math
 import os
+import secrets
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import psutil
 import torch
 
 from edgekeeper.data.remote import RemoteFolder
 from edgekeeper.data.store import Store
-from edgekeeper.files import locked, make_folder, remove_leftovers, write_bytes
-from edgekeeper.training.holder import held, sign_of_life, under_way
-from edgekeeper.training.mirror import Mirror
+from edgekeeper.errors import CheckpointError, EdgekeeperError, InputError
+from edgekeeper.files import locked, make_folder, remove_leftovers, sha256_of, write_bytes
 from edgekeeper.training.progress import StopSignal
 from edgekeeper.training.ranks import agreed, is_first, joined
 
 Stopped = Literal["time limit", "interrupted"]
+BEAT = 10.0  # seconds between two signs of life of who holds a folder
+MARKER, LAST, LOG = "checkpoint.json", "last.safetensors", "log.jsonl"
 HOLDER, HELD = ".process", "process.json"  # what says who holds the folder, here and remote
 
 
@@ -139,3 +145,143 @@ def _held(options: RunOptions) -> Iterator[Callable[[], None]]:
                 each()
 
         yield check
+
+
+# ---- Who holds a run's folder: a file that says so, with signs of life ---------------------------
+
+
+class HeldError(InputError):
+    """Another process holds the folder."""
+
+
+@contextmanager
+def held(
+    name: str, *, read: Callable[[], bytes | None], write: Callable[[bytes], None]
+) -> Iterator[Callable[[], None]]:
+    """Hold what ``name`` stands for; a file that is read and written says by whom, and beats.
+
+    What is given raises InputError when another process has taken it over, because this one showed
+    no sign of life for long. One whose sign of life stands still is taken over.
+    """
+    own, stop = {"host": socket.gethostname(), "process": os.getpid()}, threading.Event()
+    own["token"] = secrets.token_hex(8)
+    lost: list[str] = []
+
+    def beat(count: int) -> None:
+        write(json.dumps({**own, "beat": count}).encode())
+
+    def beats() -> None:
+        count = 1
+        while not stop.wait(BEAT):
+            try:
+                holder = sign_of_life(read)
+                if holder and holder.get("token") != own["token"]:
+                    lost.append(_owner(holder))
+                    return
+                beat(count)
+                count += 1
+            except EdgekeeperError:
+                continue  # a sign of life that is missed; the next may come through
+
+    _wait_for(name, read)
+    beat(0)
+    thread = threading.Thread(target=beats, name="edgekeeper-heartbeat", daemon=True)
+    thread.start()
+
+    def check() -> None:
+        if lost:
+            raise InputError(f"The run in '{name}' was taken over by {lost[0]}; this one stops.")
+
+    try:
+        yield check
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _wait_for(name: str, read: Callable[[], bytes | None]) -> None:
+    """Return once the last holder is known to be gone; raise InputError when it lives."""
+    before = sign_of_life(read)
+    here = before.get("host") == socket.gethostname()
+    if not before or (here and not psutil.pid_exists(int(before.get("process", 0)))):
+        return
+    for _ in range(5):  # two signs of life and a half
+        time.sleep(BEAT / 2)
+        after = sign_of_life(read)
+        if after != before:
+            break
+    if after and after != before:
+        raise under_way(name, after)
+
+
+def sign_of_life(read: Callable[[], bytes | None]) -> dict[str, Any]:
+    """Return the sign of life that ``read`` gives, {} without one."""
+    try:
+        found = json.loads(read() or b"{}")
+    except (OSError, ValueError):  # of an earlier version, or in the middle of being written
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def under_way(name: str, holder: dict[str, Any]) -> HeldError:
+    """Return the error that says who holds what ``name`` stands for."""
+    return HeldError(
+        f"The run in '{name}' is under way in {_owner(holder)}; wait for it, or choose another "
+        "folder."
+    )
+
+
+def _owner(holder: dict[str, Any]) -> str:
+    host = holder.get("host")
+    here = "" if host == socket.gethostname() else f" on {host}"
+    return f"process {holder.get('process')}{here}"
+
+
+# ---- A run at an address: each checkpoint is copied there and back again -------------------------
+#
+# There a state is named after its content. ``checkpoint.json``, written last, says which one counts
+# and its SHA-256; what a cut connection leaves beside it is never read.
+
+
+class Mirror:
+    """The copy of the run's ``folder`` at ``address``."""
+
+    def __init__(self, address: str, *, folder: Path) -> None:
+        self.remote, self.folder = RemoteFolder(address), folder
+
+    def pull(self) -> None:
+        """Make the local state that of the last complete checkpoint; none where there is none."""
+        marker = self._marker()
+        if marker is None:
+            for name in (LAST, LOG):
+                (self.folder / name).unlink(missing_ok=True)
+            return
+        target, digest = self.folder / LAST, marker["sha256"]
+        self.remote.fetch(marker["file"], target, digest=digest, error=CheckpointError)
+        log = self.remote.read(LOG, error=CheckpointError)  # its later lines are dropped
+        write_bytes(self.folder / LOG, log or b"", error=CheckpointError)
+
+    def push(self, name: str, *, step: int) -> None:
+        """Copy the file ``name``; the whole state with the log, and the marker as the last act."""
+        if name != LAST:
+            self.remote.write(name, self.folder / name, error=CheckpointError)
+            return
+        before = self._marker()
+        digest = sha256_of(self.folder / LAST)
+        state = f"state-{digest[:16]}.safetensors"
+        self.remote.write(LOG, self.folder / LOG, error=CheckpointError)
+        self.remote.write(state, self.folder / LAST, error=CheckpointError)
+        marker = {"file": state, "step": step, "sha256": digest}
+        self.remote.write(MARKER, json.dumps(marker).encode(), error=CheckpointError)
+        if before is not None and before["file"] != state:
+            self.remote.remove(before["file"])
+
+    def _marker(self) -> dict[str, str] | None:
+        content = self.remote.read(MARKER, error=CheckpointError)
+        if content is None:
+            return None
+        try:
+            found = json.loads(content)
+            return {key: str(found[key]) for key in ("file", "sha256")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"'{self.remote.address}/{MARKER}' is damaged.") from error

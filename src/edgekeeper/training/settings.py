@@ -104,7 +104,6 @@ def _value(text: str) -> object:
 
 
 def _put(plain: Any, path: list[str], *, value: object, where: str) -> None:
-    """Set the field at ``path`` of nested plain values."""
     part, *rest = path
     if isinstance(plain, list):
         names = [item.get("name") if isinstance(item, dict) else None for item in plain]
@@ -130,7 +129,6 @@ def _put(plain: Any, path: list[str], *, value: object, where: str) -> None:
 
 
 def _typed(value: Any, hint: Any, *, where: str, known: Classes) -> Any:
-    """Return a plain value as the type ``hint`` has it."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _typed(value, arguments[0], where=where, known=known)
