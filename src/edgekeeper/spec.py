@@ -44,10 +44,7 @@ class Spec(Generic[T_co]):
         return self.target.__name__
 
     def to_json(self) -> dict[str, object]:
-        """The spec as plain values, with the specs among its arguments; ``from_json`` reads it.
-
-        Raises InputError: an argument is a dictionary that would be read back as a spec.
-        """
+        """The spec as plain values, with the specs among its arguments; ``from_json`` reads it."""
         arguments = {name: to_plain(value) for name, value in self.arguments}
         return {"name": self.name, "arguments": arguments}
 
@@ -105,10 +102,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def spec(target: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Spec[T]:
-    """A Spec of ``target`` with the given keyword arguments, checked against its signature now.
-
-    Raises InputError: an argument that ``target`` does not have, or one without a keyword.
-    """
+    """A Spec of ``target`` with the given keyword arguments, checked against its signature now."""
     if args:
         raise InputError(f"Give the arguments of {target.__name__} by keyword, not by position.")
     _check_arguments(target, kwargs)
@@ -125,7 +119,6 @@ def from_json(
 
     So are the classes of specs among the arguments. Lists come back as tuples. ``unknown`` is
     asked for a class that is not among ``known``.
-    Raises InputError: an unknown class or argument; and what ``unknown`` raises.
     """
     name, arguments = data.get("name"), data.get("arguments")
     if not isinstance(name, str) or not isinstance(arguments, dict):

@@ -352,11 +352,7 @@ class _Streams:
 
 @contextmanager
 def _streams(request: Request) -> Iterator[_Streams]:
-    """Yield the request with files for streams; standard input is read now, to its end.
-
-    Raises InputError: standard input or output is the terminal; ImageError: there is no room for
-    standard input.
-    """
+    """Yield the request with files for streams; standard input is read now, to its end."""
     reads, writes = STREAM in request.sources, request.output == STREAM
     if reads and sys.stdin.isatty():
         raise InputError("'-' reads an image from standard input, which is the keyboard here.")

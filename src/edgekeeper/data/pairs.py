@@ -66,7 +66,7 @@ def load_pairs(
     ``set_name`` is a set of the catalogue, below the data folder ``root``, or the folder of one's
     own images. ``lr="stored"`` takes the set's LR files where it has them and makes the others by
     ``matlab_uint8``; a kernel's name makes all of them. ``lr_folder`` holds the LR images of a
-    folder of one's own. Raises DataError when images are missing or LR images could not be used.
+    folder of one's own.
     """
     if not isinstance(scale, Integral) or scale < 2:
         raise InputError(f"scale is {scale}; it must be a whole number from 2 on.")

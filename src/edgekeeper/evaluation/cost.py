@@ -152,8 +152,7 @@ def count(
     """Parameters, MACs and outputs with a bias of one pass over an LR image of ``size``.
 
     Nothing is computed: the network is run on shapes alone. ``of``: SPSR and DGGGAN make the SR
-    gradient map in training only; the papers count it. Raises UnavailableError for a network whose
-    layers cannot be seen (an exported file).
+    gradient map in training only; the papers count it.
     """
     _check_size(size)
     if not any(isinstance(module, _LAYERS) for module in model.modules()):

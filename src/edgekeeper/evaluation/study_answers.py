@@ -26,7 +26,6 @@ def read_answers(lines: Iterable[str], key: Mapping[str, Any]) -> tuple[list[Ans
 
     A ranking is an answer to each of its pairs. A question that was answered twice by one
     participant, in two files, counts once.
-    Raises DataError: a line is no answer, or one of another study.
     """
     answers: dict[tuple[str, ...], list[Answer]] = {}
     for number, line in enumerate(filter(str.strip, lines), start=1):

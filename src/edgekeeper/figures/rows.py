@@ -116,7 +116,7 @@ def with_original(hr: Tensor, panels: Sequence[Panel], *, first: bool) -> dict[s
 def in_columns(rows: Sequence[Row], *, first: bool) -> list[dict[str, Tensor | None]]:
     """Return the images of each row by label, its original among them, all rows in the same order.
 
-    None stands where a row has no panel of that label. Raises InputError as ``with_original``.
+    None stands where a row has no panel of that label.
     """
     found = [with_original(row.hr, row.panels, first=first) for row in rows]
     labels = dict.fromkeys(label for row in found for label in row if label != ORIGINAL)

@@ -102,10 +102,7 @@ def open_subject(text: str, *, label: str) -> Subject:
 
 
 def result(subject: Subject, sample: Sample) -> Panel | None:
-    """What the subject makes, or has made, of an image; None when its folder has no such result.
-
-    Raises InputError for a network of another scale, DataError when several files fit.
-    """
+    """What the subject makes, or has made, of an image; None when its folder has no such result."""
     source = subject.source
     if isinstance(source, SRModel):
         _check_scale(subject, source, sample)

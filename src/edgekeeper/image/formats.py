@@ -263,10 +263,7 @@ def find_format(head: bytes) -> str | None:
 
 
 def format_to_write(path: Path, options: SaveOptions) -> str:
-    """Return the name of the format that ``path`` is written in.
-
-    Raises ImageError: the options name none, and neither does the file extension.
-    """
+    """Return the name of the format that ``path`` is written in."""
     if options.format is not None:
         return options.format
     for name, form in FORMATS.items():

@@ -57,8 +57,6 @@ def load_with_pillow(
 
     Of an animation the frames stand below each other, described as libvips does. ``tolerant``
     takes what is cut off as zeros; ``cure`` ends the sentence on damage.
-    Raises ImageError: it is damaged, or larger than ``limit`` or MAX_PIXELS; UnavailableError:
-    Pillow is not installed.
     """
     module = pillow()
     file.seek(0)
@@ -179,10 +177,7 @@ def save_png(
 
 
 def load_heif(file: BinaryIO, *, name: str, limit: int) -> pyvips.Image:
-    """Return the first image of an HEIC file, upright, 8 or 16 bits, with profile and EXIF.
-
-    Raises ImageError when it is damaged, has more than ``limit`` pixels, or without the extra.
-    """
+    """Return the first image of an HEIC file, upright, 8 or 16 bits, with profile and EXIF."""
     try:
         import pillow_heif
     except ImportError as error:

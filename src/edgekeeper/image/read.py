@@ -122,8 +122,6 @@ class ImageReader:
 
         C is ``header.bands``: grey or RGB, then alpha. Frames follow each other. ``start`` never
         decreases from call to call; rows that were read are kept from the last ``start`` on.
-        Raises InputError: the rows do not lie in the image, or lie before those of the last call;
-        ImageError: the file is damaged or cut short here.
         """
         if not self._start <= start < stop <= self.header.rows:
             raise InputError(

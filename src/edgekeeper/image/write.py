@@ -292,11 +292,7 @@ class ImageWriter:
                 self._finish(encoder)
 
     def write(self, rows: Pixels) -> None:
-        """Append ``rows`` (n, W, C), C = ``header.bands``.
-
-        Raises InputError: the rows are of another form than the header says, or too many;
-        ImageError: the file cannot be written, for example because the disk is full.
-        """
+        """Append ``rows`` (n, W, C), C = ``header.bands``."""
         if self._encoder is None:
             raise InputError(f"{self._name} is not open for writing; write inside a with block.")
         form = (self.header.width, self.header.bands)

@@ -43,8 +43,7 @@ def niqe(
     toolboxes), then as many whole blocks of 96 x 96 pixels as there are, in float64. x: RGB (B, 3,
     H, W) in [0, 1]. folder: where ``niqe_modelparameters.mat`` lies; by default the folder
     ``weights`` of EDGEKEEPER_DATA. grey: "y" is luma from 16 to 235; "rgb2gray" MATLAB's grey from
-    0 to 255; "stored" the first channel as it is, for files that are grey. Raises UnavailableError
-    without that file and with fewer than two blocks that have any texture.
+    0 to 255; "stored" the first channel as it is, for files that are grey.
     """
     luma = shaved_luma(x, shave=shave, grey=grey)
     pristine = _pristine(weights_file(NIQE_FILE, folder=folder, purpose="NIQE").resolve())

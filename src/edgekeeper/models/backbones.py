@@ -56,7 +56,7 @@ def weights_file(
     """Return the weight file ``name`` in ``folder``, by default where `data get` puts it.
 
     That is the folder ``weights`` of EDGEKEEPER_DATA, or that of the user's cache. ``purpose`` is
-    what the file is needed for and ``how`` what to do, for the message. Raises UnavailableError.
+    what the file is needed for and ``how`` what to do, for the message.
     """
     root = os.environ.get(DATA_VARIABLE)
     places = [Path(root) / "weights"] if root else []
@@ -78,10 +78,7 @@ _UNREADABLE = (
 
 
 def read_weights_file(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, or else of a plain PyTorch state dict.
-
-    Raises CheckpointError when the file is damaged or holds anything but tensors by name.
-    """
+    """Return the tensors of a safetensors file, or else of a plain PyTorch state dict."""
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -121,11 +118,7 @@ class _Frozen(nn.Module, ABC):
         return (images.to(mean.dtype) - mean) / deviation
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The tapped maps of RGB images (B, 3, H, W) in [0, 1]; values beyond are not clamped.
-
-        Raises InputError for another shape, images too small for the last tap, or images on
-        another device than the network.
-        """
+        """The tapped maps of RGB images (B, 3, H, W) in [0, 1]; values beyond are not clamped."""
         self._check(images)
         x = self.normalised(images)  # (B, 3, H, W)
         found = []
@@ -187,9 +180,6 @@ class VGG19(_Frozen):
             trainings with different scales: the weight of a loss on one does not hold for the
             other.
         folder: where the file lies; by default the folder ``weights`` of EDGEKEEPER_DATA.
-
-    Raises UnavailableError: the file is not there; CheckpointError: it is not such a file;
-    InputError: an unknown layer, activation or kind of weights.
     """
 
     def __init__(
@@ -254,8 +244,7 @@ class AlexNet(_Frozen):
     """The maps after the five ReLUs of AlexNet: 64, 192, 384, 256 and 256 of them.
 
     ``folder`` holds ``alexnet_conv.safetensors``, torchvision's convolutions; by default it is
-    the folder ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError when the file is not there,
-    CheckpointError when it is not such a file.
+    the folder ``weights`` of EDGEKEEPER_DATA.
     """
 
     def __init__(self, *, folder: str | Path | None = None) -> None:

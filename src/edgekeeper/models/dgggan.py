@@ -262,10 +262,7 @@ class DGGGAN(SRModel):
         return sr + F.interpolate(lr, scale_factor=self.scale, mode="bilinear")
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """Return the SR batch and the predicted gradient map of the HR batch.
-
-        Raises InputError: the network has no gradient branch.
-        """
+        """Return the SR batch and the predicted gradient map of the HR batch."""
         if self.gradient is None:
             raise InputError(
                 "This DGGGAN predicts no gradient map: it was built without its gradient branch."
@@ -275,10 +272,7 @@ class DGGGAN(SRModel):
         return GradientGuided(self.reconstruct(features, lr), self._cropped(gradient, lr))
 
     def sr_branch_only(self, lr: Tensor) -> Tensor:
-        """The SR batch with zeros in place of the gradient branch's maps (as SPSR's figure 7).
-
-        Raises InputError: the network has no gradient branch.
-        """
+        """The SR batch with zeros in place of the gradient branch's maps (as SPSR's figure 7)."""
         if self.gradient is None:
             raise InputError(
                 "This DGGGAN has no gradient branch to leave out: it was built without one."

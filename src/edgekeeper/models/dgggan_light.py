@@ -113,10 +113,7 @@ class DGGGANLight(SRModel):
         return self.shuffle(self.last(features)) + imresize(lr, scale=self.scale)
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """Return the SR batch and the predicted gradient map of the HR batch.
-
-        Raises InputError: the network has no gradient branch.
-        """
+        """Return the SR batch and the predicted gradient map of the HR batch."""
         if self.gradient is None:
             raise InputError(
                 "This DGGGANLight predicts no gradient map: it has no gradient branch "

@@ -106,11 +106,7 @@ class PlainBackbone(SRModel):
             handle.remove()
 
     def _layers_reach(self, side: int = 24) -> int:
-        """Run the network once; return how many LR pixels its layers look away, added up.
-
-        Raises InputError: ``enlarge`` does not run once, or the image is not ``scale`` times as
-        large.
-        """
+        """Run the network once; return how many LR pixels its layers look away, added up."""
         pixels, runs = 0.0, 0
 
         def count(module: nn.Module, given: tuple[Tensor, ...], _: object) -> None:

@@ -185,9 +185,6 @@ def jpeg(
     With ``differentiable`` the values are the same, and each rounding has derivative one
     (straight-through: Bengio et al., arXiv:1308.3432), so that gradients pass; clipping keeps its
     own derivative.
-
-    Raises InputError for another shape or dtype, a quality outside 1 to 100, another subsampling
-    than "4:2:0" and "4:4:4", or a list whose length is not B.
     """
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise InputError(

@@ -28,7 +28,7 @@ def blend(a: SRModel, b: SRModel, *, alpha: float) -> SRModel:
     """Return a new network with the weights (1 - alpha) · a + alpha · b, in evaluation mode.
 
     Buffers of floats are mixed as the weights are; others must be equal. The sums are made in
-    float64. Raises InputError for networks that are not of one kind, with the first difference.
+    float64.
     """
     _check_alpha(alpha)
     ours, theirs = _tensors(a), _tensors(b)

@@ -131,10 +131,7 @@ def read_spsr(file: Published) -> Plan:
 
 
 def _check_repeats(file: Published, *, first: str, second: str) -> frozenset[str]:
-    """Return the tensors of the layer ``first``, which must be those of ``second``.
-
-    Raises CheckpointError where they differ, and where a constant kernel is another one.
-    """
+    """Return the tensors of the layer ``first``, which must be those of ``second``."""
     for part in ("weight", "bias"):
         one, other = (file.tensors.get(f"{layer}.{part}") for layer in (first, second))
         if one is not None and other is not None and not torch.equal(one, other):

@@ -111,10 +111,7 @@ TINY = StageSizes(patch=32, batch=2, discriminator_width=4, published=False)
 
 
 def comparator(network: str, *, form: ComparatorForm = "paper", seed: int = 0) -> Recipe:
-    """Return the recipe of one of ``NETWORKS``, as in the table above or tiny.
-
-    Raises InputError: no such network.
-    """
+    """Return the recipe of one of ``NETWORKS``, as in the table above or tiny."""
     check_choice("network in this table", network, known=NETWORKS)
     published = NETWORKS[network]
     recipe = Recipe(

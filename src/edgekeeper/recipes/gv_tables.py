@@ -194,10 +194,7 @@ def comparisons(
     seeds: Sequence[int] = (0,),
     degradation: Degradation = "bilinear",
 ) -> list[Comparison]:
-    """Return the pairs of cells of the table, or of the chosen networks and scales.
-
-    Raises InputError for a network or scale that the table does not have.
-    """
+    """Return the pairs of cells of the table, or of the chosen networks and scales."""
     first = table == "gv_table1"
     columns, rows = (GV_NETWORKS, GV_SCALES) if first else (GV_NETWORKS[:1], GV_SCALES[:1])
     chosen, factors = networks or columns, scales or rows

@@ -44,10 +44,7 @@ def probe(channels: int, *, height: int, width: int) -> Tensor:
 
 @torch.inference_mode()
 def _compare(exported: SRModel, original: SRModel) -> Agreement:
-    """Return how far the two networks' images are apart at the sizes of ``SIZES``.
-
-    Raises CheckpointError: an image has another size or values that are not finite.
-    """
+    """Return how far the two networks' images are apart at the sizes of ``SIZES``."""
     pixels = gradients = worst = 0.0
     original.eval()
     for height, width in SIZES:
@@ -72,10 +69,7 @@ def _compare(exported: SRModel, original: SRModel) -> Agreement:
 def check(
     exported: SRModel, original: SRModel, *, kind: Literal["float", "int8"] = "float"
 ) -> Agreement:
-    """Return how far the two are apart, which is near enough.
-
-    Raises CheckpointError: further apart than ``BOUND`` (or ``BOUND_INT8_DB``) at some size.
-    """
+    """Return how far the two are apart, which is near enough."""
     found = _compare(exported, original)
     if kind == "float" and max(found.pixels, found.gradients) > BOUND:
         raise CheckpointError(

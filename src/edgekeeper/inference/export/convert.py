@@ -26,7 +26,6 @@ def onnx_model(network: SRModel) -> Any:
     """Return the ONNX model of a network: input ``lr``, output ``sr``, batch and sides open.
 
     Layers keep their names, and a batch normalisation becomes part of the convolution before it.
-    Raises InputError: PyTorch's exporter cannot follow the network.
     """
     example = torch.zeros(2, COLOUR_COUNT[network.channels], 24, 28)
     try:
