@@ -25,6 +25,7 @@ from edgekeeper.pretrained.cards import (
     quality_of,
     speed_of,
     style_of,
+    training_lines,
 )
 from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.public import PUBLIC, HubAddress, hub_address
@@ -145,6 +146,10 @@ def test_the_table_and_the_cards_can_be_read(command: Command) -> None:
     told = price_line("balanced_x4", 0.375)  # between two that were measured
     assert told == "Sharpness 0.375 changes PSNR by -0.10 dB (balanced_x4, mean of Set5 and Set14)."
     assert "194,608 parameters" in read and "CC-BY-4.0" in read and "begins from" in read
+    terms = ("CC BY 4.0, Ann (Flickr), 2024", "public domain (A, as B says)", "public domain, as C")
+    told = list(training_lines({"images": [{"licence": text} for text in terms]}))[1:3]
+    kinds = "1 CC BY 4.0, 1 public domain (A, as B says), 1 public domain"
+    assert told == [f"  3 images: {kinds}", "  with thanks to Ann (Flickr), 2024"]
     card = json.loads(command("models", "card", "balanced_x4", "--json").out)
     assert card["sharpness"]["0.5"][0] == -0.167
     assert card["scale"] == 4 and len(card["pictures" if "pictures" in card else "images"]) > 100

@@ -7,7 +7,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from edgekeeper.errors import InputError
 from edgekeeper.image import SaveOptions, read_image
 from edgekeeper.inference import Request, upscale_file
 from edgekeeper.server.app import _Api, _routes
-from edgekeeper.server.compute import _sentence
-from edgekeeper.server.jobs import _ALLOWED
+from edgekeeper.server.compute import _sentence, foresee
+from edgekeeper.server.jobs import _ALLOWED, Options
 
 Photo = Callable[..., Path]
 Server = Any  # of conftest.py
@@ -49,6 +49,9 @@ def test_an_image_is_looked_at_foreseen_enlarged_and_given_back(
     foreseen = server.api.post(f"/images/{image['id']}/foresee", json={"scale": 3}).json()
     assert (foreseen["width"], foreseen["height"]) == (90, 60)
     assert 0 < foreseen["seconds"] < 60 and foreseen["allowed"]
+    # Without a network too, files and views take their time.
+    huge = {"options": asdict(Options(scale=1)), "height": 7_560, "width": 13_440, "device": "cpu"}
+    assert foresee(huge)["seconds"] > 5
 
     job = server.finished(server.enlarge(image, scale=3))
     assert job["state"] == "done" and job["starts"] == 1

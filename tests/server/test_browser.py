@@ -495,6 +495,13 @@ def test_two_fingers_zoom_and_the_whole_screen_is_taken(open_page: Any, tmp_path
     page.get_by_role("button", name="Full screen").click()
     page.wait_for_timeout(1000)
     assert page.evaluate("document.fullscreenElement?.id") == "stage"
+    full = page.locator("#canvas").screenshot()
+    page.keyboard.press("+")  # the button has the focus
+    page.wait_for_timeout(300)
+    assert page.locator("#canvas").screenshot() != full
+    page.focus("#split")
+    page.keyboard.press("ArrowRight")
+    assert abs(float(page.input_value("#split")) - 21) <= 2
     page.get_by_role("button", name="Close").click()
     page.wait_for_timeout(1000)
     assert page.evaluate("document.fullscreenElement === null") and page.is_hidden("#viewer")

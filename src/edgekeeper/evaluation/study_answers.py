@@ -132,8 +132,8 @@ def _pair_table(pairs: Sequence[PairVotes]) -> Table:
         count = (str(votes[1]), str(sum(votes)))
         rows.append((a, b, f"{rate.mean:.3f}", *spans, *count, better))
     note = (
-        "95 % by cluster bootstrap over participants and images, from which follows what is "
-        "better; beside it by Wilson's score, which takes answers as independent of each other."
+        "95 % over other participants and images, from which follows what is better; beside it by "
+        "Wilson's score, which takes answers as independent of each other."
     )
     columns = ("preferred", "to", ">rate", ">95 %", ">Wilson", ">ties", ">answers", "better")
     return Table("Pairs", columns, tuple(rows), (note,), keys=2)

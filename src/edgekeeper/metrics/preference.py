@@ -8,6 +8,7 @@ intervals are robust to clusters of both. Wilson, JASA 22(158), 1927.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +19,8 @@ from edgekeeper.metrics.statistics import Interval
 
 _Z = 1.959963984540054  # of the normal distribution at 97.5 %
 _ITERATIONS = 200
-_SHORT = 0.5  # chosen so that in each kind of simulated study 93 to 97 of 100 hold the truth
+_DRAWS = 20_000
+_DRAWN = 0.94  # of the draws: chosen so that 95 of 100 simulated studies hold the truth
 _PRIOR = 0.1  # answers added to every pair, so that a method that never wins has a score
 
 _Floats = NDArray[np.float64]
@@ -67,14 +69,22 @@ def _win_cells(answers: Sequence[Answer], methods: Sequence[str]) -> _Floats:
     return wins
 
 
+@lru_cache(maxsize=16)
+def _errors(*free: int) -> _Floats:
+    """Return (F + 1, D): one over chi squares of mean 1, by degrees of freedom (F,), and |z|."""
+    generator = np.random.Generator(np.random.Philox(0))
+    squares = [n / generator.chisquare(n, _DRAWS) for n in free]
+    return np.stack([*squares, np.abs(generator.standard_normal(_DRAWS))])
+
+
 def _half_width(parts: _Floats, answers: _Floats) -> _Floats:
     """Return half the 95 % interval of figures (K,), from what each cell adds to their error.
 
     parts: (P, I, K), linearised; answers: (P, I), how many a cell has. Participants and images are
-    two crossed samples: by the mean squares of a two-way layout the variance has a component of
-    each and one of single answers (Searle, Casella and McCulloch, "Variance Components", 1992);
-    Student's t, with Satterthwaite's degrees of freedom. No component is below 0; for what that
-    adds where people or images happen to vary less than answers do, a share of it is taken off.
+    two crossed samples: the variance is the mean square of people plus that of images less that of
+    single answers (Searle, Casella and McCulloch, "Variance Components", 1992). Of how much those
+    of few people or images could be off, chi squares are drawn: a generalised confidence interval
+    (Weerahandi, JASA 88(423), 1993).
     """
     asked = answers > 0
     count, (people, images) = int(asked.sum()), asked.shape
@@ -83,26 +93,12 @@ def _half_width(parts: _Floats, answers: _Floats) -> _Floats:
         (parts.sum(axis=k) ** 2 / np.maximum(1, asked.sum(axis=k))[:, None]).sum(axis=0)
         for k in (1, 0)
     ]
-    free = np.maximum(1, (people - 1, images - 1))[:, None]
-    groups, left = np.stack(squares) / free, max(1, count - people - images + 1)  # (2, K)
-    rest = np.maximum((parts**2).sum(axis=(0, 1)) - sum(squares), 0) / left  # (K,)
-    whole = rest + np.maximum(groups - rest, 0).sum(axis=0)
-    uncertain = rest**2 / left + (np.where(groups > rest, groups, 0) ** 2 / free).sum(axis=0)
-    t = _student(uncertain / np.where(whole > 0, whole, 1) ** 2)
-    short = np.maximum(rest - groups, 0).sum(axis=0)
-    square = np.maximum(t**2 * whole - _Z**2 * _SHORT * short, _Z**2 * rest / 4)
-    return np.asarray(np.sqrt(count * square))
-
-
-def _student(per: _Floats | float) -> _Floats | float:
-    """Return the 97.5 % point of Student's t with one over ``per`` degrees of freedom."""
-    third = (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384
-    return (
-        _Z
-        + (_Z**3 + _Z) / 4 * per
-        + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96 * per**2
-        + third * per**3
-    )
+    squares.append(np.maximum((parts**2).sum(axis=(0, 1)) - sum(squares), 0))
+    free = [max(1, n) for n in (people - 1, images - 1, count - people - images + 1)]
+    *drawn, z = _errors(*free)
+    a, b, rest = (np.outer(s / n, d) for s, n, d in zip(squares, free, drawn, strict=True))
+    whole = np.maximum(a + b - rest, squares[2][:, None] / free[2] / 10)  # (K, D)
+    return np.asarray(np.quantile(z * np.sqrt(count * whole), _DRAWN, axis=1))
 
 
 def preference_rate(answers: Sequence[Answer], methods: tuple[str, str]) -> Interval:
@@ -247,7 +243,8 @@ def _fisher_ends(
     if of < 2:
         return None, None
     spread = np.nanstd(_fisher(found)) * math.sqrt(of / (of - 1))
-    middle, half = _fisher(whole), _student(1 / (of - 1)) * spread
+    chi, z = _errors(of - 1)
+    middle, half = _fisher(whole), np.quantile(z * np.sqrt(chi), 0.95) * spread  # Student's t
     return float(np.tanh(middle - half)), float(np.tanh(middle + half))
 
 

@@ -1,6 +1,7 @@
 """What a person wants to know of a network file, in lines."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -116,11 +117,12 @@ def training_lines(card: Mapping[str, object]) -> Iterator[str]:
     if before := " <- ".join(_origins(card)):
         yield f"  begins from {before}"
     images = images_of(card)
-    licences = [image["licence"].partition(", ") for image in images]
-    kinds = Counter(kind for kind, _, _ in licences)
+    # A kind, which may have a comma in brackets, and who is to be named.
+    licences = [re.split(r", (?![^(]*\))", image["licence"], maxsplit=1) for image in images]
+    kinds = Counter(kind for kind, *_ in licences)
     yield f"  {len(images)} images: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-    if credit := sorted({name for kind, _, name in licences if kind.startswith("CC-BY")}):
-        yield f"  with thanks to {'; '.join(credit)}"
+    if credit := {name for kind, *names in licences for name in names if "public" not in kind}:
+        yield f"  with thanks to {'; '.join(sorted(credit))}"
     code: Any = card.get("code") or {}
     yield "  " + ", ".join(f"{key} {value}" for key, value in code.items())
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
@@ -48,6 +49,7 @@ TILE = 512
 
 _LOOKED_AT = 1024  # pixels a side: what an image went through shows in its middle
 _TIMED = 96  # pixels a side of the image that a network is timed on
+_BESIDE = 0.13e-6  # seconds a pixel of a result for all but networks, as measured; then learnt
 
 Message = dict[str, Any]
 
@@ -203,7 +205,7 @@ def _networks(kind: _Kind, device: str) -> Networks:
 
 
 def foresee(task: Message) -> Message:
-    """Return the size of a result and the seconds of the networks for it."""
+    """Return the size of a result and the seconds for it: networks, files, views and risk."""
     request = request_of(task["options"], device=task["device"])
     networks = request.model
     assert isinstance(networks, Networks)
@@ -213,7 +215,7 @@ def foresee(task: Message) -> Message:
         seconds += pixels * _seconds_per_pixel(_kind(task["options"]), factor, task["device"])
         pixels *= factor**2
     height, width = plan.size
-    seconds *= task.get("frames", 1)
+    seconds = (seconds + height * width * _BESIDE) * task.get("frames", 1)
     return {"width": width, "height": height, "seconds": seconds}
 
 
@@ -247,7 +249,7 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
     Raises EdgekeeperError: it cannot be done, as the sentence says.
     """
     source, folder, options = Path(task["source"]), Path(task["folder"]), task["options"]
-    foreseen = foresee(task)
+    foreseen, began = foresee(task), time.monotonic()
     width, height = foreseen["width"], foreseen["height"]
     _check_size(width, height, task)
     folder.mkdir(parents=True, exist_ok=True)
@@ -268,7 +270,6 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
         "bytes": target.stat().st_size,
         "width": width,
         "height": height,
-        "seconds": round(result.seconds, 3),
         "foreseen": foreseen["seconds"],
         "notes": list(result.notes),
         "view": make_view(after, folder),
@@ -289,6 +290,7 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
             found = {k: getattr(report, k) for k in ("undecided", "verdict")}
             answer["risk"] = {"score": report.risk, **found}
             answer["risk"]["view"] = make_view(overlay, folder / "risk")
+    answer["seconds"] = round(time.monotonic() - began, 3)
     return answer
 
 

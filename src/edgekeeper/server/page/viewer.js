@@ -82,7 +82,7 @@ export class Viewer {
     for (const kind of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(kind, (event) => this.pointers.delete(event.pointerId));
     }
-    canvas.addEventListener("keydown", (event) => this.onKey(event));
+    canvas.closest("dialog").addEventListener("keydown", (event) => this.onKey(event)); // whatever has the focus
     canvas.addEventListener("dblclick", (event) => this.zoom(2, this.at(event)));
   }
 
@@ -183,6 +183,7 @@ export class Viewer {
       0: () => this.fit(), 1: () => this.real(),
     };
     if (!actions[event.key] || event.ctrlKey || event.metaKey) return;
+    if (event.target.type === "range" && event.key.startsWith("Arrow")) return; // moves the slider
     event.preventDefault();
     actions[event.key]();
   }
