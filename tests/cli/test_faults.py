@@ -273,3 +273,31 @@ class TestTrain:
         )
         assert (ran.status, "have changed since" in ran.err) == (2, True)
         assert not out.exists()
+
+
+def test_folders_to_score_name_the_image_that_is_wrong(command: Run, tmp_path: Path) -> None:
+    ours, hr, sr = ("--scale", "2", "-o", tmp_path / "s.html"), tmp_path / "hr", tmp_path / "sr"
+    image(hr / "good.png")
+    image(sr / "good.png")
+    for (height, width), made, said in (
+        ((48, 48), 64, "'hr/z' differs in size: 48x48, 48x64 pixels"),  # a study took these
+        ((1, 1), 1, "hr/z.png' has a side of less than 2 pixels"),
+        ((1, 64), 1, "hr/z.png' has a side of less than 2 pixels"),
+        ((2, 2), 2, "hr 'z': A border of 2 pixels"),
+    ):
+        image(hr / "z.png", height=height, width=width)
+        image(sr / "z.png", height=made, width=width)
+        what = ("study", "make", *ours) if height == 48 else ("evaluate", *ours[:2])
+        ran = command(*what, "bicubic", sr, "--on", hr)
+        assert ran.status == 2 and said in ran.err, (said, ran)
+        assert not (tmp_path / "s.html").exists()
+
+
+def test_an_error_is_one_line_whatever_the_names(command: Run, tmp_path: Path) -> None:
+    for name in ("new\nline", "\x1b[31mred", "tab\there\r", "not\udcffutf8"):
+        ran = command("inspect", tmp_path / f"{name}.png", tmp_path / "b.png")
+        assert ran.status == 2
+        assert ran.err.count("\n") == 1 and ran.err.strip().isprintable(), (name, ran.err)
+    (tmp_path / "file").touch()
+    ran = command("train", "demo", "--store", tmp_path / "file", "--out", tmp_path / "out")
+    assert "is not a packed store" in ran.err

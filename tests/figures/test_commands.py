@@ -126,6 +126,16 @@ class TestCrops:
         with pytest.raises(InputError, match="is given twice"):
             draw("crops", edsr, edsr, *options)
 
+    def test_any_name_of_a_file_can_be_drawn(
+        self, leaf: Path, tmp_path: Path, drawn: list[Any]
+    ) -> None:
+        odd = leaf.rename(tmp_path / "$\\frac{$ a\nb \x1b \udcff.png")  # no formula
+        options = ("--hr", odd, "--scale", "2", "-o", tmp_path / "c.svg", "--numbers", "none")
+        draw("crops", "bicubic", odd, *options)
+        assert titles(drawn[0])[1] == r"\$\frac{\$ a\nb \x1b \udcff"
+        text = drawn[0].axes[1].title
+        assert text._preprocess_math(text.get_text())[1] is False  # matplotlib's own word
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from edgekeeper import __version__
-from edgekeeper.errors import EdgekeeperError, did_you_mean
+from edgekeeper.errors import EdgekeeperError, did_you_mean, shown
 from edgekeeper.files import is_full, reason
 
 COMMANDS = {
@@ -160,5 +160,5 @@ def _fill_streams() -> None:
 
 
 def _stop(message: str, *, status: int) -> None:
-    click.echo(message, err=True)
+    click.echo(shown(message), err=True)
     sys.exit(status)

@@ -18,8 +18,8 @@ from edgekeeper.cli.options import (
     split_numbers,
 )
 from edgekeeper.cli.scoring import show_table
-from edgekeeper.cli.upscale import not_read_line, shown
-from edgekeeper.errors import ImageError, InputError, did_you_mean
+from edgekeeper.cli.upscale import not_read_line
+from edgekeeper.errors import ImageError, InputError, did_you_mean, shown
 from edgekeeper.files import make_folder
 
 if TYPE_CHECKING:

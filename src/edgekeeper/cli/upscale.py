@@ -4,7 +4,6 @@ import glob
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from edgekeeper.cli.options import device_option, quick_imports
-from edgekeeper.errors import InputError
+from edgekeeper.errors import InputError, shown
 from edgekeeper.files import is_standard_output
 
 if TYPE_CHECKING:
@@ -263,8 +262,8 @@ def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
         if source != STREAM and not os.path.lexists(source):
             hint = ""
             if source == sources[-1] and len(sources) > 1 and output is None:
-                hint = f" If it is to be written, say so with -o {shown(source)}"
-            raise InputError(f"There is no file or folder '{shown(source)}'.{hint}")
+                hint = f" If it is to be written, say so with -o {source}"
+            raise InputError(f"There is no file or folder '{source}'.{hint}")
     if STREAM not in sources:
         return
     if len(sources) > 1:
@@ -272,7 +271,7 @@ def _check_sources(sources: tuple[str, ...], output: str | None) -> None:
     if output is None:
         raise InputError("For '-' (standard input) say where the result goes: -o FILE, or -o -")
     if output != STREAM and Path(output).is_dir():
-        raise InputError(f"'{shown(output)}' is a folder; give a name for the file with -o.")
+        raise InputError(f"'{output}' is a folder; give a name for the file with -o.")
 
 
 def _check_standard_output(sources: tuple[str, ...], options: Mapping[str, Any]) -> None:
@@ -282,13 +281,6 @@ def _check_standard_output(sources: tuple[str, ...], options: Mapping[str, Any])
         raise InputError("'-o -' (standard output) has no name to tell a format; give --format.")
     if options["report"] or options["as_json"]:
         raise InputError("--report and --json need a file for the image; give one with -o.")
-
-
-def shown(text: object) -> str:
-    """Return a text in one line that any terminal takes: what is not printable is escaped."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def shortened(name: str, *, length: int = 28) -> str:

@@ -43,7 +43,10 @@ class Pair:
 
     def hr(self) -> Tensor:
         """Return the HR image (1, 3, H, W) in [0, 1], cropped to multiples of the scale."""
-        return round_uint8(crop_to_multiple(to_rgb_tensor(read_image(self.hr_path)), self.scale))
+        image = crop_to_multiple(to_rgb_tensor(read_image(self.hr_path)), self.scale)
+        if 0 in image.shape:
+            raise DataError(f"'{self.hr_path}' has a side of less than {self.scale} pixels.")
+        return round_uint8(image)
 
     def lr(self) -> Tensor:
         """Return the LR image (1, 3, H / s, W / s) in [0, 1], on the grid of 1/255."""

@@ -92,7 +92,7 @@ def read_index(path: Path) -> Index:
         if content.get("version") != VERSION:
             raise ValueError(f"version {content.get('version')} of the format; {VERSION} is read")
         index = _index_from(content)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"'{path.parent}' is not a packed store: it has no {path.name}. "
             "Make one with `edgekeeper data prepare` (in Python: data.prepare.prepare_store)."

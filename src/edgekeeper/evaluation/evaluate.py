@@ -155,18 +155,21 @@ def score_result(
     result: PairResult, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
 ) -> Score:
     """Return the score of a result against its original ``hr`` (1, 3, H, W), as ``score_image``."""
-    return score_image(
-        result.image,
-        hr,
-        set_name=result.set,
-        image=result.pair.name,
-        scale=result.pair.scale,
-        model=result.model,
-        protocol=result.protocol,
-        lr_kernel=result.lr_kernel,
-        metrics=metrics,
-        weights=weights,
-    )
+    try:
+        return score_image(
+            result.image,
+            hr,
+            set_name=result.set,
+            image=result.pair.name,
+            scale=result.pair.scale,
+            model=result.model,
+            protocol=result.protocol,
+            lr_kernel=result.lr_kernel,
+            metrics=metrics,
+            weights=weights,
+        )
+    except InputError as error:  # too small for the protocol's border, for example
+        raise DataError(f"{result.set} '{result.pair.name}': {error}") from error
 
 
 def find_subject(

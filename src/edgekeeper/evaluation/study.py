@@ -137,15 +137,23 @@ def _results(
         found = [input_results(one, inputs=inputs, scale=scale) for one in subjects.values()]
         for made in zip(*found, strict=True):
             images, lr = [image for _, image in made], made[0][0].lr()
-            if len({image.shape for image in images}) > 1:
-                raise DataError(f"The results for '{made[0][0].name}' differ in size.")
+            _check_sizes(images, name=made[0][0].name)
             fits = images[0].shape[-2:] == (scale * lr.shape[-2], scale * lr.shape[-1])
             yield made[0][0].name, None, lr if fits else None, images
         return
     runs = [results(one, sets=sets, scale=scale, data_root=data_root) for one in subjects.values()]
     for made in zip(*runs, strict=True):
-        pair = made[0].pair
-        yield f"{made[0].set}/{pair.name}", pair.hr(), pair.lr(), [one.image for one in made]
+        pair, images = made[0].pair, [one.image for one in made]
+        hr, name = pair.hr(), f"{made[0].set}/{pair.name}"
+        _check_sizes([hr, *images], name=name)
+        yield name, hr, pair.lr(), images
+
+
+def _check_sizes(images: Sequence[Tensor], *, name: str) -> None:
+    """Raise DataError unless all that is shown of an image is of one size."""
+    sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images})
+    if len(sizes) > 1:
+        raise DataError(f"What there is of '{name}' differs in size: {', '.join(sizes)} pixels.")
 
 
 def _check(hr: Tensor | None, lr: Tensor | None, result: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from edgekeeper.errors import ImageError, InputError, import_extra
+from edgekeeper.errors import ImageError, InputError, import_extra, shown
 from edgekeeper.files import new_file
 from edgekeeper.ops.box import Box
 
@@ -67,11 +67,16 @@ def settle(figure: "Figure") -> None:
     figure.set_layout_engine("none")
 
 
+def as_drawn(text: str) -> str:
+    """Return a name as matplotlib writes it: no formula, and nothing that fonts do not have."""
+    return shown(text).replace("$", r"\$")
+
+
 def write_title(axis: "Axes", label: str, *, width: float) -> None:
     """Write ``label`` above an image ``width`` inches wide, small enough to fit."""
     needed = len(label) * GLYPH / 72  # inches at a size of one point
     size = TITLE_POINTS if needed == 0 else min(TITLE_POINTS, width / needed)
-    axis.set_title(label, fontsize=max(size, 5.0), pad=4)
+    axis.set_title(as_drawn(label), fontsize=max(size, 5.0), pad=4)
 
 
 def show(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
-from edgekeeper.figures.canvas import COLOURS, PALE, figure_file, frame, show, write_title
+from edgekeeper.figures.canvas import COLOURS, PALE, as_drawn, figure_file, frame, show, write_title
 from edgekeeper.figures.rows import Panel, grey_gradients, structured_box, with_original
 from edgekeeper.files import write_text
 from edgekeeper.ops.box import Box
@@ -207,7 +207,7 @@ def variance_curves(
         axes[1].set_xlabel(f"patch of {patch}×{patch} pixels, row by row")
         handles, labels = axes[0].get_legend_handles_labels()
         means = curves.means()
-        texts = [f"{label}   mean {means[label]:.4f}" for label in labels]
+        texts = [f"{as_drawn(label)}   mean {means[label]:.4f}" for label in labels]
         figure.legend(handles, texts, loc="outside upper left", ncols=len(labels))
     content = {"patch": patch, "box": asdict(part), **asdict(curves)}
     write_text(Path(path).with_suffix(".json"), json.dumps(content), error=ImageError)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgekeeper.errors import InputError
 from edgekeeper.evaluation.study_answers import StudyResult
-from edgekeeper.figures.canvas import COLOURS, PALE, figure_file, settle
+from edgekeeper.figures.canvas import COLOURS, PALE, as_drawn, figure_file, settle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -199,7 +199,7 @@ def label_points(
         candidates = []
         for dx, dy in PLACES:
             text = axis.annotate(
-                label,
+                as_drawn(label),
                 (x, y),
                 xytext=(dx, dy),
                 textcoords="offset points",
@@ -268,7 +268,7 @@ def votes(found: StudyResult, *, path: str | Path) -> Path:
             left.plot([score.low, score.high], [place, place], color=COLOURS[0], linewidth=2)
             left.plot([score.mean], [place], marker="o", color=COLOURS[0], label=name)
         left.axvline(0, color=PALE, linewidth=1, zorder=0)
-        left.set_yticks(range(len(found.scores)), [name for name, _ in found.scores])
+        left.set_yticks(range(len(found.scores)), [as_drawn(name) for name, _ in found.scores])
         left.invert_yaxis()
         left.margins(y=0.15)
         left.set_xlabel("Bradley-Terry score [95 %]")
@@ -284,7 +284,7 @@ def votes(found: StudyResult, *, path: str | Path) -> Path:
             right.plot(ends, [place - 0.42] * 2, color="black")
         right.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
         right.set_xlim(0, 1)
-        names = [f"{pair.a} | {pair.b}" for pair in found.pairs]
+        names = [as_drawn(f"{pair.a} | {pair.b}") for pair in found.pairs]
         right.set_yticks(range(len(found.pairs)), names)
         right.invert_yaxis()
         right.set_xlabel("first preferred, no difference, second; black: the rate, 95 %")

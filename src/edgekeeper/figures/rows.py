@@ -14,6 +14,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.figures.canvas import (
     INK,
     PALE,
+    as_drawn,
     figure_file,
     frame,
     hide_axis,
@@ -217,7 +218,7 @@ def draw_grid(
                 if first == 0 or count > 1 or strip.whole is not None:
                     write_title(axis, each.title, width=cell)
                 if column == 0 and strip.whole is None:
-                    axis.set_ylabel(strip.name)
+                    axis.set_ylabel(as_drawn(strip.name))
                 drawn = _draw_cell(axis, each, top=top)
                 maps += [(axis, drawn)] if drawn is not None else []
             first += count
