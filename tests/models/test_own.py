@@ -58,7 +58,7 @@ def test_a_network_of_a_file_is_loaded_once_the_file_is_imported(tmp_path: Path)
     x = torch.rand(1, 3, 6, 7)
     assert torch.equal(load_model(weights)(x), model.eval()(x))
     del MODELS["mine"]
-    with pytest.raises(CheckpointError, match=r"no class 'Mine'.*--import FILE.*entry point"):
+    with pytest.raises(CheckpointError, match=r"no class 'Mine'.*Mine was defined in 'my_nets.py'"):
         load_model(weights)
     import_file(file)
     assert torch.equal(load_model(weights)(x), model(x))

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 import traceback
 from importlib.metadata import entry_points
+from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,6 +93,18 @@ def load_entry_point(name: str) -> type[Any]:
         )
     MODELS[name.lower()] = network = found[0].load()
     return network
+
+
+def class_files(network: nn.Module) -> dict[str, dict[str, str]]:
+    """Return under "classes" the file name of each class that is not edgekeeper's, if any."""
+    own = {type(part) for part in network.modules()}
+    files = {
+        kind.__name__: Path(code[0].__code__.co_filename).name
+        for kind in own
+        if not kind.__module__.startswith(("edgekeeper.", "torch."))
+        and (code := [value for value in vars(kind).values() if isfunction(value)])
+    }
+    return {"classes": files} if files else {}
 
 
 def check_loadable(network: type) -> None:

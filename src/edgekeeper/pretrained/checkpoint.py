@@ -22,7 +22,7 @@ from edgekeeper import __version__
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.files import BAD_ZIP, make_folder, new_file, open_plain, parse_json, reading
 from edgekeeper.models import MODELS, SRModel
-from edgekeeper.models.own import load_entry_point
+from edgekeeper.models.own import class_files, load_entry_point
 from edgekeeper.spec import Spec, from_json, to_plain
 
 # The entries of the file's metadata: JSON, and the digest of that and of all tensors.
@@ -198,7 +198,8 @@ def save_model(
     path: Path, model: SRModel, *, spec: Spec[SRModel], card: Mapping[str, object]
 ) -> None:
     """Write a network that ``load_model`` builds again: its spec, weights and card."""
-    write_tensors(path, model.state_dict(), facts={"model": spec.to_json(), "card": dict(card)})
+    facts = {"model": spec.to_json(), "card": dict(card), **class_files(model)}
+    write_tensors(path, model.state_dict(), facts=facts)
 
 
 def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
@@ -220,8 +221,10 @@ def read_network(path: Path) -> NetworkFile:
     try:
         found = model_spec(description)
     except InputError as error:
+        classes = dict(file.facts.get("classes") or {})  # type: ignore[call-overload]
+        origin = "".join(f" {name} was defined in '{where}'." for name, where in classes.items())
         raise CheckpointError(
-            f"'{path}' holds a network that this version does not know: {error}"
+            f"'{path}' holds a network that this version does not know: {error}{origin}"
         ) from error
     card = file.facts.get("card")
     tensors = file.tensors

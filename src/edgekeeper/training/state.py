@@ -15,6 +15,7 @@ from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, NotFiniteError
 from edgekeeper.losses import AdversarialLoss
 from edgekeeper.models import SRModel
+from edgekeeper.models.own import class_files
 from edgekeeper.pretrained.checkpoint import (
     agrees,
     code_version,
@@ -215,6 +216,7 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
     facts = {
         "model": recipe.model.to_json(),
         "card": card_of(state, recipe=recipe, store=store),
+        **class_files(state.model),
         "step": state.step,
         "seconds": state.seconds,
         "rollbacks": state.rollbacks,
