@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
+import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +14,39 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, so each comp
 
 import pytest
 import torch
+
+SLOW_SECONDS = 3600  # of a slow test, at most
+_running: set[str] = set()  # in the process that hands out the tests
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """End a run that is told to by the names of the tests that were running."""
+    if config.getoption("dist", "no") != "no" and "PYTEST_XDIST_WORKER" not in os.environ:
+
+        def stop(number: int, _: object) -> None:
+            signal.signal(number, signal.SIG_IGN)
+            pytest.exit(f"stopped while these ran: {', '.join(sorted(_running))}", returncode=143)
+
+        signal.signal(signal.SIGTERM, stop)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("slow"):
+        faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    _running.add(nodeid)
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    _running.discard(nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Inputs with which something is wrong: each is one line, nothing hangs, the rest is done."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,21 +15,10 @@ from edgekeeper.data.store import Store
 
 Run = Callable[..., Any]
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs")
-
-
-@pytest.fixture(autouse=True)
-def watched() -> Iterator[None]:
-    """An error if a test hangs."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("not done after a minute")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs"),
+    pytest.mark.timeout(60),
+]
 
 
 def image(path: Path, *, seed: int = 0, height: int = 48, width: int = 64) -> Path:
