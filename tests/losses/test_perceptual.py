@@ -40,7 +40,23 @@ def test_it_is_the_mean_difference_of_the_maps(
     assert Perceptual(**kind)(sr, sr).item() == 0.0  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("norm", ["l1", "mse"])
+def test_unit_vectors_of_several_layers_are_twice_one_less_their_cosine(
+    folder: Path, generator: torch.Generator
+) -> None:
+    sr, hr = torch.rand(2, 2, 3, 8, 10, generator=generator)
+    layers = ("conv1_2", "conv2_1")
+    network = VGG19(layers=layers, activation="before_relu", folder=folder)
+    cosines = [
+        torch.nn.functional.cosine_similarity(one, other).mean().item()
+        for one, other in zip(network(sr), network(hr), strict=True)
+    ]
+    loss = Perceptual(layer=layers, norm="unit", folder=folder)
+    assert loss(sr, hr).item() == pytest.approx(sum(2 - 2 * c for c in cosines), rel=1e-4)
+    assert loss(sr, sr).item() == 0.0
+    assert "layer='conv1_2, conv2_1'" in repr(loss)
+
+
+@pytest.mark.parametrize("norm", ["l1", "mse", "unit"])
 def test_gradient_in_float64(folder: Path, norm: str, generator: torch.Generator) -> None:
     loss = Perceptual(layer="conv2_1", norm=norm, folder=folder).double()  # type: ignore[arg-type]
     sr = torch.rand(1, 3, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)

@@ -158,34 +158,33 @@ def restore(*, scale: int) -> Recipe:
     )
 
 
-def restore_texture() -> Recipe:
-    """Return the recipe of ``restore`` at ×4 with texture: on from it, for maps of three depths.
+def restore_texture(*, scale: int) -> Recipe:
+    """Return the recipe of ``restore`` with texture: on from it, for directions of VGG's maps.
 
     The discriminator is slow and light, so that it does not win; LDL and the gradient loss keep
-    structure. What ships was trained in two such runs and is 0.8 of the second's weights and 0.2
-    of ``restore_x4``'s (docs/diary.md).
+    structure. What ships is mixed with ``restore``'s weights (docs/diary.md).
     """
-    layers = {"conv2_2": 0.1, "conv3_4": 0.1, "conv4_4": 0.015}
+    layers = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
+    features = spec(
+        Perceptual, layer=layers, activation="after_relu", norm="unit", weights="oxford"
+    )
     terms = (
-        *(
-            Term(layer, spec(Perceptual, weights="oxford", layer=layer), weight=weight)
-            for layer, weight in layers.items()
-        ),
+        Term("perceptual", features, weight=0.12),
         replace(PIXEL[0], weight=0.5),
         Term("gradient", spec(Gradient), weight=0.1),
         Term("ldl", spec(LDL)),
     )
-    optim = Optim(learning_rate=3e-4, warmup=50, schedule="cosine", final_learning_rate=2e-5)
+    optim = Optim(learning_rate=4e-4, warmup=50, schedule="cosine", final_learning_rate=2e-5)
     judge = spec(VGGDiscriminator, size=64, width=32)
     slow = Optim(learning_rate=5e-5, warmup=50)
-    gan = Discriminator("gan", judge, spec(RelativisticGAN), slow, weight=0.004)
-    base = restore(scale=4)
+    gan = Discriminator("gan", judge, spec(RelativisticGAN), slow, weight=0.008)
+    base = restore(scale=scale)
     return replace(
         base,
-        name="restore_x4_texture",
+        name=f"restore_x{scale}_texture",
         data=replace(base.data, patch=64),  # what its discriminator looks at
-        stages=(Stage("adversarial", 1_500, optim, terms, discriminators=(gan,), candidates=2),),
-        start=Start("restore_x4"),
+        stages=(Stage("adversarial", 2_500, optim, terms, discriminators=(gan,), candidates=2),),
+        start=Start(f"restore_x{scale}"),
         ema_decay=0.995,
         retries=3,
     )
@@ -222,6 +221,6 @@ LADDER: dict[str, Recipe] = {
         *(other_scale(size=size, scale=n) for size in ("fast", "balanced") for n in (2, 3)),
         *(best(scale=scale) for scale in (2, 3, 4)),
         *(restore(scale=scale) for scale in (2, 4)),
-        restore_texture(),
+        *(restore_texture(scale=scale) for scale in (2, 4)),
     )
 }
