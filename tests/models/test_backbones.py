@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.models.backbones import ALEXNET_FILE, VGG19, AlexNet, weights_file
+from edgekeeper.models.backbones import (
+    ALEXNET_FILE,
+    VGG19,
+    AlexNet,
+    read_weights_file,
+    weights_file,
+)
 
 # torchvision's numbers of VGG19's convolutions, and where it pools (ICLR 2015, table 1, column E)
 CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
@@ -188,3 +194,13 @@ def test_the_maps_of_alexnet(data_root: Path) -> None:
         (256, 3, 3),
     ]
     assert min(float(m.min()) for m in maps) == 0.0
+
+
+def test_weights_are_not_the_file_but_a_copy(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(9999)}, path)
+    read = read_weights_file(path)["a"]
+    with path.open("r+b") as file:
+        file.seek(-1000, 2)
+        file.write(b"\xff" * 1000)  # not a number
+    assert torch.equal(read, torch.ones(9999))

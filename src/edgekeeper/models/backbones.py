@@ -81,7 +81,8 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, or else of a plain PyTorch state dict."""
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            # Copied: they would be the file itself, mapped, and change with it.
+            return {name: tensor.clone() for name, tensor in load_file(path).items()}
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"'{path}' is not a readable safetensors file.") from error
     try:
