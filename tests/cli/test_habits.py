@@ -24,6 +24,7 @@ from edgekeeper.recipes import RECIPES
         ("upscale a.png big.png", "If it is to be written, say so with -o big.png"),
         ("upscale a.png b.png big.tif", "If it is to be written, say so with -o big.tif"),
         ("a.png", "Did you mean: edgekeeper upscale a.png"),
+        ("elsewhere.jpg", "Did you mean: edgekeeper upscale elsewhere.jpg"),
         ("photos", "Did you mean: edgekeeper upscale photos"),
         ("upscal a.png", "Did you mean 'upscale'?"),
         ("upscale *.jpg -o photos", "There is no file or folder '*.jpg'."),
@@ -74,7 +75,7 @@ def test_lists_are_tables_with_headers_whose_names_are_whole_in_80_columns(
     for line, head, whole in (
         ("models", "name scale MB style speed Set5 Set14", [one.name for one in networks()]),
         ("recipes", "recipe network updates", list(RECIPES)),
-        ("data list", "name kind files licence", names),
+        ("data", "name kind files licence", names),
     ):
         done = command(*line.split())
         lines = [each for each in done.out.splitlines() if each.startswith(" ")]  # of tables

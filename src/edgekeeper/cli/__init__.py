@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command, imported now; an unknown name is an error with the nearest one."""
         if cmd_name not in COMMANDS:
-            if os.path.lexists(cmd_name):
+            if os.path.lexists(cmd_name) or "." in cmd_name:  # a file, perhaps of another folder
                 raise click.UsageError(
                     f"'{cmd_name}' is no command. Did you mean: edgekeeper upscale {cmd_name}", ctx
                 )

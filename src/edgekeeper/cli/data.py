@@ -35,15 +35,14 @@ _SIDE = 768  # of the part that is shown, of the original
 @click.group(
     "data",
     cls=Subcommands,
+    invoke_without_command=True,
     epilog="Example: edgekeeper data prepare photos/ -o photos.store --shrink 2,3",
 )
-def data_command() -> None:
-    """Image sets: list them, get them, check them, pack images for training."""
-
-
-@data_command.command("list")
-def list_sets() -> None:
-    """List the known sets, and the weights that metrics need: images, licence, origin."""
+@click.pass_context
+def data_command(ctx: click.Context) -> None:
+    """List the known image sets, and weights that metrics need; get, check and prepare images."""
+    if ctx.invoked_subcommand is not None:
+        return
     from edgekeeper.data.catalogue import SETS
     from edgekeeper.evaluation.tables import Table
     from edgekeeper.pretrained.reference import REFERENCE
