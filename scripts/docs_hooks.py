@@ -10,9 +10,11 @@ import click
 from mkdocs.structure.files import File
 
 from edgekeeper.cli import group
-from edgekeeper.evaluation.html import SLIDER_SCRIPT, SLIDER_STYLE
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "edgekeeper"
+_REPORT = (PACKAGE / "evaluation" / "report.html").read_text("utf-8")  # has the same slider
+_STYLE = "".join(re.findall(r"^\.slider.*\n", _REPORT, re.MULTILINE))
+_SCRIPT = _REPORT[_REPORT.index("<script>") : _REPORT.index("</body>")]
 # Two images that are a paragraph of their own.
 _PAIR = re.compile(r"<p>(<img [^>]*>)\s*(<img [^>]*>)</p>")
 _SLIDER = (
@@ -87,5 +89,4 @@ def _entry(name: str) -> str:
 def on_page_content(html: str, **_: Any) -> str:
     """Return the page's HTML with two images that stand alone together under a slider."""
     html, count = _PAIR.subn(_SLIDER, html)
-    used = f"<style>{SLIDER_STYLE}</style><script>{SLIDER_SCRIPT}</script>"
-    return html + used if count else html
+    return f"{html}<style>{_STYLE}</style>{_SCRIPT}" if count else html

@@ -6,6 +6,7 @@ Those in SKIPPED are not run, for the reasons beside them.
 import ast
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -286,3 +287,11 @@ def test_every_command_of_a_page_runs(
 def test_what_is_not_run_is_there() -> None:
     shown = {line for page in PAGES for line in commands(page)}
     assert all(any(words in line for line in shown) for words in SKIPPED)
+
+
+def test_two_images_alone_are_a_slider_of_the_site() -> None:
+    pytest.importorskip("mkdocs")
+    hooks = runpy.run_path(str(ROOT / "scripts" / "docs_hooks.py"))
+    made = hooks["on_page_content"]('<p><img src="a">\n<img src="b"></p>')
+    assert all(part in made for part in ('class="slider"', "clip-path", "<script>", ".oninput"))
+    assert hooks["on_page_content"]("<p>text</p>") == "<p>text</p>"
