@@ -1,6 +1,7 @@
 """Inputs with which something is wrong: each is one line, nothing hangs, the rest is done."""
 
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -289,3 +290,17 @@ def test_an_error_is_one_line_whatever_the_names(command: Run, tmp_path: Path) -
     (tmp_path / "file").touch()
     ran = command("train", "demo", "--store", tmp_path / "file", "--out", tmp_path / "out")
     assert "is not a packed store" in ran.err
+
+
+def test_scores_are_shown_though_the_disk_is_full(command: Run, tmp_path: Path) -> None:
+    image(tmp_path / "hr" / "a.png")
+    image(tmp_path / "hr" / "b.png", seed=1)
+    ask = ("evaluate", "bicubic", "--on", tmp_path / "hr", "--scale", "2", "--metrics", "psnr")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        ran = command(*ask, "--format", "csv", "--json", tmp_path / "j.jsonl")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ran.status == 2 and "cannot be written: file too large" in ran.err, ran
+    assert ran.out.startswith("set,scale,model,images,PSNR") and not (tmp_path / "j.jsonl").exists()

@@ -506,6 +506,18 @@ class TestRefusals:
         with pytest.raises(CheckpointError, match="OpenVINO cannot read"):
             load_exported(path)
 
+    @needs_openvino
+    def test_openvino_on_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import openvino
+
+        def full(*_: object, **__: object) -> None:
+            raise RuntimeError("basic_ios::clear: iostream error")  # what it raises then
+
+        monkeypatch.setattr(openvino, "save_model", full)
+        with pytest.raises(CheckpointError, match=r"cannot be written: .*disk full"):
+            export_network("espcn_x2", target=tmp_path / "e.xml")
+        assert not list(tmp_path.iterdir())
+
 
 class TestInt8:
     @pytest.mark.parametrize("suffix", SUFFIXES)

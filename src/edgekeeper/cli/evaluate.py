@@ -87,12 +87,11 @@ def evaluate_command(
                 count(score)
                 if save is not None:
                     _save(result, save)
-    if json_file is not None:
-        write_scores(scores, json_file)
     models = ", ".join(dict.fromkeys(score.model for score in scores))
     means = summarise(scores)
     show_table(score_table(means, title=f"{models} ×{scale}", metrics=scoring.metrics), form)
-    if json_file is not None:
+    if json_file is not None:  # after what a full disk does not take away
+        write_scores(scores, json_file)
         say_written(f"{len(scores)} lines to {json_file}", form=form)
 
 

@@ -97,5 +97,8 @@ def _write_openvino(path: Path, model: Any, *, facts: Mapping[str, object]) -> N
     for key in SHORT:
         network.set_rt_info(str(facts[key]), [EXPORTED_KEY, key])
     plain = path.with_suffix(".xml")  # as OpenVINO spells it
-    openvino.save_model(network, str(plain), compress_to_fp16=False)
+    try:
+        openvino.save_model(network, str(plain), compress_to_fp16=False)
+    except RuntimeError as error:  # of a full disk it does not say more
+        raise OSError(f"OpenVINO's writer failed ({error}); is the disk full?") from error
     plain.replace(path)
