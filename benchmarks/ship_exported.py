@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgekeeper.inference.export import _network_and_facts, _refuse
-from edgekeeper.inference.export.check import check
-from edgekeeper.inference.export.convert import onnx_model, write
+from edgekeeper.inference.export.convert import check, onnx_model, write
 from edgekeeper.inference.export.int8 import (
     Split,
     float_layers,

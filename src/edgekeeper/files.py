@@ -17,10 +17,12 @@ import stat
 import struct
 import sys
 import tempfile
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import resources
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -196,6 +198,11 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("its lists or objects lie too deep in one another") from None
+
+
+def read_facts(package: str, name: str) -> dict[str, Any]:
+    """Return what a TOML file of the package says, such as ``edgekeeper.data``'s ``sets.toml``."""
+    return tomllib.loads(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 def read_text(path: str | Path) -> str:

@@ -47,9 +47,9 @@ repeats_option = click.option(
 )
 
 
-def json_option(text: str = "Write everything as JSON too.", *, force: bool = True) -> Decorator:
+def json_option(text: str = "Write everything as JSON too.") -> Decorator:
     """Return the option ``--json FILE``, a new file, with ``--force``."""
-    return new_file_option(("--json", "json_file"), text=text, force=force)
+    return new_file_option(("--json", "json_file"), text=text)
 
 
 @dataclass(frozen=True)

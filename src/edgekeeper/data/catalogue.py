@@ -5,13 +5,12 @@ which ``fetch`` reads. Where an address is given without a digest, none is publi
 checked. The facts stand in ``sets.toml``.
 """
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Literal
 
 from edgekeeper.errors import unknown_name
+from edgekeeper.files import read_facts
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class ImageSet:
 
 
 def _read() -> Iterator[ImageSet]:
-    text = files("edgekeeper.data").joinpath("sets.toml").read_text(encoding="utf-8")
-    for name, facts in tomllib.loads(text).items():
+    for name, facts in read_facts("edgekeeper.data", "sets.toml").items():
         remote = facts.pop("remote", None)
         if remote is not None:
             many = range(1, facts["count"] + 1) if "{n" in remote["path"] else range(1)

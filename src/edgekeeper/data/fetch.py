@@ -32,16 +32,9 @@ _REDIRECTS = {"github.com": ".githubusercontent.com"}  # hosts that hand on, and
 
 
 def fetch_set(
-    wanted: str | ImageSet,
-    root: str | Path,
-    *,
-    progress: FetchProgress | None = None,
-    timeout: float = 30.0,
+    wanted: str | ImageSet, root: str | Path, *, progress: FetchProgress | None = None
 ) -> Path:
-    """Return the folder below ``root`` that now holds the set ``wanted``.
-
-    Files already there are checked. ``timeout`` is in seconds and counts while nothing arrives.
-    """
+    """Return the folder below ``root`` that now holds ``wanted``; files there are checked."""
     entry = wanted if isinstance(wanted, ImageSet) else find_set(wanted)
     folder = Path(root) / entry.folder
     remotes = remote_files(entry)
@@ -51,7 +44,7 @@ def fetch_set(
             f"licence: {entry.licence}; folder: '{folder}'."
         )
     for number, remote in enumerate(remotes, start=1):
-        path = fetch(remote, folder, timeout=timeout)
+        path = fetch(remote, folder)
         if remote.unpack == "zip":
             unpack_images(path, folder)
         if progress is not None:
@@ -83,6 +76,7 @@ def fetch(remote: Remote, folder: Path, *, timeout: float = 30.0) -> Path:
     """Return the file of ``remote`` in ``folder``, fetched from its address unless it is there.
 
     A file that is there is kept when size and digest agree and refused when they do not.
+    ``timeout`` is in seconds and counts while nothing arrives.
     """
     if urlsplit(remote.address).scheme not in SCHEMES:
         schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES)

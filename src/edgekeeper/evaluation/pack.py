@@ -18,7 +18,6 @@ def pack(
     *,
     data_root: Path,
     sets: Sequence[str] = ("set5", "set14", "bsd100"),
-    protocol: str = "y_matlab",
 ) -> Network:
     """Return a network file at ``target``, made from a run's ``model.safetensors`` or its state.
 
@@ -42,11 +41,10 @@ def pack(
             model,
             sets=[set_name],
             scale=model.scale,
-            protocol=protocol,
             data_root=data_root,
             metrics=(*METRICS, "lpips"),
         )
-        results.append({"set": set_name, "protocol": protocol, **_means(scores)})
+        results.append({"set": set_name, "protocol": "y_matlab", **_means(scores)})
     complete = {**file.card, "parameters": parameter_count(model), "results": results}
     write_tensors(target, half, facts={"model": network.to_json(), "card": complete})
     return describe(target)

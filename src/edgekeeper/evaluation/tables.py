@@ -17,23 +17,10 @@ from edgekeeper.errors import InputError
 from edgekeeper.metrics.score import ALL_METRICS, COMPARED, METRICS, Best, SetMean
 from edgekeeper.metrics.statistics import Interval
 
-TITLES = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "gradient_psnr": "gradient PSNR",
-    "gv_ratio": "GV ratio",
-    "gv_gap": "GV gap",
-    "gmsd": "GMSD",
-    "lpips": "LPIPS",
-    "niqe": "NIQE",
-    "niqe_rgb2gray": "NIQE (rgb2gray)",
-    "niqe_stored": "NIQE (stored grey)",
-    "ma": "Ma",
-    "pi": "PI",
-    "dists": "DISTS",
-    "fsim": "FSIM",
-    "risk": "structure risk",
-}
+TITLES = {"psnr": "PSNR", "ssim": "SSIM", "gradient_psnr": "gradient PSNR", "gmsd": "GMSD"}
+TITLES |= {"gv_ratio": "GV ratio", "gv_gap": "GV gap", "lpips": "LPIPS", "dists": "DISTS"}
+TITLES |= {"niqe": "NIQE", "niqe_rgb2gray": "NIQE (rgb2gray)", "niqe_stored": "NIQE (stored grey)"}
+TITLES |= {"ma": "Ma", "pi": "PI", "fsim": "FSIM", "risk": "structure risk"}
 DIGITS = {"psnr": 2, "ssim": 4, "gradient_psnr": 2, "gv_ratio": 3, "gv_gap": 3, "gmsd": 4}
 DIGITS |= {"lpips": 4, "niqe": 3, "niqe_rgb2gray": 3, "niqe_stored": 3, "ma": 3, "pi": 3, "risk": 4}
 DIGITS |= {"dists": 4, "fsim": 4}

@@ -50,34 +50,8 @@ pyvips.block_untrusted_set(True)
 if "VIPS_WARNING" in os.environ:
     pyvips._remove_log_handler()
 
-__all__ = [
-    "FORMATS",
-    "MAX_PIXELS",
-    "READ_SUFFIXES",
-    "SAMPLES",
-    "SUFFIXES",
-    "Animation",
-    "Header",
-    "Image",
-    "Metadata",
-    "NotRead",
-    "Overwrite",
-    "Pixels",
-    "SaveOptions",
-    "alpha_tensor",
-    "as_unit",
-    "check_image_target",
-    "colour_difference",
-    "create_image",
-    "format_to_write",
-    "from_tensor",
-    "is_animated",
-    "is_grey",
-    "list_images",
-    "list_others",
-    "open_image",
-    "read_image",
-    "to_rgb_tensor",
-    "to_tensor",
-    "write_image",
-]
+__all__ = ["FORMATS", "MAX_PIXELS", "READ_SUFFIXES", "SAMPLES", "SUFFIXES", "Animation", "Header"]
+__all__ += ["Image", "Metadata", "NotRead", "Overwrite", "Pixels", "SaveOptions", "alpha_tensor"]
+__all__ += ["as_unit", "check_image_target", "colour_difference", "create_image", "format_to_write"]
+__all__ += ["from_tensor", "is_animated", "is_grey", "list_images", "list_others", "open_image"]
+__all__ += ["read_image", "to_rgb_tensor", "to_tensor", "write_image"]

@@ -38,23 +38,14 @@ from edgekeeper.image.pillow import PNG_LEVEL, describe_frames, pillow, save_png
 from edgekeeper.image.unusual import at_depth
 
 _COLOUR_TYPES = {(1, 1): 0, (3, 3): 2, (1, 2): 4, (3, 4): 6}  # of PNG, by (colours, bands)
-
 _PATIENCE = 10.0  # seconds that libvips is given to notice that it is to stop
-
 _SLICE = 2**22  # samples that are handed on at once
-
 _UNKNOWN = (72 / 25.4, 72 / 25.4)  # pixels per millimetre of an image that states no density
-
 _DENSEST = 10**6  # pixels per millimetre that libvips takes; a damaged header may say any number
-
 _NO_EXIF = b"Exif\0\0II*\0\x08\0\0\0" + bytes(6)  # a directory of no tags
-
 _OF_THE_OLD_IMAGE = ("exif-ifd2-SubjectArea", "exif-ifd2-SubjectLocation", "jpeg-thumbnail-data")
-
 _MOST_OPTIMISED = 2**25  # pixels of a JPEG whose Huffman tables are made to measure: 6 bytes each
-
 _SIZES = {"uchar": 1, "ushort": 2, "float": 4}  # bytes of libvips' samples
-
 _CLASSIC_TIFF = 2**31  # bytes of samples; its offsets end at 2**32, and noise can grow when packed
 
 

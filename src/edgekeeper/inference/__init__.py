@@ -14,19 +14,6 @@ from edgekeeper.inference.seams import add_seams, verify_seams
 from edgekeeper.ops.tiles import Seams
 from edgekeeper.pretrained.zoo import Networks
 
-__all__ = [
-    "CategoryMap",
-    "Networks",
-    "Progress",
-    "Request",
-    "Result",
-    "Seams",
-    "Step",
-    "add_seams",
-    "networks_for",
-    "plan_outputs",
-    "upscale_file",
-    "upscale_files",
-    "upscale_image",
-    "verify_seams",
-]
+__all__ = ["CategoryMap", "Networks", "Progress", "Request", "Result", "Seams", "Step"]
+__all__ += ["add_seams", "networks_for", "plan_outputs", "upscale_file", "upscale_files"]
+__all__ += ["upscale_image", "verify_seams"]

@@ -18,28 +18,7 @@ from edgekeeper.losses.taught import AutoEncoding, NeuralStructure, StructureTas
 from edgekeeper.losses.total_variation import TV
 from edgekeeper.losses.wasserstein import WassersteinGP
 
-__all__ = [
-    "L1",
-    "L2",
-    "LDL",
-    "SSIM",
-    "TV",
-    "AdversarialLoss",
-    "AlignedVariance",
-    "AutoEncoded",
-    "AutoEncoding",
-    "Charbonnier",
-    "FocalFrequency",
-    "Gradient",
-    "GradientVariance",
-    "NaturalManifold",
-    "Naturalness",
-    "NeuralStructure",
-    "Perceptual",
-    "RelativisticGAN",
-    "StructureTasks",
-    "Unnatural",
-    "VanillaGAN",
-    "WassersteinGP",
-    "Wavelet",
-]
+__all__ = ["L1", "L2", "LDL", "SSIM", "TV", "AdversarialLoss", "AlignedVariance", "AutoEncoded"]
+__all__ += ["AutoEncoding", "Charbonnier", "FocalFrequency", "Gradient", "GradientVariance"]
+__all__ += ["NaturalManifold", "Naturalness", "NeuralStructure", "Perceptual", "RelativisticGAN"]
+__all__ += ["StructureTasks", "Unnatural", "VanillaGAN", "WassersteinGP", "Wavelet"]

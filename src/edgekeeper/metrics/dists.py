@@ -4,7 +4,6 @@ Ding, Ma, Wang, Simoncelli, "Image Quality Assessment: Unifying Structure and Te
 IEEE TPAMI 44 (5), 2022. Its weights and VGG16's are files of others; without them there is none.
 """
 
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,15 +13,18 @@ from torch.nn import functional
 
 from edgekeeper.errors import CheckpointError, InputError
 from edgekeeper.metrics.protocol import find_protocol, images
-from edgekeeper.models.backbones import read_weights_file, weights_file
+from edgekeeper.models.backbones import (
+    VGG16_MAPS,
+    Frozen,
+    read_weights_file,
+    vgg_layers,
+    weights_file,
+)
 
 DISTS_FILE = "dists_weights.pt"  # "alpha" and "beta", as the authors published them
 VGG16_FILE = "vgg16-397923af.pth"  # torchvision's name
 SMALLEST_DISTS = 16
 
-_BLOCKS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))  # convolutions, torchvision's
-_MAPS = (3, 64, 128, 256, 512, 512)  # the image itself first
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _C = 1e-6
 
 
@@ -45,70 +47,53 @@ def dists(sr: Tensor, hr: Tensor, *, folder: str | Path | None = None) -> Tensor
     )
     network = _network(*(file.resolve() for file in files), sr.device)
     with torch.no_grad(), torch.autocast(sr.device.type, enabled=False):
-        found: Tensor = network(pair.sr.float(), pair.hr.float())
+        found: Tensor = network.distance(pair.sr.float(), pair.hr.float())
     return found.double()
 
 
-class _Similarity(nn.Module):
+class _Pooling(nn.Module):
+    """L2 pooling (Hénaff and Simoncelli): root of the smoothed squares, every second."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hann = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)  # sum 1
+        kernel = torch.outer(hann, hann).expand(x.shape[1], 1, 3, 3)
+        squares = functional.conv2d(x.square(), kernel, stride=2, padding=1, groups=x.shape[1])
+        return torch.sqrt(squares + 1e-12)
+
+
+class _Similarity(Frozen):
     def __init__(self, backbone: Path, heads: Path) -> None:
-        super().__init__()
-        tensors, weights = read_weights_file(backbone), read_weights_file(heads)
-        previous = 3
-        for maps, block in zip(_MAPS[1:], _BLOCKS, strict=True):
-            for number in block:
-                for kind, shape in (("weight", (maps, previous, 3, 3)), ("bias", (maps,))):
-                    self._keep(tensors, f"features.{number}.{kind}", shape, origin=backbone)
-                previous = maps
+        layers, places = vgg_layers(VGG16_MAPS, pool=_Pooling)
+        ends = [f"conv{block}_{count}" for block, (_, count) in enumerate(VGG16_MAPS, start=1)]
+        super().__init__(layers, taps=[places[end] + 1 for end in ends])  # after the ReLUs
+        self.load(read_weights_file(backbone), origin=backbone)
+        self.maps = (3, *(maps for maps, _ in VGG16_MAPS))  # the image itself first
+        weights, shape = read_weights_file(heads), (1, sum(self.maps), 1, 1)
         for name in ("alpha", "beta"):
-            self._keep(weights, name, (1, sum(_MAPS), 1, 1), origin=heads)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1))
+            if name not in weights or weights[name].shape != shape:
+                raise CheckpointError(f"'{heads}' is not what DISTS needs: '{name}' of {shape}.")
+            self.register_buffer(name, weights[name].detach().float())
 
-    def _keep(
-        self, tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], *, origin: Path
-    ) -> None:
-        if name not in tensors or tensors[name].shape != shape:
-            raise CheckpointError(f"'{origin}' is not what DISTS needs: '{name}' of {shape}.")
-        self.register_buffer(name.replace(".", "_"), tensors[name].detach().float())
+    @property
+    def smallest(self) -> int:
+        return SMALLEST_DISTS
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the distances, (B,): 1 minus the weighted similarities, eq. 6."""
-        alpha, beta = (
-            torch.split_with_sizes(self.get_buffer(name), _MAPS, 1) for name in ("alpha", "beta")
-        )
-        total = self.get_buffer("alpha").sum() + self.get_buffer("beta").sum()
+        alpha, beta = self.get_buffer("alpha"), self.get_buffer("beta")
+        total = alpha.sum() + beta.sum()
+        parts = (x.split_with_sizes(self.maps, 1) for x in (alpha, beta))
         found = torch.zeros(len(prediction), device=prediction.device)
-        pairs = zip(self._features(prediction), self._features(target), strict=True)
-        for number, (x, y) in enumerate(pairs):
+        # the raw image makes it a metric: equal only for equal images
+        pairs = zip((prediction, *self(prediction)), (target, *self(target)), strict=True)
+        for (x, y), a, b in zip(pairs, *parts, strict=True):
             mean_x, mean_y = (z.mean(dim=(2, 3), keepdim=True) for z in (x, y))  # (B, C, 1, 1)
             variances = ((x - mean_x).square() + (y - mean_y).square()).mean((2, 3), keepdim=True)
             covariance = ((x - mean_x) * (y - mean_y)).mean((2, 3), keepdim=True)
             texture = (2 * mean_x * mean_y + _C) / (mean_x.square() + mean_y.square() + _C)  # l
             structure = (2 * covariance + _C) / (variances + _C)  # s
-            found += (alpha[number] * texture + beta[number] * structure).sum(dim=(1, 2, 3))
+            found += (a * texture + b * structure).sum(dim=(1, 2, 3))
         return 1 - found / total
-
-    def _features(self, x: Tensor) -> list[Tensor]:
-        found = [x]  # the raw image makes it a metric: equal only for equal images
-        x = (x - self.get_buffer("mean")) / self.get_buffer("deviation")
-        for number, block in enumerate(_BLOCKS):
-            if number:
-                x = _pooled(x)
-            for layer in block:
-                weight, bias = (
-                    self.get_buffer(f"features_{layer}_{kind}") for kind in ("weight", "bias")
-                )
-                x = functional.relu(functional.conv2d(x, weight, bias, padding=1))
-            found.append(x)
-        return found
-
-
-def _pooled(x: Tensor) -> Tensor:
-    """Return the L2 pooling (Hénaff and Simoncelli): root of the smoothed squares, every second."""
-    hann = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)  # a Hann window, sum 1
-    kernel = torch.outer(hann, hann).expand(x.shape[1], 1, 3, 3)
-    squares = functional.conv2d(x.square(), kernel, stride=2, padding=1, groups=x.shape[1])
-    return torch.sqrt(squares + 1e-12)
 
 
 @lru_cache(maxsize=2)

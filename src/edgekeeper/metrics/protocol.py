@@ -5,17 +5,16 @@ left out, what is rounded, which kernel made the small image. A ``Protocol`` say
 it, is stored beside each number, and numbers under unlike protocols are never compared.
 """
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
-from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
 from edgekeeper.errors import InputError, check_choice, unknown_name
+from edgekeeper.files import read_facts
 from edgekeeper.ops.color import rgb_to_grey_edsr, rgb_to_y, round_uint8
 from edgekeeper.spec import Allowed, Checked
 
@@ -74,9 +73,7 @@ class Protocol(Checked):
 
 PROTOCOLS: dict[str, Protocol] = {
     name: Protocol(name=name, **facts)
-    for name, facts in tomllib.loads(
-        files("edgekeeper.metrics").joinpath("protocols.toml").read_text(encoding="utf-8")
-    ).items()
+    for name, facts in read_facts("edgekeeper.metrics", "protocols.toml").items()
 }
 
 

@@ -203,11 +203,11 @@ class TextureDifference:
 
 @torch.no_grad()
 def texture_difference(
-    sr: Tensor, faithful: Tensor, *, window: int = WINDOW, threshold: float = THRESHOLD
+    sr: Tensor, faithful: Tensor, *, threshold: float = THRESHOLD
 ) -> TextureDifference:
     """Return where the texture of ``sr`` is not that of ``faithful``, a squared-error network's.
 
-    With a, b the standard deviations of grey over ``window`` × ``window`` pixels in both, D = (2 a
+    With a, b the standard deviations of grey over 11 × 11 pixels in both, D = (2 a
     b + C) / (a² + b² + C), C = (0.03)², averaged over as many. Both are RGB (B, 3, H, W) in [0, 1].
     Xie et al., "DeSRA: Detect and Delete the Artifacts of GAN-based Real-World Super-Resolution
     Models", ICML 2023, arXiv 2307.02457, section 3, without its thresholds by semantic class; the
@@ -222,14 +222,14 @@ def texture_difference(
         check_range("A result", x, beyond=OVERSHOOT)
     if not 0 < threshold <= 1:
         raise InputError(f"threshold is {threshold}; it must be above 0 and at most 1.")
-    similarity = texture_similarity(sr, faithful, window=window)
+    similarity = texture_similarity(sr, faithful)
     mask = similarity < threshold
     return TextureDifference(similarity, mask, mask.double().mean(dim=(1, 2, 3)))
 
 
-def texture_similarity(sr: Tensor, faithful: Tensor, *, window: int = WINDOW) -> Tensor:
+def texture_similarity(sr: Tensor, faithful: Tensor) -> Tensor:
     """Return the smoothed D (B, 1, H, W) of two RGB batches, unchecked, in float32."""
-    own, other = (local_variance(rgb_to_grey_gv(x.float()), window=window) for x in (sr, faithful))
+    own, other = (local_variance(rgb_to_grey_gv(x.float()), window=WINDOW) for x in (sr, faithful))
     similarity = (2 * torch.sqrt(own * other) + CONSTANT) / (own + other + CONSTANT)
-    around = functional.pad(similarity, (window // 2,) * 4, mode="reflect")
-    return functional.avg_pool2d(around, window, stride=1)
+    around = functional.pad(similarity, (WINDOW // 2,) * 4, mode="reflect")
+    return functional.avg_pool2d(around, WINDOW, stride=1)

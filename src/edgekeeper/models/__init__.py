@@ -59,35 +59,9 @@ _NETWORKS: tuple[type[SRModel], ...] = (
 )
 MODELS = {network.__name__.lower(): network for network in _NETWORKS}
 
-__all__ = [
-    "DBPN",
-    "DGGGAN",
-    "EDSR",
-    "ESPCN",
-    "FSRCNN",
-    "IMDN",
-    "MODELS",
-    "RCAN",
-    "RDN",
-    "RRDB",
-    "SFTGAN",
-    "SPSR",
-    "SRCNN",
-    "VDSR",
-    "AutoEncoder",
-    "ChainSR",
-    "DGGGANLight",
-    "GradientBranch",
-    "GradientGuided",
-    "MSRResNet",
-    "NatSR",
-    "NaturalManifoldDiscriminator",
-    "SRGANDiscriminator",
-    "SRModel",
-    "SRResNet",
-    "SRVGGNetCompact",
-    "StructureExtractor",
-    "VGGDiscriminator",
-    "WaveletDiscriminator",
-    "parameter_count",
-]
+__all__ = ["DBPN", "DGGGAN", "EDSR", "ESPCN", "FSRCNN", "IMDN", "MODELS", "RCAN", "RDN", "RRDB"]
+__all__ += ["SFTGAN", "SPSR", "SRCNN", "VDSR", "AutoEncoder", "ChainSR", "DGGGANLight"]
+__all__ += ["GradientBranch", "GradientGuided", "MSRResNet", "NatSR"]
+__all__ += ["NaturalManifoldDiscriminator", "SRGANDiscriminator", "SRModel", "SRResNet"]
+__all__ += ["SRVGGNetCompact", "StructureExtractor", "VGGDiscriminator", "WaveletDiscriminator"]
+__all__ += ["parameter_count"]

@@ -11,7 +11,8 @@ import os
 import pickle
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -43,7 +44,9 @@ ALEXNET_FILE = "alexnet_conv.safetensors"
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 
-_VGG19_MAPS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # maps and convolutions per block
+# Maps and convolutions of each block.
+_VGG19_MAPS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+VGG16_MAPS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 def weights_file(
@@ -94,7 +97,7 @@ def read_weights_file(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-class _Frozen(nn.Module, ABC):
+class Frozen(nn.Module, ABC):
     """Convolutions, ReLUs and poolings of a trained network, up to the last one that is tapped.
 
     No parameter requires a gradient, and ``train()`` leaves it as it is.
@@ -109,7 +112,7 @@ class _Frozen(nn.Module, ABC):
             "deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1), persistent=False
         )
 
-    def train(self, mode: bool = True) -> "_Frozen":
+    def train(self, mode: bool = True) -> "Frozen":
         """Itself, in the state of inference whatever ``mode`` says."""
         return super().train(False)
 
@@ -129,7 +132,7 @@ class _Frozen(nn.Module, ABC):
                 found.append(x)
         return tuple(found)
 
-    def _load(self, tensors: Mapping[str, Tensor], *, origin: Path) -> None:
+    def load(self, tensors: Mapping[str, Tensor], *, origin: Path) -> None:
         """Fill the convolutions and freeze them. Later layers in the file are left."""
         wanted = self.features.state_dict(prefix="features.")
         missing = [name for name in wanted if name not in tensors]
@@ -168,7 +171,7 @@ class _Frozen(nn.Module, ABC):
         """The least height and width in pixels that leave one pixel at the last tap."""
 
 
-class VGG19(_Frozen):
+class VGG19(Frozen):
     """The maps of VGG19 at ``layers``, "conv1_1" to "conv5_4", each (B, C, H / 2^k, W / 2^k).
 
     Args:
@@ -194,7 +197,7 @@ class VGG19(_Frozen):
         check_choice("kind of VGG19 weights", weights, known=get_args(VGG19Weights))
         if activation not in ("before_relu", "after_relu"):
             raise unknown_name("activation", activation, known=("before_relu", "after_relu"))
-        modules, places = _vgg19_layers()
+        modules, places = vgg_layers(_VGG19_MAPS, pool=partial(nn.MaxPool2d, 2))
         for layer in layers:
             check_choice("layer of VGG19", layer, known=places)
         if not layers or sorted(layers) != list(layers):
@@ -203,7 +206,7 @@ class VGG19(_Frozen):
         super().__init__(modules, taps=[places[layer] + shift for layer in layers])
         path = weights_file(VGG19_FILES[weights], folder=folder, purpose="VGG19")
         tensors = read_weights_file(path)
-        self._load(tensors, origin=path)
+        self.load(tensors, origin=path)
         self.layers, self.activation, self.weights = layers, activation, weights
         self._poolings = int(layers[-1][4]) - 1
         if weights == "oxford":
@@ -241,7 +244,7 @@ class VGG19(_Frozen):
         return int(2**self._poolings)
 
 
-class AlexNet(_Frozen):
+class AlexNet(Frozen):
     """The maps after the five ReLUs of AlexNet: 64, 192, 384, 256 and 256 of them.
 
     ``folder`` holds ``alexnet_conv.safetensors``, torchvision's convolutions; by default it is
@@ -251,7 +254,7 @@ class AlexNet(_Frozen):
     def __init__(self, *, folder: str | Path | None = None) -> None:
         super().__init__(_alexnet_layers(), taps=(1, 4, 7, 9, 11))
         path = weights_file(ALEXNET_FILE, folder=folder, purpose="AlexNet")
-        self._load(read_weights_file(path), origin=path)
+        self.load(read_weights_file(path), origin=path)
 
     @property
     def smallest(self) -> int:
@@ -261,21 +264,23 @@ class AlexNet(_Frozen):
 
 def vgg19_names() -> dict[str, int]:
     """Return torchvision's number of each convolution of VGG19: "conv1_1" is ``features.0``."""
-    return _vgg19_layers()[1]
+    return vgg_layers(_VGG19_MAPS, pool=partial(nn.MaxPool2d, 2))[1]
 
 
-def _vgg19_layers() -> tuple[list[nn.Module], dict[str, int]]:
+def vgg_layers(
+    blocks: Sequence[tuple[int, int]], *, pool: Callable[[], nn.Module]
+) -> tuple[list[nn.Module], dict[str, int]]:
     """Return the layers under torchvision's numbers, and the number of each convolution."""
     layers: list[nn.Module] = []
     places: dict[str, int] = {}
     before = 3
-    for block, (maps, count) in enumerate(_VGG19_MAPS, start=1):
+    for block, (maps, count) in enumerate(blocks, start=1):
         for number in range(1, count + 1):
             places[f"conv{block}_{number}"] = len(layers)
             # Not in place: the maps before the ReLU may be tapped.
             layers += [_convolution(before, maps, 3, padding=1), nn.ReLU()]
             before = maps
-        layers.append(nn.MaxPool2d(2))
+        layers.append(pool())
     return layers, places
 
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError, check_choice
-from edgekeeper.models.base import COLOUR_COUNT, Channels, GradientGuided, SRModel, lr_radius
+from edgekeeper.models.base import COLOUR_COUNT, GradientGuided, SRModel, lr_radius
 from edgekeeper.models.enlarge import SLOPE, Enlarger
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
@@ -49,30 +49,20 @@ class _ReachedError(Exception):
 
 
 class PlainBackbone(SRModel):
-    """A network of any class, cut in two in front of its module ``enlarge``.
+    """A network on RGB of any class, cut in two in front of its module ``enlarge``.
 
     It takes LR images and gives images ``scale`` times as large; ``enlarge`` runs once, on the
-    deep features. The two halves are found by hooks, so ``reconstruct`` runs the first anew.
-
-    Args:
-        receptive_field: 0 for what its layers (``Conv2d``, pooling) can look away at most.
+    deep features. The two halves are found by hooks, so ``reconstruct`` runs the first anew. Its
+    receptive field is what its layers (``Conv2d``, pooling) can look away at most.
     """
 
-    def __init__(
-        self,
-        *,
-        network: nn.Module,
-        scale: int,
-        enlarge: str,
-        channels: Channels = "rgb",
-        receptive_field: int = 0,
-    ) -> None:
+    def __init__(self, *, network: nn.Module, scale: int, enlarge: str) -> None:
         super().__init__()
         known = [name for name, _ in network.named_modules() if name]
         check_choice("module of the network", enlarge, known=known)
         self.network, self.enlarge = network, enlarge
-        self.scale, self.channels = scale, channels
-        self.receptive_field = receptive_field or self._layers_reach()
+        self.scale, self.channels = scale, "rgb"
+        self.receptive_field = self._layers_reach()
 
     def features(self, lr: Tensor) -> Tensor:
         found: list[Tensor] = []
@@ -119,9 +109,7 @@ class PlainBackbone(SRModel):
             pixels += dilation * (kernel // 2) * side / given[0].shape[-1] if kernel else 0
 
         some = next(self.network.parameters())
-        lr = torch.zeros(
-            1, COLOUR_COUNT[self.channels], side, side, dtype=some.dtype, device=some.device
-        )
+        lr = torch.zeros(1, 3, side, side, dtype=some.dtype, device=some.device)
         training = self.network.training
         self.network.eval()  # so that no running average changes
         with torch.no_grad(), ExitStack() as stack:

@@ -13,13 +13,12 @@ SPSR's tables have the first kind throughout; its row "Bicubic" was made from LR
 never rounded. DGGGAN's table 3 mixes both. The numbers stand in ``printed.toml``.
 """
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Literal
 
 from edgekeeper import models
+from edgekeeper.files import read_facts
 from edgekeeper.models import SRModel
 from edgekeeper.spec import Spec, spec
 
@@ -68,8 +67,7 @@ class PrintedTable:
 
 
 def _read() -> Iterator[tuple[str, PrintedTable]]:
-    text = files("edgekeeper.papers").joinpath("printed.toml").read_text(encoding="utf-8")
-    for name, facts in tomllib.loads(text).items():
+    for name, facts in read_facts("edgekeeper.papers", "printed.toml").items():
         rows = {
             method: {measure: tuple(values) for measure, values in numbers.items()}
             for method, numbers in facts.pop("rows").items()

@@ -9,17 +9,16 @@ A format (``PublishedFormat``) is known by its names and says with ``read`` whic
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, nearest_name
+from edgekeeper.files import read_facts
 from edgekeeper.models import SRModel
 from edgekeeper.models.edsr import DIV2K_MEAN
 from edgekeeper.pretrained.checkpoint import some_of
@@ -29,9 +28,7 @@ Tensors = Mapping[str, Tensor]
 
 PUBLISHED_SCALES = (2, 3, 4)
 # Of some formats: our names of layers -> theirs, as patterns.
-LAYERS: dict[str, dict[str, str]] = tomllib.loads(
-    files("edgekeeper.pretrained").joinpath("layers.toml").read_text(encoding="utf-8")
-)
+LAYERS: dict[str, dict[str, str]] = read_facts("edgekeeper.pretrained", "layers.toml")
 COUNTER = ".num_batches_tracked"  # not in files of before 2018, not used by any network
 # The mean-shift layers in EDSR's code, which RCAN's is built on.
 SHIFTS = frozenset(

@@ -5,17 +5,15 @@ checked against both.
 """
 
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from edgekeeper.data.catalogue import Remote
 from edgekeeper.data.fetch import fetch
 from edgekeeper.errors import InputError, UnavailableError, check_choice, import_extra
-from edgekeeper.files import user_cache
+from edgekeeper.files import read_facts, user_cache
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,7 @@ class PublicNetwork:
 
 
 def _read() -> Iterator[tuple[str, PublicNetwork]]:
-    text = files("edgekeeper.pretrained").joinpath("public.toml").read_text(encoding="utf-8")
-    for name, facts in tomllib.loads(text).items():
+    for name, facts in read_facts("edgekeeper.pretrained", "public.toml").items():
         yield name, PublicNetwork(remote=Remote(**facts.pop("remote")), **facts)
 
 

@@ -6,10 +6,8 @@ value that was measured once with a file known to be right.
 """
 
 import shutil
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -20,7 +18,7 @@ from edgekeeper.data.catalogue import Remote
 from edgekeeper.data.fetch import FetchProgress, fetch
 from edgekeeper.data.synthetic import synthetic_image
 from edgekeeper.errors import CheckpointError, DataError, check_choice
-from edgekeeper.files import make_folder, write_bytes
+from edgekeeper.files import make_folder, read_facts, write_bytes
 from edgekeeper.image import read_image, to_rgb_tensor
 from edgekeeper.losses import Perceptual
 from edgekeeper.metrics import lpips
@@ -89,8 +87,7 @@ _VALUE = {"lpips": _lpips_of_examples, "niqe": _niqe_of_leaves, "vgg19": _vgg19_
 
 
 def _read() -> Iterator[tuple[str, ReferenceWeights]]:
-    text = files("edgekeeper.pretrained").joinpath("reference.toml").read_text(encoding="utf-8")
-    for name, facts in tomllib.loads(text).items():
+    for name, facts in read_facts("edgekeeper.pretrained", "reference.toml").items():
         remote = Remote(**facts.pop("remote"))
         beside = tuple(Remote(**one) for one in facts.pop("beside", ()))
         more = {"convert": _CONVERT.get(name), "value": _VALUE.get(name), **facts}

@@ -21,7 +21,7 @@ BranchForm = Literal["baseline", "light"]
 BRANCH_WEIGHT = 0.5
 
 
-def edsr_with_branch(*, branch: bool, form: BranchForm = "light", seed: int = 0) -> Recipe:
+def edsr_with_branch(*, branch: bool, form: BranchForm = "light") -> Recipe:
     """EDSR x4 in one of the two forms, with or without its gradient branch."""
     network: Spec[SRModel] = (
         spec(EDSR, scale=4) if form == "baseline" else edsr_light(scale=4, kind="plain").model
@@ -43,7 +43,6 @@ def edsr_with_branch(*, branch: bool, form: BranchForm = "light", seed: int = 0)
         data=data,
         stages=(Stage("train", steps, optim, terms),),
         validation=Validation(every=1_000),
-        seed=seed,
         ema_decay=0.99,
     )
 

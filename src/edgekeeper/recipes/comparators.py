@@ -110,7 +110,7 @@ class Comparator:
 TINY = StageSizes(patch=32, batch=2, discriminator_width=4, published=False)
 
 
-def comparator(network: str, *, form: ComparatorForm = "paper", seed: int = 0) -> Recipe:
+def comparator(network: str, *, form: ComparatorForm = "paper") -> Recipe:
     """Return the recipe of one of ``NETWORKS``, as in the table above or tiny."""
     check_choice("network in this table", network, known=NETWORKS)
     published = NETWORKS[network]
@@ -120,7 +120,6 @@ def comparator(network: str, *, form: ComparatorForm = "paper", seed: int = 0) -
         data=Data(patch=published.patch, batch=published.batch),
         stages=published.stages(StageSizes(patch=published.patch, batch=published.batch)),
         validation=Validation(every=5_000),
-        seed=seed,
         retries=3,
     )
     if form == "paper":

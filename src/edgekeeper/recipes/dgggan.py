@@ -163,7 +163,7 @@ def dgggan(
     )
 
 
-def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
+def dgggan_light(*, scale: int) -> Recipe:
     """Return the light network of the family for one scale, for fidelity, with its gradient branch.
 
     ``edgekeeper models pack`` leaves the branch out.
@@ -176,7 +176,6 @@ def dgggan_light(*, scale: int, seed: int = 0) -> Recipe:
         data=Data(patch=24 * scale, batch=8),
         stages=(Stage("pixel", 15_000, optim, terms),),
         validation=Validation(every=1_000),
-        seed=seed,
         ema_decay=0.999,
         layout="channels_last",
     )

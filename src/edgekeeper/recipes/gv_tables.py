@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from edgekeeper.errors import unknown_name
+from edgekeeper.files import read_facts
 from edgekeeper.losses import L1, L2, SSIM, TV, GradientVariance
 from edgekeeper.models import EDSR, ESPCN, VDSR, SRModel
 from edgekeeper.recipes.shipped import GV_PATCH, GV_WEIGHT
@@ -246,66 +247,19 @@ def _printed(*key: object) -> dict[str, Printed]:
     return {of[0]: found for of, found in {**TABLE1, **TABLE2}.items() if of[1:] == key}
 
 
-_BROKEN = "EDSR x3 is far below EDSR x4 and below plain interpolation: a failed run in the paper"
-_LOSS = "the loss lowers PSNR here, although the text says that every network gains"
+def _read(table: str) -> dict[tuple[str, str, str | int], Printed]:
+    return {
+        (of, row, int(column) if column.isdecimal() else column): Printed(
+            tuple(found["psnr"]), tuple(found["ssim"]), found.get("note", "")
+        )
+        for of, rows in read_facts("edgekeeper.recipes", "gv_printed.toml")[table].items()
+        for row, columns in rows.items()
+        for column, found in columns.items()
+    }
 
-# By set, network and scale; protocol gv_repo.
-TABLE1: dict[tuple[str, str, str | int], Printed] = {
-    ("set14", "vdsr", 2): Printed((27.41, 28.00), (0.8494, 0.8672)),
-    ("set14", "edsr", 2): Printed((29.07, 29.40), (0.8847, 0.8874)),
-    ("set14", "espcn", 2): Printed((27.29, 27.35), (0.8667, 0.8695)),
-    ("set14", "vdsr", 3): Printed((25.81, 26.03), (0.7866, 0.7943)),
-    ("set14", "edsr", 3): Printed((22.45, 22.51), (0.6969, 0.6987), _BROKEN),
-    ("set14", "espcn", 3): Printed((24.45, 24.54), (0.7618, 0.7655)),
-    ("set14", "vdsr", 4): Printed((23.95, 24.34), (0.6993, 0.7181)),
-    ("set14", "edsr", 4): Printed((24.95, 24.93), (0.7346, 0.7356), _LOSS),
-    ("set14", "espcn", 4): Printed((23.87, 23.95), (0.7071, 0.7102)),
-    ("set5", "vdsr", 2): Printed((30.38, 31.21), (0.9100, 0.9171)),
-    ("set5", "edsr", 2): Printed(
-        (35.62, 35.99), (0.9599, 0.9614), "the text says 0.67 dB, the table gives 0.37"
-    ),
-    ("set5", "espcn", 2): Printed((30.42, 30.55), (0.9264, 0.9269)),
-    ("set5", "vdsr", 3): Printed((28.67, 28.94), (0.8714, 0.8761)),
-    ("set5", "edsr", 3): Printed((26.49, 26.48), (0.8277, 0.8281), f"{_BROKEN}; {_LOSS}"),
-    ("set5", "espcn", 3): Printed((26.48, 26.57), (0.8456, 0.8469)),
-    ("set5", "vdsr", 4): Printed((26.22, 26.77), (0.8002, 0.8148)),
-    ("set5", "edsr", 4): Printed((30.47, 30.40), (0.8973, 0.8987), _LOSS),
-    ("set5", "espcn", 4): Printed((26.18, 26.30), (0.8075, 0.8078)),
-    ("urban100", "vdsr", 2): Printed((24.64, 25.29), (0.8148, 0.8361)),
-    ("urban100", "edsr", 2): Printed((25.98, 26.58), (0.8461, 0.8505)),
-    ("urban100", "espcn", 2): Printed((24.73, 24.75), (0.8256, 0.8279)),
-    ("urban100", "vdsr", 3): Printed((23.18, 23.41), (0.7467, 0.7568)),
-    ("urban100", "edsr", 3): Printed((20.29, 20.32), (0.6734, 0.6750), _BROKEN),
-    ("urban100", "espcn", 3): Printed((22.22, 22.25), (0.7129, 0.7169)),
-    ("urban100", "vdsr", 4): Printed((21.55, 21.85), (0.6525, 0.6721)),
-    ("urban100", "edsr", 4): Printed((22.21, 22.14), (0.7167, 0.7177), _LOSS),
-    ("urban100", "espcn", 4): Printed((21.63, 21.66), (0.6548, 0.6575)),
-    ("div2k_valid", "vdsr", 2): Printed((30.13, 30.82), (0.8877, 0.9036)),
-    ("div2k_valid", "edsr", 2): Printed((34.24, 35.00), (0.9431, 0.9485)),
-    ("div2k_valid", "espcn", 2): Printed((30.32, 30.44), (0.9016, 0.9043)),
-    ("div2k_valid", "vdsr", 3): Printed((28.49, 28.58), (0.8439, 0.8478)),
-    ("div2k_valid", "edsr", 3): Printed((31.29, 31.23), (0.8935, 0.8929), _LOSS),
-    ("div2k_valid", "espcn", 3): Printed((27.69, 27.79), (0.8294, 0.8329)),
-    ("div2k_valid", "vdsr", 4): Printed((26.47, 26.82), (0.7715, 0.7853)),
-    ("div2k_valid", "edsr", 4): Printed(
-        (29.29, 29.24), (0.8449, 0.85456), f"SSIM is printed with five digits; {_LOSS}"
-    ),
-    ("div2k_valid", "espcn", 4): Printed((26.42, 26.50), (0.7721, 0.7746)),
-}
 
-_SAME = "equals DIV2K x2, VDSR, of Table 1"
-_LOWER = "total variation lowers SSIM here"
-
-# By set, base loss and addition.
-TABLE2: dict[tuple[str, str, str | int], Printed] = {
-    ("div2k_valid", "l2", "tv"): Printed((30.13, 30.39), (0.887736, 0.893212)),
-    ("div2k_valid", "l2", "gv"): Printed((30.13, 30.82), (0.887736, 0.903685), _SAME),
-    ("div2k_valid", "l1", "tv"): Printed((31.00, 31.03), (0.904594, 0.905105)),
-    ("div2k_valid", "l1", "gv"): Printed((31.00, 31.12), (0.904594, 0.907823)),
-    ("div2k_valid", "ssim", "tv"): Printed((31.77, 31.79), (0.924859, 0.922874), _LOWER),
-    ("div2k_valid", "ssim", "gv"): Printed((31.77, 31.88), (0.924859, 0.925011)),
-}
-
+TABLE1 = _read("table1")  # by set, network and scale; protocol gv_repo
+TABLE2 = _read("table2")  # by set, base loss and addition
 GV_TABLES: dict[str, Recipe] = {
     recipe.name: recipe
     for table in get_args(TableName)

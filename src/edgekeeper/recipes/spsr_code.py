@@ -21,9 +21,9 @@ from edgekeeper.training.recipe import Data, Recipe, Stage
 FUSION_STEPS = 5_000
 
 
-def spsr_code(*, seed: int = 0) -> Recipe:
+def spsr_code() -> Recipe:
     """Return the training of SPSR as in its published code."""
-    paper = spsr(form="paper", seed=seed)
+    paper = spsr(form="paper")
     return replace(
         paper,
         name="spsr_code",

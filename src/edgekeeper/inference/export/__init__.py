@@ -14,8 +14,7 @@ from typing import Literal
 
 from edgekeeper.errors import CheckpointError, InputError, check_choice
 from edgekeeper.files import deliver, make_folder, new_file, sha256_of
-from edgekeeper.inference.export.check import Agreement, check
-from edgekeeper.inference.export.convert import onnx_model, write
+from edgekeeper.inference.export.convert import Agreement, check, onnx_model, write
 from edgekeeper.inference.export.int8 import (
     Keep,
     QuantisationLoss,
