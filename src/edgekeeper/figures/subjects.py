@@ -68,7 +68,6 @@ class _WithoutBranch(SRModel):
         self._forward = branched.sr_branch_only
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Return the SR batch without the branch."""
         return self._forward(lr)
 
 

@@ -79,7 +79,6 @@ class _Similarity(Frozen):
         return SMALLEST_DISTS
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the distances, (B,): 1 minus the weighted similarities, eq. 6."""
         alpha, beta = self.get_buffer("alpha"), self.get_buffer("beta")
         total = alpha.sum() + beta.sum()
         parts = (x.split_with_sizes(self.maps, 1) for x in (alpha, beta))

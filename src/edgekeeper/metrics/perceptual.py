@@ -55,7 +55,6 @@ class _Distance(nn.Module):
             self.register_buffer(f"head{number}", head.float())
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the distances, (B,)."""
         total = torch.zeros(len(prediction), device=prediction.device)
         for number, (a, b) in enumerate(
             zip(self.network(prediction), self.network(target), strict=True)

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class RunReport:
         self.log = JsonLines(options.out / "log.jsonl", keep_until=step or -1)
         writes = options.remote is not None and is_first()
         self.mirror = Mirror(str(options.remote), folder=options.out) if writes else None
-        self.curves: list[Curves] = []  # besides the log
+        self.curves: list[Any] = []  # besides the log; each as TensorBoard's writer
         if options.tensorboard and is_first():
             self.curves.append(tensorboard_writer(options.out / "tensorboard"))
         if options.wandb is not None and is_first():
@@ -194,18 +194,8 @@ def _step(line: str) -> float:
         return math.inf  # later than any step that is kept
 
 
-class Curves(Protocol):
-    """What draws curves during a run, as TensorBoard's writer has it."""
-
-    def add_scalar(self, tag: str, scalar_value: float, *, global_step: int) -> None:
-        """Add a point to the curve ``tag``."""
-
-    def close(self) -> None:
-        """Write what is held back."""
-
-
 class WandbCurves:
-    """Curves for Weights & Biases, in the project of that name; the recipe is the run's config."""
+    """Curves in that project of Weights & Biases; the recipe is the run's config."""
 
     def __init__(self, project: str, *, recipe: Recipe) -> None:
         wandb = import_extra("wandb", extra="wandb", what="--wandb")

@@ -180,7 +180,6 @@ class _Reader:
         self._network, self._left = network, iter(images)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """Return the next LR image, or None after the last."""
         hr = next(self._left, None)
         if hr is None:
             return None
