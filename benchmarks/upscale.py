@@ -14,7 +14,8 @@ The network has the size of the EDSR baseline (1,517,571 weights and a bicubic s
 random weights: speed does not depend on training. `--network NAME` takes one that ships, or a file
 (Real-ESRGAN's compact network), and shows what `upscale` does by default ("edgekeeper") and in
 eight bits.
-With `--device cuda` it is PyTorch as it comes and ours alone, on the GPU.
+With `--device cuda` it is PyTorch as it comes and ours alone, on the GPU, and ours by the TensorRT
+of ONNX Runtime where that is there.
 `--folder 6` enlarges so many photographs of 2 megapixels by default instead, and prints the share
 of the time that was spent in the network.
 """
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
@@ -38,13 +39,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import interval
+from edgekeeper.errors import UnavailableError
 from edgekeeper.inference import Request, networks_for, upscale_file, upscale_files
 from edgekeeper.inference.export import with_runtime
 from edgekeeper.inference.network import infer
 from edgekeeper.models import EDSR, SRModel
 from edgekeeper.ops.resize import imresize
+from edgekeeper.pretrained.exported import providers_for
 from edgekeeper.pretrained.zoo import EXPORTS, load
+from train import interval
 
 EAGER = "PyTorch eager float32"
 
@@ -135,6 +138,10 @@ def ways(model: SRModel, *, name: str | None, threads: int, folder: Path, device
         ),
     ]
     if device != "cpu":
+        with suppress(UnavailableError):  # where there is no such ONNX Runtime
+            found.append(
+                Way(f"edgekeeper by {providers_for(device)[0][0]}", ours("float32", "onnx"))
+            )
         return found
     for extra, runtime in (("onnxruntime", "onnx"), ("openvino", "openvino")):
         if importlib.util.find_spec(extra) is None:

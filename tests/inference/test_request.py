@@ -148,8 +148,10 @@ def test_networks_that_are_given_stay_what_they_are(nearest):
         networks_for(Request(model="espcn_x22"))
     with pytest.raises(InputError, match="run by onnx, not by openvino"):
         networks_for(Request(model="file.onnx", runtime="openvino"))
-    with pytest.raises(InputError, match="on the CPU, not on cuda"):
-        networks_for(Request(model="file.onnx", device="cuda"))
+    with pytest.raises(InputError, match="OpenVINO not on cuda"):
+        networks_for(Request(model="file.xml", device="cuda"))
+    with pytest.raises(InputError, match="OpenVINO not on mps"):
+        networks_for(Request(model="file.onnx", device="mps"))
 
 
 def test_networks_are_on_the_device_that_is_asked_for(monkeypatch):

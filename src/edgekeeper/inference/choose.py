@@ -111,12 +111,13 @@ def _load(request: Request, given: str | Path | SRModel) -> SRModel:
         return accelerated(model, file=find(given), threads=request.threads)
     if needs and runtime not in ("auto", needs):
         raise InputError(f"'{given}' is run by {needs}, not by {runtime}.")
-    if device not in ("auto", "cpu"):
-        raise InputError(f"ONNX Runtime and OpenVINO compute on the CPU, not on {device}.")
+    device = "cpu" if device == "auto" else device
+    if device != "cpu" and not (device.startswith("cuda") and (needs or runtime) == "onnx"):
+        raise InputError(f"ONNX Runtime computes on the CPU or CUDA, OpenVINO not on {device}.")
     precision: Precision = "bfloat16" if request.precision == "bfloat16" else "float32"
     file = given if isinstance(given, SRModel) else find(given)
     if needs and isinstance(file, Path):
-        return load_exported(file, threads=request.threads, precision=precision)
+        return load_exported(file, threads=request.threads, precision=precision, device=device)
     if request.precision == "int8":
         raise InputError("In int8 OpenVINO runs a file of its own: leave the runtime at 'auto'.")
     from edgekeeper.inference.export import with_runtime  # makes the file that there is not
@@ -124,7 +125,9 @@ def _load(request: Request, given: str | Path | SRModel) -> SRModel:
     if isinstance(file, Path) and not is_own(file):
         file = load_network(file, factor=request.scale)
     assert runtime != "auto" and runtime != "torch"
-    return with_runtime(file, runtime=runtime, precision=precision, threads=request.threads)
+    return with_runtime(
+        file, runtime=runtime, precision=precision, threads=request.threads, device=device
+    )
 
 
 # ---- How strongly an image is restored -----------------------------------------------------------

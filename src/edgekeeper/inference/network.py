@@ -17,6 +17,7 @@ from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import colour_difference
+from edgekeeper.inference.graphs import Graphs
 from edgekeeper.models import SFTGAN, SRModel
 from edgekeeper.models.base import in_evaluation
 from edgekeeper.models.sftgan import taking_maps
@@ -272,13 +273,15 @@ class TileRunner:
         self.seconds = 0.0
         self._ensemble, self._consistent = ensemble, consistent
         self._drift = torch.zeros(3, dtype=torch.float64)
+        self._graphs = Graphs()
 
     @torch.inference_mode()
     def __call__(
         self, part: Tensor, *, maps: Tensor | None = None, border: Sides = (0, 0, 0, 0)
     ) -> Tensor:
-        """Return the SR (1, C, scale·h, scale·w) in [0, 1] on the CPU, of grey or RGB (1, C, h, w).
+        """Return the SR (1, C, scale·h, scale·w) in [0, 1] of grey or RGB (1, C, h, w).
 
+        It is finished, but lies on the network's device still (``ops.tiles.to_host``).
         ``maps`` (1, 8, scale·h, scale·w) are for networks that take maps of categories; ``border``
         is where the tile ends with the image, in a network that sees a border there.
         Raises InputError: maps for a network that takes none; TileError: the network gave values
@@ -297,7 +300,8 @@ class TileRunner:
         sr = self._finish(sr.clamp_(0, 1), lr)
         if self._consistent:
             sr = self._project(sr, lr)
-        sr = sr.cpu()
+        if sr.device.type == "cuda":  # so that a thread may copy it while the next is made
+            torch.cuda.current_stream(sr.device).synchronize()
         self.seconds += time.perf_counter() - started
         return sr
 
@@ -330,7 +334,14 @@ class TileRunner:
         self, model: SRModel, lr: Tensor, maps: Tensor | None, precision: Precision
     ) -> Tensor:
         def run(lr: Tensor, maps: Tensor | None = None) -> Tensor:
-            return run_network(model, lr, maps=maps, precision=precision, layout="channels last")
+            def forward(lr: Tensor) -> Tensor:
+                return run_network(
+                    model, lr, maps=maps, precision=precision, layout="channels last"
+                )
+
+            if maps is not None or self.runtime != "torch":
+                return forward(lr)
+            return self._graphs(forward, lr, precision=precision)
 
         if not self._ensemble:
             return run(lr, maps)

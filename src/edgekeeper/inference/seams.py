@@ -13,7 +13,7 @@ from edgekeeper.inference.flow import runner_of
 from edgekeeper.inference.network import Finish, tile_overlap
 from edgekeeper.inference.request import Request, Result
 from edgekeeper.models import SRModel
-from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tile_side, tiled_bands
+from edgekeeper.ops.tiles import RowWindow, Seams, Tile, plan_tiles, tile_side, tiled_bands, to_host
 
 
 def verify_seams(
@@ -35,7 +35,7 @@ def verify_seams(
     size = (lr.shape[-2], lr.shape[-1])
     side = tile_side(request.tile, overlap=runner.overlap, size=size, device=runner.device)
     probe_runtime(runner, lr, maps=maps)
-    whole = runner(lr, maps=maps, border=(model.border,) * 4)  # (1, C, sh, sw)
+    whole = to_host(runner(lr, maps=maps, border=(model.border,) * 4))  # (1, C, sh, sw)
     grid = plan_tiles(
         size, tile=side, overlap=runner.overlap, multiple=model.multiple, border=model.border
     )

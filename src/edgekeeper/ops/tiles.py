@@ -6,6 +6,7 @@ Two neighbours are cut in the middle of the zone that both have read. With ``ove
 the receptive field's radius no contributed pixel has seen a cut, and nothing needs blending.
 """
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
+
+COPYING = ("cuda",)  # kinds of devices that copy while they compute
 
 # LR pixels on the left, on the right, above and below, in the order of ``F.pad``
 Sides = tuple[int, int, int, int]
@@ -235,13 +238,31 @@ def tiled_bands(
             )
         if columns is grid.columns[0]:
             height = (rows.keep_stop - rows.keep_start) * scale
-            band = result.new_empty(*result.shape[:2], height, grid.columns[-1].stop * scale)
-        kept = result[..., rows.crop(scale=scale), columns.crop(scale=scale)]
+            shape = (*result.shape[:2], height, grid.columns[-1].stop * scale)
+            band = torch.empty(shape, dtype=result.dtype)
+        kept = to_host(result[..., rows.crop(scale=scale), columns.crop(scale=scale)])
         band[..., columns.kept(scale=scale)] = kept
         del result, kept
         if columns is grid.columns[-1]:
             yield band
             band = torch.empty(0)  # not kept while the next is made
+
+
+def to_host(x: Tensor) -> Tensor:
+    """Return ``x``, which is finished, on the processor, copied while its device computes."""
+    if x.device.type not in COPYING:
+        return x.cpu()
+    # In pinned memory, of which PyTorch keeps what is free again: two buffers, taking turns.
+    with torch.cuda.stream(stream := _copies(x.device)):
+        host = torch.empty(x.shape, dtype=x.dtype, pin_memory=torch.cuda.is_available())
+        host.copy_(x, non_blocking=True)
+        stream.synchronize()
+    return host
+
+
+@functools.cache
+def _copies(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _made(

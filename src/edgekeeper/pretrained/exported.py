@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import CheckpointError, InputError, UnavailableError
-from edgekeeper.files import parse_json
+from edgekeeper.files import parse_json, user_cache
 from edgekeeper.models import SRModel
 
 Runtime = Literal["onnx", "openvino"]
@@ -108,11 +108,13 @@ def load_exported(
     threads: int | None = None,
     precision: ExportPrecision = "float32",
     runtime: Runtime | None = None,
+    device: str = "cpu",
 ) -> ExportedNetwork:
     """Return the network in an exported file: ``.onnx`` runs in ONNX Runtime, ``.xml`` in OpenVINO.
 
     runtime: "openvino" runs ``.onnx`` too. threads: by default as many as this process may use.
     precision: ``"bfloat16"`` lets OpenVINO compute in it where the processor can.
+    device: "cuda" or "cuda:1" is for ONNX Runtime with TensorRT or CUDA.
     """
     path = Path(path)
     if path.suffix.lower() not in EXPORTED_SUFFIXES:
@@ -134,7 +136,7 @@ def load_exported(
                 f"ONNX Runtime computes in float32 here, not in {precision}; "
                 "export the network to OpenVINO for bfloat16."
             )
-        facts, run = _open_onnx(path, threads=threads)
+        facts, run = _open_onnx(path, threads=threads, device=device)
     else:
         facts, run = _open_openvino(path, threads=threads, precision=precision)
     return ExportedNetwork(
@@ -162,7 +164,30 @@ def _facts(text: str | None, path: Path) -> dict[str, object]:
     return facts
 
 
-def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
+def providers_for(device: str) -> list[Any]:
+    """Return what ONNX Runtime computes with: on a GPU TensorRT where it is there, else CUDA."""
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    import onnxruntime
+
+    there, which = onnxruntime.get_available_providers(), device.partition(":")[2] or "0"
+    if not which.isdecimal():
+        raise InputError(f"There is no device '{device}': choose cpu, cuda or cuda:1.")
+    number = {"device_id": int(which)}
+    engines = {  # which it takes minutes to build
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(user_cache() / "tensorrt"),
+    }
+    known = [("TensorrtExecutionProvider", number | engines), ("CUDAExecutionProvider", number)]
+    if not (found := [one for one in known if one[0] in there]):
+        raise UnavailableError(
+            "This ONNX Runtime computes on the CPU: for a GPU pip install onnxruntime-gpu instead "
+            "of onnxruntime."
+        )
+    return [*found, "CPUExecutionProvider"]
+
+
+def _open_onnx(path: Path, *, threads: int | None, device: str) -> tuple[str | None, Run]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -173,7 +198,7 @@ def _open_onnx(path: Path, *, threads: int | None) -> tuple[str | None, Run]:
     failures = _own_errors(onnxruntime.capi.onnxruntime_pybind11_state)
     try:
         session = onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            str(path), sess_options=options, providers=providers_for(device)
         )
     except failures as error:
         raise CheckpointError(f"ONNX Runtime cannot read '{path}': {_short(error)}") from error

@@ -33,6 +33,7 @@ from edgekeeper.pretrained.exported import (
     Runtime,
     load_exported,
     needed,
+    providers_for,
 )
 from edgekeeper.pretrained.zoo import EXPORT_FORMAT, cached_export, find, is_export_of, is_own, load
 
@@ -109,6 +110,7 @@ def with_runtime(
     runtime: Runtime,
     precision: ExportPrecision = "float32",
     threads: int | None = None,
+    device: str = "cpu",
 ) -> ExportedNetwork:
     """Return the network run by ONNX Runtime or OpenVINO, exported to the cache unless it is there.
 
@@ -121,12 +123,13 @@ def with_runtime(
     if runtime == "onnx" and precision != "float32":
         raise InputError(f"ONNX Runtime has no {precision} here; use runtime 'openvino' for it.")
     _need_packages(runtime)
+    providers_for(device)  # refused before the export, which takes long
     digest = _digest(model) if isinstance(model, SRModel) else sha256_of(find(model))
     target = cached_export(digest, runtime=runtime)
     original = model if isinstance(model, SRModel) else None
     if not target.is_file() or not _is_whole(target, original, digest):
         export_network(model, target, overwrite="replace")
-    return load_exported(target, threads=threads, precision=precision)
+    return load_exported(target, threads=threads, precision=precision, device=device)
 
 
 def _digest(model: SRModel) -> str:
