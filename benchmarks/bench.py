@@ -32,7 +32,7 @@ from edgekeeper.training.process import RunOptions
 from edgekeeper.training.state import begin, build_losses, enter_stage
 from floor import copy_rate, counted, one_step
 from metrics import IMAGE, image, pixel_forms
-from train import matmul_rate
+from train import interval, matmul_rate
 
 Seconds = Callable[[], float]
 ROW = "{:34} {:>10} {:>10}  {:18} {:>6}  {}"
@@ -121,13 +121,6 @@ def against_png(folder: Path) -> tuple[Seconds, Seconds]:
             state.step += 1
 
     return timed(ours), timed(plain)
-
-
-def interval(ratios: list[float]) -> tuple[float, float, float]:
-    """The median and its 95 % bootstrap interval."""
-    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
-    return float(np.median(ratios)), float(low), float(high)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from edgekeeper.data.store import Store
@@ -40,10 +41,11 @@ VARIANTS = {
 
 
 def now(device: str) -> float:
-    """Seconds, once the device has done what it was told."""
+    """Seconds, once the device has done what it was told; of one thread its processor time."""
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+    one = device == "cpu" and torch.get_num_threads() == 1
+    return time.process_time() if one else time.perf_counter()
 
 
 def matmul_rate(dtype: torch.dtype, *, device: str) -> float:
@@ -57,6 +59,13 @@ def matmul_rate(dtype: torch.dtype, *, device: str) -> float:
         a @ b
         times.append(now(device) - started)
     return size**3 / min(times)
+
+
+def interval(ratios: list[float]) -> tuple[float, float, float]:
+    """The median and its 95 % bootstrap interval."""
+    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
+    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
+    return float(np.median(ratios)), float(low), float(high)
 
 
 class Runner:
