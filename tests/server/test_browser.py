@@ -543,6 +543,16 @@ def test_a_result_of_100_megapixels_is_shown_to_its_pixels(open_page: Any, tmp_p
     enlarge(page, tmp_path / "huge.jpg")
     page.get_by_role("button", name="Compare").click()
     page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(1000)
+    # The whole is there: no pixel within it has the colour of the empty canvas.
+    empty = page.evaluate(
+        """() => { const c = document.querySelector("#canvas"), high = c.width * 7560 / 13440;
+            const box = [1, (c.height - high) / 2 + 2, c.width - 2, high - 4].map(Math.round);
+            const data = c.getContext("2d").getImageData(...box).data;
+            let empty = 0; for (let i = 3; i < data.length; i += 4) empty += data[i] === 0;
+            return empty; }"""
+    )
+    assert not empty
     page.get_by_role("button", name="100 %").click()
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(1000)
