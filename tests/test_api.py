@@ -82,7 +82,7 @@ class TestKinds:
 
     def test_tensors_give_their_like(self, model) -> None:
         batch = torch.rand(2, 3, 20, 30)
-        made = edgekeeper.upscale(batch, model=model, precision="float32")
+        made = full = edgekeeper.upscale(batch, model=model, precision="float32")
         torch.testing.assert_close(made, infer(model, batch), atol=1e-5, rtol=0)
         one = edgekeeper.upscale(batch[1], model=model, precision="float32")
         torch.testing.assert_close(one, made[1])
@@ -91,6 +91,9 @@ class TestKinds:
         for channels in (1, 2, 4):
             made = edgekeeper.upscale(torch.rand(1, channels, 9, 8), model=model)
             assert made.shape == (1, channels, 18, 16)
+        negated = torch._neg_view(-batch)  # whose sign is not in its memory
+        made = edgekeeper.upscale(negated, model=model, precision="float32")
+        torch.testing.assert_close(made, full)
         learning = batch.clone().requires_grad_()
         assert not edgekeeper.upscale(learning, model=model).requires_grad
 
@@ -176,7 +179,8 @@ class TestTheImage:
 
 class TestRefusals:
     def test_what_is_no_image_is_told_with_a_cure(self, model) -> None:
-        floats = samples(kind=np.float32)
+        floats, closed = samples(kind=np.float32), io.BytesIO()
+        closed.close()
         for image, words in [
             (samples().transpose(2, 0, 1), ["(3, 20, 30)", "array.transpose(1, 2, 0)"]),
             (samples()[None], ["one image is (H, W)"]),
@@ -196,6 +200,7 @@ class TestRefusals:
             (torch.full((1, 3, 4, 4), torch.inf), ["inf"]),
             (PILImage.fromarray(np.full((4, 4), -5, np.int32)), ["mode I", "-5"]),
             (io.StringIO("text"), ["mode 'rb'"]),
+            (closed, ["closed file", "mode 'rb'"]),
             ([[1, 2], [3, 4]], ["type list", "NumPy array"]),
             (None, ["NoneType"]),
             (7, ["type int"]),
@@ -212,6 +217,8 @@ class TestRefusals:
             ({"scale": "4"}, "scale is '4'; give a number"),
             ({"scale": True}, "scale is True; give a number"),
             ({"scale": 0}, "from 1e-7 to 1e7"),
+            ({"scale": np.array([2, 3])}, "scale is array([2, 3]); give a number"),
+            ({"guard": "no"}, "guard is 'no'; give True or False"),
             ({"scale": float("nan")}, "from 1e-7 to 1e7"),
             ({"style": "sharpe"}, "Did you mean 'sharp'?"),
             ({"precision": "float16"}, "bfloat16"),

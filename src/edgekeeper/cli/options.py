@@ -176,7 +176,7 @@ def needed_data(data: Path | None) -> Path:
             "This needs the benchmark sets: give their folder with --data, or set EDGEKEEPER_DATA."
         )
     if not data.is_dir():
-        raise InputError(f"--data: there is no folder '{data}'.")
+        raise InputError(f"There is no folder '{data}', which --data or EDGEKEEPER_DATA names.")
     return data
 
 

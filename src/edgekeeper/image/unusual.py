@@ -40,7 +40,7 @@ _USED_IN_PART = ("jpeg", "png", "webp", "tiff", "gif", "bmp", "tga", "ppm")
 # What libvips and libtiff say of TIFF files that are whole but of a form that they do not read.
 _UNSUPPORTED = re.compile(
     r"not supported|not configured|not implemented|only supports|must be 1 for Group|must be either"
-    r"|not a whole number of bytes|samples out of range|not SGI-compressed"
+    r"|bad labq|not a whole number of bytes|samples out of range|not SGI-compressed"
 )
 
 

@@ -152,7 +152,10 @@ def _encoded(image: object) -> str | Path | bytes:
         return image
     if isinstance(image, os.PathLike):
         return Path(image)
-    data = image.read() if hasattr(image, "read") else image
+    try:
+        data = image.read() if hasattr(image, "read") else image
+    except (OSError, ValueError) as error:  # closed, or opened for writing
+        raise InputError(f"The file cannot be read ({error}); open it with mode 'rb'.") from error
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     if isinstance(data, str):
@@ -180,7 +183,7 @@ def _tensor(batch: Tensor, request: Request) -> Tensor:
     images = batch if batch.ndim == 4 else batch[None]  # (B, C, H, W)
     made = []
     for one in images:
-        samples = one.detach().to("cpu", torch.float32).permute(1, 2, 0).numpy()  # (H, W, C)
+        samples = one.float().permute(1, 2, 0).numpy(force=True)  # (H, W, C)
         large = np.atleast_3d(_made(Image.from_numpy(samples), request).to_numpy())  # (sH, sW, C)
         made.append(torch.from_numpy(large).permute(2, 0, 1))
     sr = torch.stack(made).to(batch.device, batch.dtype)  # (B, C, sH, sW)

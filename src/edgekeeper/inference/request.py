@@ -169,10 +169,14 @@ def _check_choices(request: Request) -> None:
     ):
         if (value := getattr(request, name)) not in known:
             raise unknown_name(name, str(value), known=filter(None, known))
+    for name in ("guard", "ensemble", "consistent", "keep_hidden_colour", "tolerant"):
+        if not isinstance(value := getattr(request, name), bool):  # "no" would be taken for yes
+            raise InputError(f"{name} is {value!r}; give True or False.")
     for name, (wanted, kind, least, most) in _NUMBERS.items():
         value, pair = getattr(request, name), name == "fit"
         numbers = value if pair and isinstance(value, tuple) else (value,)
-        if value != Request.__dataclass_fields__[name].default and not (
+        default = Request.__dataclass_fields__[name].default
+        if not (isinstance(value, str | None) and value == default) and not (
             len(numbers) == 1 + pair
             and all(isinstance(x, kind) and least <= x <= most for x in numbers)
             and bool not in map(type, numbers)
