@@ -1,6 +1,7 @@
 """What people type by habit: a sentence that says what to type, or what they meant."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,3 +91,11 @@ def test_json_to_standard_output_stands_there_alone() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert json.loads(done.stdout)["networks"][0]["parameters"] == 24_752
     assert "espcn_x4" in done.stderr
+
+
+def test_what_an_encoding_has_not_is_escaped() -> None:
+    where = {**os.environ, "PYTHONIOENCODING": "ascii"}  # cp1252 has no arrows
+    command = [sys.executable, "-m", "edgekeeper", "models"]
+    done = subprocess.run(command, capture_output=True, env=where, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "espcn_x4" in done.stdout.decode("ascii")

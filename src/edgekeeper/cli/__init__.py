@@ -3,6 +3,7 @@
 import atexit
 import gc
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -153,10 +154,13 @@ def main() -> None:
 
 
 def _fill_streams() -> None:
-    """Put the null device in the place of streams that are closed, which no file may take."""
+    """Put the null device in the place of closed streams; escape what an encoding has not."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - to the end
+    for stream in (sys.stdout, sys.stderr):  # in files on Windows cp1252, which has no arrows
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _stop(message: str, *, status: int) -> None:

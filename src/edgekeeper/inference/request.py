@@ -103,10 +103,7 @@ class Request:
             )
         named = isinstance(self.model, str | Path | SRModel)
         if named and self.style != "auto":
-            raise InputError(
-                f"A style chooses among the networks that ship: give the style '{self.style}' or "
-                "a model, not both."
-            )
+            raise InputError(f"Give the style '{self.style}' or a model, not both: it chooses one.")
         if self.strength is not None and (named or self.style not in ("auto", "restore")):
             raise InputError(
                 "A strength mixes the faithful and the restoring network that ship, with the "
