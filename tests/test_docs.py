@@ -121,7 +121,7 @@ def test_every_command_of_every_page_is_one() -> None:
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     build = (sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-d", str(tmp_path))
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     # Every public name of every package but the command line's, which has its helps.
     ids = set()

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,12 +152,13 @@ class TestWhatIsNoPlainFile:
             f"write_text({way!r}, 'text\\n'); print('after')"
         )
         command = [sys.executable, "-c", program]
-        piped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        options: dict[str, Any] = {"cwd": tmp_path, "check": True, "timeout": 200}
+        piped = subprocess.run(command, capture_output=True, text=True, **options)
         assert piped.stdout == "before\ntext\nafter\n"
         log = tmp_path / "log"
         log.write_text("old\n", encoding="utf-8")
         with log.open("a") as file:
-            subprocess.run(command, cwd=tmp_path, stdout=file, check=True)
+            subprocess.run(command, stdout=file, **options)
         assert log.read_text(encoding="utf-8") == "old\nbefore\ntext\nafter\n"
 
 
@@ -174,7 +176,9 @@ class TestLeftovers:
             "with staging(Path('.')) as folder:\n"
             "    (folder / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
         )
-        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, check=False, timeout=200
+        )
         assert done.returncode < 0
         assert len(names(tmp_path)) == 1
         (tmp_path / ".edgekeeper-mine").mkdir()

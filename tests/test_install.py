@@ -26,7 +26,7 @@ INDEX = "--index-url https://download.pytorch.org/whl/cpu"
 @pytest.mark.parametrize(("torch", "asks"), [(None, True), ("cpu", True), ("cuda", False)])
 def test_the_build_without_cuda_is_the_default_on_linux(torch: str | None, asks: bool) -> None:
     command = ["make", "-n", "-B", ".venv/.installed", *([f"TORCH={torch}"] if torch else [])]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     (line,) = [line for line in done.stdout.splitlines() if line.endswith(" torch")]
     assert (INDEX in line) == asks
     # An index that is out of reach neither fails nor delays the install.
@@ -82,7 +82,7 @@ def test_a_double_click_installs_once_and_then_only_serves(tmp_path: Path) -> No
         tool.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
     for _ in range(2):
-        subprocess.run([root / "scripts/start.command"], env=environment, check=True)
+        subprocess.run([root / "scripts/start.command"], env=environment, check=True, timeout=60)
     done = (tmp_path / "said").read_text().splitlines()
     assert done[1] == "python3 -m venv ek"
     assert done[-4:] == [
@@ -118,7 +118,7 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
 
     def run(*command: str | Path) -> None:
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 

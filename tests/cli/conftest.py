@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FORKS = """
-import json, os, resource, sys
+import json, os, resource, signal, sys
 import edgekeeper.cli.upscale_run
 from edgekeeper.cli import main
 
@@ -17,6 +17,7 @@ for line in sys.stdin:
     case = json.loads(line)
     child = os.fork()
     if not child:
+        signal.alarm(200)  # the end of one that hangs
         for number, name in enumerate(case["streams"]):
             if name == "closed pipe":
                 reading, opened = os.pipe()

@@ -88,7 +88,7 @@ def test_lists_are_tables_with_headers_whose_names_are_whole_in_80_columns(
 
 def test_json_to_standard_output_stands_there_alone() -> None:
     command = [sys.executable, "-m", "edgekeeper", "cost", "espcn_x4", "--json", "/dev/stdout"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert json.loads(done.stdout)["networks"][0]["parameters"] == 24_752
     assert "espcn_x4" in done.stderr
 

@@ -22,6 +22,9 @@ def test_a_damaged_file_makes_no_noise_and_no_log(tmp_path):
         "pyvips.Image.new_from_file(sys.argv[1], fail_on='none').avg()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "cut.jpg"], capture_output=True, text=True
+        [sys.executable, "-c", code, tmp_path / "cut.jpg"],
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     assert (done.returncode, done.stderr.count("VIPS")) == (0, 0)

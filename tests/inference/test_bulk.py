@@ -142,7 +142,7 @@ def test_the_driver_is_killed_and_started_again(
     driver = on_ray(folder, output)
     wait_for(output, count=1)
     driver.kill()
-    driver.wait()
+    driver.wait(60)
     with (output / MANIFEST).open("a") as file:
         file.write('{"input": "cut')
     refused = on_ray(folder, output)

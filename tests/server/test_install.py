@@ -174,14 +174,14 @@ def test_the_icon_of_each_system_names_the_program_whatever_its_folder(tmp_path:
     python.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/given"\n')
     python.chmod(0o755)
     mac = write_shortcut(tmp_path, system="darwin", python=str(python))
-    subprocess.run([mac], check=True)
+    subprocess.run([mac], check=True, timeout=60)
     assert (tmp_path / "given").read_text() == "-m edgekeeper serve\n"
     linux = write_shortcut(tmp_path, system="linux", python=str(python))
     (line,) = [one for one in linux.read_text().splitlines() if one.startswith("Exec=")]
     value = line.removeprefix("Exec=").replace("\\\\", "\\").replace("%%", "%")
     # Within its quotes sh takes away the same backslashes as the desktop's rule.
     echoed = subprocess.run(
-        ["sh", "-c", f"printf %s {value.partition(' -m')[0]}"], capture_output=True
+        ["sh", "-c", f"printf %s {value.partition(' -m')[0]}"], capture_output=True, timeout=60
     )
     assert echoed.stdout.decode() == str(python)
     windows = write_shortcut(tmp_path, system="win32", python=r"C:\100%\ä\python.exe")

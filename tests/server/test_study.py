@@ -175,7 +175,7 @@ def served(study: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     yield start
     for process in started:
         process.kill()
-        process.wait()
+        process.wait(60)
         process.stdout.close()
 
 
@@ -239,7 +239,7 @@ def test_participants_in_a_browser(served: Callable[..., Any], study: Path, tmp_
         assert len(file.read_text().splitlines()) == 2
         port = int(links[0].split(":")[2].split("/")[0])
         process.kill()
-        process.wait()
+        process.wait(60)
         one(page)
         page.get_by_text("Der Server antwortet nicht").wait_for()
         _, again = served("rankings.html", port)

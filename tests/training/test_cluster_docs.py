@@ -28,7 +28,9 @@ def check_command(words: list[str]) -> None:
 
 def test_the_script_for_slurm_is_bash_and_its_options_exist() -> None:
     script = block("bash")
-    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-n"], input=script, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     command = script.replace("\\\n", " ").split("srun torchrun ")[1].splitlines()[0]
     check_command(command.split())

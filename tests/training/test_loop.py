@@ -1305,6 +1305,7 @@ def start_process(store: Store, out: Path) -> int:
     child = os.fork()
     if child:
         return child
+    signal.alarm(250)  # the end of one that hangs
     status = 3
     try:
         outcome = run(LONG, store, out, checkpoint_every=1, workers=1)

@@ -90,6 +90,8 @@ def on_ranks(count: int, work: Callable[[int], None]) -> list[int]:
     for rank in range(count):
         child = os.fork()
         if not child:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(200)  # the end of one that hangs
             os.environ |= {"WORLD_SIZE": str(count), "RANK": str(rank), "LOCAL_RANK": str(rank)}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             status = 1
@@ -245,6 +247,7 @@ def test_torchrun_starts_anew_after_a_kill_and_stops_all_ranks_at_one_update(
             capture_output=True,
             text=True,
             check=False,
+            timeout=600,
             env={**os.environ, "FAULT": str(fault), "OMP_NUM_THREADS": "1"},
         )
 
