@@ -188,7 +188,7 @@ class TestUpscale:
 class TestFullDisk:
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
     def test_of_standard_output(self, run_process: Run) -> None:
-        status, _, err = run_process("data", "list", stdout="/dev/full")
+        status, _, err = run_process("data", stdout="/dev/full")
         assert status == 2
         assert (
             err == "Error: Standard output or a file cannot be written: no space left on device.\n"
