@@ -4,7 +4,6 @@ A message says what was given, what is allowed and what to do. The command line 
 that one line and exits with status 2.
 """
 
-import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
@@ -41,13 +40,6 @@ class NotFiniteError(TrainingError):
 
 class UnavailableError(EdgekeeperError):
     """Something optional is needed and not installed or not downloaded."""
-
-
-def shown(text: object) -> str:
-    """Return a text in one line that any terminal takes: what is not printable is escaped."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def import_extra(package: str, *, extra: str, what: str) -> Any:

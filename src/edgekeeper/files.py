@@ -333,6 +333,13 @@ def reason(problem: OSError) -> str:
     return (problem.strerror or str(problem) or type(problem).__name__).lower()
 
 
+def shown(text: object) -> str:
+    """Return a text in one line that any terminal takes: what is not printable is escaped."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def is_plain(path: Path) -> bool:
     """Return whether ``path`` leads to a file or is free: no device, FIFO or standard output."""
     place = follow(path)

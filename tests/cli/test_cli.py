@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgekeeper import __version__
 from edgekeeper.cli import COMMANDS
-from edgekeeper.cli.options import quick_imports
+from edgekeeper.cli.upscale import quick_imports
 
 NO_TORCH = "import sys, edgekeeper.cli as c; c.COMMANDS; sys.exit('torch' in sys.modules)"
 TINY_RECIPE = """

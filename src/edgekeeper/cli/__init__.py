@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from edgekeeper import __version__
-from edgekeeper.errors import EdgekeeperError, did_you_mean, shown
-from edgekeeper.files import is_full, reason
+from edgekeeper.errors import EdgekeeperError, did_you_mean
+from edgekeeper.files import is_full, reason, shown
 
 COMMANDS = {
     "upscale": "Enlarge an image, or all images of a folder.",

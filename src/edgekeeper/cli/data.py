@@ -19,8 +19,8 @@ from edgekeeper.cli.options import (
 )
 from edgekeeper.cli.scoring import show_table
 from edgekeeper.cli.upscale import not_read_line
-from edgekeeper.errors import ImageError, InputError, did_you_mean, shown
-from edgekeeper.files import make_folder
+from edgekeeper.errors import ImageError, InputError, did_you_mean
+from edgekeeper.files import make_folder, shown
 
 if TYPE_CHECKING:
     from torch import Tensor

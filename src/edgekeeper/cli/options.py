@@ -1,10 +1,9 @@
 """Options and checks that several commands share."""
 
-import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +20,6 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 SCALES = click.IntRange(2, 4)
-
-
-@contextmanager
-def quick_imports() -> Iterator[None]:
-    """Search for no garbage while modules are imported, nor ever again in what they brought."""
-    if "torch" in sys.modules or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 class Subcommands(click.Group):

@@ -1,9 +1,11 @@
 """``edgekeeper upscale``."""
 
+import gc
 import glob
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -12,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgekeeper.cli.options import device_option, quick_imports
-from edgekeeper.errors import InputError, shown
-from edgekeeper.files import is_standard_output
+from edgekeeper.cli.options import device_option
+from edgekeeper.errors import InputError
+from edgekeeper.files import is_standard_output, shown
 
 if TYPE_CHECKING:
     from edgekeeper.cli.upscale_run import OutputStyle
@@ -199,6 +201,20 @@ def upscale_command(source: tuple[str, ...], output: str | None, **options: Any)
         status = 1
     if status:
         raise SystemExit(status)
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Search for no garbage while modules are imported, nor ever again in what they brought."""
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from typing import Literal, Self
 import click
 
 from edgekeeper.cli.upscale import STREAM, not_read_line, shortened
-from edgekeeper.errors import ImageError, InputError, shown
+from edgekeeper.errors import ImageError, InputError
+from edgekeeper.files import shown
 from edgekeeper.image import list_others
 from edgekeeper.inference import (
     Progress,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from edgekeeper.errors import ImageError, InputError, import_extra, shown
-from edgekeeper.files import new_file
+from edgekeeper.errors import ImageError, InputError, import_extra
+from edgekeeper.files import new_file, shown
 from edgekeeper.ops.box import Box
 
 if TYPE_CHECKING:

@@ -310,6 +310,14 @@ def check_fits(header: Header, *, name: str, form: Format) -> None:
         )
 
 
+def density_of(exif: bytes) -> tuple[float, float]:
+    """Return the density that EXIF says, which libvips does not take of WebP, AVIF and TIFF."""
+    image = pyvips.Image.black(1, 1).copy()
+    image.set_type(pyvips.GValue.blob_type, "exif-data", exif)
+    stated = image.get_typeof("resolution-unit") and image.get("resolution-unit")
+    return (image.xres, image.yres) if stated and image.xres and image.yres else (1.0, 1.0)
+
+
 def write_notes(header: Header, form: Format) -> tuple[str, ...]:
     """Return what of the image's form the format does not keep, each for the user to read."""
     notes = []

@@ -183,14 +183,6 @@ def damaged(why: str, *, name: str, tags: TiffTags, cure: str) -> ImageError:
     return ImageError(f"{name} cannot be decoded; the file is damaged or cut short ({why}).{cure}")
 
 
-def density_of(exif: bytes) -> tuple[float, float]:
-    """Return the density that EXIF says, which libvips does not take of WebP, AVIF and TIFF."""
-    image = pyvips.Image.black(1, 1).copy()
-    image.set_type(pyvips.GValue.blob_type, "exif-data", exif)
-    stated = image.get_typeof("resolution-unit") and image.get("resolution-unit")
-    return (image.xres, image.yres) if stated and image.xres and image.yres else (1.0, 1.0)
-
-
 def page_notes(name: str, *, frames: int, all_wanted: bool) -> tuple[str, ...]:
     """Return notes on what was not taken of several frames, pages or images."""
     if frames < 2:  # libvips does not count those of an AVIF
