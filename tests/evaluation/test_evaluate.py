@@ -227,6 +227,14 @@ def test_another_scale_is_not_taken() -> None:
         match_results(files, set_name="mine", names=["bird", "baby"], scale=4)
 
 
+@pytest.mark.timeout(20)  # name by name it was more than twice as long
+def test_many_names_are_matched_at_once() -> None:
+    names = [f"img {number:05}" for number in range(5000)]
+    files = [Path(f"a_{name}x4.png") for name in names]
+    found = match_results(files, set_name="mine", names=names, scale=4)
+    assert list(found.values()) == files
+
+
 def test_ambiguous_and_missing_names_are_all_listed() -> None:
     files = paths("cat.png", "cat_ours.png", "dog_cow.png", "catalogue.png", "catx2b.png")
     with pytest.raises(DataError) as caught:

@@ -17,6 +17,7 @@ from edgekeeper.cli.scoring import (
     show_table,
 )
 from edgekeeper.errors import InputError
+from edgekeeper.files import make_folder
 
 if TYPE_CHECKING:
     from edgekeeper.evaluation.evaluate import PairResult
@@ -107,5 +108,5 @@ def _save(result: "PairResult", folder: Path) -> None:
         (folder / "SR" / result.model.replace("/", "_") / result.set / name, result.image),
     ):
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_image(Image(pixels=from_tensor(image.clamp(0, 1))), path)

@@ -260,9 +260,17 @@ def match_results(
     under, stands in the file's name as a word: ``baby.png``, ``babyx4.png``, ``baby_RCAN_x4.png``,
     ``img_001_SRF_4_HR.png``. Files that say another scale, or belong to no image, are left out.
     """
-    ways = _ways(set_name, names)
-    found = {name: [f for f in files if _says(f, ways[name], scale)] for name in names}
-    shared = [f.name for f in files if sum(f in group for group in found.values()) > 1]
+    named: dict[str, list[str]] = {}  # what images go by -> their names
+    for name, ways in _ways(set_name, names).items():
+        for way in ways:
+            named.setdefault(way, []).append(name)
+    found: dict[str, list[Path]] = {name: [] for name in names}
+    shared = []
+    for file in files:
+        said = {name for way in _words(file, scale) for name in named.get(way, ())}
+        for name in said:
+            found[name].append(file)
+        shared += [file.name] if len(said) > 1 else []
     complaints = [f"'{name}' has no file" for name, group in found.items() if not group]
     complaints += [
         f"'{name}' has {len(group)} files ({', '.join(file.name for file in group)})"
@@ -287,14 +295,15 @@ def _ways(set_name: str, names: Sequence[str]) -> dict[str, set[str]]:
     return ways
 
 
-def _says(file: Path, ways: set[str], scale: int) -> bool:
-    """Whether the file's name holds one of ``ways`` as a word, and no other scale after it."""
+def _words(file: Path, scale: int) -> Iterator[str]:
+    """Yield what stands in the file's name as a word or words, with no other scale after it."""
     stem = file.stem.lower()
-    for way in ways:
-        # A word ends at a sign that is no letter or digit, or at a scale as in "babyx4".
-        word = rf"(?<![a-z0-9]){re.escape(way)}(?=$|[^a-z0-9]|x\d(?![a-z0-9]))"
-        for match in re.finditer(word, stem):
-            stated = re.findall(r"(?:x|srf_?)(\d)(?![a-z0-9])", stem[match.end() :])
-            if all(int(digit) == scale for digit in stated):
-                return True
-    return False
+    # A word ends at a sign that is no letter or digit, or at a scale as in "babyx4".
+    ends = [m.start() for m in re.finditer(r"(?=$|[^a-z0-9]|x\d(?![a-z0-9]))", stem)]
+    ends = [
+        end
+        for end in ends
+        if set(re.findall(r"(?:x|srf_?)(\d)(?![a-z0-9])", stem[end:])) <= {str(scale)}
+    ]
+    for begin in (m.start() for m in re.finditer(r"(?<![a-z0-9])", stem)):
+        yield from (stem[begin:end] for end in ends if end > begin)
