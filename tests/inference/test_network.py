@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -252,3 +255,16 @@ def test_parameters_still_learn_after_inference() -> None:
     model = ESPCN(scale=2).train()
     infer(model, torch.rand(1, 3, 4, 4))
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_network_that_ran_goes_with_its_last_name(lr: Tensor) -> None:
+    """Not in a later garbage collection, which would end a runtime's threads anywhere."""
+    model = ESPCN(scale=2).train()
+    gc.disable()
+    try:
+        infer(model, lr)
+        seen = weakref.ref(model)
+        del model
+        assert seen() is None
+    finally:
+        gc.enable()

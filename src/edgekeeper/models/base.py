@@ -131,18 +131,19 @@ def in_evaluation(model: SRModel) -> SRModel:
 
     The caller's module is not touched, so that threads may run it while one trains it.
     """
-    made: dict[nn.Module, nn.Module] = {}
-
-    def view(module: nn.Module) -> nn.Module:
-        if module not in made:
-            made[module] = twin = copy.copy(module)  # which shares parameters and buffers
-            twin.training = False
-            twin._modules = {k: part and view(part) for k, part in module._modules.items()}
-        return made[module]
-
-    found = view(model) if any(module.training for module in model.modules()) else model
+    found = _evaluating(model, {}) if any(m.training for m in model.modules()) else model
     assert isinstance(found, SRModel)
     return found
+
+
+# No inner function: one that calls itself would keep the network, and the threads of a runtime
+# that runs it, until a garbage collection ends them somewhere else.
+def _evaluating(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    if module not in made:
+        made[module] = twin = copy.copy(module)  # which shares parameters and buffers
+        twin.training = False
+        twin._modules = {k: part and _evaluating(part, made) for k, part in module._modules.items()}
+    return made[module]
 
 
 def filled(lr: Tensor, *, multiple: int) -> Tensor:
