@@ -196,7 +196,7 @@ def held(
         yield check
     finally:
         stop.set()
-        thread.join()
+        thread.join(60)  # a remote folder that stands still must not hold the end of a run
 
 
 def _wait_for(name: str, read: Callable[[], bytes | None]) -> None:
