@@ -339,9 +339,7 @@ class TileRunner:
                     model, lr, maps=maps, precision=precision, layout="channels last"
                 )
 
-            if maps is not None or self.runtime != "torch":
-                return forward(lr)
-            return self._graphs(forward, lr, precision=precision)
+            return self._graphs(forward, lr, precision=precision) if maps is None else forward(lr)
 
         if not self._ensemble:
             return run(lr, maps)

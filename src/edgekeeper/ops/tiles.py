@@ -112,9 +112,10 @@ def plan_tiles(
 ) -> Grid:
     """Return the fewest tiles that cover an image of ``size`` (height, width).
 
-    All read boxes of the same shape, at most ``tile`` x ``tile`` LR pixels, or ``rows`` of them
-    high. The kept parts cover each pixel once and have at least ``overlap`` read pixels around
-    them, less at the image's border. For ``multiple`` and ``border`` see ``plan_axis``.
+    All read boxes of the same shape, as small as so many can be and at most ``tile`` x ``tile`` LR
+    pixels, or ``rows`` of them high. The kept parts cover each pixel once and have at least
+    ``overlap`` read pixels around them, less at the image's border. For ``multiple`` and ``border``
+    see ``plan_axis``.
     """
     height, width = size
     if height < 1 or width < 1:
@@ -167,8 +168,9 @@ def _even_spans(length: int, *, tile: int, overlap: int) -> list[Span]:
             f"A tile of {tile} pixels is too small for an overlap of {overlap} on each side; "
             f"use at least {2 * overlap + 1}, better {4 * overlap}."
         )
+    steps = -(-(length - tile) // (tile - 2 * overlap))
+    tile = -(-(length + 2 * overlap * steps) // (steps + 1))  # no larger than so many need be
     slack = length - tile
-    steps = -(-slack // (tile - 2 * overlap))
     starts = [slack * index // steps for index in range(steps + 1)]
     cuts = [(left + tile + right) // 2 for left, right in pairwise(starts)]
     return [
