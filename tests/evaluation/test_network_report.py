@@ -135,6 +135,14 @@ def test_csv_and_latex() -> None:
     assert re.search(r"\$\\uparrow\$", lines[4])
 
 
+def test_latex_has_signs_of_its_own() -> None:
+    row = ("espcn-light", "-0.12 [-0.20, −0.03]", "27.0*", "±0")
+    table = Table("", ("—", "|GV ratio - 1| <", "PSNR", "x"), (row,), ("* is the best.",), keys=1)
+    note, _, _, head, _, cells, *_ = as_latex(table).splitlines()
+    assert note == "% bold is the best." and head == r"--- & $|$GV ratio - 1$|$ $<$ & PSNR & x \\"
+    assert cells == r"espcn-light & $-$0.12 [$-$0.20, $-$0.03] & 27.0 & $\pm$0 \\"
+
+
 def test_tables_are_alone_on_standard_output(
     originals: Path, tmp_path: Path, command: Callable[..., Any]
 ) -> None:

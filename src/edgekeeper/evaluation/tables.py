@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -271,7 +272,8 @@ def as_latex(table: Table) -> str:
         lines.append(" & ".join(cells) + r" \\")
     aligned = "".join("r" if name.startswith(">") else "l" for name in table.columns)
     head = " & ".join(_latex(name.removeprefix(">")) for name in table.columns)
-    notes = [f"% {note}" for note in (table.title, *table.notes) if note]
+    told = (note.replace("* is the best", "bold is the best") for note in table.notes)
+    notes = [f"% {note}" for note in (table.title, *told) if note]
     body = [r"\toprule", head + r" \\", r"\midrule", *lines, r"\bottomrule"]
     return "\n".join([*notes, rf"\begin{{tabular}}{{{aligned}}}", *body, r"\end{tabular}"])
 
@@ -302,6 +304,10 @@ _LATEX = {
     "→": r"$\to$",
     "×": r"$\times$",
     "–": "--",
+    "—": "---",
+    "−": "$-$",
+    "±": r"$\pm$",
+    **{sign: f"${sign}$" for sign in "|<>"},
     "²": "$^2$",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -310,7 +316,8 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    signed = re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)  # a minus, where a number begins
+    return "".join(_LATEX.get(sign, sign) for sign in signed)
 
 
 # The forms in which a table can be written as text
