@@ -7,6 +7,7 @@ import pytest
 
 from edgekeeper.errors import InputError
 from edgekeeper.models import EDSR
+from edgekeeper.models.own import import_file
 from edgekeeper.recipes import FAMILIES, RECIPES
 from edgekeeper.spec import spec
 from edgekeeper.training.recipe import Recipe, Start
@@ -19,6 +20,23 @@ def test_every_recipe_is_the_same_after_toml(tmp_path: Path) -> None:
         path.write_text(to_toml(recipe))
         assert read_toml(path) == recipe, name
     assert sum(map(len, FAMILIES.values())) == len(RECIPES)
+
+
+def test_a_network_of_one_s_own_is_the_same_after_toml(tmp_path: Path) -> None:
+    file, path = tmp_path / "inner_net.py", tmp_path / "recipe.toml"
+    file.write_text(
+        "from torch import nn\n\n\nclass InnerOfMine(nn.Module):\n"
+        "    def __init__(self, width: int = 4):\n        super().__init__()\n"
+    )
+    path.write_text(to_toml(with_settings(RECIPES["espcn_x2"], ["model=EDSR"])))
+    path.write_text(path.read_text().replace('"EDSR"', '"InnerOfMine"'))
+    with pytest.raises(InputError, match=r"no class 'InnerOfMine'.*--import FILE"):
+        read_toml(path)
+    import_file(file)
+    recipe = read_toml(path)
+    assert recipe.model.name == "InnerOfMine"
+    path.write_text(to_toml(recipe))
+    assert read_toml(path) == recipe
 
 
 def test_fields_are_set_by_number_or_name_and_have_their_types() -> None:

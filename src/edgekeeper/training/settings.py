@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -18,6 +19,7 @@ from edgekeeper import losses, models
 from edgekeeper.errors import InputError, check_choice, unknown_name
 from edgekeeper.files import read_text, reason
 from edgekeeper.models import MODELS
+from edgekeeper.models.own import load_entry_point
 from edgekeeper.pretrained.auto_encoded import auto_encoded, auto_encoder
 from edgekeeper.spec import Spec, from_json, to_plain
 from edgekeeper.training.recipe import Recipe
@@ -128,6 +130,15 @@ def _put(plain: Any, path: list[str], *, value: object, where: str) -> None:
         plain[key] = value
 
 
+def _own_class(name: str, *, known: Classes) -> Callable[..., Any]:
+    """Return a class of an imported file or of an installed package."""
+    try:
+        return load_entry_point(name)
+    except InputError:
+        told = unknown_name("class", name, known=known)
+        raise InputError(f"{told} A class of your own: name its file, --import FILE.") from None
+
+
 def _typed(value: Any, hint: Any, *, where: str, known: Classes) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -139,7 +150,8 @@ def _typed(value: Any, hint: Any, *, where: str, known: Classes) -> Any:
         description = {"name": value, "arguments": {}} if isinstance(value, str) else value
         if not isinstance(description, dict):
             raise InputError(f"{where} is {value!r}; give a class: {{ name = ..., arguments = }}.")
-        return from_json({"arguments": {}, **description}, known=known)
+        unknown = partial(_own_class, known=known)
+        return from_json({"arguments": {}, **description}, known=known, unknown=unknown)
     if origin is tuple:
         items = value if isinstance(value, list) else [value]
         kinds = arguments[:1] * len(items) if arguments[-1] is ... else arguments
