@@ -142,6 +142,15 @@ def called(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
             yield ast.unparse(node.func), node
 
 
+def raised(node: ast.AST) -> Iterator[tuple[ast.Raise, str]]:
+    """The errors that a function raises itself, not by a function inside it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Raise) and isinstance(child.exc, ast.Call):
+            yield child, ast.unparse(child.exc.func)
+        if not isinstance(child, Function | ast.ClassDef | ast.Lambda):
+            yield from raised(child)
+
+
 def decorators(node: ast.stmt) -> set[str]:
     assert isinstance(node, Function)
     return {ast.unparse(found).partition("(")[0] for found in node.decorator_list}
@@ -335,6 +344,27 @@ class TestDocstrings:
                 known = is_overload(node) or (inherited and unit(path) in ("models", "losses"))
                 if not ast.get_docstring(node) and not known:
                     complaints.append(f"{MODULES[path]}:{node.lineno} {name} has no docstring")
+        nothing(complaints)
+
+    def test_what_is_raised_is_named(self) -> None:
+        errors = {n.name for n in TREES[PACKAGE / "errors.py"].body if isinstance(n, ast.ClassDef)}
+        complaints = []
+        for path, tree in TREES.items():
+            documented = dict(public(tree)) if unit(path) != "cli" else {}  # docstrings are help
+            for name, node in documented.items():
+                methods = node.body if isinstance(node, ast.ClassDef) else [node]
+                owner = documented.get(name.rpartition(".")[0], node)
+                assert isinstance(node, Function | ast.ClassDef)
+                assert isinstance(owner, Function | ast.ClassDef)
+                said = (ast.get_docstring(node) or "") + (ast.get_docstring(owner) or "")
+                complaints += [
+                    f"{MODULES[path]}:{raising.lineno} {name} does not say that it raises {error}"
+                    for method in methods
+                    if isinstance(method, Function)
+                    and (method is node or method.name in ("__init__", "__post_init__"))
+                    for raising, error in raised(method)
+                    if error in errors and error not in said
+                ]
         nothing(complaints)
 
     def test_first_lines_are_one_line_and_a_sentence(self) -> None:

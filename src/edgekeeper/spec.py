@@ -44,7 +44,10 @@ class Spec(Generic[T_co]):
         return self.target.__name__
 
     def to_json(self) -> dict[str, object]:
-        """The spec as plain values, with the specs among its arguments; ``from_json`` reads it."""
+        """The spec as plain values, with the specs among its arguments; ``from_json`` reads it.
+
+        Raises InputError: an argument is a dictionary that would be read back as a spec.
+        """
         arguments = {name: to_plain(value) for name, value in self.arguments}
         return {"name": self.name, "arguments": arguments}
 
@@ -58,7 +61,7 @@ class Allowed:
 
 
 class Checked:
-    """Base of dataclasses whose fields are checked: their types, and what ``Allowed`` says."""
+    """Base of dataclasses whose fields' types and ``Allowed`` are checked. Raises InputError."""
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]
@@ -102,7 +105,10 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def spec(target: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Spec[T]:
-    """A Spec of ``target`` with the given keyword arguments, checked against its signature now."""
+    """A Spec of ``target`` with the given keyword arguments, checked against its signature now.
+
+    Raises InputError: an argument that ``target`` does not have, or one without a keyword.
+    """
     if args:
         raise InputError(f"Give the arguments of {target.__name__} by keyword, not by position.")
     _check_arguments(target, kwargs)
@@ -119,6 +125,7 @@ def from_json(
 
     So are the classes of specs among the arguments. Lists come back as tuples. ``unknown`` is
     asked for a class that is not among ``known``.
+    Raises InputError: an unknown class or argument; and what ``unknown`` raises.
     """
     name, arguments = data.get("name"), data.get("arguments")
     if not isinstance(name, str) or not isinstance(arguments, dict):
@@ -135,7 +142,7 @@ def from_json(
 
 
 def to_plain(value: object) -> object:
-    """Return a value as JSON has it: specs and dataclasses as dictionaries, tuples as lists."""
+    """Return a value as JSON: specs, dataclasses as objects, tuples as lists. Raises InputError."""
     if isinstance(value, Spec):
         return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -354,7 +354,7 @@ def degrade(
 
     ``hr`` is floating point in [0, 1] on any device; the result has its dtype and device. It is a
     function of ``hr``, ``settings`` and, for the patch at row i of the batch, of (``seed``,
-    ``step``, ``first_index`` + i). No gradient passes.
+    ``step``, ``first_index`` + i). No gradient passes. Raises InputError: other shapes or values.
     """
     if hr.ndim != 4 or hr.shape[1] != 3 or not hr.is_floating_point():
         raise InputError(

@@ -28,6 +28,7 @@ def make_lr(hr: Tensor, *, scale: int, kernel: LrKernel) -> Tensor:
     rounding after each pass (the public Set5, Set14 and BSD100 LR files). ``matlab_float``: as on
     double: mirrored border, one rounding. ``pillow_bicubic``, ``pillow_bilinear``: Pillow's resize
     of uint8. ``box``: mean of each scale x scale block.
+    Raises InputError: an unknown kernel, or sides that are no multiples of ``scale``.
     """
     height, width = hr.shape[-2], hr.shape[-1]
     if height % scale or width % scale or not height or not width:

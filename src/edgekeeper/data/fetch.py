@@ -34,7 +34,7 @@ _REDIRECTS = {"github.com": ".githubusercontent.com"}  # hosts that hand on, and
 def fetch_set(
     wanted: str | ImageSet, root: str | Path, *, progress: FetchProgress | None = None
 ) -> Path:
-    """Return the folder below ``root`` that now holds ``wanted``; files there are checked."""
+    """Return the folder below ``root`` that holds ``wanted``, checked. Raises DataError."""
     entry = wanted if isinstance(wanted, ImageSet) else find_set(wanted)
     folder = Path(root) / entry.folder
     remotes = remote_files(entry)
@@ -77,6 +77,7 @@ def fetch(remote: Remote, folder: Path, *, timeout: float = 30.0) -> Path:
 
     A file that is there is kept when size and digest agree and refused when they do not.
     ``timeout`` is in seconds and counts while nothing arrives.
+    Raises DataError: another content, or it cannot be had; InputError: another scheme.
     """
     if urlsplit(remote.address).scheme not in SCHEMES:
         schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES)
@@ -165,7 +166,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def unpack_images(archive: Path, folder: Path) -> None:
-    """Write the PNG and JPEG files of the zip ``archive`` into ``folder``, flat."""
+    """Write the PNG and JPEG files of a zip into ``folder``, flat. Raises DataError."""
     try:
         with zipfile.ZipFile(archive) as content:
             for item in content.infolist():

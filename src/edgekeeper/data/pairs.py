@@ -42,7 +42,7 @@ class Pair:
     lr_kernel: LrKernel | Literal["own files"] = DEFAULT_KERNEL
 
     def hr(self) -> Tensor:
-        """Return the HR image (1, 3, H, W) in [0, 1], cropped to multiples of the scale."""
+        """Return the HR image (1, 3, H, W), cropped to multiples of the scale. Raises DataError."""
         image = crop_to_multiple(to_rgb_tensor(read_image(self.hr_path)), self.scale)
         if 0 in image.shape:
             raise DataError(f"'{self.hr_path}' has a side of less than {self.scale} pixels.")
@@ -69,7 +69,8 @@ def load_pairs(
     ``set_name`` is a set of the catalogue, below the data folder ``root``, or the folder of one's
     own images. ``lr="stored"`` takes the set's LR files where it has them and makes the others by
     ``matlab_uint8``; a kernel's name makes all of them. ``lr_folder`` holds the LR images of a
-    folder of one's own.
+    folder of one's own. Raises DataError when images are missing or LR images could not be used.
+    InputError: another scale.
     """
     if not isinstance(scale, Integral) or scale < 2:
         raise InputError(f"scale is {scale}; it must be a whole number from 2 on.")

@@ -69,7 +69,7 @@ def random_words(
 ) -> NDArray[np.uint64]:
     """Random words (count, 4), uniform over 64 bits; row i belongs to index ``first + i``.
 
-    ``seed`` and ``stream`` (usually the step) form the key and lie in [0, 2^64).
+    ``seed`` and ``stream`` (usually the step) form the key and lie in [0, 2^64). Raises InputError.
     """
     for name, value in (("seed", seed), ("step", stream), ("first", first)):
         if not 0 <= value < WORD:
@@ -80,7 +80,7 @@ def random_words(
 
 
 class Positions:
-    """All places where a patch of ``patch`` LR pixels fits into the LR images ``regions``."""
+    """All places of LR patches in the LR images ``regions``. Raises DataError: there are none."""
 
     def __init__(self, regions: list[Region], *, patch: int) -> None:
         self.rows = np.array([max(r.height - patch + 1, 0) for r in regions], dtype=np.int64)
@@ -110,7 +110,7 @@ class Positions:
         whole: int,
         augment: Augment,
     ) -> Places:
-        """Places of the patches [first, first + count) of the batch of ``whole`` at ``step``."""
+        """Places of patches [first, first + count) of ``whole`` at ``step``. Raises InputError."""
         if crop not in get_args(Crop):
             raise InputError(f"crop is '{crop}'; allowed are {', '.join(get_args(Crop))}.")
         words = random_words(seed=seed, stream=step, first=first, count=count)
@@ -145,7 +145,7 @@ class Positions:
 
 
 def symmetries(words: NDArray[np.uint64], *, augment: Augment) -> Integers:
-    """Symmetry of each patch: bit 0 flips columns, bit 1 flips rows, bit 2 then transposes."""
+    """Bit 0 flips a patch's columns, 1 its rows, 2 then transposes it. Raises InputError."""
     if augment not in SYMMETRIES:
         raise InputError(f"augment is '{augment}'; allowed are {', '.join(SYMMETRIES)}.")
     return (words[:, 1] % np.uint64(SYMMETRIES[augment])).astype(np.int64)

@@ -93,6 +93,7 @@ def prepare_store(
     of all ``scales``; those with a side below ``min_side`` are left out. Alpha is dropped, grey
     becomes RGB. A file that cannot be read is told to ``on_left_out``, or an error without it. The
     store is written beside ``target`` and renamed when complete: a failure leaves nothing.
+    Raises DataError: nothing can be read, or ``target`` is in the way; InputError.
     """
     folder = follow(Path(target))
     _check_arguments(images, scales=scales, shrink=shrink)

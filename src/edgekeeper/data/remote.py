@@ -35,7 +35,7 @@ def cached(address: str, *, what: str) -> Path:
 
 
 class RemoteFolder:
-    """A folder at an address. An error of its storage is one of ours that names the file."""
+    """A folder at an address. Raises our errors: InputError, UnavailableError, DataError."""
 
     def __init__(self, address: str) -> None:
         from fsspec.core import url_to_fs  # torch brings it; 0.1 s
@@ -111,6 +111,7 @@ def fetch_store(address: str) -> Path:
 
     Every rank draws from all images, so the whole store is copied, by ranges; the copy has the name
     of its pixels' SHA-256, and is checked against it when it is made.
+    Raises DataError: no store is there.
     """
     remote = RemoteFolder(address)
     content = remote.read(INDEX, error=DataError)

@@ -297,7 +297,7 @@ class Store:
         ``ranks`` processes share one batch of ``ranks * size``. ``memory="pinned"`` makes the copy
         to a CUDA device faster. ``crop="random"``: an image counts by its area. ``crop="centre"``:
         one centre crop per image and epoch; then patch i is number ``(step * ranks + rank) * size +
-        i`` of the endless sequence of epochs.
+        i`` of the endless sequence of epochs. Raises InputError.
         """
         self._check_scale(scale)
         if size < 1 or patch < scale or patch % scale or not 0 <= rank < ranks:
@@ -332,7 +332,7 @@ class Store:
         """Return the endless batches of the steps start, start + 1, ...; ``asked`` as in ``batch``.
 
         ``workers`` threads read up to four batches in advance; the batches are the same for any
-        number of them. Close the iterator (or drop it) to stop the threads.
+        number of them. Close the iterator (or drop it) to stop the threads. Raises InputError.
         """
 
         def read(step: int) -> Batch:

@@ -34,7 +34,7 @@ Distance = Callable[[Array, Array], Array]
 
 
 def synthetic_image(*, size: int, seed: int, number: int) -> Tensor:
-    """Return the generated image ``number`` (1, 3, size, size) in [0, 1]; kinds take turns."""
+    """Return generated image ``number`` (1, 3, size, size) in [0, 1]. Raises InputError."""
     if size < 32:
         raise InputError(f"The size of a generated image is {size}; it must be at least 32 pixels.")
     random = np.random.default_rng([seed, number])
@@ -301,7 +301,7 @@ def _reading_svg() -> Iterator[None]:
 
 
 def find_drawings(folder: Path) -> dict[Path, list[Path]]:
-    """Return the SVG files below ``folder`` by the folder that holds them, in order of name."""
+    """Return the SVG files below ``folder`` by their folders, in order. Raises InputError."""
     found: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*.svg")):
         found.setdefault(path.parent, []).append(path)

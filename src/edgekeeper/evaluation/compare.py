@@ -99,7 +99,7 @@ def compare(
 
     metrics: which differences are wanted, in this order. names: what a and b are called. places:
     how many of the worst regressions to keep, one an image. on_image: called after each image with
-    both scores.
+    both scores. Raises InputError, and what ``evaluate`` raises.
     """
     asked, chosen = find_metrics(metrics), find_protocol(protocol)
     if places < 0:

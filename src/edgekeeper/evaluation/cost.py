@@ -110,6 +110,7 @@ def parse_network(text: str, *, scale: int = 4) -> Spec[SRModel]:
     """Return the class of MODELS and its arguments that ``text`` names.
 
     Values are JSON or else words; ``scale`` is added where the class has it and ``text`` does not.
+    Raises InputError.
     """
     name, _, rest = text.partition(":")
     check_choice("network class", name, known=MODELS)
@@ -152,7 +153,8 @@ def count(
     """Parameters, MACs and outputs with a bias of one pass over an LR image of ``size``.
 
     Nothing is computed: the network is run on shapes alone. ``of``: SPSR and DGGGAN make the SR
-    gradient map in training only; the papers count it.
+    gradient map in training only; the papers count it. Raises UnavailableError for a network whose
+    layers cannot be seen (an exported file).
     """
     _check_size(size)
     if not any(isinstance(module, _LAYERS) for module in model.modules()):
@@ -198,6 +200,7 @@ def measure(model: SRModel, *, size: tuple[int, int] = TABLE5_SIZE, repeats: int
     """Seconds and memory of enlarging one LR image of ``size``, colour included.
 
     Before the ``repeats`` that are timed one pass warms up and one more gives the memory.
+    Raises InputError: too large an image for the memory.
     """
     _check_size(size)
     if repeats < 1:

@@ -97,7 +97,7 @@ def results(
 ) -> Iterator[PairResult]:
     """The images of ``subject`` one by one, not scored; arguments and errors as ``evaluate``.
 
-    All sets and result files are looked up before the first image is made.
+    All sets and result files are looked up before the first image is made. Raises InputError.
     """
     chosen = find_protocol(protocol)
     root = os.environ.get("EDGEKEEPER_DATA", ".") if data_root is None else data_root
@@ -135,7 +135,7 @@ def results(
 def input_results(
     subject: SRModel | str | Path, *, inputs: str | Path, scale: int
 ) -> Iterator[tuple[Pair, Tensor]]:
-    """Return what ``subject`` makes of the images in a folder, which have no originals."""
+    """Return results for images without originals. Raises InputError, DataError: no images."""
     folder = Path(inputs)
     if not folder.is_dir():
         raise InputError(f"There is no folder '{folder}' of images to enlarge.")
@@ -154,7 +154,7 @@ def input_results(
 def score_result(
     result: PairResult, hr: Tensor, *, metrics: Sequence[str], weights: str | Path | None = None
 ) -> Score:
-    """Return the score of a result against its original ``hr`` (1, 3, H, W), as ``score_image``."""
+    """Return a result's score against ``hr`` (1, 3, H, W), as ``score_image``. Raises DataError."""
     try:
         return score_image(
             result.image,
@@ -259,6 +259,7 @@ def match_results(
     A file belongs to an image when the image's name, or the other name or number it is published
     under, stands in the file's name as a word: ``baby.png``, ``babyx4.png``, ``baby_RCAN_x4.png``,
     ``img_001_SRF_4_HR.png``. Files that say another scale, or belong to no image, are left out.
+    Raises DataError: an image has no file, or several.
     """
     named: dict[str, list[str]] = {}  # what images go by -> their names
     for name, ways in _ways(set_name, names).items():

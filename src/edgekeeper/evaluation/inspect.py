@@ -114,7 +114,7 @@ def inspect(lr: Tensor, sr: Tensor, *, scale: int, faithful: Tensor | None = Non
     """The report on the result ``sr`` (1, 3, scale·h, scale·w) of the input ``lr`` (1, 3, h, w).
 
     Both are float RGB in [0, 1], and so is ``faithful``, the result of a network for fidelity, with
-    which artifacts are looked for.
+    which artifacts are looked for. Raises InputError.
     """
     if len(lr) != 1 or len(sr) != 1:
         raise InputError(
@@ -160,6 +160,7 @@ def inspect_files(
     ``artifacts`` enlarges the input by the faithful network and marks unlike texture; ``tolerant``
     takes a damaged input as far as it goes. Images are
     held whole: about 30 bytes per pixel of the result, 90 with ``artifacts``.
+    Raises InputError: sizes that do not fit.
     """
     if overlay_path is not None:
         check_image_target(Path(overlay_path), overwrite=overwrite)
@@ -190,7 +191,7 @@ def overlay(report: Inspection, sr: Tensor) -> Tensor:
     """Return the result in grey, (1, 3, H, W) in [0, 1], edges against the input in vermilion.
 
     What the input cannot decide is green, artifacts blue. A colour covers 63 % where the edge
-    strength in question is 4 grey levels per pixel.
+    strength in question is 4 grey levels per pixel. Raises InputError: another size.
     """
     height, width = (n * report.scale for n in report.unsupported.shape[-2:])
     if sr.shape != (1, 3, height, width):

@@ -66,6 +66,8 @@ def make_study(
     ``inputs``: a folder of images to enlarge in place of ``sets``, where nobody has originals.
     Then checks show a result of the first subject beside itself blurred. Result folders alone
     need only the names in ``inputs``, and scale 1 where their images are no LR images.
+    Raises InputError: fewer than two subjects, more than nine to be ranked, "worst" without
+    originals; those of ``evaluate``.
     """
     if len(subjects) < 2 or (ask == "rankings" and len(subjects) > 9):
         raise InputError("A study compares two subjects or more, and ranks nine at most.")

@@ -26,6 +26,7 @@ def read_answers(lines: Iterable[str], key: Mapping[str, Any]) -> tuple[list[Ans
 
     A ranking is an answer to each of its pairs. A question that was answered twice by one
     participant, in two files, counts once.
+    Raises DataError: a line is no answer, or one of another study.
     """
     answers: dict[tuple[str, ...], list[Answer]] = {}
     for number, line in enumerate(filter(str.strip, lines), start=1):
@@ -87,6 +88,7 @@ def analyse_study(
     """Return the scores of the methods, the rates of their pairs, and what measures agree.
 
     Participants who fail more than half of their attention checks are left out.
+    Raises InputError: fewer than two are left.
     """
     methods = list(key["methods"])
     kept, out = _attentive(answers, checks)

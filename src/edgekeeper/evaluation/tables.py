@@ -35,6 +35,7 @@ class Table:
 
     columns: their titles; ">" before one sets its cells to the right. keys: how many columns
     from the left say what a row is about; names: how many of these, the last, say whose it is.
+    Raises InputError: a row of another length.
     """
 
     title: str
@@ -60,6 +61,7 @@ def number(value: object, *, digits: int, sign: Literal["negative", "always"] = 
     """Return the number with so many digits; "inf" for infinity, a dash for None.
 
     Minus is the hyphen, so that the text can be copied into a program.
+    Raises InputError: no number.
     """
     if value is None:
         return NOTHING
@@ -100,6 +102,7 @@ def score_table(
 
     metrics: the columns; by default those that every score has and all others that were asked for.
     A mean over fewer images than the set has carries their number, and a note says why.
+    Raises InputError: several protocols.
     """
     protocols = list(dict.fromkeys(mean.protocol for mean in means))
     if len(protocols) != 1:

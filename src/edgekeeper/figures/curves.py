@@ -120,6 +120,7 @@ def edge(profiles: Sequence[Profile], *, path: str | Path) -> list[Profile]:
 
     The first is the truth; it stands as a grey area behind the others. Images, where the
     profiles have them, are drawn on top with the line in them.
+    Raises InputError: one profile, other lengths.
     """
     if len(profiles) < 2 or len({len(profile.values) for profile in profiles}) != 1:
         raise InputError("Give two or more profiles of the same length, the true one first.")
@@ -181,6 +182,7 @@ def variance_curves(
 
     The arrays are also written beside the figure as JSON. Gradients are taken in the whole image,
     then ``box`` is cut into patches. Expected means: original > with the loss > without it.
+    Raises InputError: a box without a patch.
     """
     part = box or structured_box(hr, side=128)
     if min(part.height, part.width) < patch:

@@ -125,7 +125,7 @@ def comparison(
 
 
 def worst_places(found: PairedComparison, *, path: str | Path) -> Path:
-    """Return the file with the places where ``b`` is worst: A, B and the original side by side."""
+    """Return the file with the places where ``b`` is worst. Raises InputError: there are none."""
     if not found.places:
         raise InputError(f"'{found.b}' is nowhere worse than '{found.a}': nothing to draw.")
     labels = (f"A: {found.a}", f"B: {found.b}", ORIGINAL)

@@ -54,6 +54,7 @@ def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> P
     """Return the file with PSNR against gradient variance ratio; at 1 it is as the original's.
 
     Points of one group are joined in the order given; one point has its label in the legend.
+    Raises InputError: no points.
     """
     if not points:
         raise InputError("There are no points to draw; give at least one.")
@@ -115,7 +116,7 @@ def quality_cost(
     """Return the file with PSNR and LPIPS against MACs per LR pixel, seconds and relative time.
 
     A row or column for which no point has numbers is left out; up is always better. ``title`` and
-    ``clock`` say of what set, scale, machine and size all are.
+    ``clock`` say of what set, scale, machine and size all are. Raises InputError: nothing to draw.
     """
     qualities = [q for q in QUALITIES if any(p.at(price, q) for p in points for price in PRICES)]
     prices = [price for price in PRICES if any(p.at(price, q) for p in points for q in QUALITIES)]

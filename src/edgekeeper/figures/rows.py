@@ -117,7 +117,7 @@ def with_original(hr: Tensor, panels: Sequence[Panel], *, first: bool) -> dict[s
 def in_columns(rows: Sequence[Row], *, first: bool) -> list[dict[str, Tensor | None]]:
     """Return the images of each row by label, its original among them, all rows in the same order.
 
-    None stands where a row has no panel of that label.
+    None stands where a row has no panel of that label. Raises InputError as ``with_original``.
     """
     found = [with_original(row.hr, row.panels, first=first) for row in rows]
     labels = dict.fromkeys(label for row in found for label in row if label != ORIGINAL)
@@ -181,7 +181,7 @@ def draw_grid(
     """Return the file with the strips below each other.
 
     per_line: images in a line, by default all. top: the brightest value of maps; bar: what maps
-    show. note: a line at the foot.
+    show. note: a line at the foot. Raises InputError: no strips.
     """
     if not strips:
         raise InputError("There are no images to draw; give at least one original.")

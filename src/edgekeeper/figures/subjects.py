@@ -72,7 +72,7 @@ class _WithoutBranch(SRModel):
 
 
 def read_sample(image: str, *, scale: int, data: str | Path | None = None) -> Sample:
-    """Return the image of a file, shrunk as the papers do, or of a set: ``"set14/comic"``."""
+    """Return the image of a file, shrunk, or of a set: ``"set14/comic"``. Raises InputError."""
     set_name, _, name = image.replace("\\", "/").rpartition("/")
     if Path(image).is_file() or set_name.lower() not in names():
         hr = crop_to_multiple(to_rgb_tensor(read_image(image)), scale)
@@ -101,7 +101,10 @@ def open_subject(text: str, *, label: str) -> Subject:
 
 
 def result(subject: Subject, sample: Sample) -> Panel | None:
-    """What the subject makes, or has made, of an image; None when its folder has no such result."""
+    """What the subject makes, or has made, of an image; None when its folder has no such result.
+
+    Raises InputError for a network of another scale, DataError when several files fit.
+    """
     source = subject.source
     if isinstance(source, SRModel):
         _check_scale(subject, source, sample)

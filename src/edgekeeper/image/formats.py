@@ -210,7 +210,7 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 @dataclass(frozen=True, kw_only=True)
 class SaveOptions:
-    """How an image is written."""
+    """How an image is written. Raises InputError."""
 
     format: str | None = None  # one of the writable FORMATS; None: as the file extension says
     # 1 to 100, for JPEG, WebP and AVIF; at 100 WebP, and AVIF of 8 bits, are lossless
@@ -263,7 +263,7 @@ def find_format(head: bytes) -> str | None:
 
 
 def format_to_write(path: Path, options: SaveOptions) -> str:
-    """Return the name of the format that ``path`` is written in."""
+    """Return the name of the format that ``path`` is written in. Raises ImageError."""
     if options.format is not None:
         return options.format
     for name, form in FORMATS.items():

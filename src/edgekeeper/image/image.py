@@ -42,6 +42,7 @@ class Image:
     """A decoded image, upright.
 
     NumPy takes it for an array, a notebook shows it, ``save`` writes it.
+    Raises InputError: another shape or type.
     """
 
     # (H, W, C), uint8, uint16 or float32 in [0, 1], C = 1 (grey) or 3 (RGB), not multiplied by
@@ -73,6 +74,7 @@ class Image:
         """Return the image of an array (H, W) or (H, W, C), C = 1 to 4: grey or RGB, then alpha.
 
         uint8, uint16, or floats in [0, 1], which become float32.
+        Raises InputError: another shape or type, or floats beyond [0, 1].
         """
         _check_array(array)
         kind = array.dtype.type
@@ -104,6 +106,7 @@ class Image:
         """Return it as Pillow's image, of 8 bits; grey without alpha keeps 16 bits and floats.
 
         The ICC profile, EXIF and density go along.
+        Raises UnavailableError: Pillow is not installed.
         """
         grey = self.pixels.shape[2] == 1 and (self.alpha is None or self.alpha_is == "extra")
         made = pillow().fromarray(self.pixels[..., 0] if grey else self._shown().to_numpy())
@@ -256,7 +259,7 @@ def to_rgb_tensor(image: Image) -> Tensor:
 
 
 def alpha_tensor(image: Image) -> Tensor:
-    """Return the alpha as float32 (1, 1, H, W) in [0, 1], 0 is transparent."""
+    """Return the alpha as float32 (1, 1, H, W) in [0, 1], 0 is transparent. Raises InputError."""
     if image.alpha is None:
         raise InputError("The image has no alpha.")
     return _plane_tensor(image.alpha[..., None])
@@ -266,6 +269,7 @@ def from_tensor(tensor: Tensor, *, depth: Literal[8, 16] = 8) -> Pixels:
     """Return the pixels (H, W, C), uint8 or uint16, of one image (1, C, H, W), clipped to [0, 1].
 
     Halves are rounded away from zero. The product is taken in float64, where it is exact.
+    Raises InputError: the tensor is not one image of floats, or holds a NaN or an infinity.
     """
     if tensor.ndim != 4 or tensor.shape[0] != 1 or not tensor.is_floating_point():
         raise InputError(

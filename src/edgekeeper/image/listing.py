@@ -24,6 +24,7 @@ def list_images(
     Hidden files and folders are left out.
     ``on_unread`` is told of each folder below that cannot be read, and why; without it that is an
     error too.
+    Raises ImageError: there is no such folder, or it cannot be read.
     """
     found = _files(Path(folder), depth=depth, on_unread=on_unread)
     return sorted(path for path in found if path.suffix.lower() in READ_SUFFIXES)
@@ -33,6 +34,7 @@ def list_others(folder: str | Path) -> list[Path]:
     """Return the files in and below ``folder`` that no name says to be an image that is read.
 
     Hidden ones, and folders that cannot be read, are left out.
+    Raises ImageError: there is no such folder, or it cannot be read.
     """
     found = _files(Path(folder), depth="tree", on_unread=lambda path, why: None)
     return sorted(path for path in found if path.suffix.lower() not in READ_SUFFIXES)

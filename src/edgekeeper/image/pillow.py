@@ -33,7 +33,7 @@ def pillow() -> Any:
 
 
 def samples_of(image: "PILImage") -> npt.NDArray[Any]:
-    """Return the samples (H, W) or (H, W, C) of a Pillow image, colours as grey or RGB."""
+    """Return the samples (H, W[, C]) of a Pillow image, as grey or RGB. Raises InputError."""
     mode = image.mode
     if mode == "I" or mode.startswith("I;16"):
         numbers = np.asarray(image)
@@ -57,6 +57,8 @@ def load_with_pillow(
 
     Of an animation the frames stand below each other, described as libvips does. ``tolerant``
     takes what is cut off as zeros; ``cure`` ends the sentence on damage.
+    Raises ImageError: it is damaged, or larger than ``limit`` or MAX_PIXELS; UnavailableError:
+    Pillow is not installed.
     """
     module = pillow()
     file.seek(0)
@@ -177,7 +179,10 @@ def save_png(
 
 
 def load_heif(file: BinaryIO, *, name: str, limit: int) -> pyvips.Image:
-    """Return the first image of an HEIC file, upright, 8 or 16 bits, with profile and EXIF."""
+    """Return the first image of an HEIC file, upright, 8 or 16 bits, with profile and EXIF.
+
+    Raises ImageError when it is damaged, has more than ``limit`` pixels, or without the extra.
+    """
     try:
         import pillow_heif
     except ImportError as error:

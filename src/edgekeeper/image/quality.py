@@ -79,6 +79,7 @@ def estimate(image: Tensor, *, path: str | Path | None = None) -> Condition:
 
     ``path`` is its file: the tables of a JPEG are read there, else looked for in the pixels.
     Documents, drawings, screenshots and pixel art have no noise.
+    Raises InputError: another shape; ImageError: the file cannot be opened.
     """
     if image.ndim != 4 or len(image) != 1 or image.shape[1] not in (1, 3):
         raise InputError(f"estimate takes one image (1, C, H, W); got {tuple(image.shape)}.")
@@ -103,6 +104,7 @@ def condition_of(source: Image | str | Path, *, tolerant: bool = False) -> Condi
     """Return what an image, or the image in a file, went through.
 
     Of more than four million pixels eight strips are looked at.
+    Raises ImageError: the file cannot be read.
     """
     if isinstance(source, Image):
         height, width = source.pixels.shape[:2]
@@ -152,7 +154,10 @@ class JpegHeader:
 
 
 def read_jpeg_header(path: str | Path) -> JpegHeader | None:
-    """Return what the header of the file says, or None if it is no JPEG or says nothing."""
+    """Return what the header of the file says, or None if it is no JPEG or says nothing.
+
+    Raises ImageError: the file cannot be opened.
+    """
     try:
         with open_plain(path) as file:
             return _parse(file) if file.read(2) == b"\xff\xd8" else None

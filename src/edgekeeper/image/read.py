@@ -78,7 +78,7 @@ class ImageReader:
     PNG and progressive JPEG are decoded whole by libvips and end at MAX_PIXELS. Images to be
     turned (EXIF orientation 3 to 8) are decoded whole too, above 100 MB to a file in the
     temporary folder, and end at MAX_TURNED_PIXELS. It may be handed from thread to thread, and be
-    used by one at a time.
+    used by one at a time. Raises ImageError: it cannot be read.
     """
 
     header: Header  # what is known of the image before its pixels
@@ -122,6 +122,8 @@ class ImageReader:
 
         C is ``header.bands``: grey or RGB, then alpha. Frames follow each other. ``start`` never
         decreases from call to call; rows that were read are kept from the last ``start`` on.
+        Raises InputError: the rows do not lie in the image, or lie before those of the last call;
+        ImageError: the file is damaged or cut short here.
         """
         if not self._start <= start < stop <= self.header.rows:
             raise InputError(

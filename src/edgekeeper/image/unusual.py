@@ -49,6 +49,7 @@ def to_srgb(image: pyvips.Image, *, name: str) -> tuple[pyvips.Image, str]:
 
     CMYK goes through the file's own profile, or through that of libvips when there is none that
     fits.
+    Raises ImageError: other colours, or other samples.
     """
     if image.interpretation in _LAB:
         return image.colourspace("rgb16"), "converted from CIE Lab to sRGB"

@@ -283,7 +283,7 @@ class ImageWriter:
                 self._finish(encoder)
 
     def write(self, rows: Pixels) -> None:
-        """Append ``rows`` (n, W, C), C = ``header.bands``."""
+        """Append ``rows`` (n, W, C), C = ``header.bands``. Raises InputError, ImageError."""
         if self._encoder is None:
             raise InputError(f"{self._name} is not open for writing; write inside a with block.")
         form = (self.header.width, self.header.bands)

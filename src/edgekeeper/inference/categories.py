@@ -86,10 +86,7 @@ MapOf = Callable[[Path], CategoryMap]
 
 
 def category_map(given: Categories) -> CategoryMap:
-    """Return the map that is given, named or in a file.
-
-    Raises InputError: there is no such category and no such file; ImageError: the file is no map.
-    """
+    """Return the map that is given, named or in a file. Raises InputError, ImageError."""
     if isinstance(given, CategoryMap):
         return given
     if isinstance(given, str) and given in CATEGORIES:

@@ -69,7 +69,7 @@ def image_parts(image: Image) -> Generator[Header | Pixels, None, None]:
 
 
 class Collector:
-    """Rows put together to an image in memory."""
+    """Rows put together to an image in memory. Raises InputError: too large."""
 
     def __init__(self, header: Header) -> None:
         shape, kind = (header.height, header.width, header.bands), SAMPLES[header.depth]

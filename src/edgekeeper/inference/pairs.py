@@ -121,10 +121,7 @@ class Guarded(_Pair):
 
 
 def guarded(chosen: Networks, *, plain: Networks) -> Networks:
-    """Return the networks, each held back by the faithful one of its factor.
-
-    Raises InputError: there is none of the same factor, or see ``Guarded``.
-    """
+    """Return the networks, each held back by the faithful one of its factor. Raises InputError."""
     kept = tuple(factor for factor in chosen.factors if factor in plain.factors)
     if not kept:
         theirs = ", ".join(f"×{one}" for one in plain.factors)

@@ -88,7 +88,7 @@ class Unnatural:
 
     A larger share and a smaller deviation are nearer to natural images: one begins with the
     defaults and goes on with ``harder()`` when the discriminator tells the two well. The numbers
-    are those of https://github.com/kozistr/NatSR-pytorch (MIT).
+    are those of https://github.com/kozistr/NatSR-pytorch (MIT). Raises InputError.
     """
 
     scale: int = 4

@@ -59,7 +59,7 @@ class AutoEncoding(AdversarialLoss):
 class StructureTasks(AutoEncoding):
     """SPSR-P: what a ``StructureExtractor`` learns; the generator mean |N(sr) - N(hr)| of its maps.
 
-    ``contrast`` and ``jigsaw`` are the weights of the two tasks.
+    ``contrast`` and ``jigsaw`` are the weights of the two tasks. Raises InputError.
     """
 
     def __init__(self, *, contrast: float = 1.0, jigsaw: float = 1.0) -> None:
@@ -78,7 +78,7 @@ class StructureTasks(AutoEncoding):
     def discriminator_loss(
         self, network: LogitsOf, *, real: Tensor, fake: Tensor, rng: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what the extractor learns from ``real``; ``fake`` does not matter."""
+        """Return what the extractor learns from ``real``; ``fake`` does not matter. InputError."""
         if not isinstance(network, StructureExtractor):
             raise InputError("StructureTasks are learned by a StructureExtractor.")
         z = network.embedded(tiles_of(real, rng=rng))  # (B, 9, E)

@@ -73,7 +73,7 @@ def check_canary(set_name: str, *, scale: int, images: int, ends: tuple[End, End
 def check_mean(
     set_name: str, *, scale: int, pairs: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[float, float] | None:
-    """Return the mean bicubic Y-PSNR over ``pairs`` of HR and LR, and the known one if any."""
+    """Return the mean bicubic Y-PSNR of ``pairs``, and the known one if any. Raises DataError."""
     canary = CANARIES.get(set_name.lower())
     if canary is None or scale not in canary.mean:
         return None

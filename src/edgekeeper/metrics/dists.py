@@ -34,6 +34,7 @@ def dists(sr: Tensor, hr: Tensor, *, folder: str | Path | None = None) -> Tensor
     Both are clipped and rounded to the uint8 grid; nothing is cut off or resized. sr, hr: RGB (B,
     3, H, W) in [0, 1], 16 pixels a side or more. ``folder`` holds ``dists_weights.pt`` and
     ``vgg16-397923af.pth``; by default it is the folder ``weights`` of EDGEKEEPER_DATA.
+    Raises InputError, UnavailableError.
     """
     pair = images(sr, hr, protocol=find_protocol("rgb_matlab"))
     if min(sr.shape[-2:]) < SMALLEST_DISTS:

@@ -36,7 +36,7 @@ def fsim(sr: Tensor, hr: Tensor, *, colour: bool = False) -> Tensor:
 
     ``colour`` gives FSIMc. Both are clipped and rounded to the uint8 grid; nothing is cut off.
     Images whose smaller side is above 384 are shrunk first, as in the paper's code. sr, hr: RGB (B,
-    3, H, W) in [0, 1], 16 pixels a side or more.
+    3, H, W) in [0, 1], 16 pixels a side or more. Raises InputError.
     """
     pair = images(sr, hr, protocol=find_protocol("rgb_matlab"))
     if min(pair.sr.shape[-2:]) < SMALLEST_FSIM:

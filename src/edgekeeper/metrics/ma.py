@@ -39,7 +39,8 @@ def ma(x: Tensor, *, shave: int = 4, folder: str | Path | None = None) -> Tensor
     Luma rounded to uint8 and ``shave`` pixels left out on each side, as for NIQE. Three random
     forests judge local frequency, wavelets and singular values; the score is a linear function of
     their answers. x: RGB (B, 3, H, W) in [0, 1]. folder: where the authors' ``model.mat`` lies; by
-    default the folder ``weights`` of EDGEKEEPER_DATA.
+    default the folder ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError without that file and
+    for images below 100 pixels a side after shaving.
     """
     # First of all: without the forests there is nothing to be had.
     file = weights_file(MA_FILE, folder=folder, purpose="Ma's score", how="put it there")

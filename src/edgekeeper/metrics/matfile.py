@@ -38,7 +38,7 @@ def read_mat(path: Path) -> dict[str, MatValue]:
 
     Number arrays keep their shape, as float64 or, of MATLAB's single, float32; text is one str; a
     cell is a flat list in MATLAB's order; a 1 × 1 struct is a dict, any other struct array a list
-    of dicts.
+    of dicts. Raises CheckpointError: a damaged file, another format, sparse or complex arrays.
     """
     with reading(path, error=CheckpointError):
         data = read_bytes(path)

@@ -43,7 +43,8 @@ def niqe(
     toolboxes), then as many whole blocks of 96 x 96 pixels as there are, in float64. x: RGB (B, 3,
     H, W) in [0, 1]. folder: where ``niqe_modelparameters.mat`` lies; by default the folder
     ``weights`` of EDGEKEEPER_DATA. grey: "y" is luma from 16 to 235; "rgb2gray" MATLAB's grey from
-    0 to 255; "stored" the first channel as it is, for files that are grey.
+    0 to 255; "stored" the first channel as it is, for files that are grey. Raises UnavailableError
+    without that file and with fewer than two blocks that have any texture.
     """
     luma = shaved_luma(x, shave=shave, grey=grey)
     pristine = _pristine(weights_file(NIQE_FILE, folder=folder, purpose="NIQE").resolve())
@@ -61,7 +62,7 @@ def _grey(x: Tensor, grey: Grey) -> Tensor:
 
 
 def shaved_luma(x: Tensor, *, shave: int, grey: Grey = "y") -> Tensor:
-    """MATLAB's uint8 luma in 0..255 without ``shave`` pixels on each side, (B, H', W') float64."""
+    """MATLAB's uint8 luma in 0..255 within ``shave``, (B, H', W') float64. Raises InputError."""
     check_rgb(x)
     check_range("The image", x, beyond=OVERSHOOT)
     height, width = x.shape[2:]

@@ -38,7 +38,10 @@ class Answer:
 
 
 def wilson_interval(wins: float, total: float) -> Interval:
-    """Return a rate and its 95 % interval by Wilson's score; a tie is half a win."""
+    """Return a rate and its 95 % interval by Wilson's score; a tie is half a win.
+
+    Raises InputError for no answers, or more wins than answers.
+    """
     if not 0 <= wins <= total or total <= 0:
         raise InputError(f"{wins} wins of {total} answers have no rate.")
     rate, z = wins / total, _Z**2 / total
@@ -105,7 +108,7 @@ def preference_rate(answers: Sequence[Answer], methods: tuple[str, str]) -> Inte
     """Return how often the first method was preferred to the second; a tie is half a win.
 
     The 95 % interval is Wilson's for as many independent answers as would vary as much as these
-    do over participants and images.
+    do over participants and images. Raises InputError for no answers.
     """
     if not answers:
         return wilson_interval(0, 0)
@@ -139,7 +142,8 @@ def bradley_terry(wins: _Floats) -> _Floats:
 def preference_scores(answers: Sequence[Answer], methods: Sequence[str]) -> list[Interval]:
     """Return the Bradley-Terry score of each method, with a 95 % interval over other studies.
 
-    It is robust to clusters of participants and of images.
+    It is robust to clusters of participants and of images. Raises InputError for fewer than two
+    participants or a method that nobody was shown.
     """
     cells = _win_cells(answers, methods)
     if len(cells) < 2:

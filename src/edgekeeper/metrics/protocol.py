@@ -31,7 +31,7 @@ Side = Annotated[BorderWidth, Allowed("a number of pixels or 'scale'", _is_borde
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(Checked):
-    """What is compared: colour, rounding, border, form of SSIM, and how the LR was made."""
+    """What is compared: colour, rounding, border, SSIM, how LR is made. Raises InputError."""
 
     name: str  # under which the numbers are published
     colour: Literal["y", "rgb"]  # BT.601 studio luma, or the three channels together
@@ -61,7 +61,7 @@ class Protocol(Checked):
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Protocol":
-        """Return the protocol written by ``to_json``; unknown or missing fields are errors."""
+        """Return what ``to_json`` wrote. Raises InputError: unknown or missing fields."""
         known = [field.name for field in fields(cls)]
         for key in stored.keys() - set(known):
             raise unknown_name("protocol field", key, known=known)
@@ -134,6 +134,7 @@ def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     """Both images as RGB (B, 3, H, W) float64, rounded as the protocol says, not cropped.
 
     What a network gives, ``sr``, may leave [0, 1], but not plainly be on another range.
+    Raises InputError: other shapes or ranges.
     """
     made, rounded = _made.get(), protocol.rounding != "none"
     if made is not None and rounded in made:

@@ -211,7 +211,7 @@ def texture_difference(
     b + C) / (a² + b² + C), C = (0.03)², averaged over as many. Both are RGB (B, 3, H, W) in [0, 1].
     Xie et al., "DeSRA: Detect and Delete the Artifacts of GAN-based Real-World Super-Resolution
     Models", ICML 2023, arXiv 2307.02457, section 3, without its thresholds by semantic class; the
-    mean stands for its morphology.
+    mean stands for its morphology. Raises InputError.
     """
     for x in (sr, faithful):
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or x.shape != sr.shape:

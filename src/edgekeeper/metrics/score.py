@@ -156,7 +156,7 @@ def score_image(
     metrics: Collection[str] = (),
     weights: str | Path | None = None,
 ) -> Score:
-    """Return the score of one result (1, 3, H, W) against its HR image, both in [0, 1]."""
+    """Return the score of a result (1, 3, H, W) in [0, 1] against its HR. Raises DataError."""
     if sr.shape != hr.shape:
         raise DataError(
             f"{set_name} '{image}': the result of {model} is {_size(sr)}, the HR image "
@@ -200,7 +200,7 @@ def find_metrics(names: Iterable[str]) -> tuple[str, ...]:
 def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
     """Return the mean of each metric over ``scores``, which must share model, scale and protocol.
 
-    The mean of a perceptual metric is over the images that have it.
+    The mean of a perceptual metric is over the images that have it. Raises InputError: they do not.
     """
     conditions = {(score.model, score.scale, score.protocol) for score in scores}
     if len(conditions) != 1:

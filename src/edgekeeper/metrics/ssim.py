@@ -23,6 +23,7 @@ def ssim(
     Gaussian window 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03; the mean of the map, for RGB of the
     three channels. The protocol says which colour, border and window, and whether large images are
     shrunk first. sr, hr: RGB (B, 3, H, W) in [0, 1]. scale: needed where the border is as wide.
+    Raises InputError: below 11 pixels a side.
     """
     chosen = find_protocol(protocol)
     pair = compared(sr, hr, protocol=chosen, scale=scale, metric="ssim")

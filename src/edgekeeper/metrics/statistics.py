@@ -65,6 +65,7 @@ def paired_difference(
     a, b: (images,) in the same order, or (seeds, images). One set of images is drawn for both
     (paired), seeds for each on its own. best: which numbers are good ones (PSNR: "highest", GMSD:
     "lowest"). Leave out an image that is reproduced exactly (PSNR inf) and say so.
+    Raises InputError.
     """
     first, second = _table("a", a), _table("b", b)
     if first.shape[1] != second.shape[1]:
@@ -95,7 +96,7 @@ def wilcoxon(a: ArrayLike, b: ArrayLike) -> SignedRank:
 
     Pairs without a difference are left out; equal sizes share their mean rank. p is two-sided:
     exact, ties included, up to 500 pairs, by the normal distribution above; 1 without any
-    difference.
+    difference. Raises InputError.
     """
     first, second = (np.asarray(values, dtype=np.float64) for values in (a, b))
     if first.ndim != 1 or first.shape != second.shape:

@@ -62,7 +62,7 @@ def compare_variances(
     remainder is dropped): the quantity of the gradient variance loss ("Gradient Variance Loss for
     Structure-Enhanced Image Super-Resolution", ICASSP 2022, eq. 1), relative to the HR image. Where
     that has no gradient at all, equal images give ratio 1 and gap 0, others inf. sr, hr: RGB (B, 3,
-    H, W) in [0, 1].
+    H, W) in [0, 1]. Raises InputError: no patch fits.
     """
     pair = compared(sr, hr, protocol=find_protocol(protocol), scale=scale, metric="structure")
     if min(pair.sr.shape[-2:]) < patch + 2:

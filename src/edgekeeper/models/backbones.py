@@ -59,7 +59,7 @@ def weights_file(
     """Return the weight file ``name`` in ``folder``, by default where `data get` puts it.
 
     That is the folder ``weights`` of EDGEKEEPER_DATA, or that of the user's cache. ``purpose`` is
-    what the file is needed for and ``how`` what to do, for the message.
+    what the file is needed for and ``how`` what to do, for the message. Raises UnavailableError.
     """
     root = os.environ.get(DATA_VARIABLE)
     places = [Path(root) / "weights"] if root else []
@@ -81,7 +81,10 @@ _UNREADABLE = (
 
 
 def read_weights_file(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, or else of a plain PyTorch state dict."""
+    """Return the tensors of a safetensors file, or else of a plain PyTorch state dict.
+
+    Raises CheckpointError when the file is damaged or holds anything but tensors by name.
+    """
     if path.suffix == ".safetensors":
         try:
             # Copied: they would be the file itself, mapped, and change with it.
@@ -122,7 +125,11 @@ class Frozen(nn.Module, ABC):
         return (images.to(mean.dtype) - mean) / deviation
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The tapped maps of RGB images (B, 3, H, W) in [0, 1]; values beyond are not clamped."""
+        """The tapped maps of RGB images (B, 3, H, W) in [0, 1]; values beyond are not clamped.
+
+        Raises InputError for another shape, images too small for the last tap, or images on
+        another device than the network.
+        """
         self._check(images)
         x = self.normalised(images)  # (B, 3, H, W)
         found = []
@@ -133,7 +140,7 @@ class Frozen(nn.Module, ABC):
         return tuple(found)
 
     def load(self, tensors: Mapping[str, Tensor], *, origin: Path) -> None:
-        """Fill the convolutions and freeze them. Later layers in the file are left."""
+        """Fill the convolutions and freeze them. Raises CheckpointError."""
         wanted = self.features.state_dict(prefix="features.")
         missing = [name for name in wanted if name not in tensors]
         wrong = [n for n in wanted if n in tensors and tensors[n].shape != wanted[n].shape]
@@ -184,6 +191,9 @@ class VGG19(Frozen):
             trainings with different scales: the weight of a loss on one does not hold for the
             other.
         folder: where the file lies; by default the folder ``weights`` of EDGEKEEPER_DATA.
+
+    Raises UnavailableError: the file is not there; CheckpointError: it is not such a file;
+    InputError: an unknown layer, activation or kind of weights.
     """
 
     def __init__(
@@ -248,7 +258,8 @@ class AlexNet(Frozen):
     """The maps after the five ReLUs of AlexNet: 64, 192, 384, 256 and 256 of them.
 
     ``folder`` holds ``alexnet_conv.safetensors``, torchvision's convolutions; by default it is
-    the folder ``weights`` of EDGEKEEPER_DATA.
+    the folder ``weights`` of EDGEKEEPER_DATA. Raises UnavailableError when the file is not there,
+    CheckpointError when it is not such a file.
     """
 
     def __init__(self, *, folder: str | Path | None = None) -> None:

@@ -199,6 +199,8 @@ class DGGGAN(SRModel):
         gradient_branch: False leaves it out (the paper's table 1).
         se: False leaves squeeze and excitation out (its table 2).
         image_skip: the interpolation of the LR image that is added to the result.
+
+    Raises InputError.
     """
 
     def __init__(
@@ -262,7 +264,7 @@ class DGGGAN(SRModel):
         return sr + F.interpolate(lr, scale_factor=self.scale, mode="bilinear")
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """Return the SR batch and the predicted gradient map of the HR batch."""
+        """Return the SR batch and the predicted gradient map of the HR batch. Raises InputError."""
         if self.gradient is None:
             raise InputError(
                 "This DGGGAN predicts no gradient map: it was built without its gradient branch."
@@ -272,7 +274,10 @@ class DGGGAN(SRModel):
         return GradientGuided(self.reconstruct(features, lr), self._cropped(gradient, lr))
 
     def sr_branch_only(self, lr: Tensor) -> Tensor:
-        """The SR batch with zeros in place of the gradient branch's maps (as SPSR's figure 7)."""
+        """The SR batch with zeros in place of the gradient branch's maps (as SPSR's figure 7).
+
+        Raises InputError: the network has no gradient branch.
+        """
         if self.gradient is None:
             raise InputError(
                 "This DGGGAN has no gradient branch to leave out: it was built without one."

@@ -72,6 +72,8 @@ class DGGGANLight(SRModel):
     Args:
         grad_every: after each so many blocks the gradient branch reads the features' gradients.
         gradient_width: maps of the gradient branch; 0 leaves it out.
+
+    Raises InputError.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class DGGGANLight(SRModel):
         return self.shuffle(self.last(features)) + imresize(lr, scale=self.scale)
 
     def with_gradient(self, lr: Tensor) -> GradientGuided:
-        """Return the SR batch and the predicted gradient map of the HR batch."""
+        """Return the SR batch and the predicted gradient map of the HR batch. Raises InputError."""
         if self.gradient is None:
             raise InputError(
                 "This DGGGANLight predicts no gradient map: it has no gradient branch "

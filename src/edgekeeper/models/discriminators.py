@@ -97,6 +97,8 @@ class SRGANDiscriminator(nn.Module):
         size: a multiple of 16, as the convolutions halve it four times; the paper's is 96.
         width: maps of the first pair; each pair doubles them.
         norm: ``"none"`` for losses that look at each image alone (a gradient penalty).
+
+    Raises InputError.
     """
 
     def __init__(

@@ -141,6 +141,8 @@ class GradientBranch(SRModel):
         taps: modules of the backbone by name (``"blocks.3"``), in the order they run, whose
             results the branch reads; each has the size of the features. The features themselves
             are always read, last.
+
+    Raises InputError.
     """
 
     def __init__(
@@ -270,11 +272,7 @@ class GradientBranch(SRModel):
         return [seen[name] for name in self.taps]
 
     def _probe(self, colours: int) -> tuple[bool, list[int]]:
-        """Whether the backbone works at HR size, and how many maps each tap and the features are.
-
-        Raises InputError: no such module, one that does not run on the way to the features, or maps
-        of a size that is neither that of LR nor of HR.
-        """
+        """Whether the backbone works at HR size, and how many maps taps and features are."""
         known = [name for name, _ in self.backbone.named_modules() if name]
         for name in self.taps:
             check_choice("module of the backbone", name, known=known)

@@ -70,7 +70,7 @@ class DistillationBlock(nn.Module):
 
 
 class IMDN(SRModel):
-    """IMDN for one scale; the defaults are the paper's."""
+    """IMDN for one scale; the defaults are the paper's. Raises InputError."""
 
     def __init__(self, *, scale: int = 4, width: int = 64, blocks: int = 6) -> None:
         super().__init__()

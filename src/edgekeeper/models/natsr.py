@@ -113,7 +113,10 @@ class NaturalManifoldDiscriminator(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits (B, 1) of images (B, colours, H, W) in [0, 1], 16 pixels a side or more."""
+        """The logits (B, 1) of images (B, colours, H, W) in [0, 1], 16 pixels a side or more.
+
+        Raises InputError: images that are smaller, or another number of colours.
+        """
         least = 2**HALVINGS
         right = images.ndim == 4 and images.shape[1] == self.colours
         if not right or min(images.shape[2:]) < least:

@@ -24,7 +24,10 @@ _PLAIN: dict[str, type[nn.Module]] = {}  # other modules of imported files: part
 
 
 def import_file(path: str | Path) -> list[str]:
-    """Run a Python file and return the names of its networks, which are known from then on."""
+    """Run a Python file and return the names of its networks, which are known from then on.
+
+    Raises InputError: no such file, one that does not load, or one that defines no network.
+    """
     names = adopt(run_file(Path(path), kind="Python file"))
     if not names:
         raise InputError(
@@ -55,7 +58,10 @@ def run_file(path: Path, *, kind: str) -> ModuleType:
 
 
 def adopt(module: ModuleType) -> list[str]:
-    """Make the networks that ``module`` itself defines known by name; return the names."""
+    """Make the networks that ``module`` itself defines known by name; return the names.
+
+    Raises InputError: one is called as a network of edgekeeper is.
+    """
     modules = [
         value
         for value in vars(module).values()
@@ -80,6 +86,7 @@ def load_entry_point(name: str) -> type[Any]:
     """Return the network ``name`` of a package that is installed; it is in MODELS from then on.
 
     Or the class of that name in an imported file that a ``GradientBranch`` may be put around.
+    Raises InputError: none has it; says how to make a network of one's own known.
     """
     if name in _PLAIN:
         return _PLAIN[name]

@@ -72,6 +72,7 @@ class RCAN(SRModel):
 
     ``receptive_field`` is that of the convolutions. The attention weighs channels by their means
     over all that the network is given, so each pixel also has a slight influence on all others.
+    Raises InputError.
     """
 
     mean: Tensor

@@ -58,7 +58,7 @@ class RRDBlock(nn.Module):
 
 
 class RRDB(SRModel):
-    """ESRGAN's generator for one scale; the defaults are the paper's."""
+    """ESRGAN's generator for one scale; the defaults are the paper's. Raises InputError."""
 
     def __init__(
         self,

@@ -145,6 +145,7 @@ class SFTGAN(SRModel):
         ``maps`` (B or 1, 8, scale·H, scale·W): at each HR pixel the probabilities of
         ``CATEGORIES``, 0 or more, with a sum of 1. To enlarge in tiles, cut the map as the
         image, at ``scale`` times the places.
+        Raises InputError: a map of another shape, or of numbers that are no probabilities.
         """
         self._check(lr, maps)
         maps = maps.to(lr).expand(lr.shape[0], -1, -1, -1)  # (B, 8, rH, rW)
@@ -154,6 +155,7 @@ class SFTGAN(SRModel):
         """A map (B, 8, scale·H, scale·W) for ``lr`` (B, 3, H, W) that is the same everywhere.
 
         One of ``CATEGORIES`` is certain, or all are equally probable if none is named.
+        Raises InputError: no such category.
         """
         count = len(CATEGORIES)
         if category is None:
@@ -200,7 +202,7 @@ class SFTGAN(SRModel):
 
 
 def taking_maps(model: SRModel) -> SFTGAN:
-    """Return the network itself, if it takes maps of categories."""
+    """Return the network itself, if it takes maps of categories. Raises InputError."""
     if not isinstance(model, SFTGAN):
         raise InputError(
             f"{type(model).__name__} takes no map of categories; only SFTGAN does, run in PyTorch "

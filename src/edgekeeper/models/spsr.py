@@ -98,6 +98,8 @@ class SPSR(SRModel):
 
     Args:
         taps: after which blocks of ``sr``, counted from 1, the gradient branch reads.
+
+    Raises InputError.
     """
 
     def __init__(

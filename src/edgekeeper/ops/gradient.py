@@ -106,6 +106,7 @@ def sobel(x: Tensor, *, border: Border = "zero", padding: int = 1) -> Gradients:
     x kernel ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)), y kernel ((1, 2, 1), (0, 0, 0), (-1, -2, -1)):
     the signs of the gradient variance loss (Abrahamyan et al., ICASSP 2022). Same size as ``x``
     with ``padding=1``, a ring wider with 2, two rows and columns less with ``border="valid"``.
+    Raises InputError for a wrong shape, border or padding.
     """
     return _differences(x, operator="sobel", border=border, padding=padding)
 
@@ -116,6 +117,7 @@ def central(x: Tensor, *, border: Border = "zero", padding: int = 1) -> Gradient
     Not halved: the pixels compared are two apart (Ma et al., SPSR, CVPR 2020, equation 2). Same
     size as ``x`` with ``padding=1``; with 2 a ring wider, which is how the authors' code computes
     its losses. ``border="valid"`` drops the outermost rows and columns.
+    Raises InputError for a wrong shape, border or padding.
     """
     return _differences(x, operator="central", border=border, padding=padding)
 
@@ -133,6 +135,7 @@ def gradient_map(x: Tensor, *, operator: Operator = "central", padding: int = 1)
 
     With the default operator this is M(.) of SPSR (CVPR 2020, equation 2) and, up to signs that
     the length does not see, the gradient map of DGGGAN. ``padding=2`` adds a ring.
+    Raises InputError for a wrong shape, operator or padding.
     """
     if operator not in ("sobel", "central"):
         raise InputError(f"operator is 'sobel' or 'central', not '{operator}'.")

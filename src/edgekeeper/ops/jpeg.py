@@ -66,6 +66,7 @@ def quantisation_tables(quality: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Tables (B, 8, 8) of luma and chroma that libjpeg takes at ``quality`` 1 to 100.
 
     t = clip(floor((K s + 50) / 100), 1, 255) with s = 5000 // q below 50 and 200 - 2 q from there.
+    Raises InputError: beyond.
     """
     for q in quality:
         if not 1 <= q <= 100:
@@ -185,6 +186,9 @@ def jpeg(
     With ``differentiable`` the values are the same, and each rounding has derivative one
     (straight-through: Bengio et al., arXiv:1308.3432), so that gradients pass; clipping keeps its
     own derivative.
+
+    Raises InputError for another shape or dtype, a quality outside 1 to 100, another subsampling
+    than "4:2:0" and "4:4:4", or a list whose length is not B.
     """
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise InputError(

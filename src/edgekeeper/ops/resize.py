@@ -372,6 +372,9 @@ def pillow_resize(
     version 13 Pillow goes vertically first when the height shrinks by more than twice as many
     pixels as the width; here the order is always that of the versions before.)
     This is how the code of the gradient variance loss makes its LR images.
+
+    Raises InputError for another dtype than a floating-point one, an empty image, an unknown
+    method or a size below 1.
     """
     _check(x)
     if method not in _PILLOW_KERNELS:

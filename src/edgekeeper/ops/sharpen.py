@@ -41,6 +41,8 @@ def sharpen(x: Tensor, strength: float | Tensor, *, patch: int | None = None) ->
     ``strength`` in [0, STRONGEST], one number or one per image (B,); 0 returns ``x``. Values of
     0.001 to 0.01 are of use. Within 1e-4 of the change from the exact solution. Constants stay,
     and with ``patch`` ramps too. Differentiable in ``x``; half precision is computed in float32.
+
+    Raises InputError for a wrong shape, dtype or strength, and images in which no patch fits.
     """
     _check(x, patch)
     strengths = torch.as_tensor(strength, dtype=torch.float64).detach().cpu().flatten()
@@ -101,6 +103,8 @@ def strength_for_ratio(x: Tensor, ratio: float, *, patch: int | None = None) -> 
 
     A network whose GV ratio is known on average, 0.6 say, is brought to 0.8 by 0.8 / 0.6. By
     bisection; 0 for a flat image, ``STRONGEST`` where even that is not enough.
+
+    Raises InputError for a ratio below 1, and as ``sharpen``.
     """
     if not ratio >= 1:
         raise InputError(f"ratio is {ratio}; sharpening only raises the energy, so at least 1.")
@@ -116,7 +120,7 @@ def strength_for_change(x: Tensor, mse: float, *, patch: int | None = None) -> T
     """Return the strengths (B,) at which the mean square change of the image is ``mse``.
 
     ``allowed_change`` gives the ``mse`` of a price in dB. By bisection; ``STRONGEST`` where even
-    that changes the image less.
+    that changes the image less. Raises InputError for a negative ``mse``, and as ``sharpen``.
     """
     if not mse >= 0:
         raise InputError(f"mse is {mse}; a mean square change is at least 0.")

@@ -44,6 +44,8 @@ def patch_variances(x: Tensor, *, patch: int) -> Tensor:
     Blocks do not overlap and start at the top left; each channel of ``x`` (B, C, H, W) by itself.
     Rows and columns that fill no block are dropped.
     Gradient variance loss (Abrahamyan et al., ICASSP 2022, equation 1).
+
+    Raises InputError for a wrong shape, a patch below 2 or larger than the image.
     """
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(
@@ -70,6 +72,7 @@ def local_variance(x: Tensor, *, window: int) -> Tensor:
     """Return the unbiased variance of the ``window`` × ``window`` pixels around each, (B, C, H, W).
 
     Of each channel of ``x`` by itself, mirrored at the border without repeating the last pixel.
+    Raises InputError for a wrong shape, an even window, or an image that cannot be mirrored so far.
     """
     radius = window // 2
     if x.ndim != 4 or not x.is_floating_point() or window < 3 or window % 2 == 0:
@@ -90,7 +93,7 @@ def local_variance(x: Tensor, *, window: int) -> Tensor:
 
 
 def gaussian_window(size: int = 11, sigma: float = 1.5) -> Tensor:
-    """Return a Gaussian with sum 1, (size,) in float64; the square window is its outer product."""
+    """Return a Gaussian of sum 1, (size,) float64, for its outer product. Raises InputError."""
     if size < 1 or size % 2 == 0 or not sigma > 0:
         raise InputError(
             f"A Gaussian window of size {size} and sigma {sigma} was asked for; the size must be "
@@ -171,6 +174,8 @@ def ssim_map(
     Gaussian window 11 × 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, population variances (Wang et
     al., Image quality assessment, 2004, equation 13). ``border="valid"`` keeps whole windows only
     (10 rows and columns less); "zero" and "symmetric" keep the size.
+
+    Raises InputError when the shapes or dtypes differ or, for "valid", a side is below 11.
     """
     if x.shape != y.shape or x.dtype != y.dtype or x.ndim != 4 or not x.is_floating_point():
         raise InputError(

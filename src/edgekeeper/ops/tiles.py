@@ -116,6 +116,7 @@ def plan_tiles(
     pixels, or ``rows`` of them high. The kept parts cover each pixel once and have at least
     ``overlap`` read pixels around them, less at the image's border. For ``multiple`` and ``border``
     see ``plan_axis``.
+    Raises InputError: the image is empty, or a tile keeps nothing between its overlaps.
     """
     height, width = size
     if height < 1 or width < 1:
@@ -135,6 +136,7 @@ def plan_axis(
     Spans begin at multiples of ``multiple`` and are as long, but for what is left at the end:
     networks that look at groups of pixels then see the groups that they see in the whole image.
     The first and the last have ``border`` replicated pixels (a multiple of ``multiple``).
+    Raises InputError: a tile keeps nothing between its overlaps.
     """
     if multiple > 1 and length > tile:
         rest = length % multiple
@@ -188,7 +190,10 @@ class RowWindow:
         self._first = self._stop = 0  # the rows that are held
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Return the rows (B, C, stop - start, W) from ``start``; earlier ones are forgotten."""
+        """Return the rows (B, C, stop - start, W) from ``start``; earlier ones are forgotten.
+
+        Raises InputError: the rows were forgotten, or the bands end before ``stop``.
+        """
         if start < self._first:
             raise InputError(f"Row {start} was asked for after row {self._first} was left behind.")
         self._forget(start)
@@ -226,6 +231,7 @@ def tiled_bands(
     ``window`` gives the rows of the image; ``function`` maps what is read of a tile (B, C, h, w)
     to (B, C', scale·h, scale·w). A thread of ``pool`` makes the next tile while the last one is
     taken; ``on_tile`` is called after each, by the caller's.
+    Raises InputError: ``function`` gave another size than that.
     """
     band = torch.empty(0)
     for tile, result in _made(function, window, grid=grid, pool=pool):
@@ -308,6 +314,7 @@ def tile_side(
     For "auto" 384 to 512, wasting less than half on overlap, or less when memory is short. On a
     CPU PyTorch's rate falls above 384 pixels, OpenVINO's not; a balanced network of which 256 are
     read spends a seventh more on overlap than of 384.
+    Raises InputError: a number that leaves nothing between the overlaps.
     """
     if tile == "auto":
         side = max(384, min(8 * overlap, 512), 4 * overlap)

@@ -34,7 +34,8 @@ def wavelet_bands(x: Tensor) -> WaveletBands:
     """Return the bands of each channel of ``x`` (B, C, H, W), which repeats beyond its border.
 
     Nothing is left out between pixels, so the bands move with the image and hold four times its
-    energy; a constant c gives 2c in ``ll`` and 0 elsewhere.
+    energy; a constant c gives 2c in ``ll`` and 0 elsewhere. Raises InputError for a wrong shape or
+    dtype (half precision too) and for images with a side below 14, the filter's length.
     """
     known = x.dtype in (torch.float32, torch.float64)
     if x.ndim != 4 or not known or min(x.shape[-2:]) < len(SYM7):

@@ -28,7 +28,7 @@ def blend(a: SRModel, b: SRModel, *, alpha: float) -> SRModel:
     """Return a new network with the weights (1 - alpha) · a + alpha · b, in evaluation mode.
 
     Buffers of floats are mixed as the weights are; others must be equal. The sums are made in
-    float64.
+    float64. Raises InputError for networks that are not of one kind, with the first difference.
     """
     _check_alpha(alpha)
     ours, theirs = _tensors(a), _tensors(b)
@@ -53,6 +53,7 @@ def blend_files(
 
     a, b: names of networks that ship, or files; ``scale`` is for foreign ones that do not say
     theirs. The card holds alpha, and name, SHA-256 and card of both parents.
+    Raises InputError: unlike networks, another file extension, or one of the two.
     """
     _check_alpha(alpha)
     target = Path(target)

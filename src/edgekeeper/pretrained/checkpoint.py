@@ -77,7 +77,7 @@ class NetworkFile:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], *, facts: Mapping[str, object]
 ) -> None:
-    """Write tensors and facts to ``path``, whole or not at all."""
+    """Write tensors and facts to ``path``, whole or not at all. Raises CheckpointError."""
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     said = json.dumps(dict(facts))
     metadata = {KEY: said, DIGEST: _digest(packed, said)}
@@ -136,7 +136,7 @@ def is_safetensors(head: bytes) -> bool:
 
 
 def read_tensors(path: Path) -> TensorFile:
-    """Return the tensors and facts of a file that ``write_tensors`` wrote, as it wrote them."""
+    """Return the tensors and facts that ``write_tensors`` wrote. Raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint '{path}'.")
     check_whole(path)
@@ -211,7 +211,7 @@ def model_spec(description: Mapping[str, object]) -> Spec[SRModel]:
 def read_network(path: Path) -> NetworkFile:
     """Return the network of a file from ``save_model``, or of a training state.
 
-    Of a state it is the EMA of the weights, where there is one.
+    Of a state it is the EMA of the weights, where there is one. Raises CheckpointError.
     """
     file = read_tensors(path)
     recipe = file.facts.get("recipe")  # states of earlier versions say it there
@@ -236,7 +236,7 @@ def read_network(path: Path) -> NetworkFile:
 def load_model(path: Path) -> SRModel:
     """Return the network of a file from ``save_model`` or of a training state, ready to use.
 
-    It is float32 and in evaluation mode.
+    It is float32 and in evaluation mode. Raises CheckpointError.
     """
     file = read_network(path)
     try:
@@ -312,7 +312,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, *, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give each parameter that learns the optimizer state that ``optimizer_tensors`` saved."""
+    """Restore the optimizer from what ``optimizer_tensors`` saved. Raises CheckpointError."""
     saved = {key.rpartition("/")[0] for key in tensors}
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     missing = sorted(learning.keys() - saved)

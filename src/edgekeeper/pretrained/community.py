@@ -53,7 +53,7 @@ class CommunityModel(SRModel):
 
 
 def load_community(path: str | Path) -> CommunityModel:
-    """Return the network in a file that spandrel knows, float32 on the CPU, in evaluation mode."""
+    """Load by spandrel, float32, CPU, to evaluate. Raises CheckpointError, UnavailableError."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")

@@ -40,6 +40,7 @@ class ExportedNetwork(SRModel):
     """A network in a file of another program's format: takes and gives what the torch one does.
 
     ``facts`` is what the file says of itself, the card included; ``runtime`` runs it.
+    Raises CheckpointError: facts are missing.
     """
 
     def __init__(
@@ -77,7 +78,10 @@ class ExportedNetwork(SRModel):
         return self._overlap
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The SR batch (B, C, scale·H, scale·W) of an LR batch in [0, 1], computed on the CPU."""
+        """The SR batch (B, C, scale·H, scale·W) of an LR batch in [0, 1], computed on the CPU.
+
+        Raises CheckpointError: the file makes another size; InputError: under autocast.
+        """
         if torch.is_autocast_enabled(lr.device.type):
             raise InputError(
                 "An exported network cannot change its precision; leave it at float32 here and "
@@ -114,7 +118,7 @@ def load_exported(
 
     runtime: "openvino" runs ``.onnx`` too. threads: by default as many as this process may use.
     precision: ``"bfloat16"`` lets OpenVINO compute in it where the processor can.
-    device: "cuda" or "cuda:1" is for ONNX Runtime with TensorRT or CUDA.
+    device: "cuda" or "cuda:1" is for ONNX Runtime with TensorRT or CUDA. Raises InputError.
     """
     path = Path(path)
     if path.suffix.lower() not in EXPORTED_SUFFIXES:
@@ -165,7 +169,7 @@ def _facts(text: str | None, path: Path) -> dict[str, object]:
 
 
 def providers_for(device: str) -> list[Any]:
-    """Return what ONNX Runtime computes with: on a GPU TensorRT where it is there, else CUDA."""
+    """Return ONNX Runtime's providers, TensorRT first. Raises InputError, UnavailableError."""
     if device == "cpu":
         return ["CPUExecutionProvider"]
     import onnxruntime

@@ -140,7 +140,7 @@ class PublishedFormat:
 
 
 def fill(file: Published, plan: Plan) -> SRModel:
-    """Return the network with the weights of the file; what does not fit is named."""
+    """Return the network with the file's weights. Raises CheckpointError."""
     model = plan.spec.build()
     own = {name: t for name, t in model.state_dict().items() if not name.endswith(COUNTER)}
     names = {published_name(name, plan.layers): name for name in own}

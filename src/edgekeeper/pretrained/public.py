@@ -75,7 +75,7 @@ def get_public(name: str) -> Path:
 
 
 def download(address: HubAddress) -> Path:
-    """Return a file of the Hub in the Hub's own cache, got if it is not there."""
+    """Return a file of the Hub, from its cache or got. Raises UnavailableError."""
     hub = _hub()
     try:
         path = hub.hf_hub_download(address.repository, address.file, revision=address.revision)
@@ -90,6 +90,7 @@ def push(path: Path, address: HubAddress, *, card: str) -> str:
     """Upload the network file ``path`` with ``card`` as README.md; return the page's address.
 
     The repository is made if there is none. Who may do that is known to huggingface_hub.
+    Raises UnavailableError.
     """
     hub = _hub().HfApi()
     try:

@@ -86,6 +86,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Training states are looked through (``state_dict``, ``params_ema``, ``net_g`` and so on), and
     the ``module.`` of ``nn.DataParallel`` is left out of the names. ``a.b.0`` is the first cell of
     field b of variable a of a MATLAB file, ``a/b`` the array b of group a of an HDF5 file.
+    Raises CheckpointError.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
@@ -115,7 +116,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_plain(path: Path) -> object:
-    """Return what a PyTorch or safetensors file holds, read without running code of the file."""
+    """Return what the file holds, without running its code. Raises CheckpointError."""
     head = check_whole(path)
     try:
         if is_safetensors(head):

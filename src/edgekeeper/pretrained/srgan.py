@@ -126,7 +126,7 @@ def read_msrresnet(file: Published) -> Plan:
 
 
 def read_sftgan(file: Published) -> Plan:
-    """Return the plan of an SFTGAN."""
+    """Return the plan of an SFTGAN. Raises CheckpointError."""
     scale = file.scale(4)
     (width, _), (condition, _) = file.channels("conv0"), file.channels("CondNet.8")
     hidden, _ = file.channels("CondNet.0")

@@ -78,7 +78,7 @@ def networks() -> list[Network]:
 
 
 def describe(path: Path) -> Network:
-    """Return what the file ``path`` holds, without reading its weights."""
+    """Return what the file ``path`` holds, without reading its weights. Raises CheckpointError."""
     try:
         with safe_open(str(path), framework="pt") as file:
             facts = parse_json((file.metadata() or {})[KEY])
@@ -114,6 +114,7 @@ def find(name_or_path: str | Path) -> Path:
     """Return the file of a network that ships, by name, or of one's own, by path.
 
     So are those that others published: by name once `models get` got them, or by ``hf://``.
+    Raises InputError.
     """
     path = Path(check_named(name_or_path))
     if path.is_file():
@@ -163,7 +164,7 @@ def is_own(path: Path) -> bool:
 
 
 def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRModel:
-    """Return the network of weights that other programs published, by spandrel if need be."""
+    """Return a published network, by spandrel if need be. Raises UnavailableError."""
     try:
         return load_published(path, scale=scale)
     except CheckpointError as unknown:
@@ -178,7 +179,7 @@ def load_foreign_or_community(path: Path, *, scale: int | None = None) -> SRMode
 
 
 def find_device(name: str) -> str:
-    """Return the device ``name``; for "auto" an accelerator where there is one."""
+    """Return the device ``name``; "auto" prefers an accelerator. Raises InputError."""
     kind, _, number = name.partition(":")
     there = {
         "cpu": True,
@@ -323,6 +324,7 @@ def choose_passes(wanted: float, *, factors: tuple[int, ...]) -> tuple[int, ...]
 
     None for a factor of 1 or less, several for more than one network's: 6 is 2 x 3. The smaller
     factor comes first, since the second pass works on an image that the first has enlarged.
+    Raises InputError: none enlarges.
     """
     # A network is used for up to 1 % more than its factor; the exact resize adds what is missing.
     # Otherwise 2001 pixels made of 1000 would need the network for three times the size.

@@ -111,7 +111,7 @@ TINY = StageSizes(patch=32, batch=2, discriminator_width=4, published=False)
 
 
 def comparator(network: str, *, form: ComparatorForm = "paper") -> Recipe:
-    """Return the recipe of one of ``NETWORKS``, as in the table above or tiny."""
+    """Return the recipe of one of ``NETWORKS``, as in the table or tiny. Raises InputError."""
     check_choice("network in this table", network, known=NETWORKS)
     published = NETWORKS[network]
     recipe = Recipe(

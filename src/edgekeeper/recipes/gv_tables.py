@@ -195,7 +195,10 @@ def comparisons(
     seeds: Sequence[int] = (0,),
     degradation: Degradation = "bilinear",
 ) -> list[Comparison]:
-    """Return the pairs of cells of the table, or of the chosen networks and scales."""
+    """Return the pairs of cells of the table, or of the chosen networks and scales.
+
+    Raises InputError for a network or scale that the table does not have.
+    """
     first = table == "gv_table1"
     columns, rows = (GV_NETWORKS, GV_SCALES) if first else (GV_NETWORKS[:1], GV_SCALES[:1])
     chosen, factors = networks or columns, scales or rows

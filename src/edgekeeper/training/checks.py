@@ -141,7 +141,7 @@ class GradientCheck:
         self.discriminators[name] = _length(_gradients(loss, learning))
 
     def verify(self, *, stage: str) -> None:
-        """Check that every loss, discriminator and part that learns takes part."""
+        """Check that all that learns takes part. Raises TrainingError, NotFiniteError."""
         own = {name: parts["all"] for name, parts in self.norms.items()}  # weighted lengths
         for name, length in (own | self.discriminators).items():
             if not math.isfinite(length):

@@ -28,7 +28,7 @@ class Optim(Checked):
     after each of ``milestones`` (counted within the stage). ``warmup`` steps rise linearly from 0.
     ``clip``: "norm" limits the global gradient norm to ``clip_limit``; "value_over_rate" limits
     every value to ±clip_limit / learning_rate (VDSR, section 3.2).
-    ``renew_every``: updates of SOAP between renewals of its bases.
+    ``renew_every``: updates of SOAP between renewals of its bases. Raises InputError.
     """
 
     learning_rate: Annotated[float, Allowed("a positive, finite one", lambda v: 0.0 < v < math.inf)]

@@ -92,7 +92,7 @@ class Stage(Checked):
     edges are kept: photographs are mostly sky and blur, from which little is learned.
     ``trains``: beginnings of the names of the generator's parameters that learn, () for all.
     Each update of the generator is followed by ``discriminator_updates`` of every discriminator,
-    the first on the same images, each further one on a batch of its own.
+    the first on the same images, each further one on a batch of its own. Raises InputError.
     """
 
     name: str
@@ -176,7 +176,7 @@ class Recipe(Checked):
         return tuple(accumulate(stage.steps for stage in self.stages))
 
     def stage_at(self, step: int) -> tuple[Stage, int]:
-        """Return the stage of update ``step`` (counted from 0) and the step's number within it."""
+        """Return the stage of ``step`` (from 0) and the number within. Raises InputError."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage, step

@@ -32,7 +32,7 @@ _NUMBERS = {bool: "true or false", int: "a whole number", float: "a number", str
 def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Return ``recipe`` with each of ``settings``, ``"data.batch=8"``, in turn.
 
-    Values are as in TOML; a text needs no quotes, ``none`` is nothing.
+    Values are as in TOML; a text needs no quotes, ``none`` is nothing. Raises InputError.
     """
     for setting in settings:
         path, equals, text = setting.partition("=")  # the value may hold an =

@@ -17,6 +17,7 @@ def start(recipe: Recipe, model: SRModel, *, file: Path | None) -> dict[str, obj
 
     What may be new is ``recipe.start``'s to say. Without one nothing may be, but that the network
     may fit one part of the recipe's as a whole (``"backbone."``), around which all is new.
+    Raises CheckpointError: it does not fit; InputError: no file.
     """
     if file is None:
         if recipe.start is None:

@@ -195,7 +195,7 @@ def build_losses(recipe: Recipe, *, device: str) -> Mapping[Spec[Loss], Loss]:
 def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
     """Write the whole state to ``path``, once it is known to be finite; it is a network file too.
 
-    An earlier file is unchanged where it is not, or cannot be written.
+    An earlier file is unchanged where it is not, or cannot be written. Raises NotFiniteError.
     """
     # names as "model.head.weight": the prefix says whose they are
     tensors = {

@@ -53,7 +53,7 @@ def usual_codec(target: Path) -> str:
 
 
 def check_options(codec: str, crf: int | None) -> None:
-    """Raise an error for a codec that is not known or not there, or a quality that it has not."""
+    """Raise InputError for a codec that is not known or not there, or a quality that it has not."""
     check_choice("video codec", codec, known=CODECS)
     known = CODECS[codec]
     if crf is not None and known.crf is None:

@@ -63,7 +63,7 @@ class Coding:
 
 
 def to_image(frame: "VideoFrame", coding: Coding) -> Image:
-    """Return the frame as an RGB image of 16 bits; ``coding`` is that of its samples."""
+    """Return the frame as RGB of 16 bits; ``coding`` is its own. Raises ImageError."""
     layout = layout_to_read(frame.format.name)
     if layout is None:
         raise ImageError(f"Frames of the pixel format '{frame.format.name}' cannot be read.")

@@ -37,7 +37,7 @@ def check_streams(folder: SegmentFolder, encoding: Encoding) -> tuple[str, ...]:
 
 
 def join(folder: SegmentFolder, encoding: Encoding) -> None:
-    """Write the segments and the source's other streams to ``folder.joined``."""
+    """Write the segments and the source's other streams to ``folder.joined``. Raises ImageError."""
     with (
         open_video(encoding.facts.path) as source,
         _output(folder.joined, source, encoding) as (output, video, copies, _),

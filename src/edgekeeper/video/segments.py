@@ -121,6 +121,7 @@ class SegmentFolder:
     """The hidden folder of one video, beside the file that it becomes.
 
     What is found there is thrown away unless ``about`` (source, networks, codec) is the same.
+    Raises ImageError: it cannot be made.
     """
 
     def __init__(self, target: Path, about: dict[str, object]) -> None:

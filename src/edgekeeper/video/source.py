@@ -142,7 +142,7 @@ def survey(path: Path, *, tolerant: bool = False) -> Facts:
 def read_frames(facts: Facts, *, wanted: Callable[[int], bool]) -> Generator[Frame, None, None]:
     """Yield the frames whose numbers are ``wanted``, with times that always grow.
 
-    Decoding is quick, so that the rest is read over.
+    Decoding is quick, so that the rest is read over. Raises ImageError.
     """
     from av.codec.context import ThreadType
 

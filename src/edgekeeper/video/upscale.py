@@ -76,6 +76,7 @@ def upscale_video(
 
     What is finished lies in a hidden folder beside the target. Stopped and started again with the
     same arguments it goes on there, with the frames of a run that was not stopped.
+    Raises ImageError.
     """
     source, target, request = Path(source), Path(target), request or Request()
     request = _for_frames(request)
@@ -127,7 +128,7 @@ def upscale_video(
 
 
 def check_video_target(source: Path, target: Path, *, overwrite: Overwrite) -> None:
-    """Raise the error of a target that cannot be written, whatever the video."""
+    """Raise InputError for a target that cannot be written, whatever the video."""
     if source.resolve() == target.resolve():
         raise InputError(f"'{source}' cannot be its own target; choose another name.")
     if target.suffix.lower() not in VIDEO_SUFFIXES:

@@ -66,6 +66,10 @@ def export_network(
     compute in eight bits but for those that ``keep`` names; some of the images give the ranges, on
     the others the loss is measured, which is stored in the file.
     ``runtime`` says which format the file extension has to be of.
+    Raises InputError: no such network, one that PyTorch cannot export or that is an exported file,
+    another file extension, a file that exists, too few images; CheckpointError: the file's images
+    differ, or int8 loses more than ``allowed_loss_db``; UnavailableError: a package is not
+    installed.
     """
     target = Path(target)
     suffix = target.suffix.lower()
@@ -118,6 +122,8 @@ def with_runtime(
     of the network's file, or of its layers and weights; the latter are compared with the network
     again.
     ``precision="bfloat16"`` is OpenVINO's. For 8 bits export a file and load that.
+    Raises InputError: no such network, runtime or precision; UnavailableError: not installed;
+    CheckpointError: the exported network differs.
     """
     check_choice("runtime", runtime, known=RUNTIMES)
     if runtime == "onnx" and precision != "float32":

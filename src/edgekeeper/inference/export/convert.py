@@ -30,6 +30,7 @@ def onnx_model(network: SRModel) -> Any:
     """Return the ONNX model of a network: input ``lr``, output ``sr``, batch and sides open.
 
     Layers keep their names, and a batch normalisation becomes part of the convolution before it.
+    Raises InputError: PyTorch's exporter cannot follow the network.
     """
     example = torch.zeros(2, COLOUR_COUNT[network.channels], 24, 28)
     try:
@@ -168,7 +169,7 @@ def _compare(exported: SRModel, original: SRModel) -> Agreement:
 def check(
     exported: SRModel, original: SRModel, *, kind: Literal["float", "int8"] = "float"
 ) -> Agreement:
-    """Return how far the two are apart, which is near enough."""
+    """Return how far the two are apart, which is near enough. Raises CheckpointError: it is not."""
     found = _compare(exported, original)
     if kind == "float" and max(found.pixels, found.gradients) > BOUND:
         raise CheckpointError(

@@ -75,6 +75,7 @@ def split_images(folder: Path, *, scale: int) -> Split:
     """Return the middles of at most ``IMAGES`` images of a folder; every third of them measures.
 
     Of a single image one half calibrates and the other measures.
+    Raises InputError: no such folder, or no image in it that is large enough.
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder '{folder}' with images to calibrate on.")
@@ -129,7 +130,10 @@ def layers(model: Any, network: SRModel) -> dict[str, str]:
 
 
 def float_layers(model: Any, network: SRModel, *, keep: Keep) -> list[str]:
-    """Return the layers that stay in float: none, the first, or the first and the last."""
+    """Return the layers that stay in float: none, the first, or the first and the last.
+
+    Raises InputError: that would be all.
+    """
     names = list(dict.fromkeys(layers(model, network).values()))
     kept = {"none": [], "first": names[:1], "ends": [*names[:1], *names[-1:]]}[keep]
     if len(set(kept)) == len(names):
