@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "WaveletDiscriminator": {"size": PATCH, "width": 2},
     "StructureExtractor": {"width": 2},
     "auto_encoder": {"width": 2},
+    "UNetDiscriminator": {"width": 2},
     "SRGANDiscriminator": {"size": PATCH, "width": 2},
     "NaturalManifoldDiscriminator": {"width": 2},
 }

@@ -15,6 +15,7 @@ from edgekeeper.models.dgggan import DGGGAN
 from edgekeeper.models.dgggan_light import DGGGANLight
 from edgekeeper.models.discriminators import (
     SRGANDiscriminator,
+    UNetDiscriminator,
     VGGDiscriminator,
     WaveletDiscriminator,
 )
@@ -63,5 +64,5 @@ __all__ = ["DBPN", "DGGGAN", "EDSR", "ESPCN", "FSRCNN", "IMDN", "MODELS", "RCAN"
 __all__ += ["SFTGAN", "SPSR", "SRCNN", "VDSR", "AutoEncoder", "ChainSR", "DGGGANLight"]
 __all__ += ["GradientBranch", "GradientGuided", "MSRResNet", "NatSR"]
 __all__ += ["NaturalManifoldDiscriminator", "SRGANDiscriminator", "SRModel", "SRResNet"]
-__all__ += ["SRVGGNetCompact", "StructureExtractor", "VGGDiscriminator", "WaveletDiscriminator"]
-__all__ += ["parameter_count"]
+__all__ += ["SRVGGNetCompact", "StructureExtractor", "UNetDiscriminator", "VGGDiscriminator"]
+__all__ += ["WaveletDiscriminator", "parameter_count"]

@@ -16,13 +16,18 @@ normalisation, as in the code of SPSR; BasicSR leaves those out.
 3 x 3 convolutions only, every second with stride 2, 1024 units in the first fully connected layer;
 23,563,649 parameters for 96 x 96 with batch normalisation, 23,561,793 without. Its convolutions
 before a normalisation have no bias.
+
+``UNetDiscriminator`` judges every pixel: the U-Net with spectral normalisation of Real-ESRGAN (Wang
+et al., ICCVW 2021, figure 6; https://arxiv.org/abs/2107.10833), 4,376,897 parameters at width 64.
 """
 
+import itertools
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from edgekeeper.errors import InputError
 from edgekeeper.models.base import kaiming_normal
@@ -135,6 +140,54 @@ class SRGANDiscriminator(nn.Module):
         _check(self, images, fits=images.shape[2:] == (self.size, self.size))
         maps = self.layers(images).flatten(1)  # (B, maps · edge²)
         return self.last(F.leaky_relu(self.hidden(maps), _SLOPE))  # (B, 1), logits
+
+
+class UNetDiscriminator(nn.Module):
+    """One number per pixel (B, 1, H, W): high for HR, low for SR, no sigmoid.
+
+    Images are (B, colours, H, W), sides a multiple of 8; InputError otherwise. Three halvings,
+    three doublings that each add the maps of before, two more convolutions. All layers but the
+    first and the last have no bias, and weights of spectral norm 1, whose estimate moves one step
+    with every call in training.
+
+    Args:
+        width: maps at full size; a halving doubles them.
+    """
+
+    def __init__(self, *, colours: int = 3, width: int = 64) -> None:
+        super().__init__()
+        self.colours = colours
+
+        def normalised(before: int, after: int, *, halve: bool = False) -> nn.Module:
+            side, stride = (4, 2) if halve else (3, 1)
+            return spectral_norm(nn.Conv2d(before, after, side, stride, padding=1, bias=False))
+
+        self.head = nn.Conv2d(colours, width, 3, padding=1)
+        widths = [width * 2**level for level in range(4)]  # 64, 128, 256, 512
+        steps = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(normalised(a, b, halve=True) for a, b in steps)
+        self.up = nn.ModuleList(normalised(b, a) for a, b in reversed(steps))
+        self.body = nn.ModuleList(normalised(width, width) for _ in range(2))
+        self.last = nn.Conv2d(width, 1, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        fits = all(side and side % 8 == 0 for side in images.shape[2:])
+        if images.ndim != 4 or images.shape[1] != self.colours or not fits:
+            raise InputError(
+                f"This discriminator takes images (B, {self.colours}, H, W) with sides that are "
+                f"multiples of 8, got {tuple(images.shape)}; choose such training patches."
+            )
+        maps = F.leaky_relu(self.head(images), _SLOPE)  # (B, F, H, W)
+        before = []
+        for layer in self.down:
+            before.append(maps)
+            maps = F.leaky_relu(layer(maps), _SLOPE)  # (B, 8·F, H/8, W/8) at last
+        for layer, same_size in zip(self.up, reversed(before), strict=True):
+            maps = F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+            maps = F.leaky_relu(layer(maps), _SLOPE) + same_size
+        for layer in self.body:
+            maps = F.leaky_relu(layer(maps), _SLOPE)  # (B, F, H, W)
+        return self.last(maps)  # (B, 1, H, W), logits
 
 
 def _check(network: VGGDiscriminator | SRGANDiscriminator, images: Tensor, *, fits: bool) -> None:
