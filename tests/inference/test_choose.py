@@ -15,7 +15,7 @@ from edgekeeper.inference.choose import treatment
 from edgekeeper.inference.network import infer, tile_overlap
 from edgekeeper.inference.pairs import Guarded, Mixture, mix
 from edgekeeper.models import SRModel
-from edgekeeper.pretrained.zoo import DEFAULTS, FACTORS, load
+from edgekeeper.pretrained.zoo import DEFAULTS, FACTORS, RESTORING, load
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,25 @@ def test_clean_images_are_faithful_and_damaged_ones_restored(photo):
     assert apart.max() <= 1.01
     assert np.abs(pixels["faithful", "bad"] - pixels["restore", "bad"]).max() > 8
     assert made["restore", "bad"].strength == 1 and made["restore", "bad"].notes == ()
+
+
+def test_texture_is_restored_as_far_as_an_image_was_damaged(photo):
+    clean, bad = damaged(photo, "clean"), damaged(photo, "camera")
+    invents, restores = DEFAULTS["texture"][4], RESTORING["texture"][4]
+    made = upscale_image(clean, Request(style="texture"))
+    plain = upscale_image(clean, Request(model=invents))
+    np.testing.assert_array_equal(made.image.pixels, plain.image.pixels)
+    made = upscale_image(bad, Request(style="texture"))
+    assert made.strength == upscale_image(bad, Request()).strength > 0.5
+    assert "style 'faithful'" in made.notes[0]
+    fully = upscale_image(bad, Request(style="texture", strength=1)).image.pixels.astype(int)
+    alone = upscale_image(bad, Request(model=restores)).image.pixels
+    assert np.abs(fully - alone).max() <= 1
+    # Both networks are held back, each by the one of its kind that does not invent.
+    held = networks_for(Request(style="texture", guard=True))
+    assert isinstance(held.load(4), Guarded) and isinstance(held.restore.load(4), Guarded)
+    parameters = [*held.restore.load(4).plain.parameters()]
+    assert all(map(torch.equal, parameters, load(DEFAULTS["restore"][4]).parameters()))
 
 
 def test_auto_at_each_scale_that_has_no_network_that_restores(photo):

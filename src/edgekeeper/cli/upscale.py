@@ -58,13 +58,14 @@ def _box(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     type=click.Choice(["auto", "faithful", "sharp", "texture", "restore"]),
     default="auto",
     help="auto: faithful (least error), but restored where the image is noisy or a JPEG. sharp: "
-    "truer gradient variance. texture: looks real, is invented.",
+    "truer gradient variance. texture: looks real, is invented, restored too.",
 )
 @click.option(
     "--strength",
     type=click.FloatRange(0, 1),
     metavar="0..1",
-    help="How strongly auto and restore restore. Default: as far as the image looks damaged; 1.",
+    help="How strongly auto, texture and restore restore. Default: as far as the image looks "
+    "damaged; restore: 1.",
 )
 @click.option(
     "--sharpness",

@@ -82,7 +82,7 @@ def upscale(
         model: a network, the name of one that ships, or a network file.
         style: by which the networks that ship are chosen when none is named. "auto" is the faithful
             ones, mixed with the one that restores as far as the image looks damaged.
-        strength: how far "auto" and "restore" restore, 0 to 1.
+        strength: how far "auto", "texture" and "restore" restore, 0 to 1.
         sharpness: 0 to 1, sharpens the result of any network.
         guard: takes the faithful result where the texture of the style "texture", or of a network
             that is named or given, is an artifact.

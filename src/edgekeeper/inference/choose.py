@@ -4,6 +4,8 @@ The style "auto" is faithful where an image is clean and restores as far as it w
 
 pixels and file -> estimate -> strength s -> (1 - s) · faithful + s · restoring
 
+"texture" does so with networks that invent.
+
 What computes them, and in which precision, is chosen too, by a part of the image.
 """
 
@@ -44,10 +46,10 @@ from edgekeeper.pretrained.exported import (
 from edgekeeper.pretrained.zoo import (
     DEFAULTS,
     FACTORS,
+    RESTORING,
     WEIGHTS,
     Accelerable,
     Networks,
-    Style,
     accelerated,
     check_named,
     choose_passes,
@@ -75,14 +77,14 @@ def networks_for(request: Request) -> Networks:
         return model
     loads = functools.cache(functools.partial(_load, request))
 
-    def shipped(style: Style) -> Networks:
-        names = DEFAULTS[style]
-        return Networks(factors=FACTORS[style], load=lambda f: loads(names[f]), names=names)
+    def shipped(names: dict[int, str]) -> Networks:
+        return Networks(factors=tuple(names), load=lambda f: loads(names[f]), names=names)
 
-    plain = shipped("faithful")
+    plain = shipped(DEFAULTS["faithful"])
     if request.guard:  # of its own networks: a faithful one beside each that invents
         chosen = networks_for(replace(request, guard=False))
-        return guarded(chosen, plain=plain)
+        restore = chosen.restore and guarded(chosen.restore, plain=shipped(DEFAULTS["restore"]))
+        return replace(guarded(chosen, plain=plain), restore=restore)
     if model is not None:
         one = loads(model if isinstance(model, SRModel) else check_named(model))
         own = Networks(factors=(one.scale,), load=lambda factor: one)
@@ -92,10 +94,11 @@ def networks_for(request: Request) -> Networks:
         names = {one.scale: str(model)}
         return replace(own, alpha=plain, flat=FLAT, faithful=faithful, names=names)
     find_device(request.device)
-    own = replace(shipped(style), alpha=plain, flat=FLAT, faithful=style != "texture")
-    if style not in ("auto", "restore"):
-        return own
-    return replace(own, load=plain.load, names=plain.names, restore=shipped("restore"))
+    own = shipped(DEFAULTS[style if style == "texture" else "faithful"])
+    own = replace(own, alpha=plain, flat=FLAT, faithful=style != "texture")
+    if style == "restore":
+        own = replace(own, factors=FACTORS[style])
+    return replace(own, restore=shipped(RESTORING[style])) if style in RESTORING else own
 
 
 def _load(request: Request, given: str | Path | SRModel) -> SRModel:

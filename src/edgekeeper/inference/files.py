@@ -294,7 +294,7 @@ def _begun(
 
     Where that surely decides how it is treated, the thread first looks what it went through.
     """
-    chosen = request.style == "auto" and networks_for(request).restore is not None
+    chosen = request.style != "restore" and networks_for(request).restore is not None
     sized = request.width or request.height or request.fit or (request.scale or 2) <= 1
     ahead = chosen and request.strength is None and not sized
     for number, (source, target) in enumerate(pairs, start=1):

@@ -27,7 +27,7 @@ from edgekeeper.inference.network import Choice, Drift
 from edgekeeper.models import SRModel
 from edgekeeper.ops.tiles import Seams
 from edgekeeper.pretrained.exported import UsedPrecision
-from edgekeeper.pretrained.zoo import FACTORS, Networks, Style
+from edgekeeper.pretrained.zoo import FACTORS, RESTORING, Networks, Style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class Request:
             The proportions stay; a smaller size shrinks the image.
         model: a network, the name of one that ships, a network file, or several networks; None:
             those that ship with ``style``.
-        strength: of "auto" and "restore", 0 (faithful) to 1; None: as the image is damaged, or 1.
+        strength: how far "auto", "texture" and "restore" restore, 0 to 1; None: as far as the image
+            is damaged, "restore" by 1.
         sharpness: from 0, as the network made it, to 1; None: 0, or 0.25 of the style "sharp".
         guard: take the faithful network's result where the texture of the one that is run is an
             artifact; with the style "texture" or a network of one's own.
@@ -104,10 +105,10 @@ class Request:
         named = isinstance(self.model, str | Path | SRModel)
         if named and self.style != "auto":
             raise InputError(f"Give the style '{self.style}' or a model, not both: it chooses one.")
-        if self.strength is not None and (named or self.style not in ("auto", "restore")):
+        if self.strength is not None and (named or self.style not in RESTORING):
             raise InputError(
-                "A strength mixes the faithful and the restoring network that ship, with the "
-                "styles auto and restore; edgekeeper blend mixes other networks."
+                "A strength mixes a restoring network that ships into another, with the styles "
+                "auto, texture and restore; edgekeeper blend mixes other networks."
             )
         if self.guard and self.model is None and self.style != "texture":
             raise InputError(

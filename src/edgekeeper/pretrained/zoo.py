@@ -49,7 +49,7 @@ Style = Literal["auto", "faithful", "sharp", "texture", "restore"]
 
 # "faithful" networks have the smallest error; "sharp" sharpens what they make; "texture" looks most
 # like a photograph and invents detail to do so; "restore" takes blur, noise and the marks of JPEG
-# away, and "auto" does so as far as an image has them.
+# away. "auto" and "texture" mix their RESTORING networks in as far as an image has these.
 _FAITHFUL = {2: "best_x2", 3: "best_x3", 4: "balanced_x4"}
 DEFAULTS: dict[Style, dict[int, str]] = {
     "auto": _FAITHFUL,
@@ -57,6 +57,11 @@ DEFAULTS: dict[Style, dict[int, str]] = {
     "sharp": _FAITHFUL,
     "texture": {4: "edsr_light_x4_texture"},
     "restore": {2: "restore_x2", 4: "restore_x4"},
+}
+RESTORING: dict[str, dict[int, str]] = {
+    "auto": DEFAULTS["restore"],
+    "restore": DEFAULTS["restore"],
+    "texture": {4: "restore_x4_texture"},
 }
 FACTORS: dict[Style, tuple[int, ...]] = {style: tuple(DEFAULTS[style]) for style in DEFAULTS}
 

@@ -73,7 +73,7 @@ class Options:
         if named and style != "auto":
             raise InputError("Say a style or a model, not both.")
         if given.get("strength") is not None and (named or style in _WITHOUT_STRENGTH):
-            raise InputError("'strength' is for the styles auto and restore.")
+            raise InputError("'strength' is for the styles auto, texture and restore.")
         if given.get("guard") and not named and style != "texture":
             raise InputError("'guard' is for the style texture, or for a model.")
         kept = {name: value for name, value in given.items() if value is not None}
@@ -82,7 +82,7 @@ class Options:
 
 
 _OF_PACE = ("style", "model", "guard")  # what the time of a job hangs on, beside its size
-_WITHOUT_STRENGTH = ("faithful", "sharp", "texture")
+_WITHOUT_STRENGTH = ("faithful", "sharp")
 
 
 def _is_side(value: object) -> bool:

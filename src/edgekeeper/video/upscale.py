@@ -211,6 +211,6 @@ def _identity(model: SRModel) -> str:
 def _for_frames(request: Request) -> Request:
     """Return the request with its networks; frames are not looked at, each would differ by it."""
     networks = networks_for(request)
-    if networks.restore is not None and request.style == "auto" and request.strength is None:
+    if networks.restore is not None and request.style != "restore" and request.strength is None:
         return replace(request, model=networks, strength=0.0, many=True)
     return replace(request, model=networks, many=True)
