@@ -1,10 +1,8 @@
 """Which networks an image goes through: those of a style, a name or a file, restoring or not.
 
-The style "auto" is faithful where an image is clean and restores as far as it was damaged:
+"auto" is faithful where an image is clean and restores as far as it was damaged ("texture" alike):
 
 pixels and file -> estimate -> strength s -> (1 - s) · faithful + s · restoring
-
-"texture" does so with networks that invent.
 
 What computes them, and in which precision, is chosen too, by a part of the image.
 """
@@ -94,10 +92,8 @@ def networks_for(request: Request) -> Networks:
         names = {one.scale: str(model)}
         return replace(own, alpha=plain, flat=FLAT, faithful=faithful, names=names)
     find_device(request.device)
-    own = shipped(DEFAULTS[style if style == "texture" else "faithful"])
-    own = replace(own, alpha=plain, flat=FLAT, faithful=style != "texture")
-    if style == "restore":
-        own = replace(own, factors=FACTORS[style])
+    own = shipped(DEFAULTS["faithful" if style == "restore" else style])
+    own = replace(own, factors=FACTORS[style], alpha=plain, flat=FLAT, faithful=style != "texture")
     return replace(own, restore=shipped(RESTORING[style])) if style in RESTORING else own
 
 
