@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ["EDGEKEEPER_CACHE"] = "/nonexistent/edgekeeper"  # nobody's own files are looked at
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, so each computes on one
@@ -39,6 +40,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("slow"):
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Tell how a worker that died has ended: by which signal, or with which status."""
+    if error:
+        status = node.gateway._io.popen.wait(30)
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        terminal = node.config.pluginmanager.get_plugin("terminalreporter")
+        terminal.write_line(f"{node.gateway.id} ended {how}")
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:

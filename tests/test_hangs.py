@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = """
-import ctypes, threading
+import ctypes, os, threading
 
 def wait_in_python():
     threading.Event().wait()
@@ -17,6 +17,9 @@ def wait_in_python():
 def wait_in_c():  # with Python's lock, twice for one mutex: no signal ends it
     mutex, lock = ctypes.create_string_buffer(64), ctypes.PyDLL(None).pthread_mutex_lock
     lock(mutex), lock(mutex)
+
+def test_killed():
+    os.kill(os.getpid(), 9)
 
 def test_other():
     pass
@@ -46,7 +49,7 @@ def test_a_wait_in_python_and_one_in_c(tmp_path: Path, pytestconfig: pytest.Conf
             told = started.communicate(timeout=120)[0]
         finally:
             started.kill()
-    assert started.returncode == 1 and "2 failed, 1 passed" in told
+    assert started.returncode == 1 and "3 failed, 1 passed" in told
     assert "crashed while running 'test_it.py::test_c'" in told and "in wait_in_c" in told
     assert "FAILED test_it.py::test_python" in told and "Timeout (>3.0s)" in told
 
@@ -56,9 +59,13 @@ def test_a_run_that_is_ended_tells_what_ran(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
     with run(tmp_path, "-vv") as started:
         try:
-            assert started.stdout and any("PASSED" in line for line in started.stdout)
+            told = ""
+            while "gw0 ended by signal 9" not in told:
+                line = started.stdout.readline() if started.stdout else ""
+                assert line, told
+                told += line
             os.killpg(started.pid, signal.SIGTERM)  # as `timeout` does
-            told = started.communicate(timeout=120)[0]
+            told += started.communicate(timeout=120)[0]
         finally:
             started.kill()
     assert started.returncode == 143

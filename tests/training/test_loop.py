@@ -47,6 +47,7 @@ from edgekeeper.spec import spec, to_plain
 from edgekeeper.training.batches import degraded
 from edgekeeper.training.loop import Outcome, RunOptions, train
 from edgekeeper.training.process import running
+from edgekeeper.training.progress import StopSignal
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Start, Term, Validation
 
 # ---- what is trained, on what -----------------------------------------------------------------
@@ -149,7 +150,11 @@ def run(recipe: Recipe, store: Store, out: Path, **changes: Any) -> Outcome:
 
 
 class StoppingStore:
-    """A store that asks for a stop, as Ctrl-C does, just before update ``at`` is computed."""
+    """A store that asks for a stop, as Ctrl-C does, just before update ``at`` is computed.
+
+    It calls what the run has installed, so that no signal can reach the process of the tests;
+    ``TestRealProcesses`` and the tests of ranks send real ones, to processes of their own.
+    """
 
     def __init__(self, store: Store, *, at: int, number: int = signal.SIGINT) -> None:
         self.store, self.at, self.number = store, at, number
@@ -160,7 +165,9 @@ class StoppingStore:
     def batches(self, *, start: int, **arguments: Any) -> Iterator[Batch]:
         for step, batch in enumerate(self.store.batches(start=start, **arguments), start=start + 1):
             if step == self.at:
-                signal.raise_signal(self.number)
+                handler = signal.getsignal(self.number)
+                assert isinstance(getattr(handler, "__self__", None), StopSignal)
+                handler(self.number, None)  # type: ignore[operator]
             yield batch
 
 
