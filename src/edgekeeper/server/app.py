@@ -5,7 +5,6 @@ import contextlib
 import json
 import secrets
 import shutil
-import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from edgekeeper.errors import EdgekeeperError
+from edgekeeper.errors import EdgekeeperError, InputError
 from edgekeeper.files import BAD_ZIP, is_full, parse_json
 from edgekeeper.server.archive import extract, is_wanted, is_zip, opened, plain_name, zipped
 from edgekeeper.server.guard import OWN_NAMES, Guard
@@ -61,12 +60,14 @@ def _routes(api: "_Api") -> list[BaseRoute]:
         ("GET", "/api/v1/events", api.events),
         ("GET", "/api/v1/images", api.list_images),
         ("POST", "/api/v1/images", api.add_images),
+        ("DELETE", "/api/v1/images", api.remove_all),
         ("GET", image, api.show),
         ("DELETE", image, api.remove),
         ("POST", f"{image}/foresee", api.foresee),
         ("GET", f"{image}/view/{{level:int}}/{{x:int}}_{{y:int}}", api.view),
         ("GET", "/api/v1/jobs", api.list_jobs),
         ("POST", "/api/v1/jobs", api.add_job),
+        ("POST", "/api/v1/jobs/cancel", api.cancel_all),
         ("GET", job, api.show),
         ("DELETE", job, api.remove),
         ("POST", f"{job}/cancel", api.cancel),
@@ -148,13 +149,16 @@ class _Api:
         return JSONResponse([self._service.as_json(image) for image in self._jobs.images.values()])
 
     async def add_images(self, request: Request) -> Response:
-        """The body is the file, or a ZIP of files; its name is in the address."""
+        """The body is the file, or a ZIP of files; its name is in the address.
+
+        A file that arrived and cannot be read is an image that failed, with the reason.
+        """
         name = plain_name(request.query_params.get("name", ""))
         upload = self._jobs.temporary / secrets.token_hex(8)
         try:
             await self._receive(request, upload)
             if is_zip(upload):
-                images = await self._unpack(upload)
+                images = await self._unpack(upload, name=name)
             else:
                 images = [self._service.add_image(upload, name=name)]
         except OSError as error:
@@ -173,8 +177,6 @@ class _Api:
                 if received > limit:
                     self._check_bytes(received)
                 file.write(chunk)
-        if not received:
-            raise HTTPException(422, "The file is empty.")
 
     def _check_bytes(self, count: int) -> None:
         limits = self._service.limits
@@ -186,27 +188,34 @@ class _Api:
         if shutil.disk_usage(self._jobs.folder).free < count + limits.reserve:
             raise HTTPException(507, "The disk of the server is full.")
 
-    async def _unpack(self, upload: Path) -> list[UploadedImage]:
+    async def _unpack(self, upload: Path, *, name: str) -> list[UploadedImage]:
         """Take the files of a ZIP whose contents together are no larger than an upload may be.
 
-        What is damaged in it fails alone; it is an error where nothing can be read.
+        What is damaged in it fails alone, and the ZIP where nothing can be read.
         """
-        most, unpacked = self._service.limits.waiting, []
+        limits, unpacked = self._service.limits, list[tuple[Path, str, str]]()
         try:
-            with await asyncio.to_thread(opened, upload, most=most) as archive:
+            with await asyncio.to_thread(opened, upload, most=limits.waiting) as archive:
                 files = [i for i in archive.infolist() if not i.is_dir() and is_wanted(i.filename)]
-                self._check_bytes(sum(info.file_size for info in files))
+                if not files:
+                    raise InputError("it holds no file")
+                size, most = sum(info.file_size for info in files), limits.upload
+                if size > most:
+                    raise InputError(
+                        f"its files are larger than {most / 1e6:.0f} MB, the most that is taken"
+                    )
+                self._check_bytes(size)
                 for info in files:
                     target = self._jobs.temporary / secrets.token_hex(8)
                     wrong = await asyncio.to_thread(extract, archive, info, target=target)
                     unpacked.append((target, plain_name(info.filename), wrong))
             if unpacked and all(wrong for _, _, wrong in unpacked):
-                raise zipfile.BadZipFile(unpacked[0][2])
+                raise InputError(unpacked[0][2])
             return [self._service.add_image(t, name=n, reason=wrong) for t, n, wrong in unpacked]
-        except EdgekeeperError:
+        except FullError:
             raise
-        except BAD_ZIP as error:
-            raise HTTPException(422, f"The ZIP cannot be read: {error}.") from error
+        except (InputError, *BAD_ZIP) as error:
+            return [self._service.add_image(upload, name=name, reason=str(error))]
         finally:
             for target, _, _ in unpacked:
                 target.unlink(missing_ok=True)
@@ -262,6 +271,18 @@ class _Api:
 
     async def remove(self, request: Request) -> Response:
         self._service.remove(self._thing(request))
+        return Response(status_code=204)
+
+    async def remove_all(self, _: Request) -> Response:
+        for image in list(self._jobs.images.values()):
+            self._service.remove(image)
+            await asyncio.sleep(0)  # so that listeners keep up
+        return Response(status_code=204)
+
+    async def cancel_all(self, _: Request) -> Response:
+        for job in [*self._jobs.in_state("queued"), *self._jobs.in_state("running")]:
+            self._service.cancel(job)
+            await asyncio.sleep(0)
         return Response(status_code=204)
 
     async def cancel(self, request: Request) -> Response:

@@ -49,7 +49,7 @@ def opened(path: Path, *, most: int) -> zipfile.ZipFile:
         if entries <= most:
             return archive
         archive.close()
-    raise InputError(f"The ZIP holds more than {most} files, the most that are taken at once.")
+    raise InputError(f"it holds more than {most} files, the most that are taken at once")
 
 
 def extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, target: Path) -> str:

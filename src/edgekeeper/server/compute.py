@@ -37,7 +37,7 @@ from edgekeeper.image import (
 from edgekeeper.image.quality import estimate
 from edgekeeper.image.unusual import CURE
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
-from edgekeeper.inference.choose import plan_passes
+from edgekeeper.inference.choose import PassPlan, plan_passes
 from edgekeeper.inference.request import VIDEO_SUFFIXES, is_video
 from edgekeeper.pretrained.zoo import Style, find_device
 from edgekeeper.server.jobs import TAKE_THE_REST
@@ -50,6 +50,8 @@ TILE = 512
 _LOOKED_AT = 1024  # pixels a side: what an image went through shows in its middle
 _TIMED = 96  # pixels a side of the image that a network is timed on
 _BESIDE = 0.13e-6  # seconds a pixel of a result for all but networks, as measured; then learnt
+_AT_LEAST = 0.6  # seconds of a job of any size
+_TIMES = 3  # a network is timed, of which the least counts: what else runs only adds
 
 Message = dict[str, Any]
 
@@ -206,17 +208,25 @@ def _networks(kind: _Kind, device: str) -> Networks:
 
 def foresee(task: Message) -> Message:
     """Return the size of a result and the seconds for it: networks, files, views and risk."""
-    request = request_of(task["options"], device=task["device"])
-    networks = request.model
-    assert isinstance(networks, Networks)
-    plan = plan_passes((task["height"], task["width"]), request, factors=networks.factors)
+    plan = _plan(task)
+    height, width = plan.size
+    try:
+        _check_size(width, height, task)
+    except InputError as error:
+        return {"width": width, "height": height, "allowed": False, "reason": str(error)}
     pixels, seconds = task["width"] * task["height"], 0.0
     for factor in plan.passes:
         seconds += pixels * _seconds_per_pixel(_kind(task["options"]), factor, task["device"])
         pixels *= factor**2
-    height, width = plan.size
-    seconds = (seconds + height * width * _BESIDE) * task.get("frames", 1)
-    return {"width": width, "height": height, "seconds": seconds}
+    seconds = _AT_LEAST + (seconds + height * width * _BESIDE) * task.get("frames", 1)
+    return {"width": width, "height": height, "seconds": seconds, "allowed": True, "reason": ""}
+
+
+def _plan(task: Message) -> PassPlan:
+    request = request_of(task["options"], device=task["device"])
+    assert isinstance(request.model, Networks)
+    size = (task["height"], task["width"])
+    return plan_passes(size, request, factors=request.model.factors)
 
 
 @functools.cache
@@ -237,7 +247,7 @@ def _seconds_per_pixel(kind: _Kind, factor: int, device: str) -> float:
     )
     image = Image(pixels=from_tensor(noise))
     upscale_image(image, request)
-    return upscale_image(image, request).network_seconds / _TIMED**2
+    return min(upscale_image(image, request).network_seconds for _ in range(_TIMES)) / _TIMED**2
 
 
 # ---- A job ---------------------------------------------------------------------------------------
@@ -249,8 +259,8 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
     Raises EdgekeeperError: it cannot be done, as the sentence says.
     """
     source, folder, options = Path(task["source"]), Path(task["folder"]), task["options"]
-    foreseen, began = foresee(task), time.monotonic()
-    width, height = foreseen["width"], foreseen["height"]
+    began = time.monotonic()
+    height, width = _plan(task).size
     _check_size(width, height, task)
     folder.mkdir(parents=True, exist_ok=True)
     request = request_of(options, device=task["device"])
@@ -270,7 +280,6 @@ def compute(task: Message, on_step: Callable[[Step], None]) -> Message:
         "bytes": target.stat().st_size,
         "width": width,
         "height": height,
-        "foreseen": foreseen["seconds"],
         "notes": list(result.notes),
         "view": make_view(after, folder),
         "risk": None,

@@ -3,7 +3,6 @@
 import json
 import shutil
 import sqlite3
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -225,15 +224,17 @@ class Jobs:
         """Return the jobs in a state, the oldest first."""
         return [job for job in self.jobs.values() if job.state == state]
 
-    def pace(self, options: dict[str, Any]) -> float:
-        """Return what such jobs took over what was foreseen: the median of the last nine."""
-        ratios = [
-            job.result["seconds"] / job.foreseen
-            for job in self.in_state("done")
-            if job.foreseen > 0.05
-            and all(job.options.get(name) == options.get(name) for name in _OF_PACE)
-        ]
-        return statistics.median(ratios[-9:]) if ratios else 1.0
+    def pace(self, options: dict[str, Any], *, running: tuple[Job, float] | None = None) -> float:
+        """Return what jobs took over what was foreseen: the last five such, else the last five.
+
+        ``running``, and the seconds it seems to take, counts as the last.
+        """
+        took = [(job, job.result["seconds"]) for job in self.in_state("done") if job.foreseen]
+        took += [running] if running and running[0].foreseen else []
+        kind = [options.get(name) for name in _OF_PACE]
+        such = [one for one in took if [one[0].options.get(name) for name in _OF_PACE] == kind]
+        last = (such or took)[-5:]
+        return sum(s for _, s in last) / sum(job.foreseen for job, _ in last) if last else 1.0
 
     def _rows(self, table: str) -> list[dict[str, Any]]:
         rows = self._file.execute(f"SELECT record FROM {table} ORDER BY rowid").fetchall()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import secrets
 import shutil
 import time
@@ -10,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from edgekeeper.errors import InputError
 from edgekeeper.server.jobs import TAKE_THE_REST, Form, FullError, Job, Jobs, Options, UploadedImage
 from edgekeeper.server.worker import TaskCancelledError, Worker, WorkerDiedError, WorkerError
 
@@ -48,6 +48,7 @@ class Service:
         self._new_image, self._new_job = asyncio.Event(), asyncio.Event()
         self._running: Job | None = None
         self._begun = 0.0
+        self._foreseen: dict[str, dict[str, float]] = {}  # image -> options -> seconds
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -67,7 +68,10 @@ class Service:
     # ---- What users do ---------------------------------------------------------------------------
 
     def add_image(self, upload: Path, *, name: str, reason: str = "") -> UploadedImage:
-        """Take a file that was uploaded; it is looked at soon, but for the ``reason`` it cannot."""
+        """Take a file that was uploaded; it is looked at soon, but for the ``reason`` it cannot.
+
+        Of what cannot be opened its name alone is kept.
+        """
         suffix = Path(name).suffix.lower()
         known = suffix[1:].isascii() and suffix[1:].isalnum() and len(suffix) <= 6
         image = UploadedImage(
@@ -79,7 +83,8 @@ class Service:
             reason=f"'{name}' cannot be opened: {reason}." if reason else "",
         )
         self.jobs.place(image).mkdir()
-        upload.replace(self.jobs.source(image))
+        if not reason:
+            upload.replace(self.jobs.source(image))
         self.jobs.save(image)
         self._publish(self.as_event(image))
         self._new_image.set()
@@ -91,7 +96,9 @@ class Service:
             raise FullError(
                 f"{self.limits.waiting} jobs are waiting, which is the most; try again later."
             )
-        job = Job(id=secrets.token_hex(8), image=image.id, options=asdict(options))
+        given = asdict(options)
+        foreseen = self._foreseen.get(image.id, {}).get(json.dumps(given), 0.0)
+        job = Job(id=secrets.token_hex(8), image=image.id, options=given, foreseen=foreseen)
         self.jobs.save(job)
         self._publish(self.as_event(job))
         self._new_job.set()
@@ -115,6 +122,7 @@ class Service:
         if isinstance(thing, UploadedImage):
             for job in self.jobs.of(thing):
                 self.remove(job)
+            self._foreseen.pop(thing.id, None)
         else:
             self.cancel(thing)
         self.jobs.remove(thing)
@@ -123,18 +131,24 @@ class Service:
     async def foresee(self, image: UploadedImage, options: Options) -> dict[str, Any]:
         """Return the size of a result and how many seconds it will take, before computing it.
 
-        Raises:
-            InputError: the image was not looked at yet, or cannot be read.
-            WorkerError: it cannot be made so.
+        Where it is not to be had ``allowed`` is false, and ``reason`` says why.
+        Raises WorkerDiedError: it may be asked again.
         """
         if image.state != "ready":
-            raise InputError(image.reason or "The image is still being looked at.")
+            return _refused(image.reason or "The image is still being looked at.")
         if image.look.get("damaged") and not options.tolerant:
-            raise InputError(f"'{image.name}' is damaged.{TAKE_THE_REST}")
-        task = {"do": "foresee", **self._task(image, asdict(options)), **_size(image)}
-        answer = await self._ask_looker(task)
-        answer["seconds"] *= self.jobs.pace(asdict(options))
-        answer["allowed"] = answer["width"] * answer["height"] <= self.limits.pixels
+            return _refused(f"'{image.name}' is damaged.{TAKE_THE_REST}")
+        given = asdict(options)
+        task = {"do": "foresee", **self._task(image, given), **_size(image)}
+        try:
+            answer = await self._ask_looker(task)
+        except WorkerDiedError:
+            raise
+        except WorkerError as error:
+            return _refused(_named(error, image))
+        if answer["allowed"]:
+            self._foreseen.setdefault(image.id, {})[json.dumps(given)] = answer["seconds"]
+            answer["seconds"] *= self._pace(given)
         return answer
 
     # ---- Events ----------------------------------------------------------------------------------
@@ -162,11 +176,29 @@ class Service:
         form = shown["options"].pop("form")
         shown["options"]["format"] = form
         shown["name"] = self.jobs.images[thing.image].name
-        shown["foreseen"] *= self.jobs.pace(thing.options)
-        if thing is self._running and thing.done:
-            spent = time.monotonic() - self._begun
-            shown["seconds_left"] = round(spent * (thing.total - thing.done) / thing.done, 1)
+        if thing is not self._running:
+            shown["foreseen"] *= self._pace(thing.options)
+        elif thing.done:
+            shown["seconds_left"] = round(self._left(thing), 1)
         return shown
+
+    def _left(self, job: Job) -> float:
+        """Return the seconds a job still needs: at first as foreseen, then as its tiles go.
+
+        The first tile waits until the network is loaded.
+        """
+        spent, share = time.monotonic() - self._begun, job.done / job.total
+        seen = min(1.0, 3 * share) if job.foreseen else 1.0
+        whole = (1 - seen) * job.foreseen * self.jobs.pace(job.options) + seen * spent / share
+        return max(0.0, whole - spent)
+
+    def _pace(self, options: dict[str, Any]) -> float:
+        """Return what such jobs take over what is foreseen, with the one that runs now."""
+        job = self._running
+        if job is None or job.done < max(1, job.total / 4):
+            return self.jobs.pace(options)
+        spent = time.monotonic() - self._begun
+        return self.jobs.pace(options, running=(job, spent * job.total / job.done))
 
     def _publish(self, event: Change) -> None:
         for events in list(self._listeners):
@@ -274,7 +306,6 @@ class Service:
         except WorkerError as error:
             self._set(job, state="failed", reason=_named(error, image))
         else:
-            job.foreseen = result.pop("foreseen")
             self._set(job, state="done", result=result, done=job.total)
         finally:
             self._running = None
@@ -284,6 +315,10 @@ class Service:
 
 def _size(image: UploadedImage) -> dict[str, int]:
     return {k: image.look[k] for k in ("width", "height", "frames") if k in image.look}
+
+
+def _refused(reason: str) -> dict[str, Any]:
+    return {"allowed": False, "reason": reason}
 
 
 def _named(error: WorkerError, image: UploadedImage) -> str:

@@ -17,8 +17,14 @@ export const status = () => ask("GET", "/status");
 export const upload = (file) => ask("POST", `/images?name=${encodeURIComponent(file.name)}`, file);
 export const foresee = (image, options) => ask("POST", `/images/${image}/foresee`, options);
 export const removeImage = (image) => ask("DELETE", `/images/${image}`);
+export const removeAll = () => ask("DELETE", "/images");
+export const all = async () => [
+  ...(await ask("GET", "/images")).map((image) => ({ image })),
+  ...(await ask("GET", "/jobs")).map((job) => ({ job })),
+];
 export const addJob = (image, options) => ask("POST", "/jobs", { image, ...options });
 export const cancel = (job) => ask("POST", `/jobs/${job}/cancel`);
+export const cancelAll = () => ask("POST", "/jobs/cancel");
 export const retry = (job) => ask("POST", `/jobs/${job}/retry`);
 export const removeJob = (job) => ask("DELETE", `/jobs/${job}`);
 export const resultOf = (job) => `${ROOT}/jobs/${job}/result`;

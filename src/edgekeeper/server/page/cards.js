@@ -1,8 +1,8 @@
 // The list of images and their jobs. A node is made once and changed in place, so that the focus
 // stays where it is.
 
-import { cancel, levelsOf, removeImage, removeJob, resultOf, retry, tileOf, viewOf } from "./api.js";
-import { duration, number, percent, said, text } from "./texts.js";
+import { levelsOf, resultOf, tileOf, viewOf } from "./api.js";
+import { duration, number, percent, said, shareOfEdges, text } from "./texts.js";
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -35,20 +35,22 @@ function noticed({ look }) {
 }
 
 export function riskWords({ score, undecided, verdict }) {
-  return text(verdict, percent(verdict === "undecided" ? undecided : score));
+  return text(verdict, shareOfEdges(verdict === "undecided" ? undecided : score));
 }
 
-// The card of an image; foreseen is { width, height, seconds, allowed }, null, or an Error.
+// The card of an image; foreseen is { width, height, seconds, allowed, reason }, null, or an Error.
+// actions are what its buttons do: compare, cancel, retry and removeJob of a job's id, removeImage.
 
 export class Card {
-  constructor(image) {
+  constructor(image, actions) {
     this.jobs = new Map();
+    this.actions = actions;
     this.thumbnail = make("img", { alt: "" });
     this.title = make("h3", { textContent: image.name });
     this.size = make("p");
     this.noticed = make("p");
     this.list = make("ul");
-    this.remove = button("remove", image.name, () => removeImage(image.id));
+    this.remove = button("remove", image.name, () => actions.removeImage(image.id));
     this.remove.classList.add("quiet", "corner");
     const words = make("div", {}, this.title, this.size, this.noticed, this.remove, this.list);
     this.node = make("li", { className: "card" }, this.thumbnail, words);
@@ -71,17 +73,18 @@ export class Card {
     this.size.classList.toggle("wrong", wrong);
     if (!foreseen) this.size.textContent = pixels(image.look);
     else if (foreseen instanceof Error) this.size.textContent = said(foreseen.message);
+    else if (!foreseen.allowed && !foreseen.width) this.size.textContent = said(foreseen.reason);
     else {
-      const key = foreseen.allowed ? "becomes" : "too_large";
-      const values = [pixels(image.look), pixels(foreseen), duration(foreseen.seconds)];
-      this.size.textContent = text(key, ...values);
+      const sizes = [pixels(image.look), pixels(foreseen)];
+      this.size.textContent = foreseen.allowed
+        ? text("becomes", ...sizes, duration(foreseen.seconds)) : text("too_large", ...sizes);
     }
   }
 
-  updateJob(job, onCompare) {
+  updateJob(job) {
     let row = this.jobs.get(job.id);
     if (!row) {
-      row = new Row(job, onCompare);
+      row = new Row(job, this.actions);
       this.jobs.set(job.id, row);
       this.list.append(row.node);
     }
@@ -105,18 +108,18 @@ export function describe({ options, result }) {
 }
 
 class Row {
-  constructor(job, onCompare) {
+  constructor(job, actions) {
     const name = `${job.name}, ${describe(job)}`;
     this.what = make("p", { className: "what" });
     this.progress = make("progress", { max: 1, value: 0 });
     this.progress.setAttribute("aria-label", name);
-    this.compare = button("compare", name, () => onCompare(job.id));
+    this.compare = button("compare", name, () => actions.compare(job.id));
     this.download = make("a", { className: "button", href: resultOf(job.id), textContent: text("download") });
     this.download.setAttribute("aria-label", `${text("download")}: ${name}`);
     this.download.download = "";
-    this.cancel = button("cancel", name, () => cancel(job.id));
-    this.retry = button("retry", name, () => retry(job.id));
-    this.remove = button("remove", name, () => removeJob(job.id));
+    this.cancel = button("cancel", name, () => actions.cancel(job.id));
+    this.retry = button("retry", name, () => actions.retry(job.id));
+    this.remove = button("remove", name, () => actions.removeJob(job.id));
     this.remove.classList.add("quiet");
     this.notes = make("p", { className: "notes" });
     const parts = [this.compare, this.download, this.cancel, this.retry, this.remove, this.notes];
@@ -127,16 +130,17 @@ class Row {
     const { state } = job;
     const runs = state === "running";
     const left = runs && job.seconds_left !== undefined ? text("left", duration(job.seconds_left)) : "";
-    const words = [text(state), state === "done" ? duration(job.result.seconds) : left];
+    const words = job.stopping
+      ? [text("stopping")] : [text(state), state === "done" ? duration(job.result.seconds) : left];
     this.what.textContent = `${describe(job)}: ${words.filter(Boolean).join(", ")}`;
     this.what.classList.toggle("good", state === "done");
     if (job.total) this.progress.value = job.done / job.total;
     else this.progress.removeAttribute("value");
     this.progress.hidden = !runs;
     this.compare.hidden = this.download.hidden = state !== "done";
-    this.cancel.hidden = !(state === "queued" || runs);
+    this.cancel.hidden = job.stopping || !(state === "queued" || runs);
     this.retry.hidden = !(state === "failed" || state === "cancelled");
-    this.remove.hidden = !this.cancel.hidden;
+    this.remove.hidden = state === "queued" || runs;
     const risk = job.result.risk ? [riskWords(job.result.risk)] : [];
     const notes = [job.reason, ...(job.result.notes ?? [])].filter(Boolean).map(said);
     this.notes.textContent = [...risk, ...notes].map(sentence).join(" ");

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Card, describe, riskWords } from "./cards.js";
-import { duration, percent, said, switchLanguage, text, translate } from "./texts.js";
+import { atMost, duration, percent, said, switchLanguage, text, translate } from "./texts.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -13,7 +13,7 @@ const PRINTS = [["10 × 15 cm", 1181, 1772], ["A4", 2480, 3508], ["A3", 3508, 49
 const SENT_AT_ONCE = 3;
 const ASKED_AGAIN = 5000; // ms after which an estimate is asked again that the server could not give
 const SHARPENED = 25; // percent, of the style "sharp"
-let models = []; // the names of the networks inside
+let limits = { models: [], most_bytes: Infinity }; // of the server, as its status tells
 
 const images = new Map(); // id -> { image, card, foreseen }
 const jobs = new Map();
@@ -33,7 +33,7 @@ function fillOptions() {
   const formats = [["png", "PNG"], ["jpeg", "JPEG"], ["webp", "WebP"], ["tiff", "TIFF"], ["avif", "AVIF"]];
   $("format").replaceChildren(option("", text("keep_format")), ...formats.map((f) => option(...f)));
   $("styles").replaceChildren($("styles").firstElementChild, ...STYLES.map(styleChoice));
-  $("model").replaceChildren(option("", text("model_of_style")), ...models.map((name) => option(name, name)));
+  $("model").replaceChildren(option("", text("model_of_style")), ...limits.models.map((name) => option(name, name)));
   $("model").value = kept.model;
   $("size").value = kept.size;
   $("format").value = kept.format;
@@ -65,7 +65,7 @@ function optionsFor(image) {
   if (sharpness !== ownSharpness()) options.sharpness = sharpness / 100;
   if (options.style === "restore") options.strength = Number($("strength").value) / 100;
   if ($("format").value) options.format = $("format").value;
-  if (!$("quality-row").hidden) options.quality = Math.round(Number($("quality").value)) || 95;
+  if (!$("quality-row").hidden) options.quality = Math.min(100, Math.max(1, Math.round(Number($("quality").value)) || 95));
   const size = $("size").value;
   if (size.includes("x")) {
     const sides = size.split("x").map(Number).sort((a, b) => b - a);
@@ -112,7 +112,7 @@ async function foreseeAll() {
   for (let entry = open(); entry; entry = open()) {
     const options = optionsFor(entry.image);
     let answer;
-    try { answer = await api.foresee(entry.image.id, options); } catch (error) { answer = error; }
+    try { answer = refused(entry.image, options) ?? await api.foresee(entry.image.id, options); } catch (error) { answer = error; }
     if (JSON.stringify(options) !== JSON.stringify(optionsFor(entry.image))) continue; // changed
     entry.foreseen = answer;
     entry.card.update(entry.image, answer);
@@ -122,6 +122,19 @@ async function foreseeAll() {
     update();
   }
   asking = false;
+}
+
+// Estimates that are still of use, when a job has taught what it takes.
+function foreseeAgain() {
+  for (const { image } of unasked()) images.get(image.id).foreseen = null;
+  foreseeAll();
+}
+
+// What the server would refuse, so that it is not asked.
+function refused(image, { scale = 1, tolerant }) {
+  if (!(scale > 0 && scale <= 64)) return { allowed: false, reason: "'scale' is a number above 0, at most 64." };
+  if (!image.look.damaged || tolerant) return null;
+  return { allowed: false, reason: `'${image.name}' is damaged. The option 'tolerant' takes what is there.` };
 }
 
 const same = (a, b) => JSON.stringify(a ?? null) === JSON.stringify(b ?? null);
@@ -150,6 +163,7 @@ function update() {
   $("empty").hidden = images.size > 0;
   document.body.classList.toggle("empty", !images.size);
   $("clear").hidden = !images.size;
+  $("stop").hidden = unfinished().length < 2;
   $("zip").hidden = ![...jobs.values()].some((job) => job.state === "done");
 }
 
@@ -172,6 +186,9 @@ async function send(files) {
   const one = async () => {
     for (let file = waiting.shift(); file; file = waiting.shift()) {
       try {
+        if (file.size > limits.most_bytes) {
+          throw new Error(`The file is larger than ${Math.round(limits.most_bytes / 1e6)} MB, the most that is taken.`);
+        }
         (await api.upload(file)).filter(({ id }) => !images.has(id)).forEach(onImage);
       } catch (error) { complain(file.name, error); }
     }
@@ -209,9 +226,10 @@ const visible = (files) => [...files].filter((file) => !file.name.startsWith("."
 // ---- What the server says ----------------------------------------------------------------------
 
 function onImage(image) {
+  if (gone.has(image.id)) return;
   let entry = images.get(image.id);
   if (!entry) {
-    entry = { image, card: new Card(image), foreseen: null };
+    entry = { image, card: new Card(image, actions), foreseen: null };
     images.set(image.id, entry);
     $("images").append(entry.card.node);
   }
@@ -221,12 +239,17 @@ function onImage(image) {
 }
 
 function onJob(job) {
+  if (gone.has(job.id) || gone.has(job.image)) return;
+  const before = jobs.get(job.id);
+  job.stopping = Boolean(before?.stopping && isUnfinished(job));
   jobs.set(job.id, job);
-  images.get(job.image)?.card.updateJob(job, compare);
+  images.get(job.image)?.card.updateJob(job);
+  if (job.state === "done" && before?.state === "running") foreseeAgain();
   update();
 }
 
 function onRemoved(id) {
+  for (const job of [...jobs.values()].filter((other) => other.image === id)) jobs.delete(job.id);
   images.get(id)?.card.node.remove();
   images.delete(id);
   const job = jobs.get(id);
@@ -247,6 +270,44 @@ function onAll(events) {
   for (const id of [...jobs.keys(), ...images.keys()]) if (!there.has(id)) onRemoved(id);
   events.forEach(onChange);
 }
+
+// ---- What is shown before the server has done it -------------------------------------------------
+
+const gone = new Set(); // ids of what was removed here: what was said of it before counts no more
+const isUnfinished = (job) => ["queued", "running"].includes(job.state);
+const unfinished = () => [...jobs.values()].filter((job) => isUnfinished(job) && !job.stopping);
+
+async function remove(ids, request) {
+  for (const id of ids) { gone.add(id); onRemoved(id); }
+  await settle(request);
+}
+
+async function stop(ids, request) {
+  for (const id of ids) {
+    const job = jobs.get(id);
+    job.stopping = true;
+    images.get(job.image)?.card.updateJob(job);
+  }
+  update();
+  await settle(request);
+}
+
+// Where the server could not, what it has is shown again.
+async function settle(request) {
+  try { await request(); } catch {
+    gone.clear();
+    for (const job of jobs.values()) job.stopping = false;
+    await api.all().then(onAll).catch(() => {}); // else it comes when the server answers again
+  }
+}
+
+const actions = {
+  compare,
+  cancel: (id) => stop([id], () => api.cancel(id)),
+  retry: (id) => api.retry(id),
+  removeImage: (id) => remove([id], () => api.removeImage(id)),
+  removeJob: (id) => remove([id], () => api.removeJob(id)),
+};
 
 // ---- Comparing ---------------------------------------------------------------------------------
 
@@ -289,12 +350,13 @@ function show() {
   const pane = (job) => {
     const risk = $("risk").checked && !$("risk").disabled && job.result.risk;
     const base = api.viewOf("jobs", job.id, risk ? "risk" : "view");
-    const share = risk ? `: ${text("risk_share", percent(risk.score))}` : "";
+    const share = risk ? `: ${text("risk_share", atMost(risk.score))}` : "";
     return { base, view: (risk || job.result).view, label: describe(job) + share };
   };
   const { image } = images.get(chosen[0].image);
   viewer.show({ base: api.viewOf("images", image.id), view: image.look.view }, chosen.map(pane));
   $("split").disabled = chosen.length > 1;
+  for (const node of document.querySelectorAll(".slides")) node.hidden = chosen.length > 1;
   const { risk } = chosen[0].result;
   const words = chosen.length === 1 && risk ? [riskWords(risk)] : [];
   if ($("risk").checked && !$("risk").disabled) words.push(text("risk_legend"));
@@ -328,8 +390,9 @@ for (const id of ["files", "folder"]) {
   $(id).onchange = async () => { await send(visible($(id).files)); $(id).value = ""; };
 }
 $("clear").onclick = () => {
-  if (confirm(text("sure"))) for (const id of images.keys()) api.removeImage(id);
+  if (confirm(text("sure"))) remove([...images.keys()], api.removeAll);
 };
+$("stop").onclick = () => stop(unfinished().map((job) => job.id), api.cancelAll);
 $("language").onclick = () => { switchLanguage(); inLanguage(); };
 $("risk").onchange = show;
 $("split").oninput = () => viewer.setSplit($("split").value / 100);
@@ -354,5 +417,5 @@ document.addEventListener("drop", async (event) => {
 document.addEventListener("paste", (event) => send(event.clipboardData.files));
 
 inLanguage();
-api.status().then((status) => { models = status.models; fillOptions(); }).catch(() => {});
+api.status().then((status) => { limits = status; fillOptions(); }).catch(() => {});
 api.listen({ onAll, onChange, onLost: () => { $("offline").hidden = false; } });

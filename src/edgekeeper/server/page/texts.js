@@ -1,6 +1,7 @@
 // Every text of the page and of the server, in English and German, and the language that is shown.
 
 const LANGUAGES = ["en", "de"];
+const SMALLEST = 1e-4; // share of edges that is told
 
 const TEXTS = {
   skip: ["Skip to the images", "Zu den Bildern springen"],
@@ -53,6 +54,7 @@ const TEXTS = {
   zip: ["Download all (ZIP)", "Alle herunterladen (ZIP)"],
   clear: ["Remove all", "Alle entfernen"],
   sure: ["Remove all images and results?", "Alle Bilder und Ergebnisse entfernen?"],
+  cancel_all: ["Cancel all", "Alle abbrechen"],
   total: ["All together about {0}.", "Alles zusammen etwa {0}."],
   images: ["Images", "Bilder"],
   empty: ["None yet.", "Noch keine."],
@@ -72,7 +74,8 @@ const TEXTS = {
   done: ["done", "fertig"],
   failed: ["not done", "nicht fertig"],
   cancelled: ["cancelled", "abgebrochen"],
-  left: ["{0} left", "noch {0}"],
+  stopping: ["being cancelled …", "wird abgebrochen …"],
+  left: ["about {0} left", "noch etwa {0}"],
   compare: ["Compare", "Vergleichen"],
   download: ["Download", "Herunterladen"],
   cancel: ["Cancel", "Abbrechen"],
@@ -81,10 +84,13 @@ const TEXTS = {
   risk_show: ["What may be invented", "Was erfunden sein kann"],
   risk_legend: ["Orange: edges that contradict the image. Green: finer than it can show.", "Orange: Kanten, die dem Bild widersprechen. Grün: feiner, als es zeigen kann."],
   risk_share: ["{0} unsupported", "{0} nicht gedeckt"],
-  supported: ["No invented structure found ({0} of the edges lack support in the image).", "Keine erfundene Struktur gefunden ({0} der Kanten sind vom Bild nicht gedeckt)."],
-  undecided: ["Some structure ({0} of the edges) is finer than the image can show: it may be right or invented.", "Manche Struktur ({0} der Kanten) ist feiner, als das Bild zeigen kann: Sie kann stimmen oder erfunden sein."],
-  doubtful: ["Some edges are doubtful ({0} lack support in the image).", "Manche Kanten sind zweifelhaft ({0} sind vom Bild nicht gedeckt)."],
-  invented: ["Some structure is invented ({0} of the edges lack support in the image).", "Manche Struktur ist erfunden ({0} der Kanten sind vom Bild nicht gedeckt)."],
+  supported: ["No invented structure found ({0} lack support in the image).", "Keine erfundene Struktur gefunden (vom Bild nicht gedeckt: {0})."],
+  undecided: ["Some structure ({0}) is finer than the image can show: it may be right or invented.", "Manche Struktur ({0}) ist feiner, als das Bild zeigen kann: Sie kann stimmen oder erfunden sein."],
+  doubtful: ["Some edges are doubtful ({0} lack support in the image).", "Manche Kanten sind zweifelhaft (vom Bild nicht gedeckt: {0})."],
+  invented: ["Some structure is invented ({0} lack support in the image).", "Manche Struktur ist erfunden (vom Bild nicht gedeckt: {0})."],
+  hardly_any: ["fewer than 1 in 10,000 edges", "weniger als 1 von 10.000 Kanten"],
+  few: ["about {0} in 10,000 edges", "etwa {0} von 10.000 Kanten"],
+  many: ["{0} of the edges", "{0} der Kanten"],
   before: ["Before", "Vorher"],
   after: ["After", "Nachher"],
   split: ["Before and after", "Vorher und nachher"],
@@ -119,10 +125,10 @@ const SAID = [
   ["This server asks for its token: open the address it printed.", "Dieser Server verlangt sein Kennwort: Bitte die Adresse öffnen, die er ausgegeben hat."],
   ["The upload came to a stop, or is too slow.", "Das Hochladen ist stehen geblieben oder zu langsam."],
   ["The upload was cut short.", "Das Hochladen wurde abgebrochen."],
-  ["The file is empty.", "Die Datei ist leer."],
   ["The file is larger than {0} MB, the most that is taken.", "Die Datei ist größer als {0} MB; mehr wird nicht angenommen."],
-  ["The ZIP cannot be read: {0}.", "Das ZIP kann nicht gelesen werden: {0}."],
-  ["The ZIP holds more than {0} files, the most that are taken at once.", "Das ZIP enthält mehr als {0} Dateien; so viele werden höchstens auf einmal angenommen."],
+  ["it holds more than {0} files, the most that are taken at once", "Es enthält mehr als {0} Dateien; so viele werden höchstens auf einmal angenommen"],
+  ["it holds no file", "Es enthält keine Datei"],
+  ["its files are larger than {0} MB, the most that is taken", "Sein Inhalt ist größer als {0} MB; mehr wird nicht angenommen"],
   ["an entry is longer than it says", "ein Eintrag ist länger, als er angibt"],
   ["a ZIP within a ZIP; unpack it first", "ein ZIP in einem ZIP; bitte erst auspacken"],
   ["bad CRC-32 for file {0}", "die Prüfsumme stimmt nicht"],
@@ -272,3 +278,12 @@ export function number(value, digits = 0) {
 export function percent(value) {
   return value.toLocaleString(language, { style: "percent", maximumSignificantDigits: 2 });
 }
+
+// A share of the edges, as people count: 0.03% are 3 in 10,000.
+export function shareOfEdges(share) {
+  if (share < SMALLEST) return text("hardly_any");
+  return share < 0.01 ? text("few", number(share / SMALLEST)) : text("many", percent(share));
+}
+
+// A percentage for a short label, nothing below 0.01%.
+export const atMost = (share) => (share < SMALLEST ? `< ${percent(SMALLEST)}` : percent(share));

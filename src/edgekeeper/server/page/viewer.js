@@ -27,24 +27,24 @@ class Layer {
     return image.complete && image.naturalWidth ? image : null;
   }
 
-  // Draw the image into the rectangle, as far as it lies between left and right.
-  draw(context, rect, left, right, height) {
+  // Draw the image into the rectangle, as far as it lies in the box.
+  draw(context, rect, box) {
     const wanted = this.levels + Math.ceil(Math.log2(rect.width / this.view.width));
     const level = Math.min(this.levels, Math.max(0, wanted));
     const coarse = Math.min(level, 8);
     context.save();
     context.beginPath();
-    context.rect(left, 0, right - left, height);
+    context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
     context.clip();
-    if (!this.drawLevel(context, rect, level, left, right, height)) {
-      this.drawLevel(context, rect, coarse, left, right, height);
-      this.drawLevel(context, rect, level, left, right, height);
+    if (!this.drawLevel(context, rect, level, box)) {
+      this.drawLevel(context, rect, coarse, box);
+      this.drawLevel(context, rect, level, box);
     }
     context.restore();
   }
 
   // Returns whether every tile was there.
-  drawLevel(context, rect, level, left, right, height) {
+  drawLevel(context, rect, level, { left, right, top, bottom }) {
     const shrink = 2 ** (this.levels - level);
     const wide = Math.ceil(this.view.width / shrink);
     const high = Math.ceil(this.view.height / shrink);
@@ -55,7 +55,7 @@ class Layer {
       Math.min(count - 1, Math.floor((to - start) / step)),
     ];
     const [x0, x1] = range(left, right, rect.x, TILE * zoom, Math.ceil(wide / TILE));
-    const [y0, y1] = range(0, height, rect.y, TILE * zoomDown, Math.ceil(high / TILE));
+    const [y0, y1] = range(top, bottom, rect.y, TILE * zoomDown, Math.ceil(high / TILE));
     let all = true;
     for (let y = y0; y <= y1; y++) {
       for (let x = x0; x <= x1; x++) {
@@ -96,18 +96,27 @@ export class Viewer {
     this.before = made(before);
     this.panes = panes.map(made);
     this.size = { width: panes[0].view.width, height: panes[0].view.height };
-    if (!first || this.shape !== this.size.width / this.size.height) this.fit();
+    if (!first || this.isFit || this.shape !== this.size.width / this.size.height) this.fit();
     this.shape = this.size.width / this.size.height;
     this.draw();
   }
 
   clear() { this.panes = []; this.before = null; }
 
-  get paneWidth() { return this.canvas.width / Math.max(1, this.panes.length); }
-  get fitting() { return Math.min(this.paneWidth / this.size.width, this.canvas.height / this.size.height); }
+  // Pixels of a pane and what fits into it; as many columns as show the panes largest.
+  get grid() {
+    const count = Math.max(1, this.panes.length);
+    const { width, height } = this.size;
+    const grids = Array.from({ length: count }, (_, n) => {
+      const wide = this.canvas.width / (n + 1);
+      const high = this.canvas.height / Math.ceil(count / (n + 1));
+      return { columns: n + 1, wide, high, fitting: Math.min(wide / width, high / height) };
+    });
+    return grids.reduce((best, grid) => (grid.fitting > best.fitting ? grid : best));
+  }
 
   // The view: screen pixels per pixel of the result, and the point in the middle, from 0 to 1.
-  fit() { this.isFit = true; this.scale = this.fitting; this.x = this.y = 0.5; this.draw(); }
+  fit() { this.isFit = true; this.scale = this.grid.fitting; this.x = this.y = 0.5; this.draw(); }
   real() { this.zoom(1 / this.scale); }
 
   refit() {
@@ -118,13 +127,14 @@ export class Viewer {
     this.draw();
   }
 
-  zoom(by, at = [this.paneWidth / 2, this.canvas.height / 2]) {
-    const scale = Math.min(MOST, Math.max(Math.min(this.fitting, 1), this.scale * by));
-    const [dx, dy] = [(at[0] % this.paneWidth) - this.paneWidth / 2, at[1] - this.canvas.height / 2];
+  zoom(by, at) {
+    const { wide, high, fitting } = this.grid;
+    const scale = Math.min(MOST, Math.max(Math.min(fitting, 1), this.scale * by));
+    const [dx, dy] = at ? [(at[0] % wide) - wide / 2, (at[1] % high) - high / 2] : [0, 0];
     this.x += (dx / this.scale - dx / scale) / this.size.width;
     this.y += (dy / this.scale - dy / scale) / this.size.height;
     this.scale = scale;
-    this.isFit = scale === this.fitting;
+    this.isFit = scale === fitting;
     this.move(0, 0);
   }
 
@@ -194,49 +204,59 @@ export class Viewer {
     requestAnimationFrame(() => { this.due = false; if (this.panes.length) this.paint(); });
   }
 
-  rect(offset) {
+  // Where the whole result lies when a box shows its part of it.
+  rect({ left, top }, { wide, high }) {
     const [width, height] = [this.size.width * this.scale, this.size.height * this.scale];
-    const x = offset + this.paneWidth / 2 - this.x * width;
-    return { x, y: this.canvas.height / 2 - this.y * height, width, height };
+    return { x: left + wide / 2 - this.x * width, y: top + high / 2 - this.y * height, width, height };
   }
 
   paint() {
     const { canvas, panes } = this;
     const context = canvas.getContext("2d");
-    const high = canvas.height;
-    context.clearRect(0, 0, canvas.width, high);
+    const ratio = canvas.width / canvas.clientWidth;
+    const { grid } = this;
+    context.clearRect(0, 0, canvas.width, canvas.height);
     context.imageSmoothingQuality = "high";
     panes.forEach((pane, number) => {
-      const [left, right] = [number * this.paneWidth, (number + 1) * this.paneWidth];
+      const [left, top] = [(number % grid.columns) * grid.wide, Math.floor(number / grid.columns) * grid.high];
+      const box = { left, top, right: left + grid.wide, bottom: top + grid.high };
       context.imageSmoothingEnabled = this.scale < 6; // then pixels are to be seen
-      pane.draw(context, this.rect(left), left, right, high);
-      if (panes.length > 1) label(context, pane.label, left, canvas);
+      pane.draw(context, this.rect(box, grid), box);
+      if (panes.length > 1) label(context, pane.label, box, ratio);
     });
     context.imageSmoothingEnabled = true;
     if (panes.length > 1) return;
     const line = Math.round(this.split * canvas.width);
-    context.clearRect(0, 0, line, high);
-    this.before.draw(context, this.rect(0), 0, line, high);
-    const ratio = canvas.width / canvas.clientWidth;
+    const { height } = canvas;
+    context.clearRect(0, 0, line, height);
+    const shown = { left: 0, top: 0, right: line, bottom: height };
+    this.before.draw(context, this.rect(shown, grid), shown);
     for (const [width, colour] of [[6, "#000"], [3, "#fff"]]) {
       context.fillStyle = colour;
-      context.fillRect(line - (width * ratio) / 2, 0, width * ratio, high);
+      context.fillRect(line - (width * ratio) / 2, 0, width * ratio, height);
       context.beginPath();
-      context.arc(line, high / 2, (9 + width) * ratio, 0, 7);
+      context.arc(line, height / 2, (9 + width) * ratio, 0, 7);
       context.fill();
     }
   }
 }
 
-function label(context, words, left, canvas) {
-  const ratio = canvas.width / canvas.clientWidth;
+// Name a pane, in as many lines as its width asks for, and draw its edges.
+function label(context, words, { left, top, right, bottom }, ratio) {
   context.font = `${15 * ratio}px system-ui, sans-serif`;
-  const width = context.measureText(words).width;
+  const room = right - left - 28 * ratio;
+  const measure = (line) => context.measureText(line).width;
+  const lines = words.split(" ").reduce((found, word) => {
+    const longer = [...found.slice(-1), word].join(" ");
+    return measure(longer) > room ? [...found, word] : [...found.slice(0, -1), longer];
+  }, []);
+  const width = Math.min(room, Math.max(...lines.map(measure)));
   context.fillStyle = "#000c";
-  context.fillRect(left + 6 * ratio, 6 * ratio, width + 16 * ratio, 28 * ratio);
+  context.fillRect(left + 6 * ratio, top + 6 * ratio, width + 16 * ratio, (8 + 20 * lines.length) * ratio);
   context.fillStyle = "#fff";
-  context.fillText(words, left + 14 * ratio, 26 * ratio);
-  context.fillRect(left - ratio, 0, 2 * ratio, canvas.height);
+  lines.forEach((line, n) => context.fillText(line, left + 14 * ratio, top + (26 + 20 * n) * ratio, room));
+  context.fillRect(left - ratio, top, 2 * ratio, bottom - top);
+  context.fillRect(left, top - ratio, right - left, 2 * ratio);
 }
 
 function distance(a, b) {
