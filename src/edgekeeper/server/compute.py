@@ -37,7 +37,7 @@ from edgekeeper.image import (
 from edgekeeper.image.quality import estimate
 from edgekeeper.image.unusual import CURE
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
-from edgekeeper.inference.choose import PassPlan, plan_passes
+from edgekeeper.inference.choose import LEAST, PassPlan, plan_passes
 from edgekeeper.inference.request import VIDEO_SUFFIXES, is_video
 from edgekeeper.pretrained.zoo import Style, find_device
 from edgekeeper.server.jobs import TAKE_THE_REST
@@ -215,11 +215,22 @@ def foresee(task: Message) -> Message:
     except InputError as error:
         return {"width": width, "height": height, "allowed": False, "reason": str(error)}
     pixels, seconds = task["width"] * task["height"], 0.0
+    kind, strength = _kind(task["options"]), _strength(task)
     for factor in plan.passes:
-        seconds += pixels * _seconds_per_pixel(_kind(task["options"]), factor, task["device"])
+        seconds += pixels * _seconds_per_pixel(kind, factor, task["device"], strength)
         pixels *= factor**2
     seconds = _AT_LEAST + (seconds + height * width * _BESIDE) * task.get("frames", 1)
     return {"width": width, "height": height, "seconds": seconds, "allowed": True, "reason": ""}
+
+
+def _strength(task: Message) -> float | None:
+    """Return how far a job restores, all between 0 and 1 as 0.5; None: its networks cannot."""
+    options = task["options"]
+    if options.get("model") or options["style"] in ("faithful", "sharp"):
+        return None
+    seen = 1.0 if options["style"] == "restore" else task.get("strength", 0.0)
+    strength = seen if options.get("strength") is None else options["strength"]
+    return 0.0 if strength < LEAST else 1.0 if strength == 1 else 0.5
 
 
 def _plan(task: Message) -> PassPlan:
@@ -230,17 +241,16 @@ def _plan(task: Message) -> PassPlan:
 
 
 @functools.cache
-def _seconds_per_pixel(kind: _Kind, factor: int, device: str) -> float:
+def _seconds_per_pixel(kind: _Kind, factor: int, device: str, strength: float | None) -> float:
     """Return the time of a network per pixel that it is given, measured on a small image.
 
-    Of "auto" it is that of a clean image; what restored ones take more is learnt by ``Jobs.pace``.
+    A ``strength`` between 0 and 1 takes two networks.
     """
-    if kind.style == "auto" and kind.model is None:
-        kind = kind._replace(style="faithful")
     noise = torch.rand(1, 3, _TIMED, _TIMED, generator=torch.Generator().manual_seed(0))
     request = Request(
         model=_networks(kind, device),
         style=kind.style,
+        strength=strength,
         scale=factor,
         device=device,
         precision="auto",

@@ -313,8 +313,9 @@ class Service:
                 shutil.rmtree(self.jobs.place(job), ignore_errors=True)
 
 
-def _size(image: UploadedImage) -> dict[str, int]:
-    return {k: image.look[k] for k in ("width", "height", "frames") if k in image.look}
+def _size(image: UploadedImage) -> dict[str, Any]:
+    known = ("width", "height", "frames", "strength")
+    return {k: image.look[k] for k in known if k in image.look}
 
 
 def _refused(reason: str) -> dict[str, Any]:
