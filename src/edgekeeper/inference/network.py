@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edgekeeper.errors import ImageError, InputError
 from edgekeeper.image import colour_difference
-from edgekeeper.inference.graphs import Graphs
+from edgekeeper.inference import graphs
 from edgekeeper.models import SFTGAN, SRModel
 from edgekeeper.models.base import in_evaluation
 from edgekeeper.models.sftgan import taking_maps
@@ -273,7 +273,7 @@ class TileRunner:
         self.seconds = 0.0
         self._ensemble, self._consistent = ensemble, consistent
         self._drift = torch.zeros(3, dtype=torch.float64)
-        self._graphs = Graphs()
+        self._graphs = graphs.Graphs() if self.device.type in graphs.RECORDING else None
 
     @torch.inference_mode()
     def __call__(
@@ -339,7 +339,9 @@ class TileRunner:
                     model, lr, maps=maps, precision=precision, layout="channels last"
                 )
 
-            return self._graphs(forward, lr, precision=precision) if maps is None else forward(lr)
+            if self._graphs is None or maps is not None:
+                return forward(lr)
+            return self._graphs(forward, lr, precision=precision)
 
         if not self._ensemble:
             return run(lr, maps)
