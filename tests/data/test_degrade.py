@@ -57,7 +57,7 @@ def test_every_kernel_keeps_a_flat_image_and_the_grid(
 def test_wrong_arguments(image: torch.Tensor) -> None:
     with pytest.raises(InputError, match="multiples of 5"):
         make_lr(image / 255, scale=5, kernel="box")
-    with pytest.raises(InputError, match="LR kernel is 'lanczos'"):
+    with pytest.raises(InputError, match="no LR kernel 'lanczos'"):
         make_lr(image / 255, scale=4, kernel="lanczos")  # type: ignore[arg-type]
 
 

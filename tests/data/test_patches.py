@@ -78,7 +78,7 @@ def test_augment_limits_the_symmetries() -> None:
             "random", seed=0, step=0, first=0, count=99, whole=99, augment=augment
         )
         assert set(places.symmetry.tolist()) == allowed
-    with pytest.raises(InputError, match="augment is 'all'"):
+    with pytest.raises(InputError, match="no augment 'all'"):
         positions.draw("random", seed=0, step=0, first=0, count=1, whole=1, augment="all")  # type: ignore[arg-type]
 
 

@@ -174,7 +174,7 @@ def test_wrong_arguments(store: Store) -> None:
         given = {"seed": 0, "step": 0, "size": 1, "patch": 8, "scale": 2} | wrong
         with pytest.raises(InputError):
             store.batch(**given)
-    with pytest.raises(InputError, match="crop is 'left'"):
+    with pytest.raises(InputError, match="no crop 'left'"):
         store.batch(seed=0, step=0, size=1, patch=8, scale=2, crop="left")  # type: ignore[arg-type]
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="needs a CUDA device"):

@@ -160,7 +160,7 @@ class TestFrontier:
     )
 
     def test_labels_do_not_overlap(self, tmp_path: Path, drawn: list[Any]) -> None:
-        frontier(self.POINTS, path=tmp_path / "f.png", title="Set5 ×3")
+        frontier(self.POINTS, path=tmp_path / "f.png")
         extents = [text.get_window_extent() for text in drawn[0].axes[0].texts]
         assert len(extents) == 4
         for k, extent in enumerate(extents):

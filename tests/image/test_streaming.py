@@ -480,7 +480,7 @@ class TestOptions:
             ({"format": "tif"}, "Did you mean 'tiff'"),
             ({"format": "jxl"}, "no format to write 'jxl'"),
             ({"quality": 0}, "quality must be 1 to 100"),
-            ({"metadata": "drop"}, "metadata must be one of keep, strip"),
+            ({"metadata": "drop"}, "no choice of metadata 'drop'"),
         ]:
             with pytest.raises(InputError, match=match):
                 SaveOptions(**wrong)

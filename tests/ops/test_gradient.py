@@ -155,11 +155,11 @@ def test_a_recorded_graph_gives_the_same_map(generator):
     [
         (lambda: sobel(torch.zeros(3, 4, 4)), "(B, C, H, W)"),
         (lambda: sobel(torch.zeros(1, 3, 4, 4, dtype=torch.uint8)), "floating-point"),
-        (lambda: sobel(torch.zeros(1, 1, 4, 4), border="mirror"), "not 'mirror'"),
+        (lambda: sobel(torch.zeros(1, 1, 4, 4), border="mirror"), "no border 'mirror'"),
         (lambda: central(torch.zeros(1, 1, 4, 4), padding=3), "not 3"),
         (lambda: central(torch.zeros(1, 1, 4, 4), border="valid", padding=2), "pads nothing"),
         (lambda: central(torch.zeros(1, 1, 2, 4), border="valid"), "at least 3 × 3"),
-        (lambda: gradient_map(torch.zeros(1, 1, 4, 4), operator="scharr"), "not 'scharr'"),
+        (lambda: gradient_map(torch.zeros(1, 1, 4, 4), operator="scharr"), "no operator 'scharr'"),
     ],
 )
 def test_errors(call, words):

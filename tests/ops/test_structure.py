@@ -236,7 +236,7 @@ def test_a_recorded_graph_gives_the_same_numbers():
         (torch.zeros(1, 1, 12, 12), torch.zeros(1, 1, 12, 12).double(), "valid", "same shape"),
         (torch.zeros(12, 12), torch.zeros(12, 12), "valid", "(B, C, H, W)"),
         (torch.zeros(1, 1, 10, 12), torch.zeros(1, 1, 10, 12), "valid", "11 × 11"),
-        (torch.zeros(1, 1, 12, 12), torch.zeros(1, 1, 12, 12), "same", "not 'same'"),
+        (torch.zeros(1, 1, 12, 12), torch.zeros(1, 1, 12, 12), "same", "no border 'same'"),
     ],
 )
 def test_ssim_errors(x, y, border, words):

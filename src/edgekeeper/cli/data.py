@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -304,7 +305,11 @@ def degrade_command(
             unread += 1
             click.echo(f"failed: {shown(error)}", err=True)
             continue
-        for name, image, done in _examples(hr, mixture, count=count, scale=scale, seed=seed):
+        if mixture == "known":
+            made = _known(hr, scale=scale)
+        else:
+            made = _drawn(hr, mixture=mixture, count=count, scale=scale, seed=seed)
+        for name, image, done in chain([("original", hr, "the part that is degraded")], made):
             target, pixels = output / f"{path.stem}_{name}.png", from_tensor(image)
             existing: Literal["replace", "refuse"] = "replace" if force else "refuse"
             files.write_image(Image(pixels=pixels), target, overwrite=existing)
@@ -314,16 +319,6 @@ def degrade_command(
 
 
 Example = tuple[str, "Tensor", str]  # the end of a file's name, the LR image, what was done
-
-
-def _examples(
-    hr: "Tensor", mixture: str, *, count: int, scale: int, seed: int
-) -> Iterator[Example]:
-    yield "original", hr, "the part that is degraded"
-    if mixture == "known":
-        yield from _known(hr, scale=scale)
-    else:
-        yield from _drawn(hr, mixture=mixture, count=count, scale=scale, seed=seed)
 
 
 def _middle(hr: "Tensor", *, multiple: int) -> "Tensor":

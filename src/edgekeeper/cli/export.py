@@ -60,9 +60,10 @@ def export_command(
     """
     from edgekeeper.inference.export import export_network
 
+    bits, suffix = "_int8" if calibration else "", ".onnx" if runtime == "onnx" else ".xml"
     found = export_network(
         model,
-        output or _default(model, runtime, calibration),
+        output or Path(f"{Path(model).stem}{bits}{suffix}"),
         runtime=runtime,  # type: ignore[arg-type]
         calibration=calibration,
         keep=keep,  # type: ignore[arg-type]
@@ -71,11 +72,6 @@ def export_command(
     )
     for line in _report(found):
         click.echo(line)
-
-
-def _default(model: str, runtime: str, calibration: Path | None) -> Path:
-    bits = "_int8" if calibration is not None else ""
-    return Path(Path(model).stem + bits + (".onnx" if runtime == "onnx" else ".xml"))
 
 
 def _report(found: "Exported") -> list[str]:

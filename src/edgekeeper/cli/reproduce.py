@@ -163,7 +163,11 @@ def reproduce_command(
         with _beside(options.pop("processes"), table, options):
             record = _train(table, options, form=form)
     elif kind == "counted":
-        record = _count(form)
+        from edgekeeper.papers.costs import costs_as_json, costs_as_table, table5
+
+        rows = table5()
+        show_table(costs_as_table(rows), form)
+        record = costs_as_json(rows)
     else:
         record = _measure(table, options, form=form)
     write_json(json_file, record, form=form)
@@ -326,11 +330,3 @@ def _ours(text: str, *, device: str) -> "Ours":
         raise InputError("Bicubic is always measured; give --ours networks or folders of results.")
     path = Path(subject.strip())
     return Ours(name.strip(), source, key=files_key(path if path.is_dir() else find(path)))
-
-
-def _count(form: TableForm | None) -> dict[str, Any]:
-    from edgekeeper.papers.costs import costs_as_json, costs_as_table, table5
-
-    rows = table5()
-    show_table(costs_as_table(rows), form)
-    return costs_as_json(rows)

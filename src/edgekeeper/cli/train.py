@@ -126,10 +126,11 @@ def train_command(
     folder = cached(out, what="runs") if is_address(out) else Path(out)
     is_new = not folder.exists()
     own_folder(folder)
+    on, local = chosen_device(device), os.environ.get("LOCAL_RANK")  # as torchrun numbers them
     options = RunOptions(
         out=folder,
         remote=out if is_address(out) else None,
-        device=_device_of_rank(chosen_device(device)),
+        device=f"cuda:{local}" if on == "cuda" and local is not None else on,
         time_limit=time_limit * 60 if time_limit else None,
         start_from=start_from,
         data_root=data,
@@ -163,9 +164,3 @@ def _that_start(recipe: "Recipe") -> str:
 
     same = (r for r in RECIPES.values() if r.model.target is recipe.model.target and r.start)
     return "" if recipe.start else ", ".join(sorted(r.name for r in same))
-
-
-def _device_of_rank(device: str) -> str:
-    """Return the accelerator of this process, one of those that torchrun started on a machine."""
-    local = os.environ.get("LOCAL_RANK")
-    return f"cuda:{local}" if device == "cuda" and local is not None else device

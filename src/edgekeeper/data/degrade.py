@@ -30,6 +30,7 @@ def make_lr(hr: Tensor, *, scale: int, kernel: LrKernel) -> Tensor:
     of uint8. ``box``: mean of each scale x scale block.
     Raises InputError: an unknown kernel, or sides that are no multiples of ``scale``.
     """
+    check_choice("LR kernel", kernel, known=LR_KERNELS)
     height, width = hr.shape[-2], hr.shape[-1]
     if height % scale or width % scale or not height or not width:
         raise InputError(
@@ -44,10 +45,8 @@ def make_lr(hr: Tensor, *, scale: int, kernel: LrKernel) -> Tensor:
     if kernel in ("pillow_bicubic", "pillow_bilinear"):
         bicubic = kernel == "pillow_bicubic"
         return pillow_resize(hr, size=size, method="bicubic" if bicubic else "bilinear")
-    if kernel == "box":
-        blocks = hr.reshape(*hr.shape[:-2], size[0], scale, size[1], scale)
-        return round_uint8(blocks.mean(dim=(-3, -1)))
-    raise InputError(f"The LR kernel is '{kernel}'; allowed are {', '.join(LR_KERNELS)}.")
+    blocks = hr.reshape(*hr.shape[:-2], size[0], scale, size[1], scale)
+    return round_uint8(blocks.mean(dim=(-3, -1)))
 
 
 def to_bytes(image: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekeeper.errors import DataError, InputError
+from edgekeeper.errors import DataError, InputError, check_choice
 
 Augment = Literal["none", "flips", "eight"]
 Crop = Literal["random", "centre"]
@@ -111,8 +111,7 @@ class Positions:
         augment: Augment,
     ) -> Places:
         """Places of patches [first, first + count) of ``whole`` at ``step``. Raises InputError."""
-        if crop not in get_args(Crop):
-            raise InputError(f"crop is '{crop}'; allowed are {', '.join(get_args(Crop))}.")
+        check_choice("crop", crop, known=get_args(Crop))
         words = random_words(seed=seed, stream=step, first=first, count=count)
         if crop == "random":
             image, top, left = self._random(words)
@@ -146,8 +145,7 @@ class Positions:
 
 def symmetries(words: NDArray[np.uint64], *, augment: Augment) -> Integers:
     """Bit 0 flips a patch's columns, 1 its rows, 2 then transposes it. Raises InputError."""
-    if augment not in SYMMETRIES:
-        raise InputError(f"augment is '{augment}'; allowed are {', '.join(SYMMETRIES)}.")
+    check_choice("augment", augment, known=SYMMETRIES)
     return (words[:, 1] % np.uint64(SYMMETRIES[augment])).astype(np.int64)
 
 

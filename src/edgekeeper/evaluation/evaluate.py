@@ -112,7 +112,8 @@ def results(
         raise InputError("Neither bicubic nor a folder says its scale: give scale=2, 3 or 4.")
     prepared = []
     for given in [sets] if isinstance(sets, str | Path) else sets:
-        label = _label(given)
+        own_folder = isinstance(given, Path) or "/" in given or "\\" in given
+        label = Path(given).resolve().name if own_folder else str(given).lower()
         pairs = load_pairs(given, scale=scale, root=root, lr=chosen.lr, lr_folder=lr_folder)
         if pairs[0].lr_kernel != "own files":
             _check_set(given, label=label, scale=scale, root=root)
@@ -180,11 +181,6 @@ def find_subject(
         return subject
     path = Path(check_named(subject))
     return path if path.is_dir() else load_network(subject, factor=scale)
-
-
-def _label(given: str | Path) -> str:
-    own_folder = isinstance(given, Path) or "/" in given or "\\" in given
-    return Path(given).resolve().name if own_folder else str(given).lower()
 
 
 def _check_set(given: str | Path, *, label: str, scale: int, root: str | Path) -> None:

@@ -50,7 +50,7 @@ class Point:
     group: str = ""
 
 
-def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> Path:
+def frontier(points: Sequence[Point], *, path: str | Path) -> Path:
     """Return the file with PSNR against gradient variance ratio; at 1 it is as the original's.
 
     Points of one group are joined in the order given; one point has its label in the legend.
@@ -80,7 +80,6 @@ def frontier(points: Sequence[Point], *, path: str | Path, title: str = "") -> P
         axis.margins(0.15)
         axis.set_xlabel("PSNR in dB: more faithful →")
         axis.set_ylabel("gradient variance ratio (1: as sharp as the original)")
-        axis.set_title(title, loc="left")
         if any(groups):
             axis.legend(loc="best")
         settle(figure)

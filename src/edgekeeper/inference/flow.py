@@ -360,17 +360,12 @@ def _enlarge(
     if runner.precision is None:
         first = one.grid.rows[0]
         part = window.rows(first.start, first.stop)
-        across = _liveliest(part, one.grid.columns)
+        spread = [float(part[..., each.box].std(correction=0)) for each in one.grid.columns]
+        across = one.grid.columns[spread.index(max(spread))]  # of the tile with the most to see
         probe_runtime(runner, part[..., across.box], maps=cut(first, across), switches=one.switches)
         del part
     several, grid = pool if len(one.grid) > 1 else None, one.grid
     yield from tiled_bands(enlarge, window, grid=grid, scale=scale, pool=several, on_tile=on_tile)
-
-
-def _liveliest(part: Tensor, columns: list[Span]) -> Span:
-    """Return the columns of the tile with the most to see."""
-    spread = [float(part[..., across.box].std(correction=0)) for across in columns]
-    return columns[spread.index(max(spread))]
 
 
 def _result(work: _Work, *, halvings: int, seconds: float) -> Result:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekeeper.errors import CheckpointError, InputError, UnavailableError
+from edgekeeper.errors import CheckpointError, InputError, UnavailableError, check_choice
 from edgekeeper.metrics.matfile import read_mat
 from edgekeeper.metrics.protocol import OVERSHOOT, check_range, check_rgb
 from edgekeeper.models.backbones import weights_file
@@ -52,13 +52,10 @@ def niqe(
 
 
 def _grey(x: Tensor, grey: Grey) -> Tensor:
+    check_choice("grey", grey, known=get_args(Grey))
     if grey == "y":
         return rgb_to_y(x)
-    if grey == "stored":
-        return x[:, :1]
-    if grey != "rgb2gray":
-        raise InputError(f"'grey' is {grey!r}; it is one of {', '.join(get_args(Grey))}.")
-    return rgb_to_grey_matlab(x)
+    return x[:, :1] if grey == "stored" else rgb_to_grey_matlab(x)
 
 
 def shaved_luma(x: Tensor, *, shave: int, grey: Grey = "y") -> Tensor:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgekeeper.errors import InputError
+from edgekeeper.errors import InputError, check_choice
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -72,8 +72,7 @@ def paired_difference(
         raise InputError(
             f"The same images are needed: a has {first.shape[1]}, b {second.shape[1]}."
         )
-    if best not in ("highest", "lowest"):
-        raise InputError(f"best is 'highest' or 'lowest'; got {best!r}.")
+    check_choice("best", best, known=("highest", "lowest"))
     means = _resampled_means([first, second], seed=seed, draws=DRAWS)
     # Per image first: equal images then give exactly 0.
     mean = float((first.mean(axis=0) - second.mean(axis=0)).mean())

@@ -22,13 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekeeper.errors import (
-    CheckpointError,
-    InputError,
-    UnavailableError,
-    check_choice,
-    unknown_name,
-)
+from edgekeeper.errors import CheckpointError, InputError, UnavailableError, check_choice
 from edgekeeper.files import user_cache
 
 VGG19Weights = Literal["oxford", "torchvision"]
@@ -205,8 +199,7 @@ class VGG19(Frozen):
         folder: str | Path | None = None,
     ) -> None:
         check_choice("kind of VGG19 weights", weights, known=get_args(VGG19Weights))
-        if activation not in ("before_relu", "after_relu"):
-            raise unknown_name("activation", activation, known=("before_relu", "after_relu"))
+        check_choice("activation", activation, known=("before_relu", "after_relu"))
         modules, places = vgg_layers(_VGG19_MAPS, pool=partial(nn.MaxPool2d, 2))
         for layer in layers:
             check_choice("layer of VGG19", layer, known=places)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekeeper.errors import InputError
+from edgekeeper.errors import InputError, check_choice
 
 Border = Literal["zero", "replicate", "valid"]
 Operator = Literal["sobel", "central"]
@@ -79,8 +79,7 @@ def check_floats(x: Tensor) -> None:
 
 def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int) -> Gradients:
     check_floats(x)
-    if border not in ("zero", "replicate", "valid"):
-        raise InputError(f"border is 'zero', 'replicate' or 'valid', not '{border}'.")
+    check_choice("border", border, known=("zero", "replicate", "valid"))
     if padding not in (1, 2):
         raise InputError(f"padding is 1 (same size) or 2 (a ring wider), not {padding}.")
     if border == "valid":
@@ -137,6 +136,5 @@ def gradient_map(x: Tensor, *, operator: Operator = "central", padding: int = 1)
     the length does not see, the gradient map of DGGGAN. ``padding=2`` adds a ring.
     Raises InputError for a wrong shape, operator or padding.
     """
-    if operator not in ("sobel", "central"):
-        raise InputError(f"operator is 'sobel' or 'central', not '{operator}'.")
+    check_choice("operator", operator, known=("sobel", "central"))
     return magnitude(_differences(x, operator=operator, border="zero", padding=padding))

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from edgekeeper.errors import InputError
+from edgekeeper.errors import InputError, check_choice
 
 Subsampling = Literal["4:2:0", "4:4:4"]
 
@@ -78,17 +78,7 @@ def quantisation_tables(quality: Sequence[int]) -> tuple[Tensor, Tensor]:
     return luma, chroma
 
 
-def _floor(x: Tensor, straight: bool) -> Tensor:
-    """Return the floor of the intermediate result ``x``, in place unless ``straight``.
-
-    With ``straight`` its derivative is taken to be one.
-    """
-    if straight:
-        return x.detach().floor() + (x - x.detach())
-    return x.floor_()
-
-
-def _code(planes: Tensor, table: Tensor, straight: bool) -> Tensor:
+def _code(planes: Tensor, table: Tensor) -> Tensor:
     """Planes (B, C, H, W) of 0..255, H and W multiples of 8, quantised by ``table`` (B, 8, 8).
 
     Each line is one pass of the fixed-point DCT, rounded where libjpeg rounds.
@@ -98,18 +88,17 @@ def _code(planes: Tensor, table: Tensor, straight: bool) -> Tensor:
     step = table.to(planes.device, torch.float64).view(batch, 1, 8, 8) * 8  # DCT values are times 8
     half = torch.full((8,), 0.5, dtype=torch.float64, device=planes.device)
     x = (planes - 128).to(torch.float64).reshape(-1, 8)
-    x = _floor(torch.addmm(half, x, dct.T / 2**11), straight)
-    x = _floor((dct / 2**15) @ x.view(batch, -1, 8, width) + 0.5, straight)
+    x = torch.addmm(half, x, dct.T / 2**11).floor_()
+    x = ((dct / 2**15) @ x.view(batch, -1, 8, width) + 0.5).floor_()
     x = x.view(batch, -1, 8, width // 8, 8) / step[:, :, :, None]  # by (B, 1, 8, 1, 8)
     # Quotients round half away from zero.
-    x = torch.add(x, x.detach().sign(), alpha=0.5)
-    x = (x.detach().trunc() + (x - x.detach()) if straight else x.trunc_()) * step[:, :, :, None]
-    x = _floor((dct.T / 2**14) @ x.view(batch, -1, 8, width) + 0.5, straight).view(-1, 8)
-    x = _floor(torch.addmm(half + 128, x, dct / 2**18), straight).clamp(0, 255)
+    x = torch.add(x, x.sign(), alpha=0.5).trunc_() * step[:, :, :, None]
+    x = ((dct.T / 2**14) @ x.view(batch, -1, 8, width) + 0.5).floor_().view(-1, 8)
+    x = torch.addmm(half + 128, x, dct / 2**18).floor_().clamp(0, 255)
     return x.view(batch, channels, height, width).to(planes.dtype)
 
 
-def _to_ycc(rgb: Tensor, straight: bool) -> tuple[Tensor, Tensor]:
+def _to_ycc(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """Y (B, 1, H, W) and CbCr (B, 2, H, W), whole 0..255, of RGB: T.871 in 16-bit fixed point."""
     red, green, blue = rgb.unbind(1)
     y = (19595 * red + 38470 * green + 7471 * blue + 32768) / 65536
@@ -117,15 +106,15 @@ def _to_ycc(rgb: Tensor, straight: bool) -> tuple[Tensor, Tensor]:
     cb = (32768 * blue - 11059 * red - 21709 * green + offset) / 65536
     cr = (32768 * red - 27439 * green - 5329 * blue + offset) / 65536
     chroma = torch.stack([cb, cr], dim=1)
-    return _floor(y, straight).unsqueeze(1), _floor(chroma, straight)
+    return y.floor_().unsqueeze(1), chroma.floor_()
 
 
-def _to_rgb(y: Tensor, chroma: Tensor, straight: bool) -> Tensor:
+def _to_rgb(y: Tensor, chroma: Tensor) -> Tensor:
     """RGB (B, 3, H, W), whole 0..255, of Y (B, 1, H, W) and CbCr (B, 2, H, W)."""
     y, cb, cr = y[:, 0], chroma[:, 0] - 128, chroma[:, 1] - 128
-    red = y + _floor((91881 * cr + 32768) / 65536, straight)
-    green = y + _floor((32768 - 22554 * cb - 46802 * cr) / 65536, straight)
-    blue = y + _floor((116130 * cb + 32768) / 65536, straight)
+    red = y + ((91881 * cr + 32768) / 65536).floor_()
+    green = y + ((32768 - 22554 * cb - 46802 * cr) / 65536).floor_()
+    blue = y + ((116130 * cb + 32768) / 65536).floor_()
     return torch.stack([red, green, blue], dim=1).clamp(0, 255)
 
 
@@ -135,15 +124,15 @@ def _pad(x: Tensor, *, rows: int, columns: int) -> Tensor:
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
-def _halve(x: Tensor, straight: bool) -> Tensor:
+def _halve(x: Tensor) -> Tensor:
     """Means of 2x2 (B, C, H/2, W/2); halves go down and up by turns along a row, as in libjpeg."""
     total = x[..., 0::2, :] + x[..., 1::2, :]
     total = total[..., 0::2] + total[..., 1::2]
     bias = torch.arange(total.shape[-1], device=x.device, dtype=x.dtype) % 2 + 1
-    return _floor((total + bias) / 4, straight)
+    return ((total + bias) / 4).floor_()
 
 
-def _double(x: Tensor, straight: bool) -> Tensor:
+def _double(x: Tensor) -> Tensor:
     """Planes (B, C, 2 H, 2 W) by the triangle filter 3/4, 1/4 along each axis ("fancy")."""
     if x.shape[-1] <= 2:  # libjpeg repeats the samples of so narrow an image
         return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
@@ -154,19 +143,19 @@ def _double(x: Tensor, straight: bool) -> Tensor:
     x = x.view(batch, channels, 2 * height, width + 2)
     middle = 3 * x[..., 1:-1]
     x = torch.stack([middle + x[..., :-2] + 8, middle + x[..., 2:] + 7], dim=4)
-    return _floor(x.view(batch, channels, 2 * height, 2 * width) / 16, straight)
+    return (x.view(batch, channels, 2 * height, 2 * width) / 16).floor_()
 
 
-def _code_chroma(chroma: Tensor, table: Tensor, half: bool, straight: bool) -> Tensor:
+def _code_chroma(chroma: Tensor, table: Tensor, half: bool) -> Tensor:
     """CbCr (B, 2, H, W) after coding, at half the size in each direction where ``half``."""
     height, width = chroma.shape[-2:]
     if not half:
-        coded = _code(_pad(chroma, rows=8, columns=8), table, straight)
+        coded = _code(_pad(chroma, rows=8, columns=8), table)
     else:
         # libjpeg repeats columns before it halves, but rows only afterwards.
-        small = _halve(_pad(chroma, rows=2, columns=16), straight)
-        small = _code(_pad(small, rows=8, columns=8), table, straight)
-        coded = _double(small[..., : (height + 1) // 2, : (width + 1) // 2], straight)
+        small = _halve(_pad(chroma, rows=2, columns=16))
+        small = _code(_pad(small, rows=8, columns=8), table)
+        coded = _double(small[..., : (height + 1) // 2, : (width + 1) // 2])
     return coded[..., :height, :width]
 
 
@@ -175,17 +164,12 @@ def jpeg(
     *,
     quality: int | Sequence[int],
     subsampling: Subsampling | Sequence[Subsampling] = "4:2:0",
-    differentiable: bool = False,
 ) -> Tensor:
     """Images (B, 3, H, W) as Pillow would decode them after encoding them as JPEG.
 
     RGB floating point in [0, 1], rounded to 8 bits first; the result is on the grid of 1/255.
     ``quality`` (1 to 100) and ``subsampling`` are one value for the batch or one per image. Any
-    height and width: blocks at the border are filled as libjpeg fills them.
-
-    With ``differentiable`` the values are the same, and each rounding has derivative one
-    (straight-through: Bengio et al., arXiv:1308.3432), so that gradients pass; clipping keeps its
-    own derivative.
+    height and width: blocks at the border are filled as libjpeg fills them. No gradient passes.
 
     Raises InputError for another shape or dtype, a quality outside 1 to 100, another subsampling
     than "4:2:0" and "4:4:4", or a list whose length is not B.
@@ -204,21 +188,19 @@ def jpeg(
             "images; give one value, or one per image."
         )
     for kind in kinds:
-        if kind not in get_args(Subsampling):
-            raise InputError(f"subsampling is '{kind}'; allowed are '4:2:0' and '4:4:4'.")
-    straight = differentiable
-    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        check_choice("subsampling", kind, known=get_args(Subsampling))
+    with torch.no_grad():
         luma_table, chroma_table = quantisation_tables(qualities)
         # float32 holds all sums of the colour conversions: the largest is 2^24 - 1
-        rgb = _floor(images.float().clamp(0, 1) * 255 + 0.5, straight)
-        y, chroma = _to_ycc(rgb, straight)
-        y = _code(_pad(y, rows=8, columns=8), luma_table, straight)[..., :height, :width]
+        rgb = (images.float().clamp(0, 1) * 255 + 0.5).floor_()
+        y, chroma = _to_ycc(rgb)
+        y = _code(_pad(y, rows=8, columns=8), luma_table)[..., :height, :width]
         if len(set(kinds)) == 1:
-            chroma = _code_chroma(chroma, chroma_table, kinds[0] == "4:2:0", straight)
+            chroma = _code_chroma(chroma, chroma_table, kinds[0] == "4:2:0")
         else:
             coded = torch.empty_like(chroma)
             for half in (False, True):
                 rows = [i for i, kind in enumerate(kinds) if (kind == "4:2:0") == half]
-                coded[rows] = _code_chroma(chroma[rows], chroma_table[rows], half, straight)
+                coded[rows] = _code_chroma(chroma[rows], chroma_table[rows], half)
             chroma = coded
-        return (_to_rgb(y, chroma, straight) / 255).to(images.dtype)
+        return (_to_rgb(y, chroma) / 255).to(images.dtype)

@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekeeper.errors import InputError
+from edgekeeper.errors import InputError, check_choice
 
 # ---- A matrix with a few neighbouring non-zeros per row, along one axis --------------------------
 
@@ -256,10 +256,8 @@ def imresize(
     or size that is not positive.
     """
     _check(x)
-    if quantise not in ("none", "uint8"):
-        raise InputError(f"quantise is 'none' or 'uint8', not '{quantise}'.")
-    if boundary not in ("symmetric", "replicate"):
-        raise InputError(f"boundary is 'symmetric' or 'replicate', not '{boundary}'.")
+    check_choice("way to quantise", quantise, known=("none", "uint8"))
+    check_choice("boundary", boundary, known=("symmetric", "replicate"))
     height, width = x.shape[-2:]
     rows, columns, scales = _target(height, width, scale=scale, size=size)
     work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

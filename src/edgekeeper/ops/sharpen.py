@@ -16,7 +16,6 @@ pixels a period, and C is a projection. The system is solved by k Chebyshev step
 polynomial in Q of degree k applied to m: linear and symmetric.
 """
 
-from collections.abc import Callable
 from math import ceil, log, sqrt
 
 import torch
@@ -98,24 +97,6 @@ def gradient_energy(x: Tensor, *, patch: int | None = None) -> Tensor:
     return found
 
 
-def strength_for_ratio(x: Tensor, ratio: float, *, patch: int | None = None) -> Tensor:
-    """Return the strengths (B,) at which q of the sharpened image is ``ratio`` times its own.
-
-    A network whose GV ratio is known on average, 0.6 say, is brought to 0.8 by 0.8 / 0.6. By
-    bisection; 0 for a flat image, ``STRONGEST`` where even that is not enough.
-
-    Raises InputError for a ratio below 1, and as ``sharpen``.
-    """
-    if not ratio >= 1:
-        raise InputError(f"ratio is {ratio}; sharpening only raises the energy, so at least 1.")
-
-    def reached(image: Tensor, sharpened: Tensor) -> bool:
-        own = gradient_energy(image, patch=patch)
-        return bool(gradient_energy(sharpened, patch=patch) >= ratio * own)
-
-    return _bisect(x, reached, patch=patch)
-
-
 def strength_for_change(x: Tensor, mse: float, *, patch: int | None = None) -> Tensor:
     """Return the strengths (B,) at which the mean square change of the image is ``mse``.
 
@@ -124,7 +105,18 @@ def strength_for_change(x: Tensor, mse: float, *, patch: int | None = None) -> T
     """
     if not mse >= 0:
         raise InputError(f"mse is {mse}; a mean square change is at least 0.")
-    return _bisect(x, lambda a, b: bool((a - b).square().mean() >= mse), patch=patch)
+    _check(x, patch)
+    found = []
+    for image in torch.split(x.detach(), 1):
+        low, high = 0.0, STRONGEST
+        for _ in range(16):
+            middle = (low + high) / 2
+            if (image - sharpen(image, middle, patch=patch)).square().mean() >= mse:
+                high = middle
+            else:
+                low = middle
+        found.append(low)
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def allowed_change(*, psnr: float, price: float) -> float:
@@ -163,23 +155,6 @@ def _steps(spread: float) -> int:
         return 0
     rate = (1 - sqrt(1 - spread)) / (1 + sqrt(1 - spread))
     return ceil(log(2 / TOLERANCE) / log(1 / rate))
-
-
-def _bisect(x: Tensor, reached: Callable[[Tensor, Tensor], bool], *, patch: int | None) -> Tensor:
-    """Return the strength below which nothing ``reached`` what is wanted, to STRONGEST / 65536."""
-    _check(x, patch)
-    found = []
-    for number in range(len(x)):
-        image = x[number : number + 1].detach()
-        low, high = 0.0, STRONGEST
-        for _ in range(16):
-            middle = (low + high) / 2
-            if reached(image, sharpen(image, middle, patch=patch)):
-                high = middle
-            else:
-                low = middle
-        found.append(low)
-    return torch.tensor(found, dtype=torch.float64)
 
 
 def _check(x: Tensor, patch: int | None) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgekeeper.errors import InputError
+from edgekeeper.errors import InputError, check_choice
 
 WindowBorder = Literal["valid", "zero", "symmetric"]
 
@@ -182,8 +182,7 @@ def ssim_map(
             f"SSIM was given {tuple(x.shape)} {x.dtype} and {tuple(y.shape)} {y.dtype}; it needs "
             "two floating-point tensors (B, C, H, W) of the same shape and type."
         )
-    if border not in ("valid", "zero", "symmetric"):
-        raise InputError(f"border is 'valid', 'zero' or 'symmetric', not '{border}'.")
+    check_choice("border", border, known=("valid", "zero", "symmetric"))
     height, width = x.shape[-2:]
     if border == "valid" and min(height, width) < 11:
         raise InputError(
