@@ -9,10 +9,10 @@ if [ ! -e ek/installed ]; then
     exit 1
   fi
   python3 -m venv ek || exit
-  if [ "$(uname)" = Linux ]; then
-    ek/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu || exit
-  fi
-  ek/bin/pip install -c constraints.txt '.[web]' || exit
+  index= # on Linux PyTorch's build without CUDA, whose version counts as the higher
+  [ "$(uname)" = Linux ] && index="--extra-index-url https://download.pytorch.org/whl/cpu"
+  # shellcheck disable=SC2086
+  ek/bin/pip install -c constraints.txt $index '.[web]' || exit
   ek/bin/edgekeeper serve --shortcut || exit
   touch ek/installed
 fi
