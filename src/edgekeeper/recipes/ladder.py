@@ -76,6 +76,18 @@ FALLING = replace(_SOAP, schedule="cosine", warmup=0)
 _ADAM = Optim(learning_rate=8e-4, warmup=50, schedule="cosine", clip="norm", clip_limit=1.0)
 PIXEL = (Term("pixel", spec(L1)),)
 
+# PHOTO with less of everything: what is hardly damaged is to stay as it is.
+_LESS = replace(
+    PHOTO.rounds[0],
+    blur=0.6,
+    noise=0.7,
+    gaussian=(0.0, 12.0),
+    sharpen=0.2,
+    jpeg=0.9,
+    quality=(30, 98),
+)
+MILD = replace(PHOTO, rounds=(_LESS,), clean=0.15)
+
 
 def trunk(*, size: LadderSize, scale: int = 4, patch: int = 24, batch: int = 8) -> Recipe:
     """Return the first, long run of one size; ``patch`` in LR pixels."""
@@ -135,26 +147,32 @@ def other_scale(*, size: LadderSize, scale: int) -> Recipe:
     )
 
 
-def restore(*, scale: int) -> Recipe:
-    """Return the recipe of the network for photographs as they are: blurred, noisy, compressed.
+def restore_trunk(*, scale: int) -> Recipe:
+    """Return the first run of the network for photographs: blurred, noisy, compressed.
 
     It begins from the balanced network of its scale, so that both can be blended.
     """
     base = trunk(size="balanced", scale=scale)
+    optim = replace(FALLING, learning_rate=3e-3, warmup=100)
+    return replace(
+        base,
+        name=f"restore_x{scale}_trunk",
+        data=replace(base.data, degradations=PHOTO),
+        stages=(Stage("degraded", 11_000, optim, PIXEL, candidates=3),),
+        start=Start(f"balanced_x{scale}"),
+    )
+
+
+def restore(*, scale: int) -> Recipe:
+    """Return its last run, on patches that are damaged less and some that are not at all."""
+    base = restore_trunk(scale=scale)
+    optim = replace(FALLING, learning_rate=2e-3, warmup=100)
     return replace(
         base,
         name=f"restore_x{scale}",
-        data=replace(base.data, degradations=PHOTO),
-        stages=(
-            Stage(
-                "degraded",
-                11_000,
-                replace(FALLING, learning_rate=3e-3, warmup=100),
-                PIXEL,
-                candidates=3,
-            ),
-        ),
-        start=Start(f"balanced_x{scale}"),
+        data=replace(base.data, degradations=MILD),
+        stages=(Stage("degraded", 9_000, optim, PIXEL, candidates=3),),
+        start=Start(base.name),
     )
 
 
@@ -178,7 +196,7 @@ def restore_texture(*, scale: int) -> Recipe:
     judge = spec(VGGDiscriminator, size=64, width=32)
     slow = Optim(learning_rate=5e-5, warmup=50)
     gan = Discriminator("gan", judge, spec(RelativisticGAN), slow, weight=0.008)
-    base = restore(scale=scale)
+    base = restore_trunk(scale=scale)
     return replace(
         base,
         name=f"restore_x{scale}_texture",
@@ -220,7 +238,7 @@ LADDER: dict[str, Recipe] = {
         *(run(size=size) for size in ("fast", "balanced") for run in (trunk, large_patches)),
         *(other_scale(size=size, scale=n) for size in ("fast", "balanced") for n in (2, 3)),
         *(best(scale=scale) for scale in (2, 3, 4)),
-        *(restore(scale=scale) for scale in (2, 4)),
+        *(run(scale=scale) for run in (restore_trunk, restore) for scale in (2, 4)),
         *(restore_texture(scale=scale) for scale in (2, 4)),
     )
 }
