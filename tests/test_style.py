@@ -142,11 +142,14 @@ def called(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
             yield ast.unparse(node.func), node
 
 
-def raised(node: ast.AST) -> Iterator[tuple[ast.Raise, str]]:
-    """The errors that a function raises itself, not by a function inside it."""
+def raised(node: ast.AST) -> Iterator[tuple[ast.Raise | ast.Call, str]]:
+    """The errors that a function raises itself or by ``check_choice``, not by one inside it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Raise) and isinstance(child.exc, ast.Call):
-            yield child, ast.unparse(child.exc.func)
+            name = ast.unparse(child.exc.func)
+            yield child, "InputError" if name == "unknown_name" else name
+        if isinstance(child, ast.Call) and ast.unparse(child.func) == "check_choice":
+            yield child, "InputError"
         if not isinstance(child, Function | ast.ClassDef | ast.Lambda):
             yield from raised(child)
 

@@ -82,7 +82,7 @@ class Measured:
 
 
 def find_network(text: str, *, scale: int = 4) -> SRModel:
-    """Return the network that ``text`` names, in evaluation mode.
+    """Return the network that ``text`` names, in evaluation mode. Raises InputError.
 
     A network that ships, a network file, or a class of MODELS with arguments, as in
     ``edsr:width=256,blocks=32``. ``scale`` is for those that do not say theirs.

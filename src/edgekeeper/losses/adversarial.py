@@ -63,7 +63,7 @@ class RelativisticGAN(AdversarialLoss):
     - ``total`` "half": w = 1/2, the code of ESRGAN and SPSR, to which their weight 0.005
       belongs; "whole": w = 1, as ESRGAN's paper prints it.
     - ``means`` on the discriminator's side: "attached" lets the gradient through them (SPSR's
-      code), "detached" does not (BasicSR's). Same values.
+      code), "detached" does not (BasicSR's). Same values. InputError for others.
 
     Source: Jolicoeur-Martineau, ICLR 2019; Wang et al., "ESRGAN", ECCV workshops 2018, eqs. 1, 2.
     """

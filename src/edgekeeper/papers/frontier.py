@@ -173,7 +173,8 @@ def structure_frontier(
     """Return the frontier as far as it is done: all, or what ``time_limit`` seconds allowed.
 
     ``steps``: updates of every cell instead of the budget's. Network, log and scores of a cell lie
-    in ``out/<cell>/``. ``weights`` is the folder of LPIPS. Raises as ``reproduce``.
+    in ``out/<cell>/``. ``weights`` is the folder of LPIPS. Raises InputError, and as
+    ``reproduce``.
     """
     for name in networks:
         check_choice("network of structure-frontier", name, known=NETWORKS_OF_FRONTIER)

@@ -66,7 +66,7 @@ def public_path(name: str) -> Path:
 
 
 def get_public(name: str) -> Path:
-    """Return the file of the public network ``name``, or of an ``hf://`` address, got and kept."""
+    """Return the file of a public network, or of an ``hf://`` address. Raises InputError."""
     address = hub_address(name)
     if address is not None:
         return download(address)

@@ -189,7 +189,7 @@ def load_published(path: str | Path, *, scale: int | None = None, kind: str = "a
     ``kind`` is one of ``PUBLISHED_FORMATS``, told from the names in the file when it is "auto".
     ``scale`` is needed only where names and shapes do not say it: for VDSR, which has one file for
     all, and for an ESRGAN or SPSR made for x3, which else is taken for x2. What is missing, unknown
-    or misshapen is named.
+    or misshapen is named. Raises CheckpointError, InputError: no such kind or scale.
     """
     if kind != "auto":
         check_choice("kind of published weights", kind, known=PUBLISHED_FORMATS)

@@ -103,7 +103,7 @@ def fetch_reference(
 ) -> list[str]:
     """Get the files of ``names`` (all of them by default) into ``folder``; return what was checked.
 
-    What is there already is only checked. One that does not compute what it must is an error.
+    What is there is only checked. Raises CheckpointError: it computes something else; InputError.
     """
     for name in names:
         check_choice("weight file", name, known=REFERENCE)
