@@ -53,7 +53,7 @@ class PlainBackbone(SRModel):
 
     It takes LR images and gives images ``scale`` times as large; ``enlarge`` runs once, on the
     deep features. The two halves are found by hooks, so ``reconstruct`` runs the first anew. Its
-    receptive field is what its layers (``Conv2d``, pooling) can look away at most.
+    receptive field is what its layers (``Conv2d``, pooling) can reach at most. Raises InputError.
     """
 
     def __init__(self, *, network: nn.Module, scale: int, enlarge: str) -> None:
