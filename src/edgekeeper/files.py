@@ -281,24 +281,24 @@ def staging(parent: Path) -> Iterator[Path]:
         remove_leftovers(parent)
     folder = parent / f".edgekeeper-{os.getpid()}-{secrets.token_hex(4)}"
     folder.mkdir()
-    lock = _lock(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+    with ExitStack() as stack:
+        with suppress(OSError):  # where there are no locks
+            stack.enter_context(locked(folder, wait=False))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(parent: Path) -> None:
     """Remove the staging folders in ``parent`` that no process holds any more."""
+    if sys.platform == "win32":  # which cannot lock a folder
+        return
     with suppress(OSError):
         for entry in os.scandir(parent):
             if _STAGING.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                lock = _lock(Path(entry.path))
-                if lock is not None:
+                with suppress(OSError), locked(Path(entry.path), wait=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
-                    os.close(lock)
 
 
 def follow(path: Path) -> Path:
@@ -362,21 +362,6 @@ def _opened(place: Path) -> BinaryIO:
     for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
         stream.flush()
     return os.fdopen(os.dup(int(number[1])), "wb")
-
-
-def _lock(folder: Path) -> int | None:
-    """Return a descriptor that holds the lock on ``folder``; None where it cannot be had."""
-    if sys.platform == "win32":  # leftovers stay there
-        return None
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-        else:
-            return descriptor
-    return None
 
 
 def _copy(draft: Path, stream: BinaryIO) -> None:
