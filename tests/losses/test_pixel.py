@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses import L1, L2, TV, Charbonnier, GradientVariance
+from edgekeeper.losses import L1, L2, TV, Charbonnier, GradientVariance, PhasePattern
 
 # Typed by hand: differences -1, 0, 2, so mean absolute 1 and mean square 5/3.
 OURS = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64).view(1, 1, 1, 3)
@@ -45,6 +45,23 @@ def test_half_precision_is_computed_in_float32(loss: torch.nn.Module, dtype: tor
     value.backward()
     assert sr.grad is not None
     assert sr.grad.dtype == dtype
+
+
+def test_a_pattern_of_the_pixel_shuffle_is_seen_and_nothing_else(
+    generator: torch.Generator,
+) -> None:
+    hr = torch.rand(2, 3, 12, 24, dtype=torch.float64, generator=generator)
+    loss, tile = PhasePattern(scale=4), torch.zeros(4, 4, dtype=torch.float64)
+    tile[0, 0], tile[2, 1] = 0.16, 0.16  # mean 0.02: two phases are 0.14 above, fourteen 0.02 below
+    painted = hr + tile.repeat(3, 6)
+    assert loss(painted, hr).item() == pytest.approx((2 * 0.14 + 14 * 0.02) / 16, abs=1e-12)
+    assert loss(hr + 0.3, hr).item() == pytest.approx(0, abs=1e-12)  # another brightness
+    step = hr.clone()
+    step[..., 12:] += 0.5  # an edge between cells
+    assert loss(step, hr).item() == pytest.approx(0, abs=1e-12)
+    assert PhasePattern(scale=3)(painted, hr) < 0.4 * loss(painted, hr)
+    with pytest.raises(InputError, match="multiples of 5"):
+        PhasePattern(scale=5)(hr, hr)
 
 
 @pytest.mark.parametrize("loss", [L1(), L2(), Charbonnier(), TV(), GradientVariance(patch=2)])

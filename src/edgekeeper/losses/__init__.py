@@ -12,7 +12,7 @@ from edgekeeper.losses.gradient_variance import GradientVariance
 from edgekeeper.losses.ldl import LDL
 from edgekeeper.losses.natural import NaturalManifold, Naturalness, Unnatural
 from edgekeeper.losses.perceptual import Perceptual
-from edgekeeper.losses.pixel import L1, L2, AutoEncoded, Charbonnier
+from edgekeeper.losses.pixel import L1, L2, AutoEncoded, Charbonnier, PhasePattern
 from edgekeeper.losses.ssim import SSIM
 from edgekeeper.losses.taught import AutoEncoding, NeuralStructure, StructureTasks
 from edgekeeper.losses.total_variation import TV
@@ -20,5 +20,12 @@ from edgekeeper.losses.wasserstein import WassersteinGP
 
 __all__ = ["L1", "L2", "LDL", "SSIM", "TV", "AdversarialLoss", "AlignedVariance", "AutoEncoded"]
 __all__ += ["AutoEncoding", "Charbonnier", "FocalFrequency", "Gradient", "GradientVariance"]
-__all__ += ["NaturalManifold", "Naturalness", "NeuralStructure", "Perceptual", "RelativisticGAN"]
-__all__ += ["StructureTasks", "Unnatural", "VanillaGAN", "WassersteinGP", "Wavelet"]
+__all__ += ["NaturalManifold", "Naturalness", "NeuralStructure", "Perceptual", "PhasePattern"]
+__all__ += [
+    "RelativisticGAN",
+    "StructureTasks",
+    "Unnatural",
+    "VanillaGAN",
+    "WassersteinGP",
+    "Wavelet",
+]

@@ -55,6 +55,33 @@ class Charbonnier(PairLoss):
         return torch.sqrt(difference.square() + self.epsilon**2).mean()  # scalar
 
 
+class PhasePattern(PairLoss):
+    """Mean |pattern| that sr - hr repeats every ``scale`` pixels, of each image and channel.
+
+    The difference is averaged over the places of one phase (row mod scale, column mod scale), less
+    its mean over all phases. No image has such a pattern; a network that ends in a pixel shuffle
+    makes one where a perceptual loss allows it, seen as fine dots in flat areas.
+    ``loss(sr, hr)``: both (B, C, H, W) float of one shape, any C, sides that are multiples of
+    ``scale``. Half precision is computed in float32. Errors: InputError.
+    Own design, against what Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016,
+    describe.
+    """
+
+    def __init__(self, *, scale: int) -> None:
+        super().__init__()
+        check_positive("scale", scale)
+        self.scale = scale
+
+    def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
+        check_pair(sr, hr)  # (B, C, H, W) both
+        if any(side % self.scale for side in sr.shape[2:]):
+            raise InputError(f"Sides of {tuple(sr.shape[2:])} are no multiples of {self.scale}.")
+        difference = as_float32_or_more(sr) - as_float32_or_more(hr)  # (B, C, H, W)
+        by_phase = functional.pixel_unshuffle(difference, self.scale)  # (B, C·r², H/r, W/r)
+        pattern = by_phase.mean((2, 3)).unflatten(1, (sr.shape[1], -1))  # (B, C, r²)
+        return (pattern - pattern.mean(2, keepdim=True)).abs().mean()  # scalar
+
+
 class AutoEncoded(nn.Module):
     """Mean |A(sr) - A(hr)| with A = ``decoder`` after ``encoder``, both frozen: AESOP's pixel loss.
 
