@@ -78,7 +78,7 @@ class PhasePattern(PairLoss):
             raise InputError(f"Sides of {tuple(sr.shape[2:])} are no multiples of {self.scale}.")
         difference = as_float32_or_more(sr) - as_float32_or_more(hr)  # (B, C, H, W)
         by_phase = functional.pixel_unshuffle(difference, self.scale)  # (B, C·r², H/r, W/r)
-        pattern = by_phase.mean((2, 3)).unflatten(1, (sr.shape[1], -1))  # (B, C, r²)
+        pattern = by_phase.mean((2, 3)).view(*sr.shape[:2], -1)  # (B, C, r²)
         return (pattern - pattern.mean(2, keepdim=True)).abs().mean()  # scalar
 
 
