@@ -157,7 +157,8 @@ class _Api:
         upload = self._jobs.temporary / secrets.token_hex(8)
         try:
             await self._receive(request, upload)
-            if is_zip(upload):
+            named_so = name.lower().endswith(".zip") and upload.stat().st_size > 0
+            if named_so or is_zip(upload):
                 images = await self._unpack(upload, name=name)
             else:
                 images = [self._service.add_image(upload, name=name)]

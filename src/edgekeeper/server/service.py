@@ -178,7 +178,7 @@ class Service:
         shown["name"] = self.jobs.images[thing.image].name
         if thing is not self._running:
             shown["foreseen"] *= self._pace(thing.options)
-        elif thing.done:
+        elif thing.done or thing.foreseen:
             shown["seconds_left"] = round(self._left(thing), 1)
         return shown
 
@@ -187,10 +187,10 @@ class Service:
 
         The first tile waits until the network is loaded.
         """
-        spent, share = time.monotonic() - self._begun, job.done / job.total
+        spent, share = time.monotonic() - self._begun, job.done / max(1, job.total)
         seen = min(1.0, 3 * share) if job.foreseen else 1.0
-        whole = (1 - seen) * job.foreseen * self.jobs.pace(job.options) + seen * spent / share
-        return max(0.0, whole - spent)
+        whole = (1 - seen) * job.foreseen * self.jobs.pace(job.options)
+        return max(0.0, whole + seen * spent / max(share, 1e-9) - spent)
 
     def _pace(self, options: dict[str, Any]) -> float:
         """Return what such jobs take over what is foreseen, with the one that runs now."""

@@ -158,7 +158,8 @@ function update() {
   $("start").textContent = count ? text("start", words) : text("start_none");
   $("start").disabled = !count;
   const seconds = todo.reduce((sum, { foreseen }) => sum + (foreseen?.seconds ?? 0), 0);
-  $("total").textContent = seconds ? text("total", duration(seconds)) : "";
+  const left = unfinished().reduce((sum, job) => sum + (job.seconds_left ?? job.foreseen), 0);
+  $("total").textContent = seconds ? text("total", duration(seconds)) : left ? text("left_all", duration(left)) : "";
   $("tolerant-row").hidden = ![...images.values()].some(({ image }) => isDamaged(image));
   $("empty").hidden = images.size > 0;
   document.body.classList.toggle("empty", !images.size);
