@@ -176,6 +176,7 @@ def ray(given: argparse.Namespace) -> None:
     few, many = given.images // 4, given.images
     ways = {"local": ("--threads", "2"), "ray": ("--engine", "ray", "--workers", "2")}
     seconds: dict[tuple[str, int], list[float]] = {}
+    made: dict[str, dict[str, bytes]] = {}
     with tempfile.TemporaryDirectory() as name:
         for count in (few, many):
             folder = Path(name, str(count))
@@ -193,6 +194,8 @@ def ray(given: argparse.Namespace) -> None:
                 [*command, "-o", output, "--model", given.network, *options, "-q"], check=True
             )
             seconds.setdefault((way, count), []).append(time.perf_counter() - started)
+            made[way] = {file.name: file.read_bytes() for file in output.glob("*.jpg")}
+            assert made[way] == made["local"], "the bytes differ"
     rate = {}
     for way in ways:
         small, large = (min(seconds[way, count]) for count in (few, many))

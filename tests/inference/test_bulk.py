@@ -131,6 +131,7 @@ def test_a_worker_is_killed_in_the_middle(
         os.kill(process, signal.SIGKILL)
     assert driver.wait(timeout=400) == 1, told(tmp_path / "out")[-2000:]  # broken ones
     assert killed, "no worker was found to kill"
+    assert "Ray" not in told(tmp_path / "out") and "WARNING" not in told(tmp_path / "out")
     check(tmp_path / "out", expected)
 
 
@@ -243,6 +244,18 @@ def test_a_worker_tries_a_file_three_times_and_stops_when_told(
     found = bulk._Actor(Request(model="espcn_x2"), stop)(batch)["result"]
     assert [result.status for result in found] == ["done", "done", "failed"]
     assert begun == {"good": 1, "later": TRIES, "never": TRIES}
+    assert not list(tmp_path.iterdir())
+
+    def dies(self: Any, pairs: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk._Actor, "_made", dies)
+        for _ in range(TRIES):
+            with pytest.raises(MemoryError):
+                bulk._Actor(Request(model="espcn_x2"), stop)(batch)
+        assert list(bulk._Actor(Request(model="espcn_x2"), stop)(batch)["result"]) == [None] * 3
+    assert begun.total() == 2 * TRIES + 1 and not list(tmp_path.iterdir())
     stop.touch()
     assert list(bulk._Actor(Request(model="espcn_x2"), stop)(batch)["result"]) == [None] * 3
 

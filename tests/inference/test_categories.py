@@ -23,7 +23,7 @@ from edgekeeper.inference.choose import choose
 from edgekeeper.inference.network import NO_MAP, TileRunner, infer
 from edgekeeper.models import SFTGAN
 from edgekeeper.models.sftgan import CATEGORIES
-from edgekeeper.ops.tiles import plan_axis
+from edgekeeper.ops.tiles import plan_axis, probe_tile
 
 
 def upscaled(image: Image, **asked) -> Image:
@@ -171,13 +171,13 @@ class TestResults:
             return infer(model, lr, maps=maps, **rest)  # type: ignore[arg-type]
 
         monkeypatch.setattr("edgekeeper.inference.choose.infer", spy)
-        lr = torch.rand(1, 3, 20, 140, generator=torch.Generator().manual_seed(0))
         maps = CategoryMap(labels=labels(40, 280)).whole((20, 140), scale=2)
-        assert choose(model, lr, maps=maps).precision in ("float32", "bfloat16")
+        found = choose(model, (20, 140), device=torch.device("cpu"), maps=maps)
+        assert found.precision in ("float32", "bfloat16")
         assert len(seen) == 2
         for part, beside in seen:
-            assert torch.equal(part, lr[..., 6:134])
-            assert torch.equal(beside, maps[..., 12:268])
+            assert torch.equal(part, probe_tile()[..., :20, :])
+            assert torch.equal(beside, maps[..., :256])
 
     def test_without_a_map_the_notes_say_so(self) -> None:
         model, image = tiny(), some_image(12, 10)

@@ -43,7 +43,7 @@ def slow_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 def runner_after(lr: torch.Tensor, precision: str = "auto", *, switches: bool = True) -> TileRunner:
     file = find(NAME)
     runner = TileRunner(Accelerated(load(NAME), file=file, threads=1), precision=precision)  # type: ignore[arg-type]
-    choose.probe_runtime(runner, lr, switches=switches)
+    choose.probe_runtime(runner, lr.shape[-2:], switches=switches)
     runner.result = runner(lr)  # type: ignore[attr-defined]
     return runner
 

@@ -7,6 +7,7 @@ results) says what became of a file, and is the truth for going on. A file gets 
 atomically, and what is done twice because a worker died is written twice to the same name: once.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,13 @@ from numpy.typing import NDArray
 from edgekeeper.errors import InputError, UnavailableError
 from edgekeeper.files import remove_leftovers
 from edgekeeper.inference.choose import networks_for
-from edgekeeper.inference.files import check_outputs, upscale_files
+from edgekeeper.inference.files import MANY, check_outputs, upscale_files
 from edgekeeper.inference.network import tile_overlap
 from edgekeeper.inference.request import Request, Result, refusal
 from edgekeeper.ops.tiles import MOST_PIXEL_BYTES, tile_side
 
 MANIFEST = "edgekeeper-manifest.jsonl"
+STOP = ".edgekeeper-stop-"  # a file that stops the workers; beside it those of batches begun
 TRIES = 3
 """How often a file is begun before it is listed as failed."""
 
@@ -85,8 +88,8 @@ def upscale_on_cluster(
     pairs = [(Path(os.path.abspath(s)), Path(os.path.abspath(t))) for s, t in pairs]  # noqa: PTH100
     check_outputs(pairs)
     settled = _read(manifest, cluster)
-    request = replace(request, threads=cluster.threads, many=True)
-    stop = manifest.with_name(f".edgekeeper-stop-{secrets.token_hex(4)}")
+    request = replace(request, threads=cluster.threads, many=len(pairs) >= MANY)
+    stop = manifest.with_name(f"{STOP}{secrets.token_hex(4)}")
     with manifest.open("a", encoding="utf-8") as file:
 
         def note(result: Result) -> Result:
@@ -120,15 +123,23 @@ def upscale_on_cluster(
                 yield note(Result(source=Path(name), target=target, status="failed", reason=why))
         finally:
             os.fsync(file.fileno())
-            stop.unlink(missing_ok=True)
-            for folder in {target.parent for _, target in pairs}:
-                remove_leftovers(folder)  # of workers that were killed
+            _clear(manifest.parent, *{target.parent for _, target in pairs})
+
+
+def _clear(*folders: Path) -> None:
+    """Remove what workers and drivers that were killed have left in the folders."""
+    for folder in folders:
+        remove_leftovers(folder)
+        for one in folder.glob(f"{STOP}*"):
+            one.unlink(missing_ok=True)
 
 
 def _ray() -> Any:
     """Return the module ``ray``, which reports nothing to its makers and prints no progress."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    # Ray Data hands its actors what lies in this process, and warns of that each time.
+    quiet |= {"RAY_DATA_LOG_LEVEL": "ERROR", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    os.environ.update({key: value for key, value in quiet.items() if key not in os.environ})
     try:
         import ray
         import ray.data
@@ -211,21 +222,16 @@ def _pass(
     """Yield what the workers make of the files, in any order; none of those that killed one."""
     if not left:
         return
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # what is lost is tried again
-    context.print_on_execution_start = False
+    ray.data.DataContext.get_current().max_errored_blocks = -1  # what is lost is tried again
     batches = math.ceil(len(left) / rows)
     workers, takes = shares_of(ray.cluster_resources(), request, cluster=cluster, batches=batches)
     items = [{"source": source, "target": str(target)} for source, target in left.items()]
     made = ray.data.from_items(items, override_num_blocks=batches).map_batches(
-        _Actor,
+        _Actor,  # Ray begins one that died anew, with its batch, without an end
         fn_constructor_args=(request, stop),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=workers),
         **takes,
-        max_restarts=TRIES,
-        max_task_retries=TRIES,
     )
     for row in made.iter_rows():
         yield row["result"]
@@ -267,11 +273,26 @@ class _Actor:
 
     def __init__(self, request: Request, stop: Path) -> None:
         torch.set_num_threads(request.threads or 1)
-        self._request, self._stop = replace(request, model=networks_for(request)), stop
+        self._unread, self._stop = request, stop
+
+    @cached_property
+    def _request(self) -> Request:
+        return replace(self._unread, model=networks_for(self._unread))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Return one result for each path of the batch; None for what a stop left."""
+        """Return a result for each path; None for what a stop left, or of what workers died."""
         pairs = list(zip(map(Path, batch["source"]), map(Path, batch["target"]), strict=True))
+        name = hashlib.sha256(str(pairs[0][0]).encode()).hexdigest()[:16]
+        begun = self._stop.with_name(f"{self._stop.name}-{name}")  # a byte for each time
+        with begun.open("ab") as file:
+            file.write(b".")
+        found = self._made(pairs) if begun.stat().st_size <= TRIES else {}
+        begun.unlink(missing_ok=True)
+        column = np.empty(len(pairs), dtype=object)
+        column[:] = [found.get(source) for source, _ in pairs]
+        return {"result": column}
+
+    def _made(self, pairs: list[tuple[Path, Path]]) -> dict[Path, Result]:
         found: dict[Path, Result] = {}
         with suppress(KeyboardInterrupt):
             for _ in range(TRIES):
@@ -286,9 +307,7 @@ class _Actor:
                 why = f"'{target}' was not begun: no space is left."
                 no = Result(source=source, target=target, status="failed", reason=why)
                 found.setdefault(source, no)
-        column = np.empty(len(pairs), dtype=object)
-        column[:] = [found.get(source) for source, _ in pairs]
-        return {"result": column}
+        return found
 
     def _check(self, _: object = None) -> None:
         if self._stop.exists():

@@ -4,7 +4,7 @@
 
 pixels and file -> estimate -> strength s -> (1 - s) · faithful + s · restoring
 
-What computes them, and in which precision, is chosen too, by a part of the image.
+What computes them, and in which precision, is chosen too, by a tile that is the same for all.
 """
 
 import functools
@@ -27,13 +27,13 @@ from edgekeeper.inference.network import (
     Finish,
     Precision,
     TileRunner,
-    as_rgb,
     infer,
     is_finite,
 )
 from edgekeeper.inference.pairs import guarded, mix
 from edgekeeper.inference.request import Request
 from edgekeeper.models import SRModel
+from edgekeeper.ops.tiles import probe_tile
 from edgekeeper.pretrained.cards import style_of
 from edgekeeper.pretrained.exported import (
     EXPORTED_SUFFIXES,
@@ -226,7 +226,6 @@ def alpha_steps(networks: Networks, *, passes: tuple[int, ...]) -> Iterator[tupl
 # runtime in float32: a quarter of one in any pixel.
 _MOST_LEVELS, _LEAST_DB = 0.5, 50.0
 _MOST_OF_A_PIXEL = 1e-3
-_PROBE_SIDE = 128
 
 
 class Verdict(NamedTuple):
@@ -243,9 +242,9 @@ _known: WeakKeyDictionary[SRModel, _Found] = WeakKeyDictionary()
 
 
 def probe_runtime(
-    runner: TileRunner, part: Tensor, *, maps: Tensor | None = None, switches: bool = True
+    runner: TileRunner, size: tuple[int, int], *, maps: Tensor | None = None, switches: bool = True
 ) -> None:
-    """Choose what computes the network of ``runner``, and how, by a part (1, C, h, w) of an image.
+    """Choose what computes the network of ``runner``, and how, for tiles (h, w) of ``size``.
 
     ``switches``: whether the image is worth the start of another runtime than PyTorch.
     """
@@ -254,7 +253,8 @@ def probe_runtime(
     started = time.perf_counter()
     verdict = choose(
         runner.model,
-        as_rgb(part).to(runner.device),
+        size,
+        device=runner.device,
         wanted=runner.wanted,
         switches=switches,
         maps=None if maps is None else maps.to(runner.device),
@@ -267,69 +267,69 @@ def probe_runtime(
 
 def choose(
     model: SRModel,
-    probe: Tensor,
+    size: tuple[int, int],
     *,
+    device: torch.device,
     wanted: Choice = "auto",
     switches: bool = True,
     maps: Tensor | None = None,
 ) -> Verdict:
     """Return what computes ``model`` in which precision, tried once for a network and its weights.
 
-    ``probe`` is a part of an image (1, 3, h, w), of which the middle is tried. Of a network with
-    files for other runtimes, if it ``switches``: OpenVINO where it is near enough to PyTorch's
-    float32, else ONNX Runtime where it is so and faster, else PyTorch. "auto" is bfloat16 where it
-    is fast and good enough, else float32; "int8" is OpenVINO's.
+    What is tried, a tile (h, w) of ``size``, is none of the image: all of a folder get the same. Of
+    a network with files for other runtimes, if it ``switches``: OpenVINO where it is near enough to
+    PyTorch's float32, else ONNX Runtime where it is so and faster, else PyTorch. "auto" is bfloat16
+    where it is fast and good enough, else float32; "int8" is OpenVINO's.
     Raises InputError: no file of the network in eight bits, or no OpenVINO.
     """
     if not (switches or wanted == "int8") and wanted != "auto":
         return Verdict(wanted)
     weights, known, key = _fingerprint(model), _known.setdefault(model, {}), (wanted, switches)
     if key not in known or known[key][0] != weights:
-        top, left = (max((side - _PROBE_SIDE) // 2, 0) for side in probe.shape[-2:])
-        middle = probe[..., top : top + _PROBE_SIDE, left : left + _PROBE_SIDE]
+        probe = probe_tile()[..., : size[0], : size[1]].to(device)
         if isinstance(model, Accelerable) and (switches or wanted == "int8"):
-            known[key] = weights, _choose_runtime(model, middle, wanted)
-        elif not bfloat16_is_fast(probe.device) or not _multiplies(model):
+            known[key] = weights, _choose_runtime(model, probe, wanted)
+        elif not bfloat16_is_fast(device) or not _multiplies(model):
             return Verdict("float32")
         else:
             if maps is not None:
-                top, left, side = (model.scale * x for x in (top, left, _PROBE_SIDE))
-                maps = maps[..., top : top + side, left : left + side]
-            known[key] = weights, _choose_precision(model, middle, maps)
+                height, width = (model.scale * side for side in probe.shape[-2:])
+                maps = maps[..., :height, :width]
+            known[key] = weights, _choose_precision(model, probe, maps)
     return known[key][1]
 
 
-def _choose_precision(model: SRModel, middle: Tensor, maps: Tensor | None = None) -> Verdict:
-    full = infer(model, middle, maps=maps, layout="channels last")
-    reduced = infer(model, middle, maps=maps, precision="bfloat16", clamp="none")
+def _choose_precision(model: SRModel, probe: Tensor, maps: Tensor | None = None) -> Verdict:
+    full = infer(model, probe, maps=maps, layout="channels last")
+    reduced = infer(model, probe, maps=maps, precision="bfloat16", clamp="none")
     return _compare(full, reduced)
 
 
-def _choose_runtime(model: SRModel, middle: Tensor, wanted: Choice) -> Verdict:
+def _choose_runtime(model: SRModel, probe: Tensor, wanted: Choice) -> Verdict:
     assert isinstance(model, Accelerable)
     if wanted == "int8":
         if (found := model.in_runtime("openvino", precision="int8")) is None:
             raise InputError(NO_INT8)
         return Verdict("int8", _loss_of(found), found)
-    reduced: list[Precision] = ["bfloat16"] if bfloat16_is_fast(middle.device) else []
+    reduced: list[Precision] = ["bfloat16"] if bfloat16_is_fast(probe.device) else []
     precisions: list[Precision] = [*reduced, "float32"] if wanted == "auto" else [wanted]
     started = time.perf_counter()
-    full = infer(model, middle, layout="channels last")
+    full = infer(model, probe, layout="channels last")
     in_torch = time.perf_counter() - started
     for precision in precisions:
         found = model.in_runtime("openvino", precision=precision)
-        if found is not None and _is_near(infer(found, middle, clamp="none"), full, precision):
+        if found is not None and _is_near(infer(found, probe, clamp="none"), full, precision):
             return Verdict(precision, f"OpenVINO ran the network in {precision}.", found)
     verdict = Verdict("float32") if wanted == "auto" else Verdict(precisions[0])
     if wanted == "auto" and reduced and _multiplies(model):
         started = time.perf_counter()
-        verdict = _choose_precision(model, middle)
+        verdict = _choose_precision(model, probe)
         if verdict.precision == "bfloat16":
             in_torch = (time.perf_counter() - started) - in_torch  # float32 was in it again
     found = None if wanted == "bfloat16" else model.in_runtime("onnx", precision="float32")
-    if found is not None and _is_near(infer(found, middle, clamp="none"), full, "float32"):
+    if found is not None and _is_near(infer(found, probe, clamp="none"), full, "float32"):
         started = time.perf_counter()
-        infer(found, middle)
+        infer(found, probe)
         if time.perf_counter() - started < in_torch:
             return Verdict("float32", "ONNX Runtime ran the network in float32.", found)
     return verdict

@@ -38,7 +38,7 @@ _PART_BYTES = 2**22
 _READ_PARTS = 8
 _WRITTEN_PARTS = 64
 
-_MANY = 8  # images of which small ones, too, are worth another runtime's start
+MANY = 8  # images of which small ones, too, are worth another runtime's start
 
 
 # ---- Reading ahead and writing behind ------------------------------------------------------------
@@ -178,7 +178,7 @@ def upscale_files(
         overlap = tile_overlap(model, consistent=request.consistent)
         tile_side(request.tile, overlap=overlap, size=(1, 1), device=torch.device("cpu"))
     pairs = plan_outputs(request, factors=networks.factors) if pairs is None else pairs
-    request = replace(request, many=request.many or len(pairs) >= _MANY)
+    request = replace(request, many=request.many or len(pairs) >= MANY)
     check_outputs(pairs)
     maps = None
     if request.categories is not None:

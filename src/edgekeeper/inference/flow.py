@@ -358,12 +358,9 @@ def _enlarge(
 
     window = RowWindow(bands)
     if runner.precision is None:
-        first = one.grid.rows[0]
-        part = window.rows(first.start, first.stop)
-        spread = [float(part[..., each.box].std(correction=0)) for each in one.grid.columns]
-        across = one.grid.columns[spread.index(max(spread))]  # of the tile with the most to see
-        probe_runtime(runner, part[..., across.box], maps=cut(first, across), switches=one.switches)
-        del part
+        rows, columns = one.grid.rows[0], one.grid.columns[0]
+        tile = rows.stop - rows.start, columns.stop - columns.start
+        probe_runtime(runner, tile, maps=cut(rows, columns), switches=one.switches)
     several, grid = pool if len(one.grid) > 1 else None, one.grid
     yield from tiled_bands(enlarge, window, grid=grid, scale=scale, pool=several, on_tile=on_tile)
 

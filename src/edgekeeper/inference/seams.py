@@ -34,7 +34,7 @@ def verify_seams(
     runner = runner_of(model, request, finish=finish)
     size = (lr.shape[-2], lr.shape[-1])
     side = tile_side(request.tile, overlap=runner.overlap, size=size, device=runner.device)
-    probe_runtime(runner, lr, maps=maps)
+    probe_runtime(runner, size, maps=maps)
     whole = to_host(runner(lr, maps=maps, border=(model.border,) * 4))  # (1, C, sh, sw)
     grid = plan_tiles(
         size, tile=side, overlap=runner.overlap, multiple=model.multiple, border=model.border
