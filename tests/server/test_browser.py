@@ -301,7 +301,7 @@ def test_labels_of_four_side_by_side_stay_in_their_panes(open_page: Any, tmp_pat
         """const fill = CanvasRenderingContext2D.prototype.fillText; window.texts = [];
         CanvasRenderingContext2D.prototype.fillText = function (text, x, y, room) {
             const width = Math.min(room ?? Infinity, this.measureText(text).width);
-            window.texts.push([x, y - 20, x + width, y]);
+            window.texts.push([x, y - 20, x + width, y, this.canvas.width, this.canvas.height]);
             fill.call(this, text, x, y, room);
         }"""
     )
@@ -318,18 +318,18 @@ def test_labels_of_four_side_by_side_stay_in_their_panes(open_page: Any, tmp_pat
     for size in ((800, 700), (390, 780), (1500, 400)):
         page.set_viewport_size({"width": size[0], "height": size[1]})
         page.wait_for_load_state("networkidle")
-        page.evaluate("window.texts = []")
         page.click("#in")
         page.wait_for_timeout(300)
         keep(page, f"four_{size[0]}")
-        drawn = {tuple(text) for text in page.evaluate("window.texts")}
+        canvas = page.locator("#canvas")
+        wide, tall = canvas.evaluate("(c) => [c.width, c.height]")
+        said = [text for text in page.evaluate("window.texts") if text[4:] == [wide, tall]]
+        drawn = {tuple(text[:4]) for text in said}
         assert len(drawn) >= 4
         for one, two in itertools.combinations(drawn, 2):
             apart = one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]
             assert apart, (size, one, two)
-        assert max(text[2] for text in drawn) <= page.evaluate(
-            "document.querySelector('canvas').width"
-        )
+        assert max(text[2] for text in drawn) <= wide
         high = page.locator("#canvas").bounding_box()["height"]
         assert high > 0.4 * size[1], (size, high)
 

@@ -355,7 +355,8 @@ function show() {
     return { base, view: (risk || job.result).view, label: describe(job) + share };
   };
   const { image } = images.get(chosen[0].image);
-  viewer.show({ base: api.viewOf("images", image.id), view: image.look.view }, chosen.map(pane));
+  const before = { base: api.viewOf("images", image.id), view: image.look.view, label: text("before") };
+  viewer.show(before, chosen.map(pane));
   $("split").disabled = chosen.length > 1;
   for (const node of document.querySelectorAll(".slides")) node.hidden = chosen.length > 1;
   const { risk } = chosen[0].result;

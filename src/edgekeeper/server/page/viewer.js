@@ -217,7 +217,8 @@ export class Viewer {
     const { grid } = this;
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.imageSmoothingQuality = "high";
-    panes.forEach((pane, number) => {
+    const spare = panes.length > 1 && panes.length % grid.columns; // a place for the image itself
+    (spare ? [...panes, this.before] : panes).forEach((pane, number) => {
       const [left, top] = [(number % grid.columns) * grid.wide, Math.floor(number / grid.columns) * grid.high];
       const box = { left, top, right: left + grid.wide, bottom: top + grid.high };
       context.imageSmoothingEnabled = this.scale < 6; // then pixels are to be seen
