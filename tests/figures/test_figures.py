@@ -220,9 +220,10 @@ class TestComparison:
     def test_titles(
         self, hr: Tensor, panels: list[Panel], tmp_path: Path, drawn: list[Any]
     ) -> None:
-        comparison(hr, panels, path=tmp_path / "c.svg", scale=2, title="an image")
+        comparison(hr, panels, path=tmp_path / "c.svg", scale=2)
         titles = {axis.get_title() for axis in drawn[0].axes}
-        assert {"an image", "without GV", "with GV", "original"} <= titles
+        whole = "the original and the part shown"
+        assert {whole, "without GV", "with GV", "original"} <= titles
 
     def test_a_tall_image_and_one_panel(self, tmp_path: Path) -> None:
         tall = torch.rand(1, 3, 120, 40, generator=torch.Generator().manual_seed(1))

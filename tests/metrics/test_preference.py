@@ -16,7 +16,7 @@ from edgekeeper.metrics.preference import (
     preference_rate,
     preference_scores,
     wilson_interval,
-    win_matrix,
+    win_cells,
 )
 from edgekeeper.metrics.statistics import Interval
 
@@ -74,7 +74,7 @@ def test_wilson_is_scipy_s_and_covers() -> None:
 
 def test_scores_have_the_greatest_likelihood() -> None:
     answers = simulated(np.random.default_rng(1), people=20, images=30, ties=0.2)
-    wins = win_matrix(answers, METHODS)
+    wins = win_cells(answers, METHODS).sum(axis=(0, 1))
     assert wins.sum() == len(answers)
 
     def loss(free: np.ndarray) -> float:

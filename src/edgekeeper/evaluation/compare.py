@@ -122,15 +122,17 @@ def compare(
             worst = sorted([*worst, found], key=lambda place: -place.excess)[:places]
         if on_image is not None:
             on_image(*both)
-    called = names or _names(scores)
+    first, second = (score.model for score in scores[0])
+    if names is None:
+        names = (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
     rows = tuple(
         metric_row(pairs, metric=metric, label=label)
         for label, pairs in by_set(scores).items()
         for metric in asked
     )
     return PairedComparison(
-        a=called[0],
-        b=called[1],
+        a=names[0],
+        b=names[1],
         scale=scale,
         protocol=chosen,
         metrics=asked,
@@ -139,11 +141,6 @@ def compare(
         places=tuple(worst),
         notes=(*_left_out(scores, asked), *_few(rows)),
     )
-
-
-def _names(scores: Sequence[tuple[Score, Score]]) -> tuple[str, str]:
-    a, b = scores[0][0].model, scores[0][1].model
-    return (a, b) if a != b else (f"{a} (A)", f"{b} (B)")
 
 
 def by_set(scores: Iterable[tuple[Score, Score]]) -> dict[str, list[tuple[Score, Score]]]:

@@ -39,7 +39,6 @@ def evaluate(
     metrics: Sequence[str] = tuple(METRICS),
     weights: str | Path | None = None,
     model_name: str | None = None,
-    lr_folder: str | Path | None = None,
     on_image: Callable[[Score, Tensor], None] | None = None,
 ) -> list[Score]:
     """Scores of ``subject`` on every image of ``sets``, in the order of the sets.
@@ -50,7 +49,7 @@ def evaluate(
     EDGEKEEPER_DATA), or folders of one's own. scale: by default the network's. metrics: those of
     ``METRICS`` are always measured, those of ``PERCEPTUAL`` when named; where one is unavailable,
     the score has the reason. weights: the folder of their files. model_name: what the scores are
-    filed under. lr_folder: the LR images of the one set, where they do not lie in its folder.
+    filed under.
     on_image: called after each image with its score and the result (1, 3, H, W).
 
     Raises DataError for a wrongly made set, missing or ambiguous results and sizes that differ.
@@ -64,7 +63,6 @@ def evaluate(
         data_root=data_root,
         protocol=protocol,
         model_name=model_name,
-        lr_folder=lr_folder,
     ):
         score = score_result(result, result.pair.hr(), metrics=asked, weights=weights)
         scores.append(score)
@@ -97,7 +95,8 @@ def results(
 ) -> Iterator[PairResult]:
     """The images of ``subject`` one by one, not scored; arguments and errors as ``evaluate``.
 
-    All sets and result files are looked up before the first image is made. Raises InputError.
+    All sets and result files are looked up before the first image is made. ``lr_folder``: the LR
+    images of the one set, where they do not lie in its folder. Raises InputError.
     """
     chosen = find_protocol(protocol)
     root = os.environ.get("EDGEKEEPER_DATA", ".") if data_root is None else data_root

@@ -103,7 +103,6 @@ def comparison(
     scale: int,
     protocol: str | Protocol = "y_matlab",
     box: Box | None = None,
-    title: str = "",
 ) -> Path:
     """Return the file with each panel and the original: enlarged part, gradients and numbers.
 
@@ -116,7 +115,7 @@ def comparison(
     cells = [Cell(label, part.cut(x)) for label, x in images.items()]
     cells += [Cell("gradients", edges[label], below[label]) for label in images]
     return draw_grid(
-        [Strip(cells, title, (hr, part))],
+        [Strip(cells, whole=(hr, part))],
         path=path,
         per_line=len(images),
         top=float(edges[ORIGINAL].max()),

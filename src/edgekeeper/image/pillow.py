@@ -137,10 +137,7 @@ def _with_bands(frame: npt.NDArray[Any], bands: int) -> npt.NDArray[Any]:
 
 
 def _kind(samples: npt.NDArray[Any], bands: int) -> str:
-    grey = bands < 3
-    if samples.dtype == np.uint16:
-        return "grey16" if grey else "rgb16"
-    return "b-w" if grey else "srgb"
+    return (("rgb16", "grey16") if samples.dtype == np.uint16 else ("srgb", "b-w"))[bands < 3]
 
 
 def describe_frames(image: pyvips.Image, animation: Animation) -> None:
@@ -202,9 +199,8 @@ def load_heif(file: BinaryIO, *, name: str, limit: int) -> pyvips.Image:
         raise ImageError(f"{name} cannot be decoded; the file is damaged or cut short.") from error
     pillow_heif.set_orientation(found.info)  # the pixels are upright already
     image = pyvips.Image.new_from_array(pixels)
-    kinds = ("rgb16", "grey16") if pixels.dtype == np.uint16 else ("srgb", "b-w")
     # In libvips' own memory: a region of it outlives the array.
-    image = image.copy(interpretation=kinds[image.bands < 3]).copy_memory()
+    image = image.copy(interpretation=_kind(pixels, image.bands)).copy_memory()
     for key, stored in (("exif-data", "exif"), ("icc-profile-data", "icc_profile")):
         if found.info.get(stored):
             image.set_type(pyvips.GValue.blob_type, key, found.info[stored])

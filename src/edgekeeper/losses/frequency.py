@@ -64,7 +64,7 @@ class Wavelet(nn.Module):
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Return the scalar loss; see the class."""
         check_pair(sr, hr)
-        sr, hr = as_grey(sr, rgb_to_y), as_grey(hr, rgb_to_y)
+        sr, hr = as_grey(sr, rgb_to_y), as_grey(hr, rgb_to_y)  # (B, 1, H, W) each
         # The transform is linear: the bands of the difference are the differences of the bands.
         bands = wavelet_bands(sr - hr)  # four of (B, 1, H, W)
         total = sr.new_zeros(())

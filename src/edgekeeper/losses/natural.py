@@ -112,7 +112,7 @@ class Unnatural:
         Values can leave [0, 1]. Raises InputError unless ``hr`` holds floats.
         """
         check_pair(hr, hr)
-        return torch.cat([self.blurred(hr), self.noisy(hr, generator=generator)])
+        return torch.cat([self.blurred(hr), self.noisy(hr, generator=generator)])  # (2·B, C, H, W)
 
     def blurred(self, hr: Tensor) -> Tensor:
         """Return the blurred images (B, C, H, W)."""
@@ -137,7 +137,7 @@ class Unnatural:
 def _cosines() -> Tensor:
     """Return the orthonormal discrete cosine transform of eight values, a frequency a row."""
     place = (torch.arange(_BLOCK) + 0.5) * math.pi / _BLOCK  # (8,)
-    basis = torch.cos(torch.arange(_BLOCK)[:, None] * place) * math.sqrt(2 / _BLOCK)
+    basis = torch.cos(torch.arange(_BLOCK)[:, None] * place) * math.sqrt(2 / _BLOCK)  # (8, 8)
     basis[0] /= math.sqrt(2)  # the constant
     return basis
 

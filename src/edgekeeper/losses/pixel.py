@@ -120,7 +120,7 @@ class AutoEncoded(nn.Module):
                 "sides that are multiples of it."
             )
         with torch.no_grad():
-            target = self._kept(as_float32_or_more(hr))
+            target = self._kept(as_float32_or_more(hr))  # (B, C, H, W)
         return (self._kept(as_float32_or_more(sr)) - target).abs().mean()
 
     def _kept(self, x: Tensor) -> Tensor:

@@ -50,13 +50,11 @@ def wilson_interval(wins: float, total: float) -> Interval:
     return Interval(rate, middle - half, middle + half)
 
 
-def win_matrix(answers: Sequence[Answer], methods: Sequence[str]) -> _Floats:
-    """Return (M, M): how often a row's method was preferred to a column's; ties are halves."""
-    return np.asarray(_win_cells(answers, methods).sum(axis=(0, 1)))
+def win_cells(answers: Sequence[Answer], methods: Sequence[str]) -> _Floats:
+    """Return (P, I, M, M), of each participant on each image: how often a row's method won.
 
-
-def _win_cells(answers: Sequence[Answer], methods: Sequence[str]) -> _Floats:
-    """Return (P, I, M, M): the win matrix of each participant on each image."""
+    Over a column's; ties are halves.
+    """
     number = {name: k for k, name in enumerate(methods)}
     people, images = (
         {name: k for k, name in enumerate(sorted({getattr(a, field) for a in answers}))}
@@ -112,7 +110,7 @@ def preference_rate(answers: Sequence[Answer], methods: tuple[str, str]) -> Inte
     """
     if not answers:
         return wilson_interval(0, 0)
-    cells = _win_cells(answers, methods)
+    cells = win_cells(answers, methods)
     asked: _Floats = cells.sum(axis=(2, 3))
     rate = float(cells[..., 0, 1].sum() / asked.sum())
     parts = (cells[..., 0, 1] - rate * asked) / asked.sum()
@@ -145,7 +143,7 @@ def preference_scores(answers: Sequence[Answer], methods: Sequence[str]) -> list
     It is robust to clusters of participants and of images. Raises InputError for fewer than two
     participants or a method that nobody was shown.
     """
-    cells = _win_cells(answers, methods)
+    cells = win_cells(answers, methods)
     if len(cells) < 2:
         raise InputError("Intervals need the answers of two participants or more.")
     wins = cells.sum(axis=(0, 1))

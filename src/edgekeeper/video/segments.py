@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -131,9 +132,11 @@ class SegmentFolder:
             name = hashlib.sha256(os.fsencode(name)).hexdigest()
         self.path = place.with_name(f".{name}.edgekeeper")
         self.joined = self.path / f"joined{target.suffix}"
-        wanted = json.dumps(about, sort_keys=True)
+        wanted, stored = json.dumps(about, sort_keys=True), None
+        with suppress(OSError, UnicodeDecodeError):
+            stored = (self.path / _ABOUT).read_text(encoding="utf-8")
         try:
-            if self._stored() != wanted:
+            if stored != wanted:
                 if self.path.is_dir():
                     shutil.rmtree(self.path)
                 self.path.mkdir()
@@ -168,12 +171,6 @@ class SegmentFolder:
 
     def _packets(self, number: int) -> Path:
         return self.path / f"{number:06}.packets"
-
-    def _stored(self) -> str | None:
-        try:
-            return (self.path / _ABOUT).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return None
 
 
 class SegmentWriter:
