@@ -54,7 +54,9 @@ def test_an_image_is_looked_at_foreseen_enlarged_and_given_back(
     huge["max_pixels"] = 10**9
     assert foresee(huge)["seconds"] > 5
 
-    job = server.finished(server.enlarge(image, scale=3))
+    job = server.enlarge(image, scale=3)
+    assert job["foreseen"] == pytest.approx(foreseen["seconds"], rel=0.01)
+    job = server.finished(job)
     assert job["state"] == "done" and job["starts"] == 1
     result = server.api.get(f"/jobs/{job['id']}/result")
     assert "F%C3%B6rde%20%27x%27_x3.png" in result.headers["content-disposition"]

@@ -403,6 +403,7 @@ def test_what_failed_or_was_cancelled_is_done_again_by_mouse_and_by_keys(
     enlarge(page, photo(tmp_path / "large.png", 120, 90))
     page.get_by_text("120 × 90 → 960 × 720 pixels").wait_for()
     page.get_by_text("being made").wait_for()
+    page.get_by_text("left for all.").wait_for()
     again = page.get_by_role("button", name="Again: large.png")
     assert again.is_hidden()
     for worker in server.workers():

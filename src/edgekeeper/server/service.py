@@ -148,6 +148,9 @@ class Service:
             return _refused(_named(error, image))
         if answer["allowed"]:
             self._foreseen.setdefault(image.id, {})[json.dumps(given)] = answer["seconds"]
+            for job in self.jobs.of(image):  # that were asked for before the answer
+                if job.state == "queued" and json.dumps(job.options) == json.dumps(given):
+                    self._set(job, foreseen=answer["seconds"])
             answer["seconds"] *= self._pace(given)
         return answer
 

@@ -352,7 +352,7 @@ function show() {
     const risk = $("risk").checked && !$("risk").disabled && job.result.risk;
     const base = api.viewOf("jobs", job.id, risk ? "risk" : "view");
     const share = risk ? `: ${text("risk_share", atMost(risk.score))}` : "";
-    return { base, view: (risk || job.result).view, label: describe(job) + share };
+    return { base, view: (risk || job.result).view, label: describe({ ...job, result: {} }) + share };
   };
   const { image } = images.get(chosen[0].image);
   const before = { base: api.viewOf("images", image.id), view: image.look.view, label: text("before") };
