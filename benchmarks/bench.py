@@ -5,13 +5,12 @@
 Ours and the peer take turns; the ratio is the median of the ratios of the rounds, with its 95 %
 bootstrap interval. Peers: scikit-image for PSNR and SSIM; for training a loop as toolboxes write
 it, which decodes PNG files in float32; for a step its floor (benchmarks/floor.py), where the ratio
-is how many times the floor it takes. Times are of the wall (PSNR and SSIM: of one thread), so an
-idle machine is meant.
+is how many times the floor it takes; of the time waiting for batches the ratio is the share. Times
+are of the wall (PSNR and SSIM: of one thread), so an idle machine is meant.
 """
 
 import argparse
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from metrics import IMAGE, image, pixel_forms
 from train import interval, matmul_rate
 
 Seconds = Callable[[], float]
+FLOOR, WHOLE = "its floor", "all their time"
 ROW = "{:34} {:>10} {:>10}  {:18} {:>6}  {}"
 
 
@@ -76,14 +76,12 @@ def floor_of(name: str) -> tuple[Seconds, Seconds]:
 
 def against_png(folder: Path) -> tuple[Seconds, Seconds]:
     """Ten updates of ESPCN x3 with their batches: ours, and a float32 loop that decodes PNG."""
-    pixels = image(IMAGE)[0, :, :1020, :1020].permute(1, 2, 0).mul(255).byte().numpy()
-    hr_files, lr_files = [], []
-    for k in range(4):
-        part = Image.fromarray(np.ascontiguousarray(np.rot90(pixels, k)))
-        hr_files.append(folder / f"hr{k}.png")
-        lr_files.append(folder / f"lr{k}.png")
-        part.save(hr_files[-1])
-        part.resize((340, 340), Image.Resampling.BICUBIC).save(lr_files[-1])
+    ours, _ = training(folder)
+    hr_files = sorted(folder.glob("*.png"))
+    (folder / "lr").mkdir()
+    lr_files = [folder / "lr" / file.name for file in hr_files]
+    for file, lr_file in zip(hr_files, lr_files, strict=True):
+        Image.open(file).resize((340, 340), Image.Resampling.BICUBIC).save(lr_file)
     recipe = RECIPES["espcn_x3"]
     side, size = recipe.data.patch // 3, recipe.data.batch
     numbers = np.random.default_rng(0)
@@ -106,21 +104,45 @@ def against_png(folder: Path) -> tuple[Seconds, Seconds]:
             loss.backward()
             optimizer.step()
 
-    (folder / "all").mkdir()
-    for file in hr_files:
-        shutil.copy(file, folder / "all")
-    store = prepare_store(sources_in(folder / "all"), folder / "store", scales=(3,))
+    return ours, timed(plain)
+
+
+def training(folder: Path) -> tuple[Seconds, Seconds]:
+    """Ten updates of ESPCN x3 with their batches, from PNG files made here; their waiting alone."""
+    pixels = image(IMAGE)[0, :, :1020, :1020].permute(1, 2, 0).mul(255).byte().numpy()
+    folder.mkdir()
+    for k in range(4):
+        Image.fromarray(np.ascontiguousarray(np.rot90(pixels, k))).save(folder / f"{k}.png")
+    recipe = RECIPES["espcn_x3"]
+    store = prepare_store(sources_in(folder), folder / "store", scales=(3,))
     state = begin(recipe, store, options=RunOptions(out=folder / "run"))
     enter_stage(state, recipe.stages[0], recipe=recipe)
     batches = stage_batches(recipe, store, steps=range(10**6), scale=3, workers=1)
     step = partial(update, recipe=recipe, criteria=build_losses(recipe, device="cpu"))
+    waited: list[float] = []
 
-    def ours() -> None:
+    def ten() -> None:
+        waited.clear()
         for _ in range(10):
-            step(state, next(batches))
+            started = time.perf_counter()
+            batch = next(batches)
+            waited.append(time.perf_counter() - started)
+            step(state, batch)
             state.step += 1
 
-    return timed(ours), timed(plain)
+    return timed(ten), lambda: sum(waited)
+
+
+def waiting(folder: Path) -> tuple[Seconds, Seconds]:
+    """What ten updates wait for their batches, and all of their time."""
+    work, waited = training(folder)
+    whole: list[float] = []
+
+    def ours() -> float:
+        whole[:] = [work()]
+        return waited()
+
+    return ours, lambda: whole[0]
 
 
 def main() -> None:
@@ -139,11 +161,12 @@ def main() -> None:
             ),
             "10 updates of ESPCN x3, batches too": (
                 "float32, PNG",
-                lambda: against_png(Path(name)),
+                lambda: against_png(Path(name, "png")),
             ),
+            "of them waiting for batches": (WHOLE, lambda: waiting(Path(name, "store"))),
         }
         for network in ("espcn", "vdsr", "edsr_baseline", "rrdb", "spsr", "fast", "balanced"):
-            rows[f"training step, {network}"] = "its floor", partial(floor_of, network)
+            rows[f"training step, {network}"] = FLOOR, partial(floor_of, network)
         print(ROW.format("what", "ours", "peer", "peer or limit", "ratio", "95 %"))
         record = {}
         for what, (peer, make) in rows.items():
@@ -152,7 +175,7 @@ def main() -> None:
             ours, theirs = make()
             ours(), theirs()  # warm
             pairs = [(ours(), theirs()) for _ in range(given.rounds)]
-            limit = peer == "its floor"
+            limit = peer in (FLOOR, WHOLE)
             found = interval([a / b if limit else b / a for a, b in pairs])
             mine, other = (f"{np.median(times) * 1e3:.1f} ms" for times in zip(*pairs, strict=True))
             ratio, spread = f"{found[0]:.2f}", f"{found[1]:.2f} to {found[2]:.2f}"
