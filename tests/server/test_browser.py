@@ -360,7 +360,7 @@ def test_many_are_cancelled_and_removed_at_once(
     page.select_option("#size", "own")
     page.fill("#factor", "8")
     page.press("#factor", "Tab")
-    files = [photo(tmp_path / f"{number}.png", 120, 90) for number in range(12)]
+    files = [photo(tmp_path / f"{number}.png", 320, 240) for number in range(12)]
     page.set_input_files("#files", files)
     page.get_by_role("button", name="Enlarge 12 images").click()
     other.locator(".job").nth(11).wait_for()
