@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyvips
 
 from edgekeeper import files
-from edgekeeper.errors import ImageError, InputError, check_choice
+from edgekeeper.errors import ImageError, InputError, unknown_name
 from edgekeeper.files import Overwrite
 
 # Samples from 0 to 255, to 65535, or of floats to 1
@@ -221,11 +221,12 @@ class SaveOptions:
 
     def __post_init__(self) -> None:
         writable = [name for name, form in FORMATS.items() if form.writable]
-        if self.format is not None:
-            check_choice("format to write", self.format, known=writable)
+        if self.format is not None and self.format not in writable:
+            raise unknown_name("format to write", self.format, known=writable)
         if not 1 <= self.quality <= 100:
             raise InputError(f"quality must be 1 to 100, got {self.quality}.")
-        check_choice("choice of metadata", self.metadata, known=("keep", "strip"))
+        if self.metadata not in ("keep", "strip"):
+            raise unknown_name("choice of metadata", self.metadata, known=("keep", "strip"))
 
 
 _threads_of: int | None = None  # the process whose threads libvips has

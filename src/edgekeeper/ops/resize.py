@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekeeper.errors import InputError, check_choice
+from edgekeeper.errors import InputError, unknown_name
 
 # ---- A matrix with a few neighbouring non-zeros per row, along one axis --------------------------
 
@@ -256,8 +256,10 @@ def imresize(
     or size that is not positive.
     """
     _check(x)
-    check_choice("way to quantise", quantise, known=("none", "uint8"))
-    check_choice("boundary", boundary, known=("symmetric", "replicate"))
+    if quantise not in ("none", "uint8"):
+        raise unknown_name("way to quantise", quantise, known=("none", "uint8"))
+    if boundary not in ("symmetric", "replicate"):
+        raise unknown_name("boundary", boundary, known=("symmetric", "replicate"))
     height, width = x.shape[-2:]
     rows, columns, scales = _target(height, width, scale=scale, size=size)
     work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
