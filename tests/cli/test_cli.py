@@ -1,5 +1,6 @@
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,18 @@ from edgekeeper.cli import COMMANDS
 from edgekeeper.cli.upscale import quick_imports
 
 NO_TORCH = "import sys, edgekeeper.cli as c; c.COMMANDS; sys.exit('torch' in sys.modules)"
+# What PyTorch's threads do while they wait is read when PyTorch is loaded.
+ASLEEP = """
+import os, sys, edgekeeper.cli as c
+seen = []
+def note(event, what):
+    if event == "import" and what[0] == "torch":
+        seen.append(os.environ.get("GOMP_SPINCOUNT"))
+sys.addaudithook(note)
+c.group(["upscale", "--help"], standalone_mode=False)
+import torch
+sys.exit(seen[0] != "0")
+"""
 TINY_RECIPE = """
 from edgekeeper.losses import L2
 from edgekeeper.models import ESPCN
@@ -60,6 +73,8 @@ def test_help_loads_no_torch_and_names_every_command() -> None:
     assert (
         subprocess.run([sys.executable, "-c", NO_TORCH], check=False, timeout=200).returncode == 0
     )
+    unset = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    subprocess.run([sys.executable, "-c", ASLEEP], check=True, timeout=200, env=unset)
     shown = edgekeeper("--help")
     assert shown.returncode == 0
     for command in COMMANDS:

@@ -71,6 +71,8 @@ class LazyGroup(click.Group):
                 )
             hint = did_you_mean(cmd_name, COMMANDS)
             raise click.UsageError(f"There is no command '{cmd_name}'.{hint}", ctx)
+        if cmd_name in ("upscale", "serve"):  # PyTorch's threads wait asleep; see performance.md
+            os.environ.setdefault("GOMP_SPINCOUNT", "0")
         module = importlib.import_module(f"edgekeeper.cli.{cmd_name}")
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
