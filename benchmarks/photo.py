@@ -10,7 +10,8 @@ PSNR and Y PSNR (border 4), LPIPS, NIQE, structure risk (the share of edges that
 not support) and CPU seconds an image, on one thread. Rows of the JSON file about subjects that are
 not measured again stay, and ``--all`` measures Lanczos and Real-ESRGAN's networks again too.
 ``--readme`` writes the table of that file between its two marks in a page, ``--picture`` draws an
-example photograph as a phone would have kept it, enlarged by Lanczos and by the style "auto".
+example photograph as a phone would have kept it, enlarged by Lanczos and by the styles "auto" and
+"texture".
 """
 
 import argparse
@@ -47,6 +48,7 @@ SHOWN = {
     "faithful": "`--style faithful`",
     "auto": "`upscale` (`--style auto`)",
     "restore": "`--style restore`",
+    "texture": "`--style texture`",
     "realesr_general_x4v3": "Real-ESRGAN general",
     "realesr_general_wdn_x4v3": "its wdn",
 }
@@ -156,6 +158,7 @@ def draw(path: Path) -> None:
         Panel("JPEG 70, a quarter of the size", enlarged(lr, 4)),
         Panel("Lanczos", lanczos(lr, scale=4)),
         Panel("edgekeeper upscale", edgekeeper.upscale(lr, scale=4)),
+        Panel("--style texture", edgekeeper.upscale(lr, scale=4, style="texture")),
     ]
     crops([Row(hr, panels)], path=path)
 

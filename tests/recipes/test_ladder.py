@@ -14,9 +14,8 @@ from edgekeeper.training.recipe import Recipe
 def test_every_size_has_every_scale() -> None:
     sizes = {f"{size}_x{scale}" for size in SHAPES for scale in (2, 3, 4)}
     trunks = {"fast_x4_trunk", "balanced_x4_trunk"}
-    restores = {
-        f"restore_x{scale}{kind}" for scale in (2, 4) for kind in ("", "_trunk", "_texture")
-    }
+    kinds = ("x{}", "x{}_trunk", "best_x{}_trunk", "x{}_texture")
+    restores = {f"restore_{kind.format(scale)}" for scale in (2, 4) for kind in kinds}
     assert set(LADDER) == sizes | trunks | restores
 
 

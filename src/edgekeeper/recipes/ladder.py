@@ -7,18 +7,17 @@
 
 Chains learn by SOAP on 8 patches of 24 LR pixels, of three drawn the one with the strongest edges,
 and end on patches of 64, at last by Adam; ×2 and ×3 go on from ×4 with a new last layer. The
-largest size learns by Adam on patches of 64. ``restore`` and ``restore_texture`` are of the
-balanced size, for photographs that were blurred, noisy and compressed. What was tried:
-docs/diary.md.
+largest size learns by Adam on patches of 64. For photographs that were blurred, noisy and
+compressed there are ``restore`` (the balanced size) and ``restore_texture`` (the largest). What was
+tried: docs/diary.md.
 """
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgekeeper.data.degradations import PHOTO
-from edgekeeper.losses import L1, LDL, Gradient, Perceptual, RelativisticGAN
-from edgekeeper.models import EDSR, ChainSR, SRModel
-from edgekeeper.models.discriminators import VGGDiscriminator
+from edgekeeper.losses import L1, LDL, Gradient, Perceptual, PhasePattern, VanillaGAN
+from edgekeeper.models import EDSR, ChainSR, SRModel, UNetDiscriminator
 from edgekeeper.recipes.shipped import SOAP_OPTIM
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.recipe import (
@@ -147,19 +146,21 @@ def other_scale(*, size: LadderSize, scale: int) -> Recipe:
     )
 
 
-def restore_trunk(*, scale: int) -> Recipe:
+def restore_trunk(*, scale: int, size: LadderSize = "balanced") -> Recipe:
     """Return the first run of the network for photographs: blurred, noisy, compressed.
 
-    It begins from the balanced network of its scale, so that both can be blended.
+    It begins from the network of its scale and size.
     """
-    base = trunk(size="balanced", scale=scale)
-    optim = replace(FALLING, learning_rate=3e-3, warmup=100)
+    base = trunk(size=size, scale=scale)
+    optim, patch, steps = replace(FALLING, learning_rate=3e-3, warmup=100), 24, 11_000
+    if size == "best":
+        optim, patch, steps = replace(_ADAM, learning_rate=6e-4, warmup=100), 32, 8_000
     return replace(
         base,
-        name=f"restore_x{scale}_trunk",
-        data=replace(base.data, degradations=PHOTO),
-        stages=(Stage("degraded", 11_000, optim, PIXEL, candidates=3),),
-        start=Start(f"balanced_x{scale}"),
+        name=f"restore_{'best_' if size == 'best' else ''}x{scale}_trunk",
+        data=replace(base.data, patch=patch * scale, degradations=PHOTO),
+        stages=(Stage("degraded", steps, optim, PIXEL, candidates=3),),
+        start=Start(f"{size}_x{scale}"),
     )
 
 
@@ -177,10 +178,10 @@ def restore(*, scale: int) -> Recipe:
 
 
 def restore_texture(*, scale: int) -> Recipe:
-    """Return the recipe of ``restore`` with texture: on from it, for directions of VGG's maps.
+    """Return the recipe of a network that restores with texture, for directions of VGG's maps.
 
-    The discriminator is slow and light, so that it does not win; LDL and the gradient loss keep
-    structure. What ships is mixed with ``restore``'s weights (docs/diary.md).
+    A discriminator that judges pixels, LDL and the gradient loss keep structure; ``PhasePattern``
+    and patches that are taken as drawn, skies too, keep flat areas flat (docs/diary.md).
     """
     layers = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
     features = spec(
@@ -188,21 +189,21 @@ def restore_texture(*, scale: int) -> Recipe:
     )
     terms = (
         Term("perceptual", features, weight=0.12),
-        replace(PIXEL[0], weight=0.5),
+        *PIXEL,
         Term("gradient", spec(Gradient), weight=0.1),
         Term("ldl", spec(LDL)),
+        Term("phase", spec(PhasePattern, scale=scale), weight=6.0),
     )
-    optim = Optim(learning_rate=4e-4, warmup=50, schedule="cosine", final_learning_rate=2e-5)
-    judge = spec(VGGDiscriminator, size=64, width=32)
-    slow = Optim(learning_rate=5e-5, warmup=50)
-    gan = Discriminator("gan", judge, spec(RelativisticGAN), slow, weight=0.008)
-    base = restore_trunk(scale=scale)
+    optim = Optim(learning_rate=2.5e-4, warmup=50, schedule="cosine", final_learning_rate=1e-5)
+    judge, fast = spec(UNetDiscriminator, width=32), Optim(learning_rate=5e-4, warmup=20)
+    gan = Discriminator("gan", judge, spec(VanillaGAN), fast, weight=0.3)
+    base = restore_trunk(scale=scale, size="best")
     return replace(
         base,
         name=f"restore_x{scale}_texture",
-        data=replace(base.data, patch=64),  # what its discriminator looks at
-        stages=(Stage("adversarial", 2_500, optim, terms, discriminators=(gan,), candidates=2),),
-        start=Start(f"restore_x{scale}"),
+        data=replace(base.data, patch=64),
+        stages=(Stage("adversarial", 3_000, optim, terms, discriminators=(gan,)),),
+        start=Start(base.name),
         ema_decay=0.995,
         retries=3,
     )
@@ -239,6 +240,7 @@ LADDER: dict[str, Recipe] = {
         *(other_scale(size=size, scale=n) for size in ("fast", "balanced") for n in (2, 3)),
         *(best(scale=scale) for scale in (2, 3, 4)),
         *(run(scale=scale) for run in (restore_trunk, restore) for scale in (2, 4)),
+        *(restore_trunk(scale=scale, size="best") for scale in (2, 4)),
         *(restore_texture(scale=scale) for scale in (2, 4)),
     )
 }
