@@ -143,6 +143,19 @@ def test_a_zip_gives_an_image_each_and_results_come_as_a_zip(
     assert not list((server.folder / "temporary").iterdir())
 
 
+def test_names_in_a_zip_are_read_as_the_systems_write_them(
+    server: Server, photo: Photo, tmp_path: Path
+) -> None:
+    content = photo(tmp_path / "a.png", 9, 8).read_bytes()
+    said = zip_of({"größe.png": content})  # in UTF-8, and the flag says so
+    unsaid = said.replace(b"\x14\x00\x00\x08", b"\x14\x00\x00\x00")
+    old = zip_of({"gr__e.png": content}).replace(b"gr__e", b"gr\x94\xe1e")  # code page 437
+    assert len({said, unsaid, old}) == 3
+    for given in (said, unsaid, old):
+        answer = server.api.post("/images", params={"name": "all.zip"}, content=given)
+        assert [image["name"] for image in answer.json()] == ["größe.png"]
+
+
 def test_zips_of_any_kind_cost_what_an_upload_may_and_lose_nothing(
     serve: Any, photo: Photo, tmp_path: Path
 ) -> None:

@@ -19,7 +19,15 @@ from starlette.types import ASGIApp
 
 from edgekeeper.errors import EdgekeeperError, InputError
 from edgekeeper.files import BAD_ZIP, is_full, parse_json
-from edgekeeper.server.archive import extract, is_wanted, is_zip, opened, plain_name, zipped
+from edgekeeper.server.archive import (
+    extract,
+    is_wanted,
+    is_zip,
+    name_in,
+    opened,
+    plain_name,
+    zipped,
+)
 from edgekeeper.server.guard import OWN_NAMES, Guard
 from edgekeeper.server.jobs import NAMED_MODELS, FullError, Job, Options, UploadedImage
 from edgekeeper.server.service import Service
@@ -209,7 +217,7 @@ class _Api:
                 for info in files:
                     target = self._jobs.temporary / secrets.token_hex(8)
                     wrong = await asyncio.to_thread(extract, archive, info, target=target)
-                    unpacked.append((target, plain_name(info.filename), wrong))
+                    unpacked.append((target, plain_name(name_in(info)), wrong))
             if unpacked and all(wrong for _, _, wrong in unpacked):
                 raise InputError(unpacked[0][2])
             return [self._service.add_image(t, name=n, reason=wrong) for t, n, wrong in unpacked]

@@ -1,5 +1,6 @@
 """ZIP files in and out, and file names that are only ever names."""
 
+import contextlib
 import mmap
 import re
 import zipfile
@@ -12,6 +13,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.files import BAD_ZIP
 
 _PIECE = 2**20
+_IS_UTF8 = 0x800  # the flag of a name in UTF-8; all others are of code page 437
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]")  # control, and turned text
 
 
@@ -19,6 +21,14 @@ def plain_name(name: str) -> str:
     """Return the last part of a file name, for people to read; it never becomes a path."""
     last = PurePosixPath(name.replace("\\", "/")).name
     return _UNSEEN.sub("", last)[:200] or "image"
+
+
+def name_in(info: zipfile.ZipInfo) -> str:
+    """Return the name of a file of a ZIP; macOS writes UTF-8 without saying that it is."""
+    if not info.flag_bits & _IS_UTF8:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode()
+    return info.filename
 
 
 def is_wanted(name: str) -> bool:
