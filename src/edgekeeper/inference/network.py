@@ -370,7 +370,7 @@ def mean_of_eight(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     ``x`` is (B, C, H, W); ``function`` may change the size, by the same factor on both axes. For a
     function that treats all directions alike this is ``function(x)`` up to rounding. In the
-    literature: geometric self-ensemble (EDSR, Lim et al. 2017, section 3.4).
+    literature: geometric self-ensemble (EDSR, Lim et al. 2017, section 4.3).
     """
     total = torch.zeros(())
     for turned in (x, x.transpose(-2, -1)):

@@ -41,7 +41,7 @@ class Charbonnier(PairLoss):
     ``epsilon`` is in the units of the input (1e-3 is a quarter of a grey level in [0, 1]);
     equal images give ``epsilon``, not 0. ``loss(sr, hr)``: both (B, C, H, W) float of
     one shape, any C. Half precision is computed in float32. Errors: InputError.
-    Source: Lai et al., "Deep Laplacian Pyramid Networks", CVPR 2017, section 3.3.
+    Source: Lai et al., "Deep Laplacian Pyramid Networks", CVPR 2017, section 3.2.
     """
 
     def __init__(self, *, epsilon: float = 1e-3) -> None:

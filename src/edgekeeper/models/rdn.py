@@ -36,12 +36,12 @@ class ResidualDenseBlock(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(width + k * growth, growth, 3, padding=1) for k in range(layers)
         )
-        self.fusion = nn.Conv2d(width + layers * growth, width, 1)  # G0 + C·G -> G0, eq. 5
+        self.fusion = nn.Conv2d(width + layers * growth, width, 1)  # G0 + C·G -> G0, eq. 7
 
     def forward(self, x: Tensor) -> Tensor:
         seen = x
         for conv in self.convs:
-            seen = torch.cat([seen, F.relu(conv(seen))], dim=1)  # (B, G0 + k·G, H, W), eq. 3
+            seen = torch.cat([seen, F.relu(conv(seen))], dim=1)  # (B, G0 + k·G, H, W), eq. 6
         return torch.add(x, self.fusion(seen), alpha=self.residual_scale)  # (B, F, H, W)
 
 
