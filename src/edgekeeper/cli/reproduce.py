@@ -126,7 +126,7 @@ OF_BOTH = ("sets", "data", "out", "device")  # not of the table that is counted
     "--time-limit",
     type=click.FloatRange(0, min_open=True),
     metavar="MINUTES",
-    help="gv tables: stop after so long; the same command goes on.",
+    help="Trained tables: stop after so long; the same command goes on.",
 )
 @click.option(
     "--to",
