@@ -32,7 +32,7 @@ HOLDER, HELD = ".process", "process.json"  # what says who holds the folder, her
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a recipe is run; nothing here changes the result (but for rounding)."""
+    """Where and how a recipe runs; only ``start_from`` and ``until`` change more than rounding."""
 
     out: Path  # the run's folder; a run found there is resumed
     device: str = "cpu"
