@@ -199,7 +199,7 @@ def test_participants_in_a_browser(served: Callable[..., Any], study: Path, tmp_
         # killed in the middle.
         process, links = served("rankings.html")
         page = open_(links[0], locale="de-DE")
-        assert page.is_hidden("#name")
+        assert page.is_hidden("#name") and page.title() == "Was gefällt Ihnen besser?"
         page.keyboard.press("Enter")  # "Beginnen" has the focus
         orders = page.evaluate(
             "Array.from({length: 7}, (_, row) => latin(7, row)).concat([[...latin(8, 3)]])"
@@ -247,6 +247,7 @@ def test_participants_in_a_browser(served: Callable[..., Any], study: Path, tmp_
         sent(page, 3)
         assert page.is_hidden("#unsaved")
         page = open_(links[0])  # another device goes on
+        assert page.title() == "Which do you prefer?"
         page.get_by_role("button", name="Begin").click()
         assert page.evaluate("document.getElementById('bar').value") == 3
         while page.is_visible("#ask"):

@@ -51,7 +51,11 @@ def study_command() -> None:
     metavar="FOLDER",
     help="Images to enlarge in place of --on, where there are no originals.",
 )
-@click.option("--question", default="Which do you prefer?", help="What they are asked.")
+@click.option(
+    "--question",
+    default="",
+    help="What they are asked. Default: Which do you prefer?, or that in German.",
+)
 @click.option(
     "--side", type=click.IntRange(16), default=192, help="Pixels a side of what is shown."
 )

@@ -44,7 +44,7 @@ def make_study(
     inputs: str | Path | None = None,
     scale: int,
     data_root: str | Path = ".",
-    question: str = "Which do you prefer?",
+    question: str = "",
     ask: Ask = "pairs",
     crops: Crops = "random",
     side: int = 192,
@@ -54,14 +54,14 @@ def make_study(
 ) -> tuple[str, dict[str, Any]]:
     """Return the page that asks about every image, and the key to it.
 
-    Asked is for all pairs of subjects or, of "rankings", for the order of all of them. Shown is a
-    square of ``side`` pixels at a place drawn by ``seed``, of "differ" where the results differ
-    most, or of "worst" where the error of one subject, each in its turn, most exceeds the others'.
-    Each subject stands in each place equally often, and the page exchanges the sides for
-    every second participant; one question in ten comes twice; ``checks`` pairs show the original
-    beside bicubic. Nothing in the page names a subject or an image, and each part of the files of
-    a question is as long. The key has PSNR, structure risk and, with its weights, LPIPS of what
-    is shown.
+    Asked is ``question``, or what they prefer, in their language; for all pairs of subjects or, of
+    "rankings", for the order of all of them. Shown is a square of ``side`` pixels at a place drawn
+    by ``seed``, of "differ" where the results differ most, or of "worst" where the error of one
+    subject, each in its turn, most exceeds the others'. Each subject stands in each place equally
+    often, and the page exchanges the sides for every second participant; one question in ten comes
+    twice; ``checks`` pairs show the original beside bicubic. Nothing in the page names a subject or
+    an image, and each part of the files of a question is as long. The key has PSNR, structure risk
+    and, with its weights, LPIPS of what is shown.
 
     ``inputs``: a folder of images to enlarge in place of ``sets``, where nobody has originals.
     Then checks show a result of the first subject beside itself blurred. Result folders alone
