@@ -6,7 +6,8 @@ activations, normalisation, fixed gradient kernels and products of attention are
 
 Table 5 of DGGGAN (https://doi.org/10.54097/jceim.v10i1.5074) prints FLOPs without saying how they
 were counted. Its columns of ESRGAN, SPSR, SRGAN and DGGGAN come out with 2 (MAC + outputs with a
-bias) at an LR image of 50 x 50 pixels; ``Count.flops`` is that number at any size.
+bias) at an LR image of 50 x 50 pixels; ``Count.flops`` is that number at any size. PyTorch's
+``flop_counter`` counts products of attention too, and no outputs with a bias: so hooks do it here.
 """
 
 import copy

@@ -1,6 +1,6 @@
 """A small reader of MATLAB's level 5 files: numbers, text, cells and structs, no code.
 
-The format: "MAT-File Format", The MathWorks.
+The format: "MAT-File Format", The MathWorks. SciPy reads it too, for 36 MB in every installation.
 """
 
 import math
