@@ -54,6 +54,7 @@ def study_command() -> None:
 @click.option(
     "--question",
     default="",
+    show_default=False,
     help="What they are asked. Default: Which do you prefer?, or that in German.",
 )
 @click.option(
