@@ -180,6 +180,24 @@ def test_drop_paste_folder_and_a_broken_file(open_page: Any, photo: Photo, tmp_p
     page.get_by_text("“vast.png” was not taken: The file is larger than 500 MB").wait_for()
 
 
+def test_files_that_are_on_their_way_are_counted(
+    open_page: Any, photo: Photo, tmp_path: Path
+) -> None:
+    page = open_page()
+    held: list[Any] = []
+    page.route("**/api/v1/images?name=*", lambda route: held.append(route))
+    page.set_input_files("#files", [photo(tmp_path / "a.png"), photo(tmp_path / "b.png")])
+    said = page.locator("#sending")
+    page.get_by_text("Files are being sent, 2 to go").wait_for()
+    while len(held) < 2:
+        page.wait_for_timeout(50)
+    held[0].continue_()
+    page.get_by_text("Files are being sent, 1 to go").wait_for()
+    held[1].fulfill(status=503, json={"error": "No."})  # what fails is counted too
+    said.wait_for(state="hidden")
+    assert "was not taken: No." in page.inner_text("#problems")
+
+
 def test_of_a_damaged_file_a_switch_takes_what_is_there(open_page: Any, tmp_path: Path) -> None:
     page = open_page()
     assert page.locator("#tolerant").is_hidden()

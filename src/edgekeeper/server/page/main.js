@@ -182,8 +182,17 @@ async function start(event) {
 
 // ---- What comes in -----------------------------------------------------------------------------
 
+let unsent = 0; // files, of all that were dropped or chosen
+
+function showUnsent(more) {
+  unsent += more;
+  $("sending").hidden = !unsent;
+  $("sending").textContent = text("sending", unsent);
+}
+
 async function send(files) {
   const waiting = [...files];
+  showUnsent(waiting.length);
   const one = async () => {
     for (let file = waiting.shift(); file; file = waiting.shift()) {
       try {
@@ -191,7 +200,7 @@ async function send(files) {
           throw new Error(`The file is larger than ${Math.round(limits.most_bytes / 1e6)} MB, the most that is taken.`);
         }
         (await api.upload(file)).filter(({ id }) => !images.has(id)).forEach(onImage);
-      } catch (error) { complain(file.name, error); }
+      } catch (error) { complain(file.name, error); } finally { showUnsent(-1); }
     }
   };
   await Promise.all(Array.from({ length: SENT_AT_ONCE }, one));

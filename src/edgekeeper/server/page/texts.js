@@ -102,6 +102,7 @@ const TEXTS = {
   close: ["Close", "Schließen"],
   canvas: ["{0}, before and after. Arrow keys move, plus and minus zoom, 0 shows the whole, 1 the pixels.", "{0}, vorher und nachher. Pfeiltasten verschieben, Plus und Minus zoomen, 0 zeigt alles, 1 die Pixel."],
   api: ["For programs: the API", "Für Programme: die API"],
+  sending: ["Files are being sent, {0} to go …", "Dateien werden gesendet, noch {0} …"],
   offline: ["The server does not answer. This page goes on when it does.", "Der Server antwortet nicht. Sobald er es tut, geht es hier weiter."],
   not_sent: ["“{0}” was not taken: {1}", "„{0}“ wurde nicht angenommen: {1}"],
 };
