@@ -31,7 +31,7 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(PIP) -c constraints.txt -e '.[docs]'
-	$(BIN)/python -m mkdocs build --quiet --strict
+	$(BIN)/python -m mkdocs build --strict
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -120,7 +120,7 @@ def test_every_command_of_every_page_is_one() -> None:
 @pytest.mark.slow
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
-    build = (sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-d", str(tmp_path))
+    build = (sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path))
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     # Every public name of every package but the command line's, which has its helps.
@@ -282,6 +282,12 @@ def test_every_command_of_a_page_runs(
         assert not done.exit_code, f"{line}\n{done.output}\n{done.exception!r}"
         if " study make " in line:
             answers(tmp_path / "study.html")
+
+
+def test_what_builds_the_site_hears_of_broken_links() -> None:
+    builds = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text("utf-8"))
+    assert builds and all("--strict" in line for line in builds)
+    assert not [line for line in builds if re.search(r" -q| --quiet", line)]  # then none counts
 
 
 def test_what_is_not_run_is_there() -> None:
