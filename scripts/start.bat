@@ -9,7 +9,7 @@ if errorlevel 1 (
   goto failed
 )
 py -m venv ek || goto failed
-ek\Scripts\pip install -c constraints.txt ".[web]" || goto failed
+ek\Scripts\pip install -c constraints.txt ".[web,video,heif]" || goto failed
 ek\Scripts\edgekeeper serve --shortcut || goto failed
 type nul > ek\installed
 :serve

@@ -12,7 +12,7 @@ if [ ! -e ek/installed ]; then
   index= # on Linux PyTorch's build without CUDA, whose version counts as the higher
   [ "$(uname)" = Linux ] && index="--extra-index-url https://download.pytorch.org/whl/cpu"
   # shellcheck disable=SC2086
-  ek/bin/pip install -c constraints.txt $index '.[web]' || exit
+  ek/bin/pip install -c constraints.txt $index '.[web,video,heif]' || exit
   ek/bin/edgekeeper serve --shortcut || exit
   touch ek/installed
 fi

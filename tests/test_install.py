@@ -88,7 +88,7 @@ def test_a_double_click_installs_once_and_then_only_serves(tmp_path: Path) -> No
     # Of the version of the constraints the build without CUDA, and its packages, are found.
     index = f"--extra-{INDEX.removeprefix('--')} " if sys.platform == "linux" else ""
     assert done[-4:] == [
-        f"pip install -c constraints.txt {index}.[web]",
+        f"pip install -c constraints.txt {index}.[web,video,heif]",
         "edgekeeper serve --shortcut",
         "edgekeeper serve",
         "edgekeeper serve",
