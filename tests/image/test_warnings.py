@@ -28,3 +28,31 @@ def test_a_damaged_file_makes_no_noise_and_no_log(tmp_path):
         timeout=200,
     )
     assert (done.returncode, done.stderr.count("VIPS")) == (0, 0)
+
+
+THREADS = """
+import logging, os, sys, threading
+import numpy as np
+from edgekeeper.image import Image, read_image, write_image
+logging.getLogger().setLevel(logging.DEBUG)
+for _ in range(2):
+    logging.getLogger().addHandler(logging.StreamHandler(open(os.devnull, "w")))
+sys.setswitchinterval(1e-5)
+image = Image(pixels=np.zeros((32, 32, 3), np.uint8))
+def work(number):
+    for _ in range(60):
+        write_image(image, f"{number}.png", overwrite="replace")
+        read_image(f"{number}.png")
+threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(4)]
+[thread.start() for thread in threads]
+[thread.join(60) for thread in threads]
+print(sum(thread.is_alive() for thread in threads), flush=True)
+os._exit(0)
+"""
+
+
+def test_threads_that_log_everything_twice_do_not_wait_for_each_other(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", THREADS], cwd=tmp_path, capture_output=True, text=True, timeout=280
+    )
+    assert ran.stdout == "0\n", ran.stderr

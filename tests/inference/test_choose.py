@@ -226,7 +226,7 @@ def test_the_guard_takes_the_faithful_result_where_texture_is_invented():
     tiny = torch.rand(1, 3, 1, 1)
     assert torch.equal(guarded(tiny), other(tiny))
     # The network that invents is run as without a guard, at the border too.
-    plain, other = load("balanced_x4"), load("edsr_light_x4_texture")
+    plain, other = load("balanced_x4"), load("edsr_light_x4")
     assert plain.border > other.border == 0
     y, x = torch.meshgrid(torch.arange(24.0), torch.arange(30.0), indexing="ij")
     lr = torch.stack([0.4 + 0.01 * x, 0.3 + 0.01 * y, 0.5 + 0.005 * (x + y)])[None]

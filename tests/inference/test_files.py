@@ -142,7 +142,7 @@ def test_what_nobody_thought_of_fails_one_file_and_its_trace_is_logged(
 
     read_parts = module.read_parts
     monkeypatch.setattr(module, "read_parts", breaking)
-    with caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG", logger="edgekeeper"):
         results = list(folder_results(folder, tmp_path / "out", model=nearest()))
     assert [result.status for result in results] == ["done", "failed", "done"]
     assert f"unexpected {type(error).__name__}: " in results[1].reason

@@ -7,6 +7,7 @@ applied. Exceptions: a palette is expanded, CMYK and CIE Lab become sRGB, and th
 is applied.
 """
 
+import logging
 import os
 
 import pyvips
@@ -44,6 +45,10 @@ from edgekeeper.image.write import create_image
 
 # Loaders that are not made for the files of strangers: SVG, PDF, raw samples and the like.
 pyvips.block_untrusted_set(True)
+# At DEBUG pyvips logs images whose repr logs again, inside a handler: two threads with two handlers
+# then wait for each other for ever.
+if logging.getLogger("pyvips").level == logging.NOTSET:
+    logging.getLogger("pyvips").setLevel(logging.INFO)
 # pyvips hands what libvips warns of to Python's logging, from within libvips. Garbage collected
 # there may make libvips warn again, and GLib ends a process that logs while it logs. Errors are
 # raised all the same, and what is only a warning is silent when VIPS_WARNING is set.

@@ -55,7 +55,7 @@ DEFAULTS: dict[Style, dict[int, str]] = {
     "auto": _FAITHFUL,
     "faithful": _FAITHFUL,
     "sharp": _FAITHFUL,
-    "texture": {4: "edsr_light_x4_texture"},
+    "texture": {4: "best_x4_texture"},
     "restore": {2: "restore_x2", 4: "restore_x4"},
 }
 RESTORING: dict[str, dict[int, str]] = {

@@ -177,11 +177,11 @@ def restore(*, scale: int) -> Recipe:
     )
 
 
-def restore_texture(*, scale: int) -> Recipe:
-    """Return the recipe of a network that restores with texture, for directions of VGG's maps.
+def texture(*, base: Recipe, name: str, scale: int, steps: int) -> Recipe:
+    """Return the recipe of a network that goes on from ``base`` for directions of VGG's maps.
 
     A discriminator that judges pixels, LDL and the gradient loss keep structure; ``PhasePattern``
-    and patches that are taken as drawn, skies too, keep flat areas flat (docs/diary.md).
+    keeps flat areas flat (docs/diary.md).
     """
     layers = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
     features = spec(
@@ -197,16 +197,33 @@ def restore_texture(*, scale: int) -> Recipe:
     optim = Optim(learning_rate=2.5e-4, warmup=50, schedule="cosine", final_learning_rate=1e-5)
     judge, fast = spec(UNetDiscriminator, width=32), Optim(learning_rate=5e-4, warmup=20)
     gan = Discriminator("gan", judge, spec(VanillaGAN), fast, weight=0.3)
-    base = restore_trunk(scale=scale, size="best")
     return replace(
         base,
-        name=f"restore_x{scale}_texture",
-        data=replace(base.data, patch=64),
-        stages=(Stage("adversarial", 3_000, optim, terms, discriminators=(gan,)),),
+        name=name,
+        data=replace(base.data, patch=64, batch=8),
+        stages=(Stage("adversarial", steps, optim, terms, discriminators=(gan,)),),
         start=Start(base.name),
         ema_decay=0.995,
         retries=3,
     )
+
+
+def clean_texture() -> Recipe:
+    """Return the recipe of the network with texture for clean images."""
+    made = texture(base=best(scale=4), name="best_x4_texture", scale=4, steps=1_200)
+    (stage,) = made.stages
+    weights = {"pixel": 0.5, "phase": 4.0}
+    terms = tuple(replace(t, weight=weights.get(t.name, t.weight)) for t in stage.terms)
+    (gan,) = stage.discriminators
+    gan = replace(gan, optim=replace(gan.optim, learning_rate=4e-4), weight=0.1)
+    stage = replace(stage, terms=terms, discriminators=(gan,), candidates=2)
+    return replace(made, stages=(stage,))
+
+
+def restore_texture(*, scale: int) -> Recipe:
+    """Return the recipe of a network that restores with texture, of patches as they are drawn."""
+    base = restore_trunk(scale=scale, size="best")
+    return texture(base=base, name=f"restore_x{scale}_texture", scale=scale, steps=3_000)
 
 
 def gpu_rung(
@@ -241,6 +258,7 @@ LADDER: dict[str, Recipe] = {
         *(best(scale=scale) for scale in (2, 3, 4)),
         *(run(scale=scale) for run in (restore_trunk, restore) for scale in (2, 4)),
         *(restore_trunk(scale=scale, size="best") for scale in (2, 4)),
+        clean_texture(),
         *(restore_texture(scale=scale) for scale in (2, 4)),
     )
 }
