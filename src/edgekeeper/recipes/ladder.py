@@ -177,7 +177,7 @@ def restore(*, scale: int) -> Recipe:
     )
 
 
-def texture(*, base: Recipe, name: str, scale: int, steps: int) -> Recipe:
+def with_texture(*, base: Recipe, name: str, scale: int, steps: int) -> Recipe:
     """Return the recipe of a network that goes on from ``base`` for directions of VGG's maps.
 
     A discriminator that judges pixels, LDL and the gradient loss keep structure; ``PhasePattern``
@@ -210,7 +210,7 @@ def texture(*, base: Recipe, name: str, scale: int, steps: int) -> Recipe:
 
 def clean_texture() -> Recipe:
     """Return the recipe of the network with texture for clean images."""
-    made = texture(base=best(scale=4), name="best_x4_texture", scale=4, steps=1_200)
+    made = with_texture(base=best(scale=4), name="best_x4_texture", scale=4, steps=1_200)
     (stage,) = made.stages
     weights = {"pixel": 0.5, "phase": 4.0}
     terms = tuple(replace(t, weight=weights.get(t.name, t.weight)) for t in stage.terms)
@@ -223,7 +223,7 @@ def clean_texture() -> Recipe:
 def restore_texture(*, scale: int) -> Recipe:
     """Return the recipe of a network that restores with texture, of patches as they are drawn."""
     base = restore_trunk(scale=scale, size="best")
-    return texture(base=base, name=f"restore_x{scale}_texture", scale=scale, steps=3_000)
+    return with_texture(base=base, name=f"restore_x{scale}_texture", scale=scale, steps=3_000)
 
 
 def gpu_rung(
