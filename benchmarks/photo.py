@@ -2,16 +2,15 @@
 
     OMP_NUM_THREADS=1 python benchmarks/photo.py --data DATA [NETWORK ...] [--images 11] [--all]
     OMP_NUM_THREADS=1 python benchmarks/photo.py --data DATA --scale 2 --all faithful restore auto
-    python benchmarks/photo.py --readme docs/networks.md --picture docs/photo.png
+    python benchmarks/photo.py --readme README.md docs/networks.md
 
 Eleven images of BSD100, made small by the six degradations of ``edgekeeper.data.degrade``. A
 NETWORK is a name, a file, or a style of ``upscale``. Each line is the mean over the images: RGB
 PSNR and Y PSNR (border 4), LPIPS, NIQE, structure risk (the share of edges that the LR image does
 not support) and CPU seconds an image, on one thread. Rows of the JSON file about subjects that are
 not measured again stay, and ``--all`` measures Lanczos and Real-ESRGAN's networks again too.
-``--readme`` writes the table of that file between its two marks in a page, ``--picture`` draws an
-example photograph as a phone would have kept it, enlarged by Lanczos and by the styles "auto" and
-"texture".
+``--readme`` writes the table of that file between its two marks in pages. (`edgekeeper demo` draws
+a photograph as a phone keeps it.)
 """
 
 import argparse
@@ -23,17 +22,14 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import pyvips
 import torch
 from torch import Tensor
 
 import edgekeeper
-from edgekeeper.data.degrade import KNOWN, degrade_known, find_known, to_bytes
+from edgekeeper.cli.demo import lanczos
+from edgekeeper.data.degrade import KNOWN, degrade_known
 from edgekeeper.data.pairs import load_pairs
-from edgekeeper.figures.images import crops
-from edgekeeper.figures.rows import Panel, Row
-from edgekeeper.image import read_image, to_rgb_tensor
-from edgekeeper.inference.network import enlarged, infer
+from edgekeeper.inference.network import infer
 from edgekeeper.metrics import lpips, niqe, psnr
 from edgekeeper.metrics.risk import structure_risk
 from edgekeeper.pretrained.zoo import DEFAULTS, Style, load
@@ -62,15 +58,7 @@ WORDS = {
 }
 MARKS = "<!-- photo table ×{} -->", "<!-- end -->"
 
-PHOTO = Path("examples/test/canyon-wren.png")  # CC0, in no training
 Subject = Callable[[Tensor], Tensor]
-
-
-def lanczos(lr: Tensor, *, scale: int) -> Tensor:
-    """libvips' Lanczos with three lobes, on 8 bits."""
-    pixels = to_bytes(lr)[0].permute(1, 2, 0).contiguous().numpy()
-    large = pyvips.Image.new_from_array(pixels).resize(scale, kernel="lanczos3")
-    return torch.from_numpy(large.numpy().astype(np.float32) / 255).permute(2, 0, 1)[None]
 
 
 def subject(name: str, *, scale: int) -> Subject:
@@ -150,19 +138,6 @@ def write_table(page: Path, results: Path) -> None:
     page.write_text(before + "\n".join([mark, "", *lines, "", MARKS[1]]) + after)
 
 
-def draw(path: Path) -> None:
-    """Draw the photograph: as the phone kept it, Lanczos, ours, the original."""
-    hr = to_rgb_tensor(read_image(PHOTO))
-    lr = degrade_known(hr, find_known("camera"), scale=4)
-    panels = [
-        Panel("JPEG 70, a quarter of the size", enlarged(lr, 4)),
-        Panel("Lanczos", lanczos(lr, scale=4)),
-        Panel("edgekeeper upscale", edgekeeper.upscale(lr, scale=4)),
-        Panel("--style texture", edgekeeper.upscale(lr, scale=4, style="texture")),
-    ]
-    crops([Row(hr, panels)], path=path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("networks", nargs="*", metavar="NETWORK")
@@ -171,8 +146,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--json", type=Path, help="default: results/photo.json, photo_x2.json")
-    parser.add_argument("--readme", type=Path)
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--readme", type=Path, nargs="*", default=[])
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.json is None:
@@ -180,10 +154,8 @@ def main() -> None:
         options.json = Path("results") / name
     if options.data is not None:
         measure_all(options)
-    if options.readme is not None:
-        write_table(options.readme, options.json)
-    if options.picture is not None:
-        draw(options.picture)
+    for page in options.readme:
+        write_table(page, options.json)
 
 
 if __name__ == "__main__":

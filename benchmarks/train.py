@@ -110,7 +110,7 @@ def measure_rungs(store: Store, *, device: str, tiny: bool, file: Path | None) -
         ("fast_x4", "fast", 4, False),
         ("best_x4", "best", 4, False),
         ("balanced_x2", "balanced", 2, False),
-        ("restore_x4", "balanced", 4, True),
+        ("restore_x4", "best", 4, True),
     ):
         recipe = gpu_rung(size=size, scale=scale, steps=10_000, degraded=degraded)  # type: ignore[arg-type]
         if tiny:

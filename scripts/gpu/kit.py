@@ -72,7 +72,7 @@ BALANCED = "balanced_x4_gpu"
 PLAN = (
     Rung(BALANCED, "balanced", 4, 30, 400),
     Rung("best_x4_gpu", "best", 4, 25, 180),
-    Rung("restore_x4_gpu", "balanced", 4, 15, 60, start=BALANCED, degraded=True),
+    Rung("restore_x4_gpu", "best", 4, 15, 60, start="best_x4_gpu", degraded=True),
     Rung("fast_x4_gpu", "fast", 4, 12, 450),
     Rung("balanced_x2_gpu", "balanced", 2, 10, 600, start=BALANCED),
     Rung("balanced_x3_gpu", "balanced", 3, 8, 500, start=BALANCED),

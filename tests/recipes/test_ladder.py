@@ -14,7 +14,7 @@ from edgekeeper.training.recipe import Recipe
 def test_every_size_has_every_scale() -> None:
     sizes = {f"{size}_x{scale}" for size in SHAPES for scale in (2, 3, 4)}
     trunks = {"fast_x4_trunk", "balanced_x4_trunk"}
-    kinds = ("x{}", "x{}_trunk", "best_x{}_trunk", "x{}_texture")
+    kinds = ("x{}", "x{}_trunk", "x{}_texture")
     restores = {f"restore_{kind.format(scale)}" for scale in (2, 4) for kind in kinds}
     assert set(LADDER) == sizes | trunks | restores | {"best_x4_texture"}
 
@@ -40,7 +40,7 @@ def test_a_rung_for_a_gpu_trains_and_begins_from_one_of_another_scale(
     run(reduced(first), out="first")
     other = gpu_rung(size="balanced", scale=2, steps=9, start=first.name)
     assert other.start is not None and other.start.fresh == ("last.",)
-    restore = gpu_rung(size="balanced", scale=4, steps=9, degraded=True, start=first.name)
+    restore = gpu_rung(size="best", scale=4, steps=9, degraded=True, start="best_x4_gpu")
     assert restore.name == "restore_x4_gpu" and restore.data.degradations is not None
     assert restore.start is not None and restore.start.fresh == ()
     small = dataclasses.replace(reduced(other), start=other.start)

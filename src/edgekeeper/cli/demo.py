@@ -1,7 +1,8 @@
-"""``edgekeeper demo``: a photograph enlarged, a figure, and some minutes of training."""
+"""``edgekeeper demo``: a photograph enlarged, two figures, and some minutes of training."""
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +10,9 @@ from edgekeeper.cli.options import PATH
 from edgekeeper.cli.scoring import show_table
 from edgekeeper.errors import InputError
 from edgekeeper.files import make_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SCALE = 4
 
@@ -22,7 +26,7 @@ _SCALE = 4
 )
 @click.option("--out", type=PATH, default=Path("demo"), help="Folder to write to.")
 def demo_command(examples: Path, out: Path) -> None:
-    """Upscale an example ×4, draw the comparison, and train ESPCN ×3 with and without GV."""
+    """Upscale an example ×4, draw two figures, and train ESPCN ×3 with and without GV."""
     photo = examples / "test" / "beacon-street-sunset.png"
     if not photo.is_file():
         raise InputError(
@@ -59,7 +63,42 @@ def _upscale(photo: Path, out: Path) -> None:
         Panel("sharp", upscale(lr, scale=_SCALE, style="sharp")),
     ]
     comparison(hr, panels, path=figure, scale=_SCALE)
-    click.echo(f"  {figure}  bicubic, faithful, sharp and the original side by side\n")
+    click.echo(f"  {figure}  bicubic, faithful, sharp and the original side by side")
+    phone = draw_phone(photo.with_name("canyon-wren.png"), out / "photo.png")
+    click.echo(f"  {phone}  a photograph as a phone keeps it, enlarged\n")
+
+
+def draw_phone(photo: Path, path: Path) -> Path:
+    """Draw ``photo`` as a phone keeps it, enlarged by Lanczos and by two styles, and as it was."""
+    from edgekeeper.data.degrade import degrade_known, find_known
+    from edgekeeper.figures.images import crops
+    from edgekeeper.figures.rows import Panel, Row
+    from edgekeeper.image import read_image, to_rgb_tensor
+    from edgekeeper.inference.api import upscale
+    from edgekeeper.inference.network import enlarged
+
+    hr = to_rgb_tensor(read_image(photo))
+    lr = degrade_known(hr, find_known("camera"), scale=_SCALE)
+    panels = [
+        Panel("JPEG 70, a quarter of the size", enlarged(lr, _SCALE)),
+        Panel("Lanczos", lanczos(lr, scale=_SCALE)),
+        Panel("edgekeeper upscale", upscale(lr, scale=_SCALE)),
+        Panel("--style texture", upscale(lr, scale=_SCALE, style="texture")),
+    ]
+    return crops([Row(hr, panels)], path=path)
+
+
+def lanczos(lr: "Tensor", *, scale: int) -> "Tensor":
+    """Return ``lr`` (1, 3, H, W) in [0, 1], enlarged on 8 bits by Lanczos with three lobes."""
+    import numpy as np
+    import pyvips
+    import torch
+
+    from edgekeeper.data.degrade import to_bytes
+
+    pixels = to_bytes(lr)[0].permute(1, 2, 0).contiguous().numpy()
+    large = pyvips.Image.new_from_array(pixels).resize(scale, kernel="lanczos3")
+    return torch.from_numpy(large.numpy().astype(np.float32) / 255).permute(2, 0, 1)[None]
 
 
 def _train(examples: Path, out: Path) -> None:

@@ -8,8 +8,8 @@
 Chains learn by SOAP on 8 patches of 24 LR pixels, of three drawn the one with the strongest edges,
 and end on patches of 64, at last by Adam; ×2 and ×3 go on from ×4 with a new last layer. The
 largest size learns by Adam on patches of 64. For photographs that were blurred, noisy and
-compressed there are ``restore`` (the balanced size) and ``restore_texture`` (the largest). What was
-tried: docs/diary.md.
+compressed there are ``restore`` and ``restore_texture``, of the largest size. What was tried:
+docs/diary.md.
 """
 
 from dataclasses import dataclass, replace
@@ -146,33 +146,28 @@ def other_scale(*, size: LadderSize, scale: int) -> Recipe:
     )
 
 
-def restore_trunk(*, scale: int, size: LadderSize = "balanced") -> Recipe:
-    """Return the first run of the network for photographs: blurred, noisy, compressed.
-
-    It begins from the network of its scale and size.
-    """
-    base = trunk(size=size, scale=scale)
-    optim, patch, steps = replace(FALLING, learning_rate=3e-3, warmup=100), 24, 11_000
-    if size == "best":
-        optim, patch, steps = replace(_ADAM, learning_rate=6e-4, warmup=100), 32, 8_000
+def restore_trunk(*, scale: int) -> Recipe:
+    """Return the first run of the networks for photographs: blurred, noisy, compressed."""
+    base = trunk(size="best", scale=scale, patch=32)
+    optim = replace(_ADAM, learning_rate=6e-4, warmup=100)
     return replace(
         base,
-        name=f"restore_{'best_' if size == 'best' else ''}x{scale}_trunk",
-        data=replace(base.data, patch=patch * scale, degradations=PHOTO),
-        stages=(Stage("degraded", steps, optim, PIXEL, candidates=3),),
-        start=Start(f"{size}_x{scale}"),
+        name=f"restore_x{scale}_trunk",
+        data=replace(base.data, degradations=PHOTO),
+        stages=(Stage("degraded", 8_000, optim, PIXEL, candidates=3),),
+        start=Start(f"best_x{scale}"),
     )
 
 
 def restore(*, scale: int) -> Recipe:
     """Return its last run, on patches that are damaged less and some that are not at all."""
     base = restore_trunk(scale=scale)
-    optim = replace(FALLING, learning_rate=2e-3, warmup=100)
+    optim = replace(_ADAM, learning_rate=5e-4, warmup=100)
     return replace(
         base,
         name=f"restore_x{scale}",
         data=replace(base.data, degradations=MILD),
-        stages=(Stage("degraded", 9_000, optim, PIXEL, candidates=3),),
+        stages=(Stage("degraded", 6_000, optim, PIXEL, candidates=2),),
         start=Start(base.name),
     )
 
@@ -222,7 +217,7 @@ def clean_texture() -> Recipe:
 
 def restore_texture(*, scale: int) -> Recipe:
     """Return the recipe of a network that restores with texture, of patches as they are drawn."""
-    base = restore_trunk(scale=scale, size="best")
+    base = restore_trunk(scale=scale)
     return with_texture(base=base, name=f"restore_x{scale}_texture", scale=scale, steps=3_000)
 
 
@@ -257,7 +252,6 @@ LADDER: dict[str, Recipe] = {
         *(other_scale(size=size, scale=n) for size in ("fast", "balanced") for n in (2, 3)),
         *(best(scale=scale) for scale in (2, 3, 4)),
         *(run(scale=scale) for run in (restore_trunk, restore) for scale in (2, 4)),
-        *(restore_trunk(scale=scale, size="best") for scale in (2, 4)),
         clean_texture(),
         *(restore_texture(scale=scale) for scale in (2, 4)),
     )
