@@ -15,7 +15,7 @@ from edgekeeper.evaluation.evaluate import results
 from edgekeeper.models import SRModel
 from edgekeeper.models.own import check_loadable
 from edgekeeper.spec import Spec
-from edgekeeper.training.ranks import check_shares
+from edgekeeper.training.distributed import check_shards
 from edgekeeper.training.recipe import Recipe
 
 _Gradients = Sequence[Tensor | None]
@@ -26,7 +26,7 @@ def check_recipe(
 ) -> None:
     """Raise InputError for what would fail only in a later stage, at validation or on loading."""
     _check_network(recipe.model, model)
-    check_shares(model, batch=recipe.data.batch, accumulate=accumulate)
+    check_shards(model, batch=recipe.data.batch, accumulate=accumulate)
     for stage in recipe.stages:
         for beginning in stage.trains:
             if not any(name.startswith(beginning) for name, _ in model.named_parameters()):

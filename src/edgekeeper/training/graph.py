@@ -16,7 +16,7 @@ from torch import Tensor
 from edgekeeper.data.store import Batch
 from edgekeeper.errors import InputError
 from edgekeeper.training.checks import GradientCheck
-from edgekeeper.training.ranks import ranks
+from edgekeeper.training.distributed import world_size
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.soap import SETTLING, SOAP, StackedSOAP
 from edgekeeper.training.state import State, ema_decay_at
@@ -33,7 +33,7 @@ def check_recordable(recipe: Recipe, *, accumulate: int = 1) -> None:
         reasons = {
             "its batches come in parts": accumulate > 1,
             "it has discriminators": bool(stage.discriminators),
-            "there are several ranks": ranks() > 1,  # their messages are not recorded
+            "there are several ranks": world_size() > 1,  # their messages are not recorded
             "a weight ramps up": any(term.ramp for term in stage.terms),  # it would stand still
             f"its optimizer is '{stage.optim.kind}', not 'soap'": stage.optim.kind != "soap",
             "it clips by the learning rate": stage.optim.clip == "value_over_rate",

@@ -18,9 +18,9 @@ from edgekeeper.metrics.score import mean_scores
 from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.spec import to_plain
 from edgekeeper.training.checks import GradientCheck
+from edgekeeper.training.distributed import all_reduce_max, is_rank_zero
 from edgekeeper.training.process import Mirror, RunOptions
 from edgekeeper.training.progress import ProgressLine
-from edgekeeper.training.ranks import agreed, is_first
 from edgekeeper.training.recipe import Recipe
 from edgekeeper.training.start import describe_start
 from edgekeeper.training.state import State, card_of, save, training_mode
@@ -33,21 +33,21 @@ class RunReport:
         self.recipe, self.options, self.store = recipe, options, store
         step = state.step
         self.log = JsonLines(options.out / "log.jsonl", keep_until=step or -1)
-        writes = options.remote is not None and is_first()
+        writes = options.remote is not None and is_rank_zero()
         self.mirror = Mirror(str(options.remote), folder=options.out) if writes else None
         self.curves: list[Any] = []  # besides the log; each as TensorBoard's writer
-        if options.tensorboard and is_first():
+        if options.tensorboard and is_rank_zero():
             self.curves.append(tensorboard_writer(options.out / "tensorboard"))
-        if options.wandb is not None and is_first():
+        if options.wandb is not None and is_rank_zero():
             self.curves.append(WandbCurves(options.wandb, recipe=recipe))
         self.line = ProgressLine(recipe.name, total=recipe.steps, start=step)
-        if is_first():
+        if is_rank_zero():
             self.line.__enter__()
         self.reached = False  # what the run is to end at
         self._names: list[str] = []
         self._values: list[Tensor] = []  # of the updates since the last line
         self._saved_at = time.monotonic()  # the clock of the day may be set
-        if step == 0 and state.origin and is_first():
+        if step == 0 and state.origin and is_rank_zero():
             self.line.say(describe_start(state.origin))
             facts = {key: value for key, value in state.origin.items() if key != "card"}
             self.log.write({"step": 0, "start": facts})
@@ -72,7 +72,8 @@ class RunReport:
             self.checkpoint(state, f"stage-{self.recipe.stage_ends.index(state.step) + 1}")
         # slow updates: at most so many seconds of work are lost
         due = time.monotonic() - self._saved_at > self.options.checkpoint_seconds
-        late = agreed(int(due), device=self.options.device)  # clocks differ: all save or none
+        # clocks differ: all save or none
+        late = all_reduce_max(int(due), device=self.options.device)
         if state.step % self.options.checkpoint_every == 0 or ends_stage or late:
             self.checkpoint(state, "last")
 
@@ -102,7 +103,7 @@ class RunReport:
         """Write the finished network with where it comes from; return the file."""
         path = self.options.out / "model.safetensors"
         card = card_of(state, recipe=self.recipe, store=self.store)
-        if is_first():
+        if is_rank_zero():
             save_model(path, state.result, spec=self.recipe.model, card=card)
             if self.mirror is not None:
                 self.mirror.push(path.name, step=state.step)
@@ -133,7 +134,7 @@ class RunReport:
     def _validate(self, state: State) -> None:
         validation = self.recipe.validation
         assert validation is not None and self.options.data_root is not None
-        if not is_first():
+        if not is_rank_zero():
             return
         state.result.eval()  # the EMA, where there is one
         scores = evaluate(
@@ -166,7 +167,7 @@ class JsonLines:
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
-        if not is_first():  # of several ranks one writes
+        if not is_rank_zero():  # of several ranks one writes
             return
         lines: list[str] = []
         if path.is_file():
@@ -177,7 +178,7 @@ class JsonLines:
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one record; the line is on disk when this returns."""
-        if not is_first():
+        if not is_rank_zero():
             return
         try:
             with self.path.open("a", encoding="utf-8") as file:

@@ -24,12 +24,12 @@ from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec
 from edgekeeper.training.batches import image_pairs, stage_batches, step_generator
 from edgekeeper.training.checks import GradientCheck, check_recipe
+from edgekeeper.training.distributed import all_gather, all_reduce_max, shard
 from edgekeeper.training.graph import RecordedUpdate, Update, check_recordable
 from edgekeeper.training.logging import RunReport
 from edgekeeper.training.optimizer import Optim, optimizer_step
 from edgekeeper.training.process import RunOptions as RunOptions
 from edgekeeper.training.process import Stopped, is_resident, running
-from edgekeeper.training.ranks import agreed, share, whole
 from edgekeeper.training.recipe import Loss, Recipe
 from edgekeeper.training.state import (
     DiscriminatorState,
@@ -119,9 +119,9 @@ def forward(
     with precision(state.model, recipe=recipe):
         parts = [
             result(piece) if accumulate == 1 else checkpoint(result, piece, use_reentrant=False)
-            for piece in share(lr).tensor_split(accumulate)
+            for piece in shard(lr).tensor_split(accumulate)
         ]
-    images = [whole(torch.cat(each).float(), like=lr) for each in zip(*parts, strict=True)]
+    images = [all_gather(torch.cat(each).float(), like=lr) for each in zip(*parts, strict=True)]
     return images[0], images[1] if guided else None
 
 
@@ -206,7 +206,7 @@ def _run(
 ) -> Stopped | None:
     """Update ``state`` until the recipe ends or its score is reached; or return what stopped it."""
     recipe, options, clock = report.recipe, report.options, time.monotonic()
-    every, workers = options.gradient_check_every, options.workers
+    every, workers, device = options.gradient_check_every, options.workers, options.device
     update_once: Update = partial(
         update, recipe=recipe, criteria=criteria, accumulate=options.accumulate
     )
@@ -219,7 +219,7 @@ def _run(
         if steps:
             store.verify(images=16)
         for batch in stage_batches(
-            recipe, store, steps=steps, scale=scale, workers=workers, device=options.device
+            recipe, store, steps=steps, scale=scale, workers=workers, device=device
         ):
             first = state.step == begins
             again = every > 0 and state.step % every == 0 and len(stage.weights_at(0)) > 1
@@ -235,6 +235,6 @@ def _run(
             report.after_update(state, values)
             if (why := stopped()) and state.step < recipe.steps:
                 return why
-            if options.until is not None and agreed(int(report.reached), device=options.device):
+            if options.until is not None and all_reduce_max(int(report.reached), device=device):
                 return None
     return None

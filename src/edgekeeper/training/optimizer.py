@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
 from edgekeeper.spec import Allowed, AtLeastOne, Checked
-from edgekeeper.training.ranks import average_gradients
+from edgekeeper.training.distributed import average_gradients
 from edgekeeper.training.soap import SOAP
 
 _FROM_ZERO = Allowed("a finite number from 0 on", lambda v: 0.0 <= v < math.inf)

@@ -21,8 +21,8 @@ from edgekeeper.data.remote import RemoteFolder
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, EdgekeeperError, InputError
 from edgekeeper.files import locked, make_folder, remove_leftovers, sha256_of, write_bytes
+from edgekeeper.training.distributed import all_reduce_max, is_rank_zero, process_group
 from edgekeeper.training.progress import StopSignal
-from edgekeeper.training.ranks import agreed, is_first, joined
 
 Stopped = Literal["time limit", "interrupted"]
 BEAT = 10.0  # seconds between two signs of life of who holds a folder
@@ -82,21 +82,21 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
         message="Stopping after this update; once more stops at once.",
         patient="WORLD_SIZE" in os.environ,
     )
-    with joined(options.device), _held(options) as check, signal:
+    with process_group(options.device), _held(options) as check, signal:
 
         def stopped() -> Stopped | None:  # looked at between updates, by all ranks alike
             check()
-            late = time.monotonic() - started > limit
-            why = agreed(2 if signal.status is not None else int(late), device=options.device)
-            return (None, "time limit", "interrupted")[why]  # the stronger reason wins
+            why = 2 if signal.status is not None else int(time.monotonic() - started > limit)
+            why = all_reduce_max(why, device=options.device)  # the stronger reason wins
+            return (None, "time limit", "interrupted")[why]
 
-        if is_first():
+        if is_rank_zero():
             remove_leftovers(folder)  # of a process that was killed
         if options.remote is not None:
-            agreed(0, device=options.device)  # it is ours
+            all_reduce_max(0, device=options.device)  # it is ours
             if os.environ.get("LOCAL_RANK", "0") == "0":  # once on each machine
                 Mirror(options.remote, folder=folder).pull()
-            agreed(0, device=options.device)
+            all_reduce_max(0, device=options.device)
         # Running means of what no longer changes, as the weights of a dead ReLU, decay to numbers
         # below 1.2e-38 and stay there; with them updates took 1.8 times as long (docs/diary.md).
         torch.set_flush_denormal(True)
@@ -115,7 +115,7 @@ def running(options: RunOptions) -> Iterator[Callable[[], Stopped | None]]:
 def _held(options: RunOptions) -> Iterator[Callable[[], None]]:
     """Hold the run's folder, here and at its address; what is given raises if it is lost."""
     folder = make_folder(options.out)
-    if not is_first():
+    if not is_rank_zero():
         yield lambda: None
         return
     holder = folder / HOLDER

@@ -26,9 +26,9 @@ from edgekeeper.pretrained.checkpoint import (
     write_tensors,
 )
 from edgekeeper.spec import Spec, to_plain
+from edgekeeper.training.distributed import all_reduce_max, convert_sync_batchnorm, is_rank_zero
 from edgekeeper.training.optimizer import Optim, make_optimizer
 from edgekeeper.training.process import RunOptions
-from edgekeeper.training.ranks import agreed, is_first, normalise_together
 from edgekeeper.training.recipe import Discriminator, Loss, Negatives, Recipe, Stage
 from edgekeeper.training.start import start
 
@@ -93,7 +93,7 @@ def begin(recipe: Recipe, store: Store, *, options: RunOptions) -> State:
     last = options.out / "last.safetensors"  # wins over --resume-from: the same command goes on
     checkpoint = last if last.is_file() else options.resume_from
     model = _build(recipe.model, seed=recipe.seed, recipe=recipe, device=options.device)
-    normalise_together(model)
+    convert_sync_batchnorm(model)
     origin = {} if checkpoint else start(recipe, model, file=options.start_from)
     ema = copy.deepcopy(model).requires_grad_(False) if recipe.ema_decay else None
     if options.compile:
@@ -221,9 +221,9 @@ def save(state: State, path: Path, *, recipe: Recipe, store: Store) -> None:
         "seconds": state.seconds,
         "rollbacks": state.rollbacks,
     }
-    if is_first():
+    if is_rank_zero():
         write_tensors(path, tensors, facts=facts)
-    agreed(0, device=str(next(state.model.parameters()).device))  # all wait for the file
+    all_reduce_max(0, device=str(next(state.model.parameters()).device))  # all wait for the file
 
 
 def card_of(state: State, *, recipe: Recipe, store: Store) -> dict[str, object]:

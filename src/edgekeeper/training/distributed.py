@@ -1,9 +1,9 @@
 """One run on several processes, the ranks that ``torchrun`` starts, with the result of one.
 
-Every rank draws the whole batch, enlarges its share of it, and is given the SR of the others, so
+Every rank draws the whole batch, enlarges its shard of it, and gathers the SR of the others, so
 that each loss and each discriminator sees the whole batch everywhere: relativistic means, batch
 normalisation and all that is drawn at random are those of one process. A generator that normalises
-over the batch does so over all shares together. Gradients are averaged before each step. What is
+over the batch does so over all shards together. Gradients are averaged before each step. What is
 saved does not depend on the number of ranks.
 """
 
@@ -21,7 +21,7 @@ from edgekeeper.errors import InputError
 
 
 @contextmanager
-def joined(device: str) -> Iterator[None]:
+def process_group(device: str) -> Iterator[None]:
     """Within the block this process is one of those that ``torchrun`` started, if it did."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield
@@ -39,65 +39,65 @@ def joined(device: str) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def ranks() -> int:
+def world_size() -> int:
     """Return how many processes there are."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def is_first() -> bool:
-    """Return whether this process is the one that writes, says and scores."""
+def is_rank_zero() -> bool:
+    """Return whether this process is the one that writes, logs and scores."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
-def share(batch: Tensor) -> Tensor:
-    """Return this rank's part of a batch (B, ...)."""
-    return batch if ranks() == 1 else batch.tensor_split(ranks())[distributed.get_rank()]
+def shard(batch: Tensor) -> Tensor:
+    """Return this rank's shard of a batch (B, ...)."""
+    return batch if world_size() == 1 else batch.tensor_split(world_size())[distributed.get_rank()]
 
 
-def whole(part: Tensor, *, like: Tensor) -> Tensor:
-    """Return the batch (B, ...) of which ``part`` is this rank's share of the size of ``like``.
+def all_gather(part: Tensor, *, like: Tensor) -> Tensor:
+    """Return the batch (B, ...) of the size of ``like`` of which ``part`` is this rank's shard.
 
-    The graph goes through ``part`` alone; its gradient is taken ``ranks()`` times, as means are
-    taken.
+    The graph goes through ``part`` alone; its gradient is multiplied by ``world_size()``, of which
+    ``average_gradients`` takes the mean.
     """
-    if ranks() == 1:
+    if world_size() == 1:
         return part
-    own, count, found = distributed.get_rank(), ranks(), []  # in the order of the batch
+    own, count, shards = distributed.get_rank(), world_size(), []  # in the order of the batch
     if part.requires_grad:
         part.register_hook(lambda gradient: gradient * count)  # type: ignore[no-untyped-call]
     for rank, piece in enumerate(like.tensor_split(count)):
         sent = part.detach().contiguous()  # (B / ranks, C, rH, rW)
         if rank != own:
             sent = sent.new_empty(len(piece), *part.shape[1:])
-        distributed.broadcast(sent, rank)  # shares may differ by one image
-        found.append(part if rank == own else sent)
-    return torch.cat(found)  # (B, C, rH, rW)
+        distributed.broadcast(sent, rank)  # shards may differ by one image
+        shards.append(part if rank == own else sent)
+    return torch.cat(shards)  # (B, C, rH, rW)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace the gradients of ``parameters`` by their means over the ranks."""
-    if ranks() == 1:
+    if world_size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message, not hundreds
     distributed.all_reduce(flat)  # the sum
-    flat /= ranks()
+    flat /= world_size()
     for gradient, mean in zip(
         gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
     ):
         gradient.copy_(mean.view_as(gradient))  # in place: the optimizer holds it
 
 
-def agreed(value: int, *, device: str = "cpu") -> int:
+def all_reduce_max(value: int, *, device: str = "cpu") -> int:
     """Return the largest ``value`` of all ranks, so that all do the same."""
-    if ranks() == 1:
+    if world_size() == 1:
         return value
-    shared = torch.tensor(value, device=device)
-    distributed.all_reduce(shared, distributed.ReduceOp.MAX)  # whoever wants to stop stops all
-    return int(shared)
+    largest = torch.tensor(value, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)  # whoever wants to stop stops all
+    return int(largest)
 
 
-class _RanksSum(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     """The sum of a tensor over the ranks; its gradient is the sum of their gradients."""
 
     @staticmethod
@@ -108,13 +108,13 @@ class _RanksSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, *gradients: Tensor) -> Tensor:
-        return _RanksSum.forward(ctx, gradients[0].contiguous())
+        return _AllReduceSum.forward(ctx, gradients[0].contiguous())
 
 
-class RanksBatchNorm(_BatchNorm):
-    """Batch normalisation by the mean and the variance of all ranks' shares together.
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalisation by the mean and the variance of all ranks' shards together.
 
-    As ``nn.SyncBatchNorm``, which does not run on processors; shares may differ in size.
+    As ``nn.SyncBatchNorm``, which does not run on processors; shards may differ in size.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class RanksBatchNorm(_BatchNorm):
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]  # (1, C, 1, 1)
         values = x.float()  # sums of bfloat16 are no sums
-        total: Callable[[Tensor], Tensor] = _RanksSum.apply
+        total: Callable[[Tensor], Tensor] = _AllReduceSum.apply
         count = total(values.new_tensor(values.numel() / values.shape[1]))
         mean = total(values.sum(axes)) / count  # (C,); the gradient goes through all ranks
         centred = values - mean.view(shape)
@@ -132,10 +132,12 @@ class RanksBatchNorm(_BatchNorm):
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
-            share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+            momentum = self.momentum
+            if momentum is None:
+                momentum = 1 / int(self.num_batches_tracked)
             with torch.no_grad():
-                self.running_mean.lerp_(mean, share)
-                self.running_var.lerp_(variance * (count / (count - 1)), share)  # unbiased
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * (count / (count - 1)), momentum)  # unbiased
         normalised = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
@@ -145,18 +147,19 @@ class RanksBatchNorm(_BatchNorm):
         """Take images, sequences and volumes."""
 
 
-def normalise_together(network: nn.Module) -> None:
-    """Let all batch normalisations of ``network`` see the shares of all ranks."""
-    for module in network.modules() if ranks() > 1 else ():
+def convert_sync_batchnorm(network: nn.Module) -> None:
+    """Let all batch normalisations of ``network`` see the shards of all ranks."""
+    for module in network.modules() if world_size() > 1 else ():
         if isinstance(module, _BatchNorm):
-            module.__class__ = RanksBatchNorm  # same parameters, another forward
+            module.__class__ = SyncBatchNorm  # same parameters, another forward
 
 
-def check_shares(model: nn.Module, *, batch: int, accumulate: int) -> None:
-    """Raise InputError for what shares of a batch could not compute as the whole does."""
-    if batch < ranks() * accumulate:
+def check_shards(model: nn.Module, *, batch: int, accumulate: int) -> None:
+    """Raise InputError for what shards of a batch could not compute as the whole does."""
+    ranks = world_size()
+    if batch < ranks * accumulate:
         raise InputError(
-            f"A batch of {batch} cannot be shared by {ranks()} ranks in {accumulate} parts each; "
+            f"A batch of {batch} cannot be shared by {ranks} ranks in {accumulate} parts each; "
             f"choose {batch} or fewer in all."
         )
     if accumulate > 1:
