@@ -28,20 +28,20 @@ _NEAR = 64  # LR pixels of context that a tile is given: see RCAN.overlap
 
 
 class ChannelAttention(nn.Module):
-    """maps · sigmoid(excite(relu(squeeze(mean of each map)))), equations 7 to 10."""
+    """maps · sigmoid(excite(relu(squeeze(mean of each map)))): figure 3, section 3.3."""
 
     def __init__(self, width: int, *, reduction: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(width, width // reduction, 1)  # F -> F / reduction, eq. 8
+        self.squeeze = nn.Conv2d(width, width // reduction, 1)  # F -> F / reduction
         self.excite = nn.Conv2d(width // reduction, width, 1)  # back
 
     def forward(self, maps: Tensor) -> Tensor:
-        means = maps.mean(dim=(2, 3), keepdim=True)  # (B, F, 1, 1), eq. 7
+        means = maps.mean(dim=(2, 3), keepdim=True)  # (B, F, 1, 1)
         return maps * torch.sigmoid(self.excite(F.relu(self.squeeze(means))))  # (B, F, H, W)
 
 
 class AttentionBlock(nn.Module):
-    """x + attention(conv(relu(conv(x)))): the residual channel attention block, figure 4."""
+    """x + attention(conv(relu(conv(x)))): residual channel attention, figure 4."""
 
     def __init__(self, width: int, *, reduction: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class AttentionBlock(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-    """x + conv(``blocks`` attention blocks in a row), equations 4 and 5."""
+    """x + conv(``blocks`` attention blocks in a row), section 3.2."""
 
     def __init__(self, width: int, *, blocks: int, reduction: int) -> None:
         super().__init__()

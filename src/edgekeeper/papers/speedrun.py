@@ -12,6 +12,7 @@ import torch
 from edgekeeper.data.store import Store
 from edgekeeper.evaluation.tables import NOTHING, Table
 from edgekeeper.files import read_text, write_text
+from edgekeeper.inference.choose import cpu_capabilities
 from edgekeeper.pretrained.checkpoint import code_version
 from edgekeeper.recipes.speedrun import GOALS, SpeedrunNetwork, speedrun_recipe
 from edgekeeper.spec import to_plain
@@ -85,8 +86,5 @@ def speedrun_table(record: Mapping[str, Any]) -> Table:
 def _machine(device: str) -> dict[str, object]:
     if device.startswith("cuda"):
         return {"device": torch.cuda.get_device_name(device)}
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else platform.machine()
+    model = cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine()
     return {"device": "cpu", "model": model, "threads": torch.get_num_threads()}
