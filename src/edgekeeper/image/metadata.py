@@ -78,8 +78,8 @@ def settled_xmp(xmp: bytes, *, size: tuple[int, int]) -> bytes:
 # The tags of EXIF's main directory lie among those of the TIFF itself, and its two other
 # directories hang from it (EXIF 2.32, 4.6.3); an EXIF block is a TIFF without an image. TIFF 6.0,
 # section 2, describes directories. What is read is bounded whatever a file says of itself. Not so
-# tifftools 1.7: 8 s and 940 MiB for 4000 tags that name the same bytes (a file of 108 kB), no end of
-# a directory that follows itself; and it copies all pixels to add a tag.
+# tifftools 1.7: 8 s and 940 MiB for 4000 tags that name the same bytes (a file of 108 kB), no end
+# of a directory that follows itself; and it copies all pixels to add a tag.
 
 _PHOTOMETRIC, _DESCRIPTION, _IPTC, _DETAILS, _PLACE = 262, 270, 33723, 0x8769, 0x8825
 _FURTHER = 338
