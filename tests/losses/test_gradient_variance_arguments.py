@@ -65,14 +65,6 @@ class TestRefusals:
         with pytest.raises(InputError, match="no patch of 2"):
             GradientVariance(patch=2, border="valid")(x[..., :1], x[..., :1])
 
-    def test_remainder(self) -> None:
-        loss = GradientVariance(remainder="refuse")
-        loss(*pair(1, 3, 16, 24))
-        for height, width in ((17, 24), (16, 23)):
-            with pytest.raises(InputError, match=f"{height}×{width}.*'refuse'"):
-                loss(*pair(1, 3, height, width))
-        GradientVariance(remainder="refuse", stride=4)(*pair(1, 3, 12, 20))
-
     @pytest.mark.parametrize("patch", [1, 0, -8, 8.0, True, "8"])
     def test_patch(self, patch: Any) -> None:
         with pytest.raises(InputError, match=r"'patch' is.*2 or more"):
@@ -88,7 +80,6 @@ class TestRefusals:
         [
             ("operator", "sobl", "sobel"),
             ("border", "zeros", "zero"),
-            ("remainder", "refused", "refuse"),
             ("norm", "l1", "l2"),
             ("statistic", "variances", "variance"),
         ],

@@ -7,40 +7,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.losses.gradient_variance import gradient_variances
+from edgekeeper.ops.gradient import sobel
 from edgekeeper.ops.resize import imresize
 from edgekeeper.ops.sharpen import (
     LARGEST_EIGENVALUE,
     STRONGEST,
     TOLERANCE,
-    allowed_change,
     back_project,
-    gradient_energy,
     reach,
     sharpen,
-    strength_for_change,
 )
 
 SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-PATCHES = [None, 2, 4]
 
 
-def dense(height: int, width: int, patch: int | None) -> NDArray[np.float64]:
+def dense(height: int, width: int) -> NDArray[np.float64]:
     """Q of one channel, (H·W, H·W), row by row from the definition."""
     total = np.zeros((height * width, height * width))
     for kernel in (SOBEL, SOBEL.T):
         rows = np.zeros((height - 2, width - 2, height, width))
         for i, j in np.ndindex(height - 2, width - 2):
             rows[i, j, i : i + 3, j : j + 3] = kernel
-        if patch is None:
-            kept = rows.reshape(-1, height * width)
-            total += kept.T @ kept
-            continue
-        for top in range(0, height - 2 - patch + 1, patch):
-            for left in range(0, width - 2 - patch + 1, patch):
-                block = rows[top : top + patch, left : left + patch].reshape(-1, height * width)
-                block = block - block.mean(axis=0)
-                total += block.T @ block
+        flat = rows.reshape(-1, height * width)
+        total += flat.T @ flat
     return total
 
 
@@ -49,27 +38,31 @@ def image(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
 
+def energy(x: Tensor) -> Tensor:
+    """q of each image (B,) by its number of samples."""
+    found = sobel(x, border="valid")
+    return (found.x.square() + found.y.square()).mean(dim=(1, 2, 3))
+
+
 def form(matrix: NDArray[np.float64], x: Tensor) -> float:
     flat = x.flatten().numpy()
     return float(flat @ matrix @ flat)
 
 
-@pytest.mark.parametrize("patch", PATCHES)
 @pytest.mark.parametrize("strength", [1e-5, 0.001, 0.005, 0.0117, STRONGEST])
-def test_the_dense_system_is_solved_within_the_stated_bound(patch, strength):
-    height, width = 9, 12  # with patches: one row and two columns of the map fill none
+def test_the_dense_system_is_solved_within_the_stated_bound(strength):
+    height, width = 9, 12
     x = image(2, 3, height, width)
-    matrix = np.eye(height * width) - strength * dense(height, width, patch)
-    found = sharpen(x, strength, patch=patch)
+    matrix = np.eye(height * width) - strength * dense(height, width)
+    found = sharpen(x, strength)
     for one, before in zip(found.flatten(0, 1), x.flatten(0, 1), strict=True):
         exact = np.linalg.solve(matrix, before.flatten().numpy()).reshape(height, width)
         change = np.linalg.norm(exact - before.numpy())
         assert np.linalg.norm(exact - one.numpy()) <= TOLERANCE * change
 
 
-@pytest.mark.parametrize("patch", PATCHES)
-def test_the_bound_of_the_eigenvalues(patch):
-    values = np.linalg.eigvalsh(dense(18, 18, patch))
+def test_the_bound_of_the_eigenvalues():
+    values = np.linalg.eigvalsh(dense(18, 18))
     assert values[0] > -1e-9
     assert 0.5 * LARGEST_EIGENVALUE < values[-1] <= LARGEST_EIGENVALUE
 
@@ -83,82 +76,54 @@ def test_the_bound_is_the_largest_response_to_any_wave():
     assert (x + y).max() == pytest.approx(LARGEST_EIGENVALUE, abs=1e-9)
 
 
-@pytest.mark.parametrize("patch", PATCHES)
-def test_the_energy_is_the_quadratic_form(patch):
+def test_the_energy_is_the_quadratic_form():
     x = image(1, 1, 9, 12)
-    samples = 7 * 10 if patch is None else (7 // patch) * (10 // patch) * (patch**2 - 1)
-    expected = form(dense(9, 12, patch), x) / samples
-    assert gradient_energy(x, patch=patch).item() == pytest.approx(expected, rel=1e-12)
+    expected = form(dense(9, 12), x) / (7 * 10)
+    assert energy(x).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_energy_is_that_of_the_gradient_variance_loss():
-    x = image(2, 1, 21, 26)
-    expected = (
-        gradient_variances(x, patch=8, stride=8, operator="sobel", border="valid").mean(2).sum(0)
-    )
-    torch.testing.assert_close(gradient_energy(x, patch=8), expected)
-
-
-@pytest.mark.parametrize("patch", PATCHES)
-def test_the_mean_of_the_energies_is_that_of_the_mean_and_of_the_deviations(patch):
+def test_the_mean_of_the_energies_is_that_of_the_mean_and_of_the_deviations():
     # E[q(X)] = q(E[X]) + tr(Q Cov(X)), of which everything follows
     x = image(5, 1, 8, 9)
     mean = x.mean(0, keepdim=True)
-    trace = gradient_energy(x - mean, patch=patch).mean()
-    torch.testing.assert_close(
-        gradient_energy(x, patch=patch).mean(), gradient_energy(mean, patch=patch)[0] + trace
-    )
+    trace = energy(x - mean).mean()
+    torch.testing.assert_close(energy(x).mean(), energy(mean)[0] + trace)
 
 
-@pytest.mark.parametrize("patch", PATCHES)
-def test_no_image_as_near_has_more_energy(patch):
+def test_no_image_as_near_has_more_energy():
     x = image(1, 1, 8, 8)
-    z = sharpen(x, 0.008, patch=patch)
+    z = sharpen(x, 0.008)
     length = (z - x).norm()
-    own = gradient_energy(z, patch=patch)
-    assert own > gradient_energy(x, patch=patch)
+    own = energy(z)
+    assert own > energy(x)
     generator = torch.Generator().manual_seed(1)
     for size in (0.01, 0.1, 1, 10):
         for _ in range(50):
             other = z - x + size * length * torch.randn(x.shape, generator=generator).double() / 8
             other = x + other * length / other.norm()
-            assert gradient_energy(other, patch=patch) <= own + 1e-9
+            assert energy(other) <= own + 1e-9
 
 
-@pytest.mark.parametrize("patch", PATCHES)
-def test_it_is_linear_and_symmetric(patch):
+def test_it_is_linear_and_symmetric():
     x, y = image(1, 2, 9, 10), image(1, 2, 9, 10, seed=1)
-    sharp_x, sharp_y = sharpen(x, 0.006, patch=patch), sharpen(y, 0.006, patch=patch)
+    sharp_x, sharp_y = sharpen(x, 0.006), sharpen(y, 0.006)
     torch.testing.assert_close((sharp_x * y).sum(), (x * sharp_y).sum())
-    torch.testing.assert_close(sharpen(3 * x - y, 0.006, patch=patch), 3 * sharp_x - sharp_y)
-    # transposed, and where the patches fill the map, flipped
-    torch.testing.assert_close(sharpen(x.mT, 0.006, patch=patch), sharp_x.mT)
+    torch.testing.assert_close(sharpen(3 * x - y, 0.006), 3 * sharp_x - sharp_y)
+    # transposed and flipped
+    torch.testing.assert_close(sharpen(x.mT, 0.006), sharp_x.mT)
     flipped, kept = image(1, 1, 10, 10).flip(-1), image(1, 1, 10, 10)
-    torch.testing.assert_close(
-        sharpen(flipped, 0.006, patch=patch).flip(-1), sharpen(kept, 0.006, patch=patch)
-    )
+    torch.testing.assert_close(sharpen(flipped, 0.006).flip(-1), sharpen(kept, 0.006))
 
 
-@pytest.mark.parametrize("patch", PATCHES)
-def test_constants_stay_and_with_patches_ramps_too(patch):
+def test_constants_stay():
     constant = torch.full((1, 3, 11, 11), 0.37, dtype=torch.float64)
-    torch.testing.assert_close(sharpen(constant, STRONGEST, patch=patch), constant)
+    torch.testing.assert_close(sharpen(constant, STRONGEST), constant)
     rows, columns = torch.meshgrid(*[torch.arange(30.0).double()] * 2, indexing="ij")
     ramp = (0.2 + 0.01 * rows - 0.02 * columns)[None, None]
-    sharp = sharpen(ramp, 0.005, patch=patch)
-    if patch is None:  # five steps reach ten pixels from the border, where the ramp ends
-        inner = (..., slice(10, -10), slice(10, -10))
-        torch.testing.assert_close(sharp[inner], ramp[inner], rtol=0, atol=1e-12)
-        assert (sharp - ramp)[..., 0, :].abs().max() > 1e-3
-    else:
-        torch.testing.assert_close(sharp, ramp, rtol=0, atol=1e-12)
-
-
-def test_what_fills_no_patch_is_not_looked_at():
-    x = image(1, 1, 12, 12)  # a map of 10 × 10: one patch of 8, which sees 10 × 10 pixels
-    sharp = sharpen(x, 0.005, patch=8)
-    torch.testing.assert_close(sharp[..., :10, :10], sharpen(x[..., :10, :10], 0.005, patch=8))
-    assert torch.equal(sharp[..., 10:, :], x[..., 10:, :])
+    sharp = sharpen(ramp, 0.005)  # five steps reach ten pixels from the border, where it ends
+    inner = (..., slice(10, -10), slice(10, -10))
+    torch.testing.assert_close(sharp[inner], ramp[inner], rtol=0, atol=1e-12)
+    assert (sharp - ramp)[..., 0, :].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.001, 0.005, STRONGEST])
@@ -200,42 +165,16 @@ def test_a_step_of_back_projection_comes_no_farther_from_any_original_of_the_ima
     torch.testing.assert_close(back_project(original, lr), original)
 
 
-def test_each_image_has_its_strength():
-    x = image(3, 1, 9, 9)
-    strengths = torch.tensor([0.0, 0.002, 0.01])
-    found = sharpen(x, strengths, patch=3)
-    assert torch.equal(found[:1], x[:1])
-    for number, strength in enumerate(strengths.tolist()):
-        alone = sharpen(x[number : number + 1], strength, patch=3)
-        torch.testing.assert_close(found[number : number + 1], alone, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("patch", PATCHES)
-def test_derivatives(patch):
+def test_derivatives():
     x = image(1, 2, 6, 7).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: sharpen(t, 0.004, patch=patch), (x,))
-    assert torch.autograd.gradcheck(lambda t: gradient_energy(t, patch=patch), (x,))
-
-
-@pytest.mark.parametrize("patch", PATCHES)
-def test_strength_for_a_change(patch):
-    x = image(2, 3, 12, 12)
-    mse = allowed_change(psnr=20, price=0.5)
-    assert mse == pytest.approx(0.01 * (10**0.05 - 1))
-    strengths = strength_for_change(x, mse, patch=patch)
-    change = (sharpen(x, strengths, patch=patch) - x).square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(change, torch.full((2,), mse).double(), rtol=1e-2, atol=0)
-    assert (change <= mse).all()
-    assert -10 * np.log10(0.01 + mse) == pytest.approx(20 - 0.5)
-    assert strength_for_change(x[:1], 0.0, patch=patch).item() == 0
-    enough = strength_for_change(x[:1], 1e9, patch=patch).item()
-    assert enough == pytest.approx(STRONGEST, rel=1e-4)
+    assert torch.autograd.gradcheck(lambda t: sharpen(t, 0.004), (x,))
+    assert torch.autograd.gradcheck(lambda t: energy(t), (x,))
 
 
 def test_precision():
     x = image(1, 3, 20, 20)
-    exact = sharpen(x, 0.01, patch=8)
-    single = sharpen(x.float(), 0.01, patch=8)
+    exact = sharpen(x, 0.01)
+    single = sharpen(x.float(), 0.01)
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), exact, rtol=0, atol=1e-5)
     half = sharpen(x.half(), 0.01)
@@ -244,27 +183,16 @@ def test_precision():
 
 
 @pytest.mark.parametrize(
-    ("shape", "strength", "patch", "words"),
+    ("shape", "strength", "words"),
     [
-        ((5, 5), 0.001, None, "(B, C, H, W)"),
-        ((1, 1, 2, 9), 0.001, None, "at least 3"),
-        ((1, 1, 9, 9), 0.001, 8, "at least 10"),
-        ((1, 1, 9, 9), 0.001, 1, "a patch is at least 2"),
-        ((1, 1, 9, 9), -0.001, None, "from 0 to"),
-        ((1, 1, 9, 9), 1 / 64, None, "from 0 to"),
-        ((1, 1, 9, 9), float("nan"), None, "from 0 to"),
-        ((2, 1, 9, 9), torch.zeros(3), None, "one per image"),
+        ((5, 5), 0.001, "(B, C, H, W)"),
+        ((1, 1, 2, 9), 0.001, "at least 3"),
+        ((1, 1, 9, 9), -0.001, "from 0 to"),
+        ((1, 1, 9, 9), 1 / 64, "from 0 to"),
+        ((1, 1, 9, 9), float("nan"), "from 0 to"),
     ],
 )
-def test_errors(shape, strength, patch, words):
+def test_errors(shape, strength, words):
     with pytest.raises(InputError) as raised:
-        sharpen(torch.zeros(shape), strength, patch=patch)
+        sharpen(torch.zeros(shape), strength)
     assert words in str(raised.value)
-
-
-def test_errors_of_what_is_wanted():
-    x = image(1, 1, 9, 9)
-    with pytest.raises(InputError, match="at least 0"):
-        strength_for_change(x, -1e-3)
-    with pytest.raises(InputError, match="floating-point"):
-        gradient_energy(torch.zeros(1, 3, 9, 9, dtype=torch.uint8))

@@ -17,7 +17,6 @@ from edgekeeper.errors import InputError, check_choice
 from edgekeeper.losses.check import as_float32_or_more
 
 LogitsOf = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, 1)
-Means = Literal["attached", "detached"]
 Sum = Literal["half", "whole"]
 
 
@@ -60,20 +59,18 @@ class RelativisticGAN(AdversarialLoss):
     With l binary cross-entropy on logits, R = real - mean(fake) and F = fake - mean(real):
     discriminator = w (mean l(R, 1) + mean l(F, 0)), generator = w (mean l(R, 0) + mean l(F, 1)).
 
-    - ``total`` "half": w = 1/2, the code of ESRGAN and SPSR, to which their weight 0.005
-      belongs; "whole": w = 1, as ESRGAN's paper prints it.
-    - ``means`` on the discriminator's side: "attached" lets the gradient through them (SPSR's
-      code), "detached" does not (BasicSR's). Same values. InputError for others.
+    ``total`` "half": w = 1/2, the code of ESRGAN and SPSR, to which their weight 0.005 belongs;
+    "whole": w = 1, as ESRGAN's paper prints it. InputError for others. The discriminator's gradient
+    goes through the means, as in SPSR's code.
 
     Source: Jolicoeur-Martineau, ICLR 2019; Wang et al., "ESRGAN", ECCV workshops 2018, eqs. 1, 2.
     """
 
     relativistic = True
 
-    def __init__(self, *, total: Sum = "half", means: Means = "attached") -> None:
+    def __init__(self, *, total: Sum = "half") -> None:
         check_choice("total of the relativistic loss", total, known=get_args(Sum))
-        check_choice("treatment of the means", means, known=get_args(Means))
-        self.means, self.weight = means, 0.5 if total == "half" else 1.0  # code; paper
+        self.weight = 0.5 if total == "half" else 1.0  # code; paper
 
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss (ESRGAN, eq. 2); its gradient goes to ``fake`` only."""
@@ -85,11 +82,8 @@ class RelativisticGAN(AdversarialLoss):
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminator's loss (ESRGAN, eq. 1)."""
         real, fake = check_logits(real, fake)  # (B, 1) each
-        mean_real, mean_fake = real.mean(), fake.mean()  # over the batch
-        if self.means == "detached":
-            mean_real, mean_fake = mean_real.detach(), mean_fake.detach()
-        return self.weight * (
-            _entropy(real - mean_fake, label=1.0) + _entropy(fake - mean_real, label=0.0)
+        return self.weight * (  # means over the batch
+            _entropy(real - fake.mean(), label=1.0) + _entropy(fake - real.mean(), label=0.0)
         )
 
 

@@ -12,7 +12,6 @@ from edgekeeper.ops.gradient import Operator, central, sobel
 from edgekeeper.ops.structure import patch_variances
 
 GVBorder = Literal["zero", "valid"]
-Remainder = Literal["drop", "refuse"]
 GVNorm = Literal["mse", "l2"]
 Statistic = Literal["variance", "deviation"]
 
@@ -34,10 +33,10 @@ class GradientVariance(PairLoss):
 
     The defaults with ``patch`` 8 (×2) or 16 (×3, ×4) are the published loss. Options beyond it:
     ``operator`` "central" ([-1, 0, 1] without smoothing); ``border`` "valid" (no zeros around
-    the image, so its frame is no edge; the map is 2 pixels smaller); ``remainder`` "refuse"
-    (InputError instead of leaving out pixels at the right and bottom); ``statistic`` "deviation"
+    the image, so its frame is no edge; the map is 2 pixels smaller); ``statistic`` "deviation"
     (sqrt(v + 1e-6): differences in the units of a gradient, so that one strong edge outweighs
-    less); ``stride`` below ``patch``, a divisor of it (overlapping patches).
+    less); ``stride`` below ``patch``, a divisor of it (overlapping patches). Pixels at the right
+    and bottom that fill no patch are left out.
 
     ``loss(sr, hr)``: both float of one shape (B, 3, H, W) RGB or (B, 1, H, W) taken as
     grey, in [0, ``data_range``]; values are divided by ``data_range``, since the loss grows with
@@ -55,7 +54,6 @@ class GradientVariance(PairLoss):
         patch: int = 8,
         operator: Operator = "sobel",
         border: GVBorder = "zero",
-        remainder: Remainder = "drop",
         norm: GVNorm = "mse",
         statistic: Statistic = "variance",
         data_range: float = 1.0,
@@ -64,7 +62,6 @@ class GradientVariance(PairLoss):
         super().__init__()
         check_choice("gradient operator", operator, known=get_args(Operator))
         check_choice("border of the gradient", border, known=get_args(GVBorder))
-        check_choice("treatment of the remainder", remainder, known=get_args(Remainder))
         check_choice("norm of the gradient variance", norm, known=get_args(GVNorm))
         check_choice("statistic of a patch", statistic, known=get_args(Statistic))
         check_positive("data_range", data_range)
@@ -72,7 +69,6 @@ class GradientVariance(PairLoss):
         self.patch = patch
         self.operator: Operator = operator
         self.border: GVBorder = border
-        self.remainder: Remainder = remainder
         self.norm: GVNorm = norm
         self.statistic: Statistic = statistic
         self.data_range = data_range
@@ -114,15 +110,6 @@ class GradientVariance(PairLoss):
                 f"The images are {height}×{width} pixels, their gradient map {map_height}×"
                 f"{map_width}: no patch of {self.patch} fits. Give larger images or a "
                 "smaller patch."
-            )
-        left_over = (map_height - self.patch) % self.stride or (
-            map_width - self.patch
-        ) % self.stride
-        if self.remainder == "refuse" and left_over:
-            raise InputError(
-                f"The gradient map of {map_height}×{map_width} pixels is not filled by patches of "
-                f"{self.patch} at a stride of {self.stride}, and remainder is 'refuse'. Crop the "
-                "images or use remainder='drop'."
             )
 
 
