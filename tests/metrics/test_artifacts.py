@@ -69,7 +69,6 @@ def test_properties() -> None:
     # another brightness is no other texture, and differences of three levels are not seen
     assert texture_difference(sr + 0.2, sr).share.max() == 0
     assert texture_difference(faithful + 0.01 * noise(2, 3, 40, 40), faithful).share.max() == 0
-    assert texture_difference(sr, faithful, threshold=1.0).share[0] > found.share[0]
 
 
 def test_errors() -> None:
@@ -77,7 +76,5 @@ def test_errors() -> None:
     for wrong in (x[..., :20], x[:, :1], x.byte(), x[0]):
         with pytest.raises(InputError, match="one size"):
             texture_difference(x, wrong)
-    with pytest.raises(InputError, match="threshold"):
-        texture_difference(x, x, threshold=0)
     with pytest.raises(InputError, match="too small"):
         texture_difference(x[..., :5], x[..., :5])

@@ -202,9 +202,7 @@ class TextureDifference:
 
 
 @torch.no_grad()
-def texture_difference(
-    sr: Tensor, faithful: Tensor, *, threshold: float = THRESHOLD
-) -> TextureDifference:
+def texture_difference(sr: Tensor, faithful: Tensor) -> TextureDifference:
     """Return where the texture of ``sr`` is not that of ``faithful``, a squared-error network's.
 
     With a, b the standard deviations of grey over 11 × 11 pixels in both, D = (2 a
@@ -220,10 +218,8 @@ def texture_difference(
                 f"got {tuple(sr.shape)} of {sr.dtype}, {tuple(faithful.shape)} of {faithful.dtype}."
             )
         check_range("A result", x, beyond=OVERSHOOT)
-    if not 0 < threshold <= 1:
-        raise InputError(f"threshold is {threshold}; it must be above 0 and at most 1.")
     similarity = texture_similarity(sr, faithful)
-    mask = similarity < threshold
+    mask = similarity < THRESHOLD
     return TextureDifference(similarity, mask, mask.double().mean(dim=(1, 2, 3)))
 
 

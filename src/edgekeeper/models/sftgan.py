@@ -30,14 +30,13 @@ ESRGAN's discriminator instead, without maps.
 """
 
 import logging
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.errors import InputError
 from edgekeeper.models.base import SRModel
 from edgekeeper.models.enlarge import STEPS, subpixel_steps, tail_radius
 
@@ -151,22 +150,11 @@ class SFTGAN(SRModel):
         maps = maps.to(lr).expand(lr.shape[0], -1, -1, -1)  # (B, 8, rH, rW)
         return self.reconstruct(self._modulated(lr, maps), lr)
 
-    def constant_map(self, lr: Tensor, *, category: str | None = None) -> Tensor:
-        """A map (B, 8, scale·H, scale·W) for ``lr`` (B, 3, H, W) that is the same everywhere.
-
-        One of ``CATEGORIES`` is certain, or all are equally probable if none is named.
-        Raises InputError: no such category.
-        """
-        count = len(CATEGORIES)
-        if category is None:
-            shares = [1 / count] * count
-        elif category in CATEGORIES:
-            shares = [float(name == category) for name in CATEGORIES]
-        else:
-            raise unknown_name("category of SFTGAN", category, known=CATEGORIES)
-        height, width = lr.shape[-2:]
+    def constant_map(self, lr: Tensor) -> Tensor:
+        """A map (B, 8, scale·H, scale·W) for ``lr`` (B, 3, H, W): all are equally probable."""
+        count, (height, width) = len(CATEGORIES), lr.shape[-2:]
         size = (lr.shape[0], count, self.scale * height, self.scale * width)
-        return _column(shares, like=lr).expand(size)
+        return lr.new_full((), 1 / count).expand(size)
 
     def _modulated(self, lr: Tensor, maps: Tensor) -> Tensor:
         """Return the deep features (B, width, H, W), long skip included."""
@@ -235,8 +223,3 @@ def _enlarger(scale: int, *, width: int, variant: Variant) -> nn.Sequential:
         nearest = nn.Upsample(scale_factor=float(factor), mode="nearest")
         layers += [nearest, nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-def _column(shares: Sequence[float], *, like: Tensor) -> Tensor:
-    """Return the shares as channels (1, n, 1, 1) in the type and on the device of a tensor."""
-    return torch.tensor(shares, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
