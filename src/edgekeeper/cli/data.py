@@ -148,23 +148,44 @@ def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of SVG drawings: write collages of them instead, under their licence.",
 )
-def generate(output: Path, count: int, size: int, seed: int, drawings: Path | None) -> None:
+@click.option(
+    "--photos",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of photographs: write parts of them instead, turned and recoloured, of any size.",
+)
+def generate(
+    output: Path, count: int, size: int, seed: int, drawings: Path | None, photos: Path | None
+) -> None:
     """Write generated training images (CC0): leaves, shapes, lines, patterns, letters."""
+    from edgekeeper.data.prepare import ORIGIN, sources_in, write_licences
     from edgekeeper.data.synthetic import collage, find_drawings, synthetic_image
+    from edgekeeper.data.turned import turned_photograph
     from edgekeeper.image import Image, from_tensor, write_image
     from edgekeeper.training.progress import ProgressLine
 
+    if drawings and photos:
+        raise InputError("Give either --drawings or --photos, not both.")
     found = find_drawings(drawings) if drawings else None
+    sources = sources_in(photos, licence="") if photos else []
     make_folder(output)
+    licences: dict[str, str] = {}
     with ProgressLine("generating", total=count, unit="images") as line:
         for number in range(count):
-            if found:
+            turn, which = divmod(number, len(sources) or 1)
+            if sources:
+                image = turned_photograph(sources[which].path, seed=seed, number=turn)
+                name = f"{sources[which].path.stem}_turned_{seed}_{turn:04d}.png"
+                licences[name] = sources[which].licence
+            elif found:
                 image = collage(drawings=found, size=size, seed=seed, number=number)
+                name = f"collage_{seed}_{number:04d}.png"
             else:
                 image = synthetic_image(size=size, seed=seed, number=number)
-            name = f"{'collage' if found else 'generated'}_{seed}_{number:04d}.png"
+                name = f"generated_{seed}_{number:04d}.png"
             write_image(Image(pixels=from_tensor(image)), output / name, overwrite="replace")
             line.update(number + 1, text=name)
+    if any(licences.values()):
+        write_licences(output / ORIGIN, licences)
     click.echo(f"Wrote {count} images to {output}")
 
 

@@ -2,10 +2,11 @@
 
 import csv
 import hashlib
+import io
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -24,6 +25,7 @@ from edgekeeper.files import (
     reading,
     sha256_of,
     staging,
+    write_text,
 )
 from edgekeeper.image import NotRead, list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
@@ -69,6 +71,16 @@ def _licences(table: Path) -> dict[str, str]:
     if any(not row.get("file") or not row.get("licence") for row in rows):
         raise DataError(f"'{table}' must have the columns file and licence, filled in every row.")
     return {row["file"]: row["licence"] for row in rows}
+
+
+def write_licences(table: Path, licences: Mapping[str, str]) -> None:
+    """Write ``ORIGIN.csv`` for images whose licence is known. Raises DataError."""
+    lines = io.StringIO()
+    rows = [{"file": file, "licence": licence} for file, licence in licences.items() if licence]
+    writer = csv.DictWriter(lines, ["file", "licence"])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(table, lines.getvalue(), error=DataError)
 
 
 def prepare_store(

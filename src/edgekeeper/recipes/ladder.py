@@ -44,8 +44,8 @@ class Shape:
     constant_steps: int
     falling_steps: int
 
-    def network(self, *, scale: int) -> Spec[SRModel]:
-        """Return how the network of one scale is built."""
+    def network(self, *, scale: int, border: int = 2) -> Spec[SRModel]:
+        """Return how the network of one scale is built; ``border`` is that of an EDSR."""
         if self.kind == "chain":
             return spec(ChainSR, scale=scale, width=self.width, blocks=self.blocks, depth=3)
         return spec(
@@ -55,7 +55,7 @@ class Shape:
             blocks=self.blocks,
             upsampler="direct",
             skip="bicubic",
-            border=2,
+            border=border,
         )
 
     @property
@@ -153,6 +153,7 @@ def restore_trunk(*, scale: int) -> Recipe:
     return replace(
         base,
         name=f"restore_x{scale}_trunk",
+        model=SHAPES["best"].network(scale=scale, border=4),  # at 2 flat colours miss by 4 levels
         data=replace(base.data, degradations=PHOTO),
         stages=(Stage("degraded", 8_000, optim, PIXEL, candidates=3),),
         start=Start(f"best_x{scale}"),
