@@ -107,8 +107,10 @@ def test_a_batch_is_a_pure_function_of_seed_step_and_index(store: Store) -> None
     whole = read()
     assert torch.equal(read().hr, whole.hr)
     assert torch.equal(read(size=2).hr, whole.hr[:2])
-    parts = [read(size=2, rank=rank, ranks=3) for rank in range(3)]
-    assert torch.equal(torch.cat([part.lr for part in parts]), whole.lr)
+    for ranks in (3, 4):  # of which four have 2, 2, 1 and 1
+        parts = [read(rank=rank, ranks=ranks) for rank in range(ranks)]
+        assert torch.equal(torch.cat([part.lr for part in parts]), whole.lr)
+        assert [len(part.hr) for part in parts] == [len(p) for p in whole.hr.tensor_split(ranks)]
     assert not torch.equal(read(seed=2).hr, whole.hr)
     assert not torch.equal(read(step=8).hr, whole.hr)
 
@@ -128,7 +130,7 @@ def test_centre_crops_over_ranks_make_one_sequence(store: Store) -> None:
         ).hr
 
     whole = torch.cat([read(0, 4), read(1, 4), read(2, 4)])
-    parts = [read(step, 2, rank, 2) for step in range(3) for rank in range(2)]
+    parts = [read(step, 4, rank, 2) for step in range(3) for rank in range(2)]
     assert torch.equal(torch.cat(parts), whole)
     seen = {bytes(hr.numpy().tobytes()) for hr in whole[:6]}
     assert len(seen) == 6

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from edgekeeper.data.prepare import prepare_store, sources_in
-from edgekeeper.data.store import Store
+from edgekeeper.data.remote import open_store
+from edgekeeper.data.store import Batch, Store
 from edgekeeper.losses import L1, Gradient, RelativisticGAN
 from edgekeeper.models import EDSR, GradientBranch, SRResNet, VGGDiscriminator
 from edgekeeper.spec import spec
@@ -166,6 +168,24 @@ def test_ranks_and_parts_are_one_to_rounding_and_a_run_may_change_their_number(
     close(moved, stopped)
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     close(alone, trained(recipe, store, tmp_path / "stopped", ranks=2))
+
+
+def test_ranks_that_each_read_their_part_of_a_remote_store_give_the_same_bits(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed = open_store(f"file://{store.path}", on="remote")
+    parts = Store.batch
+
+    def batch(self: Store, **asked: Any) -> Batch:
+        found = parts(self, **asked)  # five patches and twice as many candidates: of 10 three or 4
+        assert len(found.hr) == (10 if not self.streamed else [4, 3, 3][int(os.environ["RANK"])])
+        return found
+
+    monkeypatch.setattr(Store, "batch", batch)
+    for data in (FIDELITY.data, replace(FIDELITY.data, crop="centre")):
+        recipe, out = replace(FIDELITY, data=data), tmp_path / data.crop
+        copied = trained(recipe, store, out / "copied", ranks=3)
+        equal(copied, trained(recipe, streamed, out / "streamed", ranks=3))
 
 
 def test_generators_normalise_over_the_batch_of_all_ranks(store: Store, tmp_path: Path) -> None:

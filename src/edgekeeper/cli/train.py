@@ -78,9 +78,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--store-on",
-    type=click.Choice(["auto", "host", "device"]),
+    type=click.Choice(["auto", "host", "device", "remote"]),
     default="auto",
-    help="Accelerators: where the images lie; auto: there, if half of its free memory suffices.",
+    help="Where the images lie. auto: on an accelerator, if half of its free memory suffices; a "
+    "store at an address is copied, or left there and streamed if there is no room.",
 )
 @click.option("--deterministic", is_flag=True, help="Accelerators: kernels that repeat their bits.")
 @click.option("--compile", is_flag=True, help="Compile the network with torch.compile.")
@@ -110,8 +111,7 @@ def train_command(
         chosen = dataclasses.replace(chosen, seed=seed)
     if no_validation:
         chosen = dataclasses.replace(chosen, validation=None)
-    from edgekeeper.data.remote import cached, fetch_store, is_address
-    from edgekeeper.data.store import Store
+    from edgekeeper.data.remote import cached, is_address, open_store
     from edgekeeper.pretrained.zoo import WEIGHTS, find
     from edgekeeper.training.loop import RunOptions, train
     from edgekeeper.training.settings import with_settings
@@ -121,7 +121,7 @@ def train_command(
     if start is None and chosen.start is not None:
         shipped = WEIGHTS / f"{chosen.start.recipe}.safetensors"
         start = chosen.start.recipe if shipped.is_file() else None
-    images = Store.open(fetch_store(store) if is_address(store) else store)
+    images = open_store(store, on=others["store_on"])
     start_from = find(start) if start is not None else None
     folder = cached(out, what="runs") if is_address(out) else Path(out)
     is_new = not folder.exists()

@@ -1,14 +1,22 @@
 """Folders at addresses such as ``s3://bucket/photos.store``, by fsspec.
 
-A store is copied once to the user's cache and checked.
+A store is copied once to the user's cache and checked. One that has no room there is streamed: each
+batch reads the rows of its patches, each rank those of its part of the batch.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
-from edgekeeper.data.store import INDEX, PIXELS, read_index
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekeeper.data.patches import Integers, Windows, read_memory
+from edgekeeper.data.store import INDEX, PIXELS, Index, Store, read_index
 from edgekeeper.errors import DataError, EdgekeeperError, InputError, UnavailableError
 from edgekeeper.files import (
     locked,
@@ -97,6 +105,21 @@ class RemoteFolder:
                     f"should be {digest}."
                 )
 
+    def ranges(
+        self, name: str, *, starts: Integers, ends: Integers, error: type[EdgekeeperError]
+    ) -> NDArray[np.uint8]:
+        """Return what lies in the ranges of the file, one after another; all are asked for at once.
+
+        Raises ``error``: the file is shorter.
+        """
+        places = [f"{self.path}/{name}"] * len(starts)
+        with self._told(name, "read", error):
+            pieces = self.fs.cat_ranges(places, starts.tolist(), ends.tolist(), on_error="raise")
+        found = np.frombuffer(b"".join(pieces), np.uint8)
+        if len(found) != (expected := int((ends - starts).sum())):
+            raise error(f"'{self.address}/{name}' gave {len(found)} of {expected} bytes.")
+        return found
+
     @contextmanager
     def _told(self, name: str, done: str, error: type[EdgekeeperError]) -> Iterator[None]:
         try:
@@ -106,26 +129,73 @@ class RemoteFolder:
             raise error(f"'{self.address}/{name}' cannot be {done} ({why}).") from problem
 
 
-def fetch_store(address: str) -> Path:
-    """Return the folder of a local copy of the store at ``address``, such as ``s3://b/p.store``.
+class StreamedStore(Store):
+    """A store at an address, of which nothing is kept here: a batch reads the rows of its patches.
 
-    Every rank draws from all images, so the whole store is copied, by ranges; the copy has the name
-    of its pixels' SHA-256, and is checked against it when it is made.
-    Raises DataError: no store is there.
+    Beside what ``verify`` looks at, what comes is not checked. Raises DataError: an earlier version
+    made the store, without a digest of each image.
     """
-    remote = RemoteFolder(address)
+
+    streamed = True
+
+    def __init__(self, remote: RemoteFolder, index: Index) -> None:
+        super().__init__(remote.address, index, None)
+        self.remote = remote
+        if not all(entry.sha256 for entry in index.images):
+            raise DataError(
+                f"'{self.place}' has no digests of its images, so it cannot be streamed: prepare "
+                "it anew, or make room for a copy."
+            )
+
+    def read(self, walks: Windows, *, pinned: bool) -> Tensor:
+        """Return the patches (B, 3, size, size) uint8; of each plane one range is read."""
+        along, across = (step * (walks.size - 1) for step in (walks.row, walks.column))
+        low = walks.origin + np.minimum(along, 0) + np.minimum(across, 0)  # (B,)
+        extent = np.abs(along) + np.abs(across) + 1  # bytes from the first to the last pixel
+        starts = low[:, None] + np.arange(3) * walks.plane[:, None]  # (B, 3)
+        flat = self._ranges(starts.flatten(), (starts + extent[:, None]).flatten())
+        origin = walks.origin - low + 3 * (np.cumsum(extent) - extent)  # the ranges joined
+        here = Windows(origin, extent, walks.row, walks.column, walks.size)
+        return read_memory(flat, here, pinned=pinned)
+
+    def bytes_at(self, place: slice) -> NDArray[np.uint8]:
+        """Return so many of the pixels, flat and read-only."""
+        start, stop, _ = place.indices(self.index.pixels_bytes)
+        starts = np.arange(start, stop, PIECE)
+        return self._ranges(starts, np.minimum(starts + PIECE, stop))
+
+    def _ranges(self, starts: Integers, ends: Integers) -> NDArray[np.uint8]:
+        return self.remote.ranges(PIXELS, starts=starts, ends=ends, error=DataError)
+
+
+def open_store(place: str | Path, *, on: Literal["auto", "host", "device", "remote"]) -> Store:
+    """Return the store at a path or an address.
+
+    What is at an address is copied to the user's cache, by ranges, under the name of its pixels'
+    SHA-256, and checked; streamed with "remote", and with "auto" where there is no room.
+    Raises DataError: no store is there. InputError: a path is to be streamed.
+    """
+    if not is_address(place):
+        if on == "remote":
+            raise InputError(f"'{place}' is no address: only what is at one can be streamed.")
+        return Store.open(place)
+    remote = RemoteFolder(str(place))
     content = remote.read(INDEX, error=DataError)
     if content is None:
-        raise DataError(f"'{address}' is not a packed store: it has no {INDEX}.")
+        raise DataError(f"'{place}' is not a packed store: it has no {INDEX}.")
     stores = make_folder(user_cache() / "stores")
     with staging(stores) as draft:
         write_bytes(draft / INDEX, content)
         index = read_index(draft / INDEX)
+    if on == "remote":
+        return StreamedStore(remote, index)
     folder = make_folder(stores / index.pixels_sha256)
     pixels = folder / PIXELS
     with locked(folder, wait=True):  # one copies for all ranks of this machine
         # complete when it has its name
         if not (pixels.is_file() and pixels.stat().st_size == index.pixels_bytes):
+            if on == "auto" and shutil.disk_usage(folder).free <= index.pixels_bytes:
+                return StreamedStore(remote, index)
             remote.fetch(PIXELS, pixels, digest=index.pixels_sha256, error=DataError)
         write_bytes(folder / INDEX, content)  # names and licences may have changed
-    return folder
+    return Store.open(folder)

@@ -4,6 +4,7 @@ Reading a patch is then a copy of some rows, not the decoding of an image. HR an
 side, as three planes of uint8 each.
 """
 
+import copy
 import hashlib
 import json
 import mmap
@@ -26,6 +27,7 @@ from edgekeeper.data.patches import (
     Crop,
     Positions,
     Region,
+    Windows,
     read_device,
     read_memory,
     windows,
@@ -176,18 +178,21 @@ class Asked(TypedDict):
     augment: NotRequired[Augment]
     crop: NotRequired[Crop]
     memory: NotRequired[Memory]
+    rank: NotRequired[int]
+    ranks: NotRequired[int]
 
 
 class Store:
     """A packed store opened for reading, by ``Store.open``; ``fingerprint`` identifies it."""
 
-    def __init__(
-        self, path: Path, index: Index, mapped: mmap.mmap, *, resident: Tensor | None = None
-    ) -> None:
-        self.path = path
+    streamed = False  # nothing of it is kept here (`edgekeeper.data.remote`)
+
+    def __init__(self, path: Path | str, index: Index, mapped: mmap.mmap | None) -> None:
+        self.path = Path(path)
         self.index = index
+        self.place = str(path)  # a folder or an address
         self.mapped = mapped
-        self.resident = resident
+        self.resident: Tensor | None = None
         self.hr_regions = [entry.hr for entry in index.images]
         self.lr_regions = {s: [entry.lr[s] for entry in index.images] for s in index.scales}
         self.positions = lru_cache(maxsize=16)(self._positions)
@@ -231,6 +236,7 @@ class Store:
     @property
     def pixels(self) -> NDArray[np.uint8]:
         """All pixels, flat and read-only; DataError when the file has become shorter."""
+        assert self.mapped is not None
         # Else reading is a bus error, as it is when the file is cut in the middle of a read.
         if self.mapped.size() < self.index.pixels_bytes:
             raise DataError(
@@ -255,18 +261,20 @@ class Store:
             chosen = [self.images[number] for number in np.unique(numbers)]
             looked_at = [(entry.place, entry.sha256) for entry in chosen]
         for place, digest in looked_at:
-            found = hashlib.sha256(self.pixels[place].data).hexdigest()
+            found = hashlib.sha256(self.bytes_at(place).data).hexdigest()
             if found != digest:
                 raise DataError(
-                    f"The pixels of '{self.path}' have changed since the store was made: SHA-256 "
+                    f"The pixels of '{self.place}' have changed since the store was made: SHA-256 "
                     f"is {found}, the index says {digest}. Prepare the store anew."
                 )
 
     def to(self, device: torch.device | str) -> "Store":
         """The same store with all pixels copied to ``device``; gives the same batches there."""
+        there = copy.copy(self)
         # A copy first: torch cannot wrap the read-only mapping.
-        resident = torch.from_numpy(self.pixels.copy()).to(device)
-        return Store(self.path, self.index, self.mapped, resident=resident)
+        there.resident = torch.from_numpy(self.bytes_at(slice(None)).copy()).to(device)
+        there.streamed = False
+        return there
 
     def hr(self, number: int) -> Tensor:
         """Return the HR image ``number`` (3, H, W) uint8."""
@@ -293,25 +301,26 @@ class Store:
     ) -> Batch:
         """``size`` aligned patches, a pure function of the arguments and the stored pixels.
 
-        ``patch`` is the HR side in pixels. Patch i depends on (seed, step, rank * size + i) alone:
-        ``ranks`` processes share one batch of ``ranks * size``. ``memory="pinned"`` makes the copy
-        to a CUDA device faster. ``crop="random"``: an image counts by its area. ``crop="centre"``:
-        one centre crop per image and epoch; then patch i is number ``(step * ranks + rank) * size +
-        i`` of the endless sequence of epochs. Raises InputError.
+        ``patch`` is the HR side in pixels. Patch i depends on (seed, step, i) alone; of all that
+        ``ranks`` processes share, rank ``rank`` is given its part (as ``Tensor.tensor_split``).
+        ``memory="pinned"`` makes the copy to a CUDA device faster. ``crop="random"``: an image
+        counts by its area. ``crop="centre"``: one centre crop per image and epoch; then patch i is
+        number ``step * size + i`` of the endless sequence of epochs. Raises InputError.
         """
         self._check_scale(scale)
-        if size < 1 or patch < scale or patch % scale or not 0 <= rank < ranks:
+        if patch < scale or patch % scale or not 0 <= rank < ranks <= size:
             raise InputError(
-                f"size is {size}, patch {patch}, rank {rank} of {ranks}; size must be at least 1, "
-                f"patch (in HR pixels) a multiple of the scale {scale}, rank below ranks."
+                f"size is {size}, patch {patch}, rank {rank} of {ranks}; size must be at least "
+                f"ranks, patch (in HR pixels) a multiple of the scale {scale}, rank below ranks."
             )
+        least, more = divmod(size, ranks)
         places = self.positions(scale, patch // scale).draw(
             crop,
             seed=seed,
             step=step,
-            first=rank * size,
-            count=size,
-            whole=ranks * size,
+            first=rank * least + min(rank, more),
+            count=least + (rank < more),
+            whole=size,
             augment=augment,
         )
         side = patch // scale
@@ -322,9 +331,15 @@ class Store:
         pinned = memory == "pinned"
         if pinned and not torch.cuda.is_available():
             raise InputError("memory='pinned' needs a CUDA device; use 'pageable' without one.")
-        return Batch(
-            read_memory(self.pixels, lr, pinned=pinned), read_memory(self.pixels, hr, pinned=pinned)
-        )
+        return Batch(self.read(lr, pinned=pinned), self.read(hr, pinned=pinned))
+
+    def read(self, walks: Windows, *, pinned: bool) -> Tensor:
+        """Return the patches (B, 3, size, size) uint8 along ``walks``, on the processor."""
+        return read_memory(self.pixels, walks, pinned=pinned)
+
+    def bytes_at(self, place: slice) -> NDArray[np.uint8]:
+        """Return so many of the pixels, flat and read-only."""
+        return self.pixels[place]
 
     def batches(
         self, *, start: int = 0, workers: int = 0, **asked: Unpack[Asked]
@@ -348,13 +363,15 @@ class Store:
         return Positions(self.lr_regions[scale], patch=patch)
 
     def _image(self, region: Region) -> Tensor:
-        flat = self.pixels[region.offset : region.offset + region.nbytes]
+        flat = self.bytes_at(slice(region.offset, region.offset + region.nbytes))
         return torch.from_numpy(flat.copy()).reshape(3, region.height, region.width)
 
     def _check_scale(self, scale: int) -> None:
         if scale not in self.lr_regions:
             known = ", ".join(str(s) for s in self.scales)
-            raise InputError(f"The store '{self.path}' has no LR at scale {scale}; it has {known}.")
+            raise InputError(
+                f"The store '{self.place}' has no LR at scale {scale}; it has {known}."
+            )
 
 
 def _in_advance(read: Callable[[int], Batch], *, start: int, workers: int) -> Iterator[Batch]:

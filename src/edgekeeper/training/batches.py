@@ -10,6 +10,7 @@ from edgekeeper.data.degradations import degrade
 from edgekeeper.data.store import Batch, Store
 from edgekeeper.models import SRModel
 from edgekeeper.ops.color import rgb_to_y
+from edgekeeper.training.distributed import all_gather, all_reduce_max, get_rank, world_size
 from edgekeeper.training.recipe import Recipe
 
 
@@ -30,20 +31,28 @@ def stage_batches(
         return
     stage, _ = recipe.stage_at(steps.start)
     there = store.device.type
+    # a streamed batch is read in shards, if all ranks stream
+    sharded = not all_reduce_max(int(not store.streamed), device=str(device or there))
     # more than one update needs: parts for further discriminator updates, candidates to choose from
+    size = recipe.data.batch * stage.batches * stage.candidates
     drawn = store.batches(
         seed=recipe.seed,
         start=steps.start,
-        size=recipe.data.batch * stage.batches * stage.candidates,
+        size=size,
         patch=recipe.data.patch,
         scale=scale,
         augment=recipe.data.augment,
         crop=recipe.data.crop,
         memory="pinned" if torch.device(device or "cpu").type == "cuda" != there else "pageable",
+        rank=get_rank() if sharded else 0,
+        ranks=world_size() if sharded else 1,
         workers=workers if store.device.type == "cpu" else 0,  # on a device reading is a gather
     )
     for step, batch in zip(steps, drawn, strict=False):
         batch = batch if device is None else batch.to(device)  # bytes, a quarter of floats
+        if sharded:  # from all ranks, as bytes
+            of = torch.empty(size, 0)
+            batch = Batch(all_gather(batch.lr, like=of), all_gather(batch.hr, like=of))
         # chosen before the degradation, which costs more than a copy
         chosen = keep_edge_patches(batch, keep=recipe.data.batch, groups=stage.batches)
         yield degraded(chosen, recipe=recipe, scale=scale, step=step)  # bytes, still

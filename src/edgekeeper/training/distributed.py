@@ -1,10 +1,10 @@
 """One run on several processes, the ranks that ``torchrun`` starts, with the result of one.
 
-Every rank draws the whole batch, enlarges its shard of it, and gathers the SR of the others, so
-that each loss and each discriminator sees the whole batch everywhere: relativistic means, batch
-normalisation and all that is drawn at random are those of one process. A generator that normalises
-over the batch does so over all shards together. Gradients are averaged before each step. What is
-saved does not depend on the number of ranks.
+Every rank draws the whole batch (of a streamed store its shard, and gathers the others'), enlarges
+its shard of it, and gathers the SR of the others, so that each loss and each discriminator sees the
+whole batch everywhere: relativistic means, batch normalisation and all that is drawn at random are
+those of one process. A generator that normalises over the batch does so over all shards together.
+Gradients are averaged before each step. What is saved does not depend on the number of ranks.
 """
 
 import os
@@ -44,14 +44,19 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+def get_rank() -> int:
+    """Return the number of this process, from 0 on."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
 def is_rank_zero() -> bool:
     """Return whether this process is the one that writes, logs and scores."""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
+    return get_rank() == 0
 
 
 def shard(batch: Tensor) -> Tensor:
     """Return this rank's shard of a batch (B, ...)."""
-    return batch if world_size() == 1 else batch.tensor_split(world_size())[distributed.get_rank()]
+    return batch if world_size() == 1 else batch.tensor_split(world_size())[get_rank()]
 
 
 def all_gather(part: Tensor, *, like: Tensor) -> Tensor:
@@ -62,7 +67,7 @@ def all_gather(part: Tensor, *, like: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return part
-    own, count, shards = distributed.get_rank(), world_size(), []  # in the order of the batch
+    own, count, shards = get_rank(), world_size(), []  # in the order of the batch
     if part.requires_grad:
         part.register_hook(lambda gradient: gradient * count)  # type: ignore[no-untyped-call]
     for rank, piece in enumerate(like.tensor_split(count)):

@@ -52,8 +52,8 @@ class RunOptions:
     remote: str | None = None  # the address of the run, of which ``out`` is the local copy
     until: float | None = None  # dB of the validation at which the run ends
     # Where an accelerator finds the images: read from memory by threads, or on itself; "auto": on
-    # itself where they take no more than half of what is free.
-    store_on: Literal["auto", "host", "device"] = "auto"
+    # itself where they take no more than half of what is free. "remote": see ``data.remote``.
+    store_on: Literal["auto", "host", "device", "remote"] = "auto"
     deterministic: bool = False  # kernels alone that give the same bits again
     compile: bool = False  # by torch.compile
 
