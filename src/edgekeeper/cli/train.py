@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     "--resume-from", type=PATH, help="Checkpoint of a run whose recipe agrees up to that step."
 )
 @click.option("--no-validation", is_flag=True, help="Do not score a benchmark set during the run.")
-@click.option("--graph", is_flag=True, help="Replay the update as a CUDA graph; SOAP alone.")
+@click.option("--graph", is_flag=True, help="Replay the update as a CUDA graph; Adam and SOAP.")
 @click.option(
     "--accumulate",
     type=click.IntRange(1),

@@ -21,9 +21,13 @@ Sum = Literal["half", "whole"]
 
 
 class AdversarialLoss(ABC):
-    """Both sides of one adversarial loss. ``relativistic``: the generator's looks at HR too."""
+    """Both sides of one adversarial loss. ``relativistic``: the generator's looks at HR too.
+
+    ``recordable``: chance decides tensors alone, so that a CUDA graph can hold an update.
+    """
 
     relativistic: ClassVar[bool] = False
+    recordable: ClassVar[bool] = True
 
     @abstractmethod
     def generator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -46,7 +50,7 @@ class AdversarialLoss(ABC):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the discriminator's loss of images without a graph, and scalars for the log.
 
-        ``rng``, of the CPU, gives what is drawn at random.
+        ``rng``, of the CPU or the images' device, gives what is drawn at random.
         """
         real_logits, fake_logits = network(real), network(fake)
         loss = self.discriminator(real_logits, fake_logits)

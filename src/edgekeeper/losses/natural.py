@@ -121,23 +121,26 @@ class Unnatural:
         return torch.lerp(soft, hr, self.share)  # share · hr + (1 - share) · soft
 
     def noisy(self, hr: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Return the noisy images (B, C, H, W); ``generator`` is one of the CPU."""
+        """Return the noisy images (B, C, H, W); ``generator`` may be of a CPU."""
         *front, height, width = hr.shape
         rows, columns = -(-height // _BLOCK), -(-width // _BLOCK)  # rounded up
         # (B, C, h, w, 8, 8)
-        noise = torch.randn(*front, rows, columns, _BLOCK, _BLOCK, generator=generator)
+        noise = torch.randn(
+            *front, rows, columns, _BLOCK, _BLOCK, generator=generator, device=generator.device
+        )
         noise[..., :-1, :-1] = 0  # all but the 15 highest frequencies
-        basis = _cosines()  # (8, 8)
+        basis = _cosines(generator.device)  # (8, 8)
         blocks = self.deviation * (basis.T @ noise @ basis)  # back to pixels
         # (B, C, 8h, 8w)
         field = blocks.transpose(-3, -2).reshape(*front, rows * _BLOCK, columns * _BLOCK)
         return hr + field[..., :height, :width].to(hr)  # (B, C, H, W)
 
 
-def _cosines() -> Tensor:
+def _cosines(device: torch.device) -> Tensor:
     """Return the orthonormal discrete cosine transform of eight values, a frequency a row."""
-    place = (torch.arange(_BLOCK) + 0.5) * math.pi / _BLOCK  # (8,)
-    basis = torch.cos(torch.arange(_BLOCK)[:, None] * place) * math.sqrt(2 / _BLOCK)  # (8, 8)
+    number = torch.arange(_BLOCK, device=device)
+    place = (number + 0.5) * math.pi / _BLOCK  # (8,)
+    basis = torch.cos(number[:, None] * place) * math.sqrt(2 / _BLOCK)  # (8, 8)
     basis[0] /= math.sqrt(2)  # the constant
     return basis
 

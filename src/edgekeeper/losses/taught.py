@@ -62,6 +62,8 @@ class StructureTasks(AutoEncoding):
     ``contrast`` and ``jigsaw`` are the weights of the two tasks. Raises InputError.
     """
 
+    recordable = False  # the places of the tiles are numbers
+
     def __init__(self, *, contrast: float = 1.0, jigsaw: float = 1.0) -> None:
         if min(contrast, jigsaw) < 0 or max(contrast, jigsaw) <= 0:
             raise InputError("The weights of the tasks are 0 or more, and one of them above 0.")
@@ -85,7 +87,8 @@ class StructureTasks(AutoEncoding):
         # Tiles go row by row, so the one below is a row of tiles later.
         above, below = (part.flatten(0, 1) for part in (z[:, :-GRID], z[:, GRID:]))  # (6 B, E)
         contrast = self.discriminator(below, network.predicted(above))
-        number = torch.randint(len(network.orders), (len(z),), generator=rng).to(z.device)
+        kinds = len(network.orders)
+        number = torch.randint(kinds, (len(z),), generator=rng, device=rng.device).to(z.device)
         laid = z.gather(1, network.orders[number, :, None].expand_as(z))
         logits = as_float32_or_more(network.guessed(laid))  # (B, K)
         jigsaw = functional.cross_entropy(logits, number)
@@ -128,10 +131,10 @@ def tiles_of(images: Tensor, *, rng: Generator) -> Tensor:
     side = cell * 4 // 5 // _WHOLE * _WHOLE
     if side < _WHOLE:
         raise InputError(f"Images of {tuple(images.shape[-2:])} pixels have no nine tiles.")
-    shifts = torch.randint(cell - side + 1, (GRID**2, 2), generator=rng).tolist()
+    drawn = torch.randint(cell - side + 1, (GRID**2, 2), generator=rng, device=rng.device)
     corners = [
         (number // GRID * cell + down, number % GRID * cell + across)
-        for number, (down, across) in enumerate(shifts)
+        for number, (down, across) in enumerate(drawn.tolist())
     ]
     tiles = [images[..., top : top + side, left : left + side] for top, left in corners]
     return torch.stack(tiles, dim=1)

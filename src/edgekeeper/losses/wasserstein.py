@@ -36,9 +36,7 @@ class WassersteinGP(AdversarialLoss):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss with the penalty, and scalars for the log: the loss without it first."""
         loss, logged = super().discriminator_loss(network, real=real, fake=fake, rng=rng)
-        shares = torch.rand(len(real), generator=rng)  # (B,)
-        if real.is_cuda:  # so that the copy does not wait
-            shares = shares.pin_memory().to(real.device, non_blocking=True)
+        shares = torch.rand(len(real), generator=rng, device=rng.device)  # (B,)
         penalty = self.penalty(network, real=real, fake=fake, shares=shares)
         return loss + self.penalty_weight * penalty, {**logged, "penalty": penalty}  # lambda 10
 

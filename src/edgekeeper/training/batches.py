@@ -99,7 +99,8 @@ def image_pairs(batch: Batch, *, recipe: Recipe, model: SRModel) -> list[tuple[T
     return list(zip(torch.split(lr, size), torch.split(hr, size), strict=True))
 
 
-def step_generator(*, seed: int, step: int, turn: int) -> Generator:
-    """Return random numbers, made on the CPU, that depend on the arguments alone."""
+def step_generator(*, seed: int, step: int, turn: int, into: Generator | None = None) -> Generator:
+    """Return ``into``, or a generator of the CPU, seeded by the other arguments alone."""
     # A generator of the CPU takes no more than 32 bits of its seed.
-    return Generator().manual_seed(zlib.crc32(f"{seed} {step} {turn}".encode()))
+    key = zlib.crc32(f"{seed} {step} {turn}".encode())
+    return (Generator() if into is None else into).manual_seed(key)

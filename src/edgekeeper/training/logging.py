@@ -125,7 +125,7 @@ class RunReport:
                 "learning rate or clip."
             )
         stage, _ = self.recipe.stage_at(state.step - 1)
-        learning_rate = state.optimizer.param_groups[0]["lr"]  # as the last update had it
+        learning_rate = float(state.optimizer.param_groups[0]["lr"])  # as the last update had it
         record = {"step": state.step, "stage": stage.name, "learning_rate": learning_rate}
         self.log.write({**record, "seconds": state.seconds, **means})
         self.line.update(state.step, text=f"loss {means['total']:.5f}")

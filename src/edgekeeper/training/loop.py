@@ -22,7 +22,7 @@ from edgekeeper.errors import NotFiniteError
 from edgekeeper.models import GradientGuided
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.spec import Spec
-from edgekeeper.training.batches import image_pairs, stage_batches, step_generator
+from edgekeeper.training.batches import image_pairs, stage_batches
 from edgekeeper.training.checks import GradientCheck, check_recipe
 from edgekeeper.training.distributed import all_gather, all_reduce_max, shard
 from edgekeeper.training.graph import RecordedUpdate, Update, check_recordable
@@ -81,7 +81,11 @@ def update(
         for d in discriminators:
             losses[d.spec.name] = generator_loss(d, recipe=recipe, sr=sr, hr=hr)
         weights = stage.weights_at(step)  # SPSR, equation 10
-        total = sum((weights[k] * loss for k, loss in losses.items()), start=sr.new_zeros(()))
+        placed: dict[str, float | Tensor] = {
+            **weights,
+            **state.weights,
+        }  # where a graph finds those that ramp up
+        total = sum((placed[k] * loss for k, loss in losses.items()), start=sr.new_zeros(()))
         if gradient_check is not None:
             gradient_check.generator(losses, weights=weights, network=state.model)
         optimizer_step(state.optimizer, total, optim=stage.optim, learning_rate=lr_at(stage.optim))
@@ -93,7 +97,7 @@ def update(
             with torch.no_grad():  # a new batch is for the discriminators alone
                 sr, _ = forward(state, lr, recipe=recipe, guided=False, accumulate=accumulate)
         for d in discriminators:
-            rng = step_generator(seed=recipe.seed, step=state.step, turn=turn)
+            rng = d.generator(turn, seed=recipe.seed, step=state.step)
             loss, measured = discriminator_loss(d, recipe=recipe, sr=sr.detach(), hr=hr, rng=rng)
             if gradient_check is not None and turn == 0:
                 gradient_check.discriminator(d.spec.name, loss, network=d.network)

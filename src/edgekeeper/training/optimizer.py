@@ -99,5 +99,6 @@ def optimizer_step(
         # VDSR, section 3.2: the step, rate times gradient, is what is limited
         nn.utils.clip_grad_value_(parameters, optim.clip_limit / learning_rate)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate  # of (seed, step) alone, so no scheduler has a state
+        if not isinstance(group["lr"], Tensor):  # filled before a graph is replayed
+            group["lr"] = learning_rate  # of (seed, step) alone, so no scheduler has a state
     optimizer.step()

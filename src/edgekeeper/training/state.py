@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from edgekeeper.data.store import Store
 from edgekeeper.errors import CheckpointError, NotFiniteError
@@ -26,6 +26,7 @@ from edgekeeper.pretrained.checkpoint import (
     write_tensors,
 )
 from edgekeeper.spec import Spec, to_plain
+from edgekeeper.training.batches import step_generator
 from edgekeeper.training.distributed import all_reduce_max, convert_sync_batchnorm, is_rank_zero
 from edgekeeper.training.optimizer import Optim, make_optimizer
 from edgekeeper.training.process import RunOptions
@@ -44,6 +45,19 @@ class DiscriminatorState:
     optimizer: torch.optim.Optimizer
     loss: AdversarialLoss
     negatives: Negatives | None
+    generators: dict[int, Generator] = field(default_factory=dict)  # by turn
+    recording: bool = False  # a graph, before each replay of which they are seeded
+
+    def generator(self, turn: int, *, seed: int, step: int) -> Generator:
+        """Return what is random in a turn of update ``step``, by the same object each time.
+
+        On CUDA it draws there, and a graph that knows it reads the seed of the moment.
+        """
+        if turn not in self.generators:
+            device = next(self.network.parameters()).device
+            self.generators[turn] = Generator(device if device.type == "cuda" else "cpu")
+        rng = self.generators[turn]
+        return rng if self.recording else step_generator(seed=seed, step=step, turn=turn, into=rng)
 
 
 @dataclass
@@ -61,7 +75,9 @@ class State:
     seconds: float = 0.0  # of training, resumed runs included
     rollbacks: int = 0  # each halves the learning rate
     origin: dict[str, object] = field(default_factory=dict)
-    ema_share: Tensor | None = None  # of the new weights in the EMA, where a graph finds it
+    # what a graph finds in place of numbers: the new weights' share in the EMA, and of losses
+    ema_share: Tensor | None = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def result(self) -> SRModel:
