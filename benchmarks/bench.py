@@ -3,10 +3,12 @@
     make bench       # or: python benchmarks/bench.py [--rounds 9] [--only WORD] [--json FILE]
 
 Ours and the peer take turns; the ratio is the median of the ratios of the rounds, with its 95 %
-bootstrap interval. Peers: scikit-image for PSNR and SSIM; for training a loop as toolboxes write
-it, which decodes PNG files in float32; for a step its floor (benchmarks/floor.py), where the ratio
-is how many times the floor it takes; of the time waiting for batches the ratio is the share. Times
-are of the wall (PSNR and SSIM: of one thread), so an idle machine is meant.
+bootstrap interval. Peers: scikit-image for PSNR and SSIM; for upscaling, files included, the same
+network in PyTorch as it comes, and in float32 in what else runs it; for training a loop as
+toolboxes write it, which decodes PNG files in float32; for a step its floor (benchmarks/floor.py),
+where the ratio is how many times the floor it takes; of the time waiting for batches the ratio is
+the share. Times are of the wall (PSNR, SSIM and upscaling: of the processor, one thread), so an
+idle machine is meant.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,10 @@ from PIL import Image
 
 from edgekeeper.data.prepare import prepare_store, sources_in
 from edgekeeper.files import write_text
+from edgekeeper.inference.export import with_runtime
 from edgekeeper.models import ESPCN
+from edgekeeper.pretrained.exported import Runtime
+from edgekeeper.pretrained.zoo import load
 from edgekeeper.recipes import RECIPES
 from edgekeeper.training.batches import stage_batches
 from edgekeeper.training.loop import update
@@ -32,10 +38,11 @@ from edgekeeper.training.state import begin, build_losses, enter_stage
 from floor import copy_rate, counted, one_step
 from metrics import IMAGE, image, pixel_forms
 from train import interval, matmul_rate
+from upscale import by_edgekeeper, by_pillow, photograph
 
 Seconds = Callable[[], float]
 FLOOR, WHOLE = "its floor", "all their time"
-ROW = "{:34} {:>10} {:>10}  {:18} {:>6}  {}"
+ROW = "{:34} {:>10} {:>10}  {:22} {:>6}  {}"
 
 
 def timed(work: Callable[[], object]) -> Seconds:
@@ -133,6 +140,22 @@ def training(folder: Path) -> tuple[Seconds, Seconds]:
     return timed(ten), lambda: sum(waited)
 
 
+def upscaling(folder: Path, *, peers: tuple[Runtime, ...]) -> tuple[Seconds, Seconds]:
+    """A PNG of 192 x 192 to one four times as large by `balanced_x4`: ours by default.
+
+    Against PyTorch as it comes, or against the fastest of ``peers`` in each round, with the same
+    weights in float32 and Pillow's files.
+    """
+    folder.mkdir()
+    source, target = folder / "lr.png", folder / "sr.png"
+    photograph(source, side=192)
+    model = load("balanced_x4")
+    known = [with_runtime(model, runtime=peer, threads=1) for peer in peers] or [model]
+    others = [of_one_thread(partial(by_pillow(network), source, target)) for network in known]
+    ours = by_edgekeeper("balanced_x4", threads=1, precision="auto", runtime="auto")
+    return of_one_thread(partial(ours, source, target)), lambda: min(other() for other in others)
+
+
 def waiting(folder: Path) -> tuple[Seconds, Seconds]:
     """What ten updates wait for their batches, and all of their time."""
     work, waited = training(folder)
@@ -154,6 +177,8 @@ def main() -> None:
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as name:
         _, _, forms = pixel_forms(image(IMAGE))
+        known: dict[str, Runtime] = {"onnxruntime": "onnx", "openvino": "openvino"}
+        peers = {package: known[package] for package in known if find_spec(package)}
         rows: dict[str, tuple[str, Callable[[], tuple[Seconds, Seconds]]]] = {
             "PSNR + SSIM, 10 x BSD100's size": (
                 "scikit-image",
@@ -164,13 +189,21 @@ def main() -> None:
                 lambda: against_png(Path(name, "png")),
             ),
             "of them waiting for batches": (WHOLE, lambda: waiting(Path(name, "store"))),
+            "upscale x4, balanced, PNG to PNG": (
+                "PyTorch eager",
+                lambda: upscaling(Path(name, "eager"), peers=()),
+            ),
+            "upscale x4, balanced, best peer": (
+                " + ".join(peers),
+                lambda: upscaling(Path(name, "peers"), peers=tuple(peers.values())),
+            ),
         }
         for network in ("espcn", "vdsr", "edsr_baseline", "rrdb", "spsr", "fast", "balanced"):
             rows[f"training step, {network}"] = FLOOR, partial(floor_of, network)
         print(ROW.format("what", "ours", "peer", "peer or limit", "ratio", "95 %"))
         record = {}
         for what, (peer, make) in rows.items():
-            if given.only not in what:
+            if given.only not in what or not peer:  # no peer is installed
                 continue
             ours, theirs = make()
             ours(), theirs()  # warm

@@ -34,6 +34,7 @@ from edgekeeper.data.store import Batch
 from edgekeeper.files import write_text
 from edgekeeper.losses import L1
 from edgekeeper.models import EDSR, ESPCN, RRDB, SPSR, VDSR, ChainSR, SRModel
+from edgekeeper.papers.speedrun import machine_of
 from edgekeeper.spec import Spec, spec
 from edgekeeper.training.loop import update
 from edgekeeper.training.recipe import Data, Optim, Recipe, Stage, Term
@@ -182,8 +183,9 @@ def main() -> None:
                 flush=True,
             )
     if given.json is not None:
-        peaks = {"gflop_s": matrix / 1e9, "gbyte_s": copied / 1e9, "threads": given.threads}
-        record = {"peaks": peaks, "networks": found, "time": time.strftime("%Y-%m-%d")}
+        peaks = {"gflop_s": matrix / 1e9, "gbyte_s": copied / 1e9}
+        facts = {"machine": machine_of(device), "load": os.getloadavg()[1]}  # of five minutes
+        record = {**facts, "peaks": peaks, "networks": found, "time": time.strftime("%Y-%m-%d")}
         write_text(given.json, json.dumps(record, indent=1) + "\n")
 
 

@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -85,6 +86,29 @@ def by_pillow(
     return run
 
 
+def by_edgekeeper(
+    model: SRModel | str, *, threads: int, precision: Any, runtime: Any, device: str = "cpu"
+) -> Callable[[Path, Path], object]:
+    """What `edgekeeper upscale` does, the network loaded once."""
+    request = Request(
+        model=model,
+        precision=precision,
+        runtime=runtime,
+        device=device,
+        threads=threads,
+        existing="replace",
+        many=True,
+    )
+    known = replace(request, model=networks_for(request))
+    return lambda source, target: upscale_file(source, target, request=known)
+
+
+def photograph(path: Path, *, side: int) -> None:
+    """Write a square photograph that no network learned from."""
+    image = Path(__file__).parent.parent / "examples/test/beacon-street-sunset.png"
+    Image.open(image).convert("RGB").resize((side, side)).save(path)
+
+
 def ncnn_network(model: SRModel, *, threads: int, folder: Path) -> Callable[[Tensor], Tensor]:
     """The network in ncnn, float32, converted by pnnx, with our bicubic skip where it has one."""
     import ncnn
@@ -113,17 +137,8 @@ def ncnn_network(model: SRModel, *, threads: int, folder: Path) -> Callable[[Ten
 
 def ways(model: SRModel, *, name: str | None, threads: int, folder: Path, device: str) -> list[Way]:
     def ours(precision: str, runtime: str = "auto") -> Callable[[Path, Path], object]:
-        request = Request(
-            model=name or model,
-            precision=precision,
-            runtime=runtime,
-            device=device,
-            threads=threads,
-            existing="replace",
-            many=True,
-        )
-        known = replace(request, model=networks_for(request))
-        return lambda source, target: upscale_file(source, target, request=known)
+        options = {"precision": precision, "runtime": runtime, "device": device}
+        return by_edgekeeper(name or model, threads=threads, **options)
 
     found = [
         Way(EAGER, by_pillow(model, device=device), model),
@@ -248,11 +263,10 @@ def compare(given: argparse.Namespace) -> None:
     model = edsr_baseline() if given.network == "edsr" else load(given.network)
     model = model.to(given.device)
     known = None if given.network == "edsr" else given.network
-    image = Path(__file__).parent.parent / "examples/test/beacon-street-sunset.png"
     with tempfile.TemporaryDirectory() as name, torch.inference_mode():
         folder = Path(name)
         source, target = folder / "lr.png", folder / "sr.png"
-        Image.open(image).convert("RGB").resize((given.side, given.side)).save(source)
+        photograph(source, side=given.side)
         pixels = np.asarray(Image.open(source), dtype=np.float32) / 255
         lr = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().to(given.device)
         choices = ways(model, name=known, threads=given.threads, folder=folder, device=given.device)

@@ -63,7 +63,7 @@ def run_speedrun(
         "minutes": round(outcome.seconds / 60, 2),
         "updates": outcome.step,
         "scores": scores,
-        "machine": _machine(device),
+        "machine": machine_of(device),
         "store": store.fingerprint,
         "code": code_version(),
         "recipe": to_plain(recipe),
@@ -83,7 +83,8 @@ def speedrun_table(record: Mapping[str, Any]) -> Table:
     return Table("Time to quality", columns, ((record["network"], *cells),), notes)
 
 
-def _machine(device: str) -> dict[str, object]:
+def machine_of(device: str) -> dict[str, object]:
+    """Return what a time was measured on: the model of the processor or the card, threads."""
     if device.startswith("cuda"):
         return {"device": torch.cuda.get_device_name(device)}
     model = cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine()
