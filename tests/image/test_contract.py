@@ -273,9 +273,10 @@ def cmyk_profile() -> bytes:
     return struct.pack(">I", len(blob)) + blob[4:]
 
 
+@pytest.mark.parametrize("inks", [(0, 255, 255, 0), (0, 0, 0, 255), (90, 20, 160, 40)])
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
-def test_cmyk_becomes_srgb_through_its_own_profile(tmp_path, suffix):
-    ink = PILImage.merge("CMYK", [PILImage.new("L", (16, 16), v) for v in (0, 255, 255, 0)])
+def test_cmyk_becomes_srgb_through_its_own_profile(tmp_path, suffix, inks):
+    ink = PILImage.merge("CMYK", [PILImage.new("L", (16, 16), v) for v in inks])
     path, profile = tmp_path / f"p{suffix}", cmyk_profile()
     ink.save(path, icc_profile=profile, **({"quality": 100} if suffix == ".jpg" else {}))
     theirs = ImageCms.profileToProfile(
@@ -284,6 +285,7 @@ def test_cmyk_becomes_srgb_through_its_own_profile(tmp_path, suffix):
         ImageCms.createProfile("sRGB"),
         outputMode="RGB",
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )
     image = read_image(path)
     assert np.abs(image.pixels.astype(int) - np.asarray(theirs)).max() <= 3

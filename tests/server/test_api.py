@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from edgekeeper.errors import InputError
-from edgekeeper.image import SaveOptions, read_image
+from edgekeeper.image import (
+    FORMATS,
+    Animation,
+    Header,
+    SaveOptions,
+    create_image,
+    open_image,
+    read_image,
+)
 from edgekeeper.inference import Request, upscale_file
 from edgekeeper.server.app import _Api, _routes
 from edgekeeper.server.compute import _sentence, foresee
@@ -122,6 +131,42 @@ def test_sizes_and_formats(
     made = read_image(saved).header
     assert (made.width, made.height) == size
     assert made.format == options.get("format", "png") or made.format == ""
+
+
+@pytest.mark.parametrize("form", ["gif", "webp", "png"])
+def test_an_animation_keeps_its_frames_as_on_the_command_line(
+    server: Server, tmp_path: Path, form: str
+) -> None:
+    header = Header(height=12, width=16, colours=3, animation=Animation(delays=(40, 50, 60)))
+    path, rows = tmp_path / f"a.{form}", np.arange(3, dtype=np.uint8).repeat(12)[:, None, None] * 99
+    with create_image(path, header) as writer:
+        writer.write(np.broadcast_to(rows, (36, 16, 3)))
+    image = server.looked(server.upload(path))
+    assert (image["look"]["frames"], image["look"]["seconds"]) == (3, 0.15), image
+    moving, still = (
+        server.api.post(f"/images/{image['id']}/foresee", json={"scale": 2, "format": kept}).json()
+        for kept in (None, "jpeg")
+    )
+    assert moving["seconds"] > still["seconds"]
+    for options, frames in (({}, 3), ({"format": "jpeg"}, 0), ({"format": "gif"}, 3)):
+        job = server.finished(server.enlarge(image, scale=2, **options))
+        assert job["state"] == "done", job["reason"]
+        result = server.api.get(f"/jobs/{job['id']}/result")
+        saved = tmp_path / f"a_x2{FORMATS[options.get('format', form)].suffixes[0]}"
+        assert saved.name in result.headers["content-disposition"]
+        saved.write_bytes(result.content)
+        with open_image(saved, frames="all") as reader:
+            made = reader.header
+        assert (made.height, made.width) == (24, 32)
+        assert made.animation == (header.animation if frames else None), options
+
+
+def test_a_still_gif_becomes_a_png(server: Server, photo: Photo, tmp_path: Path) -> None:
+    image = server.upload(photo(tmp_path / "still.gif"))
+    job = server.finished(server.enlarge(image, scale=2))
+    result = server.api.get(f"/jobs/{job['id']}/result")
+    assert "still_x2.png" in result.headers["content-disposition"]
+    assert result.content.startswith(b"\x89PNG")
 
 
 def test_a_zip_gives_an_image_each_and_results_come_as_a_zip(

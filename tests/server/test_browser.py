@@ -464,6 +464,44 @@ def test_german_dark_on_a_phone_by_keyboard(open_page: Any, photo: Photo, tmp_pa
     assert page.get_by_role("button", name="Compare").count() == 1
 
 
+def test_the_focus_goes_on_by_keyboard_when_a_button_has_had_its_use(
+    open_page: Any, photo: Photo, tmp_path: Path
+) -> None:
+    page = open_page()
+
+    def focus() -> str:
+        page.wait_for_timeout(100)  # a browser moves the focus off what vanished when it paints
+        has: str = page.evaluate(
+            "(document.activeElement.id || document.activeElement.className"
+            " || document.activeElement.innerText)"
+        )
+        return has
+
+    def press(name: str) -> str:
+        page.get_by_role("button", name=name).first.focus()
+        page.keyboard.press("Enter")
+        return focus()
+
+    page.set_input_files("#files", [photo(tmp_path / f"{n}.png", 200, 150) for n in "abc"])
+    page.locator("#start:enabled", has_text="3 images").wait_for()
+    for style in ("faithful", "sharp"):
+        page.get_by_role("radio", name=style).check()
+        page.locator("#start:enabled").focus()
+        page.keyboard.press("Enter")
+        page.locator(".job:focus", has_text=style).wait_for()
+        page.locator("#start:disabled").wait_for()
+    assert press("Cancel: c.png, ×4, Sharp") == "job"
+    page.get_by_role("button", name="Again: c.png").wait_for()
+    assert press("Again: c.png") == "job"
+    page.keyboard.press("Tab")  # on to what can be done with it
+    assert focus() not in ("", "body")
+    page.locator(".what.good").nth(5).wait_for()
+    assert press("Remove: c.png, ×4, Sharp") == "card"
+    assert press("Remove: c.png") == "images"
+    page.once("dialog", lambda dialog: dialog.accept())
+    assert press("Remove all") == "images"
+
+
 def small_video(path: Path, frames: int = 12) -> Path:
     """A photograph that moves past."""
     av = pytest.importorskip("av")

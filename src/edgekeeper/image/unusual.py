@@ -48,7 +48,7 @@ def to_srgb(image: pyvips.Image, *, name: str) -> tuple[pyvips.Image, str]:
     """Return an image that is no plain grey or RGB in sRGB, and a note on it.
 
     CMYK goes through the file's own profile, or through that of libvips when there is none that
-    fits.
+    fits, with black point compensation (ISO 18619): what is black on paper is black here.
     Raises ImageError: other colours, or other samples.
     """
     if image.interpretation in _LAB:
@@ -58,7 +58,8 @@ def to_srgb(image: pyvips.Image, *, name: str) -> tuple[pyvips.Image, str]:
     if image.interpretation != "cmyk":
         raise ImageError(f"{name} is in '{image.interpretation}'; grey, RGB or CMYK is needed.")
     depth = 16 if image.format == "ushort" else 8
-    image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
+    how = {"embedded": True, "input_profile": "cmyk", "black_point_compensation": True}
+    image = image.icc_transform("srgb", depth=depth, **how)
     return image, "converted from CMYK to sRGB"
 
 

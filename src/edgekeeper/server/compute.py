@@ -35,7 +35,7 @@ from edgekeeper.image import (
     write_image,
 )
 from edgekeeper.image.quality import estimate
-from edgekeeper.image.unusual import CURE
+from edgekeeper.image.unusual import CURE, to_srgb
 from edgekeeper.inference import Networks, Request, Step, networks_for, upscale_file, upscale_image
 from edgekeeper.inference.choose import LEAST, PassPlan, plan_passes
 from edgekeeper.inference.request import VIDEO_SUFFIXES, is_video
@@ -71,8 +71,8 @@ def look_at(task: Message) -> Message:
     source = Path(task["source"])
     if is_video(source):
         return _look_at_video(source, task)
-    with open_image(source, tolerant=True) as reader:
-        header = reader.header
+    with open_image(source, frames="all", tolerant=True) as reader:
+        header, moves = reader.header, reader.header.animation
         height, width = header.height, header.width
         _check_size(width, height, task)
         top, left = (max(0, n - _LOOKED_AT) // 16 * 8 for n in (height, width))
@@ -91,6 +91,7 @@ def look_at(task: Message) -> Message:
         "notes": list(header.notes),
         "damaged": _is_damaged(header.notes),
         **asdict(condition),
+        **({"frames": moves.frames, "seconds": sum(moves.delays) / 1000} if moves else {}),
         "view": make_view(source, Path(task["view"])),
     }
 
@@ -161,7 +162,9 @@ def make_view(path: Path, folder: Path) -> Message:
 
 def _in_srgb(image: pyvips.Image) -> pyvips.Image:
     with suppress(pyvips.Error):  # a damaged profile is left out of the view
-        if image.get_typeof("icc-profile-data"):
+        if image.interpretation == "cmyk":
+            image, _ = to_srgb(image, name="The image")
+        elif image.get_typeof("icc-profile-data"):
             image = image.icc_transform("srgb", embedded=True, depth=8)
     return image.colourspace("srgb").cast("uchar")
 
@@ -183,7 +186,6 @@ def request_of(options: Message, *, device: str) -> Request:
         strength=options.get("strength"),
         save=SaveOptions(format=options["form"], quality=options["quality"]),
         existing="replace",
-        frames="first",
         tolerant=options.get("tolerant", False),
         **size,
     )
@@ -219,7 +221,9 @@ def foresee(task: Message) -> Message:
     for factor in plan.passes:
         seconds += pixels * _seconds_per_pixel(kind, factor, task["device"], strength)
         pixels *= factor**2
-    seconds = _AT_LEAST + (seconds + height * width * _BESIDE) * task.get("frames", 1)
+    still = task.get("format") in FORMATS and not FORMATS[task["options"]["form"]].animated
+    frames = 1 if still else task.get("frames", 1)
+    seconds = _AT_LEAST + (seconds + height * width * _BESIDE) * frames
     return {"width": width, "height": height, "seconds": seconds, "allowed": True, "reason": ""}
 
 

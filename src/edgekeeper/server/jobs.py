@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from edgekeeper.errors import InputError
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-Form = Literal["png", "jpeg", "webp", "tiff", "avif"]
+Form = Literal["png", "jpeg", "webp", "tiff", "avif", "gif"]
 JobStyle = Literal["auto", "faithful", "sharp", "texture", "restore"]
 
 NAMED_MODELS = tuple(
@@ -37,8 +37,8 @@ class Options:
 
     ``strength``, ``model``, ``sharpness`` and ``guard`` are those of the library's ``Request``; a
     model is one of ``NAMED_MODELS``, in the place of a style. ``form`` None keeps the format of the
-    image where that can be written; ``risk`` measures where the result has structure that the
-    image does not support; ``tolerant`` takes what is there of a damaged file.
+    image where that can be written, GIF where it moves; ``risk`` measures where the result has
+    structure that the image does not support; ``tolerant`` takes what is there of a damaged file.
     """
 
     scale: float | None = None

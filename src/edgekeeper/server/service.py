@@ -234,7 +234,8 @@ class Service:
 
     def _task(self, image: UploadedImage, options: dict[str, Any]) -> dict[str, Any]:
         found = image.look.get("format")
-        form = options["form"] or (found if found in get_args(Form) else "png")
+        kept = found in get_args(Form) and (found != "gif" or "frames" in image.look)
+        form = options["form"] or (found if kept else "png")
         return {
             "options": {**options, "form": form},
             "device": self.device,
@@ -317,7 +318,7 @@ class Service:
 
 
 def _size(image: UploadedImage) -> dict[str, Any]:
-    known = ("width", "height", "frames", "strength")
+    known = ("width", "height", "format", "frames", "strength")
     return {k: image.look[k] for k in known if k in image.look}
 
 

@@ -22,7 +22,11 @@ const sentence = (note) => note[0].toUpperCase() + note.slice(1) + (note.endsWit
 
 function noticed({ look }) {
   const facts = [];
-  if (look.frames) facts.push(text("video", number(look.frames), duration(look.seconds)));
+  if (look.frames) {
+    const amount = [number(look.frames), duration(look.seconds)];
+    const isImage = ["gif", "webp", "png"].includes(look.format);
+    facts.push(isImage ? text("animation", ...amount) : text("video", ...amount));
+  }
   if (look.jpeg_quality !== null) facts.push(text("jpeg", look.jpeg_quality));
   if (look.noise >= 1.5) facts.push(text("noise", number(look.noise)));
   if (look.alpha) facts.push(text("alpha"));
@@ -53,7 +57,7 @@ export class Card {
     this.remove = button("remove", image.name, () => actions.removeImage(image.id));
     this.remove.classList.add("quiet", "corner");
     const words = make("div", {}, this.title, this.size, this.noticed, this.remove, this.list);
-    this.node = make("li", { className: "card" }, this.thumbnail, words);
+    this.node = make("li", { className: "card", tabIndex: -1 }, this.thumbnail, words);
     this.update(image, null);
   }
 
@@ -91,8 +95,14 @@ export class Card {
     row.update(job);
   }
 
+  focusJob(id) {
+    this.jobs.get(id)?.node.focus();
+  }
+
   removeJob(id) {
-    this.jobs.get(id)?.node.remove();
+    const row = this.jobs.get(id);
+    if (row?.node.contains(document.activeElement)) this.node.focus();
+    row?.node.remove();
     this.jobs.delete(id);
   }
 }
@@ -123,11 +133,12 @@ class Row {
     this.remove.classList.add("quiet");
     this.notes = make("p", { className: "notes" });
     const parts = [this.compare, this.download, this.cancel, this.retry, this.remove, this.notes];
-    this.node = make("li", { className: "job" }, this.what, this.progress, ...parts);
+    this.node = make("li", { className: "job", tabIndex: -1 }, this.what, this.progress, ...parts);
   }
 
   update(job) {
     const { state } = job;
+    const focused = document.activeElement; // now: it is no longer once it is hidden
     const runs = state === "running";
     const left = runs && job.seconds_left !== undefined ? text("left", duration(job.seconds_left)) : "";
     const words = job.stopping
@@ -145,5 +156,6 @@ class Row {
     const notes = [job.reason, ...(job.result.notes ?? [])].filter(Boolean).map(said);
     this.notes.textContent = [...risk, ...notes].map(sentence).join(" ");
     this.notes.classList.toggle("wrong", state === "failed");
+    if (focused.hidden && this.node.contains(focused)) this.node.focus();
   }
 }

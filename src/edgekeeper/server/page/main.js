@@ -152,7 +152,7 @@ function unasked() {
 }
 
 function update() {
-  const todo = unasked();
+  const todo = unasked(), focused = document.activeElement;
   const count = todo.length;
   const words = count === 1 ? text("one_image") : text("some_images", count);
   $("start").textContent = count ? text("start", words) : text("start_none");
@@ -166,15 +166,19 @@ function update() {
   $("clear").hidden = !images.size;
   $("stop").hidden = unfinished().length < 2;
   $("zip").hidden = ![...jobs.values()].some((job) => job.state === "done");
+  if (focused.hidden) $("images").focus(); // such as "Remove all" when all is
 }
 
 async function start(event) {
   event.preventDefault();
+  let byKeyboard = $("start").matches(":focus-visible");
   $("start").disabled = true; // a second click is not a second job
   for (const { image } of unasked()) {
     try {
       const job = await api.addJob(image.id, optionsFor(image));
       if (!jobs.has(job.id)) onJob(job); // else an event has told what became of it since
+      if (byKeyboard) images.get(image.id)?.card.focusJob(job.id); // a disabled button loses the focus
+      byKeyboard = false;
     } catch (error) { complain(image.name, error); }
   }
   update();
@@ -260,7 +264,9 @@ function onJob(job) {
 
 function onRemoved(id) {
   for (const job of [...jobs.values()].filter((other) => other.image === id)) jobs.delete(job.id);
-  images.get(id)?.card.node.remove();
+  const { node } = images.get(id)?.card ?? {};
+  if (node?.contains(document.activeElement)) $("images").focus();
+  node?.remove();
   images.delete(id);
   const job = jobs.get(id);
   if (job) images.get(job.image)?.card.removeJob(id);

@@ -63,6 +63,7 @@ const TEXTS = {
   becomes: ["{0} → {1} pixels, about {2}", "{0} → {1} Pixel, etwa {2}"],
   too_large: ["{0} → {1} pixels: too large, choose a smaller size", "{0} → {1} Pixel: zu groß, bitte kleiner wählen"],
   video: ["video of {0} frames ({1})", "Video aus {0} Bildern ({1})"],
+  animation: ["animation of {0} frames ({1})", "Animation aus {0} Bildern ({1})"],
   jpeg: ["JPEG quality about {0}", "JPEG-Qualität etwa {0}"],
   noise: ["noise {0} of 255", "Rauschen {0} von 255"],
   alpha: ["transparency", "Transparenz"],
