@@ -150,8 +150,13 @@ def test_tables_are_alone_on_standard_output(
     for words in (("evaluate", "bicubic"), ("compare", "bicubic", "espcn_x4")):
         ran = command(*words, *options, "--json", tmp_path / words[0])
         assert ran.status == 0 and "Wrote" in ran.err
-        columns = {len(row) for row in csv.reader(ran.out.splitlines()) if row}
-        assert "Wrote" not in ran.out and len(columns) == ran.out.count("\n\n") + 1
+        head, *rows = csv.reader(ran.out.splitlines())
+        assert "Wrote" not in ran.out and {len(row) for row in rows} == {len(head)}
+        assert len(set(head)) == len(head) and (head[0] == "table") == (words[0] == "compare")
+    found = list(csv.DictReader(ran.out.splitlines()))  # means, and image by image: in one CSV
+    assert [row["metric"] != "" for row in found] == [True] + [False] * (len(found) - 1)
+    assert [row["image"] == "" for row in found] == [True] + [False] * (len(found) - 1)
+    assert len({row["table"] for row in found}) == 2 and found[1]["PSNR"][0] in "+-"
 
 
 @pytest.mark.data

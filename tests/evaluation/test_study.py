@@ -1,6 +1,7 @@
 """A blind study from the results to the table."""
 
 import base64
+import csv
 import json
 import re
 import shutil
@@ -92,6 +93,10 @@ def test_the_page_betrays_no_method(
     assert set(sides.values()) == {2}  # each on the left as often as on the right
 
 
+def of_table(rows: list[dict[str, str]], title: str) -> list[dict[str, str]]:
+    return [row for row in rows if row["table"] == title]
+
+
 def test_the_answers_become_scores_and_rates(
     made: tuple[Path, dict[str, Any], dict[str, Any]], tmp_path: Path, command: Callable[..., Any]
 ) -> None:
@@ -106,10 +111,11 @@ def test_the_answers_become_scores_and_rates(
     files.append(files[0])  # sent twice
     ran = command("study", "analyse", tmp_path / "study_key.json", *files, "--format", "csv")
     assert ran.status == 0, ran.err
-    lines = ran.out.splitlines()
-    assert [line.split(",")[0] for line in lines[1:4]] == ["fast_x4", "espcn_x4", "bicubic"]
-    pairs = [line for line in lines if line.startswith("fast_x4,bicubic")]
-    assert len(pairs) == 1 and pairs[0].endswith("fast_x4") and ",96," in pairs[0]
+    rows = list(csv.DictReader(ran.out.splitlines()))
+    assert [row["method"] for row in of_table(rows, "Scores")] == ["fast_x4", "espcn_x4", "bicubic"]
+    found = {(row["preferred"], row["to"]): row for row in of_table(rows, "Pairs")}
+    pair = found["fast_x4", "bicubic"]
+    assert (pair["answers"], pair["better"]) == ("96", "fast_x4")
     shown = command("study", "analyse", tmp_path / "study_key.json", *files)
     assert "24 participants, 288 answers" in " ".join(shown.out.split())
     assert "attention checks: 1" in " ".join(shown.out.split())
@@ -149,13 +155,11 @@ def test_rankings_measures_and_the_figure(
     figure = tmp_path / "votes.svg"
     ran = command("study", "analyse", key_file, answers, "--format", "csv", "--figure", figure)
     assert ran.status == 0, ran.err
-    assert [line.split(",")[0] for line in ran.out.splitlines()[1:4]] == [
-        "fast_x4",
-        "espcn_x4",
-        "bicubic",
-    ]
-    assert "fast_x4,bicubic" in ran.out and ",60," in ran.out  # 15 people, 4 images
-    measures = {line.split(",")[0] for line in ran.out.splitlines()[-4:]}
+    rows = list(csv.DictReader(ran.out.splitlines()))
+    assert [row["method"] for row in of_table(rows, "Scores")] == ["fast_x4", "espcn_x4", "bicubic"]
+    answered = {(r["preferred"], r["to"]): r["answers"] for r in of_table(rows, "Pairs")}
+    assert answered["fast_x4", "bicubic"] == "60"  # 15 people, 4 images
+    measures = {row["measure"] for row in of_table(rows, "Measures")}
     assert {"PSNR", "structure risk"} <= measures
     assert figure.read_text(encoding="utf-8").startswith("<?xml")
 
@@ -167,9 +171,9 @@ def test_rankings_measures_and_the_figure(
                 token["measures"] = {"psnr": sign * worth[token["method"]]}
         key_file.write_text(json.dumps(key))
         ran = command("study", "analyse", key_file, answers, "--format", "csv")
-        found = [line for line in ran.out.splitlines() if line.startswith("PSNR")]
-        numbers = [float(n) for n in re.findall(r"[-−]?\d\.\d+", found[0].replace("−", "-"))]
-        assert sign * numbers[0] > 0.6 and (numbers[3] > 0.7) == (sign == 1), found
+        (line,) = (line for line in ran.out.splitlines() if line.startswith("Measures,"))
+        numbers = [float(n) for n in re.findall(r"-?\d\.\d+", line)]
+        assert sign * numbers[0] > 0.6 and (numbers[3] > 0.7) == (sign == 1), line
 
 
 @pytest.mark.browser

@@ -191,10 +191,13 @@ def show_table(table: "Table", form: TableForm | None = None) -> None:
 
 
 def show_tables(tables: "Sequence[Table]", form: TableForm | None = None) -> None:
-    """Print tables with an empty line between."""
-    from edgekeeper.evaluation.tables import TABLE_FORMS, as_rich
+    """Print tables with an empty line between, but as one CSV."""
+    from edgekeeper.evaluation.tables import TABLE_FORMS, as_csv, as_rich
 
     terminal = console()
+    if form == "csv":
+        click.echo(as_csv(*tables))
+        return
     for number, table in enumerate(tables):
         if number:
             click.echo()

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ class Table:
 
     columns: their titles; ">" before one sets its cells to the right. keys: how many columns
     from the left say what a row is about; names: how many of these, the last, say whose it is.
-    Raises InputError: a row of another length.
+    Raises InputError: a row of another length, or two columns of one title.
     """
 
     title: str
@@ -47,6 +47,8 @@ class Table:
 
     def __post_init__(self) -> None:
         """Refuse rows that do not fit the columns."""
+        if len(set(self.columns)) < len(self.columns):
+            raise InputError(f"'{self.title}' has two columns of one title: {self.columns}.")
         for row in self.cells:
             if len(row) != len(self.columns):
                 raise InputError(
@@ -247,12 +249,21 @@ def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
-def as_csv(table: Table) -> str:
-    """Return the cells as CSV, without stars; title and notes are left out."""
+def as_csv(*tables: Table) -> str:
+    """Return the cells as one CSV, without stars; notes are left out.
+
+    Of several tables a first column holds the title, and each has the columns of all.
+    """
+    names = [[name.removeprefix(">") for name in table.columns] for table in tables]
+    columns = list(dict.fromkeys(name for own in names for name in own))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([name.removeprefix(">") for name in table.columns])
-    writer.writerows([cell.rstrip("* ") for cell in row] for row in table.cells)
+    several = len(tables) > 1
+    writer.writerow([*["table"] * several, *columns])
+    for table, own in zip(tables, names, strict=True):
+        for row in table.cells:
+            cells = dict(zip(own, (cell.rstrip("* ") for cell in row), strict=True))
+            writer.writerow([*[table.title] * several, *(cells.get(name, "") for name in columns)])
     return text.getvalue().rstrip("\n")
 
 
@@ -324,7 +335,11 @@ def _latex(text: str) -> str:
 
 
 # The forms in which a table can be written as text
-TABLE_FORMS = {"csv": as_csv, "latex": as_latex, "markdown": as_markdown}
+TABLE_FORMS: dict[str, Callable[[Table], str]] = {
+    "csv": as_csv,
+    "latex": as_latex,
+    "markdown": as_markdown,
+}
 
 
 # ---- Rows as plain values -----------------------------------------------------------------------

@@ -292,7 +292,7 @@ def reproduction_table(found: ReproducedTable) -> Table:
     """
     columns = (
         *("set", "network", "loss", "measure", ">without", ">with", ">difference [95 %]"),
-        *("verdict", ">paper: without", ">with", ">difference"),
+        *("verdict", ">paper: without", ">paper: with", ">paper: difference"),
     )
     cells = []
     for row in found.rows:
