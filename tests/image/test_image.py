@@ -260,14 +260,15 @@ def test_premultiplied_alpha_is_divided_out(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 def test_cmyk_becomes_srgb_and_drops_its_profile(tmp_path, suffix):
-    inks = {(0, 0, 0, 0): (255, 255, 255), (0, 255, 255, 0): (230, 30, 40)}
+    inks = {(0, 0, 0, 0): (255, 255, 255), (0, 255, 255, 0): (231, 0, 17)}
+    inks |= {(0, 0, 0, 255): (12, 0, 19), (255, 255, 255, 255): (0, 0, 20)}  # not (41, 35, 43)
     for ink, colour in inks.items():
         # No CMYK profile is free to ship; one that does not fit is passed over, and dropped too.
         PILImage.new("CMYK", (16, 16), ink).save(
             tmp_path / f"p{suffix}", icc_profile=grey_profile(2.0)
         )
         image = read_image(tmp_path / f"p{suffix}")
-        assert np.abs(image.pixels.astype(int) - colour).max() <= 15  # a press's red, not 255 0 0
+        assert np.abs(image.pixels.astype(int) - colour).max() <= 8  # a press's red, not 255 0 0
         assert image.metadata.icc is None
 
 
@@ -516,7 +517,7 @@ def test_rounding_is_exact_beside_every_half(depth):
 
 def test_tensors_that_are_no_image_are_refused():
     for bad in (torch.zeros(2, 3, 4, 4), torch.zeros(3, 4, 4), torch.zeros(1, 3, 4, 4).int()):
-        with pytest.raises(InputError, match="one float image"):
+        with pytest.raises(InputError, match="must be floats"):
             from_tensor(bad)
     with pytest.raises(InputError, match="not finite"):
         from_tensor(torch.tensor([[[[float("nan")]]]]))

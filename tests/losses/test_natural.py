@@ -116,7 +116,7 @@ class TestUnnatural:
             Unnatural(**arguments)  # type: ignore[arg-type]
 
     def test_it_takes_floats(self) -> None:
-        with pytest.raises(InputError, match=r"dtype torch\.uint8"):
+        with pytest.raises(InputError, match=r"of torch\.uint8"):
             Unnatural()(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), generator=seeded())
 
 

@@ -154,7 +154,7 @@ def test_a_recorded_graph_gives_the_same_map(generator):
     ("call", "words"),
     [
         (lambda: sobel(torch.zeros(3, 4, 4)), "(B, C, H, W)"),
-        (lambda: sobel(torch.zeros(1, 3, 4, 4, dtype=torch.uint8)), "floating-point"),
+        (lambda: sobel(torch.zeros(1, 3, 4, 4, dtype=torch.uint8)), "floats"),
         (lambda: sobel(torch.zeros(1, 1, 4, 4), border="mirror"), "no border 'mirror'"),
         (lambda: central(torch.zeros(1, 1, 4, 4), padding=3), "not 3"),
         (lambda: central(torch.zeros(1, 1, 4, 4), border="valid", padding=2), "pads nothing"),

@@ -269,7 +269,7 @@ def test_a_gpu_gives_the_same_image(monkeypatch):
 @pytest.mark.parametrize(
     ("x", "options", "words"),
     [
-        (torch.zeros(4, 4, dtype=torch.uint8), {"scale": 2}, "Divide uint8 images by 255"),
+        (torch.zeros(4, 4, dtype=torch.uint8), {"scale": 2}, "float() / 255"),
         (torch.zeros(4), {"scale": 2}, "(..., H, W)"),
         (torch.zeros(3, 0, 4), {"scale": 2}, "at least one pixel"),
         (torch.zeros(4, 4), {}, "either a scale or a size"),

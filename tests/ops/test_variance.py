@@ -49,7 +49,7 @@ def test_derivatives():
         (torch.zeros(1, 1, 9, 9), 4, "odd window"),
         (torch.zeros(1, 1, 9, 9), 1, "from 3"),
         (torch.zeros(1, 1, 9, 3), 7, "at least 4"),
-        (torch.zeros(1, 1, 9, 9, dtype=torch.uint8), 3, "floating-point"),
+        (torch.zeros(1, 1, 9, 9, dtype=torch.uint8), 3, "floats"),
     ],
 )
 def test_errors(x, window, words):

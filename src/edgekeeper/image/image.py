@@ -30,6 +30,7 @@ from edgekeeper.image.pillow import pillow, samples_of
 from edgekeeper.image.read import open_image
 from edgekeeper.image.unusual import check_unit, rounded
 from edgekeeper.image.write import create_image
+from edgekeeper.ops.check import check_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -76,6 +77,7 @@ class Image:
         uint8, uint16, or floats in [0, 1], which become float32.
         Raises InputError: another shape or type, or floats beyond [0, 1].
         """
+        array = np.asarray(array)  # of a matrix too
         _check_array(array)
         kind = array.dtype.type
         samples = array.astype(kind if kind in (np.uint8, np.uint16) else np.float32, copy=False)
@@ -271,11 +273,7 @@ def from_tensor(tensor: Tensor, *, depth: Literal[8, 16] = 8) -> Pixels:
     Halves are rounded away from zero. The product is taken in float64, where it is exact.
     Raises InputError: the tensor is not one image of floats, or holds a NaN or an infinity.
     """
-    if tensor.ndim != 4 or tensor.shape[0] != 1 or not tensor.is_floating_point():
-        raise InputError(
-            f"from_tensor takes one float image (1, C, H, W), "
-            f"got {tuple(tensor.shape)} of {tensor.dtype}."
-        )
+    check_images(tensor, name="tensor", axes="1, C, H, W", valued=True)
     if not bool(torch.isfinite(tensor).all()):
         raise InputError("The image holds values that are not finite (NaN or infinity).")
     exact = tensor.detach()[0].permute(1, 2, 0).cpu().double().clamp(0, 1)

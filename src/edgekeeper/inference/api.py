@@ -18,6 +18,7 @@ from edgekeeper.inference import Request, networks_for, upscale_image
 from edgekeeper.inference.categories import Categories
 from edgekeeper.inference.network import Choice
 from edgekeeper.models import SRModel
+from edgekeeper.ops.check import check_images
 from edgekeeper.pretrained.zoo import Networks, Style, find_device
 
 if TYPE_CHECKING:
@@ -169,11 +170,8 @@ def _encoded(image: object) -> str | Path | bytes:
 
 def _tensor(batch: Tensor, request: Request) -> Tensor:
     """Return the batch (B, C, H, W), or the image (C, H, W), enlarged; InputError with a cure."""
-    shape, kind = tuple(batch.shape), batch.dtype
-    if not batch.is_floating_point():
-        raise InputError(
-            f"The tensor is of {kind}; give floats in [0, 1]: tensor.float() / 255 of 8 bits."
-        )
+    check_images(batch, name="image", axes="..., H, W", valued=True)
+    shape = tuple(batch.shape)
     if batch.ndim not in (3, 4) or 0 in shape or shape[-3] > 4:
         order = "0, 3, 1, 2" if batch.ndim == 4 else "2, 0, 1"
         raise InputError(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import InputError
+from edgekeeper.ops.check import check_images
 
 _EIGHT_BITS = 10.0  # images in [0, 1], normalised ones too, do not reach it; 0 to 255 does
 _range_was_seen = False
@@ -29,21 +30,7 @@ def check_pair(sr: Tensor, hr: Tensor, *, data_range: float = 1.0) -> None:
     Until a pair was right, warn of targets from 0 to 255 where [0, ``data_range``] is expected.
     """
     for name, tensor in (("sr", sr), ("hr", hr)):
-        if not isinstance(tensor, Tensor):
-            raise InputError(
-                f"'{name}' is of type {type(tensor).__name__}; a loss takes tensors: "
-                "turn an image into one with edgekeeper.image.to_tensor."
-            )
-        if not tensor.is_floating_point():
-            raise InputError(
-                f"'{name}' has dtype {tensor.dtype}; a loss takes floats in [0, 1]: "
-                "use tensor.float() / 255 for 8-bit values."
-            )
-        if tensor.ndim != 4:
-            raise InputError(
-                f"'{name}' has shape {tuple(tensor.shape)}; a loss takes (B, C, H, W): "
-                "add the missing axes with unsqueeze."
-            )
+        check_images(tensor, name=name, valued=True)
     if sr.shape != hr.shape:
         raise InputError(
             f"'sr' has shape {tuple(sr.shape)} and 'hr' {tuple(hr.shape)}; "
@@ -61,7 +48,7 @@ def check_pair(sr: Tensor, hr: Tensor, *, data_range: float = 1.0) -> None:
 def _check_range(hr: Tensor, *, data_range: float) -> None:
     """Warn of 8-bit values, until a target was right: on a GPU to look is to wait."""
     global _range_was_seen
-    if _range_was_seen or data_range != 1.0 or torch.compiler.is_compiling() or hr.is_meta:
+    if _range_was_seen or data_range != 1.0 or torch.compiler.is_compiling():
         return
     high = float(hr.max())
     _range_was_seen = high <= _EIGHT_BITS

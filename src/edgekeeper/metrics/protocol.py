@@ -15,6 +15,7 @@ from torch import Tensor
 
 from edgekeeper.errors import InputError, check_choice, unknown_name
 from edgekeeper.files import read_facts
+from edgekeeper.ops.check import check_images
 from edgekeeper.ops.color import rgb_to_grey_edsr, rgb_to_y, round_uint8
 from edgekeeper.spec import Allowed, Checked
 
@@ -108,13 +109,11 @@ def check_range(name: str, image: Tensor, *, beyond: float) -> None:
         )
 
 
-def check_rgb(x: Tensor) -> None:
-    """Raise InputError unless ``x`` is floating-point RGB (B, 3, H, W)."""
-    if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or not x.numel():
-        raise InputError(
-            f"Images are float RGB tensors (B, 3, H, W) in [0, 1]; got {tuple(x.shape)} of "
-            f"{x.dtype}. Repeat a grey image three times."
-        )
+def check_rgb(x: Tensor, *, name: str = "x") -> None:
+    """Raise InputError unless ``x`` is floating-point RGB (B, 3, H, W), of a pixel at least."""
+    check_images(x, name=name, axes="B, 3, H, W", valued=True)
+    if not x.numel():
+        raise InputError(f"'{name}' is {tuple(x.shape)}, which holds no pixel; give one at least.")
 
 
 _made: ContextVar[dict[bool, ImagePair] | None] = ContextVar("made", default=None)
@@ -140,17 +139,12 @@ def images(sr: Tensor, hr: Tensor, *, protocol: Protocol) -> ImagePair:
     if made is not None and rounded in made:
         return made[rounded]
     for name, image in (("sr", sr), ("hr", hr)):
-        if not isinstance(image, Tensor):
-            raise InputError(
-                f"{name} is of type {type(image).__name__}; a metric takes tensors (B, 3, H, W): "
-                "turn an image into one with edgekeeper.image.to_tensor."
-            )
+        check_rgb(image, name=name)
     if sr.shape != hr.shape:
         raise InputError(
             f"The two images differ in size: sr is {tuple(sr.shape)}, hr is {tuple(hr.shape)}. "
             "Crop the HR image to a multiple of the scale first."
         )
-    check_rgb(sr)
     for name, image, beyond in (("hr", hr, 1e-3), ("sr", sr, OVERSHOOT)):
         check_range(name, image, beyond=beyond)
     # float64 before rounding: a float32 k/255 then lands on the exact grid.

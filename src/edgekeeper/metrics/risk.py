@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
-from edgekeeper.metrics.protocol import OVERSHOOT, check_range
+from edgekeeper.metrics.protocol import OVERSHOOT, check_range, check_rgb
 from edgekeeper.ops.color import rgb_to_grey_gv
 from edgekeeper.ops.gradient import sobel
 from edgekeeper.ops.resize import imresize
@@ -115,11 +115,7 @@ def structure_risk(lr: Tensor, sr: Tensor, *, scale: int) -> StructureRisk:
 
 def _check(lr: Tensor, sr: Tensor, *, scale: int) -> None:
     for image in (lr, sr):
-        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
-            raise InputError(
-                f"A tensor {tuple(image.shape)} of {image.dtype} was given where "
-                "floating-point RGB (B, 3, H, W) in [0, 1] is needed."
-            )
+        check_rgb(image)
     if scale < 2:
         raise InputError(f"scale is {scale}; it must be a whole number from 2 on.")
     (height, width), (sr_height, sr_width) = lr.shape[-2:], sr.shape[-2:]
@@ -212,10 +208,11 @@ def texture_difference(sr: Tensor, faithful: Tensor) -> TextureDifference:
     mean stands for its morphology. Raises InputError.
     """
     for x in (sr, faithful):
-        if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or x.shape != sr.shape:
+        check_rgb(x)
+        if x.shape != sr.shape:
             raise InputError(
-                "Two results of one size are compared, floating-point RGB (B, 3, H, W) in [0, 1]; "
-                f"got {tuple(sr.shape)} of {sr.dtype}, {tuple(faithful.shape)} of {faithful.dtype}."
+                f"Results {tuple(sr.shape)} and {tuple(faithful.shape)} are not of one size; give "
+                "two of the same image, by one factor."
             )
         check_range("A result", x, beyond=OVERSHOOT)
     similarity = texture_similarity(sr, faithful)

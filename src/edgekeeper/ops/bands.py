@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor
 
+from edgekeeper.ops.check import check_images
 from edgekeeper.ops.resize import Axis, Taps, _matlab_taps, apply_taps
 from edgekeeper.ops.tiles import RowWindow
 
@@ -72,6 +73,8 @@ def fill_hidden(colours: Tensor, alpha: Tensor) -> Tensor:
     Blocks begin at the first row and column; cut at a multiple of ``BLOCK`` with ``BLOCK`` rows of
     context, an image is filled as the whole one is.
     """
+    check_images(colours, name="colours", valued=True)
+    check_images(alpha, name="alpha", axes="B, 1, H, W", valued=True)
     if bool((alpha > 0).all()) or not bool((alpha > 0).any()):
         return colours
     height, width = alpha.shape[-2:]

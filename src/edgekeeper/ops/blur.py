@@ -8,6 +8,8 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgekeeper.ops.check import check_images
+
 _Floats = NDArray[np.float64]
 
 
@@ -52,6 +54,8 @@ def _fast_length(length: int) -> int:
 
 def filter_each(x: Tensor, kernels: Tensor) -> Tensor:
     """Images (B, C, H, W), each convolved with its own of ``kernels`` (B, k, k), mirrored."""
+    check_images(x)
+    check_images(kernels, name="kernels", axes="B, k, k")
     height, width = x.shape[-2:]
     radius = kernels.shape[-1] // 2
     x = F.pad(x, (radius,) * 4, mode="reflect")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekeeper.errors import InputError
+from edgekeeper.ops.check import check_images
 
 # ITU-R BT.601 studio range, as printed by MATLAB's rgb2ycbcr: rows Y, Cb, Cr for R, G, B.
 _BT601 = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
@@ -27,14 +27,6 @@ _MATLAB_GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 _EDSR_GREY = (65.738, 129.057, 25.064)
 
 
-def _check(x: Tensor) -> None:
-    if x.ndim < 3 or x.shape[-3] != 3 or not x.is_floating_point():
-        raise InputError(
-            f"A tensor {tuple(x.shape)} of {x.dtype} was given where three colour channels "
-            "(B, 3, H, W) of floating point in [0, 1] are needed."
-        )
-
-
 def _weighted(x: Tensor, weights: tuple[float, float, float]) -> Tensor:
     """Return the weighted sum of the three channels, channel axis kept: (B, 1, H, W)."""
     red, green, blue = x.unbind(-3)
@@ -47,7 +39,7 @@ def rgb_to_y(x: Tensor) -> Tensor:
 
     Y = (16 + 65.481 R + 128.553 G + 24.966 B) / 255 for R, G, B in [0, 1].
     """
-    _check(x)
+    check_images(x, axes="..., 3, H, W")
     red, green, blue = (weight / 255 for weight in _BT601[0])
     return _weighted(x, (red, green, blue)) + _BT601_OFFSET[0] / 255
 
@@ -57,7 +49,7 @@ def rgb_to_ycbcr(x: Tensor) -> Tensor:
 
     Y lies in [16/255, 235/255], Cb and Cr in [16/255, 240/255].
     """
-    _check(x)
+    check_images(x, axes="..., 3, H, W")
     channels = []
     for row, offset in zip(_BT601, _BT601_OFFSET, strict=True):
         red, green, blue = (weight / 255 for weight in row)
@@ -67,7 +59,7 @@ def rgb_to_ycbcr(x: Tensor) -> Tensor:
 
 def ycbcr_to_rgb(x: Tensor) -> Tensor:
     """RGB (B, 3, H, W) of Y, Cb, Cr: the exact inverse of ``rgb_to_ycbcr``, not clamped."""
-    _check(x)
+    check_images(x, axes="..., 3, H, W")
     channels = []
     for (red, green, blue), shift in zip(_TO_RGB, _TO_RGB_OFFSET, strict=True):
         channels.append(_weighted(x, (red, green, blue)) + shift)
@@ -79,19 +71,19 @@ def rgb_to_grey_gv(x: Tensor) -> Tensor:
 
     The coefficients sum to 0.9999; that is the published form and is kept.
     """
-    _check(x)
+    check_images(x, axes="..., 3, H, W")
     return _weighted(x, GV_GREY)
 
 
 def rgb_to_grey_matlab(x: Tensor) -> Tensor:
     """Grey (B, 1, H, W) in [0, 1] as MATLAB's ``rgb2gray`` takes it, with all its digits."""
-    _check(x)
+    check_images(x, axes="..., 3, H, W")
     return _weighted(x, _MATLAB_GREY)
 
 
 def rgb_to_grey_edsr(x: Tensor) -> Tensor:
     """Grey (B, 1, H, W) as EDSR's code takes it: (65.738 R + 129.057 G + 25.064 B) / 256."""
-    _check(x)
+    check_images(x, axes="..., 3, H, W")
     red, green, blue = (weight / 256 for weight in _EDSR_GREY)
     return _weighted(x, (red, green, blue))
 
@@ -101,4 +93,5 @@ def round_uint8(x: Tensor) -> Tensor:
 
     Any shape. The derivative is zero: quantise after the loss, not before it.
     """
+    check_images(x, axes="...")
     return x.clamp(0, 1).mul(255).add(0.5).floor().div(255)

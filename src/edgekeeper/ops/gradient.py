@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekeeper.errors import InputError, check_choice
+from edgekeeper.ops.check import check_images
 
 Border = Literal["zero", "replicate", "valid"]
 Operator = Literal["sobel", "central"]
@@ -68,17 +69,8 @@ class _Differences(torch.autograd.Function):
         return -(first + second), None
 
 
-def check_floats(x: Tensor) -> None:
-    """Raise InputError unless ``x`` is floating-point images (B, C, H, W)."""
-    if x.ndim != 4 or not x.is_floating_point():
-        raise InputError(
-            f"A tensor {tuple(x.shape)} of {x.dtype} was given where floating-point images "
-            "(B, C, H, W) are needed."
-        )
-
-
 def _differences(x: Tensor, *, operator: Operator, border: Border, padding: int) -> Gradients:
-    check_floats(x)
+    check_images(x)
     check_choice("border", border, known=("zero", "replicate", "valid"))
     if padding not in (1, 2):
         raise InputError(f"padding is 1 (same size) or 2 (a ring wider), not {padding}.")

@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from edgekeeper.errors import InputError, check_choice
+from edgekeeper.ops.check import check_images
 
 Subsampling = Literal["4:2:0", "4:4:4"]
 
@@ -174,11 +175,7 @@ def jpeg(
     Raises InputError for another shape or dtype, a quality outside 1 to 100, another subsampling
     than "4:2:0" and "4:4:4", or a list whose length is not B.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise InputError(
-            f"jpeg was given a tensor {tuple(images.shape)} of {images.dtype}; it needs RGB images "
-            "(B, 3, H, W) of floating point in [0, 1]."
-        )
+    check_images(images, name="images", axes="B, 3, H, W")
     batch, _, height, width = images.shape
     qualities = [quality] * batch if isinstance(quality, int) else list(quality)
     kinds = [subsampling] * batch if isinstance(subsampling, str) else list(subsampling)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekeeper.errors import InputError, unknown_name
+from edgekeeper.ops.check import check_images
 
 # ---- A matrix with a few neighbouring non-zeros per row, along one axis --------------------------
 
@@ -202,6 +203,7 @@ def enlarging_maps(x: Tensor, *, factor: int, boundary: Boundary = "symmetric") 
     eight bits loses next to nothing: whole numbers up to 255 go in, and each weight is the sum of
     two.
     """
+    check_images(x)
     if torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
             return enlarging_maps(x, factor=factor, boundary=boundary)
@@ -305,11 +307,9 @@ def _is_fixed(scale: float | None, *, device: torch.device) -> bool:
 
 
 def _check(x: Tensor) -> None:
-    if x.ndim < 2 or not x.is_floating_point() or 0 in x.shape[-2:]:
-        raise InputError(
-            f"A resize was given a tensor {tuple(x.shape)} of {x.dtype}; it needs floating-point "
-            "images (..., H, W) with at least one pixel. Divide uint8 images by 255 first."
-        )
+    check_images(x, axes="..., H, W")
+    if 0 in x.shape[-2:]:
+        raise InputError(f"Images {tuple(x.shape)} are empty; a resize needs at least one pixel.")
 
 
 def _target(

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from edgekeeper.errors import InputError
-from edgekeeper.ops.gradient import check_floats, sobel
+from edgekeeper.ops.check import check_images
+from edgekeeper.ops.gradient import sobel
 from edgekeeper.ops.resize import imresize
 
 # Bound of Q: 32 (1 + cos u) (1 + cos v) (1 - cos u cos v) is at most 64, at (u, v) = (90°, 0)
@@ -36,7 +37,7 @@ def sharpen(x: Tensor, strength: float) -> Tensor:
     of the change from the exact solution. Constants stay. Differentiable in ``x``; half precision
     is computed in float32. Raises InputError for a wrong shape, dtype or strength.
     """
-    check_floats(x)
+    check_images(x, valued=True)
     if not 0 <= strength <= STRONGEST or min(x.shape[-2:]) < 3:
         raise InputError(
             f"Images of {x.shape[-2]} × {x.shape[-1]} pixels cannot be sharpened by {strength}: "
@@ -68,6 +69,8 @@ def back_project(sr: Tensor, lr: Tensor) -> Tensor:
     What the exact bicubic makes of ``sr`` lacks of ``lr``, enlarged and added: at whole scales a
     step down the gradient of that squared difference (Irani and Peleg 1991). Not clipped.
     """
+    check_images(sr, name="sr")
+    check_images(lr, name="lr")
     size, large = (lr.shape[-2], lr.shape[-1]), (sr.shape[-2], sr.shape[-1])
     return sr + imresize(lr - imresize(sr, size=size), size=large)
 

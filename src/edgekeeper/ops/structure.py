@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekeeper.errors import InputError, check_choice
+from edgekeeper.ops.check import check_images
 
 WindowBorder = Literal["valid", "zero", "symmetric"]
 
@@ -47,11 +48,7 @@ def patch_variances(x: Tensor, *, patch: int) -> Tensor:
 
     Raises InputError for a wrong shape, a patch below 2 or larger than the image.
     """
-    if x.ndim != 4 or not x.is_floating_point():
-        raise InputError(
-            f"A tensor {tuple(x.shape)} of {x.dtype} was given where floating-point maps "
-            "(B, C, H, W) are needed."
-        )
+    check_images(x)
     batch, channels, height, width = x.shape
     if not 2 <= patch <= min(height, width):
         raise InputError(
@@ -74,12 +71,10 @@ def local_variance(x: Tensor, *, window: int) -> Tensor:
     Of each channel of ``x`` by itself, mirrored at the border without repeating the last pixel.
     Raises InputError for a wrong shape, an even window, or an image that cannot be mirrored so far.
     """
+    check_images(x)
     radius = window // 2
-    if x.ndim != 4 or not x.is_floating_point() or window < 3 or window % 2 == 0:
-        raise InputError(
-            f"A local variance takes floating-point images (B, C, H, W) and an odd window from 3 "
-            f"on; got {tuple(x.shape)} of {x.dtype} and a window of {window}."
-        )
+    if window < 3 or window % 2 == 0:
+        raise InputError(f"The window is {window} pixels wide; an odd window from 3 on is needed.")
     if min(x.shape[-2:]) <= radius:
         raise InputError(
             f"Images of {x.shape[-2]} × {x.shape[-1]} pixels are too small for a window of "
@@ -177,7 +172,9 @@ def ssim_map(
 
     Raises InputError when the shapes or dtypes differ or, for "valid", a side is below 11.
     """
-    if x.shape != y.shape or x.dtype != y.dtype or x.ndim != 4 or not x.is_floating_point():
+    check_images(x)
+    check_images(y, name="y")
+    if x.shape != y.shape or x.dtype != y.dtype:
         raise InputError(
             f"SSIM was given {tuple(x.shape)} {x.dtype} and {tuple(y.shape)} {y.dtype}; it needs "
             "two floating-point tensors (B, C, H, W) of the same shape and type."

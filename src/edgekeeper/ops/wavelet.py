@@ -7,6 +7,7 @@ from torch import Tensor, fft
 from torch.nn import functional
 
 from edgekeeper.errors import InputError
+from edgekeeper.ops.check import check_images
 
 # The low-pass of sym7 (Daubechies, "Ten Lectures on Wavelets", 1992, table 6.3, up to its scale):
 # sum sqrt(2), orthonormal to its even shifts.
@@ -47,8 +48,9 @@ def wavelet_bands(x: Tensor) -> WaveletBands:
     energy; a constant c gives 2c in ``ll`` and 0 elsewhere. Raises InputError for a wrong shape or
     dtype (half precision too) and for images with a side below 14, the filter's length.
     """
+    check_images(x)
     known = x.dtype in (torch.float32, torch.float64)
-    if x.ndim != 4 or not known or min(x.shape[-2:]) < len(SYM7):
+    if not known or min(x.shape[-2:]) < len(SYM7):
         raise InputError(
             f"A tensor {tuple(x.shape)} of {x.dtype} was given where images (B, C, H, W) of "
             f"float32 or float64 and at least {len(SYM7)} × {len(SYM7)} pixels are needed."
