@@ -196,7 +196,7 @@ def show_tables(tables: "Sequence[Table]", form: TableForm | None = None) -> Non
 
     terminal = console()
     if form == "csv":
-        click.echo(as_csv(*tables))
+        click.echo(as_csv(tables[0], tables[1:]))
         return
     for number, table in enumerate(tables):
         if number:

@@ -249,21 +249,22 @@ def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
-def as_csv(*tables: Table) -> str:
+def as_csv(table: Table, others: Sequence[Table] = ()) -> str:
     """Return the cells as one CSV, without stars; notes are left out.
 
-    Of several tables a first column holds the title, and each has the columns of all.
+    With others a first column holds the title, and each row has the columns of all.
     """
-    names = [[name.removeprefix(">") for name in table.columns] for table in tables]
+    tables = (table, *others)
+    names = [[name.removeprefix(">") for name in one.columns] for one in tables]
     columns = list(dict.fromkeys(name for own in names for name in own))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     several = len(tables) > 1
     writer.writerow([*["table"] * several, *columns])
-    for table, own in zip(tables, names, strict=True):
-        for row in table.cells:
+    for one, own in zip(tables, names, strict=True):
+        for row in one.cells:
             cells = dict(zip(own, (cell.rstrip("* ") for cell in row), strict=True))
-            writer.writerow([*[table.title] * several, *(cells.get(name, "") for name in columns)])
+            writer.writerow([*[one.title] * several, *(cells.get(name, "") for name in columns)])
     return text.getvalue().rstrip("\n")
 
 
