@@ -56,4 +56,15 @@ def test_the_command_carries_the_licences_that_are_known(photos, tmp_path, comma
     assert [s.licence for s in sources_in(out, licence="CC0-1.0")] == ["MIT", "MIT", "CC0-1.0"]
     both = ("--drawings", photos)
     ran = command("data", "generate", "-o", out, "--photos", photos, *both)
-    assert ran.status == 2 and "either --drawings or --photos" in ran.err
+    assert ran.status == 2 and "one of --drawings, --photos and --flat" in ran.err
+
+
+def test_flat_colours_are_flat_in_each_quarter(tmp_path, command):
+    assert command("data", "generate", "-o", tmp_path, "--flat", "--count", "2").status == 0
+    first, second = (
+        pyvips.Image.new_from_file(str(path)).numpy() for path in sorted(tmp_path.glob("flat_*"))
+    )
+    assert first.shape == (512, 512, 3) and (first != second).any()
+    for y, x in ((0, 0), (0, 256), (256, 0), (256, 256)):
+        assert np.ptp(first[y : y + 256, x : x + 256], axis=(0, 1)).max() == 0
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 1

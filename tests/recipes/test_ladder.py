@@ -14,7 +14,7 @@ from edgekeeper.training.recipe import Recipe
 def test_every_size_has_every_scale() -> None:
     sizes = {f"{size}_x{scale}" for size in SHAPES for scale in (2, 3, 4)}
     trunks = {"fast_x4_trunk", "balanced_x4_trunk"}
-    kinds = ("x{}", "x{}_trunk", "x{}_texture")
+    kinds = ("x{}", "x{}_trunk", "x{}_mild", "x{}_texture")
     restores = {f"restore_{kind.format(scale)}" for scale in (2, 4) for kind in kinds}
     assert set(LADDER) == sizes | trunks | restores | {"best_x4_texture"}
 

@@ -153,18 +153,25 @@ def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of photographs: write parts of them instead, turned and recoloured, of any size.",
 )
+@click.option("--flat", is_flag=True, help="Write flat colours instead, four an image.")
 def generate(
-    output: Path, count: int, size: int, seed: int, drawings: Path | None, photos: Path | None
+    output: Path,
+    count: int,
+    size: int,
+    seed: int,
+    drawings: Path | None,
+    photos: Path | None,
+    flat: bool,
 ) -> None:
     """Write generated training images (CC0): leaves, shapes, lines, patterns, letters."""
     from edgekeeper.data.prepare import ORIGIN, sources_in, write_licences
-    from edgekeeper.data.synthetic import collage, find_drawings, synthetic_image
+    from edgekeeper.data.synthetic import collage, find_drawings, flat_image, synthetic_image
     from edgekeeper.data.turned import turned_photograph
     from edgekeeper.image import Image, from_tensor, write_image
     from edgekeeper.training.progress import ProgressLine
 
-    if drawings and photos:
-        raise InputError("Give either --drawings or --photos, not both.")
+    if (drawings is not None) + (photos is not None) + flat > 1:
+        raise InputError("Give one of --drawings, --photos and --flat, not several.")
     found = find_drawings(drawings) if drawings else None
     sources = sources_in(photos, licence="") if photos else []
     make_folder(output)
@@ -179,6 +186,9 @@ def generate(
             elif found:
                 image = collage(drawings=found, size=size, seed=seed, number=number)
                 name = f"collage_{seed}_{number:04d}.png"
+            elif flat:
+                image = flat_image(size=size, seed=seed, number=number)
+                name = f"flat_{seed}_{number:04d}.png"
             else:
                 image = synthetic_image(size=size, seed=seed, number=number)
                 name = f"generated_{seed}_{number:04d}.png"

@@ -43,6 +43,13 @@ def synthetic_image(*, size: int, seed: int, number: int) -> Tensor:
     return torch.from_numpy(pixels)[None]
 
 
+def flat_image(*, size: int, seed: int, number: int) -> Tensor:
+    """Return four flat colours, a quarter each (1, 3, size, size) in [0, 1], for an even size."""
+    colours = _flat_colours(np.random.default_rng([seed, number, 3]), 4)
+    quarters = torch.from_numpy(np.stack(colours, axis=1)).reshape(1, 3, 2, 2)
+    return quarters.repeat_interleave(size // 2, -2).repeat_interleave(size // 2, -1)
+
+
 def dead_leaves(random: Generator, size: int) -> Array:
     """Return overlapping shapes of all sizes, each with its own shading and texture."""
     image = _shaded(random, size, _palette(random, 1)[0])

@@ -1,7 +1,7 @@
 """The ladder: three sizes for each scale, the networks to use by default, and restoration.
 
     size       network                        begins from
-    fast       ChainSR, 16 maps, 8 blocks     nothing (``fast_x4_trunk``)
+    fast       ChainSR, 16 maps, 7 blocks     nothing (``fast_x4_trunk``); 8 ship for ×2 and ×3
     balanced   ChainSR, 32 maps, 6 blocks     nothing (``balanced_x4_trunk``)
     best       EDSR, 48 maps, 10 blocks       the light EDSR of its scale
 
@@ -65,7 +65,7 @@ class Shape:
 
 
 SHAPES: dict[LadderSize, Shape] = {
-    "fast": Shape("chain", width=16, blocks=8, constant_steps=10_000, falling_steps=12_000),
+    "fast": Shape("chain", width=16, blocks=7, constant_steps=10_000, falling_steps=12_000),
     "balanced": Shape("chain", width=32, blocks=6, constant_steps=20_000, falling_steps=16_000),
     "best": Shape("edsr", width=48, blocks=10, constant_steps=6_000, falling_steps=7_000),
 }
@@ -160,66 +160,90 @@ def restore_trunk(*, scale: int) -> Recipe:
     )
 
 
-def restore(*, scale: int) -> Recipe:
-    """Return its last run, on patches that are damaged less and some that are not at all."""
+def restore_mild(*, scale: int) -> Recipe:
+    """Return its second run, on patches that are damaged less and some that are not at all."""
     base = restore_trunk(scale=scale)
     optim = replace(_ADAM, learning_rate=5e-4, warmup=100)
     return replace(
         base,
-        name=f"restore_x{scale}",
+        name=f"restore_x{scale}_mild",
         data=replace(base.data, degradations=MILD),
-        stages=(Stage("degraded", 6_000, optim, PIXEL, candidates=2),),
+        stages=(Stage("degraded", {2: 4_000, 4: 6_000}[scale], optim, PIXEL, candidates=2),),
         start=Start(base.name),
     )
 
 
-def with_texture(*, base: Recipe, name: str, scale: int, steps: int) -> Recipe:
+def with_texture(
+    *, base: Recipe, name: str, scale: int, steps: int, weights: dict[str, float]
+) -> Recipe:
     """Return the recipe of a network that goes on from ``base`` for directions of VGG's maps.
 
     A discriminator that judges pixels, LDL and the gradient loss keep structure; ``PhasePattern``
-    keeps flat areas flat (docs/diary.md).
+    keeps flat areas flat (docs/diary.md). ``weights``: of the terms and of the discriminator,
+    "gan"; those that are not named are left out.
     """
     layers = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
     features = spec(
         Perceptual, layer=layers, activation="after_relu", norm="unit", weights="oxford"
     )
-    terms = (
-        Term("perceptual", features, weight=0.12),
-        *PIXEL,
-        Term("gradient", spec(Gradient), weight=0.1),
-        Term("ldl", spec(LDL)),
-        Term("phase", spec(PhasePattern, scale=scale), weight=6.0),
-    )
+    losses = {
+        "perceptual": features,
+        "pixel": spec(L1),
+        "gradient": spec(Gradient),
+        "ldl": spec(LDL),
+        "phase": spec(PhasePattern, scale=scale),
+    }
+    terms = tuple(Term(k, loss, weights[k]) for k, loss in losses.items() if k in weights)
     optim = Optim(learning_rate=2.5e-4, warmup=50, schedule="cosine", final_learning_rate=1e-5)
     judge, fast = spec(UNetDiscriminator, width=32), Optim(learning_rate=5e-4, warmup=20)
-    gan = Discriminator("gan", judge, spec(VanillaGAN), fast, weight=0.3)
+    gan = Discriminator("gan", judge, spec(VanillaGAN), fast, weight=weights.get("gan", 0.0))
+    adversarial = (gan,) if gan.weight else ()
     return replace(
         base,
         name=name,
         data=replace(base.data, patch=64, batch=8),
-        stages=(Stage("adversarial", steps, optim, terms, discriminators=(gan,)),),
+        stages=(Stage("texture", steps, optim, terms, discriminators=adversarial),),
         start=Start(base.name),
         ema_decay=0.995,
         retries=3,
     )
 
 
+def restore(*, scale: int) -> Recipe:
+    """Return its last run, short, which brings LPIPS down at little cost in error."""
+    return with_texture(
+        base=restore_mild(scale=scale),
+        name=f"restore_x{scale}",
+        scale=scale,
+        steps=500,
+        weights={"perceptual": 0.05, "pixel": 1.0, "phase": 6.0},
+    )
+
+
 def clean_texture() -> Recipe:
     """Return the recipe of the network with texture for clean images."""
-    made = with_texture(base=best(scale=4), name="best_x4_texture", scale=4, steps=1_200)
-    (stage,) = made.stages
-    weights = {"pixel": 0.5, "phase": 4.0}
-    terms = tuple(replace(t, weight=weights.get(t.name, t.weight)) for t in stage.terms)
-    (gan,) = stage.discriminators
-    gan = replace(gan, optim=replace(gan.optim, learning_rate=4e-4), weight=0.1)
-    stage = replace(stage, terms=terms, discriminators=(gan,), candidates=2)
-    return replace(made, stages=(stage,))
+    weights = {"perceptual": 0.12, "pixel": 0.5, "gradient": 0.1, "ldl": 1.0, "phase": 4.0}
+    made = with_texture(
+        base=best(scale=4),
+        name="best_x4_texture",
+        scale=4,
+        steps=1_200,
+        weights=weights | {"gan": 0.1},
+    )
+    return replace(made, stages=(replace(made.stages[0], candidates=2),))
 
 
 def restore_texture(*, scale: int) -> Recipe:
     """Return the recipe of a network that restores with texture, of patches as they are drawn."""
-    base = restore_trunk(scale=scale)
-    return with_texture(base=base, name=f"restore_x{scale}_texture", scale=scale, steps=3_000)
+    weights = {"perceptual": 0.15, "pixel": 0.6, "gradient": 0.1, "ldl": 1.0, "phase": 6.0}
+    made = with_texture(
+        base=restore_trunk(scale=scale),
+        name=f"restore_x{scale}_texture",
+        scale=scale,
+        steps=1_300,
+        weights=weights | {"gan": 0.5},
+    )
+    return replace(made, data=replace(made.data, degradations=MILD))
 
 
 def gpu_rung(
@@ -252,7 +276,7 @@ LADDER: dict[str, Recipe] = {
         *(run(size=size) for size in ("fast", "balanced") for run in (trunk, large_patches)),
         *(other_scale(size=size, scale=n) for size in ("fast", "balanced") for n in (2, 3)),
         *(best(scale=scale) for scale in (2, 3, 4)),
-        *(run(scale=scale) for run in (restore_trunk, restore) for scale in (2, 4)),
+        *(run(scale=scale) for run in (restore_trunk, restore_mild, restore) for scale in (2, 4)),
         clean_texture(),
         *(restore_texture(scale=scale) for scale in (2, 4)),
     )
