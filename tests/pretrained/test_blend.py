@@ -10,6 +10,7 @@ from edgekeeper.errors import InputError
 from edgekeeper.models import EDSR, ESPCN, RRDB, SPSR
 from edgekeeper.models.base import SRModel
 from edgekeeper.pretrained.blend import blend, blend_files
+from edgekeeper.pretrained.cards import gather_images
 from edgekeeper.pretrained.checkpoint import save_model
 from edgekeeper.pretrained.zoo import load
 from edgekeeper.spec import spec
@@ -213,3 +214,13 @@ class TestFiles:
             blend_files(
                 tmp_path / "a.pt", tmp_path / "a.pt", alpha=0.5, target=tmp_path / "c.safetensors"
             )
+
+
+def test_a_card_says_the_images_of_all_its_ancestors_once() -> None:
+    a, b, c = ({"name": n, "sha256": n * 64, "licence": "CC0-1.0"} for n in "abc")
+    parent = {"images": [a, b], "steps": 3, "origin": {"card": {"pictures": [c, a]}}}
+    card = {"blend": {"a": {"card": parent}, "b": {"card": parent}}, "results": [{"images": 5}]}
+    found = gather_images(card)
+    assert found["images"] == [a, b, c] and found["results"] == [{"images": 5}]
+    assert found["blend"]["a"]["card"] == {"steps": 3, "origin": {"card": {}}}
+    assert gather_images({"steps": 1}) == {"steps": 1}

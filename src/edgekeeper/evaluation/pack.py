@@ -8,6 +8,7 @@ from edgekeeper.evaluation.evaluate import evaluate
 from edgekeeper.metrics.score import METRICS, Score
 from edgekeeper.metrics.statistics import interval
 from edgekeeper.models import DGGGANLight, parameter_count
+from edgekeeper.pretrained.cards import gather_images
 from edgekeeper.pretrained.checkpoint import load_exactly, read_network, write_tensors
 from edgekeeper.pretrained.zoo import Network, describe
 
@@ -45,7 +46,11 @@ def pack(
             metrics=(*METRICS, "lpips"),
         )
         results.append({"set": set_name, "protocol": "y_matlab", **_means(scores)})
-    complete = {**file.card, "parameters": parameter_count(model), "results": results}
+    complete = {
+        **gather_images(file.card),
+        "parameters": parameter_count(model),
+        "results": results,
+    }
     write_tensors(target, half, facts={"model": network.to_json(), "card": complete})
     return describe(target)
 

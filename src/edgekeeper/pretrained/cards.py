@@ -74,6 +74,24 @@ def images_of(card: Mapping[str, Any]) -> list[dict[str, str]]:
     return card.get("images") or card.get("pictures") or []  # as earlier versions call it
 
 
+def gather_images(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``card`` with the images of all networks that it came from said once, at its top."""
+    found: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+
+    def without(value: Any) -> Any:
+        if isinstance(value, list):
+            return [without(part) for part in value]
+        if not isinstance(value, Mapping):
+            return value
+        lists = [key for key in ("images", "pictures") if isinstance(value.get(key), list)]
+        for image in (image for key in lists for image in value[key]):
+            found.setdefault(tuple(sorted(image.items())), image)
+        return {key: without(part) for key, part in value.items() if key not in lists}
+
+    rest = without(card)
+    return rest | ({"images": list(found.values())} if found else {})
+
+
 def card_lines(network: Network) -> Iterator[str]:
     """Yield the card of a network for reading; everything that it says is in its JSON."""
     card, name = network.card, network.name
