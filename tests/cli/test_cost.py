@@ -144,7 +144,7 @@ class TestReproduce:
         assert not out.exists()
         for table in ("dgggan-table3", "spsr-table1"):
             for form, parts in {
-                "csv": ["\nset5,ESRGAN,paper,", ",30.4"],
+                "csv": ["set5,ESRGAN,paper,", ",30.4"],
                 "latex": ["\\toprule", "\nset5 & NatSR & paper & \\textbf{30.99", "\\end{tabular}"],
                 "markdown": [f"**{table}, protocol", "| set5 | ESRGAN | paper | 30.4"],
             }.items():
