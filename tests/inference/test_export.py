@@ -55,7 +55,13 @@ from edgekeeper.models import (
 from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.ops.resize import imresize
 from edgekeeper.pretrained.checkpoint import save_model
-from edgekeeper.pretrained.exported import EXPORTED_KEY, RUNTIMES, ExportedNetwork, load_exported
+from edgekeeper.pretrained.exported import (
+    EXPORTED_KEY,
+    RUNTIMES,
+    ExportedNetwork,
+    load_exported,
+    openvino_core,
+)
 from edgekeeper.pretrained.luma import YCbCrESPCN
 from edgekeeper.pretrained.zoo import find
 from edgekeeper.spec import spec
@@ -260,9 +266,7 @@ def stored_weights(path: Path) -> list[np.ndarray]:
         stored = onnx.load(path).graph.initializer
         found = [onnx.numpy_helper.to_array(tensor) for tensor in stored]
     else:
-        import openvino
-
-        operations = openvino.Core().read_model(path).get_ops()
+        operations = openvino_core().read_model(path).get_ops()
         found = [op.data for op in operations if op.get_type_name() == "Constant"]
     return [array for array in found if array.ndim == 4 and array.dtype == np.int8]
 

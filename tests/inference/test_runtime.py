@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -231,3 +233,32 @@ def test_the_command_says_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         told = json.loads(ran.stdout)
         assert told["runtime"] == runtime
         assert any("OpenVINO ran" in note for note in told["notes"]) == (runtime == "openvino")
+
+
+@pytest.mark.parametrize("ended", ["first", "last", "in a thread"])
+def test_a_signal_comes_through_after_openvino_has_ended(ended: str) -> None:
+    """OpenVINO moves the stack of signals and, with two of it, left it in freed memory."""
+    work = f"""
+import gc, os, signal, threading
+from edgekeeper.pretrained.exported import load_exported
+from edgekeeper.pretrained.zoo import EXPORTS
+
+opened = [load_exported(str(EXPORTS / "{NAME}.onnx"), runtime="openvino") for _ in range(2)]
+
+def end():
+    while opened:
+        del opened[0 if {ended == "first"} else -1]
+        gc.collect()
+
+if {ended == "in a thread"}:
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+else:
+    end()
+kept = [bytearray(20_000) for _ in range(500)]  # what was freed is used again
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    run = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "heard\n"), run.stderr

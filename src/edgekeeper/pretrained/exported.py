@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -228,16 +229,31 @@ def import_openvino() -> Any:
     return importlib.import_module("openvino")
 
 
+def openvino_core() -> Any:
+    """Return OpenVINO's ``Core`` of this process: one, never let go.
+
+    A Core gives its thread another stack for signals, and puts back what it found when it ends.
+    Of two that end in the order in which they came, or of one that ends in another thread, the
+    memory of that stack is gone while signals still go there: Ctrl-C then ends the process by
+    SIGSEGV (OpenVINO 2026.4). A fork, which lacks the threads of the Core, gets its own.
+    """
+    return _core(os.getpid())
+
+
+@cache
+def _core(process: int) -> Any:
+    return import_openvino().Core()
+
+
 def _open_openvino(
     path: Path, *, threads: int | None, precision: ExportPrecision
 ) -> tuple[str | None, Run]:
-    openvino = import_openvino()
+    core = openvino_core()
     # OpenVINO takes bfloat16 by itself where it can: float32 has to be asked for.
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
-    core = openvino.Core()
     try:
         network = core.read_model(str(path))
         places = ([EXPORTED_KEY, "facts"], ["framework", EXPORTED_KEY])  # of .xml, of .onnx

@@ -18,7 +18,7 @@ from edgekeeper.models import SRModel
 from edgekeeper.models.base import COLOUR_COUNT
 from edgekeeper.ops.gradient import gradient_map
 from edgekeeper.ops.resize import imresize
-from edgekeeper.pretrained.exported import EXPORTED_KEY, import_openvino
+from edgekeeper.pretrained.exported import EXPORTED_KEY, import_openvino, openvino_core
 
 OPSET = 18
 
@@ -97,7 +97,7 @@ def _write_onnx(path: Path, model: Any, *, facts: Mapping[str, object]) -> None:
 
 def _write_openvino(path: Path, model: Any, *, facts: Mapping[str, object]) -> None:
     openvino = import_openvino()
-    network = openvino.Core().read_model(io.BytesIO(model.SerializeToString()))
+    network = openvino_core().read_model(io.BytesIO(model.SerializeToString()))
     network.set_rt_info(json.dumps(facts), [EXPORTED_KEY, "facts"])
     for key in SHORT:
         network.set_rt_info(str(facts[key]), [EXPORTED_KEY, key])
