@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from edgekeeper.data.degrade import make_lr, to_bytes
-from edgekeeper.data.prepare import SourceImage, prepare_store, sources_in
+from edgekeeper.data.prepare import SourceImage, Teacher, prepare_store, sources_in
 from edgekeeper.data.store import Batch, Store
 from edgekeeper.errors import DataError, ImageError, InputError
 from edgekeeper.ops.resize import imresize
@@ -208,6 +208,30 @@ def test_long_sides_shrink_to_so_many_pixels_and_never_enlarge(
     assert {entry.shrink for entry in store.images if entry.shrink == 1}
     with pytest.raises(InputError, match=r"long_sides is .0,.; give pixels from 1 on"):
         prepare_store(sources, tmp_path / "none", long_sides=(0,))
+
+
+def test_with_a_teacher_hr_is_its_share_of_what_it_makes_of_lr(
+    folder: Path, tmp_path: Path
+) -> None:
+    sources = sources_in(folder)
+    plain = prepare_store(sources, tmp_path / "plain", scales=(2,))
+    teacher = Teacher(
+        "twice", 2, 0.75, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    )
+    taught = prepare_store(sources, tmp_path / "taught", scales=(2,), teacher=teacher)
+    assert (plain.index.teacher, taught.index.teacher) == ("", "twice, 0.75")
+    assert Store.open(tmp_path / "taught").index.teacher == "twice, 0.75"
+    taught.verify()
+    for number in range(len(plain.images)):
+        lr = plain.lr(number, scale=2)
+        assert torch.equal(taught.lr(number, scale=2), lr)
+        result = lr.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        wanted = 0.25 * plain.hr(number).double() + 0.75 * result.double()
+        assert float((taught.hr(number) - wanted).abs().max()) <= 0.51
+    with pytest.raises(
+        InputError, match=r"twice is for ×2, but scales is \(2, 3\); give its scale"
+    ):
+        prepare_store(sources, tmp_path / "none", scales=(2, 3), teacher=teacher)
 
 
 def test_a_table_gives_each_image_its_own_licence(folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """``edgekeeper data``."""
 
-from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,11 +24,11 @@ from edgekeeper.files import make_folder, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgekeeper.data.degradations import Drawn
+    from edgekeeper.data.prepare import Teacher
 
 KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
 MIXTURES = ("light", "photo", "twice", "known")
-_SIDE = 768  # of the part that is shown, of the original
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.group(
@@ -145,12 +143,12 @@ def check_set_command(name: str, scale: int, train: tuple[Path, ...], data: Path
 @click.option("--seed", type=click.IntRange(0), default=0, help="Chance.")
 @click.option(
     "--drawings",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=_FOLDER,
     help="Folder of SVG drawings: write collages of them instead, under their licence.",
 )
 @click.option(
     "--photos",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=_FOLDER,
     help="Folder of photographs: write parts of them instead, turned and recoloured, of any size.",
 )
 @click.option("--flat", is_flag=True, help="Write flat colours instead, four an image.")
@@ -223,6 +221,14 @@ def generate(
     multiple=True,
     help="Licence of each folder's images, in order, or one for all; written into every card.",
 )
+@click.option(
+    "--teacher",
+    metavar="NETWORK",
+    help="Store what this network makes of LR, in eight flips and turns, instead of most of HR.",
+)
+@click.option(
+    "--share", type=click.FloatRange(0, 1), default=0.8, help="How much of the teacher's result."
+)
 @click.option("--strict", is_flag=True, help="End with status 1 if a file was left out as broken.")
 @force_option("Replace a store that exists.")
 def prepare(
@@ -235,6 +241,8 @@ def prepare(
     min_side: int,
     exclude: tuple[str, ...],
     licence: tuple[str, ...],
+    teacher: str | None,
+    share: float,
     strict: bool,
     force: bool,
 ) -> None:
@@ -274,6 +282,7 @@ def prepare(
                 shrink=split_numbers("--shrink", shrink),
                 long_sides=split_numbers("--long-side", long_side) if long_side else (),
                 min_side=min_side,
+                teacher=_teacher(teacher, share) if teacher else None,
                 overwrite="replace" if force else "refuse",
                 progress=lambda done, total, name: line.update(done, total=total, text=name),
                 on_left_out=lambda _, why: left_out.append(why),
@@ -288,6 +297,20 @@ def prepare(
     if left_out:
         click.echo(f"Left out since it could not be read: {len(left_out)}, see above.", err=True)
         raise SystemExit(1 if strict else 0)
+
+
+def _teacher(name: str, share: float) -> "Teacher":
+    from edgekeeper.data.prepare import Teacher
+    from edgekeeper.inference.api import upscale
+    from edgekeeper.inference.network import mean_of_eight
+    from edgekeeper.pretrained.zoo import load
+
+    network = load(name)
+
+    def teach(lr: "Tensor") -> "Tensor":
+        return mean_of_eight(lambda turned: upscale(turned, model=network), lr)
+
+    return Teacher(name, network.scale, share, teach)
 
 
 # ---- What training and measuring do to images, to look at ----------------------------------------
@@ -322,6 +345,7 @@ def degrade_command(
     `edgekeeper upscale` and `evaluate` can be tried on the pairs.
     """
     from edgekeeper import image as files
+    from edgekeeper.data.examples import drawn_examples, known_examples, middle
     from edgekeeper.image import Image, from_tensor
 
     paths = [p for path in images for p in (files.list_images(path) if path.is_dir() else [path])]
@@ -331,15 +355,15 @@ def degrade_command(
     unread = 0
     for path in paths:
         try:
-            hr = _middle(files.to_rgb_tensor(files.read_image(path)), multiple=scale)
+            hr = middle(files.to_rgb_tensor(files.read_image(path)), multiple=scale)
         except ImageError as error:
             unread += 1
             click.echo(f"failed: {shown(error)}", err=True)
             continue
         if mixture == "known":
-            made = _known(hr, scale=scale)
+            made = known_examples(hr, scale=scale)
         else:
-            made = _drawn(hr, mixture=mixture, count=count, scale=scale, seed=seed)
+            made = drawn_examples(hr, mixture=mixture, count=count, scale=scale, seed=seed)
         for name, image, done in chain([("original", hr, "the part that is degraded")], made):
             target, pixels = output / f"{path.stem}_{name}.png", from_tensor(image)
             existing: Literal["replace", "refuse"] = "replace" if force else "refuse"
@@ -347,51 +371,3 @@ def degrade_command(
             click.echo(f"{target}  {done}")
     if unread:
         raise SystemExit(1)
-
-
-Example = tuple[str, "Tensor", str]  # the end of a file's name, the LR image, what was done
-
-
-def _middle(hr: "Tensor", *, multiple: int) -> "Tensor":
-    slices = []
-    for length in hr.shape[-2:]:
-        side = min(length, _SIDE) // multiple * multiple
-        slices.append(slice((length - side) // 2, (length - side) // 2 + side))
-    return hr[..., slices[0], slices[1]]
-
-
-def _known(hr: "Tensor", *, scale: int) -> Iterator[Example]:
-    from edgekeeper.data.degrade import KNOWN, degrade_known
-
-    for known in KNOWN:
-        steps = (f"blur {known.blur:g}", known.blur), (f"noise {known.noise:g}", known.noise)
-        done = [text for text, used in (*steps, (f"JPEG {known.quality}", known.quality)) if used]
-        yield known.name, degrade_known(hr, known, scale=scale), ", ".join(done) or "made smaller"
-
-
-def _drawn(hr: "Tensor", *, mixture: str, count: int, scale: int, seed: int) -> Iterator[Example]:
-    from edgekeeper.data.degradations import LIGHT, PHOTO, TWICE, degrade, draw_round
-
-    settings = replace({"light": LIGHT, "photo": PHOTO, "twice": TWICE}[mixture], clean=0)
-    for number in range(count):
-        lr = degrade(hr, scale=scale, seed=seed, step=0, first_index=number, settings=settings)
-        rounds = []
-        for position, one in enumerate(settings.rounds):
-            drawn = draw_round(one, number=position, seed=seed, step=0, first=number, count=1)
-            rounds.append(_said(drawn))
-        yield f"{mixture}_{number}", lr, "; then ".join(rounds)
-
-
-def _said(drawn: "Drawn") -> str:
-    sigma, (noise, photon) = drawn.sigma[0], (drawn.gaussian[0], drawn.photon[0])
-    steps = [
-        (sigma[0], f"blur {sigma[0]:.2f} × {sigma[1]:.2f}"),
-        (drawn.cutoff[0], "sinc blur"),
-        (drawn.lens[0], f"lens {drawn.lens[0]:.2f}"),
-        (noise, f"{'grey ' if drawn.grey[0] else ''}noise {255 * noise:.1f}"),
-        (photon, "photon noise"),
-        (drawn.amount[0], f"sharpened {drawn.amount[0]:.1f}"),
-        (drawn.ring[0], "ringing"),
-        (drawn.quality[0], f"JPEG {drawn.quality[0]} {'4:2:0' if drawn.halved[0] else '4:4:4'}"),
-    ]
-    return ", ".join(text for used, text in steps if used) or "made smaller"

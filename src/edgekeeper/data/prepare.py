@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import torch
 from torch import Tensor
 
 from edgekeeper.data.degrade import LrKernel, crop_to_multiple, make_lr, to_bytes
@@ -38,6 +39,30 @@ class SourceImage:
 
     path: Path
     licence: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network whose results another is to learn (knowledge distillation).
+
+    What cannot be known from LR is noise to a network that is trained by few patches at a time; in
+    the results of a teacher there is none.
+
+    Attributes:
+        name: of the network, for the cards of those that learn.
+        scale: at which it teaches.
+        share: of its result in the HR image that is stored, 0 to 1; the rest is the true HR image.
+        network: gives SR (1, 3, sH, sW) of LR (1, 3, H, W), both in [0, 1].
+    """
+
+    name: str
+    scale: int
+    share: float
+    network: Callable[[Tensor], Tensor]
+
+    def hr(self, hr: Tensor, lr: Tensor) -> Tensor:
+        """Return what is to be learned instead of ``hr`` (1, 3, sH, sW), in steps of 1/255."""
+        return round_uint8(torch.lerp(hr, self.network(lr), self.share))
 
 
 # Called with (sources done, sources in all, name of the source just done)
@@ -92,6 +117,7 @@ def prepare_store(
     shrink: Sequence[int] = (1,),
     long_sides: Sequence[int] = (),
     min_side: int = 1,
+    teacher: Teacher | None = None,
     overwrite: Literal["refuse", "replace"] = "refuse",
     progress: _Progress | None = None,
     on_left_out: NotRead | None = None,
@@ -103,14 +129,13 @@ def prepare_store(
     ``long_sides`` it gives one per length instead, shrunk to so many pixels on its long side: a
     whole scene in 500 pixels teaches more than a sky in 1,800. HR images are cropped to a multiple
     of all ``scales``; those with a side below ``min_side`` are left out. Alpha is dropped, grey
-    becomes RGB. A file that cannot be read is told to ``on_left_out``, or an error without it. The
-    store is written beside ``target`` and renamed when complete: a failure leaves nothing.
+    becomes RGB. With a ``teacher``, HR is for the most part what that makes of LR. A file that
+    cannot be read is told to ``on_left_out``, or an error without it. The store is written beside
+    ``target`` and renamed when complete: a failure leaves nothing.
     Raises DataError: nothing can be read, or ``target`` is in the way; InputError.
     """
     folder = follow(Path(target))
-    _check_arguments(images, scales=scales, shrink=shrink)
-    if long_sides and min(long_sides) < 1:
-        raise InputError(f"long_sides is {tuple(long_sides)}; give pixels from 1 on.")
+    _check_arguments(images, scales, shrink, long_sides, teacher)
     if folder.exists() and overwrite == "refuse":
         raise DataError(f"'{folder}' exists already; choose another name or overwrite='replace'.")
     if folder.exists() and not (folder / INDEX).is_file():
@@ -122,7 +147,13 @@ def prepare_store(
             partial.mkdir()
             with (partial / PIXELS).open("wb") as file:
                 writer = Writer(
-                    file, tuple(scales), lr_kernel, min_side, tuple(shrink), tuple(long_sides)
+                    file,
+                    tuple(scales),
+                    lr_kernel,
+                    min_side,
+                    tuple(shrink),
+                    tuple(long_sides),
+                    teacher,
                 )
                 unread = len(images)
                 for number, source in enumerate(images, start=1):
@@ -162,7 +193,11 @@ def _read(path: Path, *, on_left_out: NotRead | None) -> tuple[Tensor, str] | No
 
 
 def _check_arguments(
-    images: Sequence[SourceImage], *, scales: Sequence[int], shrink: Sequence[int]
+    images: Sequence[SourceImage],
+    scales: Sequence[int],
+    shrink: Sequence[int],
+    long_sides: Sequence[int],
+    teacher: Teacher | None,
 ) -> None:
     if not images:
         raise InputError("There are no images to prepare; give at least one.")
@@ -172,6 +207,13 @@ def _check_arguments(
             raise InputError(
                 f"{name} is {tuple(factors)}; give different whole numbers from {lowest} on."
             )
+    if teacher is not None and tuple(scales) != (teacher.scale,):
+        raise InputError(
+            f"The teacher {teacher.name} is for ×{teacher.scale}, but scales is {tuple(scales)}; "
+            "give its scale alone."
+        )
+    if long_sides and min(long_sides) < 1:
+        raise InputError(f"long_sides is {tuple(long_sides)}; give pixels from 1 on.")
 
 
 @dataclass
@@ -184,6 +226,7 @@ class Writer:
     min_side: int
     shrink: tuple[int, ...]
     long_sides: tuple[int, ...]
+    teacher: Teacher | None = None
     entries: list[Entry] = field(default_factory=list)
     offset: int = 0
 
@@ -199,11 +242,14 @@ class Writer:
         for factor, hr in self.shrunk(image, factors):
             # Regions are written in the order in which they are named here.
             self.of_image = hashlib.sha256()
-            region = self.write(hr)
-            lr = {
-                scale: self.write(make_lr(hr, scale=scale, kernel=self.lr_kernel))
+            small = {
+                scale: make_lr(hr, scale=scale, kernel=self.lr_kernel)
                 for scale in sorted(self.scales)
             }
+            if self.teacher is not None:
+                hr = self.teacher.hr(hr, small[self.teacher.scale])
+            region = self.write(hr)
+            lr = {scale: self.write(image) for scale, image in small.items()}
             path, own = source.path, self.of_image.hexdigest()
             name = path.stem if factor == 1 else f"{path.stem}_shrunk{factor:g}"
             entry = Entry(name, path.name, sha256, source.licence, factor, region, lr, own)
@@ -242,4 +288,5 @@ class Writer:
             pixels_bytes=self.offset,
             pixels_sha256=self.digest.hexdigest(),
             images=tuple(self.entries),
+            teacher=f"{self.teacher.name}, {self.teacher.share:g}" if self.teacher else "",
         )

@@ -70,13 +70,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """The whole index: how LR was made, the digest of the pixels and all images."""
+    """The whole index: how LR was made, the digest of the pixels and all images.
+
+    ``teacher``: whose results the HR images are for the most part, and their share ("": nobody's).
+    """
 
     scales: tuple[int, ...]
     lr_kernel: str
     pixels_bytes: int
     pixels_sha256: str
     images: tuple[Entry, ...]
+    teacher: str = ""
 
 
 def write_index(index: Index, path: Path) -> None:
@@ -120,6 +124,7 @@ def _index_from(content: dict[str, Any]) -> Index:
         pixels_bytes=int(content["pixels_bytes"]),
         pixels_sha256=str(content["pixels_sha256"]),
         images=tuple(images),
+        teacher=str(content.get("teacher", "")),
     )
 
 

@@ -134,6 +134,8 @@ def training_lines(card: Mapping[str, object]) -> Iterator[str]:
         yield f"  unfinished: {card['unfinished']}"
     if before := " <- ".join(_origins(card)):
         yield f"  begins from {before}"
+    if "teacher" in card:
+        yield f"  taught by {card['teacher']} of its result, the rest of the images themselves"
     images = images_of(card)
     # A kind, which may have a comma in brackets, and who is to be named.
     licences = [re.split(r", (?![^(]*\))", image["licence"], maxsplit=1) for image in images]

@@ -256,6 +256,7 @@ def card_of(state: State, *, recipe: Recipe, store: Store) -> dict[str, object]:
     return {
         "recipe": to_plain(recipe),
         "store": store.fingerprint,
+        **({"teacher": store.index.teacher} if store.index.teacher else {}),
         "images": sorted(images.values(), key=lambda image: image["name"]),
         "steps": state.step,
         **({} if whole else {"unfinished": f"after {state.step} of {recipe.steps} updates"}),
