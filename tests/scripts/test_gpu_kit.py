@@ -46,7 +46,7 @@ def test_the_plan_s_recipes_are_recipes(kit: ModuleType, tmp_path: Path) -> None
             assert (recipe.name, recipe.steps) == (rung.name, 80)
             assert recipe.data.batch == (2 if tiny else 32)
             model = dict(recipe.model.arguments)
-            assert model["blocks"] == SHAPES[rung.size].blocks
+            assert model["blocks"] == SHAPES[rung.size].in_time.blocks
 
 
 def test_a_network_is_taken_out_of_a_file(kit: ModuleType, tmp_path: Path) -> None:

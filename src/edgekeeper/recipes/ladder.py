@@ -5,7 +5,8 @@
     balanced   ChainSR, 32 maps, 6 blocks     nothing (``balanced_x4_trunk``)
     best       EDSR, 48 maps, 10 blocks       the light EDSR of its scale
 
-At ×4 each ships with a block less, at last taught by `best_x4` (``distilled``).
+At ×4 each ships with a block less, at last taught by `best_x4`, and `best_x2` by itself
+(``distilled``).
 
 Chains learn by SOAP on 8 patches of 24 LR pixels, of three drawn the one with the strongest edges,
 and end on patches of 64, at last by Adam; ×2 and ×3 go on from ×4 with a new last layer. The
@@ -143,22 +144,23 @@ def best(*, scale: int) -> Recipe:
     )
 
 
-def distilled(*, size: LadderSize, steps: int) -> Recipe:
-    """Return the last run at ×4: distillation.
+def distilled(*, size: LadderSize, steps: int, scale: int = 4) -> Recipe:
+    """Return the last run of a size: distillation.
 
     In its store HR is for the most part a teacher's result (``data prepare --teacher``): that of
-    `best_x4` before this run, whose mean over eight flips and turns is 0.19 dB better than what it
-    gives at once. benchmarks/prune.py leaves out the block that is missed least.
+    `best_x4` (×2: `best_x2`) before this run, whose mean over eight flips and turns is 0.19 dB
+    better than what it gives at once. At ×4 benchmarks/prune.py leaves out the block that is
+    missed least.
     """
-    base = trunk(size=size, patch=64, batch=4)
+    shape = SHAPES[size].in_time if scale == 4 else SHAPES[size]
     optim = replace(_ADAM, learning_rate=5e-4 if size == "best" else 1e-3)
     return replace(
-        base,
-        name=f"{size}_x4_distilled",
-        model=SHAPES[size].in_time.network(scale=4),
+        trunk(size=size, scale=scale, patch=64, batch=4),
+        name=f"{size}_x{scale}_distilled",
+        model=shape.network(scale=scale),
         stages=(Stage("taught", steps, optim, _TAUGHT, candidates=2),),
         validation=None,
-        start=Start(f"{size}_x4"),
+        start=Start(f"{size}_x{scale}"),
     )
 
 
@@ -308,6 +310,7 @@ LADDER: dict[str, Recipe] = {
         distilled(size="fast", steps=9_000),
         distilled(size="balanced", steps=12_000),
         distilled(size="best", steps=6_500),
+        distilled(size="best", steps=4_000, scale=2),
         *(run(scale=scale) for run in (restore_trunk, restore_mild, restore) for scale in (2, 4)),
         clean_texture(),
         *(restore_texture(scale=scale) for scale in (2, 4)),
