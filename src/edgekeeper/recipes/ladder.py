@@ -5,8 +5,7 @@
     balanced   ChainSR, 32 maps, 6 blocks     nothing (``balanced_x4_trunk``)
     best       EDSR, 48 maps, 10 blocks       the light EDSR of its scale
 
-At ×4 each ships with a block less, at last taught by `best_x4`, and `best_x2` by itself
-(``distilled``).
+At ×4 and ×2 all are taught by the largest at last (``distilled``), at ×4 with a block less.
 
 Chains learn by SOAP on 8 patches of 24 LR pixels, of three drawn the one with the strongest edges,
 and end on patches of 64, at last by Adam; ×2 and ×3 go on from ×4 with a new last layer. The
@@ -310,6 +309,8 @@ LADDER: dict[str, Recipe] = {
         distilled(size="fast", steps=9_000),
         distilled(size="balanced", steps=12_000),
         distilled(size="best", steps=6_500),
+        distilled(size="fast", steps=3_600, scale=2),
+        distilled(size="balanced", steps=2_600, scale=2),
         distilled(size="best", steps=4_000, scale=2),
         *(run(scale=scale) for run in (restore_trunk, restore_mild, restore) for scale in (2, 4)),
         clean_texture(),
