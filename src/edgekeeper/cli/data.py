@@ -227,7 +227,10 @@ def generate(
     help="Store what this network makes of LR, in eight flips and turns, instead of most of HR.",
 )
 @click.option(
-    "--share", type=click.FloatRange(0, 1), default=0.8, help="How much of the teacher's result."
+    "--share",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    help="With --teacher: how much of its result.",
 )
 @click.option("--strict", is_flag=True, help="End with status 1 if a file was left out as broken.")
 @force_option("Replace a store that exists.")
