@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from edgekeeper.papers.frontier import NETWORKS_OF_FRONTIER
+from edgekeeper.pretrained.zoo import WEIGHTS
+from edgekeeper.recipes import RECIPES
 from edgekeeper.recipes.ladder import LADDER, SHAPES, gpu_rung
 from edgekeeper.training.recipe import Recipe
+from edgekeeper.training.start import start
 
 
 def test_every_size_has_every_scale() -> None:
@@ -47,3 +51,20 @@ def test_a_rung_for_a_gpu_trains_and_begins_from_one_of_another_scale(
     small = dataclasses.replace(reduced(other), start=other.start)
     outcome, _ = run(small, out="other", start_from=tmp_path / "first" / "model.safetensors")
     assert outcome.status == "finished"
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.start])
+def test_what_ships_fits_the_recipes_that_go_on_from_it(name: str) -> None:
+    recipe = RECIPES[name]
+    assert recipe.start is not None
+    file = WEIGHTS / f"{recipe.start.recipe}.safetensors"
+    if not file.is_file():  # a network that does not ship
+        assert recipe.start.recipe in RECIPES
+        return
+    assert "taken" in start(recipe, recipe.model.build(), file=file)
+
+
+@pytest.mark.parametrize("name", NETWORKS_OF_FRONTIER)
+def test_what_ships_fits_the_cells_of_the_frontier(name: str) -> None:
+    cell = dataclasses.replace(LADDER["fast_x4"], model=NETWORKS_OF_FRONTIER[name], start=None)
+    start(cell, cell.model.build(), file=WEIGHTS / f"{name}_x4.safetensors")

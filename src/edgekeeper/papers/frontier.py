@@ -56,8 +56,8 @@ FRONTIER_SCALE = 4
 # Each begins as the network of that name and scale that ships, trained for fidelity.
 NETWORKS_OF_FRONTIER: dict[str, Spec[SRModel]] = {
     "espcn": spec(ESPCN, scale=FRONTIER_SCALE),  # of luma
-    "fast": spec(ChainSR, scale=FRONTIER_SCALE, width=16, blocks=8, depth=3),
-    "balanced": spec(ChainSR, scale=FRONTIER_SCALE, width=32, blocks=6, depth=3),
+    "fast": spec(ChainSR, scale=FRONTIER_SCALE, width=16, blocks=7, depth=3),
+    "balanced": spec(ChainSR, scale=FRONTIER_SCALE, width=32, blocks=5, depth=3),
 }
 # The loss, and the middle one of its weights beside L1.
 STRUCTURE_TERMS: dict[str, tuple[Spec[Loss], float]] = {

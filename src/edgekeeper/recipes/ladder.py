@@ -5,7 +5,8 @@
     balanced   ChainSR, 32 maps, 6 blocks     nothing (``balanced_x4_trunk``)
     best       EDSR, 48 maps, 10 blocks       the light EDSR of its scale
 
-At ×4 and ×2 all are taught by the largest at last (``distilled``), at ×4 with a block less.
+At ×4 and ×2 all are taught by the largest at last (``distilled``), at ×4 with a block less: what
+goes on from a network of ×4 has a new last block.
 
 Chains learn by SOAP on 8 patches of 24 LR pixels, of three drawn the one with the strongest edges,
 and end on patches of 64, at last by Adam; ×2 and ×3 go on from ×4 with a new last layer. The
@@ -64,6 +65,11 @@ class Shape:
     def in_time(self) -> "Shape":
         """The same with a block less: what the time of the size allows at ×4."""
         return replace(self, blocks=self.blocks - 1)
+
+    @property
+    def last_block(self) -> str:
+        """How the names of the block begin that a network `in_time` lacks."""
+        return f"blocks.{self.blocks - 1}."
 
     @property
     def last(self) -> str:
@@ -171,7 +177,7 @@ def other_scale(*, size: LadderSize, scale: int) -> Recipe:
         trunk(size=size, scale=scale, patch=48, batch=4),
         name=f"{size}_x{scale}",
         stages=(Stage("from scale 4", steps, optim, PIXEL, candidates=3),),
-        start=Start(f"{size}_x4", fresh=("last.",)),
+        start=Start(f"{size}_x4", fresh=("last.", SHAPES[size].last_block)),
     )
 
 
@@ -185,7 +191,7 @@ def restore_trunk(*, scale: int) -> Recipe:
         model=SHAPES["best"].network(scale=scale, border=4),  # at 2 flat colours miss by 4 levels
         data=replace(base.data, degradations=PHOTO),
         stages=(Stage("degraded", 8_000, optim, PIXEL, candidates=3),),
-        start=Start(f"best_x{scale}"),
+        start=Start(f"best_x{scale}", fresh=(SHAPES["best"].last_block,) if scale == 4 else ()),
     )
 
 
@@ -259,7 +265,11 @@ def clean_texture() -> Recipe:
         steps=1_200,
         weights=weights | {"gan": 0.1},
     )
-    return replace(made, stages=(replace(made.stages[0], candidates=2),))
+    return replace(
+        made,
+        stages=(replace(made.stages[0], candidates=2),),
+        start=Start("best_x4", fresh=(SHAPES["best"].last_block,)),
+    )
 
 
 def restore_texture(*, scale: int) -> Recipe:
