@@ -15,7 +15,7 @@ import tarfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,8 @@ KEPT_OUT = (
 )
 START = 10.0  # seconds that a training takes before its first update, about
 WITHOUT_GRAPH = 5.0  # times slower, expected before anything is measured
-TINY_STEPS = 20
+TINY_STEPS = 6
+RATES = "rates.json"
 LONG_SIDE = 768  # of the images carried; the store has 512 too
 
 
@@ -95,6 +96,11 @@ save_model(target, load_model(source), spec=file.spec, card=file.card)
 
 def prepare(data: Path, *, resume: Path | None, images: int | None) -> None:
     """Fill the kit: wheels, training images with licences, Set5, states to go on from."""
+    missing = [name for name in FOLDERS if not (data / "train" / name).is_dir()]
+    if missing:
+        sys.exit(f"'{data}' holds no {', '.join(f'train/{name}' for name in missing)}.")
+    if resume is not None and not (resume / "networks.tar").is_file():
+        sys.exit(f"'{resume}' is not what a call leaves in $OUT: it holds no networks.tar.")
     shutil.rmtree(KIT, ignore_errors=True)
     KIT.mkdir(parents=True)
     get_wheels()
@@ -153,8 +159,12 @@ def pack_images(train: Path, target: Path, *, most: int | None) -> None:
 
 
 def unpack_results(results: Path) -> None:
-    """Take the networks and states that an earlier call left in ``$OUT``."""
+    """Take the networks, states and measured rates that an earlier call left in ``$OUT``."""
     (KIT / "runs").mkdir()
+    if (results / "logs.tar.gz").is_file():
+        with tarfile.open(results / "logs.tar.gz") as logs:
+            if RATES in logs.getnames():
+                logs.extract(RATES, KIT, filter="data")
     for archive in ("networks.tar", "states.tar"):
         parts = sorted(results.glob(f"{archive}*"))
         joined = KIT / archive
@@ -249,11 +259,15 @@ def session(*, device: str, tiny: bool, seconds: float) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     here = Session(device, tiny, time.monotonic() + seconds, work, [])
     describe_machine(here)
+    known = KIT / RATES  # an earlier call on such a machine has tested and measured
     with ThreadPoolExecutor(1) as aside:  # the store keeps processors busy, the checks the GPU
         store = aside.submit(make_store, here)
-        check(here)
+        if not known.is_file():
+            check(here)
         store.result()
-    rates = measure(here)
+    rates = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else measure(here)
+    if rates:
+        (work / RATES).write_text(json.dumps(rates), encoding="utf-8")
     with ThreadPoolExecutor(1) as aside:  # scores are computed while the next one trains
         for number, rung in enumerate(PLAN):
             share = rung.share / sum(later.share for later in PLAN[number:])
@@ -324,7 +338,7 @@ def check(here: Session) -> None:
 
 def measure(here: Session) -> dict[str, float]:
     """Return updates a second by name, negative where only the update without a graph works."""
-    file = here.work / "rates.json"
+    file = here.work / RATES
     command = ["benchmarks/train.py", "--device", here.device, "--json", str(file), "--rungs"]
     store = ["--store", str(here.work / "photos.store")]
     small = ["--tiny", "--threads", "1"] if here.tiny else []
@@ -340,8 +354,14 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
     if (folder / "model.safetensors").is_file():
         here.note(f"{rung.name}: finished by an earlier call")
         return
+    if (folder / "network.safetensors").is_file() and not (folder / "last.safetensors").is_file():
+        # Its state was too large to come back: on from the network, with a new plan.
+        (folder / "network.safetensors").rename(folder / "earlier.safetensors")
+        rung = replace(rung, start=rung.name)
     start = here.work / "runs" / str(rung.start) / "model.safetensors"
-    if not start.is_file():  # unfinished: the state is a network file too
+    if rung.start == rung.name:
+        start = start.with_name("earlier.safetensors")
+    elif not start.is_file():  # unfinished: the state is a network file too
         start = start.with_name("last.safetensors")
     if seconds < 5 or (rung.start and not start.is_file()):
         here.note(f"{rung.name}: not begun, {seconds:.0f} s for it")
@@ -354,7 +374,7 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
     seconds = max(3.0, seconds - START)
     if not recipe.is_file():
         steps = TINY_STEPS if here.tiny else max(60, int(0.95 * seconds * abs(rate)) // 20 * 20)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         recipe.write_text(rung.recipe(steps=steps, tiny=here.tiny), encoding="utf-8")
         here.note(f"{rung.name}: {steps} updates planned, at {abs(rate):.0f} a second")
     command = [
@@ -404,7 +424,7 @@ def pack(here: Session) -> None:
             room -= state.stat().st_size
             states += [f"{name}/last.safetensors", f"{name}/recipe.py"]
     archive(OUT / "states.tar", runs, states)
-    archive(OUT / "logs.tar.gz", here.work, ("logs/*.txt", "runs/*/log.jsonl", "rates.json"))
+    archive(OUT / "logs.tar.gz", here.work, ("logs/*.txt", "runs/*/log.jsonl", RATES))
     split(OUT / "states.tar")
 
 
@@ -443,7 +463,7 @@ def main() -> None:
             parser.error("prepare needs --data, the folder that holds train/photos_*")
         prepare(Path(given.data), resume=given.resume, images=given.images)
     else:
-        seconds = given.seconds or (110 if given.tiny else 560)
+        seconds = given.seconds or (400 if given.tiny else 560)
         session(device=given.device, tiny=given.tiny, seconds=seconds)
 
 

@@ -87,3 +87,35 @@ def test_from_the_recipe_s_file_to_an_image(
     # The same command with the Python file goes on: the recipe is the same.
     status, shown, said = run_process("train", recipe, *train)
     assert status == 0 and b"Finished after 9 steps" in shown, said
+
+
+def test_a_network_of_one_s_own_teaches_and_the_card_says_so(
+    run_process: Callable[..., tuple[int, bytes, str]], tmp_path: Path
+) -> None:
+    photos, recipe = tmp_path / "photos", tmp_path / "mine.py"
+    plain, taught, one, two, three = (tmp_path / name for name in ("p", "t", "1", "2", "3"))
+    network = "model.safetensors"
+    photos.mkdir()
+    numbers = np.random.default_rng(0)
+    Image.fromarray(numbers.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(photos / "a.png")
+    recipe.write_text(RECIPE.replace("MODEL", "Mine").replace('"all", 9', '"all", 2'))
+    prepare = ("data", "prepare", photos, "--licence", "CC0-1.0", "--min-side", "8")
+    train = ("train", recipe, "--no-validation")
+    assert run_process(*prepare, "-o", plain, "--scales", "2")[0] == 0
+    assert run_process(*train, "--store", plain, "--out", one)[0] == 0
+
+    status, _, said = run_process(*prepare, "-o", tmp_path / "no", "--share", "0.5")
+    assert status == 2 and "name a network with --teacher" in said
+    teach = (*prepare, "-o", taught, "--teacher", one / network, "--import", recipe)
+    for share in ("nan", "0", "1.5"):
+        status, _, said = run_process(*teach, "--share", share)
+        assert status == 2 and "give a number above 0, at most 1" in said
+    status, _, said = run_process(*teach)  # at the scale of the teacher
+    assert status == 0, said
+    assert run_process(*train, "--store", taught, "--out", two)[0] == 0
+    after = ("--start", two / network, "--store", plain, "--out", three)
+    assert run_process(*train, *after)[0] == 0
+    show = ("models", "card", "--import", recipe)
+    for folder, who in ((two, "  taught by model (SHA-256 "), (three, "  an ancestor was tau")):
+        _, shown, said = run_process(*show, folder / network)
+        assert who in shown.decode() and "0.8 of its result in HR" in shown.decode(), said

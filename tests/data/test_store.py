@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from edgekeeper.data.degrade import make_lr, to_bytes
 from edgekeeper.data.prepare import SourceImage, Teacher, prepare_store, sources_in
@@ -215,12 +216,14 @@ def test_with_a_teacher_hr_is_its_share_of_what_it_makes_of_lr(
 ) -> None:
     sources = sources_in(folder)
     plain = prepare_store(sources, tmp_path / "plain", scales=(2,))
-    teacher = Teacher(
-        "twice", 2, 0.75, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2)
-    )
+
+    def sr(lr: Tensor) -> Tensor:
+        return lr.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    teacher = Teacher("twice", 2, 0.75, sr)
     taught = prepare_store(sources, tmp_path / "taught", scales=(2,), teacher=teacher)
-    assert (plain.index.teacher, taught.index.teacher) == ("", "twice, 0.75")
-    assert Store.open(tmp_path / "taught").index.teacher == "twice, 0.75"
+    assert (plain.index.teacher, taught.index.teacher) == ({}, {"name": "twice", "share": 0.75})
+    assert Store.open(tmp_path / "taught").index.teacher == taught.index.teacher
     taught.verify()
     for number in range(len(plain.images)):
         lr = plain.lr(number, scale=2)
@@ -228,10 +231,15 @@ def test_with_a_teacher_hr_is_its_share_of_what_it_makes_of_lr(
         result = lr.repeat_interleave(2, -1).repeat_interleave(2, -2)
         wanted = 0.25 * plain.hr(number).double() + 0.75 * result.double()
         assert float((taught.hr(number) - wanted).abs().max()) <= 0.51
-    with pytest.raises(
-        InputError, match=r"twice is for ×2, but scales is \(2, 3\); give its scale"
-    ):
+    with pytest.raises(InputError, match=r"twice is for ×2, but LR .* at ×2, ×3; ask for ×2 alone"):
         prepare_store(sources, tmp_path / "none", scales=(2, 3), teacher=teacher)
+    for share in (0.0, 2.0, float("nan"), "0.8"):
+        with pytest.raises(InputError, match=r"Teacher\.share is"):
+            Teacher("twice", 2, share, teacher.network)  # type: ignore[arg-type]
+    for network, fault in ((lambda lr: lr, r"\(1, 3, "), (lambda lr: sr(lr) / 0, "not finite")):
+        with pytest.raises(InputError, match=f"What the teacher odd makes of LR .* is {fault}"):
+            odd = Teacher("odd", 2, 1.0, network)
+            prepare_store(sources, tmp_path / "none", scales=(2,), teacher=odd)
 
 
 def test_a_table_gives_each_image_its_own_licence(folder: Path, tmp_path: Path) -> None:

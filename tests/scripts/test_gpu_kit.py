@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -133,6 +134,50 @@ def test_images_travel_with_their_licences(kit: ModuleType, tmp_path: Path) -> N
     }
     with Image.open(kit.KIT / "images" / "photos_more.avif") as image:
         assert image.size == (768, 51)
+
+
+def test_a_rung_whose_state_stayed_behind_goes_on_from_its_network(
+    kit: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung = kit.PLAN[0]
+    earlier = kit.KIT / "runs" / rung.name
+    earlier.mkdir(parents=True)
+    (earlier / "network.safetensors").touch()
+    here = kit.Session("cpu", True, time.monotonic() + 900, tmp_path / "work", [])
+    commands: list[list[str]] = []
+    monkeypatch.setattr(kit, "OUT", tmp_path)
+    monkeypatch.setattr(here, "run", lambda _, command, **__: commands.append(command) or 0)
+    kit.train(here, rung, seconds=60, rates={})
+    begun = commands[0][commands[0].index("--start") + 1]
+    assert Path(begun).is_file() and Path(begun).name == "earlier.safetensors"
+    recipe = find_recipe(str(here.work / "runs" / rung.name / "recipe.py"))
+    assert recipe.name == rung.name
+    assert recipe.start is not None and recipe.start.fresh == ()
+
+
+def test_prepare_says_what_is_missing_and_keeps_what_is_there(
+    kit: ModuleType, tmp_path: Path
+) -> None:
+    kit.KIT.mkdir()
+    (kit.KIT / "kept").touch()
+    with pytest.raises(SystemExit, match="holds no train/photos_CC0, train/photos_public_domain"):
+        kit.prepare(tmp_path, resume=None, images=None)
+    for folder in kit.FOLDERS:
+        (tmp_path / "train" / folder).mkdir(parents=True)
+    with pytest.raises(SystemExit, match=r"holds no networks\.tar"):
+        kit.prepare(tmp_path, resume=tmp_path / "nowhere", images=None)
+    assert (kit.KIT / "kept").is_file()
+
+
+def test_rates_of_an_earlier_call_are_not_measured_again(kit: ModuleType, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "runs").mkdir(parents=True)
+    (work / kit.RATES).write_text('{"fast_x4": 5.0}', encoding="utf-8")
+    kit.OUT.mkdir()
+    kit.pack(kit.Session("cpu", True, 0.0, work, []))
+    kit.KIT.mkdir()
+    kit.unpack_results(kit.OUT)
+    assert (kit.KIT / kit.RATES).read_text(encoding="utf-8") == '{"fast_x4": 5.0}'
 
 
 @pytest.mark.slow

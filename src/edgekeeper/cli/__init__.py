@@ -36,7 +36,7 @@ COMMANDS = {
 
 TAKES_NETWORKS = (
     *("upscale", "train", "evaluate", "compare", "blend", "cost", "reproduce"),
-    *("figure", "models", "export", "recipes"),
+    *("figure", "models", "export", "recipes", "data"),
 )
 
 

@@ -202,7 +202,9 @@ def generate(
 )
 @click.argument("folders", nargs=-1, required=True, type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The store to write.")
-@click.option("--scales", default="2,3,4", help="Factors to make LR images for.")
+@click.option(
+    "--scales", help="Factors to make LR images for [default: 2,3,4; with --teacher its own]."
+)
 @click.option(
     "--shrink", default="1", help="Shrink by each of these first, to take the JPEG marks off."
 )
@@ -226,18 +228,13 @@ def generate(
     metavar="NETWORK",
     help="Store what this network makes of LR, in eight flips and turns, instead of most of HR.",
 )
-@click.option(
-    "--share",
-    type=click.FloatRange(0, 1),
-    default=0.8,
-    help="With --teacher: how much of its result.",
-)
+@click.option("--share", type=float, help="With --teacher: how much of its result [default: 0.8].")
 @click.option("--strict", is_flag=True, help="End with status 1 if a file was left out as broken.")
 @force_option("Replace a store that exists.")
 def prepare(
     folders: tuple[Path, ...],
     output: Path,
-    scales: str,
+    scales: str | None,
     shrink: str,
     long_side: str,
     kernel: str,
@@ -245,7 +242,7 @@ def prepare(
     exclude: tuple[str, ...],
     licence: tuple[str, ...],
     teacher: str | None,
-    share: float,
+    share: float | None,
     strict: bool,
     force: bool,
 ) -> None:
@@ -275,17 +272,19 @@ def prepare(
             hint = did_you_mean(name, sorted(names))
             raise InputError(f"--exclude: there is no image '{name}' in these folders.{hint}")
     sources = [source for source in sources if source.path.name not in asked]
+    taught_by = _teacher(teacher, share)
+    own = "2,3,4" if taught_by is None else str(taught_by.scale)
     try:
         with ProgressLine("packing", total=len(sources), unit="images") as line:
             store = prepare_store(
                 sources,
                 output,
-                scales=split_numbers("--scales", scales),
+                scales=split_numbers("--scales", scales or own),
                 lr_kernel=kernel,  # type: ignore[arg-type]
                 shrink=split_numbers("--shrink", shrink),
                 long_sides=split_numbers("--long-side", long_side) if long_side else (),
                 min_side=min_side,
-                teacher=_teacher(teacher, share) if teacher else None,
+                teacher=taught_by,
                 overwrite="replace" if force else "refuse",
                 progress=lambda done, total, name: line.update(done, total=total, text=name),
                 on_left_out=lambda _, why: left_out.append(why),
@@ -302,18 +301,24 @@ def prepare(
         raise SystemExit(1 if strict else 0)
 
 
-def _teacher(name: str, share: float) -> "Teacher":
+def _teacher(name: str | None, share: float | None) -> "Teacher | None":
+    if name is None:
+        if share is not None:
+            raise InputError("--share is of a teacher's result: name a network with --teacher.")
+        return None
     from edgekeeper.data.prepare import Teacher
     from edgekeeper.inference.api import upscale
     from edgekeeper.inference.network import mean_of_eight
-    from edgekeeper.pretrained.zoo import load
+    from edgekeeper.pretrained.cards import ancestor
+    from edgekeeper.pretrained.zoo import find, load
 
-    network = load(name)
+    path = find(name)
+    network, origin = load(path), ancestor(path)
 
     def teach(lr: "Tensor") -> "Tensor":
         return mean_of_eight(lambda turned: upscale(turned, model=network), lr)
 
-    return Teacher(name, network.scale, share, teach)
+    return Teacher(path.stem, network.scale, 0.8 if share is None else share, teach, origin)
 
 
 # ---- What training and measuring do to images, to look at ----------------------------------------

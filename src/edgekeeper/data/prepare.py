@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from edgekeeper.files import (
 from edgekeeper.image import NotRead, list_images, read_image, to_rgb_tensor
 from edgekeeper.ops.color import round_uint8
 from edgekeeper.ops.resize import imresize
+from edgekeeper.spec import Allowed, Checked
 
 
 @dataclass(frozen=True)
@@ -42,27 +43,39 @@ class SourceImage:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Teacher(Checked):
     """A network whose results another is to learn (knowledge distillation).
 
     What cannot be known from LR is noise to a network that is trained by few patches at a time; in
     the results of a teacher there is none.
 
     Attributes:
-        name: of the network, for the cards of those that learn.
+        name: of the network.
         scale: at which it teaches.
-        share: of its result in the HR image that is stored, 0 to 1; the rest is the true HR image.
+        share: of its result in the HR image that is stored, above 0; the rest is the true HR image.
         network: gives SR (1, 3, sH, sW) of LR (1, 3, H, W), both in [0, 1].
+        origin: what the cards of those that learn say of it, as `pretrained.cards.ancestor` does.
     """
 
     name: str
     scale: int
-    share: float
+    share: Annotated[float, Allowed("a number above 0, at most 1", lambda x: 0 < x <= 1)]
     network: Callable[[Tensor], Tensor]
+    origin: Mapping[str, object] = field(default_factory=dict)
 
     def hr(self, hr: Tensor, lr: Tensor) -> Tensor:
-        """Return what is to be learned instead of ``hr`` (1, 3, sH, sW), in steps of 1/255."""
-        return round_uint8(torch.lerp(hr, self.network(lr), self.share))
+        """Return what is to be learned instead of ``hr`` (1, 3, sH, sW), in steps of 1/255.
+
+        Raises InputError: the result has another size than ``hr``, or is not finite.
+        """
+        sr = self.network(lr)
+        if sr.shape != hr.shape or not sr.isfinite().all():
+            fault = "not finite" if sr.shape == hr.shape else f"{tuple(sr.shape)}"
+            raise InputError(
+                f"What the teacher {self.name} makes of LR {tuple(lr.shape)} is {fault}; finite "
+                f"values of shape {tuple(hr.shape)} are needed."
+            )
+        return round_uint8(torch.lerp(hr, sr, self.share))
 
 
 # Called with (sources done, sources in all, name of the source just done)
@@ -209,8 +222,8 @@ def _check_arguments(
             )
     if teacher is not None and tuple(scales) != (teacher.scale,):
         raise InputError(
-            f"The teacher {teacher.name} is for ×{teacher.scale}, but scales is {tuple(scales)}; "
-            "give its scale alone."
+            f"The teacher {teacher.name} is for ×{teacher.scale}, but LR images were asked for at "
+            f"{', '.join(f'×{scale}' for scale in scales)}; ask for ×{teacher.scale} alone."
         )
     if long_sides and min(long_sides) < 1:
         raise InputError(f"long_sides is {tuple(long_sides)}; give pixels from 1 on.")
@@ -282,11 +295,14 @@ class Writer:
                 "No image is large enough: after shrinking, the short side must be at least "
                 f"{max(self.min_side, math.lcm(*self.scales))} pixels."
             )
+        said: dict[str, object] = {}
+        if (teacher := self.teacher) is not None:
+            said = {"name": teacher.name, **teacher.origin, "share": teacher.share}
         return Index(
             scales=tuple(sorted(self.scales)),
             lr_kernel=self.lr_kernel,
             pixels_bytes=self.offset,
             pixels_sha256=self.digest.hexdigest(),
             images=tuple(self.entries),
-            teacher=f"{self.teacher.name}, {self.teacher.share:g}" if self.teacher else "",
+            teacher=said,
         )

@@ -11,7 +11,7 @@ import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -72,7 +72,7 @@ class Entry:
 class Index:
     """The whole index: how LR was made, the digest of the pixels and all images.
 
-    ``teacher``: whose results the HR images are for the most part, and their share ("": nobody's).
+    ``teacher``: whose results are in the HR images, and their ``share``; empty for nobody's.
     """
 
     scales: tuple[int, ...]
@@ -80,7 +80,7 @@ class Index:
     pixels_bytes: int
     pixels_sha256: str
     images: tuple[Entry, ...]
-    teacher: str = ""
+    teacher: dict[str, Any] = field(default_factory=dict)
 
 
 def write_index(index: Index, path: Path) -> None:
@@ -124,7 +124,7 @@ def _index_from(content: dict[str, Any]) -> Index:
         pixels_bytes=int(content["pixels_bytes"]),
         pixels_sha256=str(content["pixels_sha256"]),
         images=tuple(images),
-        teacher=str(content.get("teacher", "")),
+        teacher=dict(content.get("teacher") or {}),
     )
 
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekeeper.errors import CheckpointError, InputError
-from edgekeeper.files import sha256_of
 from edgekeeper.models import MODELS, SRModel
-from edgekeeper.pretrained.cards import images_of
+from edgekeeper.pretrained.cards import ancestor, images_of
 from edgekeeper.pretrained.checkpoint import code_version, read_network, save_model
 from edgekeeper.pretrained.published import published_spec
 from edgekeeper.pretrained.zoo import Network, describe, find, is_own, load
@@ -75,8 +74,8 @@ def blend_files(
         "blend": {
             "alpha": float(alpha),
             "weights": "(1 - alpha) * a + alpha * b",
-            "a": _parent(paths[0]),
-            "b": _parent(paths[1]),
+            "a": ancestor(paths[0]),
+            "b": ancestor(paths[1]),
         },
         "images": _images(paths),
         "code": code_version(),
@@ -139,8 +138,3 @@ def _spec(path: Path, *, scale: int | None) -> Spec[SRModel] | None:
     except CheckpointError:  # one of the community's
         return None
     return found if found.target in MODELS.values() else None
-
-
-def _parent(path: Path) -> dict[str, object]:
-    card = {"card": read_network(path).card} if is_own(path) else {}
-    return {"name": path.stem, "file": path.name, "sha256": sha256_of(path), **card}

@@ -4,11 +4,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekeeper.pretrained.zoo import DEFAULTS, WEIGHTS, Network, Style
+from edgekeeper.files import sha256_of
+from edgekeeper.pretrained.checkpoint import read_network
+from edgekeeper.pretrained.zoo import DEFAULTS, WEIGHTS, Network, Style, is_own
 
 LINES: dict[Style, str] = {
     "faithful": "least error",
@@ -92,6 +95,12 @@ def gather_images(card: Mapping[str, Any]) -> dict[str, Any]:
     return rest | ({"images": list(found.values())} if found else {})
 
 
+def ancestor(path: Path) -> dict[str, object]:
+    """Return what a card says of a network that had a part in another: name, SHA-256, own card."""
+    card = {"card": read_network(path).card} if is_own(path) else {}
+    return {"name": path.stem, "file": path.name, "sha256": sha256_of(path), **card}
+
+
 def card_lines(network: Network) -> Iterator[str]:
     """Yield the card of a network for reading; everything that it says is in its JSON."""
     card, name = network.card, network.name
@@ -134,8 +143,10 @@ def training_lines(card: Mapping[str, object]) -> Iterator[str]:
         yield f"  unfinished: {card['unfinished']}"
     if before := " <- ".join(_origins(card)):
         yield f"  begins from {before}"
-    if "teacher" in card:
-        yield f"  taught by {card['teacher']} of its result, the rest of the images themselves"
+    for teacher in _teachers(card):
+        whom = "taught" if teacher == card.get("teacher") else "an ancestor was taught"
+        which = f" (SHA-256 {str(teacher['sha256'])[:8]}…)" if "sha256" in teacher else ""
+        yield f"  {whom} by {teacher['name']}{which}: {teacher['share']:g} of its result in HR"
     images = images_of(card)
     # A kind, which may have a comma in brackets, and who is to be named.
     licences = [re.split(r", (?![^(]*\))", image["licence"], maxsplit=1) for image in images]
@@ -150,6 +161,16 @@ def training_lines(card: Mapping[str, object]) -> Iterator[str]:
 def _results(card: Mapping[str, object]) -> Iterator[dict[str, Any]]:
     results = card.get("results")
     yield from results if isinstance(results, list) else ()
+
+
+def _teachers(card: Any) -> Iterator[dict[str, Any]]:
+    """Yield the teachers of a network and of all that it came from."""
+    if isinstance(card, dict):
+        if isinstance(card.get("teacher"), dict):
+            yield card["teacher"]
+        for key, part in card.items():
+            if key != "teacher":
+                yield from _teachers(part)
 
 
 def _origins(card: Mapping[str, object]) -> Iterator[str]:
