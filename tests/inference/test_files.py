@@ -389,3 +389,17 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
     _, low, high = map(int, done.stdout.split())
     # Held whole, what is higher would take 72 MB more as bytes and 288 MB more as floats.
     assert high - low < 70
+
+
+def test_a_target_that_another_process_wrote_meanwhile_is_skipped(folder, tmp_path, nearest):
+    out = tmp_path / "out"
+
+    def on_step(step):
+        if step.file == 2:
+            (out / "b.png").write_bytes(b"of another process")
+
+    request = Request(sources=(folder,), output=out, model=nearest())
+    results = list(upscale_files(request, on_step=on_step))
+    assert [result.status for result in results] == ["done", "skipped", "done"]
+    assert "exists already" in results[1].reason
+    assert (out / "b.png").read_bytes() == b"of another process"

@@ -47,6 +47,7 @@ MANY = 8  # images of which small ones, too, are worth another runtime's start
 # bounded. An error in a thread is raised where its items are taken or given; whoever stops early
 # says so, and the thread ends with its file closed.
 
+_Pairs = Sequence[tuple[Path, Path]]  # of an image and its target
 _Item = TypeVar("_Item")
 
 
@@ -212,6 +213,7 @@ class _Job:
 
     result: Result
     number: int
+    skips: bool = False  # a target that is there by now, of another process perhaps
     size: tuple[int, int] | None = None
     reading: ReadAhead[Header | Pixels] | None = None
     look: Callable[[], Condition] | None = None
@@ -220,6 +222,10 @@ class _Job:
     finished: float = 0.0
     error: ImageError | None = None
     of_caller: Exception | None = None  # raised by the caller's progress callback
+
+    @property
+    def is_awaited(self) -> bool:
+        return self.written is not None and not self.written.done()
 
     def fails(self, error: Exception) -> None:
         """Note that no file is written, and why, also for a reason that nobody thought of."""
@@ -233,7 +239,8 @@ class _Job:
         elif not isinstance(error, ImageError):
             error = unexpected(source, error)
         self.error = error
-        self.result = Result(source=source, target=target, status="failed", reason=str(error))
+        failed = Result(source=source, target=target, status="failed", reason=str(error))
+        self.result = (refusal(source, target, existing="skip") if self.skips else None) or failed
 
     def note_time(self, _: object = None) -> None:
         """Note that the work ended now."""
@@ -250,11 +257,7 @@ class _Job:
 
 
 def _results(
-    pairs: Sequence[tuple[Path, Path]],
-    request: Request,
-    *,
-    maps: MapOf | None,
-    on_step: Progress | None,
+    pairs: _Pairs, request: Request, *, maps: MapOf | None, on_step: Progress | None
 ) -> Iterator[Result]:
     with (
         ThreadPoolExecutor(1, thread_name_prefix="edgekeeper-read") as reader,
@@ -271,7 +274,7 @@ def _results(
                     on_tile = _counted(on_step, present, files=len(pairs))
                     _enlarge(present, request, maps=maps, pool=writer, on_tile=on_tile)
                 unwritten.append(present)
-                while unwritten and (len(unwritten) > 1 or _is_written(unwritten[0])):
+                while unwritten and (len(unwritten) > 1 or not unwritten[0].is_awaited):
                     oldest = unwritten.popleft()
                     yield oldest.settled()
                     full = full or is_full(oldest.error)
@@ -287,9 +290,7 @@ def _results(
                     job.reading.close()
 
 
-def _begun(
-    pairs: Sequence[tuple[Path, Path]], request: Request, *, pool: Executor
-) -> Iterator[_Job]:
+def _begun(pairs: _Pairs, request: Request, *, pool: Executor) -> Iterator[_Job]:
     """Yield the files, each of which begins to be read when it is asked for, or ends here.
 
     Where that surely decides how it is treated, the thread first looks what it went through.
@@ -300,16 +301,13 @@ def _begun(
     for number, (source, target) in enumerate(pairs, start=1):
         refused = refusal(source, target, existing=request.on_existing)
         job = _Job(refused or Result(source=source, target=target), number)
+        job.skips = request.on_existing == "skip"
         if refused is None:
             look = partial(condition_of, source, tolerant=request.tolerant)
             job.look = pool.submit(look).result if ahead else look
             parts = read_parts(source, target=target, request=request)
             job.reading = ReadAhead(parts, pool=pool, depth=_READ_PARTS)
         yield job
-
-
-def _is_written(job: _Job) -> bool:
-    return job.written is None or job.written.done()
 
 
 def _enlarge(
