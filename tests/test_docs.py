@@ -57,6 +57,7 @@ SHORT = {
     r"serve": "--no-browser --port 0 --folder served",
     r"study serve": "--port 0",
     r"train|reproduce (gv-|structure-|speedrun|.* --store)": "--time-limit 0.001",
+    r"train .*_distilled": "--set data.patch=128",
     r"data generate": "--count 2 --size 224",
     r"data prepare .*--long-side": "--long-side 216 --min-side 100",
     r"data prepare .*--shrink": "--shrink 2 --min-side 100",

@@ -269,9 +269,9 @@ def format_to_write(path: Path, options: SaveOptions) -> str:
     for name, form in FORMATS.items():
         if form.writable and path.suffix.lower() in form.suffixes:
             return name
+    ending = f"ends with '{path.suffix}'" if path.suffix else "has no ending"
     raise ImageError(
-        f"'{path}' cannot be written: its name ends with '{path.suffix}'; "
-        f"use one of {', '.join(SUFFIXES)}."
+        f"'{path}' cannot be written: its name {ending}; use one of {', '.join(SUFFIXES)}."
     )
 
 
