@@ -5,7 +5,7 @@
     balanced   ChainSR, 32 maps, 6 blocks     nothing (``balanced_x4_trunk``)
     best       EDSR, 48 maps, 10 blocks       the light EDSR of its scale
 
-At ×4 and ×2 all are taught by the largest at last (``distilled``), at ×4 with a block less: what
+All are taught by the largest at last (``distilled``), at ×4 with a block less: what
 goes on from a network of ×4 has a new last block.
 
 Chains learn by SOAP on 8 patches of 24 LR pixels, of three drawn the one with the strongest edges,
@@ -153,19 +153,22 @@ def distilled(*, size: LadderSize, steps: int, scale: int = 4) -> Recipe:
     """Return the last run of a size: distillation.
 
     In its store HR is for the most part a teacher's result (``data prepare --teacher``): that of
-    `best_x4` (×2: `best_x2`) before this run, whose mean over eight flips and turns is better
-    than what it gives at once (×4, Set5: 0.19 dB). At ×4 benchmarks/prune.py leaves out the block
-    that is missed least.
+    the largest network of the scale before this run, whose mean over eight flips and turns is
+    better than what it gives at once (×4, Set5: 0.19 dB). At ×4 benchmarks/prune.py leaves out the
+    block that is missed least; at ×2 and ×3 the largest goes on from ×4.
     """
     shape = SHAPES[size].in_time if scale == 4 else SHAPES[size]
     optim = replace(_ADAM, learning_rate=5e-4 if size == "best" else 1e-3)
+    start = Start(f"{size}_x{scale}")
+    if size == "best" and scale != 4:
+        start = Start("best_x4", fresh=(SHAPES[size].last, SHAPES[size].last_block))
     return replace(
         trunk(size=size, scale=scale, patch=64, batch=4),
         name=f"{size}_x{scale}_distilled",
         model=shape.network(scale=scale),
         stages=(Stage("taught", steps, optim, _TAUGHT, candidates=2),),
         validation=None,
-        start=Start(f"{size}_x{scale}"),
+        start=start,
     )
 
 
@@ -319,9 +322,12 @@ LADDER: dict[str, Recipe] = {
         distilled(size="fast", steps=9_000),
         distilled(size="balanced", steps=12_000),
         distilled(size="best", steps=6_500),
-        distilled(size="fast", steps=3_600, scale=2),
-        distilled(size="balanced", steps=2_600, scale=2),
-        distilled(size="best", steps=4_000, scale=2),
+        *(distilled(size="fast", steps=steps, scale=n) for n, steps in ((2, 3_600), (3, 4_500))),
+        *(
+            distilled(size="balanced", steps=steps, scale=n)
+            for n, steps in ((2, 2_600), (3, 3_600))
+        ),
+        *(distilled(size="best", steps=steps, scale=n) for n, steps in ((2, 3_600), (3, 4_500))),
         *(run(scale=scale) for run in (restore_trunk, restore_mild, restore) for scale in (2, 4)),
         clean_texture(),
         *(restore_texture(scale=scale) for scale in (2, 4)),
