@@ -20,7 +20,11 @@ def test_every_size_has_every_scale() -> None:
     trunks = {"fast_x4_trunk", "balanced_x4_trunk"}
     kinds = ("x{}", "x{}_trunk", "x{}_mild", "x{}_texture")
     restores = {f"restore_{kind.format(scale)}" for scale in (2, 4) for kind in kinds}
-    others = {"best_x4_texture", *(f"{size}_x{n}_distilled" for size in SHAPES for n in (2, 3, 4))}
+    others = {
+        "best_x4_texture",
+        "wide_x4",
+        *(f"{size}_x{n}_distilled" for size in SHAPES for n in (2, 3, 4)),
+    }
     assert set(LADDER) == sizes | trunks | restores | others
 
 
