@@ -242,6 +242,30 @@ def test_with_a_teacher_hr_is_its_share_of_what_it_makes_of_lr(
             prepare_store(sources, tmp_path / "none", scales=(2,), teacher=odd)
 
 
+def test_what_a_teacher_made_before_a_stop_is_not_made_again(folder: Path, tmp_path: Path) -> None:
+    sources, made = sources_in(folder), [0]
+
+    def sr(lr: Tensor) -> Tensor:
+        made[0] += 1
+        if made[0] == 3:
+            raise KeyboardInterrupt
+        return lr.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    kept = tmp_path / "stopped.taught"
+    teacher = Teacher("twice", 2, 0.75, sr, {"sha256": "12"})
+    with pytest.raises(KeyboardInterrupt):
+        prepare_store(sources, tmp_path / "stopped", scales=(2,), teacher=teacher)
+    assert len(list(kept.iterdir())) == 2 and not (tmp_path / "stopped").exists()
+    next(kept.iterdir()).write_bytes(b"cut short")
+    store = prepare_store(sources, tmp_path / "stopped", scales=(2,), teacher=teacher)
+    assert made[0] == 3 + len(store.images) - 1 and not kept.exists()
+    whole = prepare_store(sources, tmp_path / "whole", scales=(2,), teacher=teacher)
+    assert whole.index.pixels_sha256 == store.index.pixels_sha256
+    other = Teacher("twice", 2, 0.5, sr, {"sha256": "12"})  # another share is another store
+    half = prepare_store(sources, tmp_path / "other", scales=(2,), teacher=other)
+    assert half.index.pixels_sha256 != whole.index.pixels_sha256
+
+
 def test_a_table_gives_each_image_its_own_licence(folder: Path, tmp_path: Path) -> None:
     first, *others = sources_in(folder)
     beside = tmp_path / "beside"

@@ -226,7 +226,8 @@ def generate(
 @click.option(
     "--teacher",
     metavar="NETWORK",
-    help="Store what this network makes of LR, in eight flips and turns, instead of most of HR.",
+    help="Store what this network makes of LR, in eight flips and turns, instead of most of HR. "
+    "Stopped, the same command goes on.",
 )
 @click.option("--share", type=float, help="With --teacher: how much of its result [default: 0.8].")
 @click.option("--strict", is_flag=True, help="End with status 1 if a file was left out as broken.")

@@ -6,11 +6,13 @@ import io
 import logging
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from edgekeeper.errors import DataError, ImageError, InputError
 from edgekeeper.files import (
     follow,
     make_folder,
+    new_file,
     not_written,
     read_text,
     reading,
@@ -144,7 +147,8 @@ def prepare_store(
     of all ``scales``; those with a side below ``min_side`` are left out. Alpha is dropped, grey
     becomes RGB. With a ``teacher``, HR is for the most part what that makes of LR. A file that
     cannot be read is told to ``on_left_out``, or an error without it. The store is written beside
-    ``target`` and renamed when complete: a failure leaves nothing.
+    ``target`` and renamed when complete: a failure leaves nothing but what a teacher made, if its
+    ``origin`` has a ``sha256``, in ``TARGET.taught``, from which the same call goes on.
     Raises DataError: nothing can be read, or ``target`` is in the way; InputError.
     """
     folder = follow(Path(target))
@@ -154,6 +158,7 @@ def prepare_store(
     if folder.exists() and not (folder / INDEX).is_file():
         raise DataError(f"'{folder}' is no packed store, and is not replaced; choose another name.")
     make_folder(folder.parent, error=DataError)
+    kept = folder.with_name(f"{folder.name}.taught")
     try:
         with staging(folder.parent) as hidden:
             partial = hidden / folder.name
@@ -167,6 +172,7 @@ def prepare_store(
                     tuple(shrink),
                     tuple(long_sides),
                     teacher,
+                    kept,
                 )
                 unread = len(images)
                 for number, source in enumerate(images, start=1):
@@ -184,6 +190,7 @@ def prepare_store(
                 # The old store leaves its name first, so that a name never holds half a store.
                 folder.rename(hidden / "replaced")
             partial.rename(folder)
+        shutil.rmtree(kept, ignore_errors=True)
     except OSError as error:
         raise not_written(folder, error, error=DataError) from error
     return Store.open(folder)
@@ -240,6 +247,7 @@ class Writer:
     shrink: tuple[int, ...]
     long_sides: tuple[int, ...]
     teacher: Teacher | None = None
+    kept: Path | None = None  # folder of what the teacher made, to go on from
     entries: list[Entry] = field(default_factory=list)
     offset: int = 0
 
@@ -260,13 +268,31 @@ class Writer:
                 for scale in sorted(self.scales)
             }
             if self.teacher is not None:
-                hr = self.teacher.hr(hr, small[self.teacher.scale])
+                hr = self.taught(self.teacher, hr, small[self.teacher.scale])
             region = self.write(hr)
             lr = {scale: self.write(image) for scale, image in small.items()}
             path, own = source.path, self.of_image.hexdigest()
             name = path.stem if factor == 1 else f"{path.stem}_shrunk{factor:g}"
             entry = Entry(name, path.name, sha256, source.licence, factor, region, lr, own)
             self.entries.append(entry)
+
+    def taught(self, teacher: Teacher, hr: Tensor, lr: Tensor) -> Tensor:
+        """Return what ``teacher`` makes of an image, now or in an earlier call that was stopped."""
+        network = teacher.origin.get("sha256")
+        if network is None or self.kept is None:
+            return teacher.hr(hr, lr)
+        key = hashlib.sha256(f"{network} {teacher.share} {tuple(hr.shape)}".encode())
+        for image in (hr, lr):
+            key.update(to_bytes(image).contiguous().numpy().data)
+        file = self.kept / key.hexdigest()
+        if file.is_file() and file.stat().st_size == hr.numel():
+            made = torch.from_numpy(np.fromfile(file, np.uint8))
+            return made.reshape(hr.shape).float() / 255
+        result = teacher.hr(hr, lr)
+        make_folder(self.kept, error=DataError)
+        with new_file(file, error=DataError) as draft:
+            draft.write_bytes(to_bytes(result).contiguous().numpy().data)
+        return result
 
     def shrunk(self, image: Tensor, factors: Sequence[float]) -> Iterator[tuple[float, Tensor]]:
         """(factor, HR image) for each factor whose copy is large enough."""
