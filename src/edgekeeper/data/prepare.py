@@ -268,7 +268,7 @@ class Writer:
                 for scale in sorted(self.scales)
             }
             if self.teacher is not None:
-                hr = self.taught(self.teacher, hr, small[self.teacher.scale])
+                hr = self.taught(hr, small[self.teacher.scale], teacher=self.teacher)
             region = self.write(hr)
             lr = {scale: self.write(image) for scale, image in small.items()}
             path, own = source.path, self.of_image.hexdigest()
@@ -276,7 +276,7 @@ class Writer:
             entry = Entry(name, path.name, sha256, source.licence, factor, region, lr, own)
             self.entries.append(entry)
 
-    def taught(self, teacher: Teacher, hr: Tensor, lr: Tensor) -> Tensor:
+    def taught(self, hr: Tensor, lr: Tensor, *, teacher: Teacher) -> Tensor:
         """Return what ``teacher`` makes of an image, now or in an earlier call that was stopped."""
         network = teacher.origin.get("sha256")
         if network is None or self.kept is None:
