@@ -143,10 +143,14 @@ def training_lines(card: Mapping[str, object]) -> Iterator[str]:
         yield f"  unfinished: {card['unfinished']}"
     if before := " <- ".join(_origins(card)):
         yield f"  begins from {before}"
+    told: set[str] = set()
     for teacher in _teachers(card):
-        whom = "taught" if teacher == card.get("teacher") else "an ancestor was taught"
         which = f" (SHA-256 {str(teacher['sha256'])[:8]}…)" if "sha256" in teacher else ""
-        yield f"  {whom} by {teacher['name']}{which}: {teacher['share']:g} of its result in HR"
+        by = f"by {teacher['name']}{which}: {teacher['share']:g} of its result in HR"
+        own = not told and "teacher" in card
+        if by not in told:
+            yield f"  {'taught' if own else 'an ancestor was taught'} {by}"
+        told.add(by)
     images = images_of(card)
     # A kind, which may have a comma in brackets, and who is to be named.
     licences = [re.split(r", (?![^(]*\))", image["licence"], maxsplit=1) for image in images]
