@@ -109,7 +109,7 @@ def test_a_network_of_one_s_own_teaches_and_the_card_says_so(
     teach = (*prepare, "-o", taught, "--teacher", one / network, "--import", recipe)
     for share in ("nan", "0", "1.5"):
         status, _, said = run_process(*teach, "--share", share)
-        assert status == 2 and "give a number above 0, at most 1" in said
+        assert status == 2 and f"--share is {share}; give a number above 0, at most 1" in said
     status, _, said = run_process(*teach)  # at the scale of the teacher
     assert status == 0, said
     assert run_process(*train, "--store", taught, "--out", two)[0] == 0

@@ -71,4 +71,5 @@ def test_what_ships_fits_the_recipes_that_go_on_from_it(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS_OF_FRONTIER)
 def test_what_ships_fits_the_cells_of_the_frontier(name: str) -> None:
     cell = dataclasses.replace(LADDER["fast_x4"], model=NETWORKS_OF_FRONTIER[name], start=None)
-    start(cell, cell.model.build(), file=WEIGHTS / f"{name}_x4.safetensors")
+    taken = start(cell, cell.model.build(), file=WEIGHTS / f"{name}_x4.safetensors")["taken"]
+    assert taken == f"{len(cell.model.build().state_dict())} tensors"  # all of them

@@ -307,6 +307,9 @@ def _teacher(name: str | None, share: float | None) -> "Teacher | None":
         if share is not None:
             raise InputError("--share is of a teacher's result: name a network with --teacher.")
         return None
+    share = 0.8 if share is None else share
+    if not 0 < share <= 1:
+        raise InputError(f"--share is {share:g}; give a number above 0, at most 1.")
     from edgekeeper.data.prepare import Teacher
     from edgekeeper.inference.api import upscale
     from edgekeeper.inference.network import mean_of_eight
@@ -319,7 +322,7 @@ def _teacher(name: str | None, share: float | None) -> "Teacher | None":
     def teach(lr: "Tensor") -> "Tensor":
         return mean_of_eight(lambda turned: upscale(turned, model=network), lr)
 
-    return Teacher(path.stem, network.scale, 0.8 if share is None else share, teach, origin)
+    return Teacher(path.stem, network.scale, share, teach, origin)
 
 
 # ---- What training and measuring do to images, to look at ----------------------------------------

@@ -277,11 +277,11 @@ class Writer:
             self.entries.append(entry)
 
     def taught(self, hr: Tensor, lr: Tensor, *, teacher: Teacher) -> Tensor:
-        """Return what ``teacher`` makes of an image, now or in an earlier call that was stopped."""
-        network = teacher.origin.get("sha256")
-        if network is None or self.kept is None:
+        """Return ``teacher.hr(hr, lr)``, made now or in an earlier call that was stopped."""
+        sha256 = teacher.origin.get("sha256")
+        if sha256 is None or self.kept is None:
             return teacher.hr(hr, lr)
-        key = hashlib.sha256(f"{network} {teacher.share} {tuple(hr.shape)}".encode())
+        key = hashlib.sha256(f"{sha256} {teacher.share} {tuple(hr.shape)}".encode())
         for image in (hr, lr):
             key.update(to_bytes(image).contiguous().numpy().data)
         file = self.kept / key.hexdigest()
