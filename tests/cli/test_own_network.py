@@ -119,3 +119,10 @@ def test_a_network_of_one_s_own_teaches_and_the_card_says_so(
     for folder, who in ((two, "  taught by model (SHA-256 "), (three, "  an ancestor was tau")):
         _, shown, said = run_process(*show, folder / network)
         assert who in shown.decode() and "0.8 of its result in HR" in shown.decode(), said
+    shipped = ("train", "fast_x2_distilled", "--no-validation", "--set", "data.patch=32")
+    for store, warned in ((plain, True), (taught, False)):
+        out = tmp_path / f"shipped{warned}"
+        status, _, said = run_process(
+            *shipped, "--time-limit", "1e-6", "--store", store, "--out", out
+        )
+        assert status == 0 and warned is ("`edgekeeper data prepare --teacher` makes one" in said)

@@ -122,6 +122,12 @@ def train_command(
         shipped = WEIGHTS / f"{chosen.start.recipe}.safetensors"
         start = chosen.start.recipe if shipped.is_file() else None
     images = open_store(store, on=others["store_on"])
+    if chosen.name.endswith("_distilled") and not images.index.teacher:
+        click.echo(
+            f"{chosen.name} is for a store with a teacher's results, and '{store}' has none: this "
+            "trains on the images themselves. `edgekeeper data prepare --teacher` makes one.",
+            err=True,
+        )
     start_from = find(start) if start is not None else None
     folder = cached(out, what="runs") if is_address(out) else Path(out)
     is_new = not folder.exists()
