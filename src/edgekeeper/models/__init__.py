@@ -14,6 +14,7 @@ from edgekeeper.models.dbpn import DBPN
 from edgekeeper.models.dgggan import DGGGAN
 from edgekeeper.models.dgggan_light import DGGGANLight
 from edgekeeper.models.discriminators import (
+    PatchDiscriminator,
     SRGANDiscriminator,
     UNetDiscriminator,
     VGGDiscriminator,
@@ -63,6 +64,6 @@ MODELS = {network.__name__.lower(): network for network in _NETWORKS}
 __all__ = ["DBPN", "DGGGAN", "EDSR", "ESPCN", "FSRCNN", "IMDN", "MODELS", "RCAN", "RDN", "RRDB"]
 __all__ += ["SFTGAN", "SPSR", "SRCNN", "VDSR", "AutoEncoder", "ChainSR", "DGGGANLight"]
 __all__ += ["GradientBranch", "GradientGuided", "MSRResNet", "NatSR"]
-__all__ += ["NaturalManifoldDiscriminator", "SRGANDiscriminator", "SRModel", "SRResNet"]
-__all__ += ["SRVGGNetCompact", "StructureExtractor", "UNetDiscriminator", "VGGDiscriminator"]
-__all__ += ["WaveletDiscriminator", "parameter_count"]
+__all__ += ["NaturalManifoldDiscriminator", "PatchDiscriminator", "SRGANDiscriminator", "SRModel"]
+__all__ += ["SRResNet", "SRVGGNetCompact", "StructureExtractor", "UNetDiscriminator"]
+__all__ += ["VGGDiscriminator", "WaveletDiscriminator", "parameter_count"]
