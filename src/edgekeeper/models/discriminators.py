@@ -20,7 +20,7 @@ before a normalisation have no bias.
 ``UNetDiscriminator`` judges every pixel: the U-Net with spectral normalisation of Real-ESRGAN (Wang
 et al., ICCVW 2021, figure 6; https://arxiv.org/abs/2107.10833), 4,376,897 parameters at width 64.
 
-``PatchDiscriminator`` judges overlapping patches of 38 pixels (Isola et al., "Image-to-image
+``PatchDiscriminator`` judges overlapping patches of 28 pixels (Isola et al., "Image-to-image
 translation with conditional adversarial networks", CVPR 2017), and of them the detail alone.
 """
 
