@@ -27,8 +27,8 @@ from edgekeeper.image import list_images, read_image, to_rgb_tensor
 from edgekeeper.inference.network import infer
 from edgekeeper.metrics import psnr
 from edgekeeper.models import EDSR, SRModel
-from edgekeeper.pretrained.cards import ancestor
-from edgekeeper.pretrained.checkpoint import NetworkFile, read_network, save_model
+from edgekeeper.pretrained.cards import ancestor, gather_images
+from edgekeeper.pretrained.checkpoint import NetworkFile, code_version, read_network, save_model
 from edgekeeper.pretrained.zoo import find
 from edgekeeper.spec import Spec, spec
 
@@ -60,10 +60,14 @@ def pruned(file: NetworkFile, *, on: Path) -> tuple[SRModel, Spec[SRModel], str]
     blocks = blocks_of(file)
     smaller = spec(file.spec.target, **{**dict(file.spec.arguments), "blocks": blocks - 1})
     scale = file.spec.build().scale
-    images = [to_rgb_tensor(read_image(path)) for path in list_images(on)]
-    if not images:
+    hr_images = []
+    for path in list_images(on):
+        hr = crop_to_multiple(to_rgb_tensor(read_image(path)), scale)
+        if min(hr.shape[-2:]) < 8 * scale:
+            raise InputError(f"'{path}' is too small: sides of {8 * scale} or more are needed.")
+        hr_images.append(hr)
+    if not hr_images:
         raise InputError(f"'{on}' holds no images.")
-    hr_images = [crop_to_multiple(image, scale) for image in images]
     pairs = [(make_lr(hr, scale=scale, kernel="matlab_uint8"), hr) for hr in hr_images]
     found: dict[float, tuple[int, SRModel]] = {}
     for block in range(blocks):
@@ -119,8 +123,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        if given.output.exists():
-            raise InputError(f"'{given.output}' exists; give another name.")
+        if given.output.exists() or given.output.suffix != ".safetensors":
+            why = "exists" if given.output.exists() else "does not end in .safetensors"
+            raise InputError(f"'{given.output}' {why}; give another name.")
+        if given.on is not None and (given.width or given.blocks):
+            raise InputError("--on prunes, --width and --blocks grow: give one of both.")
         path = find(given.network)
         file = read_network(path)
         if given.on is not None:
@@ -132,9 +139,12 @@ def main() -> None:
         recipe: Any = file.card.get("recipe") or {}
         origin = {"recipe": recipe.get("name", "unknown"), **ancestor(path)}
         card = {"recipe": {"name": f"{path.stem} {done}"}, "steps": 0, "origin": origin}
-        save_model(given.output, model, spec=built, card=card)
+        whole = gather_images(card | {"code": code_version()})
+        save_model(given.output, model, spec=built, card=whole)
     except EdgekeeperError as error:
         sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +100,8 @@ def prepare(data: Path, *, resume: Path | None, images: int | None) -> None:
     missing = [name for name in FOLDERS if not (data / "train" / name).is_dir()]
     if missing:
         sys.exit(f"'{data}' holds no {', '.join(f'train/{name}' for name in missing)}.")
+    if find_spec("pyvips") is None:
+        sys.exit("pyvips is missing: run this with the Python that edgekeeper is installed in.")
     if resume is not None and not (resume / "networks.tar").is_file():
         sys.exit(f"'{resume}' is not what a call leaves in $OUT: it holds no networks.tar.")
     shutil.rmtree(KIT, ignore_errors=True)
@@ -356,7 +359,7 @@ def train(here: Session, rung: Rung, *, seconds: float, rates: dict[str, float])
         return
     if (folder / "network.safetensors").is_file() and not (folder / "last.safetensors").is_file():
         # Its state was too large to come back: on from the network, with a new plan.
-        (folder / "network.safetensors").rename(folder / "earlier.safetensors")
+        shutil.copy2(folder / "network.safetensors", folder / "earlier.safetensors")
         rung = replace(rung, start=rung.name)
     start = here.work / "runs" / str(rung.start) / "model.safetensors"
     if rung.start == rung.name:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -224,6 +225,12 @@ def test_with_a_teacher_hr_is_its_share_of_what_it_makes_of_lr(
     taught = prepare_store(sources, tmp_path / "taught", scales=(2,), teacher=teacher)
     assert (plain.index.teacher, taught.index.teacher) == ({}, {"name": "twice", "share": 0.75})
     assert Store.open(tmp_path / "taught").index.teacher == taught.index.teacher
+    file = tmp_path / "taught" / "index.json"
+    whole = file.read_text()
+    file.write_text(json.dumps({**json.loads(whole), "teacher": "twice, of, 0.75"}))  # as it was
+    said = Store.open(tmp_path / "taught").index.teacher
+    assert said == {"name": "twice, of", "share": 0.75}
+    file.write_text(whole)
     taught.verify()
     for number in range(len(plain.images)):
         lr = plain.lr(number, scale=2)
@@ -264,6 +271,37 @@ def test_what_a_teacher_made_before_a_stop_is_not_made_again(folder: Path, tmp_p
     other = Teacher("twice", 2, 0.5, sr, {"sha256": "12"})  # another share is another store
     half = prepare_store(sources, tmp_path / "other", scales=(2,), teacher=other)
     assert half.index.pixels_sha256 != whole.index.pixels_sha256
+
+
+def test_files_of_others_stay(folder: Path, tmp_path: Path) -> None:
+    """What lies under the name of the kept results, or came under the target's name meanwhile."""
+    sources = sources_in(folder)
+
+    def sr(lr: Tensor) -> Tensor:
+        return lr.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    note = tmp_path / "mine.taught" / "note.txt"
+    note.parent.mkdir()
+    note.write_text("precious")
+    prepare_store(sources, tmp_path / "mine", scales=(2,))
+    teacher = Teacher("twice", 2, 0.75, sr, {"sha256": "12"})
+    prepare_store(sources, tmp_path / "mine", scales=(2,), teacher=teacher, overwrite="replace")
+    assert [path.name for path in note.parent.iterdir()] == ["note.txt"]
+
+    late = tmp_path / "late"
+
+    def intrude(lr: Tensor) -> Tensor:
+        late.mkdir(exist_ok=True)
+        (late / "note.txt").write_text("precious")
+        return sr(lr)
+
+    for overwrite, says in (("refuse", "exists already"), ("replace", "is no packed store")):
+        shutil.rmtree(late, ignore_errors=True)
+        teacher = Teacher("late", 2, 0.75, intrude, {"sha256": overwrite})
+        with pytest.raises(DataError, match=says):
+            prepare_store(sources, late, scales=(2,), teacher=teacher, overwrite=overwrite)  # type: ignore[arg-type]
+        assert (late / "note.txt").read_text() == "precious"
+        assert len(list((tmp_path / "late.taught").iterdir())) >= len(sources) - 1
 
 
 def test_a_table_gives_each_image_its_own_licence(folder: Path, tmp_path: Path) -> None:

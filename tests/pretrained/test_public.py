@@ -153,3 +153,14 @@ def test_the_table_and_the_cards_can_be_read(command: Command) -> None:
     card = json.loads(command("models", "card", "balanced_x4", "--json").out)
     assert card["sharpness"]["0.5"][0] == -0.144
     assert card["scale"] == 4 and len(card["pictures" if "pictures" in card else "images"]) > 100
+
+
+def test_a_card_names_each_teacher_of_parts_of_a_store() -> None:
+    of = [{"name": "a", "sha256": "1" * 64}, {"name": "a", "sha256": "2" * 64}]
+    before = {"teacher": {"name": "b", "share": 1}}
+    card = {"teacher": {"name": "both", "share": 0.8, "of": of}, "origin": {"card": before}}
+    assert [line.strip() for line in training_lines(card) if "taught" in line] == [
+        "taught by a (SHA-256 11111111…): 0.8 of its result in HR",
+        "taught by a (SHA-256 22222222…): 0.8 of its result in HR",
+        "an ancestor was taught by b: 1 of its result in HR",
+    ]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -147,6 +148,12 @@ def test_a_rung_whose_state_stayed_behind_goes_on_from_its_network(
     commands: list[list[str]] = []
     monkeypatch.setattr(kit, "OUT", tmp_path)
     monkeypatch.setattr(here, "run", lambda _, command, **__: commands.append(command) or 0)
+    kit.train(here, rung, seconds=3, rates={})  # too few to begin: what there is comes back
+    assert not commands
+    kit.pack(here)
+    with tarfile.open(tmp_path / "networks.tar") as networks:
+        assert networks.getnames() == [f"{rung.name}/network.safetensors"]
+    shutil.rmtree(here.work / "runs" / rung.name)
     kit.train(here, rung, seconds=60, rates={})
     begun = commands[0][commands[0].index("--start") + 1]
     assert Path(begun).is_file() and Path(begun).name == "earlier.safetensors"

@@ -51,6 +51,7 @@ def test_a_grown_network_gives_the_same_and_all_of_it_learns(tmp_path: Path) -> 
     for arguments, why in (
         ((small, "--width", "3", "--blocks", "2"), "Only an EDSR grows, to 4 maps, 2 blocks"),
         ((small,), "Give --on FOLDER, or --width and --blocks"),
+        ((small, "--on", tmp_path, "--width", "8", "--blocks", "3"), "give one of both"),
         ((small, "--on", tmp_path), "holds no images"),
         (("espcn_x4", "--on", tmp_path), "take a ChainSR or an EDSR"),
         (("espcn_x5", "--on", tmp_path), "There is no network 'espcn_x5'"),
@@ -76,5 +77,9 @@ def test_the_block_that_adds_nothing_is_left_out(tmp_path: Path) -> None:
     assert isinstance(kept, ChainSR) and len(kept.blocks) == 3
     card = read_network(out).card
     assert "results" not in card and card["recipe"]["name"].startswith("chain without block")  # type: ignore[index]
+    Image.fromarray(pixels[:15]).save(tmp_path / "images" / "b.png")
+    for target, why in (("no", "does not end in"), ("no.safetensors", "b.png' is too small")):
+        done = reshape(file, "--on", tmp_path / "images", "-o", tmp_path / target)
+        assert done.returncode == 1 and why in done.stderr
     again = reshape(file, "--on", tmp_path / "images", "-o", out)
     assert again.returncode == 1 and "exists; give another name" in again.stderr

@@ -24,7 +24,7 @@ from edgekeeper.files import make_folder, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgekeeper.data.prepare import Teacher
+    from edgekeeper.data.prepare import SourceImage, Teacher
 
 KERNELS = ("matlab_uint8", "matlab_float", "pillow_bilinear")
 MIXTURES = ("light", "photo", "twice", "known")
@@ -267,12 +267,7 @@ def prepare(
     for folder, terms in zip(folders, licence or ("unknown",) * len(folders), strict=True):
         sources += sources_in(folder, licence=terms, on_left_out=lambda _, y: left_out.append(y))
         others += [path for path in list_others(folder) if path.name not in {ORIGIN, *asked}]
-    names = {source.path.name for source in sources}
-    for name in asked:  # what is meant to stay out, such as validation images, must not slip in
-        if name not in names:
-            hint = did_you_mean(name, sorted(names))
-            raise InputError(f"--exclude: there is no image '{name}' in these folders.{hint}")
-    sources = [source for source in sources if source.path.name not in asked]
+    sources = _without(sources, asked)
     taught_by = _teacher(teacher, share)
     own = "2,3,4" if taught_by is None else str(taught_by.scale)
     try:
@@ -290,6 +285,9 @@ def prepare(
                 progress=lambda done, total, name: line.update(done, total=total, text=name),
                 on_left_out=lambda _, why: left_out.append(why),
             )
+    except BaseException:
+        _say_what_is_kept(taught_by, Path(f"{output}.taught"))
+        raise
     finally:
         if others:
             click.echo(not_read_line(others), err=True)
@@ -300,6 +298,21 @@ def prepare(
     if left_out:
         click.echo(f"Left out since it could not be read: {len(left_out)}, see above.", err=True)
         raise SystemExit(1 if strict else 0)
+
+
+def _without(sources: "list[SourceImage]", asked: list[str]) -> "list[SourceImage]":
+    names = {source.path.name for source in sources}
+    for name in asked:  # what is meant to stay out, such as validation images, must not slip in
+        if name not in names:
+            hint = did_you_mean(name, sorted(names))
+            raise InputError(f"--exclude: there is no image '{name}' in these folders.{hint}")
+    return [source for source in sources if source.path.name not in asked]
+
+
+def _say_what_is_kept(teacher: "Teacher | None", folder: Path) -> None:
+    if teacher is not None and folder.is_dir():
+        text = f"What {teacher.name} made is in '{folder}': the same command goes on from it."
+        click.echo(text, err=True)
 
 
 def _teacher(name: str | None, share: float | None) -> "Teacher | None":

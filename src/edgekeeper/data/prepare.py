@@ -6,8 +6,8 @@ import io
 import logging
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -153,19 +153,16 @@ def prepare_store(
     """
     folder = follow(Path(target))
     _check_arguments(images, scales, shrink, long_sides, teacher)
-    if folder.exists() and overwrite == "refuse":
-        raise DataError(f"'{folder}' exists already; choose another name or overwrite='replace'.")
-    if folder.exists() and not (folder / INDEX).is_file():
-        raise DataError(f"'{folder}' is no packed store, and is not replaced; choose another name.")
+    _check_free(folder, overwrite)
     make_folder(folder.parent, error=DataError)
     kept = folder.with_name(f"{folder.name}.taught")
     try:
         with staging(folder.parent) as hidden:
             partial = hidden / folder.name
             partial.mkdir()
-            with (partial / PIXELS).open("wb") as file:
+            with (partial / PIXELS).open("wb") as pixels:
                 writer = Writer(
-                    file,
+                    pixels,
                     tuple(scales),
                     lr_kernel,
                     min_side,
@@ -186,14 +183,26 @@ def prepare_store(
                     raise DataError("None of the images can be read; no store is made.")
                 index = writer.index()
             write_index(index, partial / INDEX)
+            _check_free(folder, overwrite)  # hours may have passed
             if folder.exists():
                 # The old store leaves its name first, so that a name never holds half a store.
                 folder.rename(hidden / "replaced")
             partial.rename(folder)
-        shutil.rmtree(kept, ignore_errors=True)
+        for file in writer.used:
+            file.unlink(missing_ok=True)
+        if writer.used:
+            with suppress(OSError):  # something else is in it
+                kept.rmdir()
     except OSError as error:
         raise not_written(folder, error, error=DataError) from error
     return Store.open(folder)
+
+
+def _check_free(folder: Path, overwrite: Literal["refuse", "replace"]) -> None:
+    if folder.exists() and overwrite == "refuse":
+        raise DataError(f"'{folder}' exists already; choose another name or overwrite='replace'.")
+    if folder.exists() and not (folder / INDEX).is_file():
+        raise DataError(f"'{folder}' is no packed store, and is not replaced; choose another name.")
 
 
 def _read(path: Path, *, on_left_out: NotRead | None) -> tuple[Tensor, str] | None:
@@ -248,6 +257,7 @@ class Writer:
     long_sides: tuple[int, ...]
     teacher: Teacher | None = None
     kept: Path | None = None  # folder of what the teacher made, to go on from
+    used: set[Path] = field(default_factory=set)  # files in it, of this store
     entries: list[Entry] = field(default_factory=list)
     offset: int = 0
 
@@ -285,6 +295,7 @@ class Writer:
         for image in (hr, lr):
             key.update(to_bytes(image).contiguous().numpy().data)
         file = self.kept / key.hexdigest()
+        self.used.add(file)
         if file.is_file() and file.stat().st_size == hr.numel():
             made = torch.from_numpy(np.fromfile(file, np.uint8))
             return made.reshape(hr.shape).float() / 255

@@ -118,13 +118,17 @@ def _index_from(content: dict[str, Any]) -> Index:
     for item in stored:
         lr = {int(scale): Region(**region) for scale, region in item["lr"].items()}
         images.append(Entry(**{**item, "hr": Region(**item["hr"]), "lr": lr}))
+    teacher = content.get("teacher") or {}
+    if isinstance(teacher, str):  # "NAME, SHARE", as earlier versions wrote it
+        name, _, share = teacher.rpartition(", ")
+        teacher = {"name": name, "share": float(share)}
     return Index(
         scales=tuple(int(scale) for scale in content["scales"]),
         lr_kernel=str(content["lr_kernel"]),
         pixels_bytes=int(content["pixels_bytes"]),
         pixels_sha256=str(content["pixels_sha256"]),
         images=tuple(images),
-        teacher=dict(content.get("teacher") or {}),
+        teacher=dict(teacher),
     )
 
 

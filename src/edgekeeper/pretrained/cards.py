@@ -144,10 +144,9 @@ def training_lines(card: Mapping[str, object]) -> Iterator[str]:
     if before := " <- ".join(_origins(card)):
         yield f"  begins from {before}"
     told: set[str] = set()
-    for teacher in _teachers(card):
+    for own, teacher in _teachers(card):
         which = f" (SHA-256 {str(teacher['sha256'])[:8]}…)" if "sha256" in teacher else ""
         by = f"by {teacher['name']}{which}: {teacher['share']:g} of its result in HR"
-        own = not told and "teacher" in card
         if by not in told:
             yield f"  {'taught' if own else 'an ancestor was taught'} {by}"
         told.add(by)
@@ -167,14 +166,15 @@ def _results(card: Mapping[str, object]) -> Iterator[dict[str, Any]]:
     yield from results if isinstance(results, list) else ()
 
 
-def _teachers(card: Any) -> Iterator[dict[str, Any]]:
-    """Yield the teachers of a network and of all that it came from."""
+def _teachers(card: Any, *, own: bool = True) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """Yield the teachers of a network and then of all that it came from, and whether its own."""
     if isinstance(card, dict):
-        if isinstance(card.get("teacher"), dict):
-            yield card["teacher"]
+        if isinstance(teacher := card.get("teacher"), dict):  # or several, each of some images
+            for one in teacher.get("of", [teacher]):
+                yield own, {"share": teacher["share"], **one}
         for key, part in card.items():
             if key != "teacher":
-                yield from _teachers(part)
+                yield from _teachers(part, own=False)
 
 
 def _origins(card: Mapping[str, object]) -> Iterator[str]:

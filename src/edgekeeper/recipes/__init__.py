@@ -13,7 +13,7 @@ from edgekeeper.recipes.spsr_code import SPSR_CODE
 from edgekeeper.training.recipe import Recipe
 
 FAMILIES: dict[str, dict[str, Recipe]] = {
-    "Networks that ship": TRUNKS | SHIPPED | LADDER | DEMO,
+    "Networks that ship, their trunks and a teacher": TRUNKS | SHIPPED | LADDER | DEMO,
     "Gradient variance loss (Abrahamyan et al., ICASSP 2022), Tables 1 and 2": GV_TABLES,
     "SPSR (Ma et al., CVPR 2020), Table 2, with ESRGAN": SPSR_TABLE2 | SPSR_CODE,
     "Texture, from ESRGAN's light training": TEXTURE,

@@ -152,20 +152,20 @@ def best(*, scale: int) -> Recipe:
 def wide() -> Recipe:
     """Return the training of a teacher at ×4, three times as large as what ships.
 
-    It began from a network of `best` that benchmarks/reshape.py had grown (``--start``).
+    It begins (``--start``) from itself or from a network of `best` that benchmarks/reshape.py grew.
     """
     base = best(scale=4)
     model = replace(SHAPES["best"], width=64, blocks=16).network(scale=4)
     optim = replace(_ADAM, learning_rate=5e-4, warmup=100)
     stages = (Stage("Adam", 5_000, optim, PIXEL, candidates=2),)
-    return replace(base, name="wide_x4", model=model, stages=stages, start=None)
+    return replace(base, name="wide_x4", model=model, stages=stages, start=Start("wide_x4"))
 
 
 def distilled(*, size: LadderSize, steps: int, scale: int = 4) -> Recipe:
     """Return the last run of a size: distillation.
 
     In its store HR is for the most part a teacher's result (``data prepare --teacher``): that of
-    the largest network of the scale before this run (×4: of `wide`), whose mean over eight flips
+    the largest network of the scale before this run, whose mean over eight flips
     and turns is better than what it gives at once (×4, Set5: 0.16 to 0.19 dB). At ×4
     benchmarks/reshape.py leaves out the block that is missed least; at ×2 and ×3 the largest goes
     on from ×4.
