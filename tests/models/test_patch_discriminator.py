@@ -8,17 +8,17 @@ from edgekeeper.errors import InputError
 from edgekeeper.models import PatchDiscriminator, parameter_count
 
 
-def test_parameters_and_one_logit_for_four_by_four_pixels() -> None:
+def test_parameters_and_one_logit_for_eight_by_eight_pixels() -> None:
     network = PatchDiscriminator().double()
-    assert parameter_count(network) == 313_665
-    images = torch.rand(2, 3, 48, 64, dtype=torch.float64, requires_grad=True)
+    assert parameter_count(network) == 575_937
+    images = torch.rand(2, 3, 96, 104, dtype=torch.float64, requires_grad=True)
     logits = network(images)
-    assert logits.shape == (2, 1, 12, 16)
+    assert logits.shape == (2, 1, 12, 13)
     logits[0, 0, 6, 8].backward()
     assert images.grad is not None
     rows, columns = images.grad[0].abs().sum(dim=0).nonzero().T
-    # 28 pixels, and two more on each side for the mean that is taken off
-    assert int(rows.max() - rows.min()) + 1 == int(columns.max() - columns.min()) + 1 == 32
+    # 56 pixels, and eight more on each side for the mean that is taken off
+    assert int(rows.max() - rows.min()) + 1 == int(columns.max() - columns.min()) + 1 == 72
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
@@ -42,7 +42,7 @@ def test_a_hundred_updates_tell_weaker_noise() -> None:
     assert loss.item() < 0.7  # chance: 1.386
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 18, 16), (1, 1, 16, 16), (3, 16, 16), (1, 3, 4, 16)])
+@pytest.mark.parametrize("shape", [(1, 3, 20, 16), (1, 1, 16, 16), (3, 16, 16), (1, 3, 8, 16)])
 def test_other_images_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="multiples of 4 from 8 on"):
+    with pytest.raises(InputError, match="multiples of 8 from 16 on"):
         PatchDiscriminator(width=4)(torch.rand(shape))

@@ -20,7 +20,7 @@ before a normalisation have no bias.
 ``UNetDiscriminator`` judges every pixel: the U-Net with spectral normalisation of Real-ESRGAN (Wang
 et al., ICCVW 2021, figure 6; https://arxiv.org/abs/2107.10833), 4,376,897 parameters at width 64.
 
-``PatchDiscriminator`` judges overlapping patches of 28 pixels (Isola et al., "Image-to-image
+``PatchDiscriminator`` judges overlapping patches of 56 pixels (Isola et al., "Image-to-image
 translation with conditional adversarial networks", CVPR 2017), and of them the detail alone.
 """
 
@@ -194,45 +194,42 @@ class UNetDiscriminator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """One number per 4 x 4 pixels (B, 1, H/4, W/4): high for HR, low for SR, no sigmoid.
+    """One number per 8 x 8 pixels (B, 1, H/8, W/8): high for HR, low for SR, no sigmoid.
 
-    Images are (B, colours, H, W), sides a multiple of 4 from 8 on; InputError otherwise. It sees
-    what is left without the mean of the 5 x 5 pixels around, 16 times as strong: by more than that
+    Images are (B, colours, H, W), sides a multiple of 8 from 16 on; InputError otherwise. It sees
+    what is left without the mean of the 17 x 17 pixels around, 8 times as strong: by more than that
     SR and HR of a trained network hardly differ, and its first hundred updates find it.
 
     Args:
-        width: maps at full size; a halving doubles them.
+        width: maps at full size; a halving doubles them, up to four times ``width``.
     """
 
-    GAIN = 16.0
+    REACH, GAIN = 8, 8.0
 
     def __init__(self, *, colours: int = 3, width: int = 32) -> None:
         super().__init__()
         self.colours = colours
-        self.layers = nn.Sequential(
-            nn.Conv2d(colours, width, 3, padding=1),
-            nn.LeakyReLU(_SLOPE),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
-            nn.LeakyReLU(_SLOPE),
-            nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1),
-            nn.LeakyReLU(_SLOPE),
-            nn.Conv2d(4 * width, 4 * width, 3, padding=1),
-            nn.LeakyReLU(_SLOPE),
-        )
+        widths = [width, 2 * width, 4 * width, 4 * width]
+        self.head = nn.Conv2d(colours, width, 3, padding=1)
+        halvings = [nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(widths)]
+        self.body = nn.ModuleList([*halvings, nn.Conv2d(4 * width, 4 * width, 3, padding=1)])
         self.last = nn.Conv2d(4 * width, 1, 3, padding=1)
         kaiming_normal(self)
         kaiming_normal(self.last, factor=0.1)
 
     def forward(self, images: Tensor) -> Tensor:
-        fits = all(side >= 8 and side % 4 == 0 for side in images.shape[2:])
+        fits = all(side >= 16 and side % 8 == 0 for side in images.shape[2:])
         if images.ndim != 4 or images.shape[1] != self.colours or not fits:
             raise InputError(
                 f"This discriminator takes images (B, {self.colours}, H, W) with sides that are "
-                f"multiples of 4 from 8 on, got {tuple(images.shape)}; choose such patches."
+                f"multiples of 8 from 16 on, got {tuple(images.shape)}; choose such patches."
             )
-        around = F.avg_pool2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
-        maps = self.layers(self.GAIN * (images - around))  # (B, 4·F, H/4, W/4)
-        return self.last(maps)  # (B, 1, H/4, W/4), logits
+        wide = F.pad(images, (self.REACH,) * 4, mode="replicate")
+        around = F.avg_pool2d(wide, 2 * self.REACH + 1, stride=1)
+        maps = F.leaky_relu(self.head(self.GAIN * (images - around)), _SLOPE)
+        for layer in self.body:
+            maps = F.leaky_relu(layer(maps), _SLOPE)  # (B, 4·F, H/8, W/8) at last
+        return self.last(maps)  # (B, 1, H/8, W/8), logits
 
 
 def _check(network: VGGDiscriminator | SRGANDiscriminator, images: Tensor, *, fits: bool) -> None:
