@@ -19,6 +19,7 @@ from edgekeeper.inference.export.convert import check, onnx_model, write
 from edgekeeper.inference.export.int8 import (
     Split,
     float_layers,
+    layers,
     measure_loss,
     quantised,
     split_images,
@@ -72,6 +73,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             draft = Path(folder, "draft.onnx")
             kept = float_layers(onnx, network, keep="ends")
+            # ChainSR's 1 x 1 reads maps of four layers, of different ranges, in one step.
+            kept += [layer for layer in layers(onnx, network).values() if layer == "join"]
             rounded = quantised(
                 onnx, network, images=split.calibrate, runtime="openvino", kept=kept
             )

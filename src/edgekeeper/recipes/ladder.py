@@ -172,6 +172,8 @@ def distilled(*, size: LadderSize, steps: int, scale: int = 4) -> Recipe:
     """
     shape = SHAPES[size].in_time if scale == 4 else SHAPES[size]
     optim = replace(_ADAM, learning_rate=5e-4 if size == "best" else 1e-3)
+    if size == "balanced" and scale == 4:  # four times as long as the others
+        optim = replace(FALLING, learning_rate=2.5e-3, warmup=100)
     start = Start(f"{size}_x{scale}")
     if size == "best" and scale != 4:
         start = Start("best_x4", fresh=(SHAPES[size].last, SHAPES[size].last_block))
@@ -334,7 +336,7 @@ LADDER: dict[str, Recipe] = {
         *(best(scale=scale) for scale in (2, 3, 4)),
         wide(),
         distilled(size="fast", steps=9_000),
-        distilled(size="balanced", steps=12_000),
+        distilled(size="balanced", steps=46_000),
         distilled(size="best", steps=6_500),
         *(distilled(size="fast", steps=steps, scale=n) for n, steps in ((2, 3_600), (3, 4_500))),
         *(
