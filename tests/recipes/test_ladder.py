@@ -22,6 +22,7 @@ def test_every_size_has_every_scale() -> None:
     restores = {f"restore_{kind.format(scale)}" for scale in (2, 4) for kind in kinds}
     others = {
         "best_x4_texture",
+        "best_x4_long",
         "wide_x4",
         *(f"{size}_x{n}_distilled" for size in SHAPES for n in (2, 3, 4)),
     }

@@ -161,6 +161,14 @@ def wide() -> Recipe:
     return replace(base, name="wide_x4", model=model, stages=stages, start=Start("wide_x4"))
 
 
+def longer() -> Recipe:
+    """Return what the largest size at ×4 does between two distillations: HR itself, for long."""
+    shape, optim = SHAPES["best"].in_time, replace(_ADAM, warmup=100)
+    stage = Stage("long", 15_000, optim, PIXEL, candidates=2)
+    base = replace(best(scale=4), name="best_x4_long", model=shape.network(scale=4))
+    return replace(base, stages=(stage,), start=Start("best_x4"))
+
+
 def distilled(*, size: LadderSize, steps: int, scale: int = 4) -> Recipe:
     """Return the last run of a size: distillation.
 
@@ -335,6 +343,7 @@ LADDER: dict[str, Recipe] = {
         *(other_scale(size=size, scale=n) for size in ("fast", "balanced") for n in (2, 3)),
         *(best(scale=scale) for scale in (2, 3, 4)),
         wide(),
+        longer(),
         distilled(size="fast", steps=9_000),
         distilled(size="balanced", steps=46_000),
         distilled(size="best", steps=6_500),
